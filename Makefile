@@ -1,0 +1,30 @@
+# Each target sets up what it needs, in the active virtual environment or in .venv.
+VENV := $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
+PYTHON := $(VENV)/bin/python
+READY := $(VENV)/.iaside-ready
+FROST := imagecorruptions==1.1.2  # only for its frost textures: its code is never imported
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test lint bench setup
+
+demo: setup
+	$(PYTHON) -m iaside_plugins.cli demo
+
+test: setup
+	$(PYTHON) -m pytest -n auto
+
+lint: setup
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+
+bench: setup
+	$(PYTHON) tests/bench/bench_importance.py
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(PYTHON) || python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps $(FROST)
+	touch $(READY)

@@ -1,0 +1,1 @@
+"""Everything that touches a host library; each adapter is imported by its own name."""

@@ -1,0 +1,1 @@
+"""The published board: entries, their checks, and the tables built from them."""
