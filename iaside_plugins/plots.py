@@ -1,0 +1,107 @@
+"""Plots of spectral importance (matplotlib, extra `leaderboard`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from iaside_plugins.errors import MissingExtraError
+from iaside_plugins.resampling import Z95
+from iaside_plugins.result import SpectralImportance
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure of so many inches with axes side by side, on no global state of matplotlib's.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError(
+            "plots need matplotlib: pip install 'iaside-plugins[leaderboard]'"
+        ) from error
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(1, columns, squeeze=False)
+    return figure, list(axes[0])
+
+
+def plot_profile(
+    result: SpectralImportance, ax: Axes | None = None, label: str | None = None
+) -> Axes:
+    """Shapley value of each band (nats) against frequency, with 95 % intervals over images.
+
+    Args:
+        result: What to show.
+        ax: Axes to draw on, a new figure's by default.
+        label: Name in the legend.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+    """
+    if ax is None:
+        ax = new_figure(6, 3.5)[1][0]
+    edges = result.band_edges()
+    centre = (edges[:-1] + edges[1:]) / 2
+    ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
+    ax.errorbar(
+        centre, result.shapley_values, yerr=Z95 * np.nan_to_num(result.shapley_se),
+        marker="o", markersize=4, capsize=3, label=label,
+    )  # fmt: skip
+    ax.set_xlim(0, edges[-1])
+    ax.set_xticks(edges)
+    ax.set_xticklabels([f"{edge:.3g}" for edge in edges])
+    ax.set_xlabel("spatial frequency (cycles/image), band edges")
+    ax.set_ylabel("Shapley value (nats)")
+    return ax
+
+
+def plot_profiles(results: Mapping[str, SpectralImportance]) -> Figure:
+    """Several models side by side: Shapley values on the left, shares on the right.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+    """
+    figure, (left, right) = new_figure(11, 4, columns=2)
+    for name, result in results.items():
+        plot_profile(result, left, label=name)
+        edges = result.band_edges()
+        share, interval = result.distribution, result.distribution_interval
+        width = np.abs(interval.T - share)
+        right.errorbar(
+            (edges[:-1] + edges[1:]) / 2, share, yerr=np.nan_to_num(width),
+            marker="o", markersize=4, capsize=3, label=name,
+        )  # fmt: skip
+        right.set_xticks(edges)
+        right.set_xticklabels([f"{edge:.3g}" for edge in edges])
+    left.set_title("predictive power carried by each band")
+    right.set_title("importance distribution")
+    right.set_xlabel("spatial frequency (cycles/image), band edges")
+    right.set_ylabel("share")
+    right.set_ylim(0, None)
+    right.legend(fontsize="small")
+    return figure
+
+
+def save_figure(figure: Figure, path: Path | str) -> None:
+    """Write a figure; the file's suffix says the format (.png, .svg, .pdf).
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
+    import io
+
+    from iaside_plugins.store import write_atomic
+
+    with io.BytesIO() as file:
+        suffix = Path(path).suffix.lstrip(".") or "png"
+        figure.savefig(file, format=suffix, dpi=150)
+        write_atomic(Path(path), file.getvalue())

@@ -1,0 +1,172 @@
+"""Protocol: every choice that changes a number, and a stable id made from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from iaside_plugins.bands import BAND_NORMS
+from iaside_plugins.errors import InputError
+
+METHOD_VERSION = 1  # raised whenever the same protocol would give another number
+MAX_EXACT_BANDS = 12
+MAX_BANDS = 32
+CHOICES = {
+    "band_norm": (*BAND_NORMS, "boxes"),
+    "absence": ("zero", "gaussian", "replacement", "gaussian_bins", "batch_replacement"),
+    "range_handling": ("none", "clip", "rescale", "batch_modulus"),
+    "estimator": ("exact", "permutation"),
+}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Every choice that changes a spectral importance.
+
+    Attributes:
+        n_bands: Number of bands M; 2 to 12 for the exact estimator, to 32 for permutations.
+        band_norm: "chebyshev" (square rings) or "euclidean" (round rings); "boxes" are the
+            released script's, not symmetric under k -> -k for even sides.
+        absence: What stands in for a missing band. "zero"; "gaussian", white noise of standard
+            deviation `absence_std` in pixels; "replacement", the spectrum of another image of
+            the data set. The script's: "gaussian_bins" (N(0, 0.5^2) real and imaginary parts
+            per bin, not Hermitian) and "batch_replacement" (another image of the same batch,
+            possibly itself).
+        range_handling: What is done with coalition images outside [0, 1]: "none", "clip",
+            "rescale" (minimum and maximum of each image to 0 and 1); the script's
+            "batch_modulus" (modulus, then minimum and maximum of the whole batch).
+        estimator: "exact" (all 2**n_bands coalitions) or "permutation".
+        n_permutations: Antithetic pairs of chains an image, for the permutation estimator.
+        beta: Weight ratio of neighbouring bands in the score, in (0, 1).
+        temperature: Divides the logits before the softmax, above 0.
+        seed: Seeds whatever is random (absence, permutations, shuffling).
+        absence_std: Pixel standard deviation of the "gaussian" absence, images in [0, 1].
+        black_empty: Whether the empty coalition is a black image whatever the absence.
+        image_batch: Images that "batch_modulus" rescales together.
+        shuffled: Whether every coalition sees the images batched in another order.
+
+    Raises:
+        InputError: For a value out of range; the message says what was expected.
+    """
+
+    n_bands: int = 8
+    band_norm: str = "chebyshev"
+    absence: str = "zero"
+    range_handling: str = "none"
+    estimator: str = "exact"
+    n_permutations: int = 1
+    beta: float = 0.75
+    temperature: float = 1.0
+    seed: int = 0
+    absence_std: float = 0.5
+    black_empty: bool = False
+    image_batch: int = 10
+    shuffled: bool = False
+
+    def __post_init__(self) -> None:
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise InputError(
+                    f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}"
+                )
+        for name, least in (("n_bands", 2), ("n_permutations", 1), ("image_batch", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InputError(f"{name} must be an integer of at least {least}, got {value!r}")
+        if not 0 < self.beta < 1:
+            raise InputError(f"beta must lie between 0 and 1 (0.75 in the paper), got {self.beta}")
+        if not self.temperature > 0 or not self.absence_std > 0:
+            raise InputError("temperature and absence_std must be above 0")
+        if self.estimator == "exact" and self.n_bands > MAX_EXACT_BANDS:
+            raise InputError(
+                f"n_bands={self.n_bands} would cost 2**{self.n_bands} = {2**self.n_bands:,} forward"
+                f" passes an image with the exact estimator; use n_bands <= {MAX_EXACT_BANDS} or "
+                "estimator='permutation'"
+            )
+        if self.n_bands > MAX_BANDS:
+            raise InputError(f"n_bands must be at most {MAX_BANDS}, got {self.n_bands}")
+        self._check_script_flags()
+
+    def _check_script_flags(self) -> None:
+        """The script's own choices need its whole-batch rescaling: coalition images are complex."""
+        script = self.band_norm == "boxes" or self.absence in CHOICES["absence"][3:]
+        if script and not self.is_script:
+            raise InputError(
+                "band_norm='boxes', absence='gaussian_bins' and absence='batch_replacement' make "
+                "complex images and need range_handling='batch_modulus' (see Protocol.reference)"
+            )
+        if self.shuffled and not self.is_script:
+            raise InputError("shuffled=True needs range_handling='batch_modulus'")
+        if self.is_script and self.absence in ("gaussian", "replacement"):
+            raise InputError(
+                "range_handling='batch_modulus' takes absence='zero', 'gaussian_bins' or "
+                f"'batch_replacement', not {self.absence!r}"
+            )
+        if self.is_script and self.estimator != "exact":
+            raise InputError("range_handling='batch_modulus' needs estimator='exact'")
+
+    @classmethod
+    def reference(cls, n_bands: int = 8, **flags: Any) -> Protocol:
+        """The protocol of the authors' released script, deterministic with the zero absence.
+
+        Boxes of side int(n i / M) on the shifted spectrum, modulus, minimum and maximum of a
+        batch of 10 images, black empty coalition. `flags` override single choices, for example
+        ``absence="gaussian_bins"``, ``absence="batch_replacement"``, ``shuffled=True`` (as the
+        script runs by default), ``image_batch=32`` or ``band_norm="chebyshev"``.
+        """
+        flags = {
+            "band_norm": "boxes",
+            "range_handling": "batch_modulus",
+            "black_empty": True,
+            **flags,
+        }
+        return cls(n_bands=n_bands, **flags)
+
+    @property
+    def is_script(self) -> bool:
+        """Whether images are rescaled together, as the released script does."""
+        return self.range_handling == "batch_modulus"
+
+    @property
+    def protocol_id(self) -> str:
+        """Short stable id: equal for equal numbers, whatever the unused fields hold."""
+        used = {"method_version": METHOD_VERSION, **asdict(self)}
+        if self.estimator == "exact":
+            del used["n_permutations"]
+        if self.absence != "gaussian":
+            del used["absence_std"]
+        if not self.is_script:
+            del used["image_batch"]
+        if self.estimator == "exact" and self.absence == "zero" and not self.shuffled:
+            del used["seed"]
+        if self.absence == "zero" and not self.is_script:
+            del used["black_empty"]
+        text = json.dumps(used, sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        return f"m{self.n_bands}-{self.band_norm}-{self.absence}-{self.estimator}-{digest}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields and ``protocol_id``, as JSON values."""
+        return {**asdict(self), "protocol_id": self.protocol_id}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Protocol:
+        """The protocol that `to_dict` described.
+
+        Raises:
+            InputError: For an unknown field, or an id that the fields do not give.
+        """
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(data) - known - {"protocol_id"})
+        if unknown:
+            raise InputError(f"unknown protocol field {unknown[0]!r}; known: {sorted(known)}")
+        protocol = cls(**{key: value for key, value in data.items() if key in known})
+        declared = data.get("protocol_id", protocol.protocol_id)
+        if declared != protocol.protocol_id:
+            raise InputError(
+                f"protocol_id {declared!r} does not belong to these fields, which give "
+                f"{protocol.protocol_id!r}"
+            )
+        return protocol

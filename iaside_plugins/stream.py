@@ -1,0 +1,90 @@
+"""Images of any source as one stream of checked items: pairs of tensors, loaders, batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from iaside_plugins.errors import InputError
+from iaside_plugins.game import check_images, check_labels
+from iaside_plugins.provenance import image_digest
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image (C, H, W) in [0, 1], its label, its digest, and its name (or digest)."""
+
+    image: Tensor
+    label: int
+    digest: str
+    name: str
+
+
+def items(data: Any, n_bands: int, max_images: int | None = None) -> Iterator[Item]:
+    """Checked images of `data`, at most `max_images`, one at a time.
+
+    Args:
+        data: A pair of (images, labels), or an iterable of (images, labels) or
+            (images, labels, ids) batches; torch tensors or numpy arrays.
+        n_bands: Bands that every image must be able to hold.
+        max_images: Stops after so many images.
+
+    Raises:
+        InputError: For malformed batches, images outside [0, 1] or too small, bad labels.
+        InputTypeError: For integer images.
+    """
+    return islice(_items(data, n_bands), max_images)
+
+
+def _items(data: Any, n_bands: int) -> Iterator[Item]:
+    batches: Iterable[Any] = [data] if _is_pair(data) else data
+    if not isinstance(batches, Iterable):
+        raise InputError(
+            "expected data as (images, labels) or an iterable of (images, labels) batches, got "
+            f"{type(data).__name__}"
+        )
+    for batch in batches:
+        if not isinstance(batch, Sequence) or len(batch) not in (2, 3):
+            raise InputError(
+                "expected batches of (images, labels) or (images, labels, ids), got "
+                f"{type(batch).__name__}"
+            )
+        images = torch.as_tensor(batch[0])
+        check_images(images, n_bands)
+        labels = check_labels(batch[1], len(images))
+        names = [str(name) for name in batch[2]] if len(batch) == 3 else [None] * len(images)
+        if len(names) != len(images):
+            raise InputError(f"got {len(names)} ids for {len(images)} images")
+        for image, label, name in zip(images, labels.tolist(), names, strict=True):
+            digest = image_digest(image, label)
+            yield Item(image, label, digest, digest if name is None else name)
+
+
+def _is_pair(data: Any) -> bool:
+    arrays = (Tensor, np.ndarray)
+    return (
+        isinstance(data, (tuple, list))
+        and len(data) in (2, 3)
+        and isinstance(data[0], arrays)
+        and isinstance(data[1], arrays)
+    )
+
+
+def count(data: Any, max_images: int | None = None) -> int | None:
+    """Number of images, for a progress bar, or None where only running through would tell."""
+    known: int | None = None
+    if _is_pair(data):
+        known = len(data[0])
+    elif hasattr(data, "dataset") and hasattr(data.dataset, "__len__"):
+        known = len(data.dataset)
+    elif hasattr(data, "records"):
+        known = len(data.records)
+    if known is None or max_images is None:
+        return known if max_images is None else max_images
+    return min(known, max_images)
