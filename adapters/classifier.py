@@ -1,0 +1,187 @@
+"""A classifier on images in [0, 1], and what is known about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from iaside_plugins.errors import InputError, InputTypeError
+
+INTERPOLATIONS = ("nearest", "nearest-exact", "box", "bilinear", "hamming", "bicubic", "lanczos")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes a model's input.
+
+    Attributes:
+        resize: Length in pixels that the short side is resized to, None for no resize.
+        crop: Side in pixels of the centre crop, None for the image as it is.
+        interpolation: One of `INTERPOLATIONS`, used by the resize.
+        mean: Per channel, or one for all; subtracted from pixels in [0, 1] inside the model.
+        std: Per channel, or one for all; divides after the subtraction.
+
+    Raises:
+        InputError: A value is out of its range.
+    """
+
+    resize: int | None = None
+    crop: int | None = None
+    interpolation: str = "bilinear"
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        """Check the values and turn lists into tuples."""
+        for name in ("resize", "crop"):
+            side = getattr(self, name)
+            if side is not None and (type(side) is not int or side < 1):
+                raise InputError(f"{name} must be a number of pixels >= 1 or None, got {side!r}")
+        if self.resize is not None and self.crop is not None and self.crop > self.resize:
+            raise InputError(
+                f"crop ({self.crop}) must not exceed resize ({self.resize}): there is no padding"
+            )
+        if self.interpolation not in INTERPOLATIONS:
+            raise InputError(
+                f"interpolation must be one of {', '.join(INTERPOLATIONS)}, "
+                f"got {self.interpolation!r}"
+            )
+        # Written through object.__setattr__ because the class is frozen: lists are welcome.
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
+        if len(self.mean) != len(self.std) or not self.mean or min(self.std) <= 0:
+            raise InputError(
+                "mean and std must have one value per channel each, std > 0; "
+                f"got mean {self.mean}, std {self.std}"
+            )
+
+    @property
+    def normalises(self) -> bool:
+        """Whether mean and std change the pixels at all."""
+        return set(self.mean) != {0.0} or set(self.std) != {1.0}
+
+    @classmethod
+    def of(cls, given: Preprocessing | Mapping[str, Any]) -> Preprocessing:
+        """A Preprocessing as it is, or one from a mapping of its attributes."""
+        if isinstance(given, cls):
+            return given
+        if not isinstance(given, Mapping):
+            raise InputTypeError(f"preprocessing must be a mapping, got {type(given).__name__}")
+        if unknown := set(given) - set(cls.__dataclass_fields__):
+            raise InputError(
+                f"unknown preprocessing {', '.join(sorted(map(str, unknown)))}; "
+                f"known: {', '.join(cls.__dataclass_fields__)}"
+            )
+        return cls(**given)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Attributes as plain JSON values."""
+        return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is known about a loaded model; nothing here is a path.
+
+    Attributes:
+        spec: The specification it was loaded by.
+        name: The model's own name, for example "resnet18_pqf".
+        source: "timm", "torchvision", "kit" or "python".
+        architecture: The host's name of the architecture, or the class's name.
+        n_parameters: Number of parameters.
+        n_classes: Number of logits, None where it cannot be read off the network.
+        preprocessing: How images become its input.
+        dataset: "imagenet", "cifar10" or None; for timm and torchvision "imagenet" is taken from
+            a head of 1000 classes.
+        training: How it was trained, where stated.
+        licence: Licence of the weights, where stated.
+        weights: Where the weights are from: a publisher's tag or a file's name.
+        weights_sha256: SHA-256 of the weights file, or of the state dict where no file was given.
+    """
+
+    spec: str
+    name: str
+    source: str
+    architecture: str
+    n_parameters: int
+    n_classes: int | None
+    preprocessing: Preprocessing
+    dataset: str | None
+    training: str | None
+    licence: str | None
+    weights: str
+    weights_sha256: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Attributes as plain JSON values."""
+        return {**self.__dict__, "preprocessing": self.preprocessing.to_dict()}
+
+
+class Classifier(nn.Module):
+    """A network with its normalisation inside: images in [0, 1] to logits, in evaluation mode.
+
+    The normalisation is part of the state, so that two classifiers which differ in nothing else
+    have different digests.
+
+    Args:
+        net: Takes normalised images (N, C, H, W), returns logits (N, n_classes).
+        info: What is known about it; `info.preprocessing` gives mean and std.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, net: nn.Module, info: ModelInfo) -> None:
+        super().__init__()
+        self.net = net
+        self.info = info
+        for name in ("mean", "std"):
+            values = torch.tensor(getattr(info.preprocessing, name), dtype=torch.float32)
+            self.register_buffer(name, values.view(-1, 1, 1))
+        self.eval()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits of images.
+
+        Args:
+            images: (N, C, H, W) floats in [0, 1], not normalised.
+
+        Returns:
+            (N, n_classes) logits; gradients flow to the images.
+
+        Raises:
+            InputError: Not four axes, or another number of channels than mean and std have.
+            InputTypeError: Not floating point.
+        """
+        if not images.is_floating_point():
+            raise InputTypeError(f"expected floats in [0, 1], got {images.dtype}; divide by 255")
+        n_channels = self.mean.shape[0]
+        if images.ndim != 4 or n_channels not in (1, images.shape[1]):
+            channels = "C" if n_channels == 1 else str(n_channels)
+            raise InputError(
+                f"expected images of shape (N, {channels}, H, W), got {tuple(images.shape)}"
+            )
+        logits: torch.Tensor = self.net((images - self.mean) / self.std)
+        return logits
+
+
+def describe(info: ModelInfo) -> str:
+    """Two lines for people: the model and its weights, then what happens to the images."""
+    classes = "" if info.n_classes is None else f", {info.n_classes} classes"
+    steps = []
+    if info.preprocessing.resize is not None:
+        steps.append(
+            f"resize short side to {info.preprocessing.resize} ({info.preprocessing.interpolation})"
+        )
+    if info.preprocessing.crop is not None:
+        steps.append(f"centre crop {info.preprocessing.crop}")
+    steps = steps or ["as they are"]
+    steps.append("normalised inside the model" if info.preprocessing.normalises else "in [0, 1]")
+    return (
+        f"{info.name} ({info.source}, {info.n_parameters:,} parameters{classes}), "
+        f"weights: {info.weights}\nimages: {', '.join(steps)}"
+    )

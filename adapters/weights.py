@@ -1,0 +1,176 @@
+"""Weight files: read one without running code from it, and put it into a network strictly."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import pickle
+import re
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from iaside_plugins.errors import InputError, MissingExtraError
+
+WRAPPERS = ("state_dict", "model_state_dict", "model")
+PREFIXES = ("module.", "_orig_mod.")  # DataParallel and torch.compile put these before every name
+_SHOWN = 10
+_EXPORT = "torch.save(model.state_dict(), 'weights.pth')"
+
+
+def read_state(path: str | Path) -> dict[str, torch.Tensor]:
+    """Read a state dict from a file, on the CPU, without running any code stored in it.
+
+    Args:
+        path: A `.safetensors` file, or anything `torch.load(weights_only=True)` reads. The state
+            dict may sit under one key of `WRAPPERS`, and all its names may carry one prefix of
+            `PREFIXES`; both are removed.
+
+    Returns:
+        Tensors by name, in the file's order.
+
+    Raises:
+        InputError: No such file, not readable as weights, refused because it holds Python
+            objects, or without tensors.
+        MissingExtraError: A `.safetensors` file without the safetensors library.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no weights file at {path}; give the path of an existing file")
+    loaded = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    return plain_names(_tensors(loaded, path))
+
+
+def put_state(net: nn.Module, state: Mapping[str, torch.Tensor], source: str) -> None:
+    """Copy a state dict into a network: same names, same shapes, or an error; dtypes are cast.
+
+    Counters of batches (`num_batches_tracked`) may be missing, as they are from old files; they
+    play no part in evaluation.
+
+    Args:
+        net: The network, changed in place.
+        state: Tensors by name.
+        source: What the message calls the state dict, for example the file's name.
+
+    Raises:
+        InputError: Names are missing or unexpected, or shapes differ; lists the first ten of each.
+    """
+    own = net.state_dict()
+    if differences := _differences(own, state):
+        raise InputError(
+            f"{source} does not fit {type(net).__name__}: {differences}. Give weights of this very "
+            "architecture and number of classes, or build your own network with "
+            "python:module:factory"
+        )
+    full = OrderedDict((k, state.get(k, v)) for k, v in own.items())
+    # Without version numbers some layers would take the file for one of their oldest versions.
+    full._metadata = own._metadata  # type: ignore[attr-defined]
+    net.load_state_dict(full)
+
+
+def _differences(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str:
+    """How a state dict differs from a network's own in names and shapes; empty where it fits."""
+    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
+    unexpected = [k for k in state if k not in own]
+    shapes = [
+        f"{k}: the file has {tuple(state[k].shape)}, the model {tuple(own[k].shape)}"
+        for k in own
+        if k in state and state[k].shape != own[k].shape
+    ]
+    kinds = {
+        "missing from the file": missing,
+        "unexpected in the file": unexpected,
+        "other shape": shapes,
+    }
+    return "; ".join(_listed(kind, names) for kind, names in kinds.items() if names)
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _listed(what: str, names: Iterable[str]) -> str:
+    """Count and first few names, for a message."""
+    names = list(names)
+    more = ", ..." if len(names) > _SHOWN else ""
+    return f"{len(names)} {what} ({', '.join(names[:_SHOWN])}{more})"
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        safetensors = importlib.import_module("safetensors")
+        load_file = importlib.import_module("safetensors.torch").load_file
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"reading {path.name} needs safetensors: pip install 'iaside-plugins[imagenet]'"
+        ) from error
+    try:
+        tensors: dict[str, torch.Tensor] = load_file(str(path), device="cpu")
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path.name} is not a readable safetensors file: {error}") from error
+    return tensors
+
+
+def _read_pickle(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch also warns of what is raised or refused below
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        text = str(error)
+        if "TorchScript" in text:
+            held = "is a TorchScript archive, which holds a program"
+        elif re.search("GLOBAL|Can only (create|build)|Trying to", text):  # torch's refusals
+            found = re.search(r"GLOBAL ([\w.]+)", text)
+            held = "holds Python objects" + (f" (first: {found[1]})" if found else "")
+        else:
+            raise InputError(
+                f"{path.name} is not a readable PyTorch weights file "
+                f"({type(error).__name__}); give a .safetensors file or one saved by {_EXPORT}"
+            ) from error
+        raise InputError(
+            f"{path.name} was refused: it {held}, and reading those can run code. Where you "
+            f"trust it, load it yourself and export a plain state dict: {_EXPORT}"
+        ) from error
+
+
+def _tensors(loaded: Any, path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of what a file held, out of at most one wrapper."""
+    if isinstance(loaded, Mapping):
+        for key in WRAPPERS:
+            inner = loaded.get(key)
+            if isinstance(inner, Mapping) and any(map(torch.is_tensor, inner.values())):
+                loaded = inner
+                break
+        if any(map(torch.is_tensor, loaded.values())):
+            others = [str(k) for k, v in loaded.items() if not torch.is_tensor(v)]
+            if not others:
+                return dict(loaded)
+            raise InputError(
+                f"{path.name} is no plain state dict: {_listed('entries are no tensors', others)}; "
+                f"export it with {_EXPORT}"
+            )
+    raise InputError(
+        f"{path.name} holds no tensors by name (it holds a {type(loaded).__name__}); expected a "
+        f"state dict, bare or under one of {', '.join(WRAPPERS)}, as saved by {_EXPORT}"
+    )
+
+
+def plain_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Remove a common prefix, and respell the names of torchvision's published DenseNet files."""
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in state):
+            state = {name[len(prefix) :]: tensor for name, tensor in state.items()}
+    # Those files were saved when `conv1` could still be spelled `conv.1`.
+    old = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
+    return {old.sub(r"\1\2.", name): tensor for name, tensor in state.items()}

@@ -1,0 +1,116 @@
+"""Hosts are mended only after their own import failed, once, and a healthy one is left alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import types
+from pathlib import Path
+
+import pytest
+
+from iaside_plugins.adapters import compat
+from iaside_plugins.errors import MissingExtraError
+
+# A package that fails as the published torchvision does: it registers a shape rule for an
+# operator that its compiled library, which did not load, would have declared.
+BROKEN = """
+import torch
+from torchvision import extension
+STARTS = extension.STARTS
+@torch.library.register_fake("torchvision::nms")
+def nms(dets, scores, iou_threshold): return dets
+@torch.library.register_fake("torchvision::qnms")
+def qnms(dets, scores, iou_threshold): return dets
+"""
+
+
+@pytest.fixture
+def declared(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Calls of the mend; the mend itself is switched off, so the real torchvision is safe."""
+    calls: list[str] = []
+    monkeypatch.setattr(compat, "_declare_operators", lambda: calls.append("declared"))
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    return calls
+
+
+def test_a_healthy_import_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, declared: list[str]
+) -> None:
+    healthy = types.ModuleType("torchvision")
+    monkeypatch.setattr(compat, "_import", lambda name: healthy)
+    assert compat.import_torchvision() is healthy
+    assert compat.import_torchvision() is healthy
+    assert declared == []
+
+
+def test_another_failure_is_not_mended(
+    monkeypatch: pytest.MonkeyPatch, declared: list[str]
+) -> None:
+    def fail(name: str) -> None:
+        raise RuntimeError("another reason")
+
+    monkeypatch.setattr(compat, "_import", fail)
+    with pytest.raises(RuntimeError, match="another reason"):
+        compat.import_torchvision()
+    assert declared == []
+
+
+def test_a_failing_import_is_mended_once(tmp_path: Path) -> None:
+    """In a process of its own: declared operators and imported modules last as long as it does."""
+    package = tmp_path / "torchvision"
+    package.mkdir()
+    (package / "__init__.py").write_text(BROKEN)
+    (package / "extension.py").write_text("import sys\nSTARTS = sys.__dict__.setdefault('S', [])\n"
+                                          "STARTS.append(1)\n")  # fmt: skip
+    script = """
+        import sys, torch
+        sys.path.insert(0, sys.argv[1])
+        from iaside_plugins.adapters import compat
+        first = compat.import_torchvision()
+        assert len(first.STARTS) == 2, "the submodule left by the failed import was kept"
+        assert compat.import_torchvision() is first
+        assert len(compat._kept) == 1
+        import torchvision  # as timm does later
+        assert torchvision is first
+        for name in ("nms", "qnms"):
+            assert hasattr(torch.ops.torchvision, name)
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(script), str(tmp_path)],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_missing_host_names_the_extra() -> None:
+    with pytest.raises(MissingExtraError, match=r"no_such_host .*iaside-plugins\[imagenet\]"):
+        compat._import("no_such_host")
+
+
+def test_timm_gets_its_downloads_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("huggingface_hub")
+    compat.import_timm()
+    import timm.models._hub as hub
+
+    monkeypatch.setattr(hub, "hf_hub_download", None)
+    monkeypatch.setattr(hub, "_has_hf_hub", False)
+    timm = compat.import_timm()
+    assert hub._has_hf_hub
+    assert hub.hf_hub_download.keywords["library_version"] == timm.__version__
+    mended = hub.hf_hub_download
+    compat.import_timm()
+    assert hub.hf_hub_download is mended
+
+
+def test_timm_without_its_download_library_is_left_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compat.import_timm()
+    import timm.models._hub as hub
+
+    monkeypatch.setattr(hub, "_has_hf_hub", False)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # importing it now fails
+    compat.import_timm()
+    assert not hub._has_hf_hub
