@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from iaside_plugins.absence import derangement, gaussian_baseline, seed_of
 from iaside_plugins.coalitions import all_coalitions, chain_coalitions, cyclic_chains, members
@@ -26,7 +25,7 @@ from iaside_plugins.score import importance_distribution, signed_score
 from iaside_plugins.script import script_rows
 from iaside_plugins.shapley import chain_shapley_values, shapley_values
 from iaside_plugins.store import RowStore
-from iaside_plugins.stream import Item, count, items
+from iaside_plugins.stream import Item, count, items, progress_bar
 
 Array = npt.NDArray[np.float64]
 Pair = tuple[Item, "Item | None"]  # an image and its donor
@@ -89,10 +88,9 @@ def spectral_importance(
     store = RowStore(resume, identity)
     finished: list[tuple[Seen, Array]] = []
     stream = items(data, protocol.n_bands, max_images)
-    total = count(data, max_images)
-    bar = tqdm(total=total, unit="image", mininterval=0.5, disable=not show_progress)
     try:
-        with bar:
+        with progress_bar(count(data, max_images), show_progress) as bar:
+            bar.set_description("bands", refresh=False)
             for group in _groups(stream, protocol, batch_size):
                 keys = [_key(protocol, group, k) for k in range(len(group))]
                 if not all(key in store.rows for key in keys):

@@ -66,6 +66,8 @@ class Protocol:
     shuffled: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("beta", "temperature", "absence_std"):  # 1 and 1.0 are one protocol
+            object.__setattr__(self, name, float(getattr(self, name)))
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise InputError(

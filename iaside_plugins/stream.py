@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.game import check_images, check_labels
@@ -74,6 +75,11 @@ def _is_pair(data: Any) -> bool:
         and isinstance(data[0], arrays)
         and isinstance(data[1], arrays)
     )
+
+
+def progress_bar(total: int | None, show: bool) -> tqdm[Any]:
+    """A bar over images on stderr; silent where stderr is not a terminal."""
+    return tqdm(total=total, unit="image", disable=None if show else True)
 
 
 def count(data: Any, max_images: int | None = None) -> int | None:

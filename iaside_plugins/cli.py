@@ -1,0 +1,349 @@
+"""The `iaside` command: options and messages; everything else is in the library."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from iaside_plugins import __version__
+from iaside_plugins.errors import InputError
+
+app = typer.Typer(
+    help="How much of a classifier's predictive power each spatial-frequency band carries.",
+    add_completion=False, rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)  # fmt: skip
+board = typer.Typer(help="Check entries and build the tables.", rich_markup_mode=None)
+app.add_typer(board, name="leaderboard")
+
+# The base of typer's usage errors, wherever this version of typer takes them from.
+USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+ModelSpec = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="timm:NAME, torchvision:NAME, kit:NAME or python:MODULE:FACTORY"
+    ),
+]
+DataDir = Annotated[Path, typer.Option("--data", help="Folder of class folders, or a CSV manifest")]
+Weights = Annotated[Path | None, typer.Option(help="Weights: .safetensors, .pth, .pt")]
+Name = Annotated[str | None, typer.Option(help="Name of the model in the output")]
+Training = Annotated[str | None, typer.Option(help="How the model was trained, for the entry")]
+Resize = Annotated[int | None, typer.Option(help="Resize the short side; 0: do not")]
+Crop = Annotated[int | None, typer.Option(help="Centre crop; 0: none")]
+Interpolation = Annotated[str | None, typer.Option(help="Of the resize: bilinear, bicubic, ...")]
+Labels = Annotated[str, typer.Option(help="auto, or rank to number folders by rank")]
+Classes = Annotated[Path | None, typer.Option(help="Class names, one a line or a JSON list")]
+Dataset = Annotated[str | None, typer.Option(help="Name of the data set in the entry")]
+Note = Annotated[str | None, typer.Option(help="What readers must know of the images")]
+NImages = Annotated[int | None, typer.Option(help="Take so many images, seeded; default all")]
+NBands = Annotated[int | None, typer.Option(help="Number of spectral bands; default 8")]
+ProtocolText = Annotated[
+    str | None, typer.Option("--protocol", help="default, reference, FILE.json, or field=value,...")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda[:i]")]
+BatchSize = Annotated[int, typer.Option(help="Images in one forward pass")]
+Seed = Annotated[int, typer.Option(help="Seeds selection, corruptions, attacks")]
+Workers = Annotated[int, typer.Option(help="Processes that decode and corrupt images")]
+Resume = Annotated[Path | None, typer.Option(help="Keep finished images here and go on from there")]
+JsonFile = Annotated[str | None, typer.Option("--json", help="Write JSON to FILE, - for stdout")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars, no summary")]
+Precision = Annotated[str, typer.Option(help="float32, float64, bfloat16, float16")]
+PlotFile = Annotated[Path | None, typer.Option("--plot", help="Plot to FILE.png, .svg or .pdf")]
+
+
+def main() -> None:
+    """Run the command; input that cannot be used ends it with one line on stderr and exit 2."""
+    try:
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except USAGE_ERROR as error:
+        _end(error.format_message())
+    except (InputError, OSError) as error:
+        _end(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        _end("interrupted; finished images are kept: run the same command again to go on")
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _end(message: str) -> None:
+    sys.stderr.write("iaside: " + " ".join(message.split()) + "\n")
+    sys.exit(2)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version")
+    ] = False,
+) -> None:
+    logging.basicConfig(level=logging.WARNING, format="iaside: %(message)s", stream=sys.stderr)
+
+
+@contextlib.contextmanager
+def _kept(folder: Path | None, *identity: object) -> Iterator[Path]:
+    """The folder of unfinished work: the user's, or one in the cache that success removes."""
+    from iaside_plugins.adapters.jobs import cache_folder
+
+    if folder is not None:
+        yield folder
+        return
+    name = sha256(repr(identity).encode()).hexdigest()[:16]
+    folder = cache_folder() / "unfinished" / name
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _out(json_file: str | None, data: dict[str, Any], text: str, quiet: bool) -> None:
+    """JSON where asked for, and the summary unless quiet or stdout is taken by the JSON."""
+    from iaside_plugins.store import write_json
+
+    if json_file == "-":
+        typer.echo(json.dumps(data, indent=1, allow_nan=False))
+        return
+    if json_file is not None:
+        write_json(Path(json_file), data)
+    if not quiet:
+        typer.echo(text)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes")] = Path(
+        "iaside-demo"
+    ),
+    n_seeds: Annotated[int, typer.Option(help="Networks of each training")] = 3,
+    n_images: Annotated[int, typer.Option(help="Test images, at most 400")] = 200,
+    n_bands: NBands = None,
+    protocol: ProtocolText = None,
+    seed: Seed = 0,
+    json_file: JsonFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run the main job on an embedded default: no network, no GPU, minutes."""
+    from iaside_plugins.adapters.demo import run_demo, summary
+    from iaside_plugins.adapters.jobs import pick_protocol
+
+    silent = quiet or json_file == "-"
+    say = (lambda _line: None) if silent else typer.echo
+    if not silent:
+        typer.echo(
+            "Four trainings of one small network on real digits, then each network's accuracy "
+            "(clean, corrupted, attacked)\nand spectral importance. The same commands work on "
+            "ImageNet: see README."
+        )
+    trained = run_demo(
+        out, n_seeds=n_seeds, n_images=n_images, seed=seed,
+        protocol=pick_protocol(protocol, n_bands, seed), show_progress=not silent, say=say,
+    )  # fmt: skip
+    files = f"entries, table (README.md) and plot (profiles.png) are in {out}/"
+    entries = {"entries": [one.entry for one in trained]}
+    _out(json_file, entries, f"\n{summary(trained)}\n\n{files}", quiet)
+
+
+@app.command()
+def profile(
+    model: ModelSpec,
+    data: DataDir,
+    weights: Weights = None,
+    name: Name = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    interpolation: Interpolation = None,
+    labels: Labels = "auto",
+    classes: Classes = None,
+    n_images: NImages = None,
+    n_bands: NBands = None,
+    protocol: ProtocolText = None,
+    device: Device = "auto",
+    batch_size: BatchSize = 64,
+    precision: Precision = "float32",
+    target_error: Annotated[
+        float | None, typer.Option(help="Stop at this half-width of the signed score's interval")
+    ] = None,
+    seed: Seed = 0,
+    workers: Workers = 0,
+    resume: Resume = None,
+    json_file: JsonFile = None,
+    save: Annotated[Path | None, typer.Option(help="Save the full result to FILE.npz")] = None,
+    plot: PlotFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Spectral importance of one model: printed, saved, plotted."""
+    from iaside_plugins.adapters.jobs import Source, open_images, open_model, pick_protocol
+    from iaside_plugins.adapters.models import describe
+    from iaside_plugins.importance import spectral_importance
+    from iaside_plugins.plots import plot_profiles, save_figure
+    from iaside_plugins.report import spectral_report
+
+    chosen = pick_protocol(protocol, n_bands, seed)
+    source = Source(data, labels, classes, n_images, seed, workers, batch_size)
+    net = open_model(model, weights=weights, device=device, name=name, resize=resize, crop=crop,
+                     interpolation=interpolation)  # fmt: skip
+    images = open_images(source, net)
+    silent = quiet or json_file == "-"
+    if not silent:
+        typer.echo(describe(net.info))
+    identity = (net.info, source, chosen.protocol_id, precision, batch_size)
+    with _kept(resume, "profile", identity) as folder:
+        result = spectral_importance(
+            net, images, chosen, batch_size=batch_size, precision=precision, resume=folder,
+            target_error=target_error, show_progress=not silent,
+        )  # fmt: skip
+    if save is not None:
+        result.save(save)
+    if plot is not None:
+        save_figure(plot_profiles({net.info.name: result}), plot)
+    found = {"model": net.info.to_dict(), **result.to_dict()}
+    _out(json_file, found, spectral_report(result), quiet)
+
+
+@app.command()
+def evaluate(
+    model: ModelSpec,
+    data: DataDir,
+    out: Annotated[Path, typer.Option(help="Where the entry goes: a .json file")],
+    weights: Weights = None,
+    name: Name = None,
+    training: Training = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    interpolation: Interpolation = None,
+    labels: Labels = "auto",
+    classes: Classes = None,
+    dataset: Dataset = None,
+    note: Note = None,
+    corruptions: Annotated[
+        str, typer.Option(help="generate, none, or the folder of a distributed ImageNet-C")
+    ] = "generate",
+    jpeg: Annotated[
+        bool | None,
+        typer.Option("--jpeg/--no-jpeg", help="Final JPEG save; default as distributed"),
+    ] = None,
+    frost: Annotated[Path | None, typer.Option(help="Folder with frost1.png .. frost5.jpg")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Keep generated images for other models")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Entry of the reference model, or a published table")
+    ] = None,
+    attacks: Annotated[str, typer.Option(help="fgsm,pgd,fgm,pgd_l2; none")] = "fgsm,pgd",
+    epsilons: Annotated[str | None, typer.Option(help="Linf budgets, e.g. 2/255,8/255")] = None,
+    epsilons_l2: Annotated[str | None, typer.Option(help="L2 budgets, e.g. 0.1,0.5")] = None,
+    attack_steps: Annotated[int | None, typer.Option(help="Steps of iterated attacks")] = None,
+    n_images: NImages = None,
+    n_spectral: Annotated[int | None, typer.Option(help="Images for the importance")] = None,
+    n_attack: Annotated[int | None, typer.Option(help="Images to attack")] = None,
+    n_bands: NBands = None,
+    protocol: ProtocolText = None,
+    device: Device = "auto",
+    batch_size: BatchSize = 64,
+    precision: Precision = "float32",
+    seed: Seed = 0,
+    workers: Workers = 0,
+    resume: Resume = None,
+    json_file: JsonFile = None,
+    save: Annotated[Path | None, typer.Option(help="Save the importance to FILE.npz")] = None,
+    plot: PlotFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """One leaderboard entry: clean, corrupted, attacked, spectral; checked before it is written."""
+    from iaside_plugins.adapters.foolbox_adapter import parse_attacks
+    from iaside_plugins.adapters.jobs import (
+        Source,
+        budgets,
+        make_job,
+        open_model,
+        pick_protocol,
+        write_entry,
+    )  # fmt: skip
+    from iaside_plugins.adapters.models import describe
+    from iaside_plugins.evaluation import evaluate as run
+    from iaside_plugins.plots import plot_profiles, save_figure
+    from iaside_plugins.report import entry_report
+
+    chosen = pick_protocol(protocol, n_bands, seed)
+    specs = parse_attacks(
+        "" if attacks == "none" else attacks, budgets(epsilons), budgets(epsilons_l2), attack_steps
+    )
+    source = Source(data, labels, classes, n_images, seed, workers, batch_size, dataset, note)
+    net = open_model(model, weights=weights, device=device, name=name, training=training,
+                     resize=resize, crop=crop, interpolation=interpolation)  # fmt: skip
+    job = make_job(source, net, corruptions=corruptions, attacks=specs, n_spectral=n_spectral,
+                   n_attack=n_attack, jpeg=jpeg, frost=frost, cache=cache,
+                   reference=reference)  # fmt: skip
+    silent = quiet or json_file == "-"
+    if not silent:
+        typer.echo(describe(net.info))
+    with _kept(resume, "evaluate", net.info, source, chosen.protocol_id, precision) as folder:
+        entry, result = run(
+            net, job, chosen, batch_size=batch_size, precision=precision, resume=folder,
+            show_progress=not silent,
+        )  # fmt: skip
+        write_entry(out, entry)
+    if save is not None:
+        result.save(save)
+    if plot is not None:
+        save_figure(plot_profiles({net.info.name: result}), plot)
+    _out(json_file, entry, f"{entry_report(entry, result)}\nentry written to {out}", quiet)
+
+
+@board.command()
+def validate(files: Annotated[list[Path], typer.Argument(help="Entry files")]) -> None:
+    """Check entries by recomputing what can be recomputed; problems end with exit 2."""
+    from iaside_plugins.leaderboard.build import validate as check
+
+    problems = check(files)
+    for problem in problems:
+        typer.echo(problem, err=True)
+    if problems:
+        raise InputError(f"{len(problems)} problems in {len(files)} files")
+    typer.echo(f"{len(files)} valid")
+
+
+FolderOption = Annotated[
+    Path | None, typer.Option("--folder", help="Folder that holds entries/; default the package's")
+]
+
+
+@board.command()
+def build(
+    folder: FolderOption = None,
+    check: Annotated[bool, typer.Option("--check", help="Compare only; stale: exit 2")] = False,
+) -> None:
+    """Build README.md and leaderboard.csv from the entries."""
+    from iaside_plugins.leaderboard.build import BOARD
+    from iaside_plugins.leaderboard.build import build as make
+
+    stale = make(folder or BOARD, check=check)
+    if check and stale:
+        raise InputError(f"stale: {', '.join(stale)}; run iaside leaderboard build")
+    typer.echo("up to date" if check else f"built {folder or BOARD}")
+
+
+@board.command()
+def add(file: Path, folder: FolderOption = None) -> None:
+    """Check one entry and put it where the board reads it."""
+    from iaside_plugins.leaderboard.build import BOARD
+    from iaside_plugins.leaderboard.build import add as put
+
+    typer.echo(f"added {put(file, folder or BOARD).name}; now run iaside leaderboard build")
+
+
+if __name__ == "__main__":
+    main()

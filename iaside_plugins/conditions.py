@@ -1,0 +1,111 @@
+"""Conditions: what a model makes of each image, clean, corrupted or attacked, kept as it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from iaside_plugins.errors import InputError
+from iaside_plugins.game import Game, Model, check_images, check_labels, model_device
+from iaside_plugins.protocol import Protocol
+from iaside_plugins.provenance import image_digest, model_digest
+from iaside_plugins.store import RowStore
+
+Array = npt.NDArray[np.float64]
+Batch = tuple[Tensor, Tensor, Sequence[str]]
+Images = Iterable[Batch]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Per image under one condition: probability of the true class, and whether it is right."""
+
+    ids: tuple[str, ...]
+    probability: Array
+    correct: npt.NDArray[np.bool_]
+
+    def at(self, ids: Sequence[str]) -> Outcome:
+        """The outcome on some of the images, in their order; all of `ids` must be there."""
+        place = {name: k for k, name in enumerate(self.ids)}
+        rows = [place[name] for name in ids]
+        return Outcome(tuple(ids), self.probability[rows], self.correct[rows])
+
+
+class Runner:
+    """Runs a model over conditions and keeps finished images, so that a run can be resumed."""
+
+    def __init__(self, model: Model, resume: Path | str | None, bar: tqdm[Any]):
+        self.model = model
+        self.bar = bar
+        self.game = Game(model, Protocol(), model_device(model))
+        folder = None if resume is None else Path(resume) / "conditions"
+        identity = {"model": model_digest(model) if folder is not None else None}
+        self.store = RowStore(folder, identity, flush_every=512)
+
+    def run(self, condition: str, images: Images) -> Outcome:
+        """Outcome on clean or corrupted images."""
+        return self.collect([condition], images, lambda x, _y, _first: [x])[0]
+
+    def collect(
+        self,
+        conditions: Sequence[str],
+        images: Images,
+        perturb: Callable[[Tensor, Tensor, int], Sequence[Tensor]],
+    ) -> list[Outcome]:
+        """Outcomes under several conditions of one pass over the images.
+
+        Args:
+            conditions: Their names, which with the image's digest are the key of a kept row.
+            images: Batches of (images, labels, ids).
+            perturb: (images, labels, index of the first) -> images under every condition; not
+                called for a batch whose rows are all kept.
+        """
+        rows: list[list[Array]] = [[] for _ in conditions]
+        names: list[str] = []
+        try:
+            self.bar.set_description(conditions[0].split("|")[-1], refresh=False)
+            for x, labels, ids in images:
+                check_images(x)
+                y = check_labels(labels, len(x))
+                digests = [
+                    image_digest(image, int(label)) for image, label in zip(x, y, strict=True)
+                ]
+                keys = [[f"{name}|{digest}" for digest in digests] for name in conditions]
+                if any(key not in self.store.rows for row in keys for key in row):
+                    batches = perturb(x, y, len(names))
+                    for row, batch in zip(keys, batches, strict=True):
+                        for key, values in zip(row, self._predict(batch, y), strict=True):
+                            self.store.add(key, values)
+                for out, row in zip(rows, keys, strict=True):
+                    out += [self.store.rows[key] for key in row]
+                names += ids
+                self.bar.update(len(x))
+        finally:
+            self.store.flush()
+        if not names:
+            raise InputError("no images: the data are empty")
+        return [Outcome(tuple(names), *_columns(out)) for out in rows]
+
+    @torch.inference_mode()
+    def _predict(self, images: Tensor, labels: Tensor) -> Array:
+        """Rows (N, 2): probability of the true class, and 1.0 where it is the prediction."""
+        logits = self.game.logits(images.to(self.game.device), int(labels.max()))
+        target = labels.to(self.game.device)
+        if not bool(torch.isfinite(logits).all()):
+            raise InputError("the model gives non-finite logits (NaN or infinite)")
+        likelihood = self.game.log_likelihood(logits, target).double().exp()
+        hits = (logits.argmax(dim=1) == target).double()
+        return np.asarray(torch.stack([likelihood, hits], dim=1).cpu().numpy())
+
+
+def _columns(rows: list[Array]) -> tuple[Array, npt.NDArray[np.bool_]]:
+    table = np.stack(rows)
+    return table[:, 0], table[:, 1] > 0

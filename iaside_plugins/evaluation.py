@@ -1,0 +1,312 @@
+"""One model, one protocol -> entry: clean, corrupted, adversarial, spectral.
+
+Knows no host: images come as iterables, attacks as functions. Every condition keeps, for every
+image, the probability of the true class and whether it is classified correctly; the entry holds
+error rates and paired changes made from them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from iaside_plugins.conditions import Images, Outcome, Runner
+from iaside_plugins.corruption_error import SEVERITIES, mean_corruption_error
+from iaside_plugins.errors import InputError
+from iaside_plugins.game import Model
+from iaside_plugins.importance import spectral_importance
+from iaside_plugins.protocol import Protocol
+from iaside_plugins.provenance import ids_digest, provenance
+from iaside_plugins.resampling import jackknife, mean_interval, wilson
+from iaside_plugins.result import SpectralImportance, jsonable
+from iaside_plugins.stream import count, progress_bar
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Corruptions:
+    """What is evaluated under corruption.
+
+    Attributes:
+        names: Corruptions to evaluate, of the 15.
+        missing: Those of the 15 that cannot be had, for example "frost" without textures.
+        images: (name, severity) -> images; (None, 0) -> the same images uncorrupted through the
+            same geometry, or None where that is the model's own clean input.
+        settings: Recorded in the entry and in what a resumed run must equal: source, size,
+            constants, jpeg, seed.
+        reference: Errors of a reference model on the same images, {corruption: [5]}, for mCE.
+        reference_name: Its name.
+        published: Name of a published table of other images to normalise by as well.
+    """
+
+    names: tuple[str, ...]
+    missing: tuple[str, ...]
+    images: Callable[[str | None, int], Images | None]
+    settings: Mapping[str, Any]
+    reference: Mapping[str, Sequence[float]] | None = None
+    reference_name: str = ""
+    published: str | None = None
+
+
+@dataclass(frozen=True)
+class Attacks:
+    """What is evaluated under attack.
+
+    Attributes:
+        specs: Attacks, each with ``name``, ``norm``, ``epsilons`` (pixels, [0, 1]) and
+            ``to_dict()``.
+        images: Images to attack.
+        run: (model, images, labels, spec, seed, first_index) -> one adversarial batch an epsilon.
+        seed: Seeds every batch together with the attack's name and the first image's index.
+        batch_size: Images in one batch; part of the result, since batches are seeded.
+    """
+
+    specs: Sequence[Any]
+    images: Images
+    run: Callable[[Model, Tensor, Tensor, Any, int, int], Sequence[Tensor]]
+    seed: int
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that `evaluate` needs beside the model and the protocol.
+
+    Attributes:
+        model: The entry's ``model`` group.
+        data: The entry's ``data`` group without counts of this run: name, n_available, seed, note.
+        clean: All images.
+        spectral: Images for the spectral importance (the same, or a part of them).
+        corruptions: Or None to leave them out.
+        attacks: Or None to leave them out.
+    """
+
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    clean: Images
+    spectral: Images
+    corruptions: Corruptions | None = None
+    attacks: Attacks | None = None
+
+
+def evaluate(
+    model: Model,
+    job: Job,
+    protocol: Protocol,
+    *,
+    batch_size: int = 64,
+    precision: str = "float32",
+    resume: Path | str | None = None,
+    show_progress: bool = False,
+) -> tuple[dict[str, Any], SpectralImportance]:
+    """The entry of one model under one protocol, and the spectral importance behind it.
+
+    Args:
+        model: (N, C, H, W) images in [0, 1] -> logits, in evaluation mode.
+        job: Images, corruptions and attacks, with what the entry says of them.
+        protocol: Of the spectral importance.
+        batch_size: Rows in one forward pass of the spectral importance.
+        precision: As in `spectral_importance`.
+        resume: Folder that keeps finished images of every condition.
+        show_progress: Whether to show progress bars.
+
+    Returns:
+        The entry, as JSON values, and the spectral importance.
+
+    Raises:
+        InputError: For input that cannot be used; what was finished is kept in `resume`.
+    """
+    corruption = adversarial = None
+    with progress_bar(_n_passes(job), show_progress) as bar:
+        runner = Runner(model, resume, bar)
+        clean = runner.run("clean", job.clean)
+        if job.corruptions is not None:
+            corruption = _corrupted(runner, job.corruptions, clean)
+        if job.attacks is not None:
+            adversarial = _attacked(runner, job.attacks, clean)
+    result = spectral_importance(
+        model, job.spectral, protocol, batch_size=batch_size, precision=precision,
+        resume=None if resume is None else Path(resume) / "spectral", show_progress=show_progress,
+    )  # fmt: skip
+    entry = {
+        "schema_version": SCHEMA_VERSION,
+        "entry_id": entry_id(job.data["name"], job.model["name"], protocol),
+        "model": dict(job.model),
+        "data": {
+            **job.data,
+            "n_images": len(clean.ids),
+            "n_unreadable": len(getattr(job.clean, "unreadable", ())),
+            "image_ids_sha256": ids_digest(clean.ids),
+        },
+        "protocol": protocol.to_dict(),
+        "clean_accuracy": proportion(clean.correct),
+        "spectral": spectral_group(result),
+        "corruption": corruption,
+        "adversarial": adversarial,
+        "provenance": provenance(runner.game.device),
+        "submission": {"submitter": None, "status": "self-reported", "statement": None},
+    }
+    return jsonable(entry), result
+
+
+def _n_passes(job: Job) -> int | None:
+    """Images that go through clean, corrupted and attacked conditions, if it can be told."""
+    n, n_attacked = count(job.clean), 0
+    if job.attacks is not None:
+        n_attacked = len(job.attacks.specs) * (count(job.attacks.images) or 0)
+    cells = 0 if job.corruptions is None else len(job.corruptions.names) * len(SEVERITIES)
+    return None if n is None else n * (1 + cells) + n_attacked
+
+
+def entry_id(dataset: str, model: str, protocol: Protocol) -> str:
+    """Name of an entry and its file: data set, model and protocol, safe in a path."""
+    parts = (re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip("-.") for part in (dataset, model))
+    return "--".join([*parts, protocol.protocol_id])
+
+
+def proportion(hits: npt.ArrayLike) -> dict[str, Any]:
+    """Share of true values with Wilson's 95 % interval and n."""
+    flags = np.asarray(hits, dtype=bool)
+    n, k = len(flags), int(flags.sum())
+    return {"value": k / n, "interval": list(wilson(k, n)), "n": n}
+
+
+def mean(values: npt.ArrayLike) -> dict[str, Any]:
+    """Mean with its normal 95 % interval over images and n."""
+    value, interval = mean_interval(values)
+    return {"value": value, "interval": list(interval), "n": len(np.asarray(values))}
+
+
+def spectral_group(result: SpectralImportance) -> dict[str, Any]:
+    """The entry's ``spectral`` group: means and intervals, not per-image values."""
+    names = (
+        "n_images", "precision", "n_forward", "image_size", "value_table", "shapley_values",
+        "shapley_se", "distribution", "distribution_interval", "score", "score_interval",
+        "score_bias", "signed_score", "signed_score_interval", "signed_score_bias", "tied_bands",
+        "efficiency_residual",
+    )  # fmt: skip
+    return {
+        **{name: getattr(result, name) for name in names},
+        "image_ids_sha256": ids_digest(result.ids),
+        "band_edges": result.band_edges(),
+        "ends": result.ends.mean(axis=0),
+        "clean_accuracy": proportion(result.correct),
+    }
+
+
+def _corrupted(runner: Runner, plan: Corruptions, clean: Outcome) -> dict[str, Any]:
+    """The entry's ``corruption`` group."""
+    settings = "-".join(f"{key}={value}" for key, value in sorted(plan.settings.items()))
+    plain = plan.images(None, 0)
+    base = clean if plain is None else runner.run(f"{settings}|uncorrupted", plain)
+    conditions, wrong = [], []
+    for name in plan.names:
+        for severity in SEVERITIES:
+            images = plan.images(name, severity)
+            if images is None:
+                raise InputError(f"no images for {name} at severity {severity}")
+            outcome = runner.run(f"{settings}|{name}-{severity}", images)
+            change = np.abs(outcome.probability - base.at(outcome.ids).probability)
+            conditions.append(
+                {
+                    "corruption": name,
+                    "severity": severity,
+                    "error": proportion(~outcome.correct),
+                    "probability_change": mean(change),
+                }
+            )
+            wrong.append(dict(zip(outcome.ids, ~outcome.correct, strict=True)))
+    shared = [name for name in base.ids if all(name in cell for cell in wrong)]
+    return {
+        **plan.settings,
+        "n_images": len(shared),
+        "uncorrupted_accuracy": proportion(base.correct),
+        "conditions": conditions,
+        "missing": list(plan.missing),
+        "unnormalised_mean_error": _mean_error(conditions, wrong, shared, len(plan.names)),
+        **_normalised(plan, conditions),
+    }
+
+
+def _mean_error(
+    conditions: list[dict[str, Any]], wrong: list[dict[str, Any]], shared: list[str], n: int
+) -> dict[str, Any]:
+    """Mean error over corruptions and severities; its interval is over images, paired."""
+    value = float(np.mean([cell["error"]["value"] for cell in conditions]))
+    per_image = np.array([[cell[name] for cell in wrong] for name in shared], dtype=float)
+    estimate = jackknife(per_image.mean(axis=1, keepdims=True), lambda x: x[..., 0])
+    half = float(np.diff(estimate.interval)[0]) / 2
+    interval = np.clip([value - half, value + half], 0, 1)
+    return {"value": value, "interval": interval, "n": len(shared), "n_corruptions": n}
+
+
+def _normalised(plan: Corruptions, conditions: list[dict[str, Any]]) -> dict[str, Any]:
+    """``mce`` (same images, all 15) and ``error_over_published`` (a table of other images)."""
+    errors: dict[str, list[float]] = {}
+    for cell in conditions:
+        errors.setdefault(cell["corruption"], []).append(cell["error"]["value"])
+    out: dict[str, Any] = {"mce": None, "error_over_published": None}
+    if plan.missing:
+        return out
+    if plan.reference is not None:
+        value = mean_corruption_error(errors, plan.reference)
+        out["mce"] = {"value": value, "reference": plan.reference_name}
+    if plan.published is not None:
+        value = mean_corruption_error(errors, plan.published)
+        out["error_over_published"] = {"value": value, "reference": plan.published}
+    return out
+
+
+def _attacked(runner: Runner, plan: Attacks, clean: Outcome) -> dict[str, Any]:
+    """The entry's ``adversarial`` group.
+
+    An image counts as robust where the clean image and the attacked one are both classified
+    correctly; in the worst case it must survive every attack of the norm and budget.
+    """
+    attacks: list[dict[str, Any]] = []
+    survivors: dict[tuple[str, float], Any] = {}
+    names: dict[tuple[str, float], list[str]] = {}
+    for spec in plan.specs:
+        settings = spec.to_dict()
+        tag = "-".join(f"{key}={value}" for key, value in sorted(settings.items()))
+        tag += f"-seed={plan.seed}-batch={plan.batch_size}"
+        conditions = [f"{tag}|{spec.name} {epsilon:.4g}" for epsilon in spec.epsilons]
+
+        def attack(x: Tensor, y: Tensor, first: int, spec: Any = spec) -> Sequence[Tensor]:
+            return plan.run(runner.model, x, y, spec, plan.seed, first)
+
+        outcomes = runner.collect(conditions, plan.images, attack)
+        for epsilon, outcome in zip(spec.epsilons, outcomes, strict=True):
+            base = clean.at(outcome.ids)
+            robust = outcome.correct & base.correct
+            attacks.append(
+                {
+                    **settings,
+                    "epsilon": float(epsilon),
+                    "accuracy": proportion(robust),
+                    "probability_change": mean(np.abs(outcome.probability - base.probability)),
+                }
+            )
+            key = (spec.norm, float(epsilon))
+            survivors[key] = survivors.get(key, True) & robust
+            names.setdefault(key, []).append(spec.name)
+    worst = [
+        {"norm": norm, "epsilon": epsilon, "attacks": names[norm, epsilon],
+         "accuracy": proportion(robust)}
+        for (norm, epsilon), robust in sorted(survivors.items())
+    ]  # fmt: skip
+    return {
+        "n_images": attacks[0]["accuracy"]["n"],
+        "seed": plan.seed,
+        "batch_size": plan.batch_size,
+        "attacks": attacks,
+        "worst_case": worst,
+    }

@@ -1,0 +1,249 @@
+"""Checks of what an entry claims: whatever its own numbers determine is computed again.
+
+Every problem is one line: JSON pointer, what was expected, what the entry holds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from iaside_plugins.errors import InputError
+from iaside_plugins.evaluation import entry_id
+from iaside_plugins.leaderboard.entry import Entry, Mean, Model, Proportion
+from iaside_plugins.leaderboard.perturbed import adversarial_problems, corruption_problems
+from iaside_plugins.leaderboard.schema import MAX_BYTES, parse_entry, pointer
+from iaside_plugins.protocol import Protocol
+from iaside_plugins.resampling import wilson
+from iaside_plugins.score import importance_distribution, score, signed_score
+from iaside_plugins.shapley import shapley_values
+
+Problems = Iterator[str]
+TOLERANCE = 1e-6  # of numbers computed again: rounding in other orders of summation, far exceeded
+ROUNDING = 1e-9  # of an interval's end against its own value
+PRIVATE = re.compile(
+    r"""file://
+    | (?:^|[\s"'`=:;,(\[{|]) (?: /(?!/)[\w.~-] | ~[\w.-]*[/\\] )     # /home/..., ~/..., ~user/...
+    | (?<![A-Za-z0-9]) [A-Za-z]:[\\/] | \\\\[\w.-]+\\                # C:\..., \\server\...
+    | \$\{?HOME\b | %(?:USERPROFILE|HOMEPATH)%""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def load_entries(source: Path | str | Iterable[Path | str]) -> list[Entry]:
+    """Checked entries, sorted by entry_id.
+
+    Args:
+        source: A folder (all .json files in it, at any depth; each must be named after its
+            entry), or files, whose names are only checked inside an ``entries/<dataset>`` folder.
+
+    Raises:
+        InputError: The folder or a file cannot be read, or an entry has problems; all are listed.
+    """
+    entries, problems = read_entries(source)
+    if problems:
+        raise InputError("\n".join(problems))
+    return entries
+
+
+def read_entries(source: Path | str | Iterable[Path | str]) -> tuple[list[Entry], list[str]]:
+    """Entries that can be parsed, sorted by entry_id, and all problems; as `load_entries`."""
+    in_folder = isinstance(source, (str, Path))
+    if isinstance(source, (str, Path)):
+        if not Path(source).is_dir():
+            raise InputError(f"{source} is not a folder of entries")
+        source = sorted(Path(source).rglob("*.json"))
+    entries: list[Entry] = []
+    problems: list[str] = []
+    for file in map(Path, source):
+        try:
+            entry = parse_entry(read_bytes(file), file.name)
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        entries.append(entry)
+        on_board = in_folder or file.absolute().parent.parent.name == "entries"
+        found = check_entry(entry, file.stem if on_board else entry.entry_id)
+        problems += [f"{file.name}: {problem}" for problem in found]
+    problems += check_entries(entries)
+    return sorted(entries, key=lambda entry: entry.entry_id), problems
+
+
+def read_bytes(file: Path) -> bytes:
+    """Bytes of an entry's file; InputError where it is a link, too large or cannot be read."""
+    if file.is_symlink():
+        raise InputError(f"{file.name}: expected a file, got a symbolic link")
+    try:
+        if file.stat().st_size > MAX_BYTES:
+            raise InputError(f"{file.name}: expected an entry of at most {MAX_BYTES:,} bytes")
+        return file.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror or error}") from error
+
+
+def check_entry(entry: Entry, stem: str) -> list[str]:
+    """Problems of one entry, empty if there are none.
+
+    Args:
+        entry: As parsed.
+        stem: Name of its file without ``.json``.
+    """
+    problems = [*_private_strings(entry), *_intervals(entry), *_counts(entry)]
+    try:
+        protocol = Protocol.from_dict(entry.protocol.model_dump())
+    except InputError as error:
+        return [*problems, f"{pointer('protocol')}: {error}"]
+    problems += [*_identity(entry, protocol, stem), *_spectral(entry, protocol)]
+    if entry.corruption is not None:
+        problems += corruption_problems(entry.corruption)
+    if entry.adversarial is not None:
+        problems += adversarial_problems(entry.adversarial)
+    return problems
+
+
+def check_entries(entries: Iterable[Entry]) -> list[str]:
+    """Problems between entries: the same id, or the same weights, protocol and images, twice."""
+    problems: list[str] = []
+    seen: dict[tuple[str, ...], str] = {}
+    for entry in entries:
+        run = (entry.model.weights_sha256, entry.protocol.protocol_id, entry.data.image_ids_sha256)
+        if (entry.entry_id,) in seen:
+            problems.append(f"/entry_id: expected unique ids, got {entry.entry_id!r} twice")
+        elif run in seen:
+            problems.append(
+                f"/model/weights_sha256: expected one entry for weights, protocol and images; "
+                f"{entry.entry_id!r} has those of {seen[run]!r}"
+            )
+        seen[entry.entry_id,] = seen[run] = entry.entry_id
+    return problems
+
+
+def _identity(entry: Entry, protocol: Protocol, stem: str) -> Problems:
+    expected = entry_id(entry.data.name, entry.model.name, protocol)
+    if entry.entry_id != expected:
+        yield f"/entry_id: expected {expected!r}, got {entry.entry_id!r}"
+    if entry.entry_id != stem:
+        yield f"/entry_id: expected the file's name {stem!r}, got {entry.entry_id!r}"
+    try:
+        datetime.strptime(entry.provenance.date, "%Y-%m-%dT%H:%M:%SZ")
+    except ValueError:
+        yield f"/provenance/date: expected a date in UTC, got {entry.provenance.date!r}"
+
+
+def _spectral(entry: Entry, protocol: Protocol) -> Problems:
+    """Everything that follows from the value table, or without one from the Shapley values."""
+    spectral = entry.spectral
+    exact = protocol.estimator == "exact"
+    psi = np.array(spectral.shapley_values)
+    distribution = importance_distribution(psi)
+    computed = {
+        "band_edges": np.linspace(0, min(spectral.image_size) / 2, protocol.n_bands + 1),
+        "distribution": distribution,
+        "score": score(distribution, protocol.beta),
+        "signed_score": signed_score(distribution, protocol.beta),
+        "efficiency_residual": psi.sum() - (spectral.ends[1] - spectral.ends[0]),
+    }
+    if exact != (spectral.value_table is not None):
+        wanted = f"2**{protocol.n_bands} numbers" if exact else "null"
+        yield f"/spectral/value_table: expected {wanted} for estimator {protocol.estimator!r}"
+    if spectral.value_table is not None:
+        table = np.array(spectral.value_table)
+        computed = {"shapley_values": shapley_values(table), "ends": table[[0, -1]], **computed}
+    for name, expected in computed.items():
+        yield from _close(pointer("spectral", name), getattr(spectral, name), expected)
+    if abs(spectral.efficiency_residual) > TOLERANCE:  # float64 throughout, whatever the precision
+        yield f"/spectral/efficiency_residual: expected 0, got {spectral.efficiency_residual!r}"
+    tied = spectral.tied_bands
+    if len(set(tied)) < len(tied) or psi[tied[0]] > psi.min() + TOLERANCE:
+        yield (
+            f"/spectral/tied_bands: expected different bands, the least ({psi.argmin()}) first, "
+            f"got {list(tied)}"
+        )
+
+
+def _close(place: str, got: float | Sequence[float], expected: np.ndarray) -> Problems:
+    """The first number that is not what was computed."""
+    found, wanted = np.atleast_1d(got), np.atleast_1d(expected)
+    wrong = np.flatnonzero(~(np.abs(found - wanted) <= TOLERANCE))
+    if len(wrong):
+        k = int(wrong[0])
+        where = place if np.ndim(got) == 0 else f"{place}/{k}"
+        yield f"{where}: expected {wanted[k]:.9g}, got {found[k]:.9g}"
+
+
+def _intervals(entry: Entry) -> Problems:
+    """Proportions are k/n with Wilson's interval; every interval contains its value."""
+    for place, part in _walk(entry):
+        if isinstance(part, Proportion):
+            hits = part.value * part.n
+            if abs(hits - round(hits)) > TOLERANCE:
+                yield f"{place}/value: expected a multiple of 1/{part.n}, got {part.value!r}"
+            yield from _close(f"{place}/interval", part.interval, np.array(wilson(hits, part.n)))
+        elif isinstance(part, Mean):
+            yield from _contains(f"{place}/interval", part.value, part.interval, part.n)
+    spectral = entry.spectral
+    for name in ("score", "signed_score"):
+        interval = getattr(spectral, f"{name}_interval")
+        place = pointer("spectral", f"{name}_interval")
+        yield from _contains(place, getattr(spectral, name), interval, spectral.n_images)
+    shares = zip(spectral.distribution, spectral.distribution_interval, strict=True)
+    for k, (share, interval) in enumerate(shares):
+        place = pointer("spectral", "distribution_interval", k)
+        yield from _contains(place, share, interval, spectral.n_images)
+    for name in ("shapley_se", "score_bias", "signed_score_bias"):
+        values = getattr(spectral, name)
+        missing = None in values if isinstance(values, tuple) else values is None
+        if missing and spectral.n_images > 1:
+            yield f"{pointer('spectral', name)}: expected numbers for {spectral.n_images} images"
+
+
+def _contains(
+    place: str, value: float, interval: tuple[float | None, float | None], n: int
+) -> Problems:
+    low, high = interval
+    if low is None or high is None:
+        if n > 1 or low is not high:
+            yield f"{place}: expected two numbers for n = {n}, got {[low, high]}"
+    elif not low - ROUNDING <= value <= high + ROUNDING:
+        yield f"{place}: expected an interval around {value:.9g}, got [{low:.9g}, {high:.9g}]"
+
+
+def _counts(entry: Entry) -> Problems:
+    """Numbers of images that must be equal, or not above one another."""
+    data, spectral = entry.data, entry.spectral
+    if data.n_images > data.n_available:
+        yield f"/data/n_images: expected at most {data.n_available}, got {data.n_images}"
+    if spectral.n_images > data.n_images:
+        yield f"/spectral/n_images: expected at most {data.n_images}, got {spectral.n_images}"
+    pairs = [
+        ("/clean_accuracy/n", entry.clean_accuracy.n, data.n_images),
+        ("/spectral/clean_accuracy/n", spectral.clean_accuracy.n, spectral.n_images),
+    ]
+    for place, got, expected in pairs:
+        if got != expected:
+            yield f"{place}: expected {expected} images, got {got}"
+
+
+def _private_strings(entry: Entry) -> Problems:
+    for place, part in _walk(entry):
+        if isinstance(part, str) and PRIVATE.search(part):
+            yield f"{place}: expected no absolute path, home folder or file:// URL, got {part!r}"
+
+
+def _walk(part: object, place: str = "") -> Iterator[tuple[str, object]]:
+    """Every part of an entry with its JSON pointer, keys of mappings among them."""
+    yield place, part
+    if isinstance(part, Model):
+        for name in type(part).model_fields:
+            yield from _walk(getattr(part, name), place + pointer(name))
+    elif isinstance(part, dict):
+        for key, value in part.items():
+            yield place, key
+            yield from _walk(value, place + pointer(key))
+    elif isinstance(part, tuple):
+        for k, item in enumerate(part):
+            yield from _walk(item, place + pointer(k))

@@ -1,0 +1,245 @@
+"""The entry as strict pydantic models: names, types, units and ranges of every field.
+
+Numbers are raw floats and proportions lie in [0, 1]. `schema` reads JSON into these models and
+settles lengths; `checks` recomputes what an entry claims.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from iaside_plugins.errors import MissingExtraError
+
+try:
+    from pydantic import BaseModel, ConfigDict, Field
+    from pydantic import ValidationError as ValidationError  # for schema
+except ImportError as error:
+    raise MissingExtraError(
+        "the leaderboard needs pydantic: pip install 'iaside-plugins[leaderboard]'"
+    ) from error
+
+Text = Annotated[str, Field(min_length=1, max_length=200)]
+LongText = Annotated[str, Field(min_length=1, max_length=2000)]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=200)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Nats = Annotated[float, Field(le=0)]  # a log-likelihood
+Sd = Annotated[float, Field(ge=0)]
+Bounds = tuple[float | None, float | None]  # null where one image leaves it undefined
+ShareBounds = tuple[Share | None, Share | None]
+
+
+class Model(BaseModel):
+    """What all groups share: exact types, no unknown fields, finite numbers, immutable."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Proportion(Model):
+    """k of n images, with Wilson's 95 % interval."""
+
+    value: Share
+    interval: tuple[Share, Share]
+    n: Positive
+
+
+class Mean(Model):
+    """Mean of per-image values in [0, 1], with a 95 % interval that may leave that range."""
+
+    value: Share
+    interval: Bounds
+    n: Positive
+
+
+class MeanError(Mean):
+    """Mean error over corruptions and severities; n is images."""
+
+    n_corruptions: Positive
+
+
+class Preprocessing(Model):
+    """How an image becomes the model's input; lengths in pixels."""
+
+    resize: Positive | None
+    crop: Positive | None
+    interpolation: Text
+    mean: Annotated[tuple[float, ...], Field(min_length=1)]
+    std: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
+
+
+class ModelGroup(Model):
+    """Which network, and which weights."""
+
+    spec: Text
+    name: Text
+    source: Text
+    architecture: Text
+    n_parameters: Count
+    n_classes: Positive | None
+    dataset: Text | None
+    training: Text | None
+    licence: Text | None
+    weights: Text
+    weights_sha256: Sha256
+    preprocessing: Preprocessing
+
+
+class DataGroup(Model):
+    """Which images."""
+
+    name: FileName
+    n_images: Positive
+    n_available: Positive
+    n_unreadable: Count
+    image_ids_sha256: Sha256
+    seed: Count
+    note: LongText | None
+
+
+class ProtocolGroup(Model):
+    """The fields of `iaside_plugins.Protocol`, which checks their values, and its id."""
+
+    n_bands: Annotated[int, Field(ge=2, le=32)]
+    band_norm: str
+    absence: str
+    range_handling: str
+    estimator: str
+    n_permutations: int
+    beta: float
+    temperature: float
+    seed: int
+    absence_std: float
+    black_empty: bool
+    image_batch: int
+    shuffled: bool
+    protocol_id: FileName
+
+
+class Spectral(Model):
+    """Spectral importance: Shapley values in nats, the distribution and the scores."""
+
+    n_images: Positive
+    image_ids_sha256: Sha256
+    precision: Literal["float32", "float64", "bfloat16", "float16"]
+    n_forward: Count
+    image_size: tuple[Positive, Positive]
+    band_edges: tuple[Annotated[float, Field(ge=0)], ...]
+    value_table: tuple[Nats, ...] | None
+    ends: tuple[Nats, Nats]
+    shapley_values: tuple[float, ...]
+    shapley_se: tuple[Sd | None, ...]
+    distribution: tuple[Share, ...]
+    distribution_interval: tuple[ShareBounds, ...]
+    score: Annotated[float, Field(ge=0)]
+    score_interval: Bounds
+    score_bias: float | None
+    signed_score: float
+    signed_score_interval: Bounds
+    signed_score_bias: float | None
+    tied_bands: Annotated[tuple[Count, ...], Field(min_length=1)]
+    efficiency_residual: float
+    clean_accuracy: Proportion
+
+
+class Condition(Model):
+    """One corruption at one severity."""
+
+    corruption: Text
+    severity: Annotated[int, Field(ge=1, le=5)]
+    error: Proportion
+    probability_change: Mean
+
+
+class Normalised(Model):
+    """A corruption error as a fraction of a reference's (1.0), which may exceed 1."""
+
+    value: Annotated[float, Field(ge=0)]
+    reference: Text
+
+
+class Corruption(Model):
+    """Errors under the 15 corruptions."""
+
+    source: Literal["generated", "distributed"]
+    size: Positive | None
+    constants: Literal["224", "32"] | None
+    jpeg: bool
+    seed: Count
+    n_images: Positive
+    uncorrupted_accuracy: Proportion
+    conditions: Annotated[tuple[Condition, ...], Field(min_length=1)]
+    missing: tuple[Text, ...]
+    unnormalised_mean_error: MeanError
+    mce: Normalised | None
+    error_over_published: Normalised | None
+
+
+class Attack(Model):
+    """One attack at one budget (pixel units of [0, 1] images)."""
+
+    name: FileName
+    norm: Literal["Linf", "L2"]
+    steps: Positive | None
+    rel_stepsize: Annotated[float, Field(gt=0)] | None
+    random_start: bool
+    epsilon: Annotated[float, Field(ge=0)]
+    accuracy: Proportion
+    probability_change: Mean
+
+
+class WorstCase(Model):
+    """Images that survive every attack of one norm and budget."""
+
+    norm: Literal["Linf", "L2"]
+    epsilon: Annotated[float, Field(ge=0)]
+    attacks: Annotated[tuple[FileName, ...], Field(min_length=1)]
+    accuracy: Proportion
+
+
+class Adversarial(Model):
+    """Accuracy under attack."""
+
+    n_images: Positive
+    seed: Count
+    batch_size: Positive
+    attacks: Annotated[tuple[Attack, ...], Field(min_length=1)]
+    worst_case: tuple[WorstCase, ...]
+
+
+class Provenance(Model):
+    """What computed the numbers, and when (UTC)."""
+
+    iaside_plugins: Text
+    git_commit: Annotated[str, Field(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")] | None
+    git_dirty: bool | None
+    date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+    python: Text
+    versions: dict[Text, Text]
+    device: Text
+    machine: Text
+
+
+class Submission(Model):
+    """Who sent it; "reproduced" is set by a maintainer who ran it again."""
+
+    submitter: Text | None
+    status: Literal["self-reported", "reproduced"]
+    statement: LongText | None
+
+
+class Entry(Model):
+    """One model under one protocol."""
+
+    schema_version: Literal[1]
+    entry_id: FileName
+    model: ModelGroup
+    data: DataGroup
+    protocol: ProtocolGroup
+    clean_accuracy: Proportion
+    spectral: Spectral
+    corruption: Corruption | None
+    adversarial: Adversarial | None
+    provenance: Provenance
+    submission: Submission

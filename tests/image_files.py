@@ -1,0 +1,32 @@
+"""Small image files for the tests of the adapters that read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+WNIDS = ("n01440764", "n01443537", "n15075141")  # class indices 0, 1, 999
+
+
+def random_pixels(seed: int, height: int = 40, width: int = 52) -> npt.NDArray[np.uint8]:
+    """(height, width, 3) uint8, uniform noise."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def save(path: Path, pixels: npt.NDArray[np.uint8]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def make_tree(
+    root: Path, folders: tuple[str, ...] = WNIDS, n: int = 3, height: int = 40, width: int = 52
+) -> Path:
+    """`n` PNG files of different noise in every folder; returns `root`."""
+    for f, folder in enumerate(folders):
+        for k in range(n):
+            save(root / folder / f"img_{k}.png", random_pixels(100 * f + k, height, width))
+    return root

@@ -1,0 +1,126 @@
+"""The board's files: built from entries alone, and an entry is added only when it is valid."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iaside_plugins.errors import InputError, MissingExtraError
+from iaside_plugins.leaderboard.build import BOARD, add, build, validate
+
+Make = Callable[..., dict[str, Any]]
+Board = Callable[..., Path]
+
+
+def test_rebuild_is_deterministic(make_entry: Make, board: Board) -> None:
+    folder = board(make_entry("a"), make_entry("b", 1), make_entry("c", 2, dataset="imagenet"))
+    assert build(folder) == ["README.md", "leaderboard.csv"]
+    first = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert set(first) == {"README.md", "leaderboard.csv"}
+    for name in first:
+        (folder / name).unlink()
+    assert build(folder) == ["README.md", "leaderboard.csv"]
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == first
+    assert build(folder) == []
+
+
+def test_check_names_stale_files_and_writes_nothing(make_entry: Make, board: Board) -> None:
+    folder = board()
+    assert build(folder, check=True) == ["README.md", "leaderboard.csv"]
+    assert not (folder / "README.md").exists()
+    build(folder)
+    assert build(folder, check=True) == []
+    (folder / "README.md").write_text("edited by hand")
+    assert build(folder, check=True) == ["README.md"]
+    assert (folder / "README.md").read_text() == "edited by hand"
+    build(folder)
+    board(make_entry())
+    assert build(folder, check=True) == ["README.md", "leaderboard.csv"]
+
+
+def test_build_refuses_a_bad_board(make_entry: Make, board: Board, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not a folder of entries"):
+        build(tmp_path / "empty")
+    folder = board(make_entry())
+    file = next(folder.rglob("*.json"))
+    (folder / "entries" / "imagenet").mkdir()
+    moved = file.rename(folder / "entries" / "imagenet" / file.name)
+    with pytest.raises(InputError, match="expected it in entries/cifar10/"):
+        build(folder)
+    moved.write_text(moved.read_text().replace('"score": 0', '"score": 1', 1))
+    with pytest.raises(InputError, match="/spectral/score: expected"):
+        build(folder)
+    assert not (folder / "README.md").exists()
+
+
+def write(path: Path, raw: dict[str, Any]) -> Path:
+    path.write_text(json.dumps(raw), encoding="utf-8")
+    return path
+
+
+def test_add_copies_a_valid_entry(make_entry: Make, board: Board, tmp_path: Path) -> None:
+    folder, raw = board(), make_entry()
+    file = write(tmp_path / "any name.json", raw)
+    target = add(file, folder)
+    assert target == folder / "entries" / "cifar10" / f"{raw['entry_id']}.json"
+    assert target.read_bytes() == file.read_bytes()
+    assert add(file, folder) == target  # the same again is no conflict
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+    assert build(folder) == ["README.md", "leaderboard.csv"]
+
+
+def test_add_refuses_and_writes_nothing(make_entry: Make, board: Board, tmp_path: Path) -> None:
+    raw = make_entry()
+    folder = board(raw)
+    before = {path: path.read_bytes() for path in folder.rglob("*.json")}
+    other = make_entry(seed=1)
+    same_run = make_entry("renamed", 1)
+    same_run["model"]["weights_sha256"] = raw["model"]["weights_sha256"]
+    wrong = make_entry("wrong", 2)
+    wrong["spectral"]["score"] += 0.1
+    for entry, message in [
+        (other, "is on the board with other content"),
+        (same_run, r"new.json: /model/weights_sha256: expected one entry"),
+        (wrong, r"new.json: /spectral/score: expected"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            add(write(tmp_path / "new.json", entry), folder)
+    assert {path: path.read_bytes() for path in folder.rglob("*.json")} == before
+
+
+def test_validate_lists_problems(make_entry: Make, board: Board, tmp_path: Path) -> None:
+    good = write(tmp_path / "entry.json", make_entry())
+    assert validate([good]) == []
+    assert validate([]) == []
+    bad = make_entry("bad", 1)
+    bad["clean_accuracy"]["value"] = 0.123
+    problems = validate([good, write(tmp_path / "bad.json", bad), tmp_path / "absent.json"])
+    assert any(p.startswith("bad.json: /clean_accuracy/value: expected a mult") for p in problems)
+    assert any("cannot read" in p and "absent.json" in p for p in problems)
+    assert "got 'cifar10--resnet20--" in validate([good, good])[0]
+
+
+def test_validate_checks_names_on_a_board(make_entry: Make, board: Board) -> None:
+    file = next(board(make_entry()).rglob("*.json"))
+    assert validate([file]) == []
+    moved = file.rename(file.with_name("other.json"))
+    assert "/entry_id: expected the file's name 'other'" in validate([moved])[0]
+
+
+def test_default_board_is_the_packages() -> None:
+    assert (BOARD / "checks.py").is_file()
+
+
+def test_missing_pydantic_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [m for m in sys.modules if m.startswith("iaside_plugins.leaderboard.")]:
+        if name != "iaside_plugins.leaderboard.build":
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+    for call in (lambda: validate([]), lambda: build(tmp_path), lambda: add("x", tmp_path)):
+        with pytest.raises(MissingExtraError, match=r"iaside-plugins\[leaderboard\]"):
+            call()

@@ -1,0 +1,236 @@
+"""Every semantic check: flip one field of a valid entry, and the error names the place."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iaside_plugins.errors import InputError
+from iaside_plugins.evaluation import proportion
+from iaside_plugins.leaderboard.checks import check_entries, check_entry, load_entries
+from iaside_plugins.leaderboard.schema import Entry, parse_entry
+from iaside_plugins.protocol import Protocol
+
+Make = Callable[..., dict[str, Any]]
+Change = Callable[[Any], Any]
+
+
+def change(raw: dict[str, Any], path: str, new: Any) -> None:
+    """Set the value at a JSON pointer; a function gets the old value."""
+    *parents, last = [int(p) if p.isdigit() else p for p in path.split("/")[1:]]
+    place: Any = raw
+    for part in parents:
+        place = place[part]
+    place[last] = new(place[last]) if callable(new) else new
+
+
+def problems(raw: dict[str, Any], stem: str | None = None) -> list[str]:
+    entry = parse_entry(json.dumps(raw), "x.json")
+    return check_entry(entry, stem or entry.entry_id)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"missing": ("frost",)},
+        {"perturbed": False},
+        {"n": 1},
+        {"protocol": Protocol(n_bands=6, estimator="permutation")},
+        {"protocol": Protocol(n_bands=3, beta=0.5, band_norm="euclidean")},
+        {"protocol": Protocol.reference(4)},
+        {"name": '<b>|_&"=1+1'},
+    ],
+    ids=["all", "missing", "clean", "one-image", "permutation", "beta", "script", "hostile"],
+)
+def test_valid_entries_have_no_problem(make_entry: Make, options: dict[str, Any]) -> None:
+    if options.get("n") == 1:
+        options = options | {"perturbed": False}
+    assert problems(make_entry(**options)) == []
+
+
+def more(by: float) -> Change:
+    return lambda old: old + by
+
+
+def without_last(old: list[Any]) -> list[Any]:
+    return old[:-1]
+
+
+# Each step is ten times the tolerance of its check or more, and below what types and ranges refuse.
+FLIPPED: list[tuple[str, Any, str]] = [
+    ("/protocol/beta", 0.8, "/protocol: protocol_id 'm4-.*' does not belong"),
+    ("/protocol/absence", "grey", "/protocol: absence must be one of"),
+    ("/spectral/value_table/3", more(-1e-4), "/spectral/shapley_values/0: expected"),
+    ("/spectral/value_table/15", more(-1e-4), "/spectral/ends/1: expected"),
+    ("/spectral/ends/0", more(-1e-5), "/spectral/ends/0: expected -.*, got -"),
+    ("/spectral/shapley_values/2", more(1e-5), "/spectral/shapley_values/2: expected"),
+    ("/spectral/distribution/0", more(-1e-5), "/spectral/distribution/0: expected"),
+    ("/spectral/score", more(1e-5), "/spectral/score: expected"),
+    ("/spectral/signed_score", lambda x: -x, "/spectral/signed_score: expected"),
+    ("/spectral/efficiency_residual", 1e-4, "/spectral/efficiency_residual: expected 0, got"),
+    ("/spectral/value_table", None, r"/spectral/value_table: expected 2\*\*4 numbers"),
+    ("/spectral/band_edges/4", 17.0, "/spectral/band_edges/4: expected 16, got 17"),
+    ("/spectral/image_size", [64, 64], "/spectral/band_edges/1: expected 8, got 4"),
+    ("/spectral/tied_bands", [1], r"/spectral/tied_bands: .*the least \(3\) first, got \[1\]"),
+    ("/spectral/tied_bands", [3, 2, 2], "/spectral/tied_bands: expected different bands"),
+    ("/spectral/score_interval", [0.3, 0.4], "/spectral/score_interval: expected an interval"),
+    ("/spectral/signed_score_interval", [0.2, None], "/spectral/signed_score_interval: .*two"),
+    ("/spectral/distribution_interval/1", [0.0, 0.1], "/spectral/distribution_interval/1: exp"),
+    ("/spectral/shapley_se/1", None, "/spectral/shapley_se: expected numbers for 20 images"),
+    ("/spectral/score_bias", None, "/spectral/score_bias: expected numbers for 20 images"),
+    ("/spectral/n_images", 21, "/spectral/n_images: expected at most 20, got 21"),
+    ("/spectral/n_images", 19, "/spectral/clean_accuracy/n: expected 19 images, got 20"),
+    ("/clean_accuracy/value", 0.91, "/clean_accuracy/value: expected a multiple of 1/20, got 0.91"),
+    ("/clean_accuracy/interval/0", more(-1e-5), "/clean_accuracy/interval/0: expected"),
+    ("/data/n_images", 30, "/clean_accuracy/n: expected 30 images, got 20"),
+    ("/data/n_available", 10, "/data/n_images: expected at most 10, got 20"),
+    ("/corruption/conditions/0/corruption", "speckle_noise", "/corruption/conditions/0/corruption"),
+    ("/corruption/conditions/0/severity", 2, r"/corruption/conditions/1: .*\('.*', 2\) again"),
+    ("/corruption/conditions", without_last, "/corruption/conditions: .*lacking \\[5\\]"),
+    ("/corruption/missing", ["fog"], r"/corruption/missing: expected \[\], got \['fog'\]"),
+    ("/corruption/missing", ["frost", "fog"], "/corruption/mce: expected null"),
+    ("/corruption/unnormalised_mean_error/value", more(1e-8), "/corruption/unnormalised_mean_er"),
+    ("/corruption/unnormalised_mean_error/n_corruptions", 14, "/corruption/.*: expected 15, got"),
+    ("/corruption/unnormalised_mean_error/n", 19, "/corruption/.*/n: expected 20 images, got 19"),
+    ("/corruption/error_over_published/value", more(1e-5), "/corruption/error_over_published/v"),
+    ("/corruption/error_over_published/reference", "me", "/corruption/error_over_published/refer"),
+    ("/corruption/n_images", 25, "/corruption/uncorrupted_accuracy/n: expected at least 25"),
+    ("/corruption/conditions/3/probability_change/interval", [0, 0.1], "/corruption/conditions/3/"),
+    ("/corruption/conditions/3/probability_change/n", 4, "/corruption/conditions/3/probability_c"),
+    ("/adversarial/n_images", 50, "/adversarial/attacks/0/accuracy/n: expected 50 images, got 20"),
+    ("/adversarial/attacks/1/name", "fgsm", "/adversarial/worst_case/0/attacks: expected all of"),
+    ("/adversarial/worst_case/0/attacks", ["pgd"], "/adversarial/worst_case/0/attacks: expected"),
+    ("/adversarial/worst_case/1/epsilon", 1 / 255, "/adversarial/worst_case/1: expected one worst"),
+    ("/provenance/date", "2025-02-30T00:00:00Z", "/provenance/date: expected a date in UTC"),
+    ("/model/name", "other", "/entry_id: expected 'cifar10--other--m4-"),
+    ("/entry_id", "cifar10--resnet20", "/entry_id: expected 'cifar10--resnet20--m4-"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "new", "message"), FLIPPED, ids=[f[0] for f in FLIPPED])
+def test_flipped_field_is_named(make_entry: Make, path: str, new: Any, message: str) -> None:
+    raw = make_entry()
+    change(raw, path, new)
+    found = problems(raw)
+    assert any(re.match(message, problem) for problem in found), found
+
+
+def test_worst_case_lies_between_its_bounds(make_entry: Make) -> None:
+    raw = make_entry()
+    best = min(attack["accuracy"]["value"] for attack in raw["adversarial"]["attacks"][:2])
+    case = raw["adversarial"]["worst_case"][0]["accuracy"]
+    perfect = make_entry(seed=1)["clean_accuracy"]
+    assert perfect["value"] > best  # else the flip below would flip nothing
+    case.update(perfect)
+    assert [p.split(":")[0] for p in problems(raw)] == ["/adversarial/worst_case/0/accuracy/value"]
+
+
+def test_attack_twice_is_named(make_entry: Make) -> None:
+    raw = make_entry()
+    raw["adversarial"]["attacks"].append(raw["adversarial"]["attacks"][1])
+    raw["adversarial"]["worst_case"][0]["attacks"].append("pgd")
+    assert problems(raw) == ["/adversarial/attacks/4: expected every attack once, got pgd again"]
+
+
+def test_mce_needs_all_fifteen(make_entry: Make) -> None:
+    raw = make_entry(missing=("frost", "fog"))
+    raw["corruption"]["mce"] = {"value": 0.9, "reference": "AlexNet"}
+    raw["corruption"]["error_over_published"] = {
+        "value": 0.9, "reference": "alexnet_robustbench_5k",
+    }  # fmt: skip
+    found = problems(raw)
+    assert found[0] == "/corruption/mce: expected null, since frost, fog is missing"
+    assert found[1].startswith("/corruption/error_over_published/reference: not an mCE: lacks")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/data/images", "see /etc/passwd", "~/weights.pth", "~me/weights.pth", "kit:/srv/kit",
+        "file:weights FILE://host/x", r"C:\weights", "d:/weights", r"\\server\share\x",
+        "$HOME/x", "${HOME}/x", r"%USERPROFILE%\x", "path=/opt/x", "(/opt/x)",
+    ],
+)  # fmt: skip
+def test_path_in_any_string_is_refused(make_entry: Make, text: str) -> None:
+    raw = make_entry()
+    raw["model"]["weights"] = text
+    raw["provenance"]["versions"] = {text: "1"}
+    assert [problem.split(": expected no absolute path")[0] for problem in problems(raw)] == [
+        "/model/weights", "/provenance/versions",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["https://example.org/a/b", "CC-BY/MIT", "timm/r50.a1", "eps 8/255", "a ~ b", "a / b", "</b>"],
+)
+def test_other_strings_pass(make_entry: Make, text: str) -> None:
+    raw = make_entry()
+    raw["submission"]["statement"] = text
+    assert problems(raw) == []
+
+
+def test_entry_id_must_be_the_files_name(make_entry: Make) -> None:
+    assert problems(make_entry(), "other")[0].startswith("/entry_id: expected the file's name 'ot")
+
+
+def parsed(*raws: dict[str, Any]) -> list[Entry]:
+    return [parse_entry(json.dumps(raw), "x.json") for raw in raws]
+
+
+def test_entries_must_be_unique(make_entry: Make) -> None:
+    one, two = make_entry(), make_entry("other", seed=1)
+    assert check_entries(parsed(one, two)) == []
+    assert "got 'cifar10--resnet20--" in check_entries(parsed(one, one))[0]
+    two["model"]["weights_sha256"] = one["model"]["weights_sha256"]
+    assert check_entries(parsed(one, two))[0].startswith(
+        "/model/weights_sha256: expected one entry"
+    )
+    two["data"]["image_ids_sha256"] = "0" * 64
+    assert check_entries(parsed(one, two)) == []
+
+
+def test_load_entries_sorts_and_lists_all_problems(
+    make_entry: Make, board: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = board(make_entry("zeta"), make_entry("alpha", seed=1))
+    names = [entry.model.name for entry in load_entries(folder / "entries")]
+    assert names == ["alpha", "zeta"]
+    files = sorted((folder / "entries").rglob("*.json"), reverse=True)
+    assert [entry.model.name for entry in load_entries(files)] == names
+    for file, (old, new) in zip(files, [('"n": 20', '"n": 21'), ("{", "[")], strict=True):
+        file.write_text(file.read_text().replace(old, new, 1))
+    with pytest.raises(InputError) as caught:
+        load_entries(folder / "entries")
+    assert "zeta" in str(caught.value)
+    assert "alpha" in str(caught.value)
+    with pytest.raises(InputError, match="nowhere is not a folder"):
+        load_entries(tmp_path / "nowhere")
+
+
+def test_links_large_and_absent_files_are_refused(make_entry: Make, tmp_path: Path) -> None:
+    file = tmp_path / "entry.json"
+    file.write_text(json.dumps(make_entry()))
+    link = tmp_path / "link.json"
+    link.symlink_to(file)
+    large = tmp_path / "large.json"
+    large.write_bytes(b" " * 5_000_001)
+    for path, message in [
+        (link, "symbolic link"), (large, "at most 5,000,000"), (tmp_path / "no", "cannot read"),
+    ]:  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            load_entries([path])
+
+
+def test_worst_case_is_over_all_attacked_images(make_entry: Make) -> None:
+    raw = make_entry()
+    case = raw["adversarial"]["worst_case"][1]["accuracy"]
+    hits = round(case["value"] * case["n"])
+    case.update(proportion([True, True] * hits + [False, False] * (case["n"] - hits)))
+    assert problems(raw) == ["/adversarial/worst_case/1/accuracy/n: expected 20 images, got 40"]

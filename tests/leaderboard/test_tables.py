@@ -1,0 +1,186 @@
+"""Markdown and CSV: same rows, same order, same values, for any number of entries."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from iaside_plugins.leaderboard import formatting as fmt
+from iaside_plugins.leaderboard.frame import concatenated, tables
+from iaside_plugins.leaderboard.schema import Entry, parse_entry
+from iaside_plugins.leaderboard.tables import to_csv, to_markdown
+from iaside_plugins.protocol import Protocol
+
+Make = Callable[..., dict[str, Any]]
+HOSTILE = '<b>|_&"=1+1'
+
+
+def parsed(*raws: dict[str, Any]) -> list[Entry]:
+    return [parse_entry(json.dumps(raw), "x.json") for raw in raws]
+
+
+def read_csv(entries: list[Entry]) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(to_csv(entries))))
+
+
+def cells(markdown: str) -> list[list[str]]:
+    """Cells of the rows of all tables, headers and rules left out."""
+    lines = [line for line in markdown.splitlines() if line.startswith("| ")]
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines]
+    heads = {k for k, row in enumerate(rows) if row[0].strip() == "---"}
+    return [
+        [cell.strip() for cell in row]
+        for k, row in enumerate(rows)
+        if k not in heads and k + 1 not in heads
+    ]
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 100])
+def test_any_number_of_entries(make_entry: Make, n: int) -> None:
+    few = [parsed(make_entry(f"model{k}", k)) for k in range(min(n, 5))]
+    entries = [
+        few[k % 5][0].model_copy(update={"entry_id": f"entry{k}"}) for k in range(n)
+    ]  # parsing 100 would only take time
+    markdown = to_markdown(entries)
+    assert len(cells(markdown)) == len(read_csv(entries)) == n
+    assert ("There are no entries yet" in markdown) == (n == 0)
+    assert ("too few to compare scores with errors" in markdown) == (n == 2)
+    assert ("clean accuracy is the rival" in markdown) == (n >= 2)
+    assert not re.search(r"\bnan\b|None|<NA>", markdown + to_csv(entries))
+
+
+def test_rows_do_not_depend_on_the_order_of_entries(make_entry: Make) -> None:
+    entries = parsed(*(make_entry(f"model{k}", k, missing=("frost",) * (k % 2)) for k in range(6)))
+    assert to_markdown(entries) == to_markdown(entries[::-1])
+    assert to_csv(entries) == to_csv(entries[::-1])
+
+
+def test_markdown_and_csv_agree(make_entry: Make) -> None:
+    entries = parsed(
+        *(make_entry(f"model{k}", k) for k in range(4)),
+        make_entry("c", 9, missing=("frost",)),
+        make_entry("d", 10, perturbed=False, protocol=Protocol(n_bands=6)),
+    )
+    shown, raw = cells(to_markdown(entries)), read_csv(entries)
+    assert [row[0] for row in shown] == [row["model"] for row in raw]
+    for cell, row in zip(shown, raw, strict=True):
+        for k, name, show in [
+            (3, "clean_accuracy", fmt.percent_interval),
+            (4, "signed_score", fmt.signed_interval),
+            (5, "score", fmt.number_interval),
+        ]:
+            ends = (float(row[name + end]) for end in ("", "_low", "_high"))
+            assert cell[k] == show(*ends)
+
+
+def test_csv_holds_full_precision(make_entry: Make) -> None:
+    entry = parsed(make_entry())[0]
+    row = read_csv([entry])[0]
+    assert float(row["signed_score"]) == entry.spectral.signed_score
+    psi = [float(row[f"shapley_value_{k}"]) for k in range(4)]
+    assert psi == list(entry.spectral.shapley_values)
+    assert entry.corruption is not None
+    mean = entry.corruption.unnormalised_mean_error
+    assert float(row["mean_corruption_error_unnormalised"]) == mean.value
+    assert row["n_corruptions"] == "15"
+    groups = [float(row[f"error_{name}"]) for name in ("noise", "blur", "weather", "digital")]
+    # The mean over corruptions weighs the groups by their size; 1e-12 covers the rounding.
+    assert np.dot(groups, [3, 4, 4, 4]) / 15 == pytest.approx(mean.value, abs=1e-12)
+    changes = [cell.probability_change.value for cell in entry.corruption.conditions]
+    assert float(row["mean_probability_change"]) == pytest.approx(np.mean(changes), abs=1e-12)
+
+
+def test_rows_stand_by_clean_accuracy_then_name(make_entry: Make) -> None:
+    raws = [make_entry(name, seed) for name, seed in [("b", 0), ("a", 1), ("c", 2), ("d", 9)]]
+    entries = parsed(*raws)
+    expected = sorted(entries, key=lambda e: (-e.clean_accuracy.value, e.model.name))
+    assert len({e.clean_accuracy.value for e in entries}) in (2, 3)  # ties and differences
+    assert [row[0] for row in cells(to_markdown(entries))] == [e.model.name for e in expected]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [("data", "name"), ("data", "image_ids_sha256"), ("spectral", "image_ids_sha256"),
+     ("corruption", "source"), ("corruption", "jpeg"), ("corruption", "constants"),
+     ("protocol", "protocol_id")],
+)  # fmt: skip
+def test_what_is_not_comparable_stands_apart(make_entry: Make, path: tuple[str, str]) -> None:
+    one, two = make_entry("one"), make_entry("two")
+    assert len(tables(parsed(one, two))) == 1
+    two[path[0]][path[1]] = {
+        "image_ids_sha256": "0" * 64, "source": "distributed", "jpeg": False, "constants": "224",
+    }.get(path[1], "other")  # fmt: skip
+    assert len(tables(parsed(one, two))) == 2
+
+
+def test_attacks_of_other_strength_get_their_own_column(make_entry: Make) -> None:
+    one, two = make_entry("one"), make_entry("two")
+    for attack in two["adversarial"]["attacks"]:
+        attack["steps"] = attack["steps"] and 40
+    table = tables(parsed(one, two))[0]
+    assert [threat.attacks[1] for threat in table.threats] == [
+        "pgd-10x0.25-random", "pgd-40x0.25-random",
+    ] * 2  # fmt: skip
+    rows = cells(to_markdown(parsed(one, two)))
+    assert [row.count("–") for row in rows] == [2, 2]
+
+
+def test_missing_parts_leave_columns_out(make_entry: Make) -> None:
+    plain = to_markdown(parsed(make_entry(perturbed=False)))
+    assert "Corruptions: not evaluated." in plain
+    assert "mean corruption error" not in plain
+    assert "robust accuracy Linf" not in plain
+    partial = to_markdown(parsed(make_entry(missing=("frost",))))
+    assert "mean corruption error (unnormalised, 14 of 15) ↓" in partial
+    assert "weather (3 of 4) ↓" in partial
+    assert "Missing: frost; a mean over the others is not an mCE." in partial
+    assert "mCE ↓" not in partial
+    assert "mCE ↓" in to_markdown(parsed(make_entry()))
+
+
+def test_section_says_what_was_measured(make_entry: Make) -> None:
+    raw = make_entry()
+    text = to_markdown(parsed(raw))
+    for fact in [
+        f"protocol {raw['protocol']['protocol_id']}", "n = 20 (spectral: n = 20), seed 0",
+        "Note: the first images", "beta 0.75, temperature 1, seed 0",
+        "generated here at 32 pixels, constants of 32, JPEG on, seed 0, n = 20.",
+        "Attacks within Linf 8/255: fgsm, pgd-10x0.25-random; n = 20.", "clean accuracy ↑",
+    ]:  # fmt: skip
+        assert fact in text
+
+
+def test_other_input_sizes_are_pointed_out(make_entry: Make) -> None:
+    one, two = make_entry("one"), make_entry("two")
+    two["spectral"]["image_size"] = [64, 48]
+    assert "input sizes differ (32x32, 64x48)" in to_markdown(parsed(one, two))
+
+
+def test_hostile_name_survives(make_entry: Make) -> None:
+    raw = make_entry(HOSTILE)
+    raw["model"]["training"] = "=cmd()|x"
+    raw["data"]["note"] = "a|b\n| c |\n# d"
+    entries = parsed(raw, make_entry("plain", 1))
+    row = next(row for row in read_csv(entries) if row["model"] == HOSTILE)
+    assert row["training"] == "'=cmd()|x"
+    markdown = to_markdown(entries)
+    shown = {tuple(cell[:2]) for cell in cells(markdown)}
+    assert (r'&lt;b&gt;\|\_&amp;"=1+1', r"=cmd\(\)\|x") in shown
+    assert r"Note: a\|b \| c \| \# d" in markdown
+    assert {len(cell) for cell in cells(markdown)} == {17}
+
+
+def test_frame_has_no_empty_row_and_typed_columns(make_entry: Make) -> None:
+    parts = tables(parsed(make_entry(), make_entry("b", 1, perturbed=False)))
+    frame = concatenated(parts)
+    assert len(frame) == 2
+    assert frame["clean_accuracy"].dtype == "float64"
+    assert frame["n_corruptions"].dtype == "Int64"
+    assert list(concatenated([]).index) == []
