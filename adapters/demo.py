@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,13 @@ import torch
 
 from iaside_plugins.adapters import digits
 from iaside_plugins.adapters.foolbox_adapter import parse_attacks
-from iaside_plugins.adapters.jobs import Source, make_job, open_model
+from iaside_plugins.adapters.jobs import make_job, write_entry
+from iaside_plugins.adapters.sources import Source, open_model
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation import evaluate
 from iaside_plugins.plots import plot_profiles, save_figure
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.result import SpectralImportance
-from iaside_plugins.store import write_json
 
 logger = logging.getLogger(__name__)
 NETWORK = "python:iaside_plugins.adapters.digits:network"
@@ -37,75 +38,100 @@ class Trained:
     result: SpectralImportance
 
 
-def run_demo(
-    folder: Path, *, n_seeds: int = 3, n_images: int = 200, seed: int = 0,
-    protocol: Protocol | None = None, attack_steps: int = 20, show_progress: bool = False,
-    say: Callable[[str], None] = logger.info,
-) -> list[Trained]:  # fmt: skip
-    """Train four small networks in different ways, evaluate each, write entries and a table.
+@dataclass(frozen=True)
+class Demo:
+    """What the demo runs.
 
-    Args:
+    Attributes:
         folder: Receives images/, weights/, results/, entries/, README.md, leaderboard.csv and
-            profiles.png.
+            profiles.png; unfinished/ while it runs.
         n_seeds: Networks of each training.
         n_images: Test images, at most 400.
         seed: Of the first network, of the selection and the corruptions.
         protocol: Of the spectral importance.
         attack_steps: Steps of projected gradient descent.
+        device: "auto", "cpu" or "cuda[:i]"; training always runs on the CPU.
+        batch_size: Rows in one forward pass.
+        resume: Where finished images are kept meanwhile, instead of folder/unfinished.
         show_progress: Whether to show progress bars.
-        say: Receives a line for every finished step.
-
-    Raises:
-        InputError: For a folder that cannot be written, or numbers out of range.
-        MissingExtraError: For a library of the extra `demo` that is not installed.
     """
-    from iaside_plugins.leaderboard.build import build
 
-    if not 2 <= n_images <= digits.N_TEST or n_seeds < 1:
-        raise InputError(f"expected n_images in 2..{digits.N_TEST} and at least one seed")
-    data = digits.load_digits()
-    root = folder / "images"
-    try:
-        digits.write_images(root, data.test_images, data.test_labels)
-        (folder / "weights").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write into {folder}: {error.strerror or error}") from error
-    (folder / "classes.txt").write_text("\n".join(map(str, range(10))) + "\n")
-    source = Source(
-        root, classes=folder / "classes.txt", n_images=n_images, seed=seed,
-        name="digits",
-        note="scikit-learn digits enlarged to 32 x 32",
-    )  # fmt: skip
-    trained = []
-    for k in range(n_seeds):
-        for training in digits.TRAININGS:
-            one = _one(folder, source, data, training, seed + k, protocol or Protocol(),
-                       attack_steps, show_progress)  # fmt: skip
-            say(_line(one))
-            trained.append(one)
-    build(folder)
-    first = {one.training: one.result for one in trained if one.seed == seed}
-    save_figure(plot_profiles(first), folder / "profiles.png")
-    return trained
+    folder: Path
+    n_seeds: int = 3
+    n_images: int = 200
+    seed: int = 0
+    protocol: Protocol = Protocol()  # noqa: RUF009 - frozen
+    attack_steps: int = 20
+    device: str = "cpu"
+    batch_size: int = 512
+    resume: Path | None = None
+    show_progress: bool = False
 
+    def run(self, say: Callable[[str], None] = logger.info) -> list[Trained]:
+        """Train four small networks in different ways, evaluate each, write entries and a table.
 
-def _one(
-    folder: Path, source: Source, data: digits.Digits, training: str, seed: int,
-    protocol: Protocol, attack_steps: int, show_progress: bool,
-) -> Trained:  # fmt: skip
-    """One network: trained, saved, loaded again by its specification, evaluated."""
-    name = f"digits-{training}-{seed}"
-    weights = folder / "weights" / f"{name}.pth"
-    torch.save(digits.train(training, data, seed).state_dict(), weights)
-    model = open_model(NETWORK, weights=weights, device="cpu", name=name, training=training)
-    job = make_job(
-        source, model, corruptions="generate", cache=folder / "corrupted",
-        attacks=parse_attacks("fgsm,pgd", epsilons_linf=EPSILONS, steps=attack_steps),
-    )  # fmt: skip
-    entry, result = evaluate(model, job, protocol, batch_size=512, show_progress=show_progress)
-    write_json(folder / "entries" / "digits" / f"{entry['entry_id']}.json", entry)
-    result.save(folder / "results" / f"{name}.npz")
-    return Trained(training, seed, entry, result)
+        Args:
+            say: Receives a line for every finished network.
+
+        Raises:
+            InputError: For a folder that cannot be written, or numbers out of range.
+            MissingExtraError: For a library of the extra `demo` that is not installed.
+        """
+        from iaside_plugins.leaderboard.build import build
+
+        if not 2 <= self.n_images <= digits.N_TEST or self.n_seeds < 1:
+            raise InputError(
+                f"expected 2 to {digits.N_TEST} images and at least one seed, got "
+                f"{self.n_images} and {self.n_seeds}"
+            )
+        data = digits.load_digits()
+        source = self._source(data)
+        trained = []
+        for seed in range(self.seed, self.seed + self.n_seeds):
+            for training in digits.TRAININGS:
+                one = self._one(source, data, training, seed)
+                say(_line(one))
+                trained.append(one)
+        build(self.folder)
+        first = {one.training: one.result for one in trained if one.seed == self.seed}
+        save_figure(plot_profiles(first), self.folder / "profiles.png")
+        shutil.rmtree(self.folder / "unfinished", ignore_errors=True)
+        return trained
+
+    def _source(self, data: digits.Digits) -> Source:
+        """The test images, written as folders of files."""
+        root, classes = self.folder / "images", self.folder / "classes.txt"
+        try:
+            digits.write_images(root, data.test_images, data.test_labels)
+            (self.folder / "weights").mkdir(exist_ok=True)
+            classes.write_text("\n".join(map(str, range(10))) + "\n")
+        except OSError as error:
+            raise InputError(f"cannot write into {self.folder}: {error.strerror}") from error
+        return Source(
+            root, classes=classes, n_images=self.n_images, seed=self.seed, name="digits",
+            note="scikit-learn digits enlarged to 32 x 32",
+        )  # fmt: skip
+
+    def _one(self, source: Source, data: digits.Digits, training: str, seed: int) -> Trained:
+        """One network: trained, saved, loaded again by its specification, evaluated."""
+        name = f"digits-{training}-{seed}"
+        weights = self.folder / "weights" / f"{name}.pth"
+        torch.save(digits.train(training, data, seed).state_dict(), weights)
+        model = open_model(
+            NETWORK, weights=weights, device=self.device, name=name, training=training
+        )
+        job = make_job(
+            source, model, corruptions="generate", cache=self.folder / "corrupted",
+            attacks=parse_attacks("fgsm,pgd", epsilons_linf=EPSILONS, steps=self.attack_steps),
+        )  # fmt: skip
+        entry, result = evaluate(
+            model, job, self.protocol, batch_size=self.batch_size,
+            resume=(self.resume or self.folder / "unfinished") / name,
+            show_progress=self.show_progress,
+        )  # fmt: skip
+        write_entry(self.folder / "entries" / "digits" / f"{entry['entry_id']}.json", entry)
+        result.save(self.folder / "results" / f"{name}.npz")
+        return Trained(training, seed, entry, result)
 
 
 def robust_accuracy(entry: dict[str, Any], epsilon: float = HEADLINE) -> float:
@@ -130,7 +156,7 @@ def summary(trained: list[Trained]) -> str:
     lines = [
         "accuracy and where the evidence lies (mean over seeds, least to greatest seed in brackets;"
         " Shapley values in nats)",
-        f"{'training':<12} {'clean':<19} {'14-15 corruptions':<19} {'attack, eps 0.1':<19} "
+        f"{'training':<12} {'clean':<19} {'corrupted':<19} {'attack, eps 0.1':<19} "
         f"{'signed score':<22} {'bands 0-1':<10} {'bands 2-7':<10}",
     ]
     rows = {}
@@ -155,20 +181,25 @@ def summary(trained: list[Trained]) -> str:
 
 
 def _reading(rows: dict[str, Any]) -> list[str]:
+    """What the reader is looking at, in words whose figures are all computed."""
     clean = [np.mean(columns[0]) for columns, _ in rows.values()]
     attacked = {training: np.mean(columns[2]) for training, (columns, _) in rows.items()}
     best, worst = max(attacked, key=attacked.__getitem__), min(attacked, key=attacked.__getitem__)
-    high = {training: psi[2:].sum() / np.abs(psi).sum() for training, (_, psi) in rows.items()}
-    return [
+    high = {training: psi[2:].sum() / psi.sum() for training, (_, psi) in rows.items()}
+    order = sorted(rows, key=lambda training: np.mean(rows[training][0][3]))
+    lines = [
         "What you are looking at",
-        f"- Clean accuracy does not tell these networks apart ({min(clean):.2f} to "
-        f"{max(clean):.2f}), an attack of 0.1 does: {attacked[best]:.2f} ({best}) against "
+        f"- Clean accuracy hardly tells these networks apart ({min(clean):.2f} to "
+        f"{max(clean):.2f}); an attack of {HEADLINE} does: {attacked[best]:.2f} ({best}) against "
         f"{attacked[worst]:.2f} ({worst}).",
-        "- The Shapley values say which spatial frequencies each network draws its evidence from: "
-        "band 0 holds the coarse shape, band 7 the finest detail. Share of all value in bands 2-7: "
-        + ", ".join(f"{training} {value:+.0%}" for training, value in high.items()) + ".",
-        "- A negative share means that those bands mislead the network more than they help it. A "
-        "low-leaning score alone does not make a network robust: read the score with the "
-        "nats beside it, and both with the accuracies.",
-        "- Intervals over images are in the entries; brackets above show the spread over seeds.",
+        "- The Shapley values say from which spatial frequencies each network draws its evidence: "
+        "band 0 is the coarse shape, band 7 the finest detail. Bands 2-7 carry "
+        + ", ".join(f"{value:.0%} ({training})" for training, value in high.items())
+        + " of the value.",
+        "- By signed score, from high frequencies to low: "
+        + ", ".join(f"{training} (attacked {attacked[training]:.2f})" for training in order) + ".",
+        "- The score is not a robustness measure: where a network that leans low breaks all the "
+        "same, as training with blur can show, the profile says what it reads, not how firmly.",
+        "- Intervals over images are in the entries; the brackets above are the spread over seeds.",
     ]  # fmt: skip
+    return lines

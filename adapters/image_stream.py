@@ -43,6 +43,8 @@ class ImageStream:
 
     Attributes:
         records: As given.
+        batch_size: As given.
+        n_workers: As given.
         unreadable: Ids of the unreadable images found so far.
 
     Raises:
@@ -60,7 +62,7 @@ class ImageStream:
                 raise InputError(f"{name} must be an integer >= {lowest}, got {value!r}")
         self.records = list(records)
         self.unreadable: list[str] = []
-        self._n_workers = n_workers
+        self.batch_size, self.n_workers = batch_size, n_workers
         starts = range(0, len(self.records), batch_size)
         batches = [self.records[start : start + batch_size] for start in starts]
         self._chunks = _Chunks(batches, reader)
@@ -74,7 +76,7 @@ class ImageStream:
         loader: DataLoader[_Chunk] = DataLoader(
             self._chunks,
             batch_size=None,  # a chunk is a batch already
-            num_workers=self._n_workers,
+            num_workers=self.n_workers,
             collate_fn=_unchanged,
             generator=torch.Generator(),  # otherwise each pass would draw from the global one
         )

@@ -105,8 +105,6 @@ def decode(data: bytes, *, grey: bool = False) -> Image.Image:
             reason = "no known image format" if unknown else str(error) or type(error).__name__
             raise UnreadableImageError(f"cannot be decoded: {reason}") from error
         image = _eight_bits(image, library)
-        if image.mode in ("P", "PA", "RGBa"):
-            image = image.convert("RGBA")  # directly to RGB, transparency would be misread
         converted: Image.Image = image.convert("L" if grey else "RGB")
         return converted
 
@@ -115,7 +113,7 @@ def decode(data: bytes, *, grey: bool = False) -> Image.Image:
 def _strict(library: Any) -> Iterator[None]:
     """Truncated files are errors; Pillow's remarks on metadata, which pixels ignore, are silent."""
     tolerant = library.ImageFile.LOAD_TRUNCATED_IMAGES
-    library.ImageFile.LOAD_TRUNCATED_IMAGES = tolerant
+    library.ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

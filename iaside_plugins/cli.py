@@ -98,7 +98,7 @@ def _root(
 @contextlib.contextmanager
 def _kept(folder: Path | None, *identity: object) -> Iterator[Path]:
     """The folder of unfinished work: the user's, or one in the cache that success removes."""
-    from iaside_plugins.adapters.jobs import cache_folder
+    from iaside_plugins.adapters.choices import cache_folder
 
     if folder is not None:
         yield folder
@@ -131,29 +131,35 @@ def demo(
     n_images: Annotated[int, typer.Option(help="Test images, at most 400")] = 200,
     n_bands: NBands = None,
     protocol: ProtocolText = None,
+    device: Device = "cpu",
+    batch_size: BatchSize = 512,
     seed: Seed = 0,
+    resume: Resume = None,
     json_file: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
     """Run the main job on an embedded default: no network, no GPU, minutes."""
-    from iaside_plugins.adapters.demo import run_demo, summary
-    from iaside_plugins.adapters.jobs import pick_protocol
+    from iaside_plugins.adapters.choices import pick_protocol
+    from iaside_plugins.adapters.demo import Demo, summary
 
     silent = quiet or json_file == "-"
-    say = (lambda _line: None) if silent else typer.echo
     if not silent:
         typer.echo(
-            "Four trainings of one small network on real digits, then each network's accuracy "
-            "(clean, corrupted, attacked)\nand spectral importance. The same commands work on "
-            "ImageNet: see README."
+            "Four trainings of one small network on real digits; then each network's accuracy "
+            "(clean, corrupted,\nattacked by 0.1) and spectral importance. The same code "
+            "evaluates ImageNet models: see README."
         )
-    trained = run_demo(
-        out, n_seeds=n_seeds, n_images=n_images, seed=seed,
-        protocol=pick_protocol(protocol, n_bands, seed), show_progress=not silent, say=say,
-    )  # fmt: skip
+    trained = Demo(
+        out, n_seeds=n_seeds, n_images=n_images, seed=seed, device=device, batch_size=batch_size,
+        protocol=pick_protocol(protocol, n_bands, seed), resume=resume, show_progress=not silent,
+    ).run(_silence if silent else typer.echo)  # fmt: skip
     files = f"entries, table (README.md) and plot (profiles.png) are in {out}/"
     entries = {"entries": [one.entry for one in trained]}
     _out(json_file, entries, f"\n{summary(trained)}\n\n{files}", quiet)
+
+
+def _silence(_line: str) -> None:
+    """Say nothing."""
 
 
 @app.command()
@@ -185,8 +191,9 @@ def profile(
     quiet: Quiet = False,
 ) -> None:
     """Spectral importance of one model: printed, saved, plotted."""
-    from iaside_plugins.adapters.jobs import Source, open_images, open_model, pick_protocol
+    from iaside_plugins.adapters.choices import pick_protocol
     from iaside_plugins.adapters.models import describe
+    from iaside_plugins.adapters.sources import Source, open_images, open_model
     from iaside_plugins.importance import spectral_importance
     from iaside_plugins.plots import plot_profiles, save_figure
     from iaside_plugins.report import spectral_report
@@ -263,16 +270,11 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """One leaderboard entry: clean, corrupted, attacked, spectral; checked before it is written."""
+    from iaside_plugins.adapters.choices import budgets, pick_protocol
     from iaside_plugins.adapters.foolbox_adapter import parse_attacks
-    from iaside_plugins.adapters.jobs import (
-        Source,
-        budgets,
-        make_job,
-        open_model,
-        pick_protocol,
-        write_entry,
-    )  # fmt: skip
+    from iaside_plugins.adapters.jobs import make_job, write_entry
     from iaside_plugins.adapters.models import describe
+    from iaside_plugins.adapters.sources import Source, open_model
     from iaside_plugins.evaluation import evaluate as run
     from iaside_plugins.plots import plot_profiles, save_figure
     from iaside_plugins.report import entry_report

@@ -61,24 +61,24 @@ def entry_report(entry: Mapping[str, Any], result: SpectralImportance) -> str:
     if adversarial is not None:
         lines.append(f"accuracy under attack ({adversarial['n_images']} images)")
         lines += [
-            f"  {cell['name']:<7} {cell['norm']:<4} eps {_epsilon(cell)}  "
+            f"  {cell['name']:<7} {cell['norm']:<4} eps {epsilon(cell['epsilon'])}  "
             f"{percent(cell['accuracy'])}"
             for cell in adversarial["attacks"]
         ]
         lines += [
-            f"  worst case {cell['norm']} eps {_epsilon(cell)}  {percent(cell['accuracy'])}"
+            f"  worst case {cell['norm']} eps {epsilon(cell['epsilon'])}  {percent(cell['accuracy'])}"
             for cell in adversarial["worst_case"]
             if len(cell["attacks"]) > 1
         ]
     return "\n".join(lines)
 
 
-def _epsilon(cell: Mapping[str, Any]) -> str:
-    """Linf budgets in 255ths where they are such, others as they are."""
-    scaled = cell["epsilon"] * 255
-    if cell["norm"] == "Linf" and abs(scaled - round(scaled, 1)) < 1e-6:
-        return f"{scaled:.3g}/255"
-    return f"{cell['epsilon']:.4g}"
+def epsilon(value: float) -> str:
+    """A budget in pixel units: n/255 where that is shorter, for example "8/255", else "0.1"."""
+    levels = value * 255
+    if abs(value - round(value, 2)) > 1e-9 and abs(levels - round(levels, 1)) < 1e-6:
+        return f"{levels:.3g}/255"
+    return f"{value:.4g}"
 
 
 def _corruption_lines(corruption: Mapping[str, Any]) -> list[str]:

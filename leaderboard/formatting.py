@@ -8,6 +8,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from iaside_plugins.report import epsilon as epsilon  # one notation on the board and screen
+
 NOTHING = "–"  # what was not evaluated
 BARS = "▁▂▃▄▅▆▇█"
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#!|~$^])")
@@ -51,14 +53,6 @@ def count(value: float) -> str:
         if value >= size:
             return f"{value / size:.3g}{unit}"
     return f"{value:.0f}"
-
-
-def epsilon(value: float) -> str:
-    """A budget in pixel units: n/255 where it is one, for example "8/255", else "0.5"."""
-    levels = round(value * 255)
-    if 0 < levels < 255 and abs(value * 255 - levels) < 1e-6:
-        return f"{levels}/255"
-    return f"{value:.4g}"
 
 
 def sparkline(shares: Sequence[float], top: float) -> str:

@@ -6,7 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
+from torch import Tensor
+
+from iaside_plugins.adapters.image_stream import ImageStream
 
 WNIDS = ("n01440764", "n01443537", "n15075141")  # class indices 0, 1, 999
 
@@ -30,3 +34,12 @@ def make_tree(
         for k in range(n):
             save(root / folder / f"img_{k}.png", random_pixels(100 * f + k, height, width))
     return root
+
+
+def gathered(data: ImageStream) -> tuple[Tensor, Tensor, list[str]]:
+    batches = list(data)
+    return (
+        torch.cat([images for images, _, _ in batches]),
+        torch.cat([labels for _, labels, _ in batches]),
+        [name for _, _, ids in batches for name in ids],
+    )

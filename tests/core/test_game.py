@@ -331,10 +331,10 @@ def test_wrong_logits_are_refused(model, shape):
     ("options", "message"),
     [
         ({"precision": "int8"}, "float32, float64, bfloat16, float16, got 'int8'"),
-        ({"batch_size": 0}, "batch_size must be .* at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be .*at least 1, got 0"),
         ({"batch_size": True}, "batch_size .* got True"),
         ({"batch_size": 2.5}, "batch_size .* got 2.5"),
-        ({"max_images": 0}, "max_images must be .* at least 1, got 0"),
+        ({"max_images": 0}, "max_images must be .*at least 1, got 0"),
         ({"max_images": 1.5}, "max_images .* got 1.5"),
         ({"device": "meta"}, r"on cpu and device=meta .*model\.to\('meta'\)"),
         ({"precision": "float64"}, r"float64.*model\.double\(\)"),

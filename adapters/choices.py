@@ -1,0 +1,98 @@
+"""What a user's words on the command line stand for: devices, protocols, budgets, folders."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from iaside_plugins.errors import InputError
+from iaside_plugins.protocol import Protocol
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a name: "auto" is the first GPU if there is one, else the CPU.
+
+    Raises:
+        InputError: For an unknown device, or a GPU where there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device must be auto, cpu or cuda[:i], got {name!r}") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device={name}: this computer has {torch.cuda.device_count()} CUDA GPUs")
+    return device
+
+
+def pick_protocol(text: str | None, n_bands: int | None, seed: int) -> Protocol:
+    """A protocol from "default", "reference", a JSON file, or "field=value,field=value".
+
+    Raises:
+        InputError: For an unknown name or field, or a value out of range.
+    """
+    given: dict[str, Any] = {}
+    make: Any = Protocol
+    for part in (text or "default").split(","):
+        key, equals, value = part.strip().partition("=")
+        if equals:
+            try:
+                given[key] = json.loads(value)
+            except ValueError:
+                given[key] = value
+        elif key == "reference":
+            make = Protocol.reference
+        elif Path(key).is_file():
+            try:
+                given.update(json.loads(Path(key).read_text()))
+            except ValueError as error:
+                raise InputError(f"{key} is not a JSON file: {error}") from error
+        elif key != "default":
+            raise InputError(
+                f"unknown protocol {key!r}: expected default, reference, a JSON file of fields, "
+                "or field=value pairs such as absence=gaussian,range_handling=clip"
+            )
+    given.setdefault("seed", seed)
+    if n_bands is not None:
+        given["n_bands"] = n_bands
+    given.pop("protocol_id", None)
+    try:
+        protocol: Protocol = make(**given)
+    except TypeError as error:
+        known = ", ".join(field.name for field in dataclasses.fields(Protocol))
+        raise InputError(f"unknown protocol field ({error}); known: {known}") from error
+    return protocol
+
+
+def budgets(text: str | None) -> list[float] | None:
+    """Budgets of a list such as "2/255,8/255" or "0.1,0.5"; None for no text.
+
+    Raises:
+        InputError: For anything that is not a number or a fraction.
+    """
+    if text is None:
+        return None
+    found = []
+    for part in text.split(","):
+        above, slash, below = part.strip().partition("/")
+        try:
+            found.append(float(above) / (float(below) if slash else 1.0))
+        except (ValueError, ZeroDivisionError) as error:
+            raise InputError(
+                f"budgets are numbers or fractions such as 2/255,8/255; got {part.strip()!r}"
+            ) from error
+    return found
+
+
+def cache_folder() -> Path:
+    """Where unfinished runs are kept: IASIDE_CACHE, or the user's cache folder."""
+    if given := os.environ.get("IASIDE_CACHE"):
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "iaside"
