@@ -187,7 +187,7 @@ def _reading(rows: dict[str, Any]) -> list[str]:
     best, worst = max(attacked, key=attacked.__getitem__), min(attacked, key=attacked.__getitem__)
     high = {training: psi[2:].sum() / psi.sum() for training, (_, psi) in rows.items()}
     order = sorted(rows, key=lambda training: np.mean(rows[training][0][3]))
-    lines = [
+    return [
         "What you are looking at",
         f"- Clean accuracy hardly tells these networks apart ({min(clean):.2f} to "
         f"{max(clean):.2f}); an attack of {HEADLINE} does: {attacked[best]:.2f} ({best}) against "
@@ -202,4 +202,3 @@ def _reading(rows: dict[str, Any]) -> list[str]:
         "same, as training with blur can show, the profile says what it reads, not how firmly.",
         "- Intervals over images are in the entries; the brackets above are the spread over seeds.",
     ]  # fmt: skip
-    return lines

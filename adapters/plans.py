@@ -64,7 +64,8 @@ def generated(
             clean.records, name, severity, resize=geometry.resize, crop=geometry.crop,
             output_size=own.crop if standard and own.crop != size else None,
             interpolation=geometry.interpolation, output_interpolation=own.interpolation,
-            jpeg=jpeg, seed=seed, frost_textures=textures, cache=cache, batch_size=clean.batch_size, n_workers=clean.n_workers, grey=clean.grey,
+            jpeg=jpeg, seed=seed, frost_textures=textures, cache=cache,
+            batch_size=clean.batch_size, n_workers=clean.n_workers, grey=clean.grey,
         )  # fmt: skip
 
     settings = {

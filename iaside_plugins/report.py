@@ -66,7 +66,8 @@ def entry_report(entry: Mapping[str, Any], result: SpectralImportance) -> str:
             for cell in adversarial["attacks"]
         ]
         lines += [
-            f"  worst case {cell['norm']} eps {epsilon(cell['epsilon'])}  {percent(cell['accuracy'])}"
+            f"  worst case {cell['norm']} eps {epsilon(cell['epsilon'])}  "
+            f"{percent(cell['accuracy'])}"
             for cell in adversarial["worst_case"]
             if len(cell["attacks"]) > 1
         ]
