@@ -206,7 +206,7 @@ def profile(
     silent = quiet or json_file == "-"
     if not silent:
         typer.echo(describe(net.info))
-    identity = (net.info, source, chosen.protocol_id, precision, batch_size)
+    identity = (net.info, source, chosen.protocol_id, precision)
     with _kept(resume, "profile", identity) as folder:
         result = spectral_importance(
             net, images, chosen, batch_size=batch_size, precision=precision, resume=folder,

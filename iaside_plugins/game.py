@@ -7,7 +7,7 @@ them is one matrix product. Memory is (n_bands + 1 + batch) images, whatever the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,13 +100,34 @@ def check_labels(labels: Tensor, n_images: int) -> Tensor:
 
 @contextmanager
 def exact_product() -> Iterator[None]:
-    """Keep TF32 and autocast off: TF32 would round the coalition images to 10 bits."""
-    allowed = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
+    """Matrix products in full float32: TF32 or bfloat16 would round the coalition images.
+
+    Touches torch's flags only where they allow rounding, and puts them back.
+    """
+    flags: Any = torch.backends
+    backends = (flags.cuda.matmul, flags.mkldnn.matmul)
+    if not all(hasattr(backend, "fp32_precision") for backend in backends):
+        precision = torch.get_float32_matmul_precision()  # torch before 2.9
+        torch.set_float32_matmul_precision("highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(precision)
+        return
+    general = flags.fp32_precision
+    before = [(backend, backend.fp32_precision) for backend in backends]
+    loose = [
+        (backend, own)
+        for backend, own in before
+        if (general if own == "none" else own) in ("tf32", "bf16")
+    ]
+    for backend, _ in loose:
+        backend.fp32_precision = "ieee"
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = allowed
+        for backend, own in loose:
+            backend.fp32_precision = own
 
 
 @dataclass
@@ -139,8 +160,17 @@ class Game:
             raise InputError(
                 f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}"
             )
-        if isinstance(self.batch_size, bool) or self.batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, got {self.batch_size!r}")
+        if type(self.batch_size) is not int or self.batch_size < 1:
+            raise InputError(
+                f"batch_size must be an integer of at least 1, got {self.batch_size!r}"
+            )
+        if self.precision == "float64" and isinstance(self.model, nn.Module):
+            single = [n for n, p in self.model.named_parameters() if p.dtype == torch.float32]
+            if single:
+                raise InputError(
+                    f"precision='float64' needs a model in double, {single[0]} is float32: "
+                    "call model.double()"
+                )
 
     @property
     def dtype(self) -> torch.dtype:
@@ -155,10 +185,8 @@ class Game:
                 the greatest label `top_label`.
         """
         half = self.precision in ("bfloat16", "float16")
-        context: Any = nullcontext()
-        if half:
-            context = torch.autocast(self.device.type, dtype=PRECISIONS[self.precision])
-        with context:
+        dtype = PRECISIONS[self.precision] if half else None
+        with torch.autocast(self.device.type, dtype=dtype, enabled=half):
             out = self.model(images)
         if not torch.is_tensor(out) or out.ndim != 2 or len(out) != len(images):
             shape = tuple(out.shape) if torch.is_tensor(out) else type(out).__name__

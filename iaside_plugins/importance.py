@@ -77,12 +77,13 @@ def spectral_importance(
     """
     protocol = protocol or Protocol()
     game = Game(model, protocol, model_device(model, device), batch_size, precision)
-    if max_images is not None and max_images < 1:
-        raise InputError(f"max_images must be at least 1, got {max_images}")
+    if max_images is not None and (type(max_images) is not int or max_images < 1):
+        raise InputError(f"max_images must be an integer of at least 1, got {max_images!r}")
+    if target_error is not None and not target_error > 0:
+        raise InputError(f"target_error must be above 0, got {target_error!r}")
     identity = {
-        "protocol": protocol.to_dict(),
+        **{f"protocol {name}": value for name, value in protocol.used().items()},
         "precision": precision,
-        "batch_size": batch_size,
         "model": model_digest(model) if resume is not None else None,
     }
     store = RowStore(resume, identity)
@@ -92,16 +93,19 @@ def spectral_importance(
         with progress_bar(count(data, max_images), show_progress) as bar:
             bar.set_description("bands", refresh=False)
             for group in _groups(stream, protocol, batch_size):
-                keys = [_key(protocol, group, k) for k in range(len(group))]
+                first = len(finished)
+                keys = [_key(protocol, group, k, first) for k in range(len(group))]
                 if not all(key in store.rows for key in keys):
-                    rows = _rows(game, group, first=len(finished))
+                    rows = _rows(game, group, first)
                     for key, row in zip(keys, rows, strict=True):
                         store.add(key, row)
                 for key, (item, _) in zip(keys, group, strict=True):
                     height, width = item.image.shape[1:]
                     finished.append((Seen(item.label, item.name, (height, width)), store.rows[key]))
                 bar.update(len(group))
-                if target_error is not None and _precise(finished, protocol, target_error):
+                enough = _enough(finished, first, protocol, target_error)
+                if enough is not None:
+                    finished = finished[:enough]
                     break
     finally:
         store.flush()
@@ -153,11 +157,12 @@ def _with_donors(everything: list[Item], protocol: Protocol) -> list[Pair]:
     return [(item, everything[k]) for item, k in zip(everything, donors, strict=True)]
 
 
-def _key(protocol: Protocol, group: list[Pair], k: int) -> str:
+def _key(protocol: Protocol, group: list[Pair], k: int, first: int) -> str:
     """What the row of the group's k-th image depends on, beside model and protocol."""
     item, donor = group[k]
     if protocol.is_script:  # rescaled together: the row depends on the whole batch
-        return f"{item.digest}-{seed_of(k, *(other.digest for other, _ in group)):x}"
+        place = 0 if protocol.absence == "zero" else first  # which seeds the batch's noise
+        return f"{item.digest}-{seed_of(k, place, *(other.digest for other, _ in group)):x}"
     return item.digest if donor is None else f"{item.digest}-{donor.digest}"
 
 
@@ -212,13 +217,25 @@ def _split(protocol: Protocol, rows: Array) -> tuple[Array | None, Array, Array]
     return None, rows[:, :2], rows[:, 2:]
 
 
-def _precise(finished: list[tuple[Seen, Array]], protocol: Protocol, target: float) -> bool:
-    """Whether the signed score's interval is narrow enough to stop."""
-    if len(finished) < MIN_IMAGES or len(finished) % CHECK_EVERY:
-        return False
-    psi = _split(protocol, np.stack([row for _, row in finished])[:, 2:])[2]
-    signed = jackknife(psi, lambda x: signed_score(importance_distribution(x), protocol.beta))
-    return bool(np.diff(signed.interval)[0] / 2 <= target)
+def _enough(
+    finished: list[tuple[Seen, Array]], before: int, protocol: Protocol, target: float | None
+) -> int | None:
+    """The number of images after which the signed score's interval is narrow enough, if it is.
+
+    Looks at the multiples of `CHECK_EVERY` passed since `before` images, so that the answer does
+    not depend on how many images share a forward pass.
+    """
+    if target is None:
+        return None
+    for n in range(MIN_IMAGES, len(finished) + 1, CHECK_EVERY):
+        if n > before:
+            psi = _split(protocol, np.stack([row for _, row in finished[:n]])[:, 2:])[2]
+            signed = jackknife(
+                psi, lambda x: signed_score(importance_distribution(x), protocol.beta)
+            )
+            if float(np.diff(signed.interval)[0]) / 2 <= target:
+                return n
+    return None
 
 
 def _result(game: Game, finished: list[tuple[Seen, Array]]) -> SpectralImportance:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
+from math import inf
 from typing import Any
 
 from iaside_plugins.bands import BAND_NORMS
@@ -66,8 +67,6 @@ class Protocol:
     shuffled: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("beta", "temperature", "absence_std"):  # 1 and 1.0 are one protocol
-            object.__setattr__(self, name, float(getattr(self, name)))
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise InputError(
@@ -77,10 +76,11 @@ class Protocol:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise InputError(f"{name} must be an integer of at least {least}, got {value!r}")
-        if not 0 < self.beta < 1:
-            raise InputError(f"beta must lie between 0 and 1 (0.75 in the paper), got {self.beta}")
-        if not self.temperature > 0 or not self.absence_std > 0:
-            raise InputError("temperature and absence_std must be above 0")
+        for name, greatest in (("beta", 1.0), ("temperature", inf), ("absence_std", inf)):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not 0 < value < greatest:
+                raise InputError(f"{name} must be a number in (0, {greatest}), got {value!r}")
+            object.__setattr__(self, name, float(value))  # 1 and 1.0 are one protocol
         if self.estimator == "exact" and self.n_bands > MAX_EXACT_BANDS:
             raise InputError(
                 f"n_bands={self.n_bands} would cost 2**{self.n_bands} = {2**self.n_bands:,} forward"
@@ -134,7 +134,14 @@ class Protocol:
     @property
     def protocol_id(self) -> str:
         """Short stable id: equal for equal numbers, whatever the unused fields hold."""
-        used = {"method_version": METHOD_VERSION, **asdict(self)}
+        used = {"method_version": METHOD_VERSION, **self.used()}
+        text = json.dumps(used, sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        return f"m{self.n_bands}-{self.band_norm}-{self.absence}-{self.estimator}-{digest}"
+
+    def used(self) -> dict[str, Any]:
+        """The fields that change a number under this protocol; the others are left out."""
+        used = asdict(self)
         if self.estimator == "exact":
             del used["n_permutations"]
         if self.absence != "gaussian":
@@ -143,11 +150,9 @@ class Protocol:
             del used["image_batch"]
         if self.estimator == "exact" and self.absence == "zero" and not self.shuffled:
             del used["seed"]
-        if self.absence == "zero" and not self.is_script:
+        if self.absence == "zero":
             del used["black_empty"]
-        text = json.dumps(used, sort_keys=True, separators=(",", ":"))
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        return f"m{self.n_bands}-{self.band_norm}-{self.absence}-{self.estimator}-{digest}"
+        return used
 
     def to_dict(self) -> dict[str, Any]:
         """All fields and ``protocol_id``, as JSON values."""

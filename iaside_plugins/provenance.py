@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -21,8 +21,12 @@ RECORDED = ("torch", "torchvision", "timm", "numpy", "scipy", "pillow", "opencv-
 
 def state_digest(module: nn.Module) -> str:
     """SHA-256 (hex) of a module's state: names, dtypes, shapes and bytes, in the state's order."""
+    return _tensors_digest(module.state_dict())
+
+
+def _tensors_digest(tensors: Mapping[str, torch.Tensor]) -> str:
     digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
+    for name, tensor in tensors.items():
         array = tensor.detach().cpu().contiguous()
         digest.update(f"{name}|{array.dtype}|{tuple(array.shape)}|".encode())
         digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
@@ -32,12 +36,14 @@ def state_digest(module: nn.Module) -> str:
 def model_digest(model: Any) -> str:
     """Digest of what decides a model's outputs, as far as it can be read.
 
-    For an ``nn.Module``: its class and state. For another callable only its qualified name is
-    known, so two closures of one function cannot be told apart.
+    For an ``nn.Module``: its class, its state, and buffers that the state leaves out. For
+    another callable only its qualified name is known, so two closures of one function cannot be
+    told apart.
     """
     kind = type(model)
     if isinstance(model, nn.Module):
-        return f"{kind.__qualname__}:{state_digest(model)[:16]}"
+        tensors = {**model.state_dict(), **dict(model.named_buffers())}
+        return f"{kind.__qualname__}:{_tensors_digest(tensors)[:16]}"
     return f"callable:{getattr(model, '__qualname__', kind.__qualname__)}"
 
 

@@ -18,7 +18,7 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.resampling import Z95, Estimate, jackknife
 from iaside_plugins.score import importance_distribution, score, score_range, signed_score
-from iaside_plugins.store import write_atomic
+from iaside_plugins.store import read_npz, write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -260,12 +260,12 @@ class SpectralImportance:
             InputError: If the file is not a saved result, or of a later version.
         """
         try:
-            with np.load(path, allow_pickle=False) as data:
-                head = json.loads(str(data["head"]))
-                arrays = {name: data[name] for name in data.files if name != "head"}
-        except (OSError, ValueError, KeyError) as error:
+            arrays: dict[str, Any] = read_npz(Path(path))
+            head = json.loads(str(arrays.pop("head")))
+            version = head.pop("format")
+        except (KeyError, ValueError, AttributeError, TypeError) as error:
             raise InputError(f"{path} is not a saved SpectralImportance: {error}") from error
-        if head.pop("format") != FORMAT:
+        if version != FORMAT:
             raise InputError(f"{path} was written by another version of iaside-plugins")
         return cls(
             protocol=Protocol(**head.pop("protocol")),

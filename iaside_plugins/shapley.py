@@ -12,26 +12,22 @@ from iaside_plugins.coalitions import all_coalitions
 Array = npt.NDArray[np.float64]
 
 
-def shapley_matrix(n_bands: int) -> Array:
-    """The linear map (n_bands, 2**n_bands) from a value table to Shapley values.
-
-    ``psi_i = sum over S without i of |S|! (M-|S|-1)! / M! * (v(S + i) - v(S))`` (Shapley 1953):
-    a coalition T that holds i enters with ``(|T|-1)! (M-|T|)! / M!``, one that lacks it with
-    ``-|T|! (M-|T|-1)! / M!``.
-    """
-    inside = all_coalitions(n_bands)
-    size = inside.sum(axis=1)
-    m = n_bands
-    joins = np.array([factorial(max(k - 1, 0)) * factorial(m - k) for k in range(m + 1)])
-    lacks = np.array([factorial(k) * factorial(max(m - k - 1, 0)) for k in range(m + 1)])
-    weights = np.where(inside.T, joins[size], -lacks[size])
-    return np.asarray(weights / factorial(m), dtype=np.float64)
-
-
 def shapley_values(values: npt.ArrayLike) -> Array:
-    """Shapley values (..., n_bands) of value tables (..., 2**n_bands), in the table's unit."""
+    """Shapley values (..., n_bands) of value tables (..., 2**n_bands), in the table's unit.
+
+    ``psi_i = sum over S without i of |S|! (M-|S|-1)! / M! * (v(S + i) - v(S))`` (Shapley 1953).
+    Differences are taken first, so that a band that changes nothing gets exactly zero.
+    """
     table = np.asarray(values, dtype=np.float64)
-    return np.asarray(table @ shapley_matrix(n_bands_of(table)).T)
+    m = n_bands_of(table)
+    inside = all_coalitions(m)
+    weight = np.array([factorial(k) * factorial(m - k - 1) / factorial(m) for k in range(m)])
+    out = np.empty((*table.shape[:-1], m))
+    for i in range(m):
+        without = np.flatnonzero(~inside[:, i])
+        gain = table[..., without | (1 << i)] - table[..., without]
+        out[..., i] = gain @ weight[inside[without].sum(axis=1)]
+    return out
 
 
 def chain_shapley_values(values: npt.ArrayLike, chains: npt.NDArray[np.int64]) -> Array:

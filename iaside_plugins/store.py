@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
-import tempfile
+import struct
+import uuid
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,11 @@ import numpy.typing as npt
 from iaside_plugins.errors import InputError
 
 Rows = dict[str, npt.NDArray[np.float64]]
+# What numpy, zipfile and zlib raise on a file that is cut, changed or something else.
+DAMAGE = (
+    OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, AttributeError, MemoryError,
+    zipfile.BadZipFile, zlib.error, struct.error, SyntaxError,
+)  # fmt: skip
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -23,19 +30,14 @@ def write_atomic(path: Path, data: bytes) -> None:
     Raises:
         InputError: If the folder cannot be made or written.
     """
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(name).chmod(0o666 & ~umask)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+            part.write_bytes(data)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
@@ -47,6 +49,19 @@ def write_json(path: Path, data: Any) -> None:
         InputError: If the file cannot be written.
     """
     write_atomic(path, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
+
+
+def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of an .npz file; nothing in it is executed.
+
+    Raises:
+        InputError: If the file cannot be read, is damaged, or holds anything but plain arrays.
+    """
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as data:
+            return {name: data[name] for name in data.files}
+    except DAMAGE as error:
+        raise InputError(f"{path} is not a sound .npz file: {error}") from error
 
 
 class RowStore:
@@ -73,24 +88,27 @@ class RowStore:
 
     def _open(self, folder: Path, identity: dict[str, Any]) -> None:
         header = folder / "run.json"
-        if not header.exists():
-            write_atomic(header, json.dumps(identity, indent=1, sort_keys=True).encode())
+        chunks = sorted(folder.glob("rows-*.npz"))
+        if not header.exists() and not chunks:
+            write_json(header, identity)
             return
-        found = json.loads(header.read_text())
-        changed = [
-            key for key in sorted({*found, *identity}) if found.get(key) != identity.get(key)
-        ]
-        if changed:
-            key = changed[0]
+        try:
+            found = dict(json.loads(header.read_text()))
+        except (OSError, ValueError, TypeError) as error:
             raise InputError(
-                f"{folder} holds another run: {key} was {found.get(key)!r} and is now "
-                f"{identity.get(key)!r}; resume with the same choices or give another folder"
-            )
-        for chunk in sorted(folder.glob("rows-*.npz")):
+                f"{header} does not say what run {folder} holds ({error}); give another folder"
+            ) from error
+        for key in sorted({*found, *identity}):
+            if found.get(key) != identity.get(key):
+                raise InputError(
+                    f"{folder} holds another run: {key} was {found.get(key)!r} and is now "
+                    f"{identity.get(key)!r}; resume with the same choices or give another folder"
+                )
+        for chunk in chunks:
             try:
-                with np.load(chunk, allow_pickle=False) as data:
-                    self.rows.update(zip(data["keys"].tolist(), data["rows"], strict=True))
-            except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+                data = read_npz(chunk)
+                self.rows.update(zip(data["keys"].tolist(), data["rows"], strict=True))
+            except (InputError, KeyError, ValueError):
                 chunk.unlink()  # damaged: its rows are computed again
 
     def add(self, key: str, row: npt.NDArray[np.float64]) -> None:
@@ -105,11 +123,10 @@ class RowStore:
         """Write the rows that are not on disk yet."""
         if self.folder is None or not self._pending:
             return
-        with tempfile.SpooledTemporaryFile() as file:
+        with io.BytesIO() as file:
             np.savez(file, keys=list(self._pending), rows=np.stack(list(self._pending.values())))
-            file.seek(0)
             number = len(list(self.folder.glob("rows-*.npz")))
             while (path := self.folder / f"rows-{number:06d}.npz").exists():
                 number += 1
-            write_atomic(path, file.read())
+            write_atomic(path, file.getvalue())
         self._pending = {}

@@ -56,15 +56,27 @@ def _items(data: Any, n_bands: int) -> Iterator[Item]:
                 "expected batches of (images, labels) or (images, labels, ids), got "
                 f"{type(batch).__name__}"
             )
-        images = torch.as_tensor(batch[0])
+        images = tensor(batch[0])
         check_images(images, n_bands)
-        labels = check_labels(batch[1], len(images))
-        names = [str(name) for name in batch[2]] if len(batch) == 3 else [None] * len(images)
+        labels = check_labels(tensor(batch[1]), len(images))
+        names = [None] * len(images) if len(batch) == 2 else _names(batch[2])
         if len(names) != len(images):
             raise InputError(f"got {len(names)} ids for {len(images)} images")
         for image, label, name in zip(images, labels.tolist(), names, strict=True):
             digest = image_digest(image, label)
             yield Item(image, label, digest, digest if name is None else name)
+
+
+def tensor(values: Any) -> Tensor:
+    """A tensor without gradient; arrays are copied, whatever their memory layout."""
+    if isinstance(values, np.ndarray):
+        values = torch.from_numpy(np.array(values, order="C"))
+    return torch.as_tensor(values).detach()
+
+
+def _names(ids: Any) -> list[Any]:
+    """Ids as text; tensors and arrays of numbers by their values."""
+    return [str(name) for name in (ids.tolist() if hasattr(ids, "tolist") else ids)]
 
 
 def _is_pair(data: Any) -> bool:

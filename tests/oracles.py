@@ -259,4 +259,6 @@ def sample(
     images = np.fft.ifft2(white * fall).real
     low, high = images.min(axis=(1, 2, 3), keepdims=True), images.max(axis=(1, 2, 3), keepdims=True)
     images = (images - low) / (high - low)
-    return torch.from_numpy(images).to(dtype), torch.from_numpy(rng.integers(n_classes, size=n_images))
+    return torch.from_numpy(images).to(dtype), torch.from_numpy(
+        rng.integers(n_classes, size=n_images)
+    )

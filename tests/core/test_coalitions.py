@@ -36,7 +36,9 @@ def test_members_takes_any_shape_and_many_bands():
 def test_chains_are_permutations_each_followed_by_its_reverse(n_bands, n_permutations, seed):
     chains = cyclic_chains(n_bands, n_permutations, np.random.default_rng(seed))
     assert chains.shape == (2 * n_permutations, n_bands)
-    np.testing.assert_array_equal(np.sort(chains, axis=1), np.tile(np.arange(n_bands), (2 * n_permutations, 1)))
+    np.testing.assert_array_equal(
+        np.sort(chains, axis=1), np.tile(np.arange(n_bands), (2 * n_permutations, 1))
+    )
     np.testing.assert_array_equal(chains[::2], chains[1::2, ::-1])
 
 

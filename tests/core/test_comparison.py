@@ -95,7 +95,9 @@ def test_named_images_of_other_sizes_are_the_same_images():
     for size in ((12, 12), (16, 16)):
         images, labels = oracles.sample(5, size)
         labels[:] = 0
-        results.append(spectral_importance(oracles.TinyNet(), [(images, labels, names)], Protocol(4)))
+        results.append(
+            spectral_importance(oracles.TinyNet(), [(images, labels, names)], Protocol(4))
+        )
     assert compare(*results).n_images == 5
     assert results[0].ids == tuple(names)
 

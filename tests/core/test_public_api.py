@@ -36,7 +36,9 @@ def test_every_public_name_is_documented(name):
     assert inspect.getdoc(thing)
     if inspect.isclass(thing) and not issubclass(thing, Exception):
         for member, value in vars(thing).items():
-            if member.startswith("_") or not (inspect.isfunction(value) or isinstance(value, property)):
+            if member.startswith("_") or not (
+                inspect.isfunction(value) or isinstance(value, property)
+            ):
                 continue
             assert inspect.getdoc(value), f"{name}.{member}"
 

@@ -78,4 +78,6 @@ def test_distribution_ignores_scale_and_shift(psi, scale, shift):
     moved = importance_distribution(scale * psi + shift)
     gap = np.ptp(psi)
     # cancellation: rounding of values up to 510, relative to the spread
-    np.testing.assert_allclose(moved, importance_distribution(psi), rtol=0, atol=1e-11 / gap + 1e-12)
+    np.testing.assert_allclose(
+        moved, importance_distribution(psi), rtol=0, atol=1e-11 / gap + 1e-12
+    )

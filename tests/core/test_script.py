@@ -25,7 +25,9 @@ def _rings(n_bands: int, size: int) -> np.ndarray:
     return boxes[1:] & ~boxes[:-1]
 
 
-@pytest.mark.parametrize(("n_bands", "size"), [(8, 32), (8, 224), (3, 10), (5, 13), (4, 9), (7, 30)])
+@pytest.mark.parametrize(
+    ("n_bands", "size"), [(8, 32), (8, 224), (3, 10), (5, 13), (4, 9), (7, 30)]
+)
 def test_boxes_equal_the_definition_and_partition_the_grid(n_bands, size):
     masks = box_masks(n_bands, size, size)
     shifted = np.fft.fftshift(masks.numpy(), axes=(-2, -1))

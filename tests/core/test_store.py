@@ -76,6 +76,16 @@ def test_a_header_that_is_not_ours_is_refused(tmp_path):
         RowStore(tmp_path, RUN)
 
 
+def test_rows_that_belong_to_no_known_run_are_refused(tmp_path):
+    """Without its header a chunk may be another model's: a later run would take its rows."""
+    store = RowStore(tmp_path, {**RUN, "model": "Other:1"})
+    store.add("a", _row(0))
+    store.flush()
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(InputError, match=r"run\.json"):
+        RowStore(tmp_path, RUN)
+
+
 def test_every_damage_is_survived(tmp_path):
     """Cut or with one byte turned anywhere: the chunk's rows are whole or gone, never an error."""
     store = RowStore(tmp_path, RUN)

@@ -1,0 +1,28 @@
+"""The benchmark runs and says what it promises; its figures are for whoever runs it in full."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+BENCH = Path(__file__).with_name("bench_importance.py")
+
+
+def test_the_quick_benchmark_reports_every_figure(tmp_path):
+    command = [sys.executable, str(BENCH), "--quick", "--json", str(tmp_path / "bench.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert "| inputs / bare | total / bare |" in done.stdout
+    assert "| ResNet-18 |" in done.stdout
+    report = json.loads((tmp_path / "bench.json").read_text())
+    for network in ("ResNet-18", "MobileNetV2"):
+        found = report["networks"][network]
+        assert len(found["rounds"]) == report["rounds"] == 2
+        assert 0 < found["inputs/bare"]["median"] < found["total/bare"]["median"]
+    few, many = report["peak_memory_mb"].values()
+    # a process with torch takes 200 MB; 16 images of 32 x 32 must not add to it
+    assert 0 < many < few + 40
+    passes = {(row["n_bands"], row["estimator"]): row["passes"] for row in report["passes"]}
+    assert passes[8, "exact"] == 255.1  # and one black image for all ten
+    assert passes[8, "permutation, 1 pair(s) of chains"] < 17

@@ -1,0 +1,192 @@
+"""`iaside profile`: what it prints, what it writes, what its options change."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_model import WATCH, network
+
+from iaside_plugins import Protocol, SpectralImportance, __version__, spectral_importance
+from iaside_plugins.adapters.imagenet import ImageFolderData
+
+MODEL = "python:tiny_model:network"
+KEYS = {  # attribute names of the published interface
+    "n_images", "n_classes", "shapley_values", "shapley_se", "per_image", "values", "distribution",
+    "distribution_interval", "score", "score_interval", "signed_score", "signed_score_interval",
+    "efficiency_residual", "n_forward", "protocol",
+}  # fmt: skip
+BAND = re.compile(
+    r"^ +(\d+) +([\d.]+)-([\d.]+) +([+-][\d.]+) ± ([\d.]+) \(s\.e\.\) +([\d.]+)% ([ -])(█*)$", re.M
+)
+
+
+def test_version_and_help(iaside):
+    assert iaside("--version").out.strip() == __version__
+    bare, explicit = iaside(), iaside("--help")
+    assert bare.code == explicit.code == 0
+    assert bare.out == explicit.out
+    for command in ("demo", "profile", "evaluate", "leaderboard"):
+        assert f"\n  {command} " in bare.out
+        assert "Usage: " in iaside(command, "--help").out
+
+
+def test_summary_says_what_the_library_found(iaside, images):
+    run = iaside("profile", MODEL, "--data", images, "--n-bands", 4)
+    assert run.code == 0
+    assert run.err == ""
+    data = ImageFolderData(images, resize=None, crop=None)
+    result = spectral_importance(network().eval(), data, Protocol(n_bands=4))
+    rows = BAND.findall(run.out)
+    assert [int(row[0]) for row in rows] == [0, 1, 2, 3]
+    assert [(float(row[1]), float(row[2])) for row in rows] == [(0, 4), (4, 8), (8, 12), (12, 16)]
+    # printed to three decimals of a nat, one of a percent
+    np.testing.assert_allclose([float(r[3]) for r in rows], result.shapley_values, atol=6e-4)
+    np.testing.assert_allclose([float(r[4]) for r in rows], result.shapley_se, atol=6e-4)
+    np.testing.assert_allclose([float(r[5]) / 100 for r in rows], result.distribution, atol=6e-4)
+    largest = int(np.abs(result.shapley_values).argmax())
+    assert max(range(4), key=lambda k: len(rows[k][7])) == largest
+    assert [row[6] == "-" for row in rows] == list(result.shapley_values < 0)
+    assert re.search(rf"^  score +{result.score:+.3f} ".replace("+", r"\+"), run.out, re.M)
+    assert f"signed score {result.signed_score:+.3f}" in run.out
+    assert "6 images of 32 x 32" in run.out
+    assert result.protocol.protocol_id in run.out
+
+
+def test_json_on_stdout_is_nothing_but_json(iaside, images, tmp_path):
+    arguments = ("profile", MODEL, "--data", images, "--n-bands", 3)
+    printed = iaside(*arguments, "--json", "-")
+    found = json.loads(printed.out)
+    assert set(found) >= KEYS
+    assert found["model"]["name"] == "network"
+    assert np.shape(found["values"]) == (6, 8)
+    file = tmp_path / "new folder" / "profile.json"
+    written = iaside(*arguments, "--json", file)
+    assert "signed score" in written.out
+    assert json.loads(file.read_text()) == found
+    silent = iaside(*arguments, "--json", file, "--quiet")
+    assert (silent.code, silent.out, silent.err) == (0, "", "")
+
+
+def test_one_image_has_no_intervals_but_a_profile(iaside, images):
+    run = iaside("profile", MODEL, "--data", images, "--n-bands", 3, "--n-images", 1)
+    assert run.code == 0
+    assert "1 images of" in run.out
+    found = json.loads(
+        iaside("profile", MODEL, "--data", images, "--n-images", 1, "--json", "-").out
+    )
+    assert found["signed_score_interval"] == [None, None]
+    assert found["shapley_se"] == [None] * 8
+
+
+def test_save_and_plot(iaside, images, tmp_path):
+    saved, plotted = tmp_path / "a" / "r.npz", tmp_path / "b" / "p.png"
+    arguments = ("--n-bands", 3, "--save", saved, "--plot", plotted, "--json", "-")
+    run = iaside("profile", MODEL, "--data", images, *arguments)
+    result = SpectralImportance.load(saved)
+    assert result.shapley_values.tolist() == json.loads(run.out)["shapley_values"]
+    assert plotted.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("text", "extra", "expected"),
+    [
+        ("default", (), Protocol()),
+        ("reference", (), Protocol.reference()),
+        ("reference,image_batch=3", ("--n-bands", 3), Protocol.reference(3, image_batch=3)),
+        ("absence=gaussian,range_handling=clip", ("--seed", 5),
+         Protocol(absence="gaussian", range_handling="clip", seed=5)),
+        ("seed=3,absence=gaussian", ("--seed", 5), Protocol(absence="gaussian", seed=3)),
+        ("estimator=permutation,beta=0.5", ("--n-bands", 4),
+         Protocol(n_bands=4, estimator="permutation", beta=0.5)),
+        ("reference,black_empty=false", ("--n-bands", 3),
+         Protocol.reference(3, black_empty=False)),
+    ],
+)  # fmt: skip
+def test_protocols(iaside, images, text, extra, expected):
+    arguments = ("--n-images", 3, "--protocol", text, *extra, "--json", "-")
+    found = json.loads(iaside("profile", MODEL, "--data", images, *arguments).out)
+    assert found["protocol"] == expected.to_dict()
+
+
+def test_protocol_file(iaside, images, tmp_path):
+    file = tmp_path / "protocol.json"
+    expected = Protocol(n_bands=5, band_norm="euclidean", temperature=2.0)
+    file.write_text(json.dumps(expected.to_dict()))
+    arguments = ("--n-images", 2, "--protocol", file, "--json", "-")
+    found = json.loads(iaside("profile", MODEL, "--data", images, *arguments).out)
+    assert found["protocol"] == expected.to_dict()
+    overridden = json.loads(
+        iaside("profile", MODEL, "--data", images, *arguments, "--n-bands", 3).out
+    )
+    assert overridden["protocol"]["n_bands"] == 3
+
+
+def test_selection_preprocessing_and_name(iaside, images):
+    arguments = ("--n-bands", 2, "--json", "-")
+    few = json.loads(
+        iaside("profile", MODEL, "--data", images, "--n-images", 4, "--seed", 1, *arguments).out
+    )
+    assert len(set(few["ids"])) == few["n_images"] == 4
+    options = ("--resize", 20, "--crop", 16, "--interpolation", "bicubic", "--name", "mine")
+    shaped = json.loads(iaside("profile", MODEL, "--data", images, *options, *arguments).out)
+    assert shaped["image_size"] == [16, 16]
+    assert shaped["model"]["name"] == "mine"
+    assert shaped["model"]["preprocessing"]["interpolation"] == "bicubic"
+
+
+def test_labels_by_rank_or_by_a_file(iaside, images, tmp_path):
+    arguments = ("profile", MODEL, "--data", images, "--n-bands", 2, "--json", "-")
+    assert set(json.loads(iaside(*arguments).out)["labels"]) == {0, 2, 3}
+    ranked = json.loads(iaside(*arguments, "--labels", "rank").out)
+    assert set(ranked["labels"]) == {0, 1, 2}
+    classes = tmp_path / "classes.txt"
+    classes.write_text("cat\nbird\nairplane\n")
+    assert json.loads(iaside(*arguments, "--classes", classes).out)["labels"] == [2, 2, 1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("precision", ["float64", "bfloat16"])
+def test_precisions(iaside, images, precision):
+    arguments = ("profile", MODEL, "--data", images, "--n-bands", 2, "--json", "-")
+    single = json.loads(iaside(*arguments).out)
+    found = json.loads(iaside(*arguments, "--precision", precision).out)
+    assert found["precision"] == precision
+    # bfloat16 has 8 bits: relative errors near 1 % of log-likelihoods near 2 nats
+    tolerance = 1e-5 if precision == "float64" else 0.05
+    np.testing.assert_allclose(
+        found["shapley_values"], single["shapley_values"], atol=tolerance, rtol=0
+    )
+
+
+def test_resume_folder_keeps_every_image(iaside, images, tmp_path):
+    arguments = ("profile", MODEL, "--data", images, "--n-bands", 3, "--resume", tmp_path / "kept")
+    first = json.loads(iaside(*arguments, "--json", "-").out)
+    WATCH.rows = 0
+    second = json.loads(iaside(*arguments, "--json", "-").out)
+    assert WATCH.rows == second.pop("n_forward") == 0
+    del first["n_forward"]
+    assert second == first
+    other = iaside(*arguments[:-4], "--n-bands", 4, "--resume", tmp_path / "kept")
+    other.refused("holds another run", "protocol was", "give another folder")
+
+
+def test_grey_models_read_grey_images(iaside, images, monkeypatch):
+    run = iaside("profile", "python:tiny_model:grey", "--data", images, "--n-bands", 2)
+    assert run.code == 0, run.err
+
+
+def test_target_error_is_an_option(iaside, images):
+    arguments = ("--n-bands", 2, "--target-error", "0.5", "--json", "-")
+    found = json.loads(iaside("profile", MODEL, "--data", images, *arguments).out)
+    assert found["n_images"] == 6  # never below 100 images
+
+
+def test_manifest(iaside, images, tmp_path):
+    manifest = tmp_path / "list.csv"
+    Path(tmp_path / "in").symlink_to(images)
+    manifest.write_text("path,label\nin/bird/img_0.png,2\nin/cat/img_1.png,9\n")
+    found = json.loads(iaside("profile", MODEL, "--data", manifest, "--json", "-").out)
+    assert found["labels"] == [2, 9]
