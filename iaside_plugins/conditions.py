@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from iaside_plugins.absence import seed_of
 from iaside_plugins.errors import InputError
 from iaside_plugins.game import Game, Model, check_images, check_labels, model_device
 from iaside_plugins.protocol import Protocol
@@ -22,6 +23,7 @@ from iaside_plugins.store import RowStore
 Array = npt.NDArray[np.float64]
 Batch = tuple[Tensor, Tensor, Sequence[str]]
 Images = Iterable[Batch]
+Perturb = Callable[[Tensor, Tensor, int], Sequence[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class Outcome:
     ids: tuple[str, ...]
     probability: Array
     correct: npt.NDArray[np.bool_]
+
+    def among(self, others: Outcome) -> Outcome:
+        """The outcome on the images that `others` has too (a file may be unreadable in one)."""
+        known = set(others.ids)
+        return self.at([name for name in self.ids if name in known])
 
     def at(self, ids: Sequence[str]) -> Outcome:
         """The outcome on some of the images, in their order; all of `ids` must be there."""
@@ -52,18 +59,16 @@ class Runner:
 
     def run(self, condition: str, images: Images) -> Outcome:
         """Outcome on clean or corrupted images."""
-        return self.collect([condition], images, lambda x, _y, _first: [x])[0]
+        return self.collect([condition], images)[0]
 
     def collect(
-        self,
-        conditions: Sequence[str],
-        images: Images,
-        perturb: Callable[[Tensor, Tensor, int], Sequence[Tensor]],
+        self, conditions: Sequence[str], images: Images, perturb: Perturb | None = None
     ) -> list[Outcome]:
         """Outcomes under several conditions of one pass over the images.
 
         Args:
-            conditions: Their names, which with the image's digest are the key of a kept row.
+            conditions: Their names, which with the digest of an image (of its whole batch, where
+                it is perturbed) are the key of a kept row.
             images: Batches of (images, labels, ids).
             perturb: (images, labels, index of the first) -> images under every condition; not
                 called for a batch whose rows are all kept.
@@ -78,11 +83,14 @@ class Runner:
                 digests = [
                     image_digest(image, int(label)) for image, label in zip(x, y, strict=True)
                 ]
+                if perturb is not None:  # drawn for the batch at its place: rows belong to both
+                    batch = seed_of(len(names), *digests)
+                    digests = [f"{batch:x}-{k}" for k in range(len(digests))]
                 keys = [[f"{name}|{digest}" for digest in digests] for name in conditions]
                 if any(key not in self.store.rows for row in keys for key in row):
-                    batches = perturb(x, y, len(names))
-                    for row, batch in zip(keys, batches, strict=True):
-                        for key, values in zip(row, self._predict(batch, y), strict=True):
+                    batches = [x] if perturb is None else perturb(x, y, len(names))
+                    for row, perturbed in zip(keys, batches, strict=True):
+                        for key, values in zip(row, self._predict(perturbed, y, ids), strict=True):
                             self.store.add(key, values)
                 for out, row in zip(rows, keys, strict=True):
                     out += [self.store.rows[key] for key in row]
@@ -94,13 +102,17 @@ class Runner:
             raise InputError("no images: the data are empty")
         return [Outcome(tuple(names), *_columns(out)) for out in rows]
 
-    @torch.inference_mode()
-    def _predict(self, images: Tensor, labels: Tensor) -> Array:
+    @torch.no_grad()
+    def _predict(self, images: Tensor, labels: Tensor, ids: Sequence[str]) -> Array:
         """Rows (N, 2): probability of the true class, and 1.0 where it is the prediction."""
         logits = self.game.logits(images.to(self.game.device), int(labels.max()))
         target = labels.to(self.game.device)
-        if not bool(torch.isfinite(logits).all()):
-            raise InputError("the model gives non-finite logits (NaN or infinite)")
+        finite = torch.isfinite(logits).all(dim=1)
+        if not bool(finite.all()):
+            raise InputError(
+                "the model gives non-finite logits (NaN or infinite) for image "
+                f"{ids[int(finite.int().argmin())]}; check the model's weights"
+            )
         likelihood = self.game.log_likelihood(logits, target).double().exp()
         hits = (logits.argmax(dim=1) == target).double()
         return np.asarray(torch.stack([likelihood, hits], dim=1).cpu().numpy())

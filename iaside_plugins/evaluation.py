@@ -213,7 +213,7 @@ def _corrupted(runner: Runner, plan: Corruptions, clean: Outcome) -> dict[str, A
             images = plan.images(name, severity)
             if images is None:
                 raise InputError(f"no images for {name} at severity {severity}")
-            outcome = runner.run(f"{settings}|{name}-{severity}", images)
+            outcome = runner.run(f"{settings}|{name}-{severity}", images).among(base)
             change = np.abs(outcome.probability - base.at(outcome.ids).probability)
             conditions.append(
                 {
@@ -278,13 +278,14 @@ def _attacked(runner: Runner, plan: Attacks, clean: Outcome) -> dict[str, Any]:
         settings = spec.to_dict()
         tag = "-".join(f"{key}={value}" for key, value in sorted(settings.items()))
         tag += f"-seed={plan.seed}-batch={plan.batch_size}"
-        conditions = [f"{tag}|{spec.name} {epsilon:.4g}" for epsilon in spec.epsilons]
+        conditions = [f"{tag}|{spec.name} {epsilon!r}" for epsilon in spec.epsilons]
 
         def attack(x: Tensor, y: Tensor, first: int, spec: Any = spec) -> Sequence[Tensor]:
             return plan.run(runner.model, x, y, spec, plan.seed, first)
 
         outcomes = runner.collect(conditions, plan.images, attack)
         for epsilon, outcome in zip(spec.epsilons, outcomes, strict=True):
+            outcome = outcome.among(clean)
             base = clean.at(outcome.ids)
             robust = outcome.correct & base.correct
             attacks.append(

@@ -6,8 +6,7 @@ them is one matrix product. Memory is (n_bands + 1 + batch) images, whatever the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,15 +17,10 @@ from torch import Tensor, nn
 from iaside_plugins.bands import SpectralPartition, check_image_size
 from iaside_plugins.coalitions import BoolMatrix
 from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.precision import PRECISIONS, exact_product
 from iaside_plugins.protocol import Protocol
 
 Model = Callable[[Tensor], Tensor]
-PRECISIONS = {
-    "float32": torch.float32,
-    "float64": torch.float64,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 
 
 def model_device(model: Any, device: torch.device | str | None = None) -> torch.device:
@@ -96,38 +90,6 @@ def check_labels(labels: Tensor, n_images: int) -> Tensor:
     if not torch.equal(whole.to(labels.dtype), labels) or (len(whole) and int(whole.min()) < 0):
         raise InputError("expected labels that are class indices 0, 1, 2, ...")
     return whole
-
-
-@contextmanager
-def exact_product() -> Iterator[None]:
-    """Matrix products in full float32: TF32 or bfloat16 would round the coalition images.
-
-    Touches torch's flags only where they allow rounding, and puts them back.
-    """
-    flags: Any = torch.backends
-    backends = (flags.cuda.matmul, flags.mkldnn.matmul)
-    if not all(hasattr(backend, "fp32_precision") for backend in backends):
-        precision = torch.get_float32_matmul_precision()  # torch before 2.9
-        torch.set_float32_matmul_precision("highest")
-        try:
-            yield
-        finally:
-            torch.set_float32_matmul_precision(precision)
-        return
-    general = flags.fp32_precision
-    before = [(backend, backend.fp32_precision) for backend in backends]
-    loose = [
-        (backend, own)
-        for backend, own in before
-        if (general if own == "none" else own) in ("tf32", "bf16")
-    ]
-    for backend, _ in loose:
-        backend.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        for backend, own in loose:
-            backend.fp32_precision = own
 
 
 @dataclass

@@ -49,7 +49,7 @@ def spectral_importance(
     """Shapley values of the spectral bands of a model's log-likelihood, over a set of images.
 
     All coalitions of bands see the same images; an image gives a complete row of the value
-    table before the next is touched. The model is called in inference mode and never moved.
+    table before the next is touched. The model is called without gradients and never moved.
 
     Args:
         model: (N, C, H, W) float images in [0, 1] -> (N, n_classes) logits, in evaluation mode;
@@ -166,7 +166,7 @@ def _key(protocol: Protocol, group: list[Pair], k: int, first: int) -> str:
     return item.digest if donor is None else f"{item.digest}-{donor.digest}"
 
 
-@torch.inference_mode()
+@torch.no_grad()  # inference_mode would leave tensors in the model that cannot be trained with
 def _rows(game: Game, group: list[Pair], first: int) -> Array:
     """Finished rows (G, 2 + ...) of one group: hit, n_classes, then values or an estimate."""
     protocol = game.protocol

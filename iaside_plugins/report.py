@@ -78,7 +78,7 @@ def epsilon(value: float) -> str:
     """A budget in pixel units: n/255 where that is shorter, for example "8/255", else "0.1"."""
     levels = value * 255
     if abs(value - round(value, 2)) > 1e-9 and abs(levels - round(levels, 1)) < 1e-6:
-        return f"{levels:.3g}/255"
+        return f"{levels:.4g}/255"
     return f"{value:.4g}"
 
 

@@ -267,14 +267,17 @@ class SpectralImportance:
             raise InputError(f"{path} is not a saved SpectralImportance: {error}") from error
         if version != FORMAT:
             raise InputError(f"{path} was written by another version of iaside-plugins")
-        return cls(
-            protocol=Protocol(**head.pop("protocol")),
-            ids=tuple(head.pop("ids")),
-            image_size=tuple(head.pop("image_size")),
-            values=arrays.pop("values", None),
-            **arrays,
-            **head,
-        )
+        try:
+            return cls(
+                protocol=Protocol(**head.pop("protocol")),
+                ids=tuple(head.pop("ids")),
+                image_size=tuple(head.pop("image_size")),
+                values=arrays.pop("values", None),
+                **arrays,
+                **head,
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{path} is not a saved SpectralImportance: {error}") from error
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Shapley values by band with intervals, on `ax` or a new figure (needs matplotlib)."""

@@ -1,0 +1,68 @@
+"""`iaside leaderboard`: validate, add, build and its check, by exit code."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+@pytest.fixture
+def entry(iaside, images, tmp_path):
+    path = tmp_path / "entry.json"
+    run = iaside(
+        "evaluate", "python:tiny_model:network", "--data", images, "--n-bands", 2, "--corruptions",
+        "none", "--attacks", "none", "--out", path, "--quiet",
+    )  # fmt: skip
+    assert (run.code, run.out, run.err) == (0, "", "")
+    return path
+
+
+def test_add_build_check(iaside, entry, tmp_path):
+    folder = ("--folder", tmp_path / "board")
+    name = json.loads(entry.read_text())["entry_id"]
+    added = iaside("leaderboard", "add", entry, *folder)
+    assert added.code == 0
+    assert name in added.out
+    assert (tmp_path / "board" / "entries" / "cifar10" / f"{name}.json").is_file()
+    iaside("leaderboard", "build", "--check", *folder).refused("stale", "README.md", "build")
+    assert iaside("leaderboard", "build", *folder).code == 0
+    checked = iaside("leaderboard", "build", "--check", *folder)
+    assert (checked.code, checked.out, checked.err) == (0, "up to date\n", "")
+    table = tmp_path / "board" / "leaderboard.csv"
+    assert "network" in table.read_text()
+    table.write_text(table.read_text() + "x\n")
+    iaside("leaderboard", "build", "--check", *folder).refused("stale: leaderboard.csv")
+
+
+def test_the_packaged_board_is_up_to_date(iaside):
+    run = iaside("leaderboard", "build", "--check")
+    assert (run.code, run.err) == (0, "")
+
+
+def test_validate_names_every_problem(iaside, entry, tmp_path):
+    good = iaside("leaderboard", "validate", entry)
+    assert (good.code, good.out) == (0, "1 valid\n")
+    data = json.loads(entry.read_text())
+    data["spectral"]["score"] += 0.1
+    data["entry_id"] = "another"
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text(json.dumps(data))
+    run = iaside("leaderboard", "validate", entry, wrong, tmp_path / "absent.json")
+    assert run.code == 2
+    assert run.out == ""
+    for part in ("/spectral/score", "/entry_id", "absent.json"):
+        assert part in run.err
+    assert "Traceback" not in run.err
+    assert "in 3 files" in run.err.splitlines()[-1]
+
+
+def test_nothing_wrong_gets_onto_the_board(iaside, entry, tmp_path):
+    data = json.loads(entry.read_text())
+    data["clean_accuracy"]["value"] = 0.123
+    entry.write_text(json.dumps(data))
+    board = tmp_path / "board"
+    iaside("leaderboard", "add", entry, "--folder", board).refused("/clean_accuracy")
+    assert not board.exists()
+    iaside("leaderboard", "add", tmp_path / "absent.json", "--folder", board).refused("absent.json")
+    iaside("leaderboard", "build", "--folder", board).refused("board")

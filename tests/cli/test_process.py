@@ -1,0 +1,44 @@
+"""The installed command in processes of its own: exit codes, streams, no traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from image_files import make_tree
+
+TESTS = Path(__file__).resolve().parent.parent
+
+
+def _run(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "iaside_plugins.cli", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, "PYTHONPATH": f"{TESTS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+             "PYTHONUTF8": "1", **env},
+    )  # fmt: skip
+
+
+def test_profile_prints_on_a_terminal_without_bars(images, tmp_path):
+    done = _run(
+        "profile", "python:tiny_model:network", "--data", images, "--n-bands", 3,
+        IASIDE_CACHE=str(tmp_path), PYTHONIOENCODING="cp1252", PYTHONUTF8="0",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "signed score" in done.stdout
+    assert done.stderr == ""  # "█" is none of the characters of that encoding
+
+
+def test_bad_input_is_one_line(tmp_path):
+    tree = make_tree(tmp_path / "tree", ("bird",), n=3, height=32, width=32)
+    damaged = tree / "bird" / "img_1.png"
+    damaged.write_bytes(damaged.read_bytes()[:900])
+    done = _run(
+        "profile", "python:tiny_model:network", "--data", tree, "--quiet",
+        IASIDE_CACHE=str(tmp_path / "cache"),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "1 of 3 images are unreadable" in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
