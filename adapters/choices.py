@@ -26,6 +26,8 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"device must be auto, cpu or cuda[:i], got {name!r}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"device must be auto, cpu or cuda[:i], got {name!r}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device={name}: this computer has {torch.cuda.device_count()} CUDA GPUs")
     return device
@@ -51,8 +53,8 @@ def pick_protocol(text: str | None, n_bands: int | None, seed: int) -> Protocol:
         elif Path(key).is_file():
             try:
                 given.update(json.loads(Path(key).read_text()))
-            except ValueError as error:
-                raise InputError(f"{key} is not a JSON file: {error}") from error
+            except (ValueError, TypeError) as error:
+                raise InputError(f"{key} is not a JSON file of fields: {error}") from error
         elif key != "default":
             raise InputError(
                 f"unknown protocol {key!r}: expected default, reference, a JSON file of fields, "
@@ -71,7 +73,7 @@ def pick_protocol(text: str | None, n_bands: int | None, seed: int) -> Protocol:
 
 
 def budgets(text: str | None) -> list[float] | None:
-    """Budgets of a list such as "2/255,8/255" or "0.1,0.5"; None for no text.
+    """Budgets of a list such as "2/255,8/255" or "0.1,0.5", each once; None for no text.
 
     Raises:
         InputError: For anything that is not a number or a fraction.
@@ -87,7 +89,7 @@ def budgets(text: str | None) -> list[float] | None:
             raise InputError(
                 f"budgets are numbers or fractions such as 2/255,8/255; got {part.strip()!r}"
             ) from error
-    return found
+    return list(dict.fromkeys(found))
 
 
 def cache_folder() -> Path:

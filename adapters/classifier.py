@@ -154,7 +154,8 @@ class Classifier(nn.Module):
             (N, n_classes) logits; gradients flow to the images.
 
         Raises:
-            InputError: Not four axes, or another number of channels than mean and std have.
+            InputError: Not four axes, another number of channels than mean and std have, or
+                images that the network fails on.
             InputTypeError: Not floating point.
         """
         if not images.is_floating_point():
@@ -165,7 +166,14 @@ class Classifier(nn.Module):
             raise InputError(
                 f"expected images of shape (N, {channels}, H, W), got {tuple(images.shape)}"
             )
-        logits: torch.Tensor = self.net((images - self.mean) / self.std)
+        try:
+            logits: torch.Tensor = self.net((images - self.mean) / self.std)
+        except RuntimeError as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise InputError(
+                f"{self.info.name} failed on images of shape {tuple(images.shape)}: {reason}; "
+                "check resize and crop, or lower batch_size where memory is short"
+            ) from error
         return logits
 
 

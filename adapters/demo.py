@@ -153,11 +153,14 @@ def _line(one: Trained) -> str:
 
 def summary(trained: list[Trained]) -> str:
     """What came out, over seeds, and what the reader is looking at; every figure is computed."""
+    m = trained[0].result.protocol.n_bands
+    cut = min(2, m - 1)
+    low, high = _bands(0, cut - 1), _bands(cut, m - 1)
     lines = [
         "accuracy and where the evidence lies (mean over seeds, least to greatest seed in brackets;"
         " Shapley values in nats)",
         f"{'training':<12} {'clean':<19} {'corrupted':<19} {'attack, eps 0.1':<19} "
-        f"{'signed score':<22} {'bands 0-1':<10} {'bands 2-7':<10}",
+        f"{'signed score':<22} {low:<10} {high:<10}",
     ]
     rows = {}
     for training in dict.fromkeys(one.training for one in trained):
@@ -175,17 +178,21 @@ def summary(trained: list[Trained]) -> str:
         cells.append(f"{np.mean(score):+.2f} [{min(score):+.2f}, {max(score):+.2f}]")
         lines.append(
             f"{training:<12} {cells[0]:<19} {cells[1]:<19} {cells[2]:<19} {cells[3]:<22} "
-            f"{psi[:2].sum():<+10.2f} {psi[2:].sum():<+10.2f}"
+            f"{psi[:cut].sum():<+10.2f} {psi[cut:].sum():<+10.2f}"
         )
-    return "\n".join([*lines, "", *_reading(rows)])
+    return "\n".join([*lines, "", *_reading(rows, cut, m)])
 
 
-def _reading(rows: dict[str, Any]) -> list[str]:
+def _bands(first: int, last: int) -> str:
+    return f"band {first}" if first == last else f"bands {first}-{last}"
+
+
+def _reading(rows: dict[str, Any], cut: int, m: int) -> list[str]:
     """What the reader is looking at, in words whose figures are all computed."""
     clean = [np.mean(columns[0]) for columns, _ in rows.values()]
     attacked = {training: np.mean(columns[2]) for training, (columns, _) in rows.items()}
     best, worst = max(attacked, key=attacked.__getitem__), min(attacked, key=attacked.__getitem__)
-    high = {training: psi[2:].sum() / psi.sum() for training, (_, psi) in rows.items()}
+    high = {training: psi[cut:].sum() / psi.sum() for training, (_, psi) in rows.items()}
     order = sorted(rows, key=lambda training: np.mean(rows[training][0][3]))
     return [
         "What you are looking at",
@@ -193,9 +200,10 @@ def _reading(rows: dict[str, Any]) -> list[str]:
         f"{max(clean):.2f}); an attack of {HEADLINE} does: {attacked[best]:.2f} ({best}) against "
         f"{attacked[worst]:.2f} ({worst}).",
         "- The Shapley values say from which spatial frequencies each network draws its evidence: "
-        "band 0 is the coarse shape, band 7 the finest detail. Bands 2-7 carry "
+        f"band 0 is the coarse shape, band {m - 1} the finest detail. Of the value, "
+        f"{_bands(cut, m - 1)} carry "
         + ", ".join(f"{value:.0%} ({training})" for training, value in high.items())
-        + " of the value.",
+        + ".",
         "- By signed score, from high frequencies to low: "
         + ", ".join(f"{training} (attacked {attacked[training]:.2f})" for training in order) + ".",
         "- The score is not a robustness measure: where a network that leans low breaks all the "

@@ -87,7 +87,7 @@ def train(training: str, digits: Digits, seed: int) -> nn.Sequential:
     """
     if training not in TRAININGS:
         raise InputError(f"training must be one of {', '.join(TRAININGS)}, got {training!r}")
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = network().train()
     rng = torch.Generator().manual_seed(seed)

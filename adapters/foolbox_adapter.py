@@ -217,6 +217,11 @@ def adversarial(
     return batches
 
 
+def check_installed() -> None:
+    """Raise MissingExtraError where Foolbox is not installed, before any work is done."""
+    _foolbox()
+
+
 def _foolbox() -> Any:
     try:
         with warnings.catch_warnings():

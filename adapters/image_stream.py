@@ -94,10 +94,11 @@ class ImageStream:
 
     def _note(self, unreadable: Sequence[tuple[str, str]]) -> None:
         """List and log unreadable files, and stop where they are too many."""
+        new: list[tuple[str, str]] = []
         for image_id, reason in unreadable:
             if image_id not in self.unreadable:
                 self.unreadable.append(image_id)
-                _logger.warning("left out the unreadable image %s: it %s", image_id, reason)
+                new.append((image_id, reason))
         if 100 * len(self.unreadable) > len(self.records):
             listed = ", ".join(self.unreadable[:_N_LISTED])
             more = ", ..." if len(self.unreadable) > _N_LISTED else ""
@@ -106,6 +107,8 @@ class ImageStream:
                 f"{len(self.unreadable)} of {len(self.records)} images are unreadable, more than "
                 f"1 %: {listed}{more}{reason}; restore the files or take them out of the data"
             )
+        for image_id, reason in new:
+            _logger.warning("left out the unreadable image %s: it %s", image_id, reason)
 
 
 @dataclass(frozen=True)

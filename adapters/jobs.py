@@ -51,6 +51,8 @@ def make_job(
     Raises:
         InputError: For anything that cannot be used.
     """
+    if reference is not None and corruptions == "none":
+        raise InputError("--reference is for corruption errors: it needs corruptions, got 'none'")
     clean = open_images(source, model)
     info = model.info.to_dict()
     plan = None
@@ -62,6 +64,7 @@ def make_job(
         plan = with_reference(plan, reference, [record.image_id for record in clean.records])
     attacked = None
     if attacks:
+        foolbox_adapter.check_installed()
         attacked = Attacks(
             attacks, open_images(source, model, n_attack), _attack, source.seed, source.batch_size
         )
@@ -72,10 +75,29 @@ def make_job(
         "seed": source.seed,
         "note": source.note,
     }
+    _check_texts(info, data)
     return Job(
         model=info, data=data, clean=clean, spectral=open_images(source, model, n_spectral),
         corruptions=plan, attacks=attacked,
     )  # fmt: skip
+
+
+def _check_texts(model: dict[str, Any], data: dict[str, Any]) -> None:
+    """Refuse names and notes that an entry may not hold, before the work and not after it."""
+    from iaside_plugins.leaderboard.checks import PRIVATE
+    from iaside_plugins.leaderboard.entry import DataGroup, ModelGroup, ValidationError
+
+    counts = {"n_images": 1, "n_unreadable": 0, "image_ids_sha256": "0" * 64}
+    try:
+        ModelGroup.model_validate_json(json.dumps(model))
+        DataGroup.model_validate_json(json.dumps({**data, **counts}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = "/".join(map(str, first["loc"]))
+        raise InputError(f"{where} of the entry: {first['msg']}, got {first['input']!r}") from error
+    for key, text in (*model.items(), *data.items()):
+        if isinstance(text, str) and PRIVATE.search(text):
+            raise InputError(f"{key} of the entry must name no place on this computer: {text!r}")
 
 
 def _attack(

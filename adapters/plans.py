@@ -11,7 +11,7 @@ from typing import Any
 from iaside_plugins.adapters.classifier import Preprocessing
 from iaside_plugins.adapters.imagenet import CorruptedData, ImageFolderData, ImageNetC
 from iaside_plugins.conditions import Images
-from iaside_plugins.corruption_error import load_reference
+from iaside_plugins.corruption_error import load_reference, mean_corruption_error
 from iaside_plugins.corruptions import CORRUPTIONS, constants_size
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation import Corruptions
@@ -143,12 +143,13 @@ def with_reference(plan: Corruptions, reference: str, ids: list[str]) -> Corrupt
     if not Path(reference).is_file():
         load_reference(reference)
         return dataclasses.replace(plan, published=reference)
-    errors: dict[str, list[float]] = {}
+    errors: dict[str, dict[str, float]] = {}
     try:
         entry = json.loads(Path(reference).read_text())
         group = entry["corruption"]
         for cell in group["conditions"]:
-            errors.setdefault(cell["corruption"], []).append(cell["error"]["value"])
+            severities = errors.setdefault(cell["corruption"], {})
+            severities[str(cell["severity"])] = cell["error"]["value"]
         name, images = str(entry["model"]["name"]), entry["data"]["image_ids_sha256"]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{reference} is not an entry with corruption errors") from error
@@ -159,4 +160,6 @@ def with_reference(plan: Corruptions, reference: str, ids: list[str]) -> Corrupt
             "differ): an mCE needs the reference model's errors on the same ones; evaluate it with "
             "the same --data, --n-images, --seed and corruption options"
         )
+    if not plan.missing:
+        mean_corruption_error(errors, errors)  # says now what makes no mCE, not after the work
     return dataclasses.replace(plan, reference=errors, reference_name=name)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from iaside_plugins.adapters.choices import pick_device
@@ -44,7 +45,7 @@ class Source:
 
 def open_model(
     spec: str, *, device: str = "auto", name: str | None = None, training: str | None = None,
-    **options: Any,
+    precision: str = "float32", **options: Any,
 ) -> Classifier:  # fmt: skip
     """A classifier on its device, with the name and training that the entry shall say.
 
@@ -53,6 +54,7 @@ def open_model(
         device: "auto", "cpu" or "cuda[:i]".
         name: Instead of the model's own name.
         training: How it was trained, instead of what its source says.
+        precision: "float64" makes the weights double; others leave them.
         options: Of `load_model`.
 
     Raises:
@@ -64,7 +66,7 @@ def open_model(
     model.info = dataclasses.replace(
         info, name=name or info.name, training=training or info.training
     )
-    return model.to(target)
+    return model.to(target, torch.float64 if precision == "float64" else None)
 
 
 def is_grey(model: nn.Module) -> bool:
@@ -80,10 +82,11 @@ def open_images(source: Source, model: Classifier, n_images: int | None = None) 
         InputError: For folders or labels that cannot be used, or labels out of range.
     """
     records, space = find_records(source.root, labels=source.labels, classes=source.classes)
-    records = select(records, source.n_images or len(records), source.seed)
-    records = select(records, n_images or len(records), source.seed)
-    n_classes = model.info.n_classes
-    if n_classes is not None and max(record.label for record in records) >= n_classes:
+    records = select(records, source.n_images, source.seed)
+    records = select(records, n_images, source.seed)
+    # Only what the network itself says: the width of some layer may not be that of the logits.
+    n_classes = getattr(model.net, "num_classes", None)
+    if isinstance(n_classes, int) and max(record.label for record in records) >= n_classes:
         raise InputError(
             f"the images have labels up to {max(record.label for record in records)} "
             f"({space.name}), but the model has {n_classes} outputs; check --labels and --classes"

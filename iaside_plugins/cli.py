@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import shutil
@@ -16,6 +17,32 @@ import typer
 
 from iaside_plugins import __version__
 from iaside_plugins.errors import InputError
+from iaside_plugins.options import (
+    BatchSize,
+    Classes,
+    Crop,
+    DataDir,
+    Dataset,
+    Device,
+    Interpolation,
+    JsonFile,
+    Labels,
+    ModelSpec,
+    Name,
+    NBands,
+    NImages,
+    Note,
+    PlotFile,
+    Precision,
+    ProtocolText,
+    Quiet,
+    Resize,
+    Resume,
+    Seed,
+    Training,
+    Weights,
+    Workers,
+)
 
 app = typer.Typer(
     help="How much of a classifier's predictive power each spatial-frequency band carries.",
@@ -28,41 +55,13 @@ app.add_typer(board, name="leaderboard")
 # The base of typer's usage errors, wherever this version of typer takes them from.
 USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
-ModelSpec = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL", help="timm:NAME, torchvision:NAME, kit:NAME or python:MODULE:FACTORY"
-    ),
-]
-DataDir = Annotated[Path, typer.Option("--data", help="Folder of class folders, or a CSV manifest")]
-Weights = Annotated[Path | None, typer.Option(help="Weights: .safetensors, .pth, .pt")]
-Name = Annotated[str | None, typer.Option(help="Name of the model in the output")]
-Training = Annotated[str | None, typer.Option(help="How the model was trained, for the entry")]
-Resize = Annotated[int | None, typer.Option(help="Resize the short side; 0: do not")]
-Crop = Annotated[int | None, typer.Option(help="Centre crop; 0: none")]
-Interpolation = Annotated[str | None, typer.Option(help="Of the resize: bilinear, bicubic, ...")]
-Labels = Annotated[str, typer.Option(help="auto, or rank to number folders by rank")]
-Classes = Annotated[Path | None, typer.Option(help="Class names, one a line or a JSON list")]
-Dataset = Annotated[str | None, typer.Option(help="Name of the data set in the entry")]
-Note = Annotated[str | None, typer.Option(help="What readers must know of the images")]
-NImages = Annotated[int | None, typer.Option(help="Take so many images, seeded; default all")]
-NBands = Annotated[int | None, typer.Option(help="Number of spectral bands; default 8")]
-ProtocolText = Annotated[
-    str | None, typer.Option("--protocol", help="default, reference, FILE.json, or field=value,...")
-]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda[:i]")]
-BatchSize = Annotated[int, typer.Option(help="Images in one forward pass")]
-Seed = Annotated[int, typer.Option(help="Seeds selection, corruptions, attacks")]
-Workers = Annotated[int, typer.Option(help="Processes that decode and corrupt images")]
-Resume = Annotated[Path | None, typer.Option(help="Keep finished images here and go on from there")]
-JsonFile = Annotated[str | None, typer.Option("--json", help="Write JSON to FILE, - for stdout")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars, no summary")]
-Precision = Annotated[str, typer.Option(help="float32, float64, bfloat16, float16")]
-PlotFile = Annotated[Path | None, typer.Option("--plot", help="Plot to FILE.png, .svg or .pdf")]
+INTERRUPTED = "interrupted; finished images are kept: run the same command again to go on"
 
 
 def main() -> None:
     """Run the command; input that cannot be used ends it with one line on stderr and exit 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # no character is worth losing the figures for
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except USAGE_ERROR as error:
@@ -70,8 +69,10 @@ def main() -> None:
     except (InputError, OSError) as error:
         _end(str(error))
     except (KeyboardInterrupt, typer.Abort):
-        _end("interrupted; finished images are kept: run the same command again to go on")
+        _end(INTERRUPTED)
     else:
+        if code == 130:  # what typer makes of Ctrl-C
+            _end(INTERRUPTED)
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -195,29 +196,31 @@ def profile(
     from iaside_plugins.adapters.models import describe
     from iaside_plugins.adapters.sources import Source, open_images, open_model
     from iaside_plugins.importance import spectral_importance
-    from iaside_plugins.plots import plot_profiles, save_figure
+    from iaside_plugins.plots import figure_format, plot_profiles, save_figure
     from iaside_plugins.report import spectral_report
 
+    if plot is not None:
+        figure_format(plot)
     chosen = pick_protocol(protocol, n_bands, seed)
     source = Source(data, labels, classes, n_images, seed, workers, batch_size)
-    net = open_model(model, weights=weights, device=device, name=name, resize=resize, crop=crop,
-                     interpolation=interpolation)  # fmt: skip
+    net = open_model(model, weights=weights, device=device, name=name, precision=precision,
+                     resize=resize, crop=crop, interpolation=interpolation)  # fmt: skip
     images = open_images(source, net)
     silent = quiet or json_file == "-"
     if not silent:
         typer.echo(describe(net.info))
-    identity = (net.info, source, chosen.protocol_id, precision)
+    identity = (net.info, source, chosen, precision)
     with _kept(resume, "profile", identity) as folder:
         result = spectral_importance(
             net, images, chosen, batch_size=batch_size, precision=precision, resume=folder,
             target_error=target_error, show_progress=not silent,
         )  # fmt: skip
-    if save is not None:
-        result.save(save)
-    if plot is not None:
-        save_figure(plot_profiles({net.info.name: result}), plot)
-    found = {"model": net.info.to_dict(), **result.to_dict()}
-    _out(json_file, found, spectral_report(result), quiet)
+        if save is not None:
+            result.save(save)
+        if plot is not None:
+            save_figure(plot_profiles({net.info.name: result}), plot)
+        found = {"model": net.info.to_dict(), **result.to_dict()}
+        _out(json_file, found, spectral_report(result), quiet)
 
 
 @app.command()
@@ -276,33 +279,37 @@ def evaluate(
     from iaside_plugins.adapters.models import describe
     from iaside_plugins.adapters.sources import Source, open_model
     from iaside_plugins.evaluation import evaluate as run
-    from iaside_plugins.plots import plot_profiles, save_figure
+    from iaside_plugins.plots import figure_format, plot_profiles, save_figure
     from iaside_plugins.report import entry_report
 
+    if plot is not None:
+        figure_format(plot)
     chosen = pick_protocol(protocol, n_bands, seed)
     specs = parse_attacks(
         "" if attacks == "none" else attacks, budgets(epsilons), budgets(epsilons_l2), attack_steps
     )
     source = Source(data, labels, classes, n_images, seed, workers, batch_size, dataset, note)
     net = open_model(model, weights=weights, device=device, name=name, training=training,
-                     resize=resize, crop=crop, interpolation=interpolation)  # fmt: skip
+                     precision=precision, resize=resize, crop=crop,
+                     interpolation=interpolation)  # fmt: skip
     job = make_job(source, net, corruptions=corruptions, attacks=specs, n_spectral=n_spectral,
                    n_attack=n_attack, jpeg=jpeg, frost=frost, cache=cache,
                    reference=reference)  # fmt: skip
     silent = quiet or json_file == "-"
     if not silent:
         typer.echo(describe(net.info))
-    with _kept(resume, "evaluate", net.info, source, chosen.protocol_id, precision) as folder:
+    with _kept(resume, "evaluate", net.info, source, chosen, precision) as folder:
         entry, result = run(
             net, job, chosen, batch_size=batch_size, precision=precision, resume=folder,
             show_progress=not silent,
         )  # fmt: skip
-        write_entry(out, entry)
-    if save is not None:
-        result.save(save)
-    if plot is not None:
-        save_figure(plot_profiles({net.info.name: result}), plot)
-    _out(json_file, entry, f"{entry_report(entry, result)}\nentry written to {out}", quiet)
+        written = write_entry(out, entry)
+        if save is not None:
+            result.save(save)
+        if plot is not None:
+            save_figure(plot_profiles({net.info.name: result}), plot)
+        text = f"{entry_report(entry, result)}\nentry written to {written}"
+        _out(json_file, entry, text, quiet)
 
 
 @board.command()

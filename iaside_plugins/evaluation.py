@@ -7,28 +7,25 @@ error rates and paired changes made from them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from iaside_plugins.conditions import Images, Outcome, Runner
-from iaside_plugins.corruption_error import SEVERITIES, mean_corruption_error
+from iaside_plugins.corruption_error import SEVERITIES, CorruptionErrors, mean_corruption_error
+from iaside_plugins.entry import SCHEMA_VERSION, entry_id, mean, proportion, spectral_group
 from iaside_plugins.errors import InputError
 from iaside_plugins.game import Model
 from iaside_plugins.importance import spectral_importance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.provenance import ids_digest, provenance
-from iaside_plugins.resampling import jackknife, mean_interval, wilson
+from iaside_plugins.resampling import jackknife
 from iaside_plugins.result import SpectralImportance, jsonable
 from iaside_plugins.stream import count, progress_bar
-
-SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class Corruptions:
             same geometry, or None where that is the model's own clean input.
         settings: Recorded in the entry and in what a resumed run must equal: source, size,
             constants, jpeg, seed.
-        reference: Errors of a reference model on the same images, {corruption: [5]}, for mCE.
+        reference: Errors of a reference model on the same images, for mCE.
         reference_name: Its name.
         published: Name of a published table of other images to normalise by as well.
     """
@@ -51,7 +48,7 @@ class Corruptions:
     missing: tuple[str, ...]
     images: Callable[[str | None, int], Images | None]
     settings: Mapping[str, Any]
-    reference: Mapping[str, Sequence[float]] | None = None
+    reference: CorruptionErrors | None = None
     reference_name: str = ""
     published: str | None = None
 
@@ -125,6 +122,11 @@ def evaluate(
         InputError: For input that cannot be used; what was finished is kept in `resume`.
     """
     corruption = adversarial = None
+    # First, since it takes the protocol, the precision and the least size of images for granted.
+    result = spectral_importance(
+        model, job.spectral, protocol, batch_size=batch_size, precision=precision,
+        resume=None if resume is None else Path(resume) / "spectral", show_progress=show_progress,
+    )  # fmt: skip
     with progress_bar(_n_passes(job), show_progress) as bar:
         runner = Runner(model, resume, bar)
         clean = runner.run("clean", job.clean)
@@ -132,14 +134,10 @@ def evaluate(
             corruption = _corrupted(runner, job.corruptions, clean)
         if job.attacks is not None:
             adversarial = _attacked(runner, job.attacks, clean)
-    result = spectral_importance(
-        model, job.spectral, protocol, batch_size=batch_size, precision=precision,
-        resume=None if resume is None else Path(resume) / "spectral", show_progress=show_progress,
-    )  # fmt: skip
     entry = {
         "schema_version": SCHEMA_VERSION,
         "entry_id": entry_id(job.data["name"], job.model["name"], protocol),
-        "model": dict(job.model),
+        "model": {**job.model, "n_classes": result.n_classes},
         "data": {
             **job.data,
             "n_images": len(clean.ids),
@@ -160,46 +158,15 @@ def evaluate(
 def _n_passes(job: Job) -> int | None:
     """Images that go through clean, corrupted and attacked conditions, if it can be told."""
     n, n_attacked = count(job.clean), 0
+    if n is None:
+        return None
     if job.attacks is not None:
         n_attacked = len(job.attacks.specs) * (count(job.attacks.images) or 0)
-    cells = 0 if job.corruptions is None else len(job.corruptions.names) * len(SEVERITIES)
-    return None if n is None else n * (1 + cells) + n_attacked
-
-
-def entry_id(dataset: str, model: str, protocol: Protocol) -> str:
-    """Name of an entry and its file: data set, model and protocol, safe in a path."""
-    parts = (re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip("-.") for part in (dataset, model))
-    return "--".join([*parts, protocol.protocol_id])
-
-
-def proportion(hits: npt.ArrayLike) -> dict[str, Any]:
-    """Share of true values with Wilson's 95 % interval and n."""
-    flags = np.asarray(hits, dtype=bool)
-    n, k = len(flags), int(flags.sum())
-    return {"value": k / n, "interval": list(wilson(k, n)), "n": n}
-
-
-def mean(values: npt.ArrayLike) -> dict[str, Any]:
-    """Mean with its normal 95 % interval over images and n."""
-    value, interval = mean_interval(values)
-    return {"value": value, "interval": list(interval), "n": len(np.asarray(values))}
-
-
-def spectral_group(result: SpectralImportance) -> dict[str, Any]:
-    """The entry's ``spectral`` group: means and intervals, not per-image values."""
-    names = (
-        "n_images", "precision", "n_forward", "image_size", "value_table", "shapley_values",
-        "shapley_se", "distribution", "distribution_interval", "score", "score_interval",
-        "score_bias", "signed_score", "signed_score_interval", "signed_score_bias", "tied_bands",
-        "efficiency_residual",
-    )  # fmt: skip
-    return {
-        **{name: getattr(result, name) for name in names},
-        "image_ids_sha256": ids_digest(result.ids),
-        "band_edges": result.band_edges(),
-        "ends": result.ends.mean(axis=0),
-        "clean_accuracy": proportion(result.correct),
-    }
+    passes = 1
+    if job.corruptions is not None:
+        passes += len(job.corruptions.names) * len(SEVERITIES)
+        passes += job.corruptions.images(None, 0) is not None
+    return n * passes + n_attacked
 
 
 def _corrupted(runner: Runner, plan: Corruptions, clean: Outcome) -> dict[str, Any]:

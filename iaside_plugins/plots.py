@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from iaside_plugins.errors import MissingExtraError
+from iaside_plugins.errors import InputError, MissingExtraError
 from iaside_plugins.resampling import Z95
 from iaside_plugins.result import SpectralImportance
 
@@ -91,17 +91,30 @@ def plot_profiles(results: Mapping[str, SpectralImportance]) -> Figure:
     return figure
 
 
+def figure_format(path: Path | str) -> str:
+    """The format that a file's suffix names, with matplotlib at hand to write it.
+
+    Raises:
+        InputError: For another suffix than .png, .svg or .pdf.
+        MissingExtraError: If matplotlib is not installed.
+    """
+    new_figure(1, 1)
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".png", ".svg", ".pdf"):
+        raise InputError(f"plots are written as .png, .svg or .pdf, not to {Path(path).name}")
+    return suffix[1:]
+
+
 def save_figure(figure: Figure, path: Path | str) -> None:
     """Write a figure; the file's suffix says the format (.png, .svg, .pdf).
 
     Raises:
-        InputError: If the file cannot be written.
+        InputError: If the file cannot be written, or its suffix is another one.
     """
     import io
 
     from iaside_plugins.store import write_atomic
 
     with io.BytesIO() as file:
-        suffix = Path(path).suffix.lstrip(".") or "png"
-        figure.savefig(file, format=suffix, dpi=150)
+        figure.savefig(file, format=figure_format(path), dpi=150)
         write_atomic(Path(path), file.getvalue())

@@ -76,6 +76,9 @@ class Protocol:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise InputError(f"{name} must be an integer of at least {least}, got {value!r}")
+        for name in ("black_empty", "shuffled"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} must be true or false, got {getattr(self, name)!r}")
         for name, greatest in (("beta", 1.0), ("temperature", inf), ("absence_std", inf)):
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not 0 < value < greatest:

@@ -30,6 +30,8 @@ def write_atomic(path: Path, data: bytes) -> None:
     Raises:
         InputError: If the folder cannot be made or written.
     """
+    if not path.name:
+        raise InputError(f"cannot write {path}: expected the name of a file")
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

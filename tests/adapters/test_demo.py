@@ -138,7 +138,7 @@ def test_command(ran, monkeypatch, capsys):
 
 
 def test_command_refuses_in_one_line(tmp_path, monkeypatch, capsys):
-    code, out, err = _command(monkeypatch, capsys, "--out", tmp_path / "d", "--n-images", 1000)
+    code, _, err = _command(monkeypatch, capsys, "--out", tmp_path / "d", "--n-images", 1000)
     assert code == 2
     assert err.count("\n") == 1
     assert "1000" in err

@@ -81,7 +81,7 @@ def test_trainings_differ(few):
 
 
 def test_unknown_training(few):
-    with pytest.raises(InputError, match="standard, noise, blur, adversarial.*'mixup'"):
+    with pytest.raises(InputError, match=r"standard, noise, blur, adversarial.*'mixup'"):
         digits.train("mixup", few, seed=0)
 
 

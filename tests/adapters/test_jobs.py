@@ -160,7 +160,7 @@ def test_no_images_are_not_all_images_of_a_source(photographs):
 
 def test_labels_beyond_the_outputs(tmp_path):
     tree = make_tree(tmp_path, ("n01440764", "n15075141"), n=1)
-    with pytest.raises(InputError, match="labels up to 999 .imagenet.*10 outputs"):
+    with pytest.raises(InputError, match=r"labels up to 999 .imagenet.*10 outputs"):
         open_images(Source(tree), open_model(f"{SPEC}network"))
 
 

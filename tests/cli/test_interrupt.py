@@ -27,7 +27,9 @@ def _commands(images, frost, tmp_path):
 
 # Rows of `profile`, image by image in batches of 2: 15 an image, and once the black image.
 # `evaluate` has 6 clean, 450 corrupted, and, attacked, gradients too.
-@pytest.mark.parametrize(("command", "stop"), [("profile", 40), ("evaluate", 201), ("evaluate", 4)])
+@pytest.mark.parametrize(
+    ("command", "stop"), [("profile", 40), ("evaluate", 60), ("evaluate", 201)]
+)
 def test_the_same_command_goes_on(iaside, images, frost, tmp_path, monkeypatch, command, stop):
     command = _commands(images, frost, tmp_path)[command]
     monkeypatch.setattr(WATCH, "interrupt_after", stop)
@@ -55,7 +57,7 @@ def test_an_interrupted_run_with_its_own_folder(iaside, images, frost, tmp_path,
     monkeypatch.setattr(WATCH, "interrupt_after", None)
     WATCH.rows = 0
     found = json.loads(iaside(*command).out)
-    assert found["n_forward"] == WATCH.rows == 3 * 15 + 1  # three of six images were kept
+    assert found["n_forward"] == WATCH.rows == 4 * 15 + 1  # two of six images were kept
     assert list((tmp_path / "mine").glob("rows-*.npz"))  # the user's folder stays
 
 

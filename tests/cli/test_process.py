@@ -15,7 +15,7 @@ TESTS = Path(__file__).resolve().parent.parent
 def _run(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "iaside_plugins.cli", *map(str, arguments)]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=120, check=False,
+        command, capture_output=True, encoding="utf-8", errors="replace", timeout=120, check=False,
         env={**os.environ, "PYTHONPATH": f"{TESTS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
              "PYTHONUTF8": "1", **env},
     )  # fmt: skip

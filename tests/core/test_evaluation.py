@@ -10,7 +10,15 @@ import torch
 from torch import nn
 
 from iaside_plugins.errors import InputError
-from iaside_plugins.evaluation import Attacks, Corruptions, Job, entry_id, evaluate, mean, proportion
+from iaside_plugins.evaluation import (
+    Attacks,
+    Corruptions,
+    Job,
+    entry_id,
+    evaluate,
+    mean,
+    proportion,
+)
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.provenance import ids_digest
 from iaside_plugins.resampling import wilson

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import oracles
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from iaside_plugins import Protocol, spectral_importance
+from iaside_plugins.precision import exact_product
 
 
 def _run(model=None, images=None, labels=None, **options):
@@ -90,6 +92,20 @@ def test_torchs_newer_precision_flags_are_neither_broken_nor_in_the_way(flag):
         pytest.skip("this torch has the older flags only")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_torch_without_the_newer_flags_is_served_by_the_older(monkeypatch):
+    """Before 2.9 neither cuBLAS nor oneDNN products have a flag of the newer kind."""
+    older = SimpleNamespace(
+        cuda=SimpleNamespace(matmul=SimpleNamespace(allow_tf32=True)), mkldnn=SimpleNamespace()
+    )
+    state = ["medium"]
+    monkeypatch.setattr(torch, "backends", older)
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: state[-1])
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", state.append)
+    with exact_product():
+        assert state[-1] == "highest"
+    assert state[-1] == "medium"
 
 
 def test_an_autocast_around_the_call_does_not_reach_the_model():

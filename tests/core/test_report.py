@@ -19,7 +19,8 @@ def result(per_image, side=64):
     n, m = psi.shape
     ends = np.stack([np.full(n, -2.0), -2.0 + psi.sum(axis=1)], axis=1)
     return SpectralImportance(
-        protocol=Protocol(n_bands=m, estimator="permutation"), per_image=psi, ends=ends, values=None,
+        protocol=Protocol(n_bands=m, estimator="permutation"), per_image=psi, ends=ends,
+        values=None,
         labels=np.zeros(n, dtype=np.int64), ids=tuple(map(str, range(n))),
         correct=np.ones(n, dtype=bool), n_classes=3, n_forward=0, image_size=(side, side + 8),
         precision="float32",
@@ -132,7 +133,9 @@ def test_attacks():
         {"name": name, "norm": "Linf", "epsilon": 8 / 255, "accuracy": share(value)}
         for name, value in (("fgsm", 0.4), ("pgd", 0.3))
     ]
-    worst = [{"norm": "Linf", "epsilon": 8 / 255, "attacks": ["fgsm", "pgd"], "accuracy": share(0.2)}]
+    worst = [
+        {"norm": "Linf", "epsilon": 8 / 255, "attacks": ["fgsm", "pgd"], "accuracy": share(0.2)}
+    ]
     one = {**entry(CORRUPTIONS), "corruption": None}
     one["adversarial"] = {"n_images": 10, "attacks": cells, "worst_case": worst}
     text = entry_report(one, result(PSI))

@@ -102,6 +102,18 @@ def test_intervals_lie_in_range_and_hold_the_estimate(result):
     assert ends[0] <= result.signed_score <= ends[1]
 
 
+def test_intervals_are_cut_to_what_can_be():
+    """Three images that disagree: the normal intervals reach far beyond shares and scores."""
+    one = _planted(np.array([[9.0, 0, 0, 1], [0, 3.0, 1, 0], [0, 1, 2.0, 0]]))
+    low, high = one.distribution_interval.T
+    assert low.min() == 0
+    assert high.max() == 1
+    ends = oracles.signed_score([0, 0, 0, 1]), oracles.signed_score([1, 0, 0, 0])
+    assert one.signed_score_interval[0] >= ends[0]
+    assert one.signed_score_interval[1] == pytest.approx(ends[1])
+    assert one.score_interval[0] == 0
+
+
 def test_beta_enters_the_scores_only():
     psi = np.random.default_rng(0).normal(size=(9, 4)) + np.arange(4)
     one, other = _planted(psi), _planted(psi, beta=0.5)
