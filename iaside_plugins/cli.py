@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from iaside_plugins import __version__
+from iaside_plugins.cli_board import board
 from iaside_plugins.errors import InputError
 from iaside_plugins.options import (
     BatchSize,
@@ -49,7 +50,6 @@ app = typer.Typer(
     add_completion=False, rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )  # fmt: skip
-board = typer.Typer(help="Check entries and build the tables.", rich_markup_mode=None)
 app.add_typer(board, name="leaderboard")
 
 # The base of typer's usage errors, wherever this version of typer takes them from.
@@ -310,48 +310,6 @@ def evaluate(
             save_figure(plot_profiles({net.info.name: result}), plot)
         text = f"{entry_report(entry, result)}\nentry written to {written}"
         _out(json_file, entry, text, quiet)
-
-
-@board.command()
-def validate(files: Annotated[list[Path], typer.Argument(help="Entry files")]) -> None:
-    """Check entries by recomputing what can be recomputed; problems end with exit 2."""
-    from iaside_plugins.leaderboard.build import validate as check
-
-    problems = check(files)
-    for problem in problems:
-        typer.echo(problem, err=True)
-    if problems:
-        raise InputError(f"{len(problems)} problems in {len(files)} files")
-    typer.echo(f"{len(files)} valid")
-
-
-FolderOption = Annotated[
-    Path | None, typer.Option("--folder", help="Folder that holds entries/; default the package's")
-]
-
-
-@board.command()
-def build(
-    folder: FolderOption = None,
-    check: Annotated[bool, typer.Option("--check", help="Compare only; stale: exit 2")] = False,
-) -> None:
-    """Build README.md and leaderboard.csv from the entries."""
-    from iaside_plugins.leaderboard.build import BOARD
-    from iaside_plugins.leaderboard.build import build as make
-
-    stale = make(folder or BOARD, check=check)
-    if check and stale:
-        raise InputError(f"stale: {', '.join(stale)}; run iaside leaderboard build")
-    typer.echo("up to date" if check else f"built {folder or BOARD}")
-
-
-@board.command()
-def add(file: Path, folder: FolderOption = None) -> None:
-    """Check one entry and put it where the board reads it."""
-    from iaside_plugins.leaderboard.build import BOARD
-    from iaside_plugins.leaderboard.build import add as put
-
-    typer.echo(f"added {put(file, folder or BOARD).name}; now run iaside leaderboard build")
 
 
 if __name__ == "__main__":

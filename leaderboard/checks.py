@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from iaside_plugins.entry import entry_id
 from iaside_plugins.errors import InputError
-from iaside_plugins.evaluation import entry_id
 from iaside_plugins.leaderboard.entry import Entry, Mean, Model, Proportion
 from iaside_plugins.leaderboard.perturbed import adversarial_problems, corruption_problems
 from iaside_plugins.leaderboard.schema import MAX_BYTES, parse_entry, pointer

@@ -80,6 +80,14 @@ def test_frames_and_dictionaries(pair):
     np.testing.assert_array_equal(frame["shapley_low"], found.shapley_difference_interval[:, 0])
 
 
+def test_the_protocols_beta_is_used(pair):
+    other = [replace(one, protocol=Protocol(4, beta=0.4)) for one in pair]
+    signed = [oracles.signed_score(one.distribution.tolist(), 0.4) for one in pair]
+    found = compare(*other)
+    assert found.signed_score_difference == pytest.approx(signed[0] - signed[1], abs=1e-12)
+    assert found.score_difference == pytest.approx(abs(signed[0]) - abs(signed[1]), abs=1e-12)
+
+
 def test_other_images_are_refused(pair):
     images, labels = oracles.sample(12)
     net, protocol = oracles.TinyNet(), Protocol(4)

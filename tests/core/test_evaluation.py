@@ -9,16 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from iaside_plugins.entry import entry_id, mean, proportion
 from iaside_plugins.errors import InputError
-from iaside_plugins.evaluation import (
-    Attacks,
-    Corruptions,
-    Job,
-    entry_id,
-    evaluate,
-    mean,
-    proportion,
-)
+from iaside_plugins.evaluation import Attacks, Corruptions, Job, evaluate
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.provenance import ids_digest
 from iaside_plugins.resampling import wilson

@@ -66,6 +66,10 @@ def test_the_precision_of_matrix_products_is_left_as_it_was(precision):
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision(precision)
+        if hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+            with exact_product():
+                assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+                assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"
         _run()
         assert torch.get_float32_matmul_precision() == precision
     finally:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from iaside_plugins.corruption_error import load_reference, mean_corruption_error
-from iaside_plugins.evaluation import entry_id, mean, proportion, spectral_group
+from iaside_plugins.entry import entry_id, mean, proportion, spectral_group
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.result import SpectralImportance, jsonable
 from iaside_plugins.shapley import shapley_values

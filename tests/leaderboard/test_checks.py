@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from iaside_plugins.entry import proportion
 from iaside_plugins.errors import InputError
-from iaside_plugins.evaluation import proportion
 from iaside_plugins.leaderboard.checks import check_entries, check_entry, load_entries
 from iaside_plugins.leaderboard.schema import Entry, parse_entry
 from iaside_plugins.protocol import Protocol
