@@ -23,7 +23,7 @@ def exact_product() -> Iterator[None]:
     Touches torch's flags only where they allow rounding, and puts them back.
     """
     flags: Any = torch.backends
-    backends = [getattr(kind, "matmul", None) for kind in (flags.cuda, flags.mkldnn)]
+    backends: list[Any] = [getattr(kind, "matmul", None) for kind in (flags.cuda, flags.mkldnn)]
     if not all(hasattr(backend, "fp32_precision") for backend in backends):
         precision = torch.get_float32_matmul_precision()  # torch before 2.9
         torch.set_float32_matmul_precision("highest")
