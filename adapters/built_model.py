@@ -15,7 +15,10 @@ from iaside_plugins.errors import InputError
 
 @dataclass(frozen=True)
 class Built:
-    """A network and what its source says of it; `file` is the weights file where it is known."""
+    """A network and what its source says of it; `file` is the weights file where it is known.
+
+    `code` is the file of the code that built it, for models of the user's own.
+    """
 
     net: nn.Module
     name: str
@@ -26,6 +29,7 @@ class Built:
     training: str | None = None
     licence: str | None = None
     file: Path | None = None
+    code: Path | None = None
 
 
 def unknown_name(where: str, name: str, known: Iterable[str]) -> InputError:

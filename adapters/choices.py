@@ -11,7 +11,9 @@ from typing import Any
 import torch
 
 from iaside_plugins.errors import InputError
+from iaside_plugins.plots import figure_format
 from iaside_plugins.protocol import Protocol
+from iaside_plugins.store import check_writable
 
 
 def pick_device(name: str) -> torch.device:
@@ -98,3 +100,21 @@ def cache_folder() -> Path:
         return Path(given)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "iaside"
+
+
+def check_outputs(
+    save: Path | None = None, plot: Path | None = None, json_file: str | None = None,
+    out: Path | None = None,
+) -> None:  # fmt: skip
+    """Refuse outputs that could not be written, before the work and not after it.
+
+    Raises:
+        InputError: For a path that cannot be written, or a plot of another format.
+        MissingExtraError: For a plot without matplotlib.
+    """
+    if plot is not None:
+        figure_format(plot)
+    json_path = None if json_file in (None, "-") else Path(str(json_file))
+    for path in (save, plot, json_path, out):
+        if path is not None and not (path is out and path.is_dir()):
+            check_writable(path)

@@ -139,10 +139,18 @@ class Classifier(nn.Module):
         super().__init__()
         self.net = net
         self.info = info
+        self.code_sha256 = ""
         for name in ("mean", "std"):
             values = torch.tensor(getattr(info.preprocessing, name), dtype=torch.float32)
             self.register_buffer(name, values.view(-1, 1, 1))
         self.eval()
+
+    def extra_repr(self) -> str:
+        """What else decides the outputs: the file of the factory's code, for models of one's own.
+
+        Part of the model's digest, so that finished work of edited code is not taken for new.
+        """
+        return f"code_sha256={self.code_sha256!r}"
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits of images.

@@ -8,9 +8,7 @@ import io
 import json
 import operator
 import os
-import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +36,7 @@ from iaside_plugins.adapters.records import ImageRecord
 from iaside_plugins.corruptions import CORRUPTIONS, corrupt, corruption_seed
 from iaside_plugins.errors import InputError
 from iaside_plugins.frost import HOW_TO_GET_TEXTURES, load_frost_textures
+from iaside_plugins.store import write_atomic
 
 Textures = str | os.PathLike[str] | Sequence[npt.NDArray[np.uint8]]
 """A folder with the frost textures, or the textures, (h, w, 3) uint8 RGB."""
@@ -110,7 +109,7 @@ class _Reader:
             return kept
         pixels = corruption(self._clean(data), image_id, jpeg=self.jpeg and not as_jpeg)
         encoded = _encoded(pixels, source, as_jpeg)
-        _write(path, encoded)
+        write_atomic(path, encoded)
         return to_pixels(decode(encoded, grey=self.grey))
 
 
@@ -255,16 +254,3 @@ def _encoded(pixels: Pixels, source: str, as_jpeg: bool) -> bytes:
         comment.add_text("comment", source)
         image.save(buffer, format="PNG", pnginfo=comment)
     return buffer.getvalue()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file at once: readers see the old one, none, or all of the new one."""
-    temporary = path.with_name(f".{uuid.uuid4().hex}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise InputError(f"cannot keep corrupted images in {path.parent}: {error}") from error

@@ -280,11 +280,12 @@ def _checked_batch(images: Tensor, labels: Any, device: torch.device) -> tuple[T
     if len(x):
         low, high = x.min().item(), x.max().item()
         excess = max(-low, high - 1)
-        if not excess <= 0:  # written so that NaN fails too
+        if not excess <= 1e-6:  # rounding, as `check_images` lets through; NaN fails too
             raise InputError(
                 f"expected images in [0, 1], got [{low:.9g}, {high:.9g}], beyond by {excess:.3g}; "
                 "clip them, or normalise inside the model if they are already normalised"
             )
+        x.clamp_(0, 1)
     y = torch.as_tensor(labels)
     if len(x) == 0 and y.numel() == 0:
         return x, torch.zeros(0, dtype=torch.int64, device=device)

@@ -10,10 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from iaside_plugins.adapters import foolbox_adapter
-from iaside_plugins.adapters.imagenet import find_records
 from iaside_plugins.adapters.models import Classifier
 from iaside_plugins.adapters.plans import distributed, generated, with_reference
-from iaside_plugins.adapters.sources import Source, open_images
+from iaside_plugins.adapters.sources import Source, find_images, open_images
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation import Attacks, Job
 from iaside_plugins.store import write_json
@@ -53,7 +52,8 @@ def make_job(
     """
     if reference is not None and corruptions == "none":
         raise InputError("--reference is for corruption errors: it needs corruptions, got 'none'")
-    clean = open_images(source, model)
+    found = find_images(source, model)
+    clean = open_images(source, model, found=found)
     info = model.info.to_dict()
     plan = None
     if corruptions == "generate":
@@ -61,24 +61,22 @@ def make_job(
     elif corruptions != "none":
         plan = distributed(Path(corruptions), clean, model.info.preprocessing, source.seed)
     if plan is not None and reference is not None:
-        plan = with_reference(plan, reference, [record.image_id for record in clean.records])
+        plan = with_reference(plan, reference, clean)
     attacked = None
     if attacks:
         foolbox_adapter.check_installed()
-        attacked = Attacks(
-            attacks, open_images(source, model, n_attack), _attack, source.seed, source.batch_size
-        )
-    available, _ = find_records(source.root, labels=source.labels, classes=source.classes)
+        images = open_images(source, model, n_attack, found=found)
+        attacked = Attacks(attacks, images, _attack, source.seed, source.batch_size)
     data = {
         "name": source.name or clean.label_space.name,
-        "n_available": len(available),
+        "n_available": len(found[0]),
         "seed": source.seed,
         "note": source.note,
     }
     _check_texts(info, data)
     return Job(
-        model=info, data=data, clean=clean, spectral=open_images(source, model, n_spectral),
-        corruptions=plan, attacks=attacked,
+        model=info, data=data, clean=clean, corruptions=plan, attacks=attacked,
+        spectral=open_images(source, model, n_spectral, found=found),
     )  # fmt: skip
 
 

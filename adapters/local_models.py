@@ -98,7 +98,7 @@ def from_python(path: str) -> Built:
         InputTypeError: The factory is not callable, or what it returns is no network.
     """
     module_name, colon, factory_name = path.partition(":")
-    if not (module_name and colon and factory_name):
+    if not (module_name and colon and factory_name) or module_name.startswith("."):
         raise InputError(f"expected python:package.module:factory, got python:{path}")
     with _current_directory_importable():
         try:
@@ -108,13 +108,20 @@ def from_python(path: str) -> Built:
                 f"cannot import {module_name} ({error}); it is looked for in the current "
                 "directory and among the installed packages"
             ) from error
+        except Exception as error:
+            raise _failed(module_name, error) from error
         factory = getattr(module, factory_name, None)
         if factory is None:
             public = [name for name in vars(module) if not name.startswith("_")]
             raise unknown_name(module_name, factory_name, public)
         if not callable(factory):
             raise InputTypeError(f"{path} is a {type(factory).__name__}, expected a function")
-        net = factory()
+        try:
+            net = factory()
+        except InputError:
+            raise
+        except Exception as error:
+            raise _failed(f"{path}()", error) from error
     if not isinstance(net, nn.Module):
         raise InputTypeError(f"{path}() must return a torch.nn.Module, got {type(net).__name__}")
     return Built(
@@ -123,7 +130,13 @@ def from_python(path: str) -> Built:
         architecture=type(net).__name__,
         preprocessing=Preprocessing.of(getattr(net, "preprocessing", {})),
         weights=f"as built by {path}",
+        code=Path(module.__file__) if module.__file__ else None,
     )
+
+
+def _failed(what: str, error: Exception) -> InputError:
+    reason = (str(error) or "no reason given").splitlines()[0]
+    return InputError(f"{what} failed: {type(error).__name__}: {reason}")
 
 
 @contextlib.contextmanager

@@ -80,7 +80,10 @@ def load_model(
         built.preprocessing,
         {"resize": resize, "crop": crop, "interpolation": interpolation, "mean": mean, "std": std},
     )
-    return Classifier(built.net, _info(spec, built, preprocessing))
+    model = Classifier(built.net, _info(spec, built, preprocessing))
+    if built.code is not None:
+        model.code_sha256 = file_sha256(built.code)
+    return model
 
 
 def _build(spec: str, *, pretrained: bool) -> Built:

@@ -11,7 +11,7 @@ from typing import Any
 from iaside_plugins.adapters.classifier import Preprocessing
 from iaside_plugins.adapters.imagenet import CorruptedData, ImageFolderData, ImageNetC
 from iaside_plugins.conditions import Images
-from iaside_plugins.corruption_error import load_reference, mean_corruption_error
+from iaside_plugins.corruption_error import SEVERITIES, load_reference, mean_corruption_error
 from iaside_plugins.corruptions import CORRUPTIONS, constants_size
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation import Corruptions
@@ -129,32 +129,39 @@ def distributed(root: Path, clean: ImageFolderData, own: Preprocessing, seed: in
     return Corruptions(names, missing, images, settings)
 
 
-def with_reference(plan: Corruptions, reference: str, ids: list[str]) -> Corruptions:
+def with_reference(plan: Corruptions, reference: str, clean: ImageFolderData) -> Corruptions:
     """The plan with what its errors are divided by.
 
     Args:
         plan: The plan.
         reference: An entry file of the reference model, or the name of a published table.
-        ids: Ids of the images that will be evaluated.
+        clean: The images that will be evaluated.
 
     Raises:
         InputError: For an unknown table, or an entry of other images or corruptions.
     """
     if not Path(reference).is_file():
-        load_reference(reference)
+        if set(load_reference(reference).mean_errors) != set(CORRUPTIONS):
+            raise InputError(f"{reference} is not a table of the 15 corruptions of ImageNet-C")
+        if clean.label_space.name != "imagenet" or plan.settings["size"] != STANDARD_SIZE:
+            raise InputError(
+                f"{reference} holds errors on ImageNet at {STANDARD_SIZE} pixels, the images here "
+                f"are {clean.label_space.name} at {plan.settings['size']}: report their mean "
+                "error unnormalised, without --reference"
+            )
         return dataclasses.replace(plan, published=reference)
-    errors: dict[str, dict[str, float]] = {}
     try:
         entry = json.loads(Path(reference).read_text())
         group = entry["corruption"]
-        for cell in group["conditions"]:
-            severities = errors.setdefault(cell["corruption"], {})
-            severities[str(cell["severity"])] = cell["error"]["value"]
+        cells = {(c["corruption"], c["severity"]): c["error"]["value"] for c in group["conditions"]}
+        errors = {name: [float(cells[name, s]) for s in SEVERITIES] for name in plan.names}
         name, images = str(entry["model"]["name"]), entry["data"]["image_ids_sha256"]
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{reference} is not an entry with corruption errors") from error
+        raise InputError(
+            f"{reference} is not an entry with errors under the same corruptions ({error})"
+        ) from error
     other = [key for key, value in plan.settings.items() if group.get(key) != value]
-    if images != ids_digest(ids) or other:
+    if images != ids_digest(record.image_id for record in clean.records) or other:
         raise InputError(
             f"{reference} was measured on other images ({', '.join(other) or 'other files'} "
             "differ): an mCE needs the reference model's errors on the same ones; evaluate it with "

@@ -7,11 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from iaside_plugins.adapters.choices import pick_device
-from iaside_plugins.adapters.imagenet import ImageFolderData, find_records, select
+from iaside_plugins.adapters.imagenet import (
+    ImageFolderData,
+    ImageRecord,
+    LabelSpace,
+    find_records,
+    select,
+)
+from iaside_plugins.adapters.labels import KNOWN_MAPS
 from iaside_plugins.adapters.models import Classifier, load_model
 from iaside_plugins.errors import InputError
 
@@ -41,6 +49,11 @@ class Source:
     batch_size: int = 64
     name: str | None = None
     note: str | None = None
+
+    def which(self) -> tuple[str, ...]:
+        """What decides the images and their labels, for the identity of unfinished work."""
+        chosen = (self.root.resolve(), self.labels, self.classes, self.n_images, self.seed)
+        return tuple(map(str, chosen))
 
 
 def open_model(
@@ -75,22 +88,53 @@ def is_grey(model: nn.Module) -> bool:
     return first is not None and first.in_channels == 1
 
 
-def open_images(source: Source, model: Classifier, n_images: int | None = None) -> ImageFolderData:
-    """The images of a source as the model takes them, at most `n_images` of the selected ones.
+def find_images(source: Source, model: Classifier) -> tuple[list[ImageRecord], LabelSpace]:
+    """All images of a source, with labels that are the model's.
 
     Raises:
-        InputError: For folders or labels that cannot be used, or labels out of range.
+        InputError: For folders or labels that cannot be used, labels of another data set than
+            the model's, or labels out of its range.
     """
     records, space = find_records(source.root, labels=source.labels, classes=source.classes)
-    records = select(records, source.n_images, source.seed)
-    records = select(records, n_images, source.seed)
+    trained_on = model.info.dataset
+    if trained_on in KNOWN_MAPS and space.name in KNOWN_MAPS and space.name != trained_on:
+        raise InputError(
+            f"{model.info.name} is a classifier of {trained_on}, the folders are classes of "
+            f"{space.name}; give its own images, or --classes FILE if its outputs mean these"
+        )
     # Only what the network itself says: the width of some layer may not be that of the logits.
     n_classes = getattr(model.net, "num_classes", None)
-    if isinstance(n_classes, int) and max(record.label for record in records) >= n_classes:
+    largest = max(record.label for record in records)
+    if isinstance(n_classes, int) and largest >= n_classes:
         raise InputError(
-            f"the images have labels up to {max(record.label for record in records)} "
-            f"({space.name}), but the model has {n_classes} outputs; check --labels and --classes"
+            f"the images have labels up to {largest} ({space.name}), but the model has "
+            f"{n_classes} outputs; check --labels and --classes"
         )
+    return records, space
+
+
+def open_images(
+    source: Source, model: Classifier, n_images: int | None = None, *, shuffled: bool = False,
+    found: tuple[list[ImageRecord], LabelSpace] | None = None,
+) -> ImageFolderData:  # fmt: skip
+    """The images of a source as the model takes them, at most `n_images` of the selected ones.
+
+    Args:
+        source: Where the images come from.
+        model: What takes them.
+        n_images: At most so many of those that the source selects.
+        shuffled: In a seeded random order instead of sorted by class: for runs that may stop
+            early, which must not see some classes only.
+        found: What `find_images` found, if it has been called.
+
+    Raises:
+        InputError: See `find_images`.
+    """
+    records, space = found or find_images(source, model)
+    records = select(select(records, source.n_images, source.seed), n_images, source.seed)
+    if shuffled:
+        order = np.random.default_rng(source.seed).permutation(len(records))
+        records = [records[k] for k in order]
     taken = model.info.preprocessing
     return ImageFolderData(
         source.root, resize=taken.resize, crop=taken.crop, interpolation=taken.interpolation,

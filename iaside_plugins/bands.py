@@ -54,6 +54,15 @@ class SpectralPartition:
         """Band edges as fractions of Nyquist, shape (n_bands + 1,), from 0 to 1."""
         return np.linspace(0.0, 1.0, self.n_bands + 1)
 
+    def edges_in_cycles(self, height: int, width: int) -> np.ndarray:
+        """Band edges (n_bands + 1,) in cycles/image along the shorter side.
+
+        Chebyshev bands end at its Nyquist frequency; euclidean ones at the grid's corner, sqrt(2)
+        times that, since their radius is measured along the diagonal too.
+        """
+        corner = np.sqrt(2) if self.norm == "euclidean" else 1.0
+        return np.asarray(self.edges() * corner * min(height, width) / 2)
+
     def index(self, height: int, width: int) -> Tensor:
         """Band of every bin on the unshifted fft2 grid: int64 (H, W), values in [0, n_bands).
 

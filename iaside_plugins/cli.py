@@ -97,14 +97,20 @@ def _root(
 
 
 @contextlib.contextmanager
-def _kept(folder: Path | None, *identity: object) -> Iterator[Path]:
-    """The folder of unfinished work: the user's, or one in the cache that success removes."""
+def _kept(folder: Path | None, *identity: Any) -> Iterator[Path]:
+    """The folder of unfinished work: the user's, or one in the cache that success removes.
+
+    The last of `identity` is the model; rows are kept by image, so that batch size, workers and
+    names may change between two runs.
+    """
     from iaside_plugins.adapters.choices import cache_folder
+    from iaside_plugins.provenance import model_digest
 
     if folder is not None:
         yield folder
         return
-    name = sha256(repr(identity).encode()).hexdigest()[:16]
+    text = repr((*identity[:-1], model_digest(identity[-1])))
+    name = sha256(text.encode()).hexdigest()[:16]
     folder = cache_folder() / "unfinished" / name
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -192,25 +198,23 @@ def profile(
     quiet: Quiet = False,
 ) -> None:
     """Spectral importance of one model: printed, saved, plotted."""
-    from iaside_plugins.adapters.choices import pick_protocol
+    from iaside_plugins.adapters.choices import check_outputs, pick_protocol
     from iaside_plugins.adapters.models import describe
     from iaside_plugins.adapters.sources import Source, open_images, open_model
     from iaside_plugins.importance import spectral_importance
-    from iaside_plugins.plots import figure_format, plot_profiles, save_figure
+    from iaside_plugins.plots import plot_profiles, save_figure
     from iaside_plugins.report import spectral_report
 
-    if plot is not None:
-        figure_format(plot)
+    check_outputs(save, plot, json_file)
     chosen = pick_protocol(protocol, n_bands, seed)
     source = Source(data, labels, classes, n_images, seed, workers, batch_size)
     net = open_model(model, weights=weights, device=device, name=name, precision=precision,
                      resize=resize, crop=crop, interpolation=interpolation)  # fmt: skip
-    images = open_images(source, net)
+    images = open_images(source, net, shuffled=target_error is not None)
     silent = quiet or json_file == "-"
     if not silent:
         typer.echo(describe(net.info))
-    identity = (net.info, source, chosen, precision)
-    with _kept(resume, "profile", identity) as folder:
+    with _kept(resume, "profile", source.which(), chosen.used(), precision, net) as folder:
         result = spectral_importance(
             net, images, chosen, batch_size=batch_size, precision=precision, resume=folder,
             target_error=target_error, show_progress=not silent,
@@ -273,17 +277,16 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """One leaderboard entry: clean, corrupted, attacked, spectral; checked before it is written."""
-    from iaside_plugins.adapters.choices import budgets, pick_protocol
+    from iaside_plugins.adapters.choices import budgets, check_outputs, pick_protocol
     from iaside_plugins.adapters.foolbox_adapter import parse_attacks
     from iaside_plugins.adapters.jobs import make_job, write_entry
     from iaside_plugins.adapters.models import describe
     from iaside_plugins.adapters.sources import Source, open_model
     from iaside_plugins.evaluation import evaluate as run
-    from iaside_plugins.plots import figure_format, plot_profiles, save_figure
+    from iaside_plugins.plots import plot_profiles, save_figure
     from iaside_plugins.report import entry_report
 
-    if plot is not None:
-        figure_format(plot)
+    check_outputs(save, plot, json_file, out)
     chosen = pick_protocol(protocol, n_bands, seed)
     specs = parse_attacks(
         "" if attacks == "none" else attacks, budgets(epsilons), budgets(epsilons_l2), attack_steps
@@ -298,7 +301,7 @@ def evaluate(
     silent = quiet or json_file == "-"
     if not silent:
         typer.echo(describe(net.info))
-    with _kept(resume, "evaluate", net.info, source, chosen, precision) as folder:
+    with _kept(resume, "evaluate", source.which(), chosen.used(), precision, net) as folder:
         entry, result = run(
             net, job, chosen, batch_size=batch_size, precision=precision, resume=folder,
             show_progress=not silent,

@@ -26,7 +26,7 @@ def validate(files: Annotated[list[Path], typer.Argument(help="Entry files")]) -
 
 
 FolderOption = Annotated[
-    Path | None, typer.Option("--folder", help="Folder that holds entries/; default the package's")
+    Path | None, typer.Option("--folder", help="Folder that holds entries/; default the checkout's")
 ]
 
 
@@ -36,19 +36,21 @@ def build(
     check: Annotated[bool, typer.Option("--check", help="Compare only; stale: exit 2")] = False,
 ) -> None:
     """Build README.md and leaderboard.csv from the entries."""
-    from iaside_plugins.leaderboard.build import BOARD
     from iaside_plugins.leaderboard.build import build as make
+    from iaside_plugins.leaderboard.build import default_folder
 
-    stale = make(folder or BOARD, check=check)
+    stale = make(folder or default_folder(), check=check)
     if check and stale:
         raise InputError(f"stale: {', '.join(stale)}; run iaside leaderboard build")
-    typer.echo("up to date" if check else f"built {folder or BOARD}")
+    typer.echo("up to date" if check else f"built {folder or default_folder()}")
 
 
 @board.command()
 def add(file: Path, folder: FolderOption = None) -> None:
     """Check one entry and put it where the board reads it."""
-    from iaside_plugins.leaderboard.build import BOARD
     from iaside_plugins.leaderboard.build import add as put
+    from iaside_plugins.leaderboard.build import default_folder
 
-    typer.echo(f"added {put(file, folder or BOARD).name}; now run iaside leaderboard build")
+    typer.echo(
+        f"added {put(file, folder or default_folder()).name}; now run iaside leaderboard build"
+    )

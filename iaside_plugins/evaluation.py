@@ -16,8 +16,8 @@ import numpy as np
 from torch import Tensor
 
 from iaside_plugins.conditions import Images, Outcome, Runner
-from iaside_plugins.corruption_error import SEVERITIES, CorruptionErrors, mean_corruption_error
-from iaside_plugins.entry import SCHEMA_VERSION, entry_id, mean, proportion, spectral_group
+from iaside_plugins.corruption_error import SEVERITIES, mean_corruption_error
+from iaside_plugins.entry_groups import SCHEMA_VERSION, entry_id, mean, proportion, spectral_group
 from iaside_plugins.errors import InputError
 from iaside_plugins.game import Model
 from iaside_plugins.importance import spectral_importance
@@ -39,7 +39,7 @@ class Corruptions:
             same geometry, or None where that is the model's own clean input.
         settings: Recorded in the entry and in what a resumed run must equal: source, size,
             constants, jpeg, seed.
-        reference: Errors of a reference model on the same images, for mCE.
+        reference: Errors of a reference model on the same images at severities 1 to 5, for mCE.
         reference_name: Its name.
         published: Name of a published table of other images to normalise by as well.
     """
@@ -48,7 +48,7 @@ class Corruptions:
     missing: tuple[str, ...]
     images: Callable[[str | None, int], Images | None]
     settings: Mapping[str, Any]
-    reference: CorruptionErrors | None = None
+    reference: Mapping[str, Sequence[float]] | None = None
     reference_name: str = ""
     published: str | None = None
 
@@ -225,7 +225,11 @@ def _normalised(plan: Corruptions, conditions: list[dict[str, Any]]) -> dict[str
         return out
     if plan.reference is not None:
         value = mean_corruption_error(errors, plan.reference)
-        out["mce"] = {"value": value, "reference": plan.reference_name}
+        out["mce"] = {
+            "value": value,
+            "reference": plan.reference_name,
+            "reference_errors": {name: list(plan.reference[name]) for name in plan.names},
+        }
     if plan.published is not None:
         value = mean_corruption_error(errors, plan.published)
         out["error_over_published"] = {"value": value, "reference": plan.published}

@@ -56,7 +56,8 @@ def spectral_importance(
             normalisation belongs inside.
         data: (images, labels), or an iterable of (images, labels) or (images, labels, ids)
             batches. Streamed, except for the "replacement" absence and a shuffled protocol,
-            which hold all images in memory.
+            which hold all images in memory. Where a run may stop early (`max_images`,
+            `target_error`), they must come in random order, not class by class.
         protocol: Every choice that changes a number; ``Protocol()`` by default.
         device: Where the model is; by default where its parameters are.
         batch_size: Rows in one forward pass.
@@ -82,7 +83,7 @@ def spectral_importance(
     if target_error is not None and not target_error > 0:
         raise InputError(f"target_error must be above 0, got {target_error!r}")
     identity = {
-        **{f"protocol {name}": value for name, value in protocol.used().items()},
+        **{f"protocol {name}": value for name, value in protocol.used().items() if name != "beta"},
         "precision": precision,
         "model": model_digest(model) if resume is not None else None,
     }

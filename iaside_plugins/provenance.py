@@ -36,14 +36,16 @@ def _tensors_digest(tensors: Mapping[str, torch.Tensor]) -> str:
 def model_digest(model: Any) -> str:
     """Digest of what decides a model's outputs, as far as it can be read.
 
-    For an ``nn.Module``: its class, its state, and buffers that the state leaves out. For
+    For an ``nn.Module``: its class, its modules as they print, its state, and
+    buffers that the state leaves out; code in a forward method is not seen. For
     another callable only its qualified name is known, so two closures of one function cannot be
     told apart.
     """
     kind = type(model)
     if isinstance(model, nn.Module):
         tensors = {**model.state_dict(), **dict(model.named_buffers())}
-        return f"{kind.__qualname__}:{_tensors_digest(tensors)[:16]}"
+        text = f"{model!r}|{_tensors_digest(tensors)}"
+        return f"{kind.__qualname__}:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     return f"callable:{getattr(model, '__qualname__', kind.__qualname__)}"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from iaside_plugins.resampling import wilson
 from iaside_plugins.result import SpectralImportance
 
 BAR = 24
@@ -39,16 +40,26 @@ def spectral_report(result: SpectralImportance) -> str:
         f"  signed score {result.signed_score:+.3f}  {_interval(result.signed_score_interval)} "
         "(positive leans to low frequencies, negative to high)",
     ]
+    if result.protocol.n_bands == 2:
+        lines.append("  with 2 bands one share is 0, one is 1: the scores say only which")
     if len(result.tied_bands) > 1:
         names = ", ".join(map(str, sorted(result.tied_bands)))
         lines.append(
-            f"  bands {names} tie for the least Shapley value: scores are biased low there "
+            f"  bands {names} tie for the least Shapley value: scores are biased towards 0 there "
             f"(estimated bias of the signed score {result.signed_score_bias:+.3f})"
         )
+    hits = int(result.correct.sum())
+    low, high = wilson(hits, result.n_images)
+    rescaled = result.protocol.range_handling in ("rescale", "batch_modulus")
+    which = "rescaled images" if rescaled else "these images"
+    share = hits / result.n_images
+    lines.append(f"  accuracy on {which} {share:.1%}  [{low:.1%}, {high:.1%}]")
     return "\n".join(lines)
 
 
 def _interval(ends: Any) -> str:
+    if np.isnan(ends).any():
+        return "(no interval from one image)"
     return f"[{ends[0]:+.3f}, {ends[1]:+.3f}]"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from iaside_plugins import shapley
+from iaside_plugins.bands import SpectralPartition
 from iaside_plugins.errors import InputError
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.resampling import Z95, Estimate, jackknife
@@ -154,7 +156,7 @@ class SpectralImportance:
         """Bands that cannot be told from the least important one, itself first.
 
         Band j is tied where the paired difference of its Shapley value to the least one's is
-        within 1.96 standard errors. With two or more the scores are biased low, as the
+        within 1.96 standard errors. With two or more the scores are biased towards 0, as the
         minimum of tied estimates lies below each.
         """
         least = int(np.argmin(self.shapley_values))
@@ -195,8 +197,8 @@ class SpectralImportance:
         return shapley.interactions(table)
 
     def band_edges(self) -> Array:
-        """Band edges (M + 1,) in cycles/image along the shorter side, from 0 to Nyquist."""
-        return np.linspace(0, min(self.image_size) / 2, self.protocol.n_bands + 1)
+        """Band edges (M + 1,) in cycles/image along the shorter side, see `SpectralPartition`."""
+        return band_edges(self.protocol, self.image_size)
 
     def to_frame(self) -> pd.DataFrame:
         """One row a band: range in cycles/image, Shapley value, standard error, share, interval."""
@@ -292,6 +294,12 @@ class SpectralImportance:
             f"score {self.signed_score:+.3f} [{low:+.3f}, {high:+.3f}], "
             f"{self.protocol.protocol_id})"
         )
+
+
+def band_edges(protocol: Protocol, image_size: Sequence[int]) -> Array:
+    """Band edges (M + 1,) in cycles/image of a protocol at an image size (height, width)."""
+    norm = "euclidean" if protocol.band_norm == "euclidean" else "chebyshev"  # boxes are square
+    return SpectralPartition(protocol.n_bands, norm).edges_in_cycles(image_size[0], image_size[1])
 
 
 def jsonable(value: Any) -> Any:

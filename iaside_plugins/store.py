@@ -44,6 +44,15 @@ def write_atomic(path: Path, data: bytes) -> None:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+def check_writable(path: Path) -> None:
+    """Raise InputError unless a file could be written there; leaves no file behind."""
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder")
+    probe = path.with_name(f".{path.name}.probe") if path.name else path
+    write_atomic(probe, b"")
+    probe.unlink()
+
+
 def write_json(path: Path, data: Any) -> None:
     """Write JSON values in their own order, whole or not at all; NaN is refused.
 

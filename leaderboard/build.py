@@ -15,6 +15,17 @@ if TYPE_CHECKING:
 BOARD = Path(__file__).resolve().parent
 
 
+def default_folder() -> Path:
+    """The board of the checkout that this package runs from.
+
+    Raises:
+        InputError: The package is installed: its folder is no place for entries.
+    """
+    if not (BOARD.parent / "pyproject.toml").is_file():
+        raise InputError("give --folder: the board's folder, which holds entries/<dataset>/")
+    return BOARD
+
+
 def validate(files: Iterable[Path | str]) -> list[str]:
     """Problems of entry files, one line each, empty if all are valid.
 

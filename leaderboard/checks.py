@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from iaside_plugins.entry import entry_id
+from iaside_plugins.entry_groups import entry_id
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.entry import Entry, Mean, Model, Proportion
 from iaside_plugins.leaderboard.perturbed import adversarial_problems, corruption_problems
 from iaside_plugins.leaderboard.schema import MAX_BYTES, parse_entry, pointer
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.resampling import wilson
+from iaside_plugins.result import band_edges
 from iaside_plugins.score import importance_distribution, score, signed_score
 from iaside_plugins.shapley import shapley_values
 
@@ -141,7 +142,7 @@ def _spectral(entry: Entry, protocol: Protocol) -> Problems:
     psi = np.array(spectral.shapley_values)
     distribution = importance_distribution(psi)
     computed = {
-        "band_edges": np.linspace(0, min(spectral.image_size) / 2, protocol.n_bands + 1),
+        "band_edges": band_edges(protocol, spectral.image_size),
         "distribution": distribution,
         "score": score(distribution, protocol.beta),
         "signed_score": signed_score(distribution, protocol.beta),

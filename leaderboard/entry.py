@@ -159,6 +159,12 @@ class Normalised(Model):
     reference: Text
 
 
+class MeanCorruptionError(Normalised):
+    """mCE: normalised by the reference model's errors on the same images, severities 1 to 5."""
+
+    reference_errors: dict[Text, tuple[Share, Share, Share, Share, Share]]
+
+
 class Corruption(Model):
     """Errors under the 15 corruptions."""
 
@@ -172,7 +178,7 @@ class Corruption(Model):
     conditions: Annotated[tuple[Condition, ...], Field(min_length=1)]
     missing: tuple[Text, ...]
     unnormalised_mean_error: MeanError
-    mce: Normalised | None
+    mce: MeanCorruptionError | None
     error_over_published: Normalised | None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from iaside_plugins.leaderboard.entry import Adversarial, Corruption, Entry, WorstCase
+from iaside_plugins.leaderboard.entry import Corruption, Entry, WorstCase
 from iaside_plugins.leaderboard.perturbed import GROUPS, severity_errors
 
 Row = dict[str, Any]
@@ -33,12 +33,14 @@ class Threat:
     epsilon: float
     attacks: tuple[str, ...]
     n_images: int
+    seed: int | None = None  # of the selection, where only some of the images were attacked
 
     @property
     def column(self) -> str:
         """Its name in the frame and in the CSV file."""
         attacks = "+".join(self.attacks)
-        return f"robust_accuracy_{self.norm}_{self.epsilon!r}_{attacks}_n{self.n_images}"
+        some = "" if self.seed is None else f"_seed{self.seed}"
+        return f"robust_accuracy_{self.norm}_{self.epsilon!r}_{attacks}_n{self.n_images}{some}"
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def _group(entry: Entry) -> tuple[str, ...]:
 
 
 def _table(entries: tuple[Entry, ...]) -> Table:
-    found = {t for entry in entries if entry.adversarial for t, _ in _cases(entry.adversarial)}
+    found = {t for entry in entries for t, _ in _cases(entry)}
     threats = tuple(sorted(found))
     rows = [_row(entry, threats) for entry in entries]
     return Table(entries, threats, _typed(pd.DataFrame(rows, dtype=object)))
@@ -145,7 +147,7 @@ def _row(entry: Entry, threats: tuple[Threat, ...]) -> Row:
     row |= {f"shapley_value_{k}": value for k, value in enumerate(spectral.shapley_values)}
     row |= {f"share_{k}": value for k, value in enumerate(spectral.distribution)}
     row |= _corrupted(entry.corruption)
-    cases = {} if entry.adversarial is None else dict(_cases(entry.adversarial))
+    cases = dict(_cases(entry))
     for threat in threats:
         case = cases.get(threat)
         if case is None:
@@ -185,15 +187,19 @@ def _mean(values: list[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
 
 
-def _cases(adversarial: Adversarial) -> list[tuple[Threat, WorstCase]]:
+def _cases(entry: Entry) -> list[tuple[Threat, WorstCase]]:
     """Worst cases with the attacks they are over, as far as these decide a number."""
-    out = []
+    adversarial, out = entry.adversarial, []
+    if adversarial is None:
+        return []
+    part = adversarial.n_images < entry.data.n_images
     for case in adversarial.worst_case:
         labels = []
         for attack in adversarial.attacks:
             if (attack.norm, attack.epsilon) == (case.norm, case.epsilon):
                 steps = "" if attack.steps is None else f"-{attack.steps}x{attack.rel_stepsize:.4g}"
                 labels.append(attack.name + steps + ("-random" if attack.random_start else ""))
-        threat = Threat(case.norm, case.epsilon, tuple(sorted(labels)), case.accuracy.n)
+        threat = Threat(case.norm, case.epsilon, tuple(sorted(labels)), case.accuracy.n,
+                        entry.data.seed if part else None)  # fmt: skip
         out.append((threat, case))
     return out

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from iaside_plugins.corruption_error import (
     SEVERITIES,
     mean_corruption_error,
     unnormalised_mean_error,
 )
+from iaside_plugins.corruptions import CORRUPTION_GROUPS, CORRUPTIONS
 from iaside_plugins.errors import InputError
-from iaside_plugins.leaderboard.entry import Adversarial, Attack, Corruption, WorstCase
+from iaside_plugins.leaderboard.entry import Adversarial, Attack, Corruption, Normalised, WorstCase
 from iaside_plugins.leaderboard.schema import pointer
 
 Problems = Iterator[str]
 GROUPS = {
-    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
-    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
-    "weather": ("snow", "frost", "fog", "brightness"),
-    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+    group: tuple(name for name in CORRUPTIONS if CORRUPTION_GROUPS[name] == group)
+    for group in dict.fromkeys(CORRUPTION_GROUPS.values())
 }
-CORRUPTIONS = tuple(name for group in GROUPS.values() for name in group)
 
 
 def severity_errors(corruption: Corruption) -> dict[str, dict[int, float]]:
@@ -52,15 +51,24 @@ def corruption_problems(corruption: Corruption) -> Problems:
             f"/corruption/unnormalised_mean_error/n_corruptions: expected {len(errors)}, "
             f"got {got.n_corruptions}"
         )
-    if corruption.error_over_published is not None:
-        place, claim = "/corruption/error_over_published", corruption.error_over_published
-        try:
-            ratio = mean_corruption_error(errors, claim.reference)
-        except InputError as error:
-            yield f"{place}/reference: {error}"
-        else:
-            if abs(claim.value - ratio) > 1e-6:
-                yield f"{place}/value: expected {ratio:.9g}, got {claim.value:.9g}"
+    if corruption.mce is not None:
+        yield from _ratio_problems("mce", corruption.mce, errors, corruption.mce.reference_errors)
+    over = corruption.error_over_published
+    if over is not None:
+        if corruption.constants != "224":
+            yield "/corruption/error_over_published: published tables are of 224-pixel images"
+        yield from _ratio_problems("error_over_published", over, errors, over.reference)
+
+
+def _ratio_problems(name: str, claim: Normalised, errors: Any, reference: Any) -> Problems:
+    """Problems of a corruption error over a reference's, computed again."""
+    try:
+        ratio = mean_corruption_error(errors, reference)
+    except InputError as error:
+        yield f"/corruption/{name}/reference: {error}"
+        return
+    if abs(claim.value - ratio) > 1e-6:
+        yield f"/corruption/{name}/value: expected {ratio:.9g}, got {claim.value:.9g}"
 
 
 def _incomplete(corruption: Corruption) -> Problems:

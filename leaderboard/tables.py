@@ -97,9 +97,10 @@ def _facts(table: Table) -> list[str]:
     notes = sorted({entry.data.note for entry in table.entries if entry.data.note})
     sizes = sorted({"x".join(map(str, e.spectral.image_size)) for e in table.entries})
     seeds = sorted({entry.protocol.seed for entry in table.entries})
+    drawn = ", ".join(sorted({str(entry.data.seed) for entry in table.entries}))
     facts = [
         f"Images: {fmt.markdown(data.name)}, n = {data.n_images} (spectral: n = "
-        f"{spectral.n_images}), seed {data.seed}, ids {data.image_ids_sha256[:12]}."
+        f"{spectral.n_images}), seed {drawn}, ids {data.image_ids_sha256[:12]}."
         + "".join(f" Note: {fmt.markdown(note)}" for note in notes),
         f"Protocol: {protocol.n_bands} bands, {fmt.markdown(protocol.band_norm)}, absence "
         f"{fmt.markdown(protocol.absence)}, range {fmt.markdown(protocol.range_handling)}, "

@@ -215,7 +215,7 @@ def test_arguments_are_checked_before_any_image_is_read(
 def test_a_cache_that_cannot_be_written(tmp_path: Path, records: list[ImageRecord]) -> None:
     (tmp_path / "file").write_text("in the way")
     data = CorruptedData(records, "fog", 1, **GEOMETRY, cache=tmp_path / "file")
-    with pytest.raises(InputError, match=r"image bird/img_0.png: cannot keep corrupted images in"):
+    with pytest.raises(InputError, match=r"image bird/img_0.png: cannot write"):
         list(data)
 
 

@@ -222,3 +222,24 @@ def test_real_models(kit, frost, tmp_path, monkeypatch, name, images, n, n_cells
     assert worst <= min(c["accuracy"]["value"] for c in entry["adversarial"]["attacks"])
     # The trained classifiers of the kit know most of these images.
     assert entry["clean_accuracy"]["value"] >= 0.5
+
+
+def test_images_of_another_data_set_than_the_models_are_refused(kit, monkeypatch):
+    monkeypatch.setenv("IASIDE_KIT", str(kit))
+    model = open_model("kit:mcunet_5fps", device="cpu")
+    with pytest.raises(InputError, match="classifier of imagenet, the folders are .* of cifar10"):
+        open_images(Source(kit / "cifar10"), model)
+
+
+def test_shuffled_images_are_the_same_ones_in_another_order(kit, monkeypatch):
+    """A run that may stop early must not see the first classes only."""
+    monkeypatch.setenv("IASIDE_KIT", str(kit))
+    model = open_model("kit:c10_small_pgd", device="cpu")
+    source = Source(kit / "cifar10", seed=3)
+    plain = open_images(source, model)
+    shuffled = open_images(source, model, shuffled=True)
+    again = open_images(source, model, shuffled=True)
+    assert [r.image_id for r in shuffled.records] == [r.image_id for r in again.records]
+    assert {r.image_id for r in shuffled.records} == {r.image_id for r in plain.records}
+    assert len({r.label for r in plain.records[:14]}) == 1
+    assert len({r.label for r in shuffled.records[:14]}) > 4

@@ -68,7 +68,9 @@ def test_reference_entry_makes_an_mce(iaside, first, images, frost, tmp_path):
     arguments = (*arguments, "--attacks", "none", "--out", tmp_path / "again.json")
     own = iaside(*arguments, "--reference", reference, "--json", "-")
     mce = json.loads(own.out)["corruption"]["mce"]
-    assert mce == {"value": 1.0, "reference": "network"}  # its own errors: exactly 1
+    errors = errors_of(json.loads(reference.read_text()))
+    # its own errors: exactly 1
+    assert mce == {"value": 1.0, "reference": "network", "reference_errors": errors}
     other = iaside(
         *arguments, "--crop", 28, "--name", "cropped", "--reference", reference, "--json", "-"
     )
@@ -108,19 +110,17 @@ def test_reference_that_makes_no_mce_is_refused_before_the_work(
         assert WATCH.rows == 0
 
 
-def test_published_table(iaside, images, frost, tmp_path):
-    run = iaside(
-        "evaluate", MODEL, "--data", images, *FAST, "--frost", frost, "--attacks", "none",
-        "--reference", "alexnet_hendrycks_50k", "--out", tmp_path / "e.json",
-    )  # fmt: skip
-    entry = json.loads((tmp_path / "e.json").read_text())
-    over = entry["corruption"]["error_over_published"]
-    assert entry["corruption"]["mce"] is None
-    assert over["value"] == pytest.approx(
-        mean_corruption_error(errors_of(entry), "alexnet_hendrycks_50k"), rel=1e-12
-    )
-    assert f"alexnet_hendrycks_50k (other images, not an mCE): {over['value']:.1%}" in run.out
-    assert iaside("leaderboard", "validate", tmp_path / "e.json").code == 0
+def test_published_tables_are_for_imagenet_at_224_only(iaside, images, frost, tmp_path):
+    from tiny_model import WATCH
+
+    WATCH.rows = 0
+    arguments = ("evaluate", MODEL, "--data", images, *FAST, "--frost", frost, "--attacks", "none")
+    for table, reason in (
+        ("alexnet_hendrycks_50k", "holds errors on ImageNet at 224 pixels"),
+        ("alexnet_robustbench_3dcc_5k", "not a table of the 15 corruptions"),
+    ):
+        iaside(*arguments, "--reference", table, "--out", tmp_path / "e.json").refused(reason)
+    assert WATCH.rows == 0
 
 
 def test_clean_and_spectral_only(iaside, images, tmp_path):
@@ -181,7 +181,7 @@ def test_without_frost_there_is_no_mce(iaside, images, tmp_path, monkeypatch, ca
     monkeypatch.setattr("iaside_plugins.adapters.plans.find_frost_textures", lambda folder: None)
     run = iaside(
         "evaluate", MODEL, "--data", images, *FAST, "--attacks", "none", "--out",
-        tmp_path / "e.json", "--reference", "alexnet_hendrycks_50k",
+        tmp_path / "e.json",
     )  # fmt: skip
     entry = json.loads((tmp_path / "e.json").read_text())
     assert list(errors_of(entry)) == [name for name in CORRUPTIONS if name != "frost"]

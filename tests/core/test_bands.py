@@ -133,3 +133,19 @@ def test_wrong_images_are_refused(method):
         apply(torch.zeros(1, 3, 8, 8, dtype=torch.complex64))
     with pytest.raises(InputError, match=r"got \(3, 8, 8\)"):
         apply(torch.zeros(3, 8, 8))
+
+
+@pytest.mark.parametrize(("norm", "top"), [("chebyshev", 16.0), ("euclidean", 16.0 * 2**0.5)])
+def test_edges_in_cycles_bound_the_bins_of_every_band(norm, top):
+    """A bin's radius in cycles/image lies between its band's edges, whatever the norm."""
+    partition = SpectralPartition(8, norm)
+    edges = partition.edges_in_cycles(32, 32)
+    assert edges[0] == 0
+    assert edges[-1] == pytest.approx(top, rel=1e-15)
+    cycles = np.abs(np.fft.fftfreq(32, 1 / 32))
+    ky, kx = np.meshgrid(cycles, cycles, indexing="ij")
+    radius = np.maximum(ky, kx) if norm == "chebyshev" else np.hypot(ky, kx)
+    band = partition.index(32, 32).numpy()
+    slack = 1e-9  # hypot and the edges round; the partition itself is exact
+    assert np.all(radius >= edges[band] - slack)
+    assert np.all(radius <= edges[band + 1] + slack)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from iaside_plugins.entry import entry_id, mean, proportion
+from iaside_plugins.entry_groups import entry_id, mean, proportion
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation import Attacks, Corruptions, Job, evaluate
 from iaside_plugins.protocol import Protocol

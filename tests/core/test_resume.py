@@ -163,3 +163,14 @@ def test_nothing_is_written_without_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     spectral_importance(oracles.TinyNet(), oracles.sample(2), Protocol(2))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_other_activations_on_the_same_weights_are_another_model(tmp_path):
+    data = oracles.sample(2)
+    layers = torch.nn.Flatten(), torch.nn.Linear(192, 3)
+    nets = [
+        torch.nn.Sequential(*layers, last).eval() for last in (torch.nn.ReLU(), torch.nn.Tanh())
+    ]
+    spectral_importance(nets[0], data, Protocol(2), resume=tmp_path)
+    with pytest.raises(InputError, match="model was"):
+        spectral_importance(nets[1], data, Protocol(2), resume=tmp_path)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from iaside_plugins.corruption_error import load_reference, mean_corruption_error
-from iaside_plugins.entry import entry_id, mean, proportion, spectral_group
+from iaside_plugins.entry_groups import entry_id, mean, proportion, spectral_group
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.result import SpectralImportance, jsonable
 from iaside_plugins.shapley import shapley_values
@@ -62,14 +62,16 @@ def corruption(rng: np.random.Generator, missing: tuple[str, ...]) -> Raw:
     for cell in conditions:
         errors[cell["corruption"]].append(cell["error"]["value"])
     return {
-        "source": "generated", "size": 32, "constants": "32", "jpeg": True, "seed": 0,
+        "source": "generated", "size": 224, "constants": "224", "jpeg": True, "seed": 0,
         "n_images": N, "uncorrupted_accuracy": proportion(np.arange(N) < 17),
         "conditions": conditions, "missing": list(missing),
         "unnormalised_mean_error": {
             "value": value, "interval": [value - 0.1, value + 0.1], "n": N,
             "n_corruptions": len(names),
         },
-        "mce": None if missing else {"value": 0.9, "reference": "AlexNet"},
+        "mce": None if missing else {
+            "value": 1.0, "reference": "AlexNet", "reference_errors": errors,
+        },
         "error_over_published": None if missing else {
             "value": mean_corruption_error(errors, TABLE), "reference": TABLE,
         },

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from iaside_plugins.entry import proportion
+from iaside_plugins.entry_groups import proportion
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.checks import check_entries, check_entry, load_entries
 from iaside_plugins.leaderboard.schema import Entry, parse_entry
@@ -98,6 +98,9 @@ FLIPPED: list[tuple[str, Any, str]] = [
     ("/corruption/unnormalised_mean_error/value", more(1e-8), "/corruption/unnormalised_mean_er"),
     ("/corruption/unnormalised_mean_error/n_corruptions", 14, "/corruption/.*: expected 15, got"),
     ("/corruption/unnormalised_mean_error/n", 19, "/corruption/.*/n: expected 20 images, got 19"),
+    ("/corruption/mce/value", more(1e-5), "/corruption/mce/value"),
+    ("/corruption/mce/reference_errors/fog/0", more(0.01), "/corruption/mce/value"),
+    ("/corruption/constants", "32", "/corruption/error_over_published: published"),
     ("/corruption/error_over_published/value", more(1e-5), "/corruption/error_over_published/v"),
     ("/corruption/error_over_published/reference", "me", "/corruption/error_over_published/refer"),
     ("/corruption/n_images", 25, "/corruption/uncorrupted_accuracy/n: expected at least 25"),
@@ -140,13 +143,16 @@ def test_attack_twice_is_named(make_entry: Make) -> None:
 
 def test_mce_needs_all_fifteen(make_entry: Make) -> None:
     raw = make_entry(missing=("frost", "fog"))
-    raw["corruption"]["mce"] = {"value": 0.9, "reference": "AlexNet"}
+    raw["corruption"]["mce"] = {
+        "value": 0.9, "reference": "AlexNet", "reference_errors": {"fog": [0.5] * 5},
+    }  # fmt: skip
     raw["corruption"]["error_over_published"] = {
         "value": 0.9, "reference": "alexnet_robustbench_5k",
     }  # fmt: skip
     found = problems(raw)
     assert found[0] == "/corruption/mce: expected null, since frost, fog is missing"
-    assert found[1].startswith("/corruption/error_over_published/reference: not an mCE: lacks")
+    assert found[1].startswith("/corruption/mce/reference: not an mCE: lacks")
+    assert found[2].startswith("/corruption/error_over_published/reference: not an mCE: lacks")
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_evaluated_entry_is_valid(
         return [(x + epsilon * noise).clamp(0, 1) for epsilon in spec.epsilons]
 
     names = tuple(name for name in CORRUPTIONS if name not in missing)
-    settings = {"source": "generated", "size": SIDE, "constants": "32", "jpeg": False, "seed": 0}
+    settings = {"source": "generated", "size": 224, "constants": "224", "jpeg": False, "seed": 0}
     specs = [
         AttackSpec("fgsm", "Linf", None, None, False, (0.0, 0.1)),
         AttackSpec("pgd", "Linf", 3, 0.5, True, (0.0, 0.1)),

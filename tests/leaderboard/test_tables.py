@@ -115,7 +115,7 @@ def test_what_is_not_comparable_stands_apart(make_entry: Make, path: tuple[str, 
     one, two = make_entry("one"), make_entry("two")
     assert len(tables(parsed(one, two))) == 1
     two[path[0]][path[1]] = {
-        "image_ids_sha256": "0" * 64, "source": "distributed", "jpeg": False, "constants": "224",
+        "image_ids_sha256": "0" * 64, "source": "distributed", "jpeg": False, "constants": "32",
     }.get(path[1], "other")  # fmt: skip
     assert len(tables(parsed(one, two))) == 2
 
@@ -151,7 +151,7 @@ def test_section_says_what_was_measured(make_entry: Make) -> None:
     for fact in [
         f"protocol {raw['protocol']['protocol_id']}", "n = 20 (spectral: n = 20), seed 0",
         "Note: the first images", "beta 0.75, temperature 1, seed 0",
-        "generated here at 32 pixels, constants of 32, JPEG on, seed 0, n = 20.",
+        "generated here at 224 pixels, constants of 224, JPEG on, seed 0, n = 20.",
         "Attacks within Linf 8/255: fgsm, pgd-10x0.25-random; n = 20.", "clean accuracy ↑",
     ]:  # fmt: skip
         assert fact in text
