@@ -227,7 +227,7 @@ def test_real_models(kit, frost, tmp_path, monkeypatch, name, images, n, n_cells
 def test_images_of_another_data_set_than_the_models_are_refused(kit, monkeypatch):
     monkeypatch.setenv("IASIDE_KIT", str(kit))
     model = open_model("kit:mcunet_5fps", device="cpu")
-    with pytest.raises(InputError, match="classifier of imagenet, the folders are .* of cifar10"):
+    with pytest.raises(InputError, match=r"classifier of imagenet, the folders are .* of cifar10"):
         open_images(Source(kit / "cifar10"), model)
 
 
