@@ -167,7 +167,7 @@ def test_nothing_is_written_without_a_folder(tmp_path, monkeypatch):
 
 def test_other_activations_on_the_same_weights_are_another_model(tmp_path):
     data = oracles.sample(2)
-    layers = torch.nn.Flatten(), torch.nn.Linear(192, 3)
+    layers = torch.nn.Flatten(), torch.nn.Linear(data[0][0].numel(), 3)
     nets = [
         torch.nn.Sequential(*layers, last).eval() for last in (torch.nn.ReLU(), torch.nn.Tanh())
     ]
