@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -92,14 +91,6 @@ def budgets(text: str | None) -> list[float] | None:
                 f"budgets are numbers or fractions such as 2/255,8/255; got {part.strip()!r}"
             ) from error
     return list(dict.fromkeys(found))
-
-
-def cache_folder() -> Path:
-    """Where unfinished runs are kept: IASIDE_CACHE, or the user's cache folder."""
-    if given := os.environ.get("IASIDE_CACHE"):
-        return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "iaside"
 
 
 def check_outputs(

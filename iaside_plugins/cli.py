@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import logging
-import shutil
 import sys
-from collections.abc import Iterator
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,26 +90,6 @@ def _root(
     ] = False,
 ) -> None:
     logging.basicConfig(level=logging.WARNING, format="iaside: %(message)s", stream=sys.stderr)
-
-
-@contextlib.contextmanager
-def _kept(folder: Path | None, *identity: Any) -> Iterator[Path]:
-    """The folder of unfinished work: the user's, or one in the cache that success removes.
-
-    The last of `identity` is the model; rows are kept by image, so that batch size, workers and
-    names may change between two runs.
-    """
-    from iaside_plugins.adapters.choices import cache_folder
-    from iaside_plugins.provenance import model_digest
-
-    if folder is not None:
-        yield folder
-        return
-    text = repr((*identity[:-1], model_digest(identity[-1])))
-    name = sha256(text.encode()).hexdigest()[:16]
-    folder = cache_folder() / "unfinished" / name
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _out(json_file: str | None, data: dict[str, Any], text: str, quiet: bool) -> None:
@@ -201,6 +177,7 @@ def profile(
     from iaside_plugins.adapters.choices import check_outputs, pick_protocol
     from iaside_plugins.adapters.models import describe
     from iaside_plugins.adapters.sources import Source, open_images, open_model
+    from iaside_plugins.adapters.unfinished import kept
     from iaside_plugins.importance import spectral_importance
     from iaside_plugins.plots import plot_profiles, save_figure
     from iaside_plugins.report import spectral_report
@@ -214,7 +191,7 @@ def profile(
     silent = quiet or json_file == "-"
     if not silent:
         typer.echo(describe(net.info))
-    with _kept(resume, "profile", source.which(), chosen.used(), precision, net) as folder:
+    with kept(resume, "profile", source.which(), chosen.used(), precision, net) as folder:
         result = spectral_importance(
             net, images, chosen, batch_size=batch_size, precision=precision, resume=folder,
             target_error=target_error, show_progress=not silent,
@@ -282,6 +259,7 @@ def evaluate(
     from iaside_plugins.adapters.jobs import make_job, write_entry
     from iaside_plugins.adapters.models import describe
     from iaside_plugins.adapters.sources import Source, open_model
+    from iaside_plugins.adapters.unfinished import kept
     from iaside_plugins.evaluation import evaluate as run
     from iaside_plugins.plots import plot_profiles, save_figure
     from iaside_plugins.report import entry_report
@@ -301,7 +279,7 @@ def evaluate(
     silent = quiet or json_file == "-"
     if not silent:
         typer.echo(describe(net.info))
-    with _kept(resume, "evaluate", source.which(), chosen.used(), precision, net) as folder:
+    with kept(resume, "evaluate", source.which(), chosen.used(), precision, net) as folder:
         entry, result = run(
             net, job, chosen, batch_size=batch_size, precision=precision, resume=folder,
             show_progress=not silent,

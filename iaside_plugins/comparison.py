@@ -12,8 +12,9 @@ import pandas as pd
 from iaside_plugins.errors import InputError
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.resampling import jackknife
-from iaside_plugins.result import SpectralImportance, jsonable
+from iaside_plugins.result import SpectralImportance
 from iaside_plugins.score import importance_distribution, score, signed_score
+from iaside_plugins.store import jsonable
 
 Array = npt.NDArray[np.float64]
 

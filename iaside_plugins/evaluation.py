@@ -24,7 +24,8 @@ from iaside_plugins.importance import spectral_importance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.provenance import ids_digest, provenance
 from iaside_plugins.resampling import jackknife
-from iaside_plugins.result import SpectralImportance, jsonable
+from iaside_plugins.result import SpectralImportance
+from iaside_plugins.store import jsonable
 from iaside_plugins.stream import count, progress_bar
 
 

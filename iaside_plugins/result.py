@@ -20,7 +20,7 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.resampling import Z95, Estimate, jackknife
 from iaside_plugins.score import importance_distribution, score, score_range, signed_score
-from iaside_plugins.store import read_npz, write_atomic
+from iaside_plugins.store import jsonable, read_npz, write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -300,18 +300,3 @@ def band_edges(protocol: Protocol, image_size: Sequence[int]) -> Array:
     """Band edges (M + 1,) in cycles/image of a protocol at an image size (height, width)."""
     norm = "euclidean" if protocol.band_norm == "euclidean" else "chebyshev"  # boxes are square
     return SpectralPartition(protocol.n_bands, norm).edges_in_cycles(image_size[0], image_size[1])
-
-
-def jsonable(value: Any) -> Any:
-    """Arrays and tuples to lists, NaN and infinities to None, numpy scalars to Python's."""
-    if isinstance(value, dict):
-        return {key: jsonable(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, (list, tuple)):
-        return [jsonable(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value

@@ -53,6 +53,21 @@ def check_writable(path: Path) -> None:
     probe.unlink()
 
 
+def jsonable(value: Any) -> Any:
+    """Arrays and tuples to lists, NaN and infinities to None, numpy scalars to Python's."""
+    if isinstance(value, dict):
+        return {key: jsonable(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [jsonable(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
 def write_json(path: Path, data: Any) -> None:
     """Write JSON values in their own order, whole or not at all; NaN is refused.
 

@@ -10,7 +10,7 @@ import oracles
 import pytest
 
 from iaside_plugins import InputError, Protocol, SpectralImportance, spectral_importance
-from iaside_plugins.result import jsonable
+from iaside_plugins.store import jsonable
 
 # The attribute names that the design promises; also the keys of to_dict() and of --json.
 PROMISED = [
