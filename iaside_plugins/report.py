@@ -72,12 +72,12 @@ def entry_report(entry: Mapping[str, Any], result: SpectralImportance) -> str:
     if adversarial is not None:
         lines.append(f"accuracy under attack ({adversarial['n_images']} images)")
         lines += [
-            f"  {cell['name']:<7} {cell['norm']:<4} eps {epsilon(cell['epsilon'])}  "
+            f"  {cell['name']:<7} {cell['norm']:<4} eps {epsilon(cell['epsilon']):<8} "
             f"{percent(cell['accuracy'])}"
             for cell in adversarial["attacks"]
         ]
         lines += [
-            f"  worst case {cell['norm']} eps {epsilon(cell['epsilon'])}  "
+            f"  worst case {cell['norm']} eps {epsilon(cell['epsilon']):<8} "
             f"{percent(cell['accuracy'])}"
             for cell in adversarial["worst_case"]
             if len(cell["attacks"]) > 1
