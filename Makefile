@@ -20,6 +20,7 @@ lint: setup
 
 bench: setup
 	$(PYTHON) tests/bench/bench_importance.py
+	$(PYTHON) tests/bench/bench_captum.py
 
 setup: $(READY)
 

@@ -19,10 +19,10 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from iaside_plugins.adapters.randomness import preserved_generators, seed_generators
 from iaside_plugins.errors import InputError, InputTypeError, MissingExtraError
 
 # Each default budget has published figures to stand beside. Linf: 0.5/255 and 2/255 are those of
@@ -154,12 +154,11 @@ def guarded(model: nn.Module, device: torch.device | str) -> Iterator[Any]:
     device = torch.empty(0, device=device).device  # "cuda" -> "cuda:0"
     _check_model(model, device)
     trainable = [p for p in model.parameters() if p.requires_grad]
-    numpy_state = np.random.get_state()  # noqa: NPY002 - Foolbox draws from this global generator
     with (
         torch.inference_mode(False),  # implies the next one in torch 2.13, but no document says so
         torch.enable_grad(),
         torch.autocast(device.type, enabled=False),
-        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        preserved_generators(device),
     ):
         try:
             for parameter in trainable:
@@ -168,7 +167,6 @@ def guarded(model: nn.Module, device: torch.device | str) -> Iterator[Any]:
         finally:
             for parameter in trainable:
                 parameter.requires_grad_(True)
-            np.random.set_state(numpy_state)  # noqa: NPY002
 
 
 def adversarial(
@@ -211,7 +209,7 @@ def adversarial(
         attack = _foolbox_attack(spec)
         batches = []
         for epsilon in spec.epsilons:
-            _seed_all(attack_seed(seed, spec.name, first_index), device)
+            seed_generators(attack_seed(seed, spec.name, first_index), device)
             nothing = epsilon == 0 or len(x) == 0
             batches.append(x if nothing else attack(fmodel, x, y, epsilons=epsilon)[1])
     return batches
@@ -240,15 +238,6 @@ def _foolbox_attack(spec: AttackSpec) -> Any:
     if spec.steps is None:
         return kind(random_start=spec.random_start)
     return kind(steps=spec.steps, rel_stepsize=spec.rel_stepsize, random_start=spec.random_start)
-
-
-def _seed_all(seed: int, device: torch.device) -> None:
-    # Not torch.manual_seed: it would also reseed devices whose generators are not forked.
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002
 
 
 def _check_model(model: nn.Module, device: torch.device) -> None:
