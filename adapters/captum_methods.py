@@ -146,7 +146,7 @@ class BandRun:
                     ),
                 )
             )
-        return torch.cat(out)
+        return torch.cat(out).to(whole)
 
     def _some(
         self, images: Tensor, target: Any, baseline: Tensor | None, further: tuple[Any, ...]

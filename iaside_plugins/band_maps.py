@@ -6,12 +6,15 @@ channels share it. It must be symmetric under k -> -k, so that every band of a r
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from iaside_plugins.errors import InputError, InputTypeError
+
+_log = logging.getLogger(__name__)
 
 
 def split_bands(images: Tensor, index: Tensor, n_bands: int) -> Tensor:
@@ -149,4 +152,6 @@ def check_no_gaps(maps: list[Tensor]) -> int:
         )
     if len(found) < 2:
         raise InputError("expected at least two bands, got a feature_mask with one")
+    if all(int(one[0, 0]) > 0 for one in maps):
+        _log.warning("band 0 does not hold the mean of the image; is the feature_mask fftshifted?")
     return len(found)
