@@ -124,8 +124,11 @@ class AgreementReport:
         of one image, with normal intervals. Only ranks are compared with a method whose values
         have no sign.
         """
+        return self._pairs(combinations(self.methods, 2))
+
+    def _pairs(self, pairs: Iterable[tuple[BandMethod, BandMethod]]) -> pd.DataFrame:
         rows = []
-        for first, second in combinations(self.methods, 2):
+        for first, second in pairs:
             row: dict[str, Any] = {
                 "first": first.name, "second": second.name, "n_images": self.n_images,
             }  # fmt: skip
@@ -133,7 +136,7 @@ class AgreementReport:
                 known = name == "rank_correlation" or (first.signed and second.signed)
                 row |= _pair(name, first.per_image, second.per_image) if known else _unknown(name)
             rows.append(row)
-        return pd.DataFrame(rows)
+        return pd.DataFrame(rows, columns=None if rows else ["first", "second", "n_images"])
 
     def to_frame(self) -> pd.DataFrame:
         """One row a method: agreement with the first one, the metrics, and the cost of an image.
@@ -144,8 +147,8 @@ class AgreementReport:
         `_high`) and the number of images (`_n`); forward and backward passes and seconds of one
         image.
         """
-        pairs = self.pairs()
-        against = pairs[pairs["first"] == self.methods[0].name].set_index("second")
+        own = self.methods[0]
+        against = self._pairs([(own, other) for other in self.methods[1:]]).set_index("second")
         rows = []
         for method in self.methods:
             row: dict[str, Any] = {"method": method.name, "title": method.title}

@@ -104,8 +104,5 @@ def compare(
             resume=folder, info=net.info.to_dict(), show_progress=not silent,
         )  # fmt: skip
         if plot is not None:
-            found = [*earlier, report]
-            save_figure(
-                plot_agreement({str(one.info["model"]["name"]): one for one in found}), plot
-            )
+            save_figure(plot_agreement(by_model([*earlier, report])), plot)
         show(json_file, report.to_dict(), agreement_text(report), quiet)
