@@ -116,6 +116,12 @@ class BandRun:
             self._class: Any = getattr(captum_host.attr, self._known.captum, SpectralShapley)
         else:
             self._known, self._class = method_of_class(self.method), self.method
+        self._takes = set(inspect.signature(self._class.attribute).parameters) - {"self", "inputs"}
+        if unknown := sorted(set(self.options) - self._takes):
+            raise InputError(
+                f"{self._known.title} takes no option {unknown[0]!r}; it takes "
+                f"{', '.join(sorted(self._takes))}"
+            )
         if type(self.batch_size) is not int or self.batch_size < 1:
             raise InputError(
                 f"batch_size must be an integer of at least 1, got {self.batch_size!r}"
@@ -164,12 +170,13 @@ class BandRun:
                 if self._known.gates:
                     return self._on_gates(images, target, baseline, further)
                 return self._on_bands(images, target, baseline, further)
-            except (AssertionError, RuntimeError, AttributeError) as error:
+            except (AssertionError, RuntimeError, AttributeError, IndexError) as error:
                 reason = (str(error) or type(error).__name__).splitlines()[0]
                 raise InputError(
                     f"{self._known.title} cannot explain this model: {reason}; leave the method "
-                    "out or change the model (DeepLift needs every activation to be a module of "
-                    "its own, gradient methods need a differentiable forward pass)"
+                    "out, lower batch_size where memory is short, or change the model (DeepLift "
+                    "needs a module of its own for every activation, gradient methods a "
+                    "differentiable forward pass)"
                 ) from error
 
     def _iaside(
@@ -220,7 +227,6 @@ class BandRun:
     ) -> Tensor:  # fmt: skip
         """Captum's method on a function of bands; arguments that it does not take are left out."""
         method = self._class(forward)
-        takes = inspect.signature(method.attribute).parameters
         rows = {
             "internal_batch_size": max(self.batch_size, len(inputs)),
             "perturbations_per_eval": max(1, self.batch_size // len(inputs)),
@@ -228,14 +234,8 @@ class BandRun:
         given = {
             name: value
             for name, value in {**absent, **rows, "additional_forward_args": further}.items()
-            if name in takes
+            if name in self._takes
         }
-        unknown = set(self.options) - set(takes)
-        if unknown:
-            raise InputError(
-                f"{self._known.title} takes no option {sorted(unknown)[0]!r}; it takes "
-                f"{', '.join(sorted(set(takes) - {'inputs'}))}"
-            )
         if isinstance(target, list):
             target = [one[0] if len(one) == 1 else one for one in target]
         if isinstance(target, tuple) and len(target) == 1:

@@ -198,7 +198,7 @@ class AgreementReport:
         Raises:
             InputError: If the file cannot be written.
         """
-        write_json(Path(path), self.to_dict())
+        write_json(Path(path), self.to_dict(), indent=None)  # many numbers, few names
 
     @classmethod
     def load(cls, path: Path | str) -> AgreementReport:

@@ -15,6 +15,7 @@ pytest.importorskip("captum", reason="needs the extra captum")
 from iaside_plugins.adapters.attribution_study import Metrics, compare_attributions
 from iaside_plugins.adapters.captum_adapter import band_attributions
 
+pytestmark = pytest.mark.captum
 M = 3
 IMAGES, LABELS = oracles.sample(10, (12, 12))
 METHODS = ["ig", "saliency", "kernel_shap"]

@@ -20,6 +20,7 @@ from iaside_plugins.adapters.captum_catalogue import find_method
 from iaside_plugins.adapters.captum_methods import BandRun
 from iaside_plugins.band_space import BandSplit
 
+pytestmark = pytest.mark.captum
 M = 4
 IMAGES, LABELS = oracles.sample(3, (12, 11), dtype=torch.float64)
 
@@ -240,6 +241,7 @@ def test_a_module_used_twice_is_an_error_that_says_so():
     [
         (dict, {}, "class of captum.attr, got <class 'dict'>"),
         ("ig", {"steps": 3}, "Integrated Gradients takes no option 'steps'; it takes.*n_steps"),
+        ("iaside", {"n_steps": 3}, "I-ASIDE takes no option 'n_steps'; it takes.*n_samples"),
         ("ig", {"batch_size": 0}, "batch_size must be an integer of at least 1"),
         ("ig", {"baselines": torch.zeros(3)}, "expected a baseline of shape"),
         ("saliency", {"feature_mask": torch.arange(132).view(12, 11)}, "not symmetric"),

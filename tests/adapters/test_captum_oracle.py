@@ -19,6 +19,7 @@ from captum.attr import ShapleyValues
 
 from iaside_plugins.adapters.captum_adapter import BandSplit, SpectralShapley
 
+pytestmark = pytest.mark.captum
 CASES = [(3, (8, 8)), (3, (7, 9)), (4, (8, 10)), (4, (9, 9)), (4, (11, 8))]
 
 

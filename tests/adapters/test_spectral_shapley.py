@@ -20,6 +20,7 @@ from captum.metrics import infidelity, sensitivity_max
 
 from iaside_plugins.adapters.captum_adapter import BandSplit, SpectralShapley
 
+pytestmark = pytest.mark.captum
 M = 3
 IMAGES, LABELS = oracles.sample(5, (10, 9))
 

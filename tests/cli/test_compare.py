@@ -11,6 +11,7 @@ pytest.importorskip("captum", reason="needs the extra captum")
 
 from iaside_plugins.agreement import AgreementReport
 
+pytestmark = pytest.mark.captum
 MODEL = "python:tiny_model:network"
 QUICK = ("--n-bands", 3, "--n-sensitivity", 2, "--methods", "ig,saliency", "--device", "cpu")
 
