@@ -118,9 +118,9 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
                 band of every bin on the unshifted fft2 grid, integers from 0 without gaps, (H, W)
                 or with leading axes of length 1, symmetric under k -> -k; then `n_bands` is
                 ignored. Default: None
-            n_samples (int, optional): Permutations of the bands to sample, in antithetic pairs;
-                bands that take part in few coalitions cost fewer passes. Default: None, for the
-                exact values
+            n_samples (int, optional): Permutations of the bands to sample, in antithetic pairs,
+                the same for all examples; only coalitions that they pass through are evaluated.
+                Default: None, for the exact values
             perturbations_per_eval (int, optional): Coalitions in one forward pass, which has so
                 many times N rows. Never changes the result beyond rounding. Default: 1
             show_progress (bool, optional): Whether to show a bar over forward passes on stderr.
