@@ -12,20 +12,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from iaside_plugins.absence import seed_of
 from iaside_plugins.adapters import captum_host
-from iaside_plugins.adapters.captum_catalogue import find_method
+from iaside_plugins.adapters.attribution_metrics import (
+    Metrics,
+    residual_and_infidelity,
+    sensitivity,
+)
+from iaside_plugins.adapters.captum_catalogue import METHODS, find_method
 from iaside_plugins.adapters.captum_methods import BandRun
-from iaside_plugins.adapters.randomness import preserved_generators, seed_generators
 from iaside_plugins.agreement import COSTS, AgreementReport, BandMethod
 from iaside_plugins.band_space import BandSplit
 from iaside_plugins.errors import InputError
 from iaside_plugins.game import model_device
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.provenance import model_digest, provenance
-from iaside_plugins.store import RowStore
+from iaside_plugins.store import RowStore, jsonable
 from iaside_plugins.stream import Item, count, items, progress_bar
 
 Array = npt.NDArray[np.float64]
@@ -34,33 +36,6 @@ DEFAULT_METHODS = (
     "shapley_sampling", "kernel_shap",
 )  # fmt: skip
 GROUP = 8  # images that go through a method together
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """Settings of Captum's two metrics.
-
-    Attributes:
-        n_perturbations: Random band droppings an image for the infidelity: every band is taken
-            away with probability 1/2. The attributions are first scaled to fit best (Captum's
-            ``normalize=True``), so that those without a unit can be compared.
-        n_sensitivity: Images on which the sensitivity is measured, the first ones.
-        sensitivity_samples: Perturbed images for each.
-        sensitivity_radius: Greatest change of a pixel, uniform.
-    """
-
-    n_perturbations: int = 32
-    n_sensitivity: int = 16
-    sensitivity_samples: int = 4
-    sensitivity_radius: float = 0.02
-
-    def __post_init__(self) -> None:
-        for name in ("n_perturbations", "n_sensitivity", "sensitivity_samples"):
-            value, least = getattr(self, name), int(name != "n_sensitivity")
-            if type(value) is not int or value < least:
-                raise InputError(f"{name} must be an integer of at least {least}, got {value!r}")
-        if not self.sensitivity_radius > 0:
-            raise InputError(f"sensitivity_radius must be above 0, got {self.sensitivity_radius}")
 
 
 def compare_attributions(
@@ -110,6 +85,7 @@ def compare_attributions(
         **{f"protocol {name}": value for name, value in protocol.used().items() if name != "beta"},
         "metrics": vars(study.metrics).copy(),
         "captum": captum_host.VERSION,
+        "options": {name: jsonable(dict(m.options)) for name, m in METHODS.items()},
     }
     store = RowStore(resume, identity)
     rows: dict[str, list[Array]] = {name: [] for name in study.names}
@@ -158,14 +134,13 @@ class Study:
     metrics: Metrics
     device: torch.device
     batch_size: int
-    _split: BandSplit = field(init=False)
     _runs: dict[str, BandRun] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._split = BandSplit(self.protocol.n_bands, self.protocol.band_norm)
+        split = BandSplit(self.protocol.n_bands, self.protocol.band_norm)
         self._runs = {
             name: BandRun(
-                name, self.model, self._split, batch_size=self.batch_size,
+                name, self.model, split, batch_size=self.batch_size,
                 seed=self.protocol.seed, options=_options(name, self.protocol),
             )
             for name in self.names
@@ -203,9 +178,10 @@ class Study:
         out = []
         for k, item in enumerate(group):
             one, label, value = images[k : k + 1], labels[k], values[k : k + 1]
-            residual, unfaithful = self._fit(item, one, label, value)
-            sensitive = self._sensitivity(run, item, one, label) if measured[k] else np.nan
-            tail = [residual, unfaithful, sensitive, *costs]
+            seeds = self.protocol.seed, item.digest
+            fit = residual_and_infidelity(run, one, label, value, self.metrics, seeds)
+            change = sensitivity(run, one, label, self.metrics, seeds) if measured[k] else np.nan
+            tail = [*fit, change, *costs]
             out.append(np.concatenate([value[0].double().cpu().numpy(), tail]))
         return out
 
@@ -213,43 +189,6 @@ class Study:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
-
-    def _fit(self, item: Item, image: Tensor, label: int, value: Tensor) -> tuple[float, float]:
-        """Completeness residual (nats), and Captum's infidelity (nats squared), of one image."""
-        forward = self._split.gate_forward(self.model)
-        stack = self._split(image)
-        gates = torch.ones(1, self.protocol.n_bands, dtype=image.dtype, device=self.device)
-        n = self.metrics.n_perturbations
-
-        def drop(inputs: Tensor) -> tuple[Tensor, Tensor]:
-            dropped = (torch.rand(inputs.shape) < 0.5).to(inputs)
-            return dropped, inputs - dropped
-
-        with torch.no_grad(), preserved_generators(self.device):
-            gain = forward(gates, stack)[0, label] - forward(0 * gates, stack)[0, label]
-            # The same droppings for every method.
-            seed_generators(seed_of("infidelity", self.protocol.seed, item.digest), self.device)
-            unfaithful = captum_host.metrics.infidelity(
-                forward, drop, gates, value, additional_forward_args=(stack,), target=label,
-                n_perturb_samples=n,
-                max_examples_per_batch=min(self.batch_size, n), normalize=True,
-            )  # fmt: skip
-        residual = value.double().sum() - gain.double()
-        return float(residual), float(unfaithful[0])
-
-    def _sensitivity(self, run: BandRun, item: Item, image: Tensor, label: int) -> float:
-        """Captum's greatest relative change of one image's attributions under small noise."""
-
-        def explain(inputs: tuple[Tensor, ...], target: Any) -> tuple[Tensor]:
-            return (run.attribute(inputs[0], target),)
-
-        with preserved_generators(self.device):
-            seed_generators(seed_of("sensitivity", self.protocol.seed, item.digest), self.device)
-            found = captum_host.metrics.sensitivity_max(
-                explain, image, perturb_radius=self.metrics.sensitivity_radius,
-                n_perturb_samples=self.metrics.sensitivity_samples, target=label,
-            )  # fmt: skip
-        return float(found[0])
 
 
 def _groups(stream: Iterator[Item]) -> Iterator[list[Item]]:

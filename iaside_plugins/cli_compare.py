@@ -69,9 +69,9 @@ def compare(
     quiet: Quiet = False,
 ) -> None:
     """I-ASIDE against Captum's attributions on the same images, band by band."""
+    from iaside_plugins.adapters.attribution_metrics import Metrics
     from iaside_plugins.adapters.attribution_study import (
         DEFAULT_METHODS,
-        Metrics,
         check_methods,
         check_protocol,
         compare_attributions,

@@ -12,8 +12,11 @@ from iaside_plugins import InputError, Protocol, spectral_importance
 
 pytest.importorskip("captum", reason="needs the extra captum")
 
-from iaside_plugins.adapters.attribution_study import Metrics, compare_attributions
-from iaside_plugins.adapters.captum_adapter import band_attributions
+from iaside_plugins.adapters.attribution_metrics import Metrics, residual_and_infidelity
+from iaside_plugins.adapters.attribution_study import compare_attributions
+from iaside_plugins.adapters.captum_adapter import BandSplit, band_attributions
+from iaside_plugins.adapters.captum_methods import BandRun
+from iaside_plugins.stream import items
 
 pytestmark = pytest.mark.captum
 M = 3
@@ -88,17 +91,18 @@ def test_costs_and_metrics_are_those_of_the_method(report):
 
 def test_the_best_scaled_infidelity_of_reversed_values_is_worse(report):
     """What the metric is for: values on the wrong bands explain the drops worse."""
-    from iaside_plugins.adapters.attribution_study import Study
-    from iaside_plugins.stream import items
-
-    study = Study(oracles.TinyNet(), ["iaside"], Protocol(M), METRICS, torch.device("cpu"), 64)
+    run = BandRun("iaside", oracles.TinyNet(), BandSplit(M))
     worse = []
     for k, item in enumerate(items((IMAGES, LABELS), M)):
         value = torch.from_numpy(report.methods[0].per_image[k : k + 1]).float()
-        one = item.image[None]
-        right = study._fit(item, one, item.label, value)[1]
+        right, wrong = (
+            residual_and_infidelity(
+                run, item.image[None], item.label, given, METRICS, (0, item.digest)
+            )[1]
+            for given in (value, value.flip(1))
+        )
         assert right == pytest.approx(report.methods[0].infidelity[k], rel=1e-3)
-        worse.append(study._fit(item, one, item.label, value.flip(1))[1] > right)
+        worse.append(wrong > right)
     assert np.mean(worse) > 0.7
 
 
