@@ -5,6 +5,7 @@ Captum's own helpers are private, and assert; here a mistake is an error that sa
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from iaside_plugins.bands import SpectralPartition
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.protocol import MAX_BANDS, MAX_EXACT_BANDS
 
+_log = logging.getLogger(__name__)
 Baselines = None | int | float | Tensor | tuple[int | float | Tensor, ...]
 Target = None | int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]]
 
@@ -91,15 +93,19 @@ def as_arguments(arguments: Any) -> tuple[Any, ...]:
 def repeat(arguments: tuple[Any, ...], times: int, n_examples: int) -> tuple[Any, ...]:
     """Arguments for `times` rows an example, one after another; only tensors are repeated.
 
+    A tensor of one entry is every example's.
+
     Raises:
         InputError: For a tensor whose first axis is neither the examples nor of length 1.
     """
     out = []
     for one in arguments:
-        if not torch.is_tensor(one) or one.ndim == 0 or len(one) == 1:
+        if not torch.is_tensor(one) or one.ndim == 0:
             out.append(one)
         elif len(one) == n_examples:
             out.append(one.repeat_interleave(times, dim=0))
+        elif len(one) == 1:
+            out.append(one.expand(n_examples * times, *one.shape[1:]))
         else:
             raise InputError(
                 f"expected additional_forward_args with a first axis of {n_examples}, one entry "
@@ -230,4 +236,13 @@ def check_counts(n_bands: int, n_samples: int | None, per_eval: int) -> None:
         raise InputError(
             f"{n_bands} bands have 2**{n_bands} = {2**n_bands:,} coalitions; use at most {most} "
             + ("bands, or sample: n_samples=25" if n_samples is None else "bands")
+        )
+
+
+def warn_if_training(forward_func: Any) -> None:
+    """Log a warning if a module, or a part of it, is in training mode."""
+    if isinstance(forward_func, nn.Module) and any(m.training for m in forward_func.modules()):
+        _log.warning(
+            "the model is in training mode: batch norm and dropout make every value depend on "
+            "the batch, and batch norm learns from it; call model.eval() first"
         )

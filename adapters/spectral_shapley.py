@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from math import ceil
@@ -11,7 +10,7 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from iaside_plugins.adapters import captum_host
@@ -28,6 +27,7 @@ from iaside_plugins.adapters.captum_inputs import (
     check_device,
     repeat,
     select,
+    warn_if_training,
 )
 from iaside_plugins.adapters.randomness import preserved_generators
 from iaside_plugins.band_maps import check_no_gaps
@@ -47,7 +47,6 @@ from iaside_plugins.protocol import Protocol
 from iaside_plugins.result import SpectralImportance
 from iaside_plugins.stream import batches, tensor
 
-_log = logging.getLogger(__name__)
 Images = TypeVar("Images", Tensor, tuple[Tensor, ...])
 
 
@@ -120,7 +119,8 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
                 ignored. Default: None
             n_samples (int, optional): Permutations of the bands to sample, in antithetic pairs,
                 the same for all examples; only coalitions that they pass through are evaluated.
-                Default: None, for the exact values
+                For a mean over many images use `attribute_dataset` with a permutation protocol,
+                which draws anew for each. Default: None, for the exact values
             perturbations_per_eval (int, optional): Coalitions in one forward pass, which has so
                 many times N rows. Never changes the result beyond rounding. Default: 1
             show_progress (bool, optional): Whether to show a bar over forward passes on stderr.
@@ -144,7 +144,7 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         """
         images = as_images(inputs)
         check_device(self.forward_func, images)
-        _warn_if_training(self.forward_func)
+        warn_if_training(self.forward_func)
         maps = as_band_maps(feature_mask, images, n_bands, norm)
         n_bands = n_bands if feature_mask is None else check_no_gaps(maps)
         check_counts(n_bands, n_samples, perturbations_per_eval)
@@ -195,7 +195,9 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
             n_bands: Number of bands of the default protocol.
             protocol: Every choice that changes a number, instead of the default one.
             target: "label" explains the likelihood of the true class, "predicted" that of the
-                class which the model gives the whole image.
+                class which the model gives the whole image. Labels and accuracy of the result are
+                then those of the predictions; they cost one more pass an image, which `n_forward`
+                leaves out.
             show_progress: Whether to show a progress bar on stderr.
             options: Of `spectral_importance`: device, batch_size, precision, resume, max_images,
                 target_error.
@@ -256,12 +258,13 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         Raises:
             InputError: For painted attributions, or input that cannot be used.
         """
-        images = as_images(end_point)
+        images = tuple(image.clone() for image in as_images(end_point))  # the model may write
+        check_device(self.forward_func, images)
         first = attributions[0] if isinstance(attributions, tuple) else attributions
-        if first.shape == images[0].shape:
+        if not 2 <= first.ndim <= 3 or len(first) != len(images[0]):
             raise InputError(
-                "expected attributions of shape (N, n_bands), got painted ones: leave "
-                "return_input_shape out"
+                f"expected attributions of shape ({len(images[0])}, n_bands), got "
+                f"{tuple(first.shape)}; painted ones have no residual: leave return_input_shape out"
             )
         starts = [
             torch.zeros_like(image) if one is None else one
@@ -294,20 +297,20 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         return value
 
     def _predicted(
-        self, dataloader: Any, protocol: Protocol, device: Any = None, precision: str = "float32",
-        **_: Any,
+        self, dataloader: Any, protocol: Protocol, device: Any = None, batch_size: int = 64,
+        precision: str = "float32", **_: Any,
     ) -> Iterator[Sequence[Any]]:  # fmt: skip
-        """The data with the classes that the model predicts instead of the labels."""
-        game = Game(
-            self.forward_func, protocol, model_device(self.forward_func, device),
-            precision=precision,
-        )  # fmt: skip
+        """The data, `batch_size` images at a time, with the model's classes for labels."""
+        own = model_device(self.forward_func, device)
+        game = Game(self.forward_func, protocol, own, batch_size, precision)
         for images, _, *ids in batches(dataloader):
-            whole = tensor(images)
-            check_images(whole, protocol.n_bands)
-            with torch.no_grad():
-                logits = game.logits(whole.to(game.device, game.dtype))
-            yield whole, logits.argmax(dim=1).cpu(), *ids
+            for start in range(0, len(images), batch_size):
+                some = slice(start, start + batch_size)
+                part = tensor(images[some])
+                check_images(part, protocol.n_bands)
+                with torch.no_grad():
+                    logits = game.logits(part.to(game.device, game.dtype))
+                yield part, logits.argmax(dim=1).cpu(), *(names[some] for names in ids)
 
 
 def _chains(
@@ -326,11 +329,3 @@ def _painted(values: Tensor, band_map: Tensor, image: Tensor) -> Tensor:
     """Every bin of the frequency grid with its band's value, (N, ..., C, H, W)."""
     grid = values[..., band_map].unsqueeze(-3)
     return grid.expand(*grid.shape[:-3], *image.shape[1:]).contiguous()
-
-
-def _warn_if_training(forward_func: Any) -> None:
-    if isinstance(forward_func, nn.Module) and any(m.training for m in forward_func.modules()):
-        _log.warning(
-            "the model is in training mode: batch norm and dropout make every value depend on "
-            "the batch; call model.eval() first"
-        )
