@@ -150,44 +150,6 @@ def _index(target: Any) -> tuple[int, ...]:
     return index
 
 
-def select(values: Tensor, target: Target, times: int) -> Tensor:
-    """The target's values of outputs (N * times, ...), `times` rows an example.
-
-    Args:
-        values: Outputs as values, the rows of the first example first.
-        target: From `as_target`.
-        times: Rows an example.
-
-    Raises:
-        InputError: For targets that the outputs do not have.
-    """
-    if target is None:
-        return values
-    check_target(values, target)
-    index = target if isinstance(target, list) else [target] * (len(values) // times)
-    rows = torch.arange(len(values), device=values.device)
-    columns = torch.tensor(index, device=values.device).repeat_interleave(times, dim=0)
-    return values[(rows, *columns.unbind(dim=1))]
-
-
-def check_target(values: Tensor, target: Target) -> None:
-    """Raise InputError for a target (from `as_target`) that the outputs (N, ...) do not have."""
-    if target is None:
-        return
-    for one in target if isinstance(target, list) else [target]:
-        if not isinstance(one, tuple) or len(one) >= values.ndim:
-            raise InputError(
-                f"target {one} has more axes than the outputs, {tuple(values.shape)}; a forward "
-                "function that returns one value an example takes no target"
-            )
-        for part, length in zip(one, values.shape[1:], strict=False):
-            if not -length <= part < length:
-                raise InputError(
-                    f"target {part if len(one) == 1 else one} is out of range: the outputs have "
-                    f"shape {tuple(values.shape)}, targets 0 to {length - 1}"
-                )
-
-
 def check_device(forward_func: Any, images: Sequence[Tensor]) -> None:
     """Raise InputError if a module's weights are elsewhere than the images.
 

@@ -21,10 +21,10 @@ from iaside_plugins.adapters.captum_inputs import (
     as_images,
     as_target,
     check_device,
-    check_target,
     repeat,
     warn_if_training,
 )
+from iaside_plugins.adapters.captum_values import check_target
 from iaside_plugins.adapters.randomness import preserved_generators, seed_generators
 from iaside_plugins.adapters.spectral_shapley import SpectralShapley
 from iaside_plugins.band_space import BandForward, BandSplit, GateForward

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from functools import partial
 from math import ceil
 from typing import Any, NoReturn, TypeVar
@@ -18,17 +18,14 @@ from iaside_plugins.adapters.captum_host import log_usage
 from iaside_plugins.adapters.captum_inputs import (
     Baselines,
     Target,
-    as_arguments,
     as_band_maps,
     as_baselines,
     as_images,
-    as_target,
     check_counts,
     check_device,
-    repeat,
-    select,
     warn_if_training,
 )
+from iaside_plugins.adapters.captum_values import predicted, target_values
 from iaside_plugins.adapters.randomness import preserved_generators
 from iaside_plugins.band_maps import check_no_gaps
 from iaside_plugins.coalitions import cyclic_chains
@@ -36,16 +33,12 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.example_game import (
     Example,
     Output,
-    check_rows,
-    class_log_likelihoods,
     example_shapley_values,
     visited,
 )
-from iaside_plugins.game import Game, check_images, model_device
 from iaside_plugins.importance import spectral_importance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.result import SpectralImportance
-from iaside_plugins.stream import batches, tensor
 
 Images = TypeVar("Images", Tensor, tuple[Tensor, ...])
 
@@ -152,7 +145,9 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         games = [
             Example(*one) for one in zip(images, as_baselines(baselines, images), maps, strict=True)
         ]
-        value = self._value(images, target, additional_forward_args)
+        value = target_values(
+            self.forward_func, self.value_fn, images, target, additional_forward_args
+        )
         passes = ceil(len(visited(n_bands, chains)) / perturbations_per_eval)
         bar = tqdm(total=passes, desc=f"{self.get_name()} attribution", disable=not show_progress)
         with bar, preserved_generators(images[0].device):
@@ -222,7 +217,11 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
                 "give one of them"
             )
         protocol = protocol or Protocol(n_bands=n_bands)
-        data = dataloader if target == "label" else self._predicted(dataloader, protocol, **options)
+        data = (
+            dataloader
+            if target == "label"
+            else predicted(self.forward_func, dataloader, protocol, **options)
+        )
         return spectral_importance(
             self.forward_func, data, protocol,
             show_progress=show_progress, **options,
@@ -270,7 +269,9 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
             torch.zeros_like(image) if one is None else one
             for one, image in zip(as_baselines(start_point, images), images, strict=True)
         ]
-        value = self._value(images, target, additional_forward_args)
+        value = target_values(
+            self.forward_func, self.value_fn, images, target, additional_forward_args
+        )
         with torch.no_grad(), preserved_generators(images[0].device):
             gain = value(images, 1).double() - value(tuple(starts), 1).double()
         return (first.double().sum(dim=-1) - gain).cpu()
@@ -278,39 +279,6 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
     def get_name(self) -> str:
         """The method's name."""
         return "I-ASIDE"
-
-    def _value(
-        self, images: tuple[Tensor, ...], target: Target, arguments: Any
-    ) -> Callable[[tuple[Tensor, ...], int], Tensor]:
-        """Coalition images, and how many there are of an example, to values of the target."""
-        n_examples = len(images[0])
-        index = as_target(target, n_examples)
-        further = as_arguments(arguments)
-        repeat(further, 1, n_examples)  # says now what cannot be repeated
-
-        def value(batch: tuple[Tensor, ...], times: int) -> Tensor:
-            output = self.forward_func(*batch, *repeat(further, times, n_examples))
-            rows = check_rows(output, n_examples * times)
-            values = (self.value_fn or class_log_likelihoods)(rows)
-            return select(check_rows(values, len(rows)), index, times)
-
-        return value
-
-    def _predicted(
-        self, dataloader: Any, protocol: Protocol, device: Any = None, batch_size: int = 64,
-        precision: str = "float32", **_: Any,
-    ) -> Iterator[Sequence[Any]]:  # fmt: skip
-        """The data, `batch_size` images at a time, with the model's classes for labels."""
-        own = model_device(self.forward_func, device)
-        game = Game(self.forward_func, protocol, own, batch_size, precision)
-        for images, _, *ids in batches(dataloader):
-            for start in range(0, len(images), batch_size):
-                some = slice(start, start + batch_size)
-                part = tensor(images[some])
-                check_images(part, protocol.n_bands)
-                with torch.no_grad():
-                    logits = game.logits(part.to(game.device, game.dtype))
-                yield part, logits.argmax(dim=1).cpu(), *(names[some] for names in ids)
 
 
 def _chains(
