@@ -108,6 +108,8 @@ class RowStore:
         self.folder = None if folder is None else Path(folder)
         self.rows: Rows = {}
         self._pending: Rows = {}
+        self._parts: list[Path] = []  # chunks that `compact` will merge
+        self._merged: Rows = {}  # the rows in them
         self._flush_every = flush_every
         if self.folder is not None:
             self._open(self.folder, identity)
@@ -149,10 +151,24 @@ class RowStore:
         """Write the rows that are not on disk yet."""
         if self.folder is None or not self._pending:
             return
+        self._parts.append(self._write(self.folder, self._pending))
+        self._merged |= self._pending
+        self._pending = {}
+
+    def compact(self) -> None:
+        """Write what is pending, and merge all chunks since the last call into one."""
+        self.flush()
+        if self.folder is not None and len(self._parts) > 1:
+            self._write(self.folder, self._merged)  # first: a kill in between loses nothing
+            for path in self._parts:
+                path.unlink()
+        self._parts, self._merged = [], {}
+
+    def _write(self, folder: Path, rows: Rows) -> Path:
         with io.BytesIO() as file:
-            np.savez(file, keys=list(self._pending), rows=np.stack(list(self._pending.values())))
-            number = len(list(self.folder.glob("rows-*.npz")))
-            while (path := self.folder / f"rows-{number:06d}.npz").exists():
+            np.savez(file, keys=list(rows), rows=np.stack(list(rows.values())))
+            number = len(list(folder.glob("rows-*.npz")))
+            while (path := folder / f"rows-{number:06d}.npz").exists():
                 number += 1
             write_atomic(path, file.getvalue())
-        self._pending = {}
+        return path
