@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from iaside_plugins.corruption_error import CORRUPTIONS_3DCC
 from iaside_plugins.resampling import wilson
 from iaside_plugins.result import SpectralImportance
 
@@ -109,10 +110,11 @@ def _corruption_lines(corruption: Mapping[str, Any]) -> list[str]:
         for name, row in errors.items()
     ]
     total = corruption["unnormalised_mean_error"]
+    n = len(CORRUPTIONS_3DCC) if set(errors) & set(CORRUPTIONS_3DCC) else 15
     low, high = total["interval"]
     ends = "" if low is None else f" [{low:.1%}, {high:.1%}]"
     lines.append(
-        f"  mean error over {total['n_corruptions']} of 15 corruptions (unnormalised, not an mCE) "
+        f"  mean error over {total['n_corruptions']} of {n} corruptions (unnormalised, not an mCE) "
         f"{total['value']:.1%}{ends}"
     )
     if corruption["missing"]:
