@@ -142,6 +142,20 @@ def unnormalised_mean_error(errors: CorruptionErrors) -> float:
     return math.fsum(means.values()) / len(means)
 
 
+def cell_accuracies(conditions: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], float]:
+    """Accuracy k / n of every (corruption, severity) of an entry's ``conditions``, in their order.
+
+    The count k is restored from the error rate, so that the accuracy is the nearest float to
+    k / n, as a count of hits gives it, and not to 1 minus the error.
+    """
+    cells = {}
+    for condition in conditions:
+        share = condition["error"]
+        hits = share["n"] - round(share["value"] * share["n"])
+        cells[condition["corruption"], condition["severity"]] = hits / share["n"]
+    return cells
+
+
 def _ratios(ours: Mapping[str, float], theirs: Mapping[str, float]) -> dict[str, float]:
     unknown = [c for c in ours if c not in theirs]
     if unknown:
