@@ -86,7 +86,7 @@ def read_cifar(root: Path, dataset: str) -> tuple[Any, Any] | None:
 
 
 def read_cifar_c(
-    root: Path, dataset: str, corruption: str, labels: npt.NDArray[np.int64]
+    root: Path, dataset: str, corruption: str, labels: Sequence[int] | npt.NDArray[np.int64]
 ) -> npt.NDArray[np.uint8]:
     """The array (5 N, 32, 32, 3) of one corruption, severities one after another, not yet read.
 

@@ -206,6 +206,15 @@ def _corruption_folders(root: Path) -> Iterator[Path]:
                 yield from sorted(path for path in parent.iterdir() if path.is_dir())
 
 
+def grouped_corruptions(root: Path) -> list[str]:
+    """Corruptions that lie in the group folders of the archives and not directly in `root`."""
+    return [
+        name
+        for name, severities in tree_cells(root).items()
+        if any(folder.parent.parent.name in _GROUP_FOLDERS for folder in severities.values())
+    ]
+
+
 def matched_records(folder: Path, records: Sequence[ImageRecord]) -> list[ImageRecord]:
     """The records with the paths of the files of one corruption and severity, `folder`.
 

@@ -13,6 +13,7 @@ import typer
 
 from iaside_plugins import __version__
 from iaside_plugins.cli_board import board
+from iaside_plugins.cli_doctor import doctor
 from iaside_plugins.errors import InputError
 from iaside_plugins.options import (
     BatchSize,
@@ -47,6 +48,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )  # fmt: skip
 app.add_typer(board, name="leaderboard")
+app.command()(doctor)
 
 # The base of typer's usage errors, wherever this version of typer takes them from.
 USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
