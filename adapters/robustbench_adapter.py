@@ -59,6 +59,7 @@ def benchmark(
     model_info_dir: str | Path = "model_info",
     bundle: str | Path | None = None,
     note: str | None = None,
+    cache: str | Path | None = None,
     show_progress: bool = True,
 ) -> tuple[float, float]:
     """Clean and robust accuracy, as RobustBench measures them; the rest goes to files.
@@ -101,6 +102,7 @@ def benchmark(
         model_info_dir: Folder of RobustBench's JSON files and tables.
         bundle: Folder for what a pull request or an external evaluation takes.
         note: What readers of the entry must know of the images.
+        cache: Folder that keeps corrupted images made here, for the next model.
         show_progress: Whether to show progress bars.
 
     Returns:

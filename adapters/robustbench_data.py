@@ -90,6 +90,7 @@ def open_images(
     batch_size: int,
     n_workers: int = 0,
     seed: int = 0,
+    cache: Path | str | None = None,
 ) -> BenchmarkImages:
     """Find and check every file of a run before any of it is decoded.
 
@@ -103,7 +104,8 @@ def open_images(
         corrupted: Of the corrupted ones.
         batch_size: Images per batch.
         n_workers: Worker processes that decode.
-        seed: Of the selection, where RobustBench's list is not there.
+        seed: Of the selection, where RobustBench's list is not there, and of corruptions made here.
+        cache: Folder that keeps corrupted images made here, for the next model.
 
     Raises:
         InputError: Nothing there, fewer than `n` images, a corruption, severity, class folder or
@@ -116,7 +118,7 @@ def open_images(
     if archive is not None:
         return _arrays(threat, n, archive, Path(corruptions_data_dir or root), batch_size)
     return _Files(threat, n, root, Path(corruptions_data_dir or root), geometry, corrupted,
-                  batch_size, n_workers, seed).found()  # fmt: skip
+                  batch_size, n_workers, seed, cache).found()  # fmt: skip
 
 
 def part_of(items: Sequence[Any], part: Part) -> list[Any]:
@@ -137,6 +139,7 @@ class _Files:
     batch_size: int
     n_workers: int
     seed: int
+    cache: Path | str | None
 
     def found(self) -> BenchmarkImages:
         available = self._available()
@@ -229,7 +232,7 @@ class _Files:
                 chosen, name, severity, resize=made.preprocessing.resize,
                 crop=made.preprocessing.crop, output_size=size, output_interpolation=own,
                 jpeg=large, seed=self.seed, frost_textures=frost, batch_size=self.batch_size,
-                n_workers=self.n_workers,
+                n_workers=self.n_workers, cache=self.cache,
             )  # fmt: skip
 
         return images

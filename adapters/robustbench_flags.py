@@ -78,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
     ours.add_argument("--precision", default="float32")
     ours.add_argument("--workers", type=int, default=0)
     ours.add_argument("--note")
+    ours.add_argument("--cache", help="folder that keeps corrupted images made here")
     ours.add_argument("--dry_run", "--dry-run", action="store_true", help="check, say the cost")
     ours.add_argument("--quiet", action="store_true", help="no progress bars, only the two numbers")
     return flags
@@ -151,6 +152,6 @@ def request_of(given: argparse.Namespace) -> Any:
         profiles=given.profiles, resume=given.resume, reference_errors=given.reference_errors,
         seed=given.seed, entry_path=given.entry_path, precision=given.precision,
         workers=given.workers, attacks=given.attacks.split(",") if given.attacks else None,
-        model_info_dir=given.model_info_dir, bundle=given.bundle, note=given.note,
+        model_info_dir=given.model_info_dir, bundle=given.bundle, note=given.note, cache=given.cache,
         show_progress=not given.quiet,
     )  # fmt: skip

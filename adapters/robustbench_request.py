@@ -66,6 +66,7 @@ class Request:
     model_info_dir: Any = "model_info"
     bundle: Any = None
     note: str | None = None
+    cache: Any = None
     show_progress: bool = True
 
     @property
@@ -153,7 +154,7 @@ def prepared(request: Request) -> Iterator[Prepared]:
     images = open_images(
         threat, request.n_examples, request.data_dir, request.corruptions_data_dir or None,
         geometry, corrupted, batch_size=request.batch_size, n_workers=request.workers,
-        seed=request.seed,
+        seed=request.seed, cache=request.cache,
     )  # fmt: skip
     plan = None if threat.is_attack else corruption_plan(images, request.reference_errors)
     info = _info(model, request.model_name, geometry)
@@ -219,7 +220,7 @@ def _check_outputs(ready: Prepared) -> None:
         for file in ready.model_info_files():
             if file is not None:
                 check_writable(file)
-    for folder in (request.resume, request.bundle, request.aa_state_path):
+    for folder in (request.resume, request.bundle, request.aa_state_path, request.cache):
         if folder is not None:
             check_writable(Path(folder) / "probe")
 
