@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from iaside_plugins.adapters.compat import import_pyautoattack
-from iaside_plugins.adapters.isolation import isolated
+from iaside_plugins.adapters.isolation import check_model, isolated
 from iaside_plugins.conditions import Images
 from iaside_plugins.errors import InputError
 from iaside_plugins.game import check_images, check_labels
@@ -166,10 +166,12 @@ def run_autoattack(
         bar: Progress bar over images and attacks, or None.
 
     Raises:
-        InputError: Images or labels that cannot be used, too few classes, or a folder that
-            cannot be written.
+        InputError: A model, images or labels that cannot be used, too few classes, or a folder
+            that cannot be written.
+        InputTypeError: The model is not an ``nn.Module``.
         MissingExtraError: pyautoattack is not installed.
     """
+    check_model(model, torch.empty(0, device=device).device)
     identity = {
         "model": model_digest(model), "norm": spec.norm, "epsilon": epsilon,
         "attacks": list(spec.order), "standard": spec.attacks is None, "seed": seed,

@@ -152,6 +152,6 @@ def request_of(given: argparse.Namespace) -> Any:
         profiles=given.profiles, resume=given.resume, reference_errors=given.reference_errors,
         seed=given.seed, entry_path=given.entry_path, precision=given.precision,
         workers=given.workers, attacks=given.attacks.split(",") if given.attacks else None,
-        model_info_dir=given.model_info_dir, bundle=given.bundle, note=given.note, cache=given.cache,
-        show_progress=not given.quiet,
+        model_info_dir=given.model_info_dir, bundle=given.bundle, note=given.note,
+        cache=given.cache, show_progress=not given.quiet,
     )  # fmt: skip

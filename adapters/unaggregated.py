@@ -31,11 +31,13 @@ def read_table(file: Path) -> Any:
         InputError: The file is not such a table.
     """
     try:
-        table: Any = pd.read_csv(file, header=[0, 1], index_col=0, float_precision="round_trip")
+        table: Any = pd.read_csv(file, header=[0, 1], index_col=0, dtype=str)
         table.columns = pd.MultiIndex.from_tuples(
             [(str(corruption), int(severity)) for corruption, severity in table.columns]
         )
-        table = table.astype(float)
+        table = table.astype(
+            float
+        )  # from text: to the last digit, whatever pandas' own parser does
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"{file} is not a table of RobustBench (two header rows, corruption and severity): "
