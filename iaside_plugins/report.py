@@ -83,6 +83,12 @@ def entry_report(entry: Mapping[str, Any], result: SpectralImportance) -> str:
             for cell in adversarial["worst_case"]
             if len(cell["attacks"]) > 1
         ]
+    for profile in (entry.get("benchmark") or {}).get("profiles", ()):
+        lines.append(
+            f"signed score under {profile['condition']} {profile['signed_score']:+.3f}  "
+            f"{_interval(np.array(profile['signed_score_interval'], dtype=float))}, "
+            f"n = {profile['n_images']}"
+        )
     return "\n".join(lines)
 
 
