@@ -102,7 +102,7 @@ def import_robustbench() -> Any:
 
     RobustBench 1.1.1 imports ``pkg_resources``, which setuptools no longer brings, and
     ``autoattack``, while it requires ``pyautoattack``, whose interface differs. Each is stood in
-    for only after the import has failed for want of it.
+    for only after the import has failed for want of it, and only while RobustBench is imported.
 
     Returns:
         The package robustbench.
@@ -111,25 +111,27 @@ def import_robustbench() -> Any:
         MissingExtraError: RobustBench is not installed.
     """
     import_timm()
-    stand_ins = {
-        "pkg_resources": _pkg_resources,
-        "autoattack": _autoattack,
-    }
-    while True:
-        try:
-            return _import("robustbench", "robustbench", "this model or benchmark")
-        except ModuleNotFoundError as error:
-            stand_in = stand_ins.pop(error.name or "", None)
-            if isinstance(error, MissingExtraError) or stand_in is None:
-                raise
-            _log.debug("RobustBench does not find %s; a stand-in is used", error.name)
-            stand_in()
-        # The failed import leaves submodules behind that miss what comes after the failure.
-        for name in [name for name in sys.modules if name.split(".")[0] == "robustbench"]:
-            del sys.modules[name]
+    stand_ins = {"pkg_resources": _pkg_resources, "autoattack": _autoattack}
+    used: list[str] = []
+    try:
+        while True:
+            try:
+                return _import("robustbench", "robustbench", "this model or benchmark")
+            except ModuleNotFoundError as error:
+                stand_in = stand_ins.pop(error.name or "", None)
+                if isinstance(error, MissingExtraError) or stand_in is None:
+                    raise
+                _log.debug("RobustBench does not find %s; a stand-in is used", error.name)
+                used += stand_in()
+            # The failed import leaves submodules behind that miss what comes after the failure.
+            for name in [name for name in sys.modules if name.split(".")[0] == "robustbench"]:
+                del sys.modules[name]
+    finally:
+        for name in used:  # RobustBench holds them; others must not take them for the real ones
+            sys.modules.pop(name, None)
 
 
-def _pkg_resources() -> None:
+def _pkg_resources() -> list[str]:
     """A module ``pkg_resources`` with the one function that RobustBench calls."""
     module: Any = types.ModuleType("pkg_resources")
 
@@ -139,9 +141,10 @@ def _pkg_resources() -> None:
 
     module.resource_filename = resource_filename
     sys.modules["pkg_resources"] = module
+    return ["pkg_resources"]
 
 
-def _autoattack() -> None:
+def _autoattack() -> list[str]:
     """A module ``autoattack`` with the class RobustBench calls, made of pyautoattack's."""
     library = import_pyautoattack()
     state = importlib.import_module("pyautoattack.state")
@@ -167,6 +170,7 @@ def _autoattack() -> None:
     module: Any = types.ModuleType("autoattack")
     module.AutoAttack, module.state, module.__path__ = AutoAttack, state, []
     sys.modules["autoattack"], sys.modules["autoattack.state"] = module, state
+    return ["autoattack", "autoattack.state"]
 
 
 def _declare_operators() -> None:

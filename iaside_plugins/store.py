@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import struct
@@ -45,12 +46,16 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Raise InputError unless a file could be written there; leaves no file behind."""
+    """Raise InputError unless a file could be written there; leaves no file or folder behind."""
     if path.is_dir():
         raise InputError(f"cannot write {path}: it is a folder")
+    made = [folder for folder in path.parents if not folder.exists()]
     probe = path.with_name(f".{path.name}.probe") if path.name else path
     write_atomic(probe, b"")
     probe.unlink()
+    for folder in made:  # the innermost first; another process may have put something in it
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def jsonable(value: Any) -> Any:
