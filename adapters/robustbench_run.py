@@ -83,8 +83,9 @@ def finished(ready: Prepared) -> Iterator[Finished]:
         InputError: For input that cannot be used; what was finished is kept.
     """
     request, spec = ready.request, ready.spec
-    which = (ready.threat, request.n_examples, str(request.data_dir), request.seed,
-             str(request.corruptions_data_dir), request.batch_size)  # fmt: skip
+    which = (ready.threat, request.n_examples, Path(request.data_dir).resolve(), request.seed,
+             request.corruptions_data_dir, request.batch_size, ready.protocol.used(),
+             request.precision)  # fmt: skip
     folder = None if request.resume is None else Path(request.resume)
     with kept(folder, "robustbench", *map(str, which), ready.model) as home:
         attacked = {}
