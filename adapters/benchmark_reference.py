@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from iaside_plugins.adapters.benchmark_images import BenchmarkImages
 from iaside_plugins.adapters.plans import with_reference_entry
-from iaside_plugins.adapters.robustbench_data import BenchmarkImages
 from iaside_plugins.adapters.unaggregated import read_errors
 from iaside_plugins.corruption_error import (
     SEVERITIES,

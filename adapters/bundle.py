@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from iaside_plugins.adapters import model_info
-from iaside_plugins.adapters.autoattack import AttackedImages
+from iaside_plugins.adapters.attacked_images import AttackedImages
 from iaside_plugins.adapters.robustbench_request import Prepared
 from iaside_plugins.adapters.robustbench_run import Finished
 from iaside_plugins.adapters.unaggregated import upsert

@@ -11,7 +11,7 @@ from iaside_plugins.adapters.imagenet import grouped_corruptions, tree_cells
 from iaside_plugins.adapters.images import UnreadableImageError, decode, read_bytes
 from iaside_plugins.adapters.labels import known_map
 from iaside_plugins.adapters.records import image_names, subfolders
-from iaside_plugins.adapters.robustbench_data import robustbench_ids
+from iaside_plugins.adapters.robustbench_files import robustbench_ids
 from iaside_plugins.adapters.robustbench_names import ORDER
 from iaside_plugins.corruption_error import SEVERITIES
 from iaside_plugins.errors import InputError

@@ -16,12 +16,13 @@ import torch
 from torch import nn
 
 from iaside_plugins.adapters import autoattack
+from iaside_plugins.adapters.benchmark_images import BenchmarkImages
 from iaside_plugins.adapters.benchmark_reference import corruption_plan
 from iaside_plugins.adapters.built_model import last_width
 from iaside_plugins.adapters.choices import pick_device
 from iaside_plugins.adapters.jobs import check_texts
 from iaside_plugins.adapters.models import Classifier, ModelInfo, load_model
-from iaside_plugins.adapters.robustbench_data import BenchmarkImages, open_images
+from iaside_plugins.adapters.robustbench_data import open_images
 from iaside_plugins.adapters.robustbench_names import Threat
 from iaside_plugins.adapters.robustbench_preprocessing import Geometry, of_corrupted, resolve
 from iaside_plugins.errors import InputError, InputTypeError

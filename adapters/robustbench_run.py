@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from iaside_plugins.adapters.autoattack import Attacked, AttackedImages, run_autoattack
+from iaside_plugins.adapters.attacked_images import Attacked, AttackedImages
+from iaside_plugins.adapters.autoattack import AutoAttackSpec, run_autoattack
 from iaside_plugins.adapters.benchmark_cost import Cost, estimate
-from iaside_plugins.adapters.robustbench_data import part_of
+from iaside_plugins.adapters.benchmark_images import part_of
 from iaside_plugins.adapters.robustbench_request import Prepared, host_version
 from iaside_plugins.adapters.unfinished import kept
 from iaside_plugins.conditions import Images
-from iaside_plugins.corruption_error import SEVERITIES, cell_accuracies
+from iaside_plugins.corruption_error import SEVERITIES, cell_accuracies, mean_accuracy
 from iaside_plugins.entry_groups import entry_id, spectral_group
 from iaside_plugins.evaluation import Attacks, Job, conditions, evaluate
 from iaside_plugins.game import Game
@@ -88,9 +89,9 @@ def finished(ready: Prepared) -> Iterator[Finished]:
              request.precision)  # fmt: skip
     folder = None if request.resume is None else Path(request.resume)
     with kept(folder, "robustbench", *map(str, which), ready.model) as home:
-        attacked = {}
-        for epsilon in spec.epsilons if spec else ():
-            attacked[epsilon] = _attack(ready, epsilon, home)
+        attacked: dict[float, Attacked] = {}
+        if spec is not None:
+            attacked = {eps: _attack(ready, spec, eps, home) for eps in spec.epsilons}
         entry = result = None
         job = _job(ready, attacked)
         if request.spectral:
@@ -119,13 +120,12 @@ def finished(ready: Prepared) -> Iterator[Finished]:
 
 def _robust(cells: dict[tuple[str, int], float], adversarial: dict[str, Any] | None) -> float:
     if adversarial is None:
-        return float(np.mean(list(cells.values())))
+        return mean_accuracy(cells)
     return float(adversarial["attacks"][0]["accuracy"]["value"])
 
 
-def _attack(ready: Prepared, epsilon: float, home: Path) -> Attacked:
-    request, spec = ready.request, ready.spec
-    assert spec is not None
+def _attack(ready: Prepared, spec: AutoAttackSpec, epsilon: float, home: Path) -> Attacked:
+    request = ready.request
     own = request.aa_state_path
     total = len(ready.images.ids) * (1 + len(spec.order))
     with progress_bar(total, request.show_progress) as bar:

@@ -17,6 +17,8 @@ from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from iaside_plugins.errors import InputError, InputTypeError
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -154,6 +156,11 @@ def cell_accuracies(conditions: Iterable[Mapping[str, Any]]) -> dict[tuple[str, 
         hits = share["n"] - round(share["value"] * share["n"])
         cells[condition["corruption"], condition["severity"]] = hits / share["n"]
     return cells
+
+
+def mean_accuracy(cells: Mapping[tuple[str, int], float]) -> float:
+    """Plain mean of accuracies over corruptions and severities: RobustBench's second number."""
+    return float(np.mean(list(cells.values())))  # as there, to the last digit: not fsum
 
 
 def _ratios(ours: Mapping[str, float], theirs: Mapping[str, float]) -> dict[str, float]:

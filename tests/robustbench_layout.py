@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from iaside_plugins.adapters.labels import known_map
-from iaside_plugins.adapters.robustbench_data import robustbench_ids
+from iaside_plugins.adapters.robustbench_files import robustbench_ids
 from iaside_plugins.adapters.robustbench_names import ORDER
 
 N_IMAGES = 6

@@ -14,9 +14,9 @@ if importlib.util.find_spec("pyautoattack") is None:
 from robustbench_layout import Pooled, fitted
 from torch import Tensor
 
+from iaside_plugins.adapters.attacked_images import AttackedImages
 from iaside_plugins.adapters.autoattack import (
     STANDARD,
-    AttackedImages,
     AutoAttackSpec,
     run_autoattack,
 )

@@ -16,8 +16,9 @@ from robustbench_host import enums, transforms, utils
 from robustbench_host import evaluation as host
 from robustbench_layout import Layout, Pooled, fitted, make_cifar, make_imagenet
 
+from iaside_plugins.adapters.array_images import ArrayImages, read_cifar
 from iaside_plugins.adapters.robustbench_adapter import benchmark
-from iaside_plugins.adapters.robustbench_data import robustbench_ids
+from iaside_plugins.adapters.robustbench_files import robustbench_ids
 from iaside_plugins.adapters.unaggregated import read_table, upsert
 
 SMALL = transforms.Compose([transforms.Resize((32, 32)), transforms.ToTensor()])
@@ -144,6 +145,25 @@ def test_robustbench_reads_our_table_and_keeps_our_keys(layout: Layout) -> None:
     assert {k: v for k, v in changed.items() if k.startswith("iaside_")} == {
         k: v for k, v in before.items() if k.startswith("iaside_")
     }
+
+
+def test_robustbenchs_own_listing_reads_our_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, n = "Carmon2019Unlabeled", 10  # of its zoo, by name alone: the network is another
+    root = make_cifar(tmp_path / "data", n)
+    pixels, labels = read_cifar(root, "cifar10") or (None, None)
+    (batch,) = ArrayImages(pixels, labels, np.arange(n), [""] * n, n)
+    images, labels = batch[:2]
+    net = fitted(images, labels, 10, brittle=1.0)
+    _, robust = benchmark(
+        net, n, to_disk=True, model_name=name, data_dir=root, eps=4 / 255, attacks=["apgd-ce"],
+        show_progress=False, n_bands=2, n_spectral=2,
+    )  # fmt: skip
+    assert 0 < robust < 1
+    utils.list_available_models("cifar10", "Linf")
+    (line,) = [row for row in capsys.readouterr().out.splitlines() if name in row]
+    assert f"{robust:.2%}" in line
 
 
 def test_cifar_files_hold_the_same_images_for_both(tmp_path: Path) -> None:

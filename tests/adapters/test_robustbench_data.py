@@ -12,9 +12,10 @@ import pytest
 import torch
 from robustbench_layout import Layout, Pooled, make_folder, make_imagenet
 
+from iaside_plugins.adapters.benchmark_images import ID_LIST
 from iaside_plugins.adapters.benchmark_reference import corruption_plan
 from iaside_plugins.adapters.robustbench_adapter import benchmark, evaluate
-from iaside_plugins.adapters.robustbench_data import ID_LIST, robustbench_ids
+from iaside_plugins.adapters.robustbench_files import robustbench_ids
 from iaside_plugins.adapters.robustbench_names import ORDER
 from iaside_plugins.adapters.robustbench_request import Request, prepared
 from iaside_plugins.adapters.unaggregated import upsert
@@ -211,12 +212,12 @@ def test_corruptions_made_here(
     net: Pooled, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Through the standard geometry, as the distributed ones; the entry says they are made here."""
-    from iaside_plugins.adapters import robustbench_data
+    from iaside_plugins.adapters import robustbench_files
     from iaside_plugins.adapters.corrupted_images import CorruptedData
 
     textures = [torch.zeros(230, 230, 3, dtype=torch.uint8).numpy() for _ in range(5)]
-    monkeypatch.setattr(robustbench_data, "find_frost_textures", lambda _: Path())
-    monkeypatch.setattr(robustbench_data, "load_frost_textures", lambda _: textures)
+    monkeypatch.setattr(robustbench_files, "find_frost_textures", lambda _: Path())
+    monkeypatch.setattr(robustbench_files, "load_frost_textures", lambda _: textures)
     with prepared(request(net, layout, corruptions_data_dir="generate", n_examples=2)) as ready:
         assert ready.images.settings["source"] == "generated"
         images, labels, ids = next(iter(ready.images.cell("contrast", 2, None)))
@@ -225,7 +226,7 @@ def test_corruptions_made_here(
         assert tuple(ids) == layout.names[:2]
         assert tuple(labels.tolist()) == layout.labels[:2]
         assert ready.images.cell(None, 0, None) is None
-    monkeypatch.setattr(robustbench_data, "find_frost_textures", lambda _: None)
+    monkeypatch.setattr(robustbench_files, "find_frost_textures", lambda _: None)
     with (
         pytest.raises(InputError, match="frost needs textures"),
         prepared(request(net, layout, corruptions_data_dir="generate")),
