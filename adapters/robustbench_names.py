@@ -96,8 +96,12 @@ def timm_name(dataset: str, folder: str, name: str) -> str | None:
     return spelled if timm.is_model(spelled) else None
 
 
+def in_zoo(dataset: str, folder: str, name: str) -> bool:
+    """Whether RobustBench has a model of this name, in its own list or registered with timm."""
+    return name in zoo(dataset, folder) or timm_name(dataset, folder, name) is not None
+
+
 def check_zoo_name(dataset: str, folder: str, name: str) -> None:
     """Raise InputError, with the nearest names, unless the zoo has the model."""
-    models = zoo(dataset, folder)
-    if name not in models and timm_name(dataset, folder, name) is None:
-        raise unknown_name(f"RobustBench {dataset}/{folder}", name, models)
+    if not in_zoo(dataset, folder, name):
+        raise unknown_name(f"RobustBench {dataset}/{folder}", name, zoo(dataset, folder))

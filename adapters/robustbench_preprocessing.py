@@ -15,7 +15,7 @@ from iaside_plugins.adapters.classifier import Classifier, Preprocessing
 from iaside_plugins.adapters.compat import import_robustbench
 from iaside_plugins.adapters.images import decode, pillow, read_bytes, resized, shaped, to_pixels
 from iaside_plugins.adapters.records import ImageRecord
-from iaside_plugins.adapters.robustbench_names import Threat, check_zoo_name, timm_name, zoo
+from iaside_plugins.adapters.robustbench_names import Threat, check_zoo_name, in_zoo, timm_name, zoo
 from iaside_plugins.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -125,9 +125,10 @@ def resolve(
                 f"got {preprocessing!r}"
             )
         return KEYS[preprocessing]
-    if isinstance(model, Classifier) and model.info.source == "robustbench":
-        return of_zoo(Threat(threat.dataset, threat.model), model.info.name)
     if isinstance(model, Classifier):
+        info = model.info
+        if info.source == "robustbench" and in_zoo(threat.dataset, threat.folder, info.name):
+            return of_zoo(threat, info.name)
         return Geometry(f"that of {model.info.name}"[:150], _without_normalisation(model))
     if threat.dataset != "imagenet":
         return KEYS[None]

@@ -14,7 +14,8 @@ from torch import nn
 from iaside_plugins.adapters import robustbench_names
 from iaside_plugins.adapters.compat import import_robustbench
 from iaside_plugins.adapters.models import load_model
-from iaside_plugins.adapters.robustbench_names import zoo
+from iaside_plugins.adapters.robustbench_names import Threat, zoo
+from iaside_plugins.adapters.robustbench_preprocessing import KEYS, resolve
 from iaside_plugins.errors import InputError
 
 NAME = "Tiny2026Test"
@@ -132,3 +133,12 @@ def test_3d_is_the_zoo_of_2d() -> None:
     assert robustbench_names.timm_name("imagenet", "corruptions", "AlexNet") is not None
     with pytest.raises(KeyError):
         utils.list_available_models("imagenet", "corruptions_3d")
+
+
+def test_a_model_of_another_threat_model_brings_its_own_preprocessing(trained: Tiny) -> None:
+    """RobustBench looks it up under the threat model evaluated, and fails with a KeyError."""
+    saved(trained, Path("models"))
+    model = load_model(f"robustbench:cifar10/Linf/{NAME}")
+    for threat_model in ("Linf", "corruptions"):
+        geometry = resolve(Threat("cifar10", threat_model), model, None, None)
+        assert geometry.same_pixels(KEYS[None])
