@@ -50,11 +50,12 @@ def write_bundle(
         upsert(home / table.name, ready.name, found.cells, threat.corruptions)
         files.append(home / table.name)
     files += [folder / "image_ids.txt", folder / "issue.md"]
-    write_atomic(files[-2], ("\n".join(ready.images.ids) + "\n").encode())
     write_atomic(files[-1], issue_text(ready, found, run).encode())
+    ids = list(ready.images.ids)
     if ready.spec is not None:
         files.append(folder / "adversarial.pt")
-        _write_tensor(files[-1], ready, found)
+        ids = _write_tensor(files[-1], ready, found)
+    write_atomic(folder / "image_ids.txt", ("\n".join(ids) + "\n").encode())
     return files
 
 
@@ -77,7 +78,7 @@ def issue_text(ready: Prepared, found: Finished, run: Mapping[str, Any]) -> str:
         f"- Additional training data: {TO_FILL}",
         "",
         "## Claim",
-        f"- Dataset: {threat.dataset}, {len(ready.images.ids)} images ({ready.images.selection})",
+        f"- Dataset: {threat.dataset}, {found.n_images} images ({ready.images.selection})",
         f"- Threat model: {threat.model}"
         + (f", eps {run['eps']}" if ready.spec is not None else ""),
         f"- Clean accuracy: {run['clean_acc']} %",
@@ -106,20 +107,26 @@ def _corruption_lines(found: Finished, run: Mapping[str, Any], threat_model: str
     return lines
 
 
-def _write_tensor(file: Path, ready: Prepared, found: Finished) -> None:
-    """The adversarial images at the first budget as one tensor, never all in memory at once."""
+def _write_tensor(file: Path, ready: Prepared, found: Finished) -> list[str]:
+    """The adversarial images at the first budget as one tensor, never all in memory at once.
+
+    Returns:
+        Their ids, in order; an unreadable image is not among them.
+    """
     epsilon = next(iter(found.attacked))
     stream = AttackedImages(ready.images.clean(None), found.attacked[epsilon])
-    n, filled = len(ready.images.ids), 0
+    n = len(ready.images.ids)
+    names: list[str] = []
     with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
         images: Any = None
-        for batch, _, _ in stream:
+        for batch, _, ids in stream:
             if images is None:
                 shape = (n, *batch.shape[1:])
                 images = np.memmap(Path(scratch) / "raw", np.float32, "w+", shape=shape)
-            images[filled : filled + len(batch)] = batch.numpy()
-            filled += len(batch)
+            images[len(names) : len(names) + len(batch)] = batch.numpy()
+            names += ids
         part = Path(scratch) / file.name
-        torch.save(torch.from_numpy(images)[:filled], part)
+        torch.save(torch.from_numpy(images)[: len(names)], part)
         del images
         os.replace(part, file)  # noqa: PTH105  a move within one folder's file system
+    return names

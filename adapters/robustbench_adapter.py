@@ -187,7 +187,7 @@ def _write(ready: Prepared, found: Finished) -> None:
     )  # fmt: skip
     own = model_info.own_fields(
         threat.model, found.entry, found.clean_accuracy, found.robust_accuracy,
-        len(ready.images.ids),
+        found.n_images,
     )  # fmt: skip
     if request.to_disk:
         file, table = ready.model_info_files()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from iaside_plugins.adapters import autoattack
+from iaside_plugins.adapters import autoattack, model_info
 from iaside_plugins.adapters.benchmark_images import BenchmarkImages
 from iaside_plugins.adapters.benchmark_reference import corruption_plan
 from iaside_plugins.adapters.built_model import last_width
@@ -25,6 +26,7 @@ from iaside_plugins.adapters.models import Classifier, ModelInfo, load_model
 from iaside_plugins.adapters.robustbench_data import open_images
 from iaside_plugins.adapters.robustbench_names import Threat
 from iaside_plugins.adapters.robustbench_preprocessing import Geometry, of_corrupted, resolve
+from iaside_plugins.adapters.unaggregated import read_table
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.evaluation import Corruptions
 from iaside_plugins.protocol import Protocol
@@ -75,7 +77,10 @@ class Request:
         """Budgets: `eps` as a tuple."""
         if self.eps is None:
             return ()
-        return tuple(self.eps) if isinstance(self.eps, Sequence) else (float(self.eps),)
+        given = list(self.eps) if isinstance(self.eps, (list, tuple)) else [self.eps]
+        if not all(isinstance(value, (int, float)) for value in given):
+            raise InputError(f"eps must be a number in pixel units such as 8/255, got {self.eps!r}")
+        return tuple(float(value) for value in given)
 
 
 @dataclass(frozen=True)
@@ -202,6 +207,8 @@ def _check_words(request: Request, threat: Threat) -> None:
         raise InputError("an entry holds the spectral importance: not with spectral=False")
     if request.bundle and not request.model_name:
         raise InputError("bundle=... needs model_name=..., the name of the files")
+    if request.model_name and re.search(r"[/\\]|^\.", request.model_name):
+        raise InputError(f"model_name must be the name of a file, got {request.model_name!r}")
     if request.protocol is not None and request.n_bands is not None:
         raise InputError("give protocol=... or n_bands=..., not both")
     state = request.aa_state_path
@@ -218,9 +225,13 @@ def _check_outputs(ready: Prepared) -> None:
     if request.entry_path is not None and not Path(request.entry_path).is_dir():
         check_writable(Path(request.entry_path))
     if request.to_disk:
-        for file in ready.model_info_files():
-            if file is not None:
-                check_writable(file)
+        json_file, table = ready.model_info_files()
+        check_writable(json_file)
+        model_info.read(json_file)
+        if table is not None:
+            check_writable(table)
+            if table.is_file():
+                read_table(table)
     for folder in (request.resume, request.bundle, request.aa_state_path, request.cache):
         if folder is not None:
             check_writable(Path(folder) / "probe")

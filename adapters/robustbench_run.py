@@ -36,6 +36,7 @@ class Finished:
     """What a run gives.
 
     Attributes:
+        n_images: Images evaluated.
         clean_accuracy: Share of the clean images classified correctly.
         robust_accuracy: The same of the attacked images (at the first budget), or the mean over
             all corruptions and severities.
@@ -47,6 +48,7 @@ class Finished:
         attacked: Budget -> the adversarial images.
     """
 
+    n_images: int
     clean_accuracy: float
     robust_accuracy: float
     cells: dict[tuple[str, int], float]
@@ -99,7 +101,7 @@ def finished(ready: Prepared) -> Iterator[Finished]:
                 ready.model, job, ready.protocol, batch_size=request.batch_size,
                 precision=request.precision, resume=home, show_progress=request.show_progress,
             )  # fmt: skip
-            clean = entry["clean_accuracy"]["value"]
+            n, clean = entry["data"]["n_images"], entry["clean_accuracy"]["value"]
             corruption, adversarial = entry["corruption"], entry["adversarial"]
             entry["benchmark"] = jsonable(_benchmark(ready, attacked, home))
             entry["entry_id"] = entry_id(
@@ -110,10 +112,10 @@ def finished(ready: Prepared) -> Iterator[Finished]:
             outcome, corruption, adversarial, _ = conditions(
                 ready.model, job, resume=home, show_progress=request.show_progress
             )
-            clean = float(outcome.correct.mean())
+            n, clean = len(outcome.ids), float(outcome.correct.mean())
         cells = {} if corruption is None else cell_accuracies(corruption["conditions"])
         yield Finished(
-            clean, _robust(cells, adversarial), cells, entry, result, corruption, adversarial,
+            n, clean, _robust(cells, adversarial), cells, entry, result, corruption, adversarial,
             attacked,
         )  # fmt: skip
 

@@ -283,7 +283,10 @@ REFUSED = {
         {"threat_model": "corruptions", "reference_errors": "x"}, "no published table"
     ),
     "preprocessing": ({"preprocessing": "Res255", **ATTACK}, "Res256Crop224"),
-    "a path as name": ({"model_name": "/home/me/net", **ATTACK}, "no place on this computer"),
+    "eps in words": ({**ATTACK, "eps": "8/255"}, "got '8/255'"),
+    "eps of 0..255": ({**ATTACK, "eps": 8}, "got [8.0]"),
+    "a folder in the name": ({"model_name": "a/b", **ATTACK}, "name of a file, got 'a/b'"),
+    "a path as name": ({"model_name": "/home/me/net", **ATTACK}, "name of a file"),
     "unknown attack": ({"eps": 0.1, "attacks": ["pgd"]}, "got ['pgd']"),
 }  # fmt: skip
 
@@ -301,6 +304,20 @@ def test_bad_input_is_one_line_before_any_work(net: Pooled, cifar: Path, case: s
     assert "\n" not in str(caught.value)
     assert net.rows == 0
     assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["net.json", "unaggregated_results.csv"])
+def test_files_of_another_kind_are_found_before_any_work(
+    net: Pooled, cifar: Path, name: str
+) -> None:
+    file = Path("model_info/cifar10/corruptions") / name
+    file.parent.mkdir(parents=True)
+    file.write_text("[]")
+    given = options(cifar, threat_model="corruptions", to_disk=True, model_name="net")
+    with pytest.raises(InputError, match=name):
+        benchmark(net, **given)
+    assert net.rows == 0
+    assert file.read_text() == "[]"
 
 
 def test_a_list_of_budgets_is_for_evaluate(net: Pooled, cifar: Path) -> None:
