@@ -5,13 +5,18 @@ READY := $(VENV)/.iaside-ready
 FROST := imagecorruptions==1.1.2  # only for its frost textures: its code is never imported
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint bench setup
+.PHONY: demo test test-captum-0.8 lint bench setup
 
 demo: setup
 	$(PYTHON) -m iaside_plugins.cli demo
 
 test: setup
 	$(PYTHON) -m pytest -n auto
+
+test-captum-0.8: setup  # the published wheel asks for an older numpy than it needs
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+		--target $(VENV)/captum-0.8 captum==0.8.0
+	PYTHONPATH=$(VENV)/captum-0.8 $(PYTHON) -m pytest -n auto -m captum
 
 lint: setup
 	$(PYTHON) -m ruff check .
@@ -20,6 +25,7 @@ lint: setup
 
 bench: setup
 	$(PYTHON) tests/bench/bench_importance.py
+	$(PYTHON) tests/bench/bench_captum.py
 
 setup: $(READY)
 

@@ -19,11 +19,11 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from iaside_plugins.adapters.isolation import isolated
+from iaside_plugins.adapters.randomness import seed_generators
 from iaside_plugins.errors import InputError, InputTypeError, MissingExtraError
 
 # Each default budget has published figures to stand beside. Linf: 0.5/255 and 2/255 are those of
@@ -196,7 +196,7 @@ def adversarial(
         attack = _foolbox_attack(spec)
         batches = []
         for epsilon in spec.epsilons:
-            _seed_all(attack_seed(seed, spec.name, first_index), device)
+            seed_generators(attack_seed(seed, spec.name, first_index), device)
             nothing = epsilon == 0 or len(x) == 0
             batches.append(x if nothing else attack(fmodel, x, y, epsilons=epsilon)[1])
     return batches
@@ -225,15 +225,6 @@ def _foolbox_attack(spec: AttackSpec) -> Any:
     if spec.steps is None:
         return kind(random_start=spec.random_start)
     return kind(steps=spec.steps, rel_stepsize=spec.rel_stepsize, random_start=spec.random_start)
-
-
-def _seed_all(seed: int, device: torch.device) -> None:
-    # Not torch.manual_seed: it would also reseed devices whose generators are not forked.
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002
 
 
 def _checked_batch(images: Tensor, labels: Any, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,9 @@ def isolated(model: nn.Module, device: torch.device | str) -> Iterator[torch.dev
     trainable = [p for p in model.parameters() if p.requires_grad]
     states = random.getstate(), np.random.get_state()  # noqa: NPY002 - hosts draw from these
     trace = sys.gettrace()
-    gpus = range(torch.cuda.device_count()) if device.type == "cuda" else ()
+    # All GPUs, unlike `preserved_generators`: AutoAttack seeds with torch.manual_seed.
+    cuda: Any = torch.cuda
+    gpus = range(cuda.device_count()) if cuda.is_initialized() else ()
     with (
         torch.inference_mode(False),  # implies the next one in torch 2.13, but no document says so
         torch.enable_grad(),

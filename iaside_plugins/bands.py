@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.band_maps import image_size, split_bands
+from iaside_plugins.errors import InputError
 
 BAND_NORMS = ("chebyshev", "euclidean")
 
@@ -101,11 +102,7 @@ class SpectralPartition:
             InputError: If the shape is not (N, C, H, W) or the images are too small.
             InputTypeError: If the images are not real floating-point numbers.
         """
-        height, width = _check(images)
-        masks = self.masks(height, width)[:, :, : width // 2 + 1].to(images.device)
-        spectrum = torch.fft.rfft2(images)
-        bands: Tensor = torch.fft.irfft2(spectrum[:, None] * masks[:, None], s=(height, width))
-        return bands
+        return split_bands(images, self.index(*image_size(images)), self.n_bands)
 
     def energy(self, images: Tensor) -> Tensor:
         """Energy of each band, (N, n_bands): by Parseval they sum to the sum of squared pixels.
@@ -116,17 +113,8 @@ class SpectralPartition:
             InputError: If the shape is not (N, C, H, W) or the images are too small.
             InputTypeError: If the images are not real floating-point numbers.
         """
-        height, width = _check(images)
+        height, width = image_size(images)
         power = torch.fft.fft2(images).abs().square().sum(dim=1) / (height * width)
         index = self.index(height, width).to(images.device).flatten()
         out: Tensor = power.new_zeros(len(images), self.n_bands)
         return out.index_add_(1, index, power.flatten(1))
-
-
-def _check(images: Tensor) -> tuple[int, int]:
-    """Height and width of a batch of real floating-point images."""
-    if not images.is_floating_point():
-        raise InputTypeError(f"expected floating-point images, got {images.dtype}")
-    if images.ndim != 4:
-        raise InputError(f"expected images of shape (N, C, H, W), got {tuple(images.shape)}")
-    return images.shape[2], images.shape[3]

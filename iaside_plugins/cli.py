@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import sys
 from pathlib import Path
@@ -13,7 +12,9 @@ import typer
 
 from iaside_plugins import __version__
 from iaside_plugins.cli_board import board
+from iaside_plugins.cli_compare import compare
 from iaside_plugins.cli_doctor import doctor
+from iaside_plugins.cli_output import show
 from iaside_plugins.errors import InputError
 from iaside_plugins.options import (
     BatchSize,
@@ -48,7 +49,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )  # fmt: skip
 app.add_typer(board, name="leaderboard")
-app.command()(doctor)
 
 # The base of typer's usage errors, wherever this version of typer takes them from.
 USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -94,19 +94,6 @@ def _root(
     logging.basicConfig(level=logging.WARNING, format="iaside: %(message)s", stream=sys.stderr)
 
 
-def _out(json_file: str | None, data: dict[str, Any], text: str, quiet: bool) -> None:
-    """JSON where asked for, and the summary unless quiet or stdout is taken by the JSON."""
-    from iaside_plugins.store import write_json
-
-    if json_file == "-":
-        typer.echo(json.dumps(data, indent=1, allow_nan=False))
-        return
-    if json_file is not None:
-        write_json(Path(json_file), data)
-    if not quiet:
-        typer.echo(text)
-
-
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes")] = Path(
@@ -140,7 +127,7 @@ def demo(
     ).run(_silence if silent else typer.echo)  # fmt: skip
     files = f"entries, table (README.md) and plot (profiles.png) are in {out}/"
     entries = {"entries": [one.entry for one in trained]}
-    _out(json_file, entries, f"\n{summary(trained)}\n\n{files}", quiet)
+    show(json_file, entries, f"\n{summary(trained)}\n\n{files}", quiet)
 
 
 def _silence(_line: str) -> None:
@@ -203,7 +190,7 @@ def profile(
         if plot is not None:
             save_figure(plot_profiles({net.info.name: result}), plot)
         found = {"model": net.info.to_dict(), **result.to_dict()}
-        _out(json_file, found, spectral_report(result), quiet)
+        show(json_file, found, spectral_report(result), quiet)
 
 
 @app.command()
@@ -292,8 +279,11 @@ def evaluate(
         if plot is not None:
             save_figure(plot_profiles({net.info.name: result}), plot)
         text = f"{entry_report(entry, result)}\nentry written to {written}"
-        _out(json_file, entry, text, quiet)
+        show(json_file, entry, text, quiet)
 
+
+app.command()(compare)
+app.command()(doctor)
 
 if __name__ == "__main__":
     main()

@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from iaside_plugins.band_maps import image_size
 from iaside_plugins.bands import SpectralPartition, check_image_size
+from iaside_plugins.coalition_images import band_parts, coalition_images, kept_parts
 from iaside_plugins.coalitions import BoolMatrix
 from iaside_plugins.errors import InputError, InputTypeError
-from iaside_plugins.precision import PRECISIONS, exact_product
+from iaside_plugins.precision import PRECISIONS
 from iaside_plugins.protocol import Protocol
 
 Model = Callable[[Tensor], Tensor]
@@ -201,10 +203,11 @@ class Game:
             values[:, empty] = self.log_likelihood(
                 self._empty_logits(images, top_label).expand(len(images), -1), labels
             )[:, None]
-        parts = self._parts(images, baselines)
-        keep = torch.from_numpy(coalitions[run]).to(self.device, self.dtype)
-        if baselines is not None:
-            keep = torch.cat([keep, torch.ones_like(keep[:, :1])], dim=1)
+        partition = SpectralPartition(self.protocol.n_bands, self.protocol.band_norm)
+        parts = band_parts(
+            images, baselines, partition.index(*image_size(images)), partition.n_bands
+        )
+        keep = kept_parts(coalitions[run], parts)
         step = max(1, self.batch_size // len(images))
         for start in range(0, len(run), step):
             index = run[start : start + step]
@@ -218,28 +221,12 @@ class Game:
         self._check_finite(finite.cpu(), coalitions, names)
         return values.double().cpu(), hits.cpu()
 
-    def _parts(self, images: Tensor, baselines: Tensor | None) -> Tensor:
-        """Band images of image minus baseline, and the baseline as a last row, (G, rows, CHW)."""
-        protocol = self.protocol
-        partition = SpectralPartition(protocol.n_bands, protocol.band_norm)
-        if baselines is None:
-            return partition.split(images).flatten(2)
-        baselines = baselines.to(images)
-        bands = partition.split(images - baselines)
-        return torch.cat([bands, baselines[:, None]], dim=1).flatten(2)
-
     def _batch(self, parts: Tensor, keep: Tensor, images: Tensor, grand: BoolMatrix) -> Tensor:
-        """Coalition images (G * rows, C, H, W): one product into a buffer that is used again."""
-        shape = (len(images), len(keep), parts.shape[2])
-        size = shape[0] * shape[1] * shape[2]
+        """Coalition images (G * rows, C, H, W) in a buffer that is used again, in their range."""
+        size = len(images) * len(keep) * parts.shape[2]
         if self._buffer is None or self._buffer.numel() < size or self._buffer.dtype != self.dtype:
             self._buffer = torch.empty(size, dtype=self.dtype, device=self.device)
-        out = self._buffer[:size].view(shape)
-        with exact_product():
-            torch.matmul(keep, parts, out=out)
-        for k in np.flatnonzero(grand):
-            out[:, k] = images.flatten(1)  # exactly the clean image: its accuracy is free
-        batch = out.view(-1, *images.shape[1:])
+        batch = coalition_images(parts, keep, images, grand, self._buffer[:size])
         if self.protocol.range_handling == "clip":
             return batch.clamp_(0, 1)
         if self.protocol.range_handling == "rescale":

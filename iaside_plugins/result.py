@@ -217,16 +217,20 @@ class SpectralImportance:
         )
 
     def by_class(self) -> pd.DataFrame:
-        """One row a class: label, number of images, accuracy, Shapley value of each band (nats)."""
-        frame = pd.DataFrame(
-            self.per_image, columns=[f"band_{i}" for i in range(self.protocol.n_bands)]
-        )
-        frame.insert(0, "label", self.labels)
-        frame.insert(1, "accuracy", self.correct.astype(float))
-        grouped = frame.groupby("label")
-        out = grouped.mean()
-        out.insert(0, "n_images", grouped.size())
-        return out.reset_index()
+        """One row a class: label, n_images, accuracy, then Shapley values and standard errors.
+
+        `band_i` is the mean over the class's images and `se_i` its standard error, in nats; NaN
+        for a single image.
+        """
+        bands = range(self.protocol.n_bands)
+        frame = pd.DataFrame(self.per_image, columns=[f"band_{i}" for i in bands])
+        grouped = frame.groupby(self.labels)
+        errors = grouped.sem().rename(columns={f"band_{i}": f"se_{i}" for i in bands})
+        out = pd.concat([grouped.mean(), errors], axis=1).rename_axis("label").reset_index()
+        accuracy = pd.Series(self.correct.astype(float)).groupby(self.labels).mean()
+        out.insert(1, "n_images", grouped.size().to_numpy())
+        out.insert(2, "accuracy", accuracy.to_numpy())
+        return out
 
     def to_dict(self) -> dict[str, Any]:
         """Attributes by name as JSON values (NaN becomes None), with the protocol and its id."""

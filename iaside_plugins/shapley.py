@@ -31,19 +31,20 @@ def shapley_values(values: npt.ArrayLike) -> Array:
 
 
 def chain_shapley_values(values: npt.ArrayLike, chains: npt.NDArray[np.int64]) -> Array:
-    """Permutation estimate (n_bands,) from the values along chains.
+    """Permutation estimates (..., n_bands) from the values along chains.
 
     Args:
-        values: (n_chains, n_bands + 1), the value after each band joined, empty coalition first.
+        values: (..., n_chains, n_bands + 1), the value after each band joined, empty coalition
+            first.
         chains: (n_chains, n_bands), the order in which bands joined.
 
     The mean marginal contribution over the chains: unbiased, and efficient for every chain.
     Source: Castro, Gomez and Tejada, Computers & Operations Research 36 (2009).
     """
-    gains = np.diff(np.asarray(values, dtype=np.float64), axis=1)
-    out = np.zeros(chains.shape[1])
-    np.add.at(out, chains, gains)
-    return out / len(chains)
+    gains = np.diff(np.asarray(values, dtype=np.float64), axis=-1)
+    place = np.argsort(chains, axis=1)  # of each band in each chain
+    by_band = np.take_along_axis(gains, np.broadcast_to(place, gains.shape), axis=-1)
+    return np.asarray(by_band.mean(axis=-2))
 
 
 def interactions(values: npt.ArrayLike) -> Array:

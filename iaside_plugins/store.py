@@ -73,13 +73,13 @@ def jsonable(value: Any) -> Any:
     return value
 
 
-def write_json(path: Path, data: Any) -> None:
+def write_json(path: Path, data: Any, indent: int | None = 1) -> None:
     """Write JSON values in their own order, whole or not at all; NaN is refused.
 
     Raises:
         InputError: If the file cannot be written.
     """
-    write_atomic(path, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
+    write_atomic(path, (json.dumps(data, indent=indent, allow_nan=False) + "\n").encode())
 
 
 def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:

@@ -43,19 +43,29 @@ def items(data: Any, n_bands: int, max_images: int | None = None) -> Iterator[It
     return islice(_items(data, n_bands), max_images)
 
 
-def _items(data: Any, n_bands: int) -> Iterator[Item]:
-    batches: Iterable[Any] = [data] if _is_pair(data) else data
-    if not isinstance(batches, Iterable):
+def batches(data: Any) -> Iterator[Sequence[Any]]:
+    """Batches (images, labels) or (images, labels, ids) of `data`, their values unchecked.
+
+    Raises:
+        InputError: For anything but a pair of arrays or an iterable of such batches.
+    """
+    found: Iterable[Any] = [data] if _is_pair(data) else data
+    if not isinstance(found, Iterable):
         raise InputError(
             "expected data as (images, labels) or an iterable of (images, labels) batches, got "
             f"{type(data).__name__}"
         )
-    for batch in batches:
+    for batch in found:
         if not isinstance(batch, Sequence) or len(batch) not in (2, 3):
             raise InputError(
                 "expected batches of (images, labels) or (images, labels, ids), got "
                 f"{type(batch).__name__}"
             )
+        yield batch
+
+
+def _items(data: Any, n_bands: int) -> Iterator[Item]:
+    for batch in batches(data):
         images = tensor(batch[0])
         check_images(images, n_bands)
         labels = check_labels(tensor(batch[1]), len(images))

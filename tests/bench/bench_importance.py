@@ -26,7 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from iaside_plugins import Protocol, spectral_importance
+from iaside_plugins import Protocol, SpectralPartition, spectral_importance
+from iaside_plugins.coalition_images import band_parts, kept_parts
 from iaside_plugins.coalitions import all_coalitions
 from iaside_plugins.game import Game
 
@@ -112,9 +113,11 @@ def photographs(n: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 def make_inputs(game: Game, images: Tensor) -> None:
     """All coalition images of one image but the empty one, batch by batch, without a model."""
-    coalitions = all_coalitions(game.protocol.n_bands)[1:]
-    parts = game._parts(images, None)
-    keep = torch.from_numpy(coalitions).to(images)
+    n_bands = game.protocol.n_bands
+    coalitions = all_coalitions(n_bands)[1:]
+    index = SpectralPartition(n_bands).index(*images.shape[2:])
+    parts = band_parts(images, None, index, n_bands)
+    keep = kept_parts(coalitions, parts)
     for start in range(0, len(keep), game.batch_size):
         rows = slice(start, start + game.batch_size)
         game._batch(parts, keep[rows], images, coalitions[rows].all(axis=1))

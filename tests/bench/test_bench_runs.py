@@ -26,3 +26,15 @@ def test_the_quick_benchmark_reports_every_figure(tmp_path):
     passes = {(row["n_bands"], row["estimator"]): row["passes"] for row in report["passes"]}
     assert passes[8, "exact"] == 255.1  # and one black image for all ten
     assert passes[8, "permutation, 1 pair(s) of chains"] < 17
+
+
+def test_the_quick_captum_benchmark_reports_every_figure(tmp_path):
+    bench = BENCH.with_name("bench_captum.py")
+    command = [sys.executable, str(bench), "--quick", "--json", str(tmp_path / "bench.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert "| bands | passes an image: ours | Captum |" in done.stdout
+    for row in report["records"]:
+        assert row["ours_rows"] == report["n_images"] * 2 ** row["n_bands"]
+        assert row["captum_rows"] > row["ours_rows"]
+        assert row["difference"] < 1e-5  # Captum sums in single precision

@@ -75,3 +75,34 @@ def test_plotting_leaves_matplotlib_as_it_was(tmp_path):
     path = tmp_path / "plot.png"
     subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=120)
     assert path.stat().st_size > 1000
+
+
+def test_agreement_is_a_row_a_method_and_a_column_a_model():
+    from iaside_plugins.agreement import AgreementReport, BandMethod
+    from iaside_plugins.errors import InputError
+    from iaside_plugins.plots import plot_agreement
+
+    def report(n_bands: int, names: str) -> AgreementReport:
+        rng = np.random.default_rng(0)
+        methods = []
+        for name in names:
+            costs = [np.ones(20)] * 6
+            per_image = rng.normal(size=(20, n_bands))
+            methods.append(BandMethod(name, f"Method {name}", True, True, per_image, *costs))
+        ids = tuple(map(str, range(20)))
+        return AgreementReport(tuple(methods), Protocol(n_bands), (32, 32), ids, {"model": {}})
+
+    figure = plot_agreement({"a $b$": report(4, "xyz"), "c": report(4, "xz")})
+    assert len(figure.axes) == 4, "the methods that both have"
+    top = [ax.get_title() for ax in figure.axes[:2]]
+    assert top == ["a $b$\n20 images", "c\n20 images"]
+    assert [ax.get_ylabel() for ax in figure.axes[::2]] == ["Method\nx", "Method\nz"]
+    (note,) = [text.get_text() for text in figure.axes[2].texts]
+    correlation = report(4, "xyz").to_frame().set_index("method").loc["z", "rank_correlation"]
+    assert note.startswith(f"rank correlation {correlation:+.2f} [")
+    heights = [bar.get_height() for bar in figure.axes[0].patches]
+    first = report(4, "xyz").methods[0].per_image.mean(axis=0)
+    np.testing.assert_allclose(heights, first / np.abs(first).sum())
+    assert len(report(4, "x").plot().axes) == 1
+    with pytest.raises(InputError, match="one number of bands, c has another"):
+        plot_agreement({"a": report(4, "x"), "c": report(5, "x")})

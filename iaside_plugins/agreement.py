@@ -1,0 +1,294 @@
+"""How far attributions of bands by several methods agree, on the same images.
+
+Each figure has an interval over images. Methods are compared in pairs, in two ways: on their mean
+profiles (the global explanations) and image by image (the local ones, averaged).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from iaside_plugins.errors import InputError
+from iaside_plugins.profile_agreement import STATISTICS, normalised
+from iaside_plugins.protocol import Protocol
+from iaside_plugins.resampling import bootstrap, mean_interval, median_interval
+from iaside_plugins.store import jsonable, write_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Array = npt.NDArray[np.float64]
+FORMAT = 1
+COSTS = ("residual", "infidelity", "sensitivity", "rows", "gradient_rows", "seconds")
+
+
+@dataclass(frozen=True, eq=False)
+class BandMethod:
+    """What one method said of K images, and what it took.
+
+    Attributes:
+        name: Short name.
+        title: Name in tables.
+        complete: Whether the values of an image should sum to value(image) - value(baseline).
+        signed: Whether they have a sign and a unit (nats).
+        per_image: (K, n_bands).
+        residual: (K,) sum of an image's values - (value(image) - value(baseline)), in nats.
+        infidelity: (K,) in nats squared.
+        sensitivity: (K,) relative change; NaN where it was not measured.
+        rows: (K,) forward passes of an image.
+        gradient_rows: (K,) those of them that went backward too.
+        seconds: (K,) wall-clock time.
+    """
+
+    name: str
+    title: str
+    complete: bool
+    signed: bool
+    per_image: Array
+    residual: Array
+    infidelity: Array
+    sensitivity: Array
+    rows: Array
+    gradient_rows: Array
+    seconds: Array
+
+
+@dataclass(frozen=True, eq=False)
+class AgreementReport:
+    """Attributions of bands by several methods on the same images, and how far they agree.
+
+    Attributes:
+        methods: The methods; the first is the one that the others are set against.
+        protocol: Bands, absence and estimator of I-ASIDE.
+        image_size: Height and width of the model's input.
+        ids: Name or digest of every image, in order.
+        info: What else is known: the model, the metrics' settings, provenance.
+    """
+
+    methods: tuple[BandMethod, ...]
+    protocol: Protocol
+    image_size: tuple[int, int]
+    ids: tuple[str, ...]
+    info: Mapping[str, Any]
+
+    @property
+    def n_images(self) -> int:
+        """Number of images K."""
+        return len(self.ids)
+
+    @property
+    def names(self) -> list[str]:
+        """Short names of the methods."""
+        return [method.name for method in self.methods]
+
+    def profiles(self) -> pd.DataFrame:
+        """One row a method and band: mean attribution and share, each with its 95 % interval.
+
+        Attributions are in nats (Saliency: without unit). A share is the band's part of the summed
+        absolute values, with a bootstrap interval; it keeps its sign.
+        """
+        parts = []
+        for method in self.methods:
+            shares, intervals = bootstrap(method.per_image, normalised)
+            means = [mean_interval(column) for column in method.per_image.T]
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "method": method.name,
+                        "band": np.arange(len(means)),
+                        "value": [value for value, _ in means],
+                        "value_low": [low for _, (low, _) in means],
+                        "value_high": [high for _, (_, high) in means],
+                        "share": shares,
+                        "share_low": intervals[:, 0],
+                        "share_high": intervals[:, 1],
+                    }
+                )
+            )
+        return pd.concat(parts, ignore_index=True)
+
+    def pairs(self) -> pd.DataFrame:
+        """One row a pair of methods: each statistic with its 95 % interval over images.
+
+        `rank_correlation`, `sign_agreement` and `profile_distance` are of the mean profiles, with
+        bootstrap intervals; with the prefix `image_` they are means over images of the statistic
+        of one image, with normal intervals. Only ranks are compared with a method whose values
+        have no sign.
+        """
+        return self._pairs(combinations(self.methods, 2))
+
+    def _pairs(self, pairs: Iterable[tuple[BandMethod, BandMethod]]) -> pd.DataFrame:
+        rows = []
+        for first, second in pairs:
+            row: dict[str, Any] = {
+                "first": first.name, "second": second.name, "n_images": self.n_images,
+            }  # fmt: skip
+            for name in STATISTICS:
+                known = name == "rank_correlation" or (first.signed and second.signed)
+                row |= _pair(name, first.per_image, second.per_image) if known else _unknown(name)
+            rows.append(row)
+        return pd.DataFrame(rows, columns=None if rows else ["first", "second", "n_images"])
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a method: agreement with the first one, the metrics, and the cost of an image.
+
+        Columns of `pairs` with the first method (NaN for itself); `residual`, the absolute
+        completeness residual in nats (NaN for methods that promise none), `infidelity` and
+        `sensitivity`: medians over images, whose tails are heavy, with 95 % intervals (`_low`,
+        `_high`) and the number of images (`_n`); forward and backward passes and seconds of one
+        image.
+        """
+        own = self.methods[0]
+        against = self._pairs([(own, other) for other in self.methods[1:]]).set_index("second")
+        rows = []
+        for method in self.methods:
+            row: dict[str, Any] = {"method": method.name, "title": method.title}
+            if method.name in against.index:
+                found = against.loc[method.name].drop(["first", "n_images"])
+                row |= {str(column): value for column, value in found.items()}
+            residual = np.abs(method.residual) if method.complete else np.array([np.nan])
+            row |= _centre("residual", residual, median_interval)
+            row |= _centre("infidelity", method.infidelity, median_interval)
+            row |= _centre("sensitivity", method.sensitivity, median_interval)
+            row["forward_passes"] = method.rows.mean()
+            row["backward_passes"] = method.gradient_rows.mean()
+            row["seconds"] = method.seconds.mean()
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def to_markdown(self) -> str:
+        """The table of `to_frame` for people, in Markdown."""
+        from iaside_plugins.agreement_text import agreement_markdown
+
+        return agreement_markdown(self)
+
+    def plot(self) -> Figure:
+        """Normalised profiles with intervals, a row a method (needs matplotlib)."""
+        from iaside_plugins.plots import plot_agreement
+
+        return plot_agreement({"": self})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON values: the tables, and the values of every image."""
+        return {
+            "format": FORMAT,
+            "protocol": self.protocol.to_dict(),
+            "image_size": list(self.image_size),
+            "n_images": self.n_images,
+            "ids": list(self.ids),
+            **jsonable(dict(self.info)),
+            "agreement": jsonable(self.to_frame().to_dict("records")),
+            "pairs": jsonable(self.pairs().to_dict("records")),
+            "profiles": jsonable(self.profiles().to_dict("records")),
+            "methods": [jsonable(vars(method)) for method in self.methods],
+        }
+
+    def save(self, path: Path | str) -> None:
+        """Write `to_dict` to a JSON file, whole or not at all.
+
+        Raises:
+            InputError: If the file cannot be written.
+        """
+        write_json(Path(path), self.to_dict(), indent=None)  # many numbers, few names
+
+    @classmethod
+    def load(cls, path: Path | str) -> AgreementReport:
+        """The report that `save` wrote; its tables are computed again, not believed.
+
+        Raises:
+            InputError: If the file is not a saved report, or of a later version.
+        """
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            if data["format"] != FORMAT:
+                raise InputError(f"{path} was written by another version of iaside-plugins")
+            methods = tuple(_method(one) for one in data["methods"])
+            report = cls(
+                methods=methods,
+                protocol=Protocol.from_dict(data["protocol"]),
+                image_size=(int(data["image_size"][0]), int(data["image_size"][1])),
+                ids=tuple(map(str, data["ids"])),
+                info={key: data[key] for key in ("model", "settings", "provenance")},
+            )
+            shape = (report.n_images, report.protocol.n_bands)
+            sound = all(
+                method.per_image.shape == shape
+                and all(getattr(method, name).shape == shape[:1] for name in COSTS)
+                for method in methods
+            )
+        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            raise InputError(f"{path} is not a saved agreement report: {error}") from error
+        if not (methods and sound):
+            raise InputError(f"{path} is not a saved agreement report: its numbers do not fit")
+        return report
+
+
+def load_reports(paths: Iterable[Path | str], n_bands: int) -> list[AgreementReport]:
+    """Saved reports that can stand beside one of so many bands.
+
+    Raises:
+        InputError: As `AgreementReport.load`, or for another number of bands.
+    """
+    reports = []
+    for path in paths:
+        reports.append(AgreementReport.load(path))
+        if (found := reports[-1].protocol.n_bands) != n_bands:
+            raise InputError(f"{path} has {found} bands, this comparison {n_bands}")
+    return reports
+
+
+def by_model(reports: Iterable[AgreementReport]) -> dict[str, AgreementReport]:
+    """Reports by the name of their model; a name that came before gets a number."""
+    named: dict[str, AgreementReport] = {}
+    for report in reports:
+        name = str(report.info["model"].get("name", "model"))
+        number = sum(other.split(" #")[0] == name for other in named) + 1
+        named[name if number == 1 else f"{name} #{number}"] = report
+    return named
+
+
+def _method(data: Mapping[str, Any]) -> BandMethod:
+    """A method from JSON values; a null is a number that was not measured."""
+    numbers = {name: np.array(data[name], dtype=np.float64) for name in ("per_image", *COSTS)}
+    return BandMethod(
+        name=str(data["name"]), title=str(data["title"]), complete=bool(data["complete"]),
+        signed=bool(data["signed"]), **numbers,
+    )  # fmt: skip
+
+
+def _pair(name: str, first: Array, second: Array) -> dict[str, float]:
+    """One statistic of two methods, of mean profiles and image by image, with intervals."""
+    statistic, m = STATISTICS[name], first.shape[1]
+    both = np.concatenate([first, second], axis=1)
+    value, interval = bootstrap(both, lambda x: statistic(x[..., :m], x[..., m:]))
+    images = _centre(f"image_{name}", statistic(first, second))
+    return {
+        name: float(value), f"{name}_low": float(interval[0]), f"{name}_high": float(interval[1]),
+        **images,
+    }  # fmt: skip
+
+
+def _unknown(name: str) -> dict[str, float]:
+    ends = ("", "_low", "_high")
+    nothing = {f"{prefix}{name}{end}": np.nan for prefix in ("", "image_") for end in ends}
+    return nothing | {f"image_{name}_n": 0}
+
+
+def _centre(
+    name: str,
+    values: Array,
+    interval: Callable[[Array], tuple[float, tuple[float, float]]] = mean_interval,
+) -> dict[str, float]:
+    """Mean or median of the measured ones among the values, its interval, and their number."""
+    known = values[~np.isnan(values)]
+    centre, (low, high) = interval(known) if len(known) else (np.nan, (np.nan, np.nan))
+    return {name: centre, f"{name}_low": low, f"{name}_high": high, f"{name}_n": len(known)}
