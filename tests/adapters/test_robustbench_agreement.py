@@ -59,6 +59,13 @@ def theirs(net: Any, layout: Layout, **options: Any) -> tuple[float, float]:
     )
 
 
+def show(threat_model: str, theirs: tuple[float, float], ours: tuple[float, float]) -> None:
+    """Two lines of the table of both, seen with ``pytest -s``."""
+    print(f"\n{threat_model:<16}{'RobustBench':>20}{'this package':>20}")
+    for name, a, b in zip(("clean", "robust"), theirs, ours, strict=True):
+        print(f"{name:<16}{a:>20.16f}{b:>20.16f}")
+
+
 @pytest.mark.parametrize(("threat_model", "eps"), [("Linf", 4 / 255), ("L2", 0.6)])
 def test_attacks_give_the_same_two_numbers(
     layout: Layout, monkeypatch: pytest.MonkeyPatch, threat_model: str, eps: float
@@ -70,7 +77,9 @@ def test_attacks_give_the_same_two_numbers(
     net = network(layout, SMALL)
     options = {"threat_model": threat_model, "eps": eps, "preprocessing": SMALL}
     expected = theirs(net, layout, **options)
-    assert ours(net, layout, seed=0, **options) == expected
+    found = ours(net, layout, seed=0, **options)
+    show(threat_model, expected, found)
+    assert found == expected
     assert expected[0] == 1.0
     assert 0 < expected[1] < 2 / 3  # several attacks fool some: their order and batches matter
 
@@ -94,6 +103,7 @@ def test_corruptions_give_the_same_numbers_rows_and_files(
     assert ours(alexnet, layout, model_name="AlexNet", **options) == reference
     found = ours(mine, layout, model_name="Mine", reference_errors=table, **options)
 
+    show(threat_model, expected, found)
     assert found == expected
     assert len({*found, *reference}) > 2  # the two models differ, and so do clean and corrupted
     pd.testing.assert_frame_equal(
@@ -102,6 +112,8 @@ def test_corruptions_give_the_same_numbers_rows_and_files(
     written = json.loads(Path("model_info/imagenet/corruptions/Mine.json").read_text())
     own = json.loads((home / "imagenet/corruptions/Mine.json").read_text())
     assert float(written[f"corruptions_mce{part}"]) > 0
+    mces = [found_json[f"corruptions_mce{part}"] for found_json in (written, own)]
+    print(f"{'mCE':<16}{mces[0]:>20}{mces[1]:>20}")
     keys = ("clean_acc", f"corruptions_acc{part}", f"corruptions_mce{part}", "dataset")
     assert {key: own[key] for key in keys} == {key: written[key] for key in keys}
     assert set(written) <= set(own)  # a superset of RobustBench's
