@@ -86,13 +86,14 @@ def make_imagenet(root: Path, n: int = N_IMAGES) -> Layout:
             (folder / wnid).mkdir()
         for name, image in zip(names, pixels, strict=True):
             noisy = image + noise * rng.standard_normal(image.shape)
-            if noise:
-                noisy = noisy[:32, :32]
+            if noise:  # about what Resize 256 and CenterCrop 224 leave of the clean image
+                noisy = noisy[3:45, 9:51]
             Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / name, quality=95)
     for threat_model, tree in TREE.items():
         (root / tree).mkdir()
         for k, name in enumerate(ORDER[threat_model]):
-            (root / tree / name).symlink_to(root / "cells" / str(k % 3), target_is_directory=True)
+            kind = k % (3 if threat_model == "corruptions" else 2)  # so that the two differ
+            (root / tree / name).symlink_to(root / "cells" / str(kind), target_is_directory=True)
     return Layout(root, names, tuple(wnids[name.split("/")[0]] for name in names))
 
 
