@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,8 +41,9 @@ class Metrics:
             value, least = getattr(self, name), int(name != "n_sensitivity")
             if type(value) is not int or value < least:
                 raise InputError(f"{name} must be an integer of at least {least}, got {value!r}")
-        if not self.sensitivity_radius > 0:
-            raise InputError(f"sensitivity_radius must be above 0, got {self.sensitivity_radius}")
+        radius = self.sensitivity_radius
+        if not (isinstance(radius, (int, float)) and 0 < radius < math.inf):
+            raise InputError(f"sensitivity_radius must be a number above 0, got {radius!r}")
 
 
 def residual_and_infidelity(

@@ -23,12 +23,12 @@ from iaside_plugins.adapters.captum_catalogue import METHODS, find_method
 from iaside_plugins.adapters.captum_methods import BandRun
 from iaside_plugins.agreement import COSTS, AgreementReport, BandMethod
 from iaside_plugins.band_space import BandSplit
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.game import model_device
-from iaside_plugins.protocol import Protocol
+from iaside_plugins.protocol import METHOD_VERSION, Protocol
 from iaside_plugins.provenance import model_digest, provenance
 from iaside_plugins.store import RowStore, jsonable
-from iaside_plugins.stream import Item, count, items, progress_bar
+from iaside_plugins.stream import Item, check_max_images, count, items, progress_bar
 
 Array = npt.NDArray[np.float64]
 DEFAULT_METHODS = (
@@ -61,8 +61,8 @@ def compare_attributions(
         model: (N, C, H, W) images in [0, 1] -> (N, n_classes) logits, in evaluation mode.
         data: (images, labels), or an iterable of such batches.
         methods: Among `METHODS`; I-ASIDE comes first whether it is named or not.
-        protocol: Bands, norm, estimator and seed; the other choices must be the defaults, since
-            Captum's methods know no others.
+        protocol: Bands, norm and seed; the other choices must be the defaults, since Captum's
+            methods know no others.
         metrics: Settings of infidelity and sensitivity.
         device: Where the model is; by default where its parameters are.
         batch_size: Rows in one forward pass, at least.
@@ -75,43 +75,44 @@ def compare_attributions(
         InputError: For input that cannot be used, before the work or as soon as it is met.
     """
     protocol = protocol or Protocol()
+    metrics = metrics or Metrics()
     check_protocol(protocol)
+    check_max_images(max_images)
     study = Study(
-        model, check_methods(methods), protocol, metrics or Metrics(),
+        model, check_methods(methods), protocol, metrics,
         model_device(model, device), batch_size,
     )  # fmt: skip
     identity = {
         "model": model_digest(model) if resume is not None else None,
-        **{f"protocol {name}": value for name, value in protocol.used().items() if name != "beta"},
-        "metrics": vars(study.metrics).copy(),
-        "captum": captum_host.VERSION,
-        "options": {name: jsonable(dict(m.options)) for name, m in METHODS.items()},
+        **run_identity(protocol, metrics, study.device, batch_size),
     }
     store = RowStore(resume, identity)
     rows: dict[str, list[Array]] = {name: [] for name in study.names}
-    seen: list[Item] = []
+    ids: list[str] = []
+    size = (0, 0)
     stream = items(data, protocol.n_bands, max_images)
     total = count(data, max_images)
     try:
         with progress_bar(None if total is None else total * len(rows), show_progress) as bar:
             bar.unit = "explanation"
             for group in _groups(stream):
-                if not seen:
+                if not ids:
                     study.probe(group[0])
+                    size = (group[0].image.shape[1], group[0].image.shape[2])
                 for name in study.names:
                     bar.set_description(name, refresh=False)
-                    rows[name] += study.rows(name, group, len(seen), store)
+                    rows[name] += study.rows(name, group, len(ids), store)
                     bar.update(len(group))
-                seen += group
+                ids += [item.name for item in group]
     finally:
         store.flush()
-    if not seen:
+    if not ids:
         raise InputError("no images: the data are empty")
     return AgreementReport(
         methods=tuple(_band_method(name, np.stack(rows[name])) for name in study.names),
         protocol=protocol,
-        image_size=(seen[0].image.shape[1], seen[0].image.shape[2]),
-        ids=tuple(item.name for item in seen),
+        image_size=size,
+        ids=tuple(ids),
         info={
             "model": info or {"name": type(model).__name__},
             "settings": {
@@ -141,7 +142,7 @@ class Study:
         self._runs = {
             name: BandRun(
                 name, self.model, split, batch_size=self.batch_size,
-                seed=self.protocol.seed, options=_options(name, self.protocol),
+                seed=self.protocol.seed,
             )
             for name in self.names
         }  # fmt: skip
@@ -200,10 +201,21 @@ def _groups(stream: Iterator[Item]) -> Iterator[list[Item]]:
             yield from ([item] for item in group)
 
 
-def _options(name: str, protocol: Protocol) -> dict[str, Any]:
-    """Options of a method that the protocol decides."""
-    sampled = name == "iaside" and protocol.estimator == "permutation"
-    return {"n_samples": 2 * protocol.n_permutations} if sampled else {}
+def run_identity(
+    protocol: Protocol, metrics: Metrics, device: torch.device, batch_size: int
+) -> dict[str, Any]:
+    """What finished rows depend on beside the model and the images: numbers, and seconds."""
+    return {
+        "method_version": METHOD_VERSION,
+        **{f"protocol {name}": value for name, value in protocol.used().items() if name != "beta"},
+        "seed": protocol.seed,
+        "metrics": dict(vars(metrics)),
+        "options": {name: jsonable(dict(one.options)) for name, one in METHODS.items()},
+        "captum": captum_host.VERSION,
+        "torch": str(torch.__version__),
+        "device": device.type,
+        "batch_size": batch_size,
+    }
 
 
 def check_methods(names: Iterable[str]) -> list[str]:
@@ -211,7 +223,11 @@ def check_methods(names: Iterable[str]) -> list[str]:
 
     Raises:
         InputError: For an unknown name.
+        InputTypeError: For anything but names.
     """
+    names = list(names) if not isinstance(names, str) else names.split(",")
+    if wrong := [name for name in names if not isinstance(name, str)]:
+        raise InputTypeError(f"expected names of methods ({', '.join(METHODS)}), got {wrong[0]!r}")
     found = [find_method(name.strip()).name for name in names if name.strip()]
     return list(dict.fromkeys(["iaside", *found]))
 
@@ -220,9 +236,14 @@ def check_protocol(protocol: Protocol) -> None:
     """Refuse choices that Captum's methods do not know.
 
     Raises:
-        InputError: For an absence, a range handling or a temperature that is not the default.
+        InputError: For an estimator, absence, range handling or temperature other than the
+            defaults.
+        InputTypeError: For anything but a Protocol.
     """
-    for name, value in (("absence", "zero"), ("range_handling", "none"), ("temperature", 1.0)):
+    if not isinstance(protocol, Protocol):
+        raise InputTypeError(f"expected a Protocol, got {protocol!r}")
+    shared = {"estimator": "exact", "absence": "zero", "range_handling": "none", "temperature": 1.0}
+    for name, value in shared.items():
         if getattr(protocol, name) != value:
             raise InputError(
                 f"a comparison with Captum's methods needs {name}={value}, which they share, got "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -49,7 +50,8 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             Method("input_x_gradient", "Input X Gradient", "InputXGradient"),
             Method("gradient_shap", "GradientShap", "GradientShap", complete=True, random=True,
                    options={"n_samples": 64}),
-            Method("deep_lift", "DeepLift", "DeepLift", complete=True),
+            # Complete on logits, not through a log softmax, which it has no rule for.
+            Method("deep_lift", "DeepLift", "DeepLift"),
             Method("feature_ablation", "Feature Ablation", "FeatureAblation", gates=True),
             Method("shapley_sampling", "Shapley Value Sampling", "ShapleyValueSampling",
                    gates=True, complete=True, random=True, options={"n_samples": 25}),
@@ -85,6 +87,22 @@ def method_of_class(kind: Any) -> Method:
         raise InputTypeError(
             f"expected the name of a method ({', '.join(METHODS)}) or a class of captum.attr, got "
             f"{kind!r}"
+        )
+    needed = [
+        name
+        for name, one in inspect.signature(kind).parameters.items()
+        if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
+    ]
+    from_forward = needed in (["forward_func"], ["model"])
+    if not from_forward or not inspect.isfunction(getattr(kind, "attribute", None)):
+        raise InputTypeError(
+            f"{kind.__name__} cannot run on bands: expected a method that is made from a forward "
+            f"function alone, this one takes {', '.join(needed)}"
+        )
+    if issubclass(kind, captum_host.attr.FeaturePermutation):
+        raise InputTypeError(
+            "FeaturePermutation cannot run on bands of one image: it exchanges features between "
+            "the examples of a batch; use FeatureAblation"
         )
     if issubclass(kind, SpectralShapley):
         return METHODS["iaside"]

@@ -5,6 +5,7 @@ Captum's own helpers are private, and assert; here a mistake is an error that sa
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from iaside_plugins.bands import SpectralPartition
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.protocol import MAX_BANDS, MAX_EXACT_BANDS
 
+_log = logging.getLogger(__name__)
 Baselines = None | int | float | Tensor | tuple[int | float | Tensor, ...]
 Target = None | int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]]
 
@@ -91,15 +93,19 @@ def as_arguments(arguments: Any) -> tuple[Any, ...]:
 def repeat(arguments: tuple[Any, ...], times: int, n_examples: int) -> tuple[Any, ...]:
     """Arguments for `times` rows an example, one after another; only tensors are repeated.
 
+    A tensor of one entry is every example's.
+
     Raises:
         InputError: For a tensor whose first axis is neither the examples nor of length 1.
     """
     out = []
     for one in arguments:
-        if not torch.is_tensor(one) or one.ndim == 0 or len(one) == 1:
+        if not torch.is_tensor(one) or one.ndim == 0:
             out.append(one)
         elif len(one) == n_examples:
             out.append(one.repeat_interleave(times, dim=0))
+        elif len(one) == 1:
+            out.append(one.expand(n_examples * times, *one.shape[1:]))
         else:
             raise InputError(
                 f"expected additional_forward_args with a first axis of {n_examples}, one entry "
@@ -142,44 +148,6 @@ def _index(target: Any) -> tuple[int, ...]:
     if not all(isinstance(part, int) and not isinstance(part, bool) for part in index):
         raise InputTypeError(f"expected a target of integers, got {target!r}")
     return index
-
-
-def select(values: Tensor, target: Target, times: int) -> Tensor:
-    """The target's values of outputs (N * times, ...), `times` rows an example.
-
-    Args:
-        values: Outputs as values, the rows of the first example first.
-        target: From `as_target`.
-        times: Rows an example.
-
-    Raises:
-        InputError: For targets that the outputs do not have.
-    """
-    if target is None:
-        return values
-    check_target(values, target)
-    index = target if isinstance(target, list) else [target] * (len(values) // times)
-    rows = torch.arange(len(values), device=values.device)
-    columns = torch.tensor(index, device=values.device).repeat_interleave(times, dim=0)
-    return values[(rows, *columns.unbind(dim=1))]
-
-
-def check_target(values: Tensor, target: Target) -> None:
-    """Raise InputError for a target (from `as_target`) that the outputs (N, ...) do not have."""
-    if target is None:
-        return
-    for one in target if isinstance(target, list) else [target]:
-        if not isinstance(one, tuple) or len(one) >= values.ndim:
-            raise InputError(
-                f"target {one} has more axes than the outputs, {tuple(values.shape)}; a forward "
-                "function that returns one value an example takes no target"
-            )
-        for part, length in zip(one, values.shape[1:], strict=False):
-            if not -length <= part < length:
-                raise InputError(
-                    f"target {part if len(one) == 1 else one} is out of range: the outputs have "
-                    f"shape {tuple(values.shape)}, targets 0 to {length - 1}"
-                )
 
 
 def check_device(forward_func: Any, images: Sequence[Tensor]) -> None:
@@ -230,4 +198,13 @@ def check_counts(n_bands: int, n_samples: int | None, per_eval: int) -> None:
         raise InputError(
             f"{n_bands} bands have 2**{n_bands} = {2**n_bands:,} coalitions; use at most {most} "
             + ("bands, or sample: n_samples=25" if n_samples is None else "bands")
+        )
+
+
+def warn_if_training(forward_func: Any) -> None:
+    """Log a warning if a module, or a part of it, is in training mode."""
+    if isinstance(forward_func, nn.Module) and any(m.training for m in forward_func.modules()):
+        _log.warning(
+            "the model is in training mode: batch norm and dropout make every value depend on "
+            "the batch, and batch norm learns from it; call model.eval() first"
         )

@@ -21,14 +21,22 @@ from iaside_plugins.adapters.captum_inputs import (
     as_images,
     as_target,
     check_device,
-    check_target,
+    repeat,
+    warn_if_training,
 )
+from iaside_plugins.adapters.captum_values import check_target
 from iaside_plugins.adapters.randomness import preserved_generators, seed_generators
 from iaside_plugins.adapters.spectral_shapley import SpectralShapley
 from iaside_plugins.band_space import BandForward, BandSplit, GateForward
 from iaside_plugins.errors import InputError
 from iaside_plugins.example_game import Output, class_log_likelihoods
 from iaside_plugins.provenance import image_digest
+
+# Arguments of `attribute` that are settled here, and those that would change what it returns.
+GIVEN = {
+    "self", "inputs", "target", "baselines", "additional_forward_args", "feature_mask", "n_bands",
+    "norm", "return_convergence_delta", "return_input_shape",
+}  # fmt: skip
 
 
 def band_attributions(
@@ -116,11 +124,11 @@ class BandRun:
             self._class: Any = getattr(captum_host.attr, self._known.captum, SpectralShapley)
         else:
             self._known, self._class = method_of_class(self.method), self.method
-        self._takes = set(inspect.signature(self._class.attribute).parameters) - {"self", "inputs"}
-        if unknown := sorted(set(self.options) - self._takes):
+        self._takes = set(inspect.signature(self._class.attribute).parameters)
+        options = sorted(self._takes - GIVEN)
+        if unknown := sorted(set(self.options) - set(options)):
             raise InputError(
-                f"{self._known.title} takes no option {unknown[0]!r}; it takes "
-                f"{', '.join(sorted(self._takes))}"
+                f"{self._known.title} takes no option {unknown[0]!r}; it takes {', '.join(options)}"
             )
         if type(self.batch_size) is not int or self.batch_size < 1:
             raise InputError(
@@ -133,11 +141,12 @@ class BandRun:
         """Attributions (N, n_bands), see `band_attributions`."""
         (whole,) = as_images(images)
         check_device(self.model, (whole,))
+        warn_if_training(self.model)
         self.split.index(*whole.shape[2:])
         (baseline,) = as_baselines(baselines, (whole,))
         target = as_target(labels, len(whole))
-        further = as_arguments(arguments)
-        step = 1 if self._known.random else self.batch_size
+        further = repeat(as_arguments(arguments), 1, len(whole))
+        step = 1 if self._random else self.batch_size
         out = []
         for start in range(0, len(whole), step):
             some = slice(start, start + step)
@@ -147,12 +156,20 @@ class BandRun:
                     target[some] if isinstance(target, list) else target,
                     None if baseline is None else baseline[some],
                     tuple(
-                        one[some] if torch.is_tensor(one) and one.ndim and len(one) > 1 else one
-                        for one in further
+                        one[some] if torch.is_tensor(one) and one.ndim else one for one in further
                     ),
                 )
             )
-        return torch.cat(out).to(whole)
+        found = torch.cat(out).to(whole)
+        if found.shape != (len(whole), self.split.n_bands) or not bool(found.isfinite().all()):
+            kind = (
+                f"of shape {tuple(found.shape)}" if bool(found.isfinite().all()) else "not finite"
+            )
+            raise InputError(
+                f"{self._known.title} gave attributions {kind}; expected one finite number a band: "
+                "give every image a label, and enough samples"
+            )
+        return found
 
     def _some(
         self, images: Tensor, target: Any, baseline: Tensor | None, further: tuple[Any, ...]
@@ -161,16 +178,22 @@ class BandRun:
         with preserved_generators(images.device), warnings.catch_warnings():
             # Captum's own remarks on hooks, one image at a time, and the like: for its authors.
             warnings.simplefilter("ignore")
-            if self._known.random:
-                digest = image_digest(images[0], 0)
-                seed_generators(seed_of(self._known.name, self.seed, digest), images.device)
+            seed = self.seed
+            if self._random:
+                seed = seed_of(self._known.name, self.seed, image_digest(images[0], 0))
+                seed_generators(seed, images.device)
             try:
                 if not self._known.captum:
-                    return self._iaside(images, target, baseline, further)
+                    return self._iaside(images, target, baseline, further, seed)
                 if self._known.gates:
                     return self._on_gates(images, target, baseline, further)
                 return self._on_bands(images, target, baseline, further)
-            except (AssertionError, RuntimeError, AttributeError, IndexError) as error:
+            except InputError:
+                raise
+            except (
+                AssertionError, RuntimeError, AttributeError, IndexError, TypeError, ValueError,
+                ArithmeticError,
+            ) as error:  # fmt: skip
                 reason = (str(error) or type(error).__name__).splitlines()[0]
                 raise InputError(
                     f"{self._known.title} cannot explain this model: {reason}; leave the method "
@@ -179,9 +202,15 @@ class BandRun:
                     "differentiable forward pass)"
                 ) from error
 
+    @property
+    def _random(self) -> bool:
+        """Whether random numbers are drawn: then anew for each image."""
+        return self._known.random or (not self._known.captum and "n_samples" in self.options)
+
     def _iaside(
-        self, images: Tensor, target: Any, baseline: Tensor | None, further: tuple[Any, ...]
-    ) -> Tensor:
+        self, images: Tensor, target: Any, baseline: Tensor | None, further: tuple[Any, ...],
+        seed: int,
+    ) -> Tensor:  # fmt: skip
         def counted(batch: Tensor, *arguments: Any) -> Any:
             self.rows += len(batch)
             return self.model(batch, *arguments)
@@ -189,8 +218,11 @@ class BandRun:
         method = SpectralShapley(counted, self.value_fn)
         attributions: Tensor = method.attribute(
             images, baseline, target, further, self.split.index(*images.shape[2:]),
-            perturbations_per_eval=max(1, self.batch_size // len(images)),
-            **{"generator": torch.Generator().manual_seed(self.seed), **self.options},
+            **{
+                "perturbations_per_eval": max(1, self.batch_size // len(images)),
+                "generator": torch.Generator().manual_seed(seed),
+                **self.options,
+            },
         )  # fmt: skip
         return attributions
 

@@ -176,7 +176,7 @@ class Classifier(nn.Module):
             )
         try:
             logits: torch.Tensor = self.net((images - self.mean) / self.std)
-        except RuntimeError as error:
+        except (RuntimeError, TypeError) as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise InputError(
                 f"{self.info.name} failed on images of shape {tuple(images.shape)}: {reason}; "

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from functools import partial
 from math import ceil
 from typing import Any, NoReturn, TypeVar
@@ -11,7 +10,7 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from iaside_plugins.adapters import captum_host
@@ -19,16 +18,14 @@ from iaside_plugins.adapters.captum_host import log_usage
 from iaside_plugins.adapters.captum_inputs import (
     Baselines,
     Target,
-    as_arguments,
     as_band_maps,
     as_baselines,
     as_images,
-    as_target,
     check_counts,
     check_device,
-    repeat,
-    select,
+    warn_if_training,
 )
+from iaside_plugins.adapters.captum_values import predicted, target_values
 from iaside_plugins.adapters.randomness import preserved_generators
 from iaside_plugins.band_maps import check_no_gaps
 from iaside_plugins.coalitions import cyclic_chains
@@ -36,18 +33,13 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.example_game import (
     Example,
     Output,
-    check_rows,
-    class_log_likelihoods,
     example_shapley_values,
     visited,
 )
-from iaside_plugins.game import Game, check_images, model_device
 from iaside_plugins.importance import spectral_importance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.result import SpectralImportance
-from iaside_plugins.stream import batches, tensor
 
-_log = logging.getLogger(__name__)
 Images = TypeVar("Images", Tensor, tuple[Tensor, ...])
 
 
@@ -120,7 +112,8 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
                 ignored. Default: None
             n_samples (int, optional): Permutations of the bands to sample, in antithetic pairs,
                 the same for all examples; only coalitions that they pass through are evaluated.
-                Default: None, for the exact values
+                For a mean over many images use `attribute_dataset` with a permutation protocol,
+                which draws anew for each. Default: None, for the exact values
             perturbations_per_eval (int, optional): Coalitions in one forward pass, which has so
                 many times N rows. Never changes the result beyond rounding. Default: 1
             show_progress (bool, optional): Whether to show a bar over forward passes on stderr.
@@ -144,7 +137,7 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         """
         images = as_images(inputs)
         check_device(self.forward_func, images)
-        _warn_if_training(self.forward_func)
+        warn_if_training(self.forward_func)
         maps = as_band_maps(feature_mask, images, n_bands, norm)
         n_bands = n_bands if feature_mask is None else check_no_gaps(maps)
         check_counts(n_bands, n_samples, perturbations_per_eval)
@@ -152,7 +145,9 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         games = [
             Example(*one) for one in zip(images, as_baselines(baselines, images), maps, strict=True)
         ]
-        value = self._value(images, target, additional_forward_args)
+        value = target_values(
+            self.forward_func, self.value_fn, images, target, additional_forward_args
+        )
         passes = ceil(len(visited(n_bands, chains)) / perturbations_per_eval)
         bar = tqdm(total=passes, desc=f"{self.get_name()} attribution", disable=not show_progress)
         with bar, preserved_generators(images[0].device):
@@ -195,7 +190,9 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
             n_bands: Number of bands of the default protocol.
             protocol: Every choice that changes a number, instead of the default one.
             target: "label" explains the likelihood of the true class, "predicted" that of the
-                class which the model gives the whole image.
+                class which the model gives the whole image. Labels and accuracy of the result are
+                then those of the predictions; they cost one more pass an image, which `n_forward`
+                leaves out.
             show_progress: Whether to show a progress bar on stderr.
             options: Of `spectral_importance`: device, batch_size, precision, resume, max_images,
                 target_error.
@@ -220,7 +217,11 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
                 "give one of them"
             )
         protocol = protocol or Protocol(n_bands=n_bands)
-        data = dataloader if target == "label" else self._predicted(dataloader, protocol, **options)
+        data = (
+            dataloader
+            if target == "label"
+            else predicted(self.forward_func, dataloader, protocol, **options)
+        )
         return spectral_importance(
             self.forward_func, data, protocol,
             show_progress=show_progress, **options,
@@ -256,18 +257,21 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         Raises:
             InputError: For painted attributions, or input that cannot be used.
         """
-        images = as_images(end_point)
+        images = tuple(image.clone() for image in as_images(end_point))  # the model may write
+        check_device(self.forward_func, images)
         first = attributions[0] if isinstance(attributions, tuple) else attributions
-        if first.shape == images[0].shape:
+        if not 2 <= first.ndim <= 3 or len(first) != len(images[0]):
             raise InputError(
-                "expected attributions of shape (N, n_bands), got painted ones: leave "
-                "return_input_shape out"
+                f"expected attributions of shape ({len(images[0])}, n_bands), got "
+                f"{tuple(first.shape)}; painted ones have no residual: leave return_input_shape out"
             )
         starts = [
             torch.zeros_like(image) if one is None else one
             for one, image in zip(as_baselines(start_point, images), images, strict=True)
         ]
-        value = self._value(images, target, additional_forward_args)
+        value = target_values(
+            self.forward_func, self.value_fn, images, target, additional_forward_args
+        )
         with torch.no_grad(), preserved_generators(images[0].device):
             gain = value(images, 1).double() - value(tuple(starts), 1).double()
         return (first.double().sum(dim=-1) - gain).cpu()
@@ -275,39 +279,6 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
     def get_name(self) -> str:
         """The method's name."""
         return "I-ASIDE"
-
-    def _value(
-        self, images: tuple[Tensor, ...], target: Target, arguments: Any
-    ) -> Callable[[tuple[Tensor, ...], int], Tensor]:
-        """Coalition images, and how many there are of an example, to values of the target."""
-        n_examples = len(images[0])
-        index = as_target(target, n_examples)
-        further = as_arguments(arguments)
-        repeat(further, 1, n_examples)  # says now what cannot be repeated
-
-        def value(batch: tuple[Tensor, ...], times: int) -> Tensor:
-            output = self.forward_func(*batch, *repeat(further, times, n_examples))
-            rows = check_rows(output, n_examples * times)
-            values = (self.value_fn or class_log_likelihoods)(rows)
-            return select(check_rows(values, len(rows)), index, times)
-
-        return value
-
-    def _predicted(
-        self, dataloader: Any, protocol: Protocol, device: Any = None, precision: str = "float32",
-        **_: Any,
-    ) -> Iterator[Sequence[Any]]:  # fmt: skip
-        """The data with the classes that the model predicts instead of the labels."""
-        game = Game(
-            self.forward_func, protocol, model_device(self.forward_func, device),
-            precision=precision,
-        )  # fmt: skip
-        for images, _, *ids in batches(dataloader):
-            whole = tensor(images)
-            check_images(whole, protocol.n_bands)
-            with torch.no_grad():
-                logits = game.logits(whole.to(game.device, game.dtype))
-            yield whole, logits.argmax(dim=1).cpu(), *ids
 
 
 def _chains(
@@ -326,11 +297,3 @@ def _painted(values: Tensor, band_map: Tensor, image: Tensor) -> Tensor:
     """Every bin of the frequency grid with its band's value, (N, ..., C, H, W)."""
     grid = values[..., band_map].unsqueeze(-3)
     return grid.expand(*grid.shape[:-3], *image.shape[1:]).contiguous()
-
-
-def _warn_if_training(forward_func: Any) -> None:
-    if isinstance(forward_func, nn.Module) and any(m.training for m in forward_func.modules()):
-        _log.warning(
-            "the model is in training mode: batch norm and dropout make every value depend on "
-            "the batch; call model.eval() first"
-        )

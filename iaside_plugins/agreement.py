@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,12 @@ import pandas as pd
 from iaside_plugins.errors import InputError
 from iaside_plugins.profile_agreement import STATISTICS, normalised
 from iaside_plugins.protocol import Protocol
-from iaside_plugins.resampling import bootstrap, mean_interval, median_interval
+from iaside_plugins.resampling import (
+    bootstrap_means,
+    mean_interval,
+    median_interval,
+    percentile_interval,
+)
 from iaside_plugins.store import jsonable, write_json
 
 if TYPE_CHECKING:
@@ -85,6 +91,14 @@ class AgreementReport:
         """Number of images K."""
         return len(self.ids)
 
+    @cached_property
+    def _drawn(self) -> Array:
+        """Mean profiles of resampled images, (n, methods, n_bands): one draw for all figures."""
+        rows = np.stack([method.per_image for method in self.methods], axis=1)
+        if self.n_images < 2:
+            return np.full((1, *rows.shape[1:]), np.nan)
+        return bootstrap_means(rows.reshape(len(rows), -1)).reshape(-1, *rows.shape[1:])
+
     @property
     def names(self) -> list[str]:
         """Short names of the methods."""
@@ -97,8 +111,9 @@ class AgreementReport:
         absolute values, with a bootstrap interval; it keeps its sign.
         """
         parts = []
-        for method in self.methods:
-            shares, intervals = bootstrap(method.per_image, normalised)
+        for k, method in enumerate(self.methods):
+            shares = normalised(method.per_image.mean(axis=0))
+            intervals = percentile_interval(normalised(self._drawn[:, k]))
             means = [mean_interval(column) for column in method.per_image.T]
             parts.append(
                 pd.DataFrame(
@@ -124,19 +139,32 @@ class AgreementReport:
         of one image, with normal intervals. Only ranks are compared with a method whose values
         have no sign.
         """
-        return self._pairs(combinations(self.methods, 2))
+        return self._pairs(combinations(range(len(self.methods)), 2))
 
-    def _pairs(self, pairs: Iterable[tuple[BandMethod, BandMethod]]) -> pd.DataFrame:
+    def _pairs(self, pairs: Iterable[tuple[int, int]]) -> pd.DataFrame:
         rows = []
-        for first, second in pairs:
+        for i, j in pairs:
+            first, second = self.methods[i], self.methods[j]
             row: dict[str, Any] = {
                 "first": first.name, "second": second.name, "n_images": self.n_images,
             }  # fmt: skip
             for name in STATISTICS:
                 known = name == "rank_correlation" or (first.signed and second.signed)
-                row |= _pair(name, first.per_image, second.per_image) if known else _unknown(name)
+                row |= self._pair(name, i, j) if known else _unknown(name)
             rows.append(row)
         return pd.DataFrame(rows, columns=None if rows else ["first", "second", "n_images"])
+
+    def _pair(self, name: str, i: int, j: int) -> dict[str, float]:
+        """One statistic of two methods, of mean profiles and image by image, with intervals."""
+        statistic = STATISTICS[name]
+        first, second = (self.methods[k].per_image for k in (i, j))
+        low, high = percentile_interval(statistic(self._drawn[:, i], self._drawn[:, j]))
+        return {
+            name: float(statistic(first.mean(axis=0), second.mean(axis=0))),
+            f"{name}_low": float(low),
+            f"{name}_high": float(high),
+            **_centre(f"image_{name}", statistic(first, second)),
+        }
 
     def to_frame(self) -> pd.DataFrame:
         """One row a method: agreement with the first one, the metrics, and the cost of an image.
@@ -147,8 +175,7 @@ class AgreementReport:
         `_high`) and the number of images (`_n`); forward and backward passes and seconds of one
         image.
         """
-        own = self.methods[0]
-        against = self._pairs([(own, other) for other in self.methods[1:]]).set_index("second")
+        against = self._pairs((0, j) for j in range(1, len(self.methods))).set_index("second")
         rows = []
         for method in self.methods:
             row: dict[str, Any] = {"method": method.name, "title": method.title}
@@ -227,22 +254,26 @@ class AgreementReport:
             )
         except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise InputError(f"{path} is not a saved agreement report: {error}") from error
-        if not (methods and sound):
+        if not (methods and sound and isinstance(report.info["model"], dict)):
             raise InputError(f"{path} is not a saved agreement report: its numbers do not fit")
         return report
 
 
-def load_reports(paths: Iterable[Path | str], n_bands: int) -> list[AgreementReport]:
-    """Saved reports that can stand beside one of so many bands.
+def load_reports(paths: Iterable[Path | str], protocol: Protocol) -> list[AgreementReport]:
+    """Saved reports that can stand beside one of such a protocol.
 
     Raises:
-        InputError: As `AgreementReport.load`, or for another number of bands.
+        InputError: As `AgreementReport.load`, or for other bands.
     """
     reports = []
     for path in paths:
         reports.append(AgreementReport.load(path))
-        if (found := reports[-1].protocol.n_bands) != n_bands:
-            raise InputError(f"{path} has {found} bands, this comparison {n_bands}")
+        found = reports[-1].protocol
+        if (found.n_bands, found.band_norm) != (protocol.n_bands, protocol.band_norm):
+            raise InputError(
+                f"{path} has {found.n_bands} {found.band_norm} bands, this comparison "
+                f"{protocol.n_bands} {protocol.band_norm} ones"
+            )
     return reports
 
 
@@ -263,18 +294,6 @@ def _method(data: Mapping[str, Any]) -> BandMethod:
         name=str(data["name"]), title=str(data["title"]), complete=bool(data["complete"]),
         signed=bool(data["signed"]), **numbers,
     )  # fmt: skip
-
-
-def _pair(name: str, first: Array, second: Array) -> dict[str, float]:
-    """One statistic of two methods, of mean profiles and image by image, with intervals."""
-    statistic, m = STATISTICS[name], first.shape[1]
-    both = np.concatenate([first, second], axis=1)
-    value, interval = bootstrap(both, lambda x: statistic(x[..., :m], x[..., m:]))
-    images = _centre(f"image_{name}", statistic(first, second))
-    return {
-        name: float(value), f"{name}_low": float(interval[0]), f"{name}_high": float(interval[1]),
-        **images,
-    }  # fmt: skip
 
 
 def _unknown(name: str) -> dict[str, float]:

@@ -30,14 +30,13 @@ def split_bands(images: Tensor, index: Tensor, n_bands: int) -> Tensor:
         InputTypeError: If the images are not real floating-point numbers.
     """
     height, width = image_size(images)
-    half = index[:, : width // 2 + 1].to(images.device)
-    masks = half == torch.arange(n_bands, device=images.device)[:, None, None]
-    spectrum = torch.fft.rfft2(images)
+    masks = _half_masks(index, n_bands, images.device)
+    spectrum = torch.fft.rfft2(_computable(images))
     bands: Tensor = torch.fft.irfft2(spectrum[:, None] * masks[:, None], s=(height, width))
-    return bands
+    return bands.to(images.dtype)
 
 
-def join_bands(stack: Tensor, index: Tensor) -> Tensor:
+def join_bands(stack: Tensor, index: Tensor, n_bands: int) -> Tensor:
     """Sum of band images (N, n_bands, C, H, W) -> (N, C, H, W), each projected on its own band.
 
     Undoes `split_bands`. What a band image holds outside its band is dropped, so the derivative
@@ -47,13 +46,30 @@ def join_bands(stack: Tensor, index: Tensor) -> Tensor:
     Args:
         stack: Floating point.
         index: Band of every bin on the unshifted fft2 grid, (H, W), symmetric under k -> -k.
+        n_bands: Number of bands.
+
+    Raises:
+        InputError: If the shape is not (N, n_bands, C, H, W).
     """
-    height, width = stack.shape[-2:]
-    half = index[:, : width // 2 + 1].to(stack.device)
-    masks = half == torch.arange(stack.shape[1], device=stack.device)[:, None, None]
-    spectrum = (torch.fft.rfft2(stack) * masks[:, None]).sum(dim=1)
-    images: Tensor = torch.fft.irfft2(spectrum, s=(height, width))
-    return images
+    if stack.ndim != 5 or stack.shape[1] != n_bands:
+        raise InputError(
+            f"expected band images of shape (N, {n_bands}, C, H, W), got {tuple(stack.shape)}"
+        )
+    masks = _half_masks(index, n_bands, stack.device)
+    spectrum = (torch.fft.rfft2(_computable(stack)) * masks[:, None]).sum(dim=1)
+    images: Tensor = torch.fft.irfft2(spectrum, s=tuple(stack.shape[-2:]))
+    return images.to(stack.dtype)
+
+
+def _half_masks(index: Tensor, n_bands: int, device: torch.device) -> Tensor:
+    """Masks (n_bands, H, W // 2 + 1) on the half of the grid that rfft2 keeps."""
+    half = index[:, : index.shape[1] // 2 + 1].to(device)
+    return half == torch.arange(n_bands, device=device)[:, None, None]
+
+
+def _computable(images: Tensor) -> Tensor:
+    """In single precision at least: there are no Fourier transforms of half ones."""
+    return images if images.dtype == torch.float64 else images.float()
 
 
 def image_size(images: Tensor) -> tuple[int, int]:
@@ -116,6 +132,8 @@ def check_band_map(band_map: Tensor, size: Sequence[int] | None = None) -> Tenso
     if not torch.is_tensor(band_map) or band_map.is_floating_point() or band_map.is_complex():
         kind = band_map.dtype if torch.is_tensor(band_map) else type(band_map).__name__
         raise InputTypeError(f"expected a band map of integers, got {kind}")
+    if band_map.ndim < 2 or not band_map.numel():
+        raise InputError(f"expected a band map of shape (H, W), got {tuple(band_map.shape)}")
     height, width = tuple(band_map.shape[-2:]) if size is None else tuple(size)
     if band_map.shape[-2:] != (height, width) or band_map.numel() != height * width:
         raise InputError(
@@ -144,10 +162,10 @@ def check_no_gaps(maps: list[Tensor]) -> int:
         InputError: For fewer than two bands, or if a number from 0 to the greatest has no bin.
     """
     found = sorted(set(torch.cat([one.flatten() for one in maps]).tolist()))
-    missing = sorted(set(range(found[-1] + 1)) - set(found))
-    if missing:
+    gap = next((i for i, band in enumerate(found) if band != i), None)
+    if gap is not None:
         raise InputError(
-            f"bands are numbered from 0 without gaps, but no bin is in band {missing[0]} and the "
+            f"bands are numbered from 0 without gaps, but no bin is in band {gap} and the "
             f"greatest is {found[-1]}; renumber the feature_mask"
         )
     if len(found) < 2:

@@ -20,6 +20,7 @@ from iaside_plugins.band_maps import (
     split_bands,
 )
 from iaside_plugins.bands import SpectralPartition
+from iaside_plugins.errors import InputError
 from iaside_plugins.example_game import Output, check_rows, class_log_likelihoods
 from iaside_plugins.precision import exact_product
 
@@ -70,8 +71,12 @@ class BandSplit(nn.Module):
         return split_bands(images, self.index(*image_size(images)), self.n_bands)
 
     def join(self, stack: Tensor) -> Tensor:
-        """Images (N, C, H, W) of band images, each projected on its band; undoes `forward`."""
-        return join_bands(stack, self.index(*stack.shape[-2:]))
+        """Images (N, C, H, W) of band images, each projected on its band; undoes `forward`.
+
+        Raises:
+            InputError: As `index`, or for another shape than (N, n_bands, C, H, W).
+        """
+        return join_bands(stack, self.index(*stack.shape[-2:]), self.n_bands)
 
     def band_forward(
         self, model: Callable[..., Any], value_fn: Output | None = None
@@ -169,8 +174,11 @@ def heat_map_spectrum(heat_map: Tensor, n_bands: int = 8, norm: str = "chebyshev
         norm: "chebyshev" or "euclidean".
 
     Raises:
-        InputError: If the shape is not (N, C, H, W) or the maps are too small for the bands.
+        InputError: If the shape is not (N, C, H, W), the maps are too small for the bands, or one
+            is zero everywhere.
         InputTypeError: If the maps are not real floating-point numbers.
     """
     energy = SpectralPartition(n_bands, norm).energy(heat_map)
+    if not bool((energy.sum(dim=1) > 0).all()):
+        raise InputError("a heat map that is zero everywhere has no spectrum")
     return energy / energy.sum(dim=1, keepdim=True)

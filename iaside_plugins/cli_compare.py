@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from iaside_plugins.cli_output import show
+from iaside_plugins.errors import InputError
 from iaside_plugins.options import (
     BatchSize,
     Classes,
@@ -75,6 +76,7 @@ def compare(
         check_methods,
         check_protocol,
         compare_attributions,
+        run_identity,
     )
     from iaside_plugins.adapters.choices import check_outputs, pick_protocol
     from iaside_plugins.adapters.models import describe
@@ -89,7 +91,9 @@ def compare(
     check_protocol(chosen)
     names = check_methods(DEFAULT_METHODS if methods is None else methods.split(","))
     metrics = Metrics(n_sensitivity=n_sensitivity)
-    earlier = load_reports(beside or (), chosen.n_bands)
+    if beside and plot is None:
+        raise InputError("--beside is for the plot: give --plot FILE as well")
+    earlier = load_reports(beside or (), chosen)
     source = Source(data, labels, classes, n_images, seed, workers, batch_size)
     net = open_model(model, weights=weights, device=device, name=name,
                      resize=resize, crop=crop, interpolation=interpolation)  # fmt: skip
@@ -98,7 +102,8 @@ def compare(
     silent = quiet or json_file == "-"
     if not silent:
         typer.echo(describe(net.info))
-    with kept(resume, "compare", source.which(), chosen.used(), vars(metrics), net) as folder:
+    run = run_identity(chosen, metrics, net.mean.device, batch_size)
+    with kept(resume, "compare", source.which(), run, net) as folder:
         report = compare_attributions(
             net, images, names, protocol=chosen, metrics=metrics, batch_size=batch_size,
             resume=folder, info=net.info.to_dict(), show_progress=not silent,

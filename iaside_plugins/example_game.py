@@ -17,6 +17,7 @@ from torch import Tensor
 from iaside_plugins.coalition_images import band_parts, coalition_images, kept_parts
 from iaside_plugins.coalitions import BoolMatrix, all_coalitions, chain_coalitions, members
 from iaside_plugins.errors import InputError
+from iaside_plugins.game import SINGLE_LOGIT
 from iaside_plugins.shapley import chain_shapley_values, shapley_values
 
 Value = Callable[[tuple[Tensor, ...], int], Tensor]
@@ -131,7 +132,8 @@ def class_log_likelihoods(output: Tensor) -> Tensor:
     """Log softmax of logits (N, n_classes) in nats; values (N,) stay as they are.
 
     Raises:
-        InputError: For outputs of more axes: which one holds the classes is not known.
+        InputError: For outputs of more axes, where it is not known which one holds the classes, and
+            for a single class.
     """
     if output.ndim > 2:
         raise InputError(
@@ -139,6 +141,8 @@ def class_log_likelihoods(output: Tensor) -> Tensor:
             "such outputs become values: value_fn=lambda out: out.log_softmax(dim=1), or "
             "value_fn=lambda out: out for the outputs themselves"
         )
+    if output.ndim == 2 and output.shape[1] == 1:
+        raise InputError(SINGLE_LOGIT)
     return output if output.ndim == 1 else output.log_softmax(dim=1)
 
 

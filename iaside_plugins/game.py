@@ -23,6 +23,10 @@ from iaside_plugins.precision import PRECISIONS
 from iaside_plugins.protocol import Protocol
 
 Model = Callable[[Tensor], Tensor]
+SINGLE_LOGIT = (
+    "expected logits of at least 2 classes, got (N, 1): the likelihood of a single class is always "
+    "1; return two logits, for example torch.cat([torch.zeros_like(z), z], dim=1)"
+)
 
 
 def model_device(model: Any, device: torch.device | str | None = None) -> torch.device:
@@ -155,6 +159,8 @@ class Game:
         if not torch.is_tensor(out) or out.ndim != 2 or len(out) != len(images):
             shape = tuple(out.shape) if torch.is_tensor(out) else type(out).__name__
             raise InputError(f"expected logits of shape ({len(images)}, n_classes), got {shape}")
+        if out.shape[1] == 1:
+            raise InputError(SINGLE_LOGIT)
         self.n_forward += len(images)
         self.n_classes = out.shape[1]
         if top_label >= out.shape[1]:

@@ -25,7 +25,7 @@ from iaside_plugins.score import importance_distribution, signed_score
 from iaside_plugins.script import script_rows
 from iaside_plugins.shapley import chain_shapley_values, shapley_values
 from iaside_plugins.store import RowStore
-from iaside_plugins.stream import Item, count, items, progress_bar
+from iaside_plugins.stream import Item, check_max_images, count, items, progress_bar
 
 Array = npt.NDArray[np.float64]
 Pair = tuple[Item, "Item | None"]  # an image and its donor
@@ -78,8 +78,7 @@ def spectral_importance(
     """
     protocol = protocol or Protocol()
     game = Game(model, protocol, model_device(model, device), batch_size, precision)
-    if max_images is not None and (type(max_images) is not int or max_images < 1):
-        raise InputError(f"max_images must be an integer of at least 1, got {max_images!r}")
+    check_max_images(max_images)
     if target_error is not None and not target_error > 0:
         raise InputError(f"target_error must be above 0, got {target_error!r}")
     identity = {

@@ -28,8 +28,9 @@ def rank_correlation(first: npt.ArrayLike, second: npt.ArrayLike) -> Array:
 
 
 def sign_agreement(first: npt.ArrayLike, second: npt.ArrayLike) -> Array:
-    """Share of bands with the same sign in two profiles (..., n_bands), in [0, 1]."""
-    return np.asarray((np.sign(first) == np.sign(second)).mean(axis=-1))
+    """Share of bands with the same sign in two profiles (..., n_bands), in [0, 1]; NaN for NaN."""
+    a, b = np.sign(first), np.sign(second)
+    return np.asarray(np.where(np.isnan(a + b), np.nan, a == b).mean(axis=-1))
 
 
 def profile_distance(first: npt.ArrayLike, second: npt.ArrayLike) -> Array:

@@ -58,34 +58,34 @@ def jackknife(per_image: npt.ArrayLike, statistic: Callable[[Array], Array]) -> 
     return Estimate(value, se, (n - 1) * (centre - value), interval)
 
 
-def bootstrap(
-    per_image: npt.ArrayLike, statistic: Callable[[Array], Array], seed: int = 0, n: int = 2000
-) -> tuple[Array, Array]:
-    """``statistic(mean over images)`` and its 95 % percentile bootstrap interval over images.
+def bootstrap_means(per_image: npt.ArrayLike, seed: int = 0, n: int = 2000) -> Array:
+    """Means (n, M) of resampled images, for percentile intervals of any statistic of means.
 
-    For statistics that are steps, such as rank correlations of means, where a jackknife fails.
-    Source: Efron, Annals of Statistics 7 (1979).
+    For statistics that are steps, such as rank correlations, where a jackknife fails. Source:
+    Efron, Annals of Statistics 7 (1979).
 
     Args:
         per_image: (n_images, M) one row an image.
-        statistic: Maps means (..., M) to values (...) + S, working on the last axis.
         seed: Of the resampling.
         n: Number of resamples.
-
-    Returns:
-        The value, shape S, and its interval, shape S + (2,); NaN ends for fewer than two images.
     """
     rows = np.asarray(per_image, dtype=np.float64)
-    value = np.asarray(statistic(rows.mean(axis=0)))
-    if len(rows) < 2:
-        return value, np.full((*value.shape, 2), np.nan)
     rng = np.random.default_rng(seed)
-    counts = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=n)
-    drawn = np.asarray(statistic(counts @ rows / len(rows)))
+    equal = np.full(len(rows), 1 / len(rows))
+    step = max(1, 10_000_000 // len(rows))  # resamples at a time: 80 MB of counts
+    parts = [
+        rng.multinomial(len(rows), equal, size=min(step, n - start)) @ rows / len(rows)
+        for start in range(0, n, step)
+    ]
+    return np.concatenate(parts)
+
+
+def percentile_interval(drawn: npt.ArrayLike) -> Array:
+    """95 % percentile interval, shape S + (2,), of resampled values (n,) + S; NaN are left out."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of nothing but NaN: the ends are NaN
-        ends = np.nanquantile(drawn, [0.025, 0.975], axis=0)
-    return value, np.moveaxis(ends, 0, -1)
+        ends = np.nanquantile(np.asarray(drawn), [0.025, 0.975], axis=0)
+    return np.moveaxis(ends, 0, -1)
 
 
 def wilson(successes: float, n: int) -> tuple[float, float]:
@@ -114,9 +114,11 @@ def median_interval(values: npt.ArrayLike) -> tuple[float, tuple[float, float]]:
     """
     x = np.sort(np.asarray(values, dtype=np.float64))
     n = len(x)
-    below, tail = 0, 2.0**-n  # P(fewer than `below` + 1 values lie under the median)
     if n < 6:
         return float(np.median(x)), (float("nan"), float("nan"))
-    while (more := tail + math.comb(n, below + 1) / 2**n) <= 0.025:
-        below, tail = below + 1, more
+    # Logarithms of P(exactly k values lie under the median), k = 0, 1, ..., then their sums.
+    k = np.arange(n // 2)
+    terms = np.concatenate([[0.0], np.cumsum(np.log((n - k) / (k + 1)))]) - n * math.log(2)
+    tails = np.logaddexp.accumulate(terms)
+    below = int(np.flatnonzero(tails <= math.log(0.025))[-1])
     return float(np.median(x)), (float(x[below]), float(x[n - 1 - below]))

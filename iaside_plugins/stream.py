@@ -77,6 +77,12 @@ def _items(data: Any, n_bands: int) -> Iterator[Item]:
             yield Item(image, label, digest, digest if name is None else name)
 
 
+def check_max_images(max_images: int | None) -> None:
+    """Raise InputError unless it is None or an integer of at least 1."""
+    if max_images is not None and (type(max_images) is not int or max_images < 1):
+        raise InputError(f"max_images must be an integer of at least 1, got {max_images!r}")
+
+
 def tensor(values: Any) -> Tensor:
     """A tensor without gradient; arrays are copied, whatever their memory layout."""
     if isinstance(values, np.ndarray):

@@ -12,6 +12,7 @@ from iaside_plugins import InputError, Protocol, spectral_importance
 
 pytest.importorskip("captum", reason="needs the extra captum")
 
+from iaside_plugins.adapters import captum_host
 from iaside_plugins.adapters.attribution_metrics import Metrics, residual_and_infidelity
 from iaside_plugins.adapters.attribution_study import compare_attributions
 from iaside_plugins.adapters.captum_adapter import BandSplit, band_attributions
@@ -43,8 +44,8 @@ class Counted(nn.Module):
 
 def compare(net, methods=METHODS, **options):
     """A comparison with three bands and cheap metrics."""
-    given = {"protocol": Protocol(M), "metrics": METRICS, **options}
-    return compare_attributions(net, (IMAGES, LABELS), methods, **given)
+    given = {"methods": methods, "protocol": Protocol(M), "metrics": METRICS, **options}
+    return compare_attributions(net, (IMAGES, LABELS), **given)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def test_the_best_scaled_infidelity_of_reversed_values_is_worse(report):
 
 
 def test_two_runs_agree_and_batches_do_not_matter(report):
-    again = compare(oracles.TinyNet(), batch_size=16)
+    again = compare(oracles.TinyNet(), "ig, saliency,kernel_shap", batch_size=16)
     for one, other in zip(report.methods, again.methods, strict=True):
         for name in ("per_image", "residual", "infidelity", "sensitivity", "rows"):
             np.testing.assert_allclose(
@@ -144,11 +145,26 @@ def test_a_method_can_be_added_to_finished_work(tmp_path):
         compare(net, ["saliency"], resume=tmp_path, protocol=Protocol(4))
 
 
-def test_sampled_values_by_the_permutation_estimator():
-    protocol = Protocol(M, estimator="permutation", n_permutations=1)
-    report = compare(Counted(), ["saliency"], protocol=protocol)
-    assert (report.methods[0].rows <= 2 * (M + 1) - 2).all()
-    assert np.abs(report.methods[0].residual).max() < 1e-5
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"protocol": Protocol(M, seed=1)},
+        {"protocol": Protocol(M, band_norm="euclidean")},
+        {"metrics": Metrics(n_perturbations=17)},
+        {"batch_size": 16},
+    ],
+)
+def test_other_choices_do_not_reuse_finished_work(tmp_path, change):
+    compare(Counted(), ["kernel_shap"], resume=tmp_path, max_images=2)
+    with pytest.raises(InputError, match="holds another run"):
+        compare(Counted(), ["kernel_shap"], resume=tmp_path, max_images=2, **change)
+
+
+def test_another_version_of_captum_does_not_reuse_finished_work(tmp_path, monkeypatch):
+    compare(Counted(), ["saliency"], resume=tmp_path, max_images=2)
+    monkeypatch.setattr(captum_host, "VERSION", "99")
+    with pytest.raises(InputError, match=r"captum was .* and is now '99'"):
+        compare(Counted(), ["saliency"], resume=tmp_path, max_images=2)
 
 
 def test_images_of_different_sizes_go_one_by_one():
@@ -182,6 +198,11 @@ def test_what_cannot_work_is_said_before_the_work():
         ({"methods": ["ig", "bla"]}, "unknown attribution method name 'bla'"),
         ({"protocol": Protocol(M, absence="gaussian")}, "needs absence=zero.*'gaussian'"),
         ({"protocol": Protocol(M, range_handling="clip")}, "needs range_handling=none"),
+        ({"protocol": Protocol(M, estimator="permutation")}, "needs estimator=exact"),
+        ({"protocol": "default"}, "expected a Protocol, got 'default'"),
+        ({"methods": [dict]}, "expected names of methods"),
+        ({"max_images": 2.5}, "max_images must be an integer of at least 1, got 2.5"),
+        ({"max_images": 0}, "max_images must be an integer of at least 1, got 0"),
         ({"protocol": Protocol(M, temperature=2)}, "needs temperature=1.0"),
         ({"protocol": Protocol.reference(M)}, "needs range_handling=none"),
         ({"batch_size": 0}, "batch_size must be an integer of at least 1"),
@@ -198,8 +219,11 @@ def test_wrong_choices_are_refused_before_the_work(options, message):
 def test_metrics_are_checked():
     with pytest.raises(InputError, match="n_perturbations must be"):
         Metrics(n_perturbations=0)
-    with pytest.raises(InputError, match="sensitivity_radius must be above 0"):
+    with pytest.raises(InputError, match="sensitivity_radius must be a number above 0"):
         Metrics(sensitivity_radius=0)
+    for radius in ("a", float("inf")):
+        with pytest.raises(InputError, match="sensitivity_radius must be a number above 0"):
+            Metrics(sensitivity_radius=radius)
     assert Metrics(n_sensitivity=0).n_sensitivity == 0
 
 

@@ -200,6 +200,61 @@ def test_own_band_maps_and_further_arguments(net):
         np.testing.assert_allclose(found.numpy(), (plain * scale[:, None]).numpy(), atol=1e-10)
 
 
+def test_arguments_of_one_entry_and_of_other_lengths(net):
+    one = torch.tensor([2.0], dtype=torch.float64)
+    for name in METHODS:
+        if name == "deep_lift":  # takes modules of one input
+            continue
+        found = band_attributions(
+            name, lambda x, s: net(x) * s[:, None], IMAGES, LABELS, n_bands=M,
+            additional_forward_args=one, value_fn=lambda out: out, batch_size=2,
+        )  # fmt: skip
+        plain = run(name, net, value_fn=lambda out: out)
+        np.testing.assert_allclose(found.numpy(), 2 * plain.numpy(), atol=1e-6, err_msg=name)
+        with pytest.raises(InputError, match="first axis of 3"):
+            band_attributions(
+                name, lambda x, s: net(x) * s, IMAGES, LABELS, n_bands=M, batch_size=2,
+                additional_forward_args=torch.ones(10),
+            )  # fmt: skip
+
+
+def test_sampled_values_draw_anew_for_each_image(net):
+    """With the same orders for all images, a mean over images would keep their error."""
+    interacting = lambda x: 40 * x.mean(dim=(2, 3)).prod(dim=1, keepdim=True) * torch.ones(1, 3)  # noqa: E731
+    images = IMAGES[:1].repeat(60, 1, 1, 1) + 1e-3 * torch.arange(60.0)[:, None, None, None]
+    assert net(IMAGES).shape == (3, 3)
+    sampled, exact = (
+        band_attributions(
+            "iaside", interacting, images, 0, n_bands=M, value_fn=lambda out: out, **options
+        ).numpy()
+        for options in ({"n_samples": 1}, {})
+    )
+    errors = sampled - exact
+    shared = SpectralShapley(interacting, lambda out: out).attribute(
+        images, target=0, n_bands=M, n_samples=1
+    )
+    assert np.abs(errors.mean(axis=0)).max() < np.abs((shared.numpy() - exact).mean(axis=0)).max()
+
+
+def test_training_mode_is_remarked_upon(caplog):
+    run("saliency", network().train())
+    assert "training mode" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("LayerIntegratedGradients", "takes forward_func, layer"),
+        ("FeaturePermutation", "exchanges features between the examples"),
+        ("NoiseTunnel", "cannot run on bands.*takes attribution_method"),
+        ("GradientAttribution", "cannot run on bands"),
+    ],
+)
+def test_classes_that_cannot_run_on_bands_are_refused(net, kind, message):
+    with pytest.raises(InputError, match=message):
+        run(getattr(captum_attr, kind), net)
+
+
 def test_rows_are_counted(net):
     def count(name):
         one = BandRun(name, net, BandSplit(M))
@@ -242,6 +297,11 @@ def test_a_module_used_twice_is_an_error_that_says_so():
         (dict, {}, "class of captum.attr, got <class 'dict'>"),
         ("ig", {"steps": 3}, "Integrated Gradients takes no option 'steps'; it takes.*n_steps"),
         ("iaside", {"n_steps": 3}, "I-ASIDE takes no option 'n_steps'; it takes.*n_samples"),
+        ("ig", {"return_convergence_delta": True}, "takes no option 'return_convergence_delta'"),
+        ("iaside", {"return_input_shape": True}, "takes no option 'return_input_shape'"),
+        ("ig", {"n_steps": "a"}, "Integrated Gradients cannot explain this model"),
+        ("gradient_shap", {"n_samples": 0}, "GradientShap cannot explain this model"),
+        ("shapley_sampling", {"n_samples": 0}, "gave attributions not finite"),
         ("ig", {"batch_size": 0}, "batch_size must be an integer of at least 1"),
         ("ig", {"baselines": torch.zeros(3)}, "expected a baseline of shape"),
         ("saliency", {"feature_mask": torch.arange(132).view(12, 11)}, "not symmetric"),
@@ -263,3 +323,5 @@ def test_wrong_labels_and_outputs_are_refused_by_every_method(net, name):
             band_attributions(name, lambda x: x.mean(), IMAGES, LABELS, n_bands=M)
     with pytest.raises(InputError, match="images are on meta"):
         band_attributions(name, net, IMAGES.to("meta"), LABELS, n_bands=M)
+    with pytest.raises(InputError):
+        band_attributions(name, net, IMAGES, None, n_bands=M)

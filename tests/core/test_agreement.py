@@ -122,9 +122,11 @@ def test_saved_reports_come_back_and_tables_are_computed_again(report, tmp_path)
     assert back.ids == report.ids
     assert back.protocol == report.protocol
     assert back.to_frame().equals(report.to_frame())
-    assert load_reports([path], M)[0].n_images == K
-    with pytest.raises(InputError, match="has 4 bands, this comparison 8"):
-        load_reports([path], 8)
+    assert load_reports([path], Protocol(M))[0].n_images == K
+    with pytest.raises(InputError, match="has 4 chebyshev bands, this comparison 8 chebyshev"):
+        load_reports([path], Protocol())
+    with pytest.raises(InputError, match="4 chebyshev bands, this comparison 4 euclidean"):
+        load_reports([path], Protocol(M, band_norm="euclidean"))
 
 
 @pytest.mark.parametrize(
@@ -137,6 +139,7 @@ def test_saved_reports_come_back_and_tables_are_computed_again(report, tmp_path)
         lambda data: data.update(format=99),
         lambda data: data["protocol"].update(n_bands=3),
         lambda data: data.pop("model"),
+        lambda data: data.update(model="net"),
     ],
 )
 def test_damaged_reports_are_refused(report, tmp_path, damage):

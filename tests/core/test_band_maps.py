@@ -45,7 +45,7 @@ def test_a_random_symmetric_map_splits_real_images_that_sum_back(size, seed):
         assert abs(whole.imag).max() < 1e-12
         np.testing.assert_allclose(stack[:, band].numpy(), whole.real, atol=1e-12)
     np.testing.assert_allclose(stack.sum(dim=1).numpy(), images.numpy(), atol=1e-12)
-    np.testing.assert_allclose(join_bands(stack, index).numpy(), images.numpy(), atol=1e-12)
+    np.testing.assert_allclose(join_bands(stack, index, 3).numpy(), images.numpy(), atol=1e-12)
 
 
 @settings(max_examples=40, deadline=None)
@@ -75,14 +75,14 @@ def test_joining_drops_what_lies_outside_the_bands():
     images, _ = oracles.sample(2, (10, 9), dtype=torch.float64)
     index = SpectralPartition(3).index(10, 9)
     stack = images[:, None].expand(-1, 3, -1, -1, -1)  # the whole image in every band's place
-    np.testing.assert_allclose(join_bands(stack, index).numpy(), images.numpy(), atol=1e-12)
+    np.testing.assert_allclose(join_bands(stack, index, 3).numpy(), images.numpy(), atol=1e-12)
 
 
 def test_the_gradient_of_a_band_image_lies_in_its_band():
     images, _ = oracles.sample(1, (10, 10), dtype=torch.float64)
     index = SpectralPartition(3).index(10, 10)
     stack = split_bands(images, index, 3).requires_grad_()
-    torch.sigmoid(3 * join_bands(stack, index)).sum().backward()
+    torch.sigmoid(3 * join_bands(stack, index, 3)).sum().backward()
     spectrum = torch.fft.fft2(stack.grad).abs()
     for band in range(3):
         assert float(spectrum[:, band][..., index != band].max()) < 1e-12
@@ -102,6 +102,9 @@ def test_leading_axes_of_length_one_are_let_through():
         ([[0]], "integers, got list"),
         (torch.zeros(1, 3, 8, 6, dtype=torch.long), r"\(8, 6\).*got \(1, 3, 8, 6\)"),
         (torch.zeros(6, 8, dtype=torch.long), r"\(8, 6\).*got \(6, 8\)"),
+        (torch.arange(5), r"shape \(H, W\), got \(5,\)"),
+        (torch.tensor(1), r"shape \(H, W\), got \(\)"),
+        (torch.zeros(0, 6, dtype=torch.long), r"shape \(H, W\), got \(0, 6\)"),
         (-torch.ones(8, 6, dtype=torch.long), "from 0, got band -1"),
         (
             torch.arange(48).view(8, 6),
@@ -127,6 +130,8 @@ def test_gaps_and_single_bands_are_refused():
     assert check_no_gaps([index]) == 3
     with pytest.raises(InputError, match="no bin is in band 1 and the greatest is 3"):
         check_no_gaps([torch.where(index == 1, 3, index)])
+    with pytest.raises(InputError, match="no bin is in band 3"):  # and no memory for the gap
+        check_no_gaps([torch.where(index == 1, 2**40, index), index])
     with pytest.raises(InputError, match="at least two bands"):
         check_no_gaps([torch.zeros(4, 4, dtype=torch.long)])
     # together two maps may have all bands, though neither has
@@ -142,3 +147,17 @@ def test_shapes_and_types_are_checked():
         parseval_shares(images.int(), images, index, 2)
     with pytest.raises(InputError, match=r"\(N, C, H, W\)"):
         split_bands(images[0], index, 2)
+    stack = split_bands(images, index, 2)
+    for wrong in (stack[:, :1], stack[0]):
+        with pytest.raises(InputError, match=r"band images of shape \(N, 2, C, H, W\)"):
+            join_bands(wrong, index, 2)
+
+
+def test_half_precision_is_split_in_single():
+    images, _ = oracles.sample(1, (8, 8))
+    index = SpectralPartition(2).index(8, 8)
+    half = split_bands(images.bfloat16(), index, 2)
+    assert half.dtype == torch.bfloat16
+    whole = split_bands(images.bfloat16().float(), index, 2)
+    np.testing.assert_array_equal(half.float().numpy(), whole.bfloat16().float().numpy())
+    assert join_bands(half, index, 2).dtype == torch.bfloat16

@@ -80,4 +80,6 @@ def test_the_spectrum_of_a_heat_map_is_its_own_and_sums_to_one():
     np.testing.assert_allclose(shares.sum(dim=1).numpy(), 1, rtol=1e-6)
     assert shares[0, 0] > 0.9
     assert shares[1, 3] > 0.9
+    with pytest.raises(InputError, match="zero everywhere"):
+        heat_map_spectrum(torch.zeros(1, 1, 8, 8), n_bands=4)
     assert "NOT the importance" in (heat_map_spectrum.__doc__ or "")

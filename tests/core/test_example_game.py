@@ -189,5 +189,7 @@ def test_outputs_of_one_number_or_more_axes_are_refused():
         check_rows(0.5, 6)
     with pytest.raises(InputError, match=r"\(6, 4, 2\).*value_fn"):
         class_log_likelihoods(torch.ones(6, 4, 2))
+    with pytest.raises(InputError, match="at least 2 classes"):
+        class_log_likelihoods(torch.ones(6, 1))
     assert torch.equal(class_log_likelihoods(torch.ones(6)), torch.ones(6))
     np.testing.assert_allclose(class_log_likelihoods(torch.ones(6, 4)).exp().sum(dim=1), 1)

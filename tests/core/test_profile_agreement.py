@@ -51,3 +51,4 @@ def test_signs_and_distances_by_hand():
 def test_a_profile_of_nothing_has_no_shares():
     assert np.isnan(normalised([0, 0])).all()
     assert np.isnan(profile_distance([0, 0], [1, 2]))
+    assert np.isnan(sign_agreement([np.nan, 1], [1, 1]))

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from iaside_plugins.resampling import (
     Z95,
-    bootstrap,
+    bootstrap_means,
     jackknife,
     mean_interval,
     median_interval,
+    percentile_interval,
     wilson,
 )
 from iaside_plugins.score import importance_distribution, signed_score
@@ -109,18 +110,33 @@ def test_mean_interval():
 
 def test_the_bootstrap_resamples_images_and_repeats_with_its_seed():
     rows = np.random.default_rng(0).normal(1, 1, size=(60, 2))
-    value, interval = bootstrap(rows, lambda x: x, seed=3)
-    np.testing.assert_allclose(value, rows.mean(axis=0))
+    drawn = bootstrap_means(rows, seed=3)
+    assert drawn.shape == (2000, 2)
     se = rows.std(axis=0, ddof=1) / np.sqrt(60)
     # the percentile interval of a mean is close to the normal one; 2,000 resamples leave 5 %
+    interval = percentile_interval(drawn)
     np.testing.assert_allclose(interval[:, 1] - interval[:, 0], 2 * 1.96 * se, rtol=0.1)
-    again = bootstrap(rows, lambda x: x, seed=3)[1]
-    np.testing.assert_array_equal(interval, again)
-    assert not np.array_equal(interval, bootstrap(rows, lambda x: x, seed=4)[1])
-    assert np.isnan(bootstrap(rows[:1], lambda x: x)[1]).all()
+    np.testing.assert_allclose(interval.mean(axis=1), rows.mean(axis=0), atol=0.3 * se.max())
+    np.testing.assert_array_equal(drawn, bootstrap_means(rows, seed=3))
+    assert not np.array_equal(drawn, bootstrap_means(rows, seed=4))
 
 
-@pytest.mark.parametrize("n", [6, 7, 16, 17, 60])
+def test_the_bootstrap_of_many_images_is_drawn_in_parts():
+    rows = np.random.default_rng(0).normal(size=(30_000, 1))
+    drawn = bootstrap_means(rows, n=400)  # more counts than fit in one part
+    assert drawn.shape == (400, 1)
+    assert float(drawn.std()) == pytest.approx(1 / np.sqrt(30_000), rel=0.15)
+
+
+def test_what_is_not_known_is_left_out_of_percentiles():
+    drawn = np.column_stack([np.linspace(0, 1, 401), np.full(401, np.nan)])
+    drawn[::2, 0] = np.nan
+    interval = percentile_interval(drawn)
+    np.testing.assert_allclose(interval[0], [0.0275, 0.9725], atol=0.002)
+    assert np.isnan(interval[1]).all()
+
+
+@pytest.mark.parametrize("n", [6, 7, 8, 9, 16, 17, 60, 5000])
 def test_the_median_interval_is_the_narrowest_that_binomials_allow(n):
     stats = pytest.importorskip("scipy.stats")
     values = np.random.default_rng(n).permutation(n).astype(float)
