@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import logging
 import re
 import sys
+import types
 import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -85,6 +88,91 @@ def import_timm() -> Any:
     return timm
 
 
+def import_pyautoattack() -> Any:
+    """Import pyautoattack, the AutoAttack that RobustBench requires; it needs no mend.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    return _import("pyautoattack", "robustbench", "AutoAttack")
+
+
+def import_robustbench() -> Any:
+    """Import RobustBench, with torchvision mended first and two of its own imports stood in for.
+
+    RobustBench 1.1.1 imports ``pkg_resources``, which setuptools no longer brings, and
+    ``autoattack``, while it requires ``pyautoattack``, whose interface differs. Each is stood in
+    for only after the import has failed for want of it, and only while RobustBench is imported.
+
+    Returns:
+        The package robustbench.
+
+    Raises:
+        MissingExtraError: RobustBench is not installed.
+    """
+    import_timm()
+    stand_ins = {"pkg_resources": _pkg_resources, "autoattack": _autoattack}
+    used: list[str] = []
+    try:
+        while True:
+            try:
+                return _import("robustbench", "robustbench", "this model or benchmark")
+            except ModuleNotFoundError as error:
+                stand_in = stand_ins.pop(error.name or "", None)
+                if isinstance(error, MissingExtraError) or stand_in is None:
+                    raise
+                _log.debug("RobustBench does not find %s; a stand-in is used", error.name)
+                used += stand_in()
+            # The failed import leaves submodules behind that miss what comes after the failure.
+            for name in [name for name in sys.modules if name.split(".")[0] == "robustbench"]:
+                del sys.modules[name]
+    finally:
+        for name in used:  # RobustBench holds them; others must not take them for the real ones
+            sys.modules.pop(name, None)
+
+
+def _pkg_resources() -> list[str]:
+    """A module ``pkg_resources`` with the one function that RobustBench calls."""
+    module: Any = types.ModuleType("pkg_resources")
+
+    def resource_filename(package: str, name: str) -> str:
+        found = importlib.util.find_spec(package)
+        return str(Path(str(found.origin if found else "")).parent / name)
+
+    module.resource_filename = resource_filename
+    sys.modules["pkg_resources"] = module
+    return ["pkg_resources"]
+
+
+def _autoattack() -> list[str]:
+    """A module ``autoattack`` with the class RobustBench calls, made of pyautoattack's."""
+    library = import_pyautoattack()
+    state = importlib.import_module("pyautoattack.state")
+
+    class AutoAttack(library.AutoAttack):  # type: ignore[misc, name-defined, unused-ignore]
+        """The arguments, and the one returned value, of the package ``autoattack``."""
+
+        def __init__(
+            self, model: Any, norm: str = "Linf", eps: float = 0.3, seed: int | None = None,
+            verbose: bool = True, attacks_to_run: Any = None, version: str = "standard",
+            is_tf_model: bool = False, device: Any = "cuda", log_path: Any = None,
+        ) -> None:  # fmt: skip
+            super().__init__(model, norm=norm, eps=eps, seed=seed, version=version,
+                             attacks=attacks_to_run or None, device=device)  # fmt: skip
+            self.verbose = verbose
+
+        def run_standard_evaluation(
+            self, x: Any, y: Any, bs: int = 250, return_labels: bool = False, state_path: Any = None
+        ) -> Any:
+            found = super().run_standard_evaluation(x, y, batch_size=bs, state_path=state_path)
+            return found if return_labels else found[0]
+
+    module: Any = types.ModuleType("autoattack")
+    module.AutoAttack, module.state, module.__path__ = AutoAttack, state, []
+    sys.modules["autoattack"], sys.modules["autoattack.state"] = module, state
+    return ["autoattack", "autoattack.state"]
+
+
 def _declare_operators() -> None:
     """Declare the signatures of those of torchvision's operators that are not declared yet."""
     library: Any = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -94,17 +182,19 @@ def _declare_operators() -> None:
     _kept.append(library)
 
 
-def _import(name: str) -> Any:
-    """Import a host of the extra `imagenet`; MissingExtraError where it is not installed."""
+def _import(name: str, extra: str = "imagenet", needed_by: str = "this kind of model") -> Any:
+    """Import a host; MissingExtraError, which names its extra, where it is not installed."""
     try:
         with warnings.catch_warnings():
             # What a host does on import that is deprecated elsewhere is not for our users to mend.
             warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", FutureWarning)
+            # timm's remark where models are registered anew, by the import after a failed one.
+            warnings.filterwarnings("ignore", "Overwriting .* in registry", UserWarning)
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name != name:
             raise
         raise MissingExtraError(
-            f"{name} is not installed; this kind of model needs it: "
-            "pip install 'iaside-plugins[imagenet]'"
+            f"{name} is not installed; {needed_by} needs it: pip install 'iaside-plugins[{extra}]'"
         ) from error

@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from iaside_plugins.adapters.randomness import preserved_generators, seed_generators
+from iaside_plugins.adapters.isolation import isolated
+from iaside_plugins.adapters.randomness import seed_generators
 from iaside_plugins.errors import InputError, InputTypeError, MissingExtraError
 
 # Each default budget has published figures to stand beside. Linf: 0.5/255 and 2/255 are those of
@@ -151,22 +152,8 @@ def guarded(model: nn.Module, device: torch.device | str) -> Iterator[Any]:
         InputTypeError: The model is not an ``nn.Module``.
         MissingExtraError: Foolbox is not installed.
     """
-    device = torch.empty(0, device=device).device  # "cuda" -> "cuda:0"
-    _check_model(model, device)
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    with (
-        torch.inference_mode(False),  # implies the next one in torch 2.13, but no document says so
-        torch.enable_grad(),
-        torch.autocast(device.type, enabled=False),
-        preserved_generators(device),
-    ):
-        try:
-            for parameter in trainable:
-                parameter.requires_grad_(False)
-            yield _foolbox().PyTorchModel(model, bounds=(0, 1), device=device)
-        finally:
-            for parameter in trainable:
-                parameter.requires_grad_(True)
+    with isolated(model, device) as where:
+        yield _foolbox().PyTorchModel(model, bounds=(0, 1), device=where)
 
 
 def adversarial(
@@ -238,23 +225,6 @@ def _foolbox_attack(spec: AttackSpec) -> Any:
     if spec.steps is None:
         return kind(random_start=spec.random_start)
     return kind(steps=spec.steps, rel_stepsize=spec.rel_stepsize, random_start=spec.random_start)
-
-
-def _check_model(model: nn.Module, device: torch.device) -> None:
-    if not isinstance(model, nn.Module):
-        raise InputTypeError(
-            f"attacks need a torch.nn.Module, whose parameters can be frozen, got "
-            f"{type(model).__name__}; wrap the callable in a module"
-        )
-    training = [name or "the model" for name, part in model.named_modules() if part.training]
-    if training:
-        raise InputError(f"expected eval mode, but {training[0]} is training: call model.eval()")
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if tensor.device != device:
-            raise InputError(
-                f"expected the model on {device}, but {name} is on {tensor.device}; "
-                f"call model.to({str(device)!r}), this package never moves a model"
-            )
 
 
 def _checked_batch(images: Tensor, labels: Any, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from iaside_plugins.adapters.images import Pixels, UnreadableImageError
+from iaside_plugins.adapters.images import UnreadableImageError
 from iaside_plugins.adapters.records import ImageRecord
 from iaside_plugins.errors import InputError
 
-Reader = Callable[[ImageRecord], Pixels]
-"""Picklable: the record of an image -> its pixels (H, W, C), uint8."""
+Reader = Callable[[ImageRecord], Any]
+"""Picklable: the record of an image -> its pixels (H, W, C), uint8, or float32 in [0, 1]."""
 
 _N_LISTED = 10  # how many unreadable files the error lists
 
@@ -89,7 +89,9 @@ class ImageStream:
                 continue
             first = first or chunk
             _check_same_size(first, chunk)
-            images = chunk.images.permute(0, 3, 1, 2).contiguous().float().div_(255)
+            images = chunk.images.permute(0, 3, 1, 2).contiguous()
+            if images.dtype == torch.uint8:
+                images = images.float().div_(255)
             yield images, torch.tensor(chunk.labels), chunk.ids
 
     def _note(self, unreadable: Sequence[tuple[str, str]]) -> None:
@@ -115,7 +117,7 @@ class ImageStream:
 class _Chunk:
     """One batch as a worker hands it over; an error travels as a value to keep its message."""
 
-    images: Tensor | None  # (N, H, W, C) uint8; None if there are none or an error occurred
+    images: Tensor | None  # (N, H, W, C); None if there are none or an error occurred
     labels: list[int]
     ids: list[str]
     unreadable: list[tuple[str, str]]  # (image id, reason)
@@ -133,7 +135,7 @@ class _Chunks(Dataset[_Chunk]):
         return len(self._batches)
 
     def __getitem__(self, number: int) -> _Chunk:
-        pixels: list[Pixels] = []
+        pixels: list[Any] = []
         records: list[ImageRecord] = []
         unreadable: list[tuple[str, str]] = []
         for record in self._batches[number]:

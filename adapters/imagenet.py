@@ -167,7 +167,7 @@ class ImageNetC(ImageStream):
         grey: bool = False,
     ) -> None:
         pillow()
-        folder = _cells(Path(root)).get(corruption, {}).get(severity)
+        folder = tree_cells(Path(root)).get(corruption, {}).get(severity)
         if folder is None:
             there = "; ".join(f"{name} {grades}" for name, grades in self.available(root).items())
             raise InputError(
@@ -177,18 +177,18 @@ class ImageNetC(ImageStream):
         # Checks the output size too, which is a length in pixels like a resize.
         Preprocessing(output_size, None, interpolation)
         reader = _FileReader(Preprocessing(None, _PUBLISHED_SIZE, interpolation), grey, output_size)
-        super().__init__(_matched(folder, records), reader, batch_size, n_workers)
+        super().__init__(matched_records(folder, records), reader, batch_size, n_workers)
 
     @classmethod
     def available(cls, root: Path | str) -> dict[str, list[int]]:
         """Severities by corruption of a tree; the official order first, then other names."""
-        cells = _cells(Path(root))
+        cells = tree_cells(Path(root))
         official = [name for name in CORRUPTION_GROUPS if name in cells]
         others = sorted(cells.keys() - set(official))
         return {name: sorted(cells[name]) for name in official + others}
 
 
-def _cells(root: Path) -> dict[str, dict[int, Path]]:
+def tree_cells(root: Path) -> dict[str, dict[int, Path]]:
     """Corruption -> severity -> folder, in any of the layouts; the first one found counts."""
     cells: dict[str, dict[int, Path]] = {}
     for folder in _corruption_folders(root):
@@ -206,8 +206,21 @@ def _corruption_folders(root: Path) -> Iterator[Path]:
                 yield from sorted(path for path in parent.iterdir() if path.is_dir())
 
 
-def _matched(folder: Path, records: Sequence[ImageRecord]) -> list[ImageRecord]:
-    """The records with the paths of a tree's files."""
+def grouped_corruptions(root: Path) -> list[str]:
+    """Corruptions that lie in the group folders of the archives and not directly in `root`."""
+    return [
+        name
+        for name, severities in tree_cells(root).items()
+        if any(folder.parent.parent.name in _GROUP_FOLDERS for folder in severities.values())
+    ]
+
+
+def matched_records(folder: Path, records: Sequence[ImageRecord]) -> list[ImageRecord]:
+    """The records with the paths of the files of one corruption and severity, `folder`.
+
+    Raises:
+        InputError: Some are not there, or may be any of several files.
+    """
     wnids = tuple(known_map("imagenet").index)
     files: dict[Path, dict[str, list[Path]]] = {}
     matched, missing = [], []

@@ -73,14 +73,14 @@ def make_job(
         "seed": source.seed,
         "note": source.note,
     }
-    _check_texts(info, data)
+    check_texts(info, data)
     return Job(
         model=info, data=data, clean=clean, corruptions=plan, attacks=attacked,
         spectral=open_images(source, model, n_spectral, found=found),
     )  # fmt: skip
 
 
-def _check_texts(model: dict[str, Any], data: dict[str, Any]) -> None:
+def check_texts(model: dict[str, Any], data: dict[str, Any]) -> None:
     """Refuse names and notes that an entry may not hold, before the work and not after it."""
     from iaside_plugins.leaderboard.checks import PRIVATE
     from iaside_plugins.leaderboard.entry import DataGroup, ModelGroup, ValidationError

@@ -3,6 +3,7 @@
 timm:NAME                       a timm model, e.g. timm:mobilenetv2_100 or timm:resnet50.a1_in1k
 torchvision:NAME[@WEIGHTS]      a torchvision model, e.g. torchvision:resnet50@IMAGENET1K_V1
 kit:NAME                        a model of the kit (executes the kit's own loader)
+robustbench:DATASET/THREAT/NAME a model of RobustBench's zoo, e.g. imagenet/Linf/Salman2020Do_R18
 python:package.module:factory   what a function of yours returns
 """
 
@@ -22,6 +23,7 @@ from iaside_plugins.adapters.built_model import Built, last_width
 from iaside_plugins.adapters.classifier import Classifier, ModelInfo, Preprocessing, describe
 from iaside_plugins.adapters.local_models import from_kit, from_python
 from iaside_plugins.adapters.published_models import from_timm, from_torchvision
+from iaside_plugins.adapters.robustbench_zoo import MODEL_DIR, from_robustbench
 from iaside_plugins.adapters.weights import file_sha256, put_state, read_state
 from iaside_plugins.errors import InputError
 from iaside_plugins.provenance import state_digest
@@ -35,7 +37,10 @@ __all__ = [
     "state_digest",
 ]
 
-FORMS = ("timm:NAME", "torchvision:NAME", "kit:NAME", "python:package.module:factory")
+FORMS = (
+    "timm:NAME", "torchvision:NAME", "kit:NAME", "robustbench:DATASET/THREAT/NAME",
+    "python:package.module:factory",
+)  # fmt: skip
 
 
 def load_model(
@@ -47,6 +52,7 @@ def load_model(
     interpolation: str | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    model_dir: str | Path | None = None,
 ) -> Classifier:
     """Build a classifier with trained weights; random numbers and torch's modes stay as they are.
 
@@ -59,6 +65,7 @@ def load_model(
         interpolation: Of the resize, instead of the model's own.
         mean: Per channel, for pixels in [0, 1], instead of the model's own.
         std: Per channel, for pixels in [0, 1], instead of the model's own.
+        model_dir: Where RobustBench's weights are kept, for its models; its default is ./models.
 
     Returns:
         A Classifier on the CPU, in evaluation mode, with `info`.
@@ -69,7 +76,7 @@ def load_model(
         MissingExtraError: The host library is not installed.
     """
     with _global_state_kept():
-        built = _build(spec, pretrained=weights is None)
+        built = _build(spec, pretrained=weights is None, model_dir=model_dir)
         if weights is not None:
             file = Path(weights)
             put_state(built.net, read_state(file), file.name)
@@ -86,15 +93,17 @@ def load_model(
     return model
 
 
-def _build(spec: str, *, pretrained: bool) -> Built:
+def _build(spec: str, *, pretrained: bool, model_dir: str | Path | None) -> Built:
     """The network of a specification, from the source that its prefix names."""
     prefix, _, name = spec.partition(":")
-    if prefix not in ("timm", "torchvision", "kit", "python") or not name:
+    if prefix not in ("timm", "torchvision", "kit", "python", "robustbench") or not name:
         raise InputError(f"cannot read the model {spec!r}; expected one of {', '.join(FORMS)}")
     if prefix == "timm":
         return from_timm(name, pretrained=pretrained)
     if prefix == "torchvision":
         return from_torchvision(name, pretrained=pretrained)
+    if prefix == "robustbench":
+        return from_robustbench(name, pretrained=pretrained, model_dir=model_dir or MODEL_DIR)
     return from_kit(name) if prefix == "kit" else from_python(name)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,20 +151,35 @@ def with_reference(plan: Corruptions, reference: str, clean: ImageFolderData) ->
                 "error unnormalised, without --reference"
             )
         return dataclasses.replace(plan, published=reference)
+    ids = [record.image_id for record in clean.records]
+    return with_reference_entry(plan, Path(reference), ids)
+
+
+def with_reference_entry(plan: Corruptions, file: Path, ids: Sequence[str]) -> Corruptions:
+    """The plan with the errors of a reference model on the same images, from its entry.
+
+    Args:
+        plan: The plan.
+        file: The entry of the reference model.
+        ids: Ids of the images that will be evaluated, in order.
+
+    Raises:
+        InputError: Not an entry with these corruptions, or one of other images.
+    """
     try:
-        entry = json.loads(Path(reference).read_text())
+        entry = json.loads(file.read_text())
         group = entry["corruption"]
         cells = {(c["corruption"], c["severity"]): c["error"]["value"] for c in group["conditions"]}
         errors = {name: [float(cells[name, s]) for s in SEVERITIES] for name in plan.names}
         name, images = str(entry["model"]["name"]), entry["data"]["image_ids_sha256"]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{reference} is not an entry with errors under the same corruptions ({error})"
+            f"{file} is not an entry with errors under the same corruptions ({error})"
         ) from error
     other = [key for key, value in plan.settings.items() if group.get(key) != value]
-    if images != ids_digest(record.image_id for record in clean.records) or other:
+    if images != ids_digest(ids) or other:
         raise InputError(
-            f"{reference} was measured on other images ({', '.join(other) or 'other files'} "
+            f"{file} was measured on other images ({', '.join(other) or 'other files'} "
             "differ): an mCE needs the reference model's errors on the same ones; evaluate it with "
             "the same --data, --n-images, --seed and corruption options"
         )

@@ -63,7 +63,7 @@ def find_records(
     if not root.is_dir():
         raise InputError(f"there is no folder or CSV manifest {root}")
     try:
-        folders = {folder.name: _image_names(folder) for folder in _subfolders(root)}
+        folders = {folder.name: image_names(folder) for folder in subfolders(root)}
     except OSError as error:
         raise InputError(f"cannot read the class folders of {root}: {error}") from error
     if not any(folders.values()):
@@ -102,14 +102,14 @@ def select(records: Sequence[ImageRecord], n: int | None, seed: int) -> list[Ima
     return [records[k] for k in np.sort(chosen)]
 
 
-def _subfolders(folder: Path) -> list[Path]:
+def subfolders(folder: Path) -> list[Path]:
     """Folders in a folder, sorted by name; hidden ones and those of macOS archives are none."""
     hidden = (".", "__MACOSX")
     found = [path for path in folder.iterdir() if not path.name.startswith(hidden)]
     return sorted((path for path in found if path.is_dir()), key=lambda path: path.name)
 
 
-def _image_names(folder: Path) -> list[str]:
+def image_names(folder: Path) -> list[str]:
     """Names of the image files directly in a folder, sorted; hidden files are no images."""
     with os.scandir(folder) as entries:
         return sorted(
@@ -123,10 +123,10 @@ def _image_names(folder: Path) -> list[str]:
 
 def _where_they_may_be(root: Path) -> str:
     """A hint at the likely slip: the parent of the right folder, or images without classes."""
-    for folder in _subfolders(root):
-        if any(_image_names(inner) for inner in _subfolders(folder)):
+    for folder in subfolders(root):
+        if any(image_names(inner) for inner in subfolders(folder)):
             return f"; {folder} holds class folders: give that folder instead"
-    if _image_names(root):
+    if image_names(root):
         return "; images lie in it directly: sort them into class folders, or give a CSV manifest"
     return ""
 

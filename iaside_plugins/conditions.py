@@ -92,12 +92,13 @@ class Runner:
                     for row, perturbed in zip(keys, batches, strict=True):
                         for key, values in zip(row, self._predict(perturbed, y, ids), strict=True):
                             self.store.add(key, values)
+                    self.store.flush()  # a kill costs the batch under way, no more
                 for out, row in zip(rows, keys, strict=True):
                     out += [self.store.rows[key] for key in row]
                 names += ids
                 self.bar.update(len(x))
         finally:
-            self.store.flush()
+            self.store.compact()
         if not names:
             raise InputError("no images: the data are empty")
         return [Outcome(tuple(names), *_columns(out)) for out in rows]

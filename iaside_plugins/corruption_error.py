@@ -17,9 +17,15 @@ from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from iaside_plugins.errors import InputError, InputTypeError
 
 SEVERITIES = (1, 2, 3, 4, 5)
+CORRUPTIONS_3DCC = (  # ImageNet-3DCC (Kar et al., CVPR 2022), in the order of RobustBench's tables
+    "near_focus", "far_focus", "bit_error", "color_quant", "flash", "fog_3d", "h265_abr",
+    "h265_crf", "iso_noise", "low_light", "xy_motion_blur", "z_motion_blur",
+)  # fmt: skip
 
 SeverityErrors = Iterable[float] | Mapping[int, float] | Mapping[str, float]
 """Error rates in [0, 1] of one corruption: five in the order of severity, or severity -> rate."""
@@ -136,6 +142,25 @@ def unnormalised_mean_error(errors: CorruptionErrors) -> float:
     """
     means = _mean_errors(errors)
     return math.fsum(means.values()) / len(means)
+
+
+def cell_accuracies(conditions: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], float]:
+    """Accuracy k / n of every (corruption, severity) of an entry's ``conditions``, in their order.
+
+    The count k is restored from the error rate, so that the accuracy is the nearest float to
+    k / n, as a count of hits gives it, and not to 1 minus the error.
+    """
+    cells = {}
+    for condition in conditions:
+        share = condition["error"]
+        hits = share["n"] - round(share["value"] * share["n"])
+        cells[condition["corruption"], condition["severity"]] = hits / share["n"]
+    return cells
+
+
+def mean_accuracy(cells: Mapping[tuple[str, int], float]) -> float:
+    """Plain mean of accuracies over corruptions and severities: RobustBench's second number."""
+    return float(np.mean(list(cells.values())))  # as there, to the last digit: not fsum
 
 
 def _ratios(ours: Mapping[str, float], theirs: Mapping[str, float]) -> dict[str, float]:

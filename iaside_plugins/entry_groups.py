@@ -16,10 +16,18 @@ from iaside_plugins.result import SpectralImportance
 SCHEMA_VERSION = 1
 
 
-def entry_id(dataset: str, model: str, protocol: Protocol) -> str:
-    """Name of an entry and its file: data set, model and protocol, safe in a path."""
+def entry_id(dataset: str, model: str, protocol: Protocol, benchmark: str | None = None) -> str:
+    """Name of an entry and its file: data set, model and protocol, safe in a path.
+
+    Args:
+        dataset: Name of the data set.
+        model: Name of the model.
+        protocol: Of the spectral importance.
+        benchmark: Host and threat model of an entry made inside another benchmark, such as
+            "robustbench-Linf"; None for other entries.
+    """
     parts = (re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip("-.") for part in (dataset, model))
-    return "--".join([*parts, protocol.protocol_id])
+    return "--".join([*parts, protocol.protocol_id, *([benchmark] if benchmark else [])])
 
 
 def proportion(hits: npt.ArrayLike) -> dict[str, Any]:

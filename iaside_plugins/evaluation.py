@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from iaside_plugins.conditions import Images, Outcome, Runner
@@ -122,19 +123,14 @@ def evaluate(
     Raises:
         InputError: For input that cannot be used; what was finished is kept in `resume`.
     """
-    corruption = adversarial = None
     # First, since it takes the protocol, the precision and the least size of images for granted.
     result = spectral_importance(
         model, job.spectral, protocol, batch_size=batch_size, precision=precision,
         resume=None if resume is None else Path(resume) / "spectral", show_progress=show_progress,
     )  # fmt: skip
-    with progress_bar(_n_passes(job), show_progress) as bar:
-        runner = Runner(model, resume, bar)
-        clean = runner.run("clean", job.clean)
-        if job.corruptions is not None:
-            corruption = _corrupted(runner, job.corruptions, clean)
-        if job.attacks is not None:
-            adversarial = _attacked(runner, job.attacks, clean)
+    clean, corruption, adversarial, device = conditions(
+        model, job, resume=resume, show_progress=show_progress
+    )
     entry = {
         "schema_version": SCHEMA_VERSION,
         "entry_id": entry_id(job.data["name"], job.model["name"], protocol),
@@ -150,10 +146,31 @@ def evaluate(
         "spectral": spectral_group(result),
         "corruption": corruption,
         "adversarial": adversarial,
-        "provenance": provenance(runner.game.device),
+        "provenance": provenance(device),
         "submission": {"submitter": None, "status": "self-reported", "statement": None},
     }
     return jsonable(entry), result
+
+
+def conditions(
+    model: Model, job: Job, *, resume: Path | str | None = None, show_progress: bool = False
+) -> tuple[Outcome, dict[str, Any] | None, dict[str, Any] | None, torch.device]:
+    """The clean outcome, the entry's ``corruption`` and ``adversarial`` groups, and the device.
+
+    The arguments are those of `evaluate`.
+
+    Raises:
+        InputError: For input that cannot be used; what was finished is kept in `resume`.
+    """
+    corruption = adversarial = None
+    with progress_bar(_n_passes(job), show_progress) as bar:
+        runner = Runner(model, resume, bar)
+        clean = runner.run("clean", job.clean)
+        if job.corruptions is not None:
+            corruption = _corrupted(runner, job.corruptions, clean)
+        if job.attacks is not None:
+            adversarial = _attacked(runner, job.attacks, clean)
+    return clean, corruption, adversarial, runner.game.device
 
 
 def _n_passes(job: Job) -> int | None:

@@ -10,7 +10,9 @@ import typer
 ModelSpec = Annotated[
     str,
     typer.Argument(
-        metavar="MODEL", help="timm:NAME, torchvision:NAME, kit:NAME or python:MODULE:FACTORY"
+        metavar="MODEL",
+        help="timm:NAME, torchvision:NAME, kit:NAME, robustbench:DATASET/THREAT/NAME or "
+        "python:MODULE:FACTORY",
     ),
 ]
 DataDir = Annotated[Path, typer.Option("--data", help="Folder of class folders, or a CSV manifest")]

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 RECORDED = ("torch", "torchvision", "timm", "numpy", "scipy", "pillow", "opencv-python-headless",
-            "foolbox", "captum", "scikit-learn")  # fmt: skip
+            "foolbox", "captum", "scikit-learn", "robustbench", "pyautoattack")  # fmt: skip
 
 
 def state_digest(module: nn.Module) -> str:

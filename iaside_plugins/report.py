@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from iaside_plugins.corruption_error import CORRUPTIONS_3DCC
 from iaside_plugins.resampling import wilson
 from iaside_plugins.result import SpectralImportance
 
@@ -82,6 +83,12 @@ def entry_report(entry: Mapping[str, Any], result: SpectralImportance) -> str:
             for cell in adversarial["worst_case"]
             if len(cell["attacks"]) > 1
         ]
+    for profile in (entry.get("benchmark") or {}).get("profiles", ()):
+        lines.append(
+            f"signed score under {profile['condition']} {profile['signed_score']:+.3f}  "
+            f"{_interval(np.array(profile['signed_score_interval'], dtype=float))}, "
+            f"n = {profile['n_images']}"
+        )
     return "\n".join(lines)
 
 
@@ -109,10 +116,11 @@ def _corruption_lines(corruption: Mapping[str, Any]) -> list[str]:
         for name, row in errors.items()
     ]
     total = corruption["unnormalised_mean_error"]
+    n = len(CORRUPTIONS_3DCC) if set(errors) & set(CORRUPTIONS_3DCC) else 15
     low, high = total["interval"]
     ends = "" if low is None else f" [{low:.1%}, {high:.1%}]"
     lines.append(
-        f"  mean error over {total['n_corruptions']} of 15 corruptions (unnormalised, not an mCE) "
+        f"  mean error over {total['n_corruptions']} of {n} corruptions (unnormalised, not an mCE) "
         f"{total['value']:.1%}{ends}"
     )
     if corruption["missing"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import struct
@@ -45,12 +46,16 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Raise InputError unless a file could be written there; leaves no file behind."""
+    """Raise InputError unless a file could be written there; leaves no file or folder behind."""
     if path.is_dir():
         raise InputError(f"cannot write {path}: it is a folder")
+    made = [folder for folder in path.parents if not folder.exists()]
     probe = path.with_name(f".{path.name}.probe") if path.name else path
     write_atomic(probe, b"")
     probe.unlink()
+    for folder in made:  # the innermost first; another process may have put something in it
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def jsonable(value: Any) -> Any:
@@ -108,6 +113,8 @@ class RowStore:
         self.folder = None if folder is None else Path(folder)
         self.rows: Rows = {}
         self._pending: Rows = {}
+        self._parts: list[Path] = []  # chunks that `compact` will merge
+        self._merged: Rows = {}  # the rows in them
         self._flush_every = flush_every
         if self.folder is not None:
             self._open(self.folder, identity)
@@ -149,10 +156,24 @@ class RowStore:
         """Write the rows that are not on disk yet."""
         if self.folder is None or not self._pending:
             return
+        self._parts.append(self._write(self.folder, self._pending))
+        self._merged |= self._pending
+        self._pending = {}
+
+    def compact(self) -> None:
+        """Write what is pending, and merge all chunks since the last call into one."""
+        self.flush()
+        if self.folder is not None and len(self._parts) > 1:
+            self._write(self.folder, self._merged)  # first: a kill in between loses nothing
+            for path in self._parts:
+                path.unlink()
+        self._parts, self._merged = [], {}
+
+    def _write(self, folder: Path, rows: Rows) -> Path:
         with io.BytesIO() as file:
-            np.savez(file, keys=list(self._pending), rows=np.stack(list(self._pending.values())))
-            number = len(list(self.folder.glob("rows-*.npz")))
-            while (path := self.folder / f"rows-{number:06d}.npz").exists():
+            np.savez(file, keys=list(rows), rows=np.stack(list(rows.values())))
+            number = len(list(folder.glob("rows-*.npz")))
+            while (path := folder / f"rows-{number:06d}.npz").exists():
                 number += 1
             write_atomic(path, file.getvalue())
-        self._pending = {}
+        return path

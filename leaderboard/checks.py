@@ -14,7 +14,7 @@ import numpy as np
 
 from iaside_plugins.entry_groups import entry_id
 from iaside_plugins.errors import InputError
-from iaside_plugins.leaderboard.entry import Entry, Mean, Model, Proportion
+from iaside_plugins.leaderboard.entry import Entry, Mean, Model, Proportion, Spectral
 from iaside_plugins.leaderboard.perturbed import adversarial_problems, corruption_problems
 from iaside_plugins.leaderboard.schema import MAX_BYTES, parse_entry, pointer
 from iaside_plugins.protocol import Protocol
@@ -98,7 +98,9 @@ def check_entry(entry: Entry, stem: str) -> list[str]:
         protocol = Protocol.from_dict(entry.protocol.model_dump())
     except InputError as error:
         return [*problems, f"{pointer('protocol')}: {error}"]
-    problems += [*_identity(entry, protocol, stem), *_spectral(entry, protocol)]
+    problems += _identity(entry, protocol, stem)
+    for home, spectral in entry.spectra.items():
+        problems += _spectral(spectral, protocol, pointer(*home))
     if entry.corruption is not None:
         problems += corruption_problems(entry.corruption)
     if entry.adversarial is not None:
@@ -111,7 +113,8 @@ def check_entries(entries: Iterable[Entry]) -> list[str]:
     problems: list[str] = []
     seen: dict[tuple[str, ...], str] = {}
     for entry in entries:
-        run = (entry.model.weights_sha256, entry.protocol.protocol_id, entry.data.image_ids_sha256)
+        run = (entry.model.weights_sha256, entry.protocol.protocol_id,
+               entry.data.image_ids_sha256, entry.benchmark_id or "")  # fmt: skip
         if (entry.entry_id,) in seen:
             problems.append(f"/entry_id: expected unique ids, got {entry.entry_id!r} twice")
         elif run in seen:
@@ -124,7 +127,7 @@ def check_entries(entries: Iterable[Entry]) -> list[str]:
 
 
 def _identity(entry: Entry, protocol: Protocol, stem: str) -> Problems:
-    expected = entry_id(entry.data.name, entry.model.name, protocol)
+    expected = entry_id(entry.data.name, entry.model.name, protocol, entry.benchmark_id)
     if entry.entry_id != expected:
         yield f"/entry_id: expected {expected!r}, got {entry.entry_id!r}"
     if entry.entry_id != stem:
@@ -135,9 +138,8 @@ def _identity(entry: Entry, protocol: Protocol, stem: str) -> Problems:
         yield f"/provenance/date: expected a date in UTC, got {entry.provenance.date!r}"
 
 
-def _spectral(entry: Entry, protocol: Protocol) -> Problems:
+def _spectral(spectral: Spectral, protocol: Protocol, home: str) -> Problems:
     """Everything that follows from the value table, or without one from the Shapley values."""
-    spectral = entry.spectral
     exact = protocol.estimator == "exact"
     psi = np.array(spectral.shapley_values)
     distribution = importance_distribution(psi)
@@ -150,18 +152,18 @@ def _spectral(entry: Entry, protocol: Protocol) -> Problems:
     }
     if exact != (spectral.value_table is not None):
         wanted = f"2**{protocol.n_bands} numbers" if exact else "null"
-        yield f"/spectral/value_table: expected {wanted} for estimator {protocol.estimator!r}"
+        yield f"{home}/value_table: expected {wanted} for estimator {protocol.estimator!r}"
     if spectral.value_table is not None:
         table = np.array(spectral.value_table)
         computed = {"shapley_values": shapley_values(table), "ends": table[[0, -1]], **computed}
     for name, expected in computed.items():
-        yield from _close(pointer("spectral", name), getattr(spectral, name), expected)
+        yield from _close(f"{home}/{name}", getattr(spectral, name), expected)
     if abs(spectral.efficiency_residual) > TOLERANCE:  # float64 throughout, whatever the precision
-        yield f"/spectral/efficiency_residual: expected 0, got {spectral.efficiency_residual!r}"
+        yield f"{home}/efficiency_residual: expected 0, got {spectral.efficiency_residual!r}"
     tied = spectral.tied_bands
     if len(set(tied)) < len(tied) or psi[tied[0]] > psi.min() + TOLERANCE:
         yield (
-            f"/spectral/tied_bands: expected different bands, the least ({psi.argmin()}) first, "
+            f"{home}/tied_bands: expected different bands, the least ({psi.argmin()}) first, "
             f"got {list(tied)}"
         )
 
@@ -186,20 +188,25 @@ def _intervals(entry: Entry) -> Problems:
             yield from _close(f"{place}/interval", part.interval, np.array(wilson(hits, part.n)))
         elif isinstance(part, Mean):
             yield from _contains(f"{place}/interval", part.value, part.interval, part.n)
-    spectral = entry.spectral
+    for home, spectral in entry.spectra.items():
+        yield from _spectral_intervals(spectral, pointer(*home))
+
+
+def _spectral_intervals(spectral: Spectral, home: str) -> Problems:
+    """Intervals of one spectral importance, and numbers that only one image leaves undefined."""
     for name in ("score", "signed_score"):
         interval = getattr(spectral, f"{name}_interval")
-        place = pointer("spectral", f"{name}_interval")
+        place = f"{home}/{name}_interval"
         yield from _contains(place, getattr(spectral, name), interval, spectral.n_images)
     shares = zip(spectral.distribution, spectral.distribution_interval, strict=True)
     for k, (share, interval) in enumerate(shares):
-        place = pointer("spectral", "distribution_interval", k)
+        place = f"{home}/distribution_interval/{k}"
         yield from _contains(place, share, interval, spectral.n_images)
     for name in ("shapley_se", "score_bias", "signed_score_bias"):
         values = getattr(spectral, name)
         missing = None in values if isinstance(values, tuple) else values is None
         if missing and spectral.n_images > 1:
-            yield f"{pointer('spectral', name)}: expected numbers for {spectral.n_images} images"
+            yield f"{home}/{name}: expected numbers for {spectral.n_images} images"
 
 
 def _contains(
@@ -215,15 +222,15 @@ def _contains(
 
 def _counts(entry: Entry) -> Problems:
     """Numbers of images that must be equal, or not above one another."""
-    data, spectral = entry.data, entry.spectral
+    data = entry.data
     if data.n_images > data.n_available:
         yield f"/data/n_images: expected at most {data.n_available}, got {data.n_images}"
-    if spectral.n_images > data.n_images:
-        yield f"/spectral/n_images: expected at most {data.n_images}, got {spectral.n_images}"
-    pairs = [
-        ("/clean_accuracy/n", entry.clean_accuracy.n, data.n_images),
-        ("/spectral/clean_accuracy/n", spectral.clean_accuracy.n, spectral.n_images),
-    ]
+    pairs = [("/clean_accuracy/n", entry.clean_accuracy.n, data.n_images)]
+    for parts, spectral in entry.spectra.items():
+        home, n = pointer(*parts), spectral.n_images
+        if n > data.n_images:
+            yield f"{home}/n_images: expected at most {data.n_images}, got {n}"
+        pairs.append((f"{home}/clean_accuracy/n", spectral.clean_accuracy.n, n))
     for place, got, expected in pairs:
         if got != expected:
             yield f"{place}: expected {expected} images, got {got}"

@@ -214,6 +214,34 @@ class Adversarial(Model):
     worst_case: tuple[WorstCase, ...]
 
 
+class Profile(Spectral):
+    """Spectral importance under another condition than clean, of the same model and protocol."""
+
+    condition: Text
+
+
+class AfterAttack(Model):
+    """Accuracy once an attack of several, run one after another, has been through (n as robust)."""
+
+    epsilon: Annotated[float, Field(ge=0)]
+    attack: FileName
+    accuracy: Share
+
+
+class Benchmark(Model):
+    """How an entry was made inside another benchmark, and what only that has."""
+
+    host: Literal["robustbench"]
+    host_version: Text | None
+    threat_model: Literal["Linf", "L2", "corruptions", "corruptions_3d"]
+    selection: Text
+    clean_preprocessing: Text
+    corrupted_preprocessing: Text | None
+    note: LongText | None
+    after_attack: tuple[AfterAttack, ...]
+    profiles: tuple[Profile, ...]
+
+
 class Provenance(Model):
     """What computed the numbers, and when (UTC)."""
 
@@ -249,3 +277,18 @@ class Entry(Model):
     adversarial: Adversarial | None
     provenance: Provenance
     submission: Submission
+    benchmark: Benchmark | None = None
+
+    @property
+    def benchmark_id(self) -> str | None:
+        """What the entry's id ends with where it was made inside another benchmark."""
+        made = self.benchmark
+        return None if made is None else f"{made.host}-{made.threat_model}"
+
+    @property
+    def spectra(self) -> dict[tuple[str | int, ...], Spectral]:
+        """Every spectral importance of the entry by its place: the clean one first."""
+        spectra: dict[tuple[str | int, ...], Spectral] = {("spectral",): self.spectral}
+        for k, profile in enumerate(self.benchmark.profiles if self.benchmark else ()):
+            spectra["benchmark", "profiles", k] = profile
+        return spectra

@@ -97,19 +97,20 @@ def _problem(detail: Any, raw: Any) -> str:
 
 def _lengths(entry: Entry) -> Iterator[str]:
     """Lists whose length is not what the number of bands asks for."""
-    spectral, n_bands = entry.spectral, entry.protocol.n_bands
+    n_bands = entry.protocol.n_bands
     expected = {
         "band_edges": n_bands + 1, "value_table": 2**n_bands, "shapley_values": n_bands,
         "shapley_se": n_bands, "distribution": n_bands, "distribution_interval": n_bands,
     }  # fmt: skip
-    for name, length in expected.items():
-        values = getattr(spectral, name)
-        if values is not None and len(values) != length:
-            yield f"{pointer('spectral', name)}: expected {length} numbers, got {len(values)}"
-    for k, band in enumerate(spectral.tied_bands):
-        if band >= n_bands:
-            place = pointer("spectral", "tied_bands", k)
-            yield f"{place}: expected a band below {n_bands}, got {band}"
+    for home, spectral in entry.spectra.items():
+        for name, length in expected.items():
+            values = getattr(spectral, name)
+            if values is not None and len(values) != length:
+                yield f"{pointer(*home, name)}: expected {length} numbers, got {len(values)}"
+        for k, band in enumerate(spectral.tied_bands):
+            if band >= n_bands:
+                place = pointer(*home, "tied_bands", k)
+                yield f"{place}: expected a band below {n_bands}, got {band}"
     preprocessing = entry.model.preprocessing
     if len(preprocessing.mean) != len(preprocessing.std):
         yield (

@@ -10,12 +10,16 @@ import pytest
 import typer
 
 from iaside_plugins import cli
+from iaside_plugins.adapters.robustbench_flags import parser as robustbench_parser
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "leaderboard/CONTRIBUTING.md")
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.M | re.S)
 # Blocks that need files of the reader's: compiled, not run. A new one must be named here.
-NOT_RUN = ("# mymodels.py, used as: iaside profile",)
+NOT_RUN = (
+    "# mymodels.py, used as: iaside profile",
+    "from iaside_plugins.adapters.robustbench_adapter import",
+)
 
 
 def blocks(page: str, *languages: str) -> list[tuple[str, str]]:
@@ -80,6 +84,15 @@ def _command(words: list[str]):
     return command, words
 
 
+def test_the_commands_of_the_robustbench_adapter_parse():
+    start = "python -m iaside_plugins.adapters.robustbench_adapter "
+    lines = [line for _, code in blocks("README.md", "console") for line in code.splitlines()]
+    found = [line.removeprefix(start) for line in lines if line.startswith(start)]
+    assert found
+    for line in found:
+        robustbench_parser().parse_args(shlex.split(line))
+
+
 @pytest.mark.parametrize(("line", "whole"), COMMANDS)
 def test_command_parses(line, whole):
     command, words = _command(shlex.split(line)[1:])
@@ -95,12 +108,13 @@ def test_options_named_in_the_text_exist():
     root = typer.main.get_command(cli.app)
     commands = [*root.commands.values(), *root.commands["leaderboard"].commands.values()]
     known = {"--help", "--version", "--no-deps"}
+    known |= {name for action in robustbench_parser()._actions for name in action.option_strings}
     for command in commands:
         for parameter in getattr(command, "params", ()):
             known |= {*parameter.opts, *parameter.secondary_opts}
     for page in PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")
-        used = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", re.sub(r"<!--.*?-->", "", text)))
+        used = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9_-]+", re.sub(r"<!--.*?-->", "", text)))
         assert used <= known, used - known
 
 

@@ -114,3 +114,70 @@ def test_timm_without_its_download_library_is_left_as_it_is(
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # importing it now fails
     compat.import_timm()
     assert not hub._has_hf_hub
+
+
+ROBUSTBENCH = """
+import sys
+sys.path.insert(0, {folder!r})
+from iaside_plugins.adapters import compat
+compat.import_timm = lambda: None
+module = compat.import_robustbench()
+print(module.VALUE, *[name in sys.modules for name in ("pkg_resources", "autoattack")])
+"""
+
+
+def robustbench_output(folder: Path, init: str, others: dict[str, str]) -> list[str]:
+    """What an invented package robustbench finds in a process of its own."""
+    (folder / "robustbench").mkdir()
+    (folder / "robustbench" / "__init__.py").write_text(textwrap.dedent(init))
+    for name, text in others.items():
+        (folder / f"{name}.py").write_text(text)
+    code = ROBUSTBENCH.format(folder=str(folder))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_a_healthy_robustbench_is_left_alone(tmp_path: Path) -> None:
+    healthy = {"pkg_resources": "REAL = 1", "autoattack": "REAL = 2"}
+    init = "import pkg_resources, autoattack\nVALUE = pkg_resources.REAL + autoattack.REAL"
+    out = robustbench_output(tmp_path, init, healthy)
+    assert out == ["3 True True"]
+
+
+def test_nothing_that_robustbench_does_not_ask_for_is_stood_in(tmp_path: Path) -> None:
+    assert robustbench_output(tmp_path, "VALUE = 1", {}) == ["1 False False"]
+
+
+def test_robustbenchs_two_broken_imports_are_stood_in_for(tmp_path: Path) -> None:
+    pytest.importorskip("pyautoattack", reason="pyautoattack is not installed")
+    has = subprocess.run([sys.executable, "-c", "import pkg_resources"], capture_output=True)
+    if has.returncode == 0:
+        pytest.skip("this environment has pkg_resources")
+    init = """
+        import pkg_resources
+        from autoattack import AutoAttack
+        from autoattack.state import EvaluationState
+        import json
+        VALUE = pkg_resources.resource_filename("json.decoder", "x.txt") == \\
+            json.__file__.replace("__init__.py", "x.txt")
+    """
+    # It finds them; nobody else does afterwards: pytest, for one, would trip over half a module.
+    assert robustbench_output(tmp_path, init, {}) == ["True False False"]
+
+
+def test_another_failure_of_robustbench_is_not_mended(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str, *_: str) -> None:
+        raise ModuleNotFoundError("no gdown", name="gdown")
+
+    monkeypatch.setattr(compat, "import_timm", lambda: None)
+    monkeypatch.setattr(compat, "_import", fail)
+    with pytest.raises(ModuleNotFoundError, match="no gdown"):
+        compat.import_robustbench()
+
+
+def test_robustbench_that_is_not_installed_names_its_extra(monkeypatch) -> None:
+    monkeypatch.setattr(compat, "import_timm", lambda: None)
+    monkeypatch.setitem(sys.modules, "robustbench", None)
+    with pytest.raises(MissingExtraError, match=r"iaside-plugins\[robustbench\]"):
+        compat.import_robustbench()

@@ -112,7 +112,7 @@ def test_overrides_replace_the_models_own(here: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "text"),
     [
-        ("own_nets", "timm:NAME, torchvision:NAME, kit:NAME, python:package.module:factory"),
+        ("own_nets", "kit:NAME, robustbench:DATASET/THREAT/NAME, python:package.module:factory"),
         ("onnx:x", "'onnx:x'"),
         ("timm:", "'timm:'"),
         ("python:own_nets", "got python:own_nets"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from iaside_plugins import InputError
-from iaside_plugins.store import RowStore, write_atomic, write_json
+from iaside_plugins.store import RowStore, check_writable, write_atomic, write_json
 
 RUN = {"model": "TinyNet:0", "batch_size": 64}
 
@@ -174,3 +174,46 @@ def test_json_keeps_its_order_and_refuses_nan(tmp_path):
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(path, {"a": float("nan")})
     assert json.loads(path.read_text())["b"] == 1
+
+
+def test_compact_merges_the_chunks_since_the_last_call(tmp_path):
+    store = RowStore(tmp_path, {"a": 1})
+    for key in "abc":
+        store.add(key, np.array([ord(key), 0.5]))
+        store.flush()
+    assert len(list(tmp_path.glob("rows-*.npz"))) == 3
+    store.compact()
+    assert len(list(tmp_path.glob("rows-*.npz"))) == 1
+    store.add("d", np.array([1.0, 2.0]))
+    store.compact()
+    store.compact()
+    assert len(list(tmp_path.glob("rows-*.npz"))) == 2
+    again = RowStore(tmp_path, {"a": 1})
+    assert sorted(again.rows) == ["a", "b", "c", "d"]
+    assert again.rows["b"].tolist() == [ord("b"), 0.5]
+    RowStore(None, {}).compact()
+
+
+def test_a_kill_between_merging_and_deleting_loses_nothing(tmp_path, monkeypatch):
+    store = RowStore(tmp_path, {})
+    for key in "ab":
+        store.add(key, np.array([1.0]))
+        store.flush()
+
+    def killed(path, missing_ok=False):
+        if path.name.startswith("rows-"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(tmp_path), "unlink", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.compact()
+    monkeypatch.undo()
+    assert sorted(RowStore(tmp_path, {}).rows) == ["a", "b"]
+
+
+def test_checking_leaves_no_folder_behind(tmp_path):
+    check_writable(tmp_path / "deep" / "er" / "file.json")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "deep").mkdir()
+    check_writable(tmp_path / "deep" / "er" / "file.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["deep"]

@@ -32,7 +32,7 @@ def put(raw: dict[str, Any], path: str, value: Any) -> None:
 def test_valid_entry_keeps_every_value(make_entry: Make) -> None:
     raw = make_entry()
     entry = parse_entry(json.dumps(raw), "x.json")
-    assert entry.model_dump(mode="json") == raw
+    assert entry.model_dump(mode="json") == {**raw, "benchmark": None}
     assert parse_entry(json.dumps(raw).encode(), "x.json") == entry
 
 
@@ -123,4 +123,4 @@ def test_at_most_ten_problems_are_listed() -> None:
     with pytest.raises(InputError, match=r"and 1 more$") as caught:
         parse_entry("{}", "x.json")
     assert str(caught.value).count("Field required") == 10
-    assert len(Entry.model_fields) == 11
+    assert len([f for f in Entry.model_fields.values() if f.is_required()]) == 11

@@ -1,0 +1,134 @@
+"""Images in arrays: the archives of CIFAR-10 and CIFAR-100, and the .npy files of CIFAR-C."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from iaside_plugins.errors import InputError
+
+ARCHIVES = {  # data set -> file of the test set, key of its labels
+    "cifar10": ("cifar-10-batches-py/test_batch", b"labels"),
+    "cifar100": ("cifar-100-python/test", b"fine_labels"),
+}
+CORRUPTED = {"cifar10": "CIFAR-10-C", "cifar100": "CIFAR-100-C"}
+SIDE = 32
+_ALLOWED = {
+    ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"),
+}  # fmt: skip
+
+
+class ArrayImages:
+    """Rows of an array (N, H, W, C) uint8 as batches (images, labels, ids), in the order given.
+
+    Rows are read as they are needed, also from an array that is mapped from disk. images:
+    (N, C, H, W) float32 in [0, 1]; labels: (N,) int64.
+
+    Args:
+        pixels: The array.
+        labels: (N,) class indices of the same rows.
+        rows: Which rows, in order.
+        ids: Name of each of them.
+        batch_size: Images per batch.
+    """
+
+    def __init__(
+        self, pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64],
+        rows: npt.NDArray[np.int64], ids: Sequence[str], batch_size: int,
+    ) -> None:  # fmt: skip
+        if type(batch_size) is not int or batch_size < 1:
+            raise InputError(f"batch_size must be an integer >= 1, got {batch_size!r}")
+        self.pixels, self.labels, self.rows, self.ids = pixels, labels, rows, list(ids)
+        self.batch_size = batch_size
+        self.records = self.ids  # for the length of progress bars
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
+        for start in range(0, len(self.rows), self.batch_size):
+            rows = self.rows[start : start + self.batch_size]
+            pixels = np.ascontiguousarray(self.pixels[rows].transpose(0, 3, 1, 2))
+            images = torch.from_numpy(pixels).float().div_(255)
+            yield images, torch.from_numpy(self.labels[rows]), self.ids[start : start + len(rows)]
+
+
+def read_cifar(root: Path, dataset: str) -> tuple[Any, Any] | None:
+    """Pixels (N, 32, 32, 3) uint8 and labels (N,) of a CIFAR test set; None where it is not there.
+
+    Args:
+        root: The folder that holds the unpacked archive's folder, or that folder itself.
+        dataset: "cifar10" or "cifar100".
+
+    Raises:
+        InputError: The file is not the archive's; nothing in it but arrays and text is loaded.
+    """
+    name, key = ARCHIVES[dataset]
+    file = next((f for f in (root / name, root / Path(name).name) if f.is_file()), None)
+    if file is None:
+        return None
+    try:
+        data = _ArraysOnly(io.BytesIO(file.read_bytes()), encoding="bytes").load()
+        pixels = np.asarray(data[b"data"], dtype=np.uint8).reshape(-1, 3, SIDE, SIDE)
+        labels = np.asarray(data[key], dtype=np.int64)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, IndexError,
+            ImportError, pickle.UnpicklingError) as error:  # fmt: skip
+        raise InputError(f"{file} is not the test set of {dataset}: {error}") from error
+    if len(pixels) != len(labels) or not len(labels):
+        raise InputError(f"{file}: {len(pixels)} images and {len(labels)} labels")
+    return pixels.transpose(0, 2, 3, 1), labels
+
+
+def read_cifar_c(
+    root: Path, dataset: str, corruption: str, labels: Sequence[int] | npt.NDArray[np.int64]
+) -> npt.NDArray[np.uint8]:
+    """The array (5 N, 32, 32, 3) of one corruption, severities one after another, not yet read.
+
+    Args:
+        root: The folder that holds CIFAR-10-C or CIFAR-100-C, or that folder itself.
+        dataset: "cifar10" or "cifar100".
+        corruption: Name of its file, without .npy.
+        labels: Labels of the clean images, which the corrupted ones must begin with.
+
+    Raises:
+        InputError: A file is missing or of another shape, or the labels differ.
+    """
+    name = CORRUPTED[dataset]
+    folder = root / name if (root / name).is_dir() else root
+    for needed in (f"{corruption}.npy", "labels.npy"):
+        if not (folder / needed).is_file():
+            raise InputError(f"{folder} has no {needed}; it must hold the files of {name}")
+    pixels: npt.NDArray[np.uint8] = _array(folder / f"{corruption}.npy")
+    if pixels.ndim != 4 or pixels.shape[1:] != (SIDE, SIDE, 3) or len(pixels) % 5:
+        raise InputError(
+            f"{folder / corruption}.npy: expected (5 N, {SIDE}, {SIDE}, 3), got {pixels.shape}"
+        )
+    corrupted = _array(folder / "labels.npy")[: len(labels)]
+    if len(pixels) // 5 < len(labels) or not np.array_equal(corrupted, labels):
+        raise InputError(
+            f"{folder / 'labels.npy'} does not begin with the labels of the {len(labels)} clean "
+            "images: these are not the same images"
+        )
+    return pixels
+
+
+def _array(file: Path) -> Any:
+    try:
+        return np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{file} is not a sound .npy file: {error}") from error
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Reads numpy arrays, text and containers, and refuses everything that could run code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _ALLOWED:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no image archive needs")

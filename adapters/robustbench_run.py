@@ -1,0 +1,220 @@
+"""A prepared request to results: the entry, the two accuracies, a profile under each condition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from iaside_plugins.adapters.attacked_images import Attacked, AttackedImages
+from iaside_plugins.adapters.autoattack import AutoAttackSpec, run_autoattack
+from iaside_plugins.adapters.benchmark_cost import Cost, estimate
+from iaside_plugins.adapters.benchmark_images import part_of
+from iaside_plugins.adapters.robustbench_request import Prepared, host_version
+from iaside_plugins.adapters.unfinished import kept
+from iaside_plugins.conditions import Images
+from iaside_plugins.corruption_error import SEVERITIES, cell_accuracies, mean_accuracy
+from iaside_plugins.entry_groups import entry_id, spectral_group
+from iaside_plugins.evaluation import Attacks, Job, conditions, evaluate
+from iaside_plugins.game import Game
+from iaside_plugins.importance import spectral_importance
+from iaside_plugins.report import epsilon as budget
+from iaside_plugins.result import SpectralImportance
+from iaside_plugins.store import jsonable
+from iaside_plugins.stream import progress_bar
+
+CYCLED = "corruptions, each image under one cell in turn"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run gives.
+
+    Attributes:
+        n_images: Images evaluated.
+        clean_accuracy: Share of the clean images classified correctly.
+        robust_accuracy: The same of the attacked images (at the first budget), or the mean over
+            all corruptions and severities.
+        cells: (corruption, severity) -> accuracy; empty for attacks.
+        entry: The entry; None without the spectral importance.
+        result: The spectral importance on clean images, or None.
+        corruption: The entry's group, or None.
+        adversarial: The entry's group, or None.
+        attacked: Budget -> the adversarial images.
+    """
+
+    n_images: int
+    clean_accuracy: float
+    robust_accuracy: float
+    cells: dict[tuple[str, int], float]
+    entry: dict[str, Any] | None
+    result: SpectralImportance | None
+    corruption: dict[str, Any] | None
+    adversarial: dict[str, Any] | None
+    attacked: dict[float, Attacked]
+
+
+def cost_of(ready: Prepared) -> Cost:
+    """The cost of a run; also the check that model, images and bands go together.
+
+    Raises:
+        InputError: They do not.
+    """
+    request = ready.request
+    game = Game(ready.model, ready.protocol, ready.device(), request.batch_size, request.precision)
+    n_budgets = len(ready.spec.epsilons) if ready.spec else 0
+    n_profiles = (n_budgets or 1) if request.profiles else 0
+    return estimate(
+        game, next(iter(ready.images.clean(None))), n=len(ready.images.ids),
+        protocol=ready.protocol if request.spectral else None,
+        n_cells=len(ready.threat.corruptions) * len(SEVERITIES),
+        n_spectral=len(ready.spectral_part), n_profiles=n_profiles,
+        attacks=ready.spec.order if ready.spec else (), n_budgets=n_budgets,
+    )  # fmt: skip
+
+
+@contextmanager
+def finished(ready: Prepared) -> Iterator[Finished]:
+    """Run, or go on with what a stopped run kept; adversarial images stay readable inside.
+
+    Raises:
+        InputError: For input that cannot be used; what was finished is kept.
+    """
+    request, spec = ready.request, ready.spec
+    which = (ready.threat, request.n_examples, Path(request.data_dir).resolve(), request.seed,
+             request.corruptions_data_dir, request.batch_size, ready.protocol.used(),
+             request.precision)  # fmt: skip
+    folder = None if request.resume is None else Path(request.resume)
+    with kept(folder, "robustbench", *map(str, which), ready.model) as home:
+        attacked: dict[float, Attacked] = {}
+        if spec is not None:
+            attacked = {eps: _attack(ready, spec, eps, home) for eps in spec.epsilons}
+        entry = result = None
+        job = _job(ready, attacked)
+        if request.spectral:
+            entry, result = evaluate(
+                ready.model, job, ready.protocol, batch_size=request.batch_size,
+                precision=request.precision, resume=home, show_progress=request.show_progress,
+            )  # fmt: skip
+            n, clean = entry["data"]["n_images"], entry["clean_accuracy"]["value"]
+            corruption, adversarial = entry["corruption"], entry["adversarial"]
+            entry["benchmark"] = jsonable(_benchmark(ready, attacked, home))
+            entry["entry_id"] = entry_id(
+                entry["data"]["name"], entry["model"]["name"], ready.protocol,
+                f"robustbench-{ready.threat.model}",
+            )  # fmt: skip
+        else:
+            outcome, corruption, adversarial, _ = conditions(
+                ready.model, job, resume=home, show_progress=request.show_progress
+            )
+            n, clean = len(outcome.ids), float(outcome.correct.mean())
+        cells = {} if corruption is None else cell_accuracies(corruption["conditions"])
+        yield Finished(
+            n, clean, _robust(cells, adversarial), cells, entry, result, corruption, adversarial,
+            attacked,
+        )  # fmt: skip
+
+
+def _robust(cells: dict[tuple[str, int], float], adversarial: dict[str, Any] | None) -> float:
+    if adversarial is None:
+        return mean_accuracy(cells)
+    return float(adversarial["attacks"][0]["accuracy"]["value"])
+
+
+def _attack(ready: Prepared, spec: AutoAttackSpec, epsilon: float, home: Path) -> Attacked:
+    request = ready.request
+    own = request.aa_state_path
+    total = len(ready.images.ids) * (1 + len(spec.order))
+    with progress_bar(total, request.show_progress) as bar:
+        return run_autoattack(
+            ready.model, ready.images.clean(None), spec, epsilon, device=ready.device(),
+            seed=request.seed, batch_size=request.batch_size,
+            folder=home / "attacks" if own is None else Path(own), bar=bar,
+        )  # fmt: skip
+
+
+def _job(ready: Prepared, attacked: dict[float, Attacked]) -> Job:
+    """The run in the form that `iaside_plugins.evaluation` takes."""
+    request, clean = ready.request, ready.images.clean
+    attacks = None
+    if ready.spec is not None:
+
+        def batches(
+            _model: Any, x: Tensor, y: Tensor, spec: Any, _seed: int, _first: int
+        ) -> list[Tensor]:
+            return [attacked[epsilon].batch(x, y) for epsilon in spec.epsilons]
+
+        attacks = Attacks([ready.spec], clean(None), batches, request.seed, request.batch_size)
+    return Job(
+        model=ready.info, data=ready.data, clean=clean(None), spectral=clean(ready.spectral_part),
+        corruptions=ready.plan, attacks=attacks,
+    )  # fmt: skip
+
+
+def _benchmark(ready: Prepared, attacked: dict[float, Attacked], home: Path) -> dict[str, Any]:
+    """The entry's ``benchmark`` group."""
+    after = [
+        {"epsilon": epsilon, "attack": attack, "accuracy": accuracy}
+        for epsilon, found in attacked.items()
+        for attack, accuracy in found.accuracy_after.items()
+    ]
+    profiles = []
+    for condition, images in _conditions(ready, attacked):
+        result = spectral_importance(
+            ready.model, images, ready.protocol, batch_size=ready.request.batch_size,
+            precision=ready.request.precision, resume=home / "spectral",
+            show_progress=ready.request.show_progress,
+        )  # fmt: skip
+        profiles.append({"condition": condition, **spectral_group(result)})
+    return {
+        "host": "robustbench",
+        "host_version": host_version(),
+        "threat_model": ready.threat.model,
+        "selection": ready.images.selection,
+        "clean_preprocessing": ready.geometry.name,
+        "corrupted_preprocessing": None if ready.threat.is_attack else ready.corrupted.name,
+        "note": ready.geometry.note,
+        "after_attack": after,
+        "profiles": profiles,
+    }
+
+
+def _conditions(ready: Prepared, attacked: dict[float, Attacked]) -> list[tuple[str, Images]]:
+    """The perturbed images of the spectral importances, by the name of their condition."""
+    if not ready.request.profiles:
+        return []
+    part = ready.spectral_part
+    if ready.spec is None:
+        return [(CYCLED, Cycled(ready, part))]
+    name = ready.spec.name
+    return [
+        (f"{name} {ready.threat.model} {budget(epsilon)}",
+         AttackedImages(ready.images.clean(part), found))
+        for epsilon, found in attacked.items()
+    ]  # fmt: skip
+
+
+class Cycled:
+    """Images each under one corruption and severity, so that all cells get an equal share.
+
+    The cells come in a seeded random order: fewer images than cells are then a random choice.
+    """
+
+    def __init__(self, ready: Prepared, part: list[int]) -> None:
+        self._cell = ready.images.cell
+        cells = [(name, s) for name in ready.threat.corruptions for s in SEVERITIES]
+        order = np.random.default_rng(ready.request.seed).permutation(len(cells))
+        parts = [part[k :: len(cells)] for k in range(len(cells))]
+        self.parts = [(cells[c], own) for c, own in zip(order, parts, strict=True) if own]
+        self.records = part_of(ready.images.ids, part)  # for the length of progress bars
+
+    def __iter__(self) -> Iterator[Any]:
+        for (name, severity), part in self.parts:
+            images = self._cell(name, severity, part)
+            if images is not None:
+                yield from images
