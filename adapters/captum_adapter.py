@@ -9,7 +9,6 @@
 """
 
 from iaside_plugins.adapters.attribution_study import compare_attributions
-
 from iaside_plugins.adapters.captum_catalogue import METHODS
 from iaside_plugins.adapters.captum_methods import band_attributions
 from iaside_plugins.adapters.spectral_shapley import SpectralShapley
