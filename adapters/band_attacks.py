@@ -133,7 +133,8 @@ class BandRestrictedPGD(foolbox().attacks.base.FixedEpsilonAttack):  # type: ign
 
     def _size(self, delta: Tensor) -> Tensor:
         order = 2 if self.norm == "L2" else float("inf")
-        return torch.linalg.vector_norm(delta, ord=order, dim=(1, 2, 3), keepdim=True)
+        size: Tensor = torch.linalg.vector_norm(delta, ord=order, dim=(1, 2, 3), keepdim=True)
+        return size
 
 
 def _aim(criterion: Any) -> tuple[Tensor, int]:

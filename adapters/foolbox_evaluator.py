@@ -26,7 +26,7 @@ from iaside_plugins.result import SpectralImportance
 MASK_SPACE = "pixel"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FoolboxImportance(SpectralImportance):
     """A `SpectralImportance` that says in which space the bands were taken.
 

@@ -14,6 +14,7 @@ from iaside_plugins import __version__
 from iaside_plugins.cli_board import board
 from iaside_plugins.cli_compare import compare
 from iaside_plugins.cli_output import show
+from iaside_plugins.cli_spectrum import spectrum
 from iaside_plugins.errors import InputError
 from iaside_plugins.options import (
     BatchSize,
@@ -282,6 +283,7 @@ def evaluate(
 
 
 app.command()(compare)
+app.command()(spectrum)
 
 if __name__ == "__main__":
     main()

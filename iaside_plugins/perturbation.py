@@ -8,7 +8,7 @@ For a clean image x and a perturbed one x', band by band (Luo et al., TMLR 2024)
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch
 from iaside_plugins.band_maps import image_size
 from iaside_plugins.bands import SpectralPartition
 from iaside_plugins.errors import InputError, InputTypeError
-from iaside_plugins.power_law import FIT, fit_power_law
+from iaside_plugins.power_law import FIT, FIT_RANGES, fit_power_law
 from iaside_plugins.resampling import Estimate, jackknife
 from iaside_plugins.store import jsonable
 from iaside_plugins.stream import tensor
@@ -206,7 +206,9 @@ class PerturbationSpectrum:
         without_dc[[0, m]] -= mean[2 * m :]
         held = (without_dc[:m] > 0) & (without_dc[m:] > 0) if self.n_images else bins > 0
         used = np.flatnonzero(held & (bins > 0))
-        return self._estimate(statistic)
+        found = self._estimate(statistic)
+        limits = np.array([FIT_RANGES[name] for name in FIT])
+        return replace(found, interval=np.clip(found.interval, limits[:, :1], limits[:, 1:]))
 
 
 def perturbation_spectrum(

@@ -8,6 +8,10 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 FIT = ("slope", "curvature", "r_squared", "residual_db")
 """What `fit_power_law` gives: exponent, bend, share of variance explained, misfit in dB."""
+FIT_RANGES = {
+    "slope": (-np.inf, np.inf), "curvature": (-np.inf, np.inf), "r_squared": (0.0, 1.0),
+    "residual_db": (0.0, np.inf),
+}  # fmt: skip
 
 
 def fit_power_law(frequencies: npt.ArrayLike, values: npt.ArrayLike) -> Array:
