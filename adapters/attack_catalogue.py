@@ -8,8 +8,14 @@ from types import MappingProxyType
 from typing import Any
 
 from iaside_plugins.adapters.attack_runs import AttackRun
-from iaside_plugins.adapters.foolbox_attacks import ATTACKS, foolbox_attack, parse_attacks
+from iaside_plugins.adapters.foolbox_attacks import (
+    ATTACKS,
+    EPSILONS_L2,
+    foolbox_attack,
+    parse_attacks,
+)
 from iaside_plugins.adapters.foolbox_guards import foolbox
+from iaside_plugins.bands import SpectralPartition
 from iaside_plugins.errors import InputError
 
 
@@ -48,6 +54,7 @@ TITLES: Mapping[str, str] = MappingProxyType(
     {
         "fgsm": "FGSM Linf", "pgd": "PGD Linf", "fgm": "FGM L2", "pgd_l2": "PGD L2",
         **{name: attack.title for name, attack in MINIMAL.items()},
+        "band_pgd": "PGD L2 inside one band",
     }
 )  # fmt: skip
 
@@ -71,14 +78,19 @@ def attack_runs(
     epsilons_linf: Sequence[float] | None = None,
     epsilons_l2: Sequence[float] | None = None,
     steps: int | None = None,
+    partition: SpectralPartition | None = None,
 ) -> list[AttackRun]:
     """Attacks by name, ready to run: at budgets, or for the least perturbation.
+
+    "band_pgd" stands for one band-restricted attack a band (named band_pgd_0, ...), whose images
+    stay valid: they are kept within the bounds, at the price of a little energy outside the band.
 
     Args:
         names: From `attack_names`.
         epsilons_linf: Budgets of FGSM and PGD in pixel units, in place of the defaults.
-        epsilons_l2: Of FGM and L2 PGD.
+        epsilons_l2: Of FGM, L2 PGD and band-restricted PGD.
         steps: Steps of iterated attacks, in place of those in `MINIMAL` and `ATTACKS`.
+        partition: The bands of "band_pgd".
 
     Raises:
         InputError: Budgets or steps out of range.
@@ -91,6 +103,9 @@ def attack_runs(
             epsilons = tuple(sorted({e for e in spec.epsilons if e > 0}))
             runs.append(AttackRun(name, foolbox_attack(spec), epsilons))
             continue
+        if name == "band_pgd":
+            runs += _band_runs(epsilons_l2, steps, partition or SpectralPartition())
+            continue
         minimal = MINIMAL[name]
         options = dict(minimal.options)
         if steps is not None:
@@ -100,3 +115,26 @@ def attack_runs(
         kind = getattr(foolbox().attacks, minimal.kind)
         runs.append(AttackRun(name, kind(**options), (None,)))
     return runs
+
+
+def _band_runs(
+    epsilons: Sequence[float] | None, steps: int | None, partition: SpectralPartition
+) -> list[AttackRun]:
+    """One band-restricted attack a band."""
+    from iaside_plugins.adapters.band_attacks import BandRestrictedPGD
+
+    budgets = tuple(sorted({float(e) for e in epsilons or EPSILONS_L2 if e > 0}))
+    length: dict[str, Any] = (
+        {} if steps is None else {"steps": steps, "rel_stepsize": 2 / max(steps, 1)}
+    )
+    return [
+        AttackRun(
+            f"band_pgd_{band}",
+            BandRestrictedPGD(
+                [band], n_bands=partition.n_bands, band_norm=partition.norm, keep="bounds",
+                **length,
+            ),
+            budgets,
+        )
+        for band in range(partition.n_bands)
+    ]  # fmt: skip

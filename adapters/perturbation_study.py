@@ -230,10 +230,18 @@ def _attacked(
     correct = ~np.asarray(wrong, dtype=bool)
     return [
         Condition(
-            "attack", run.name, titles.get(run.name, run.name), epsilon, run.norm, tuple(ids),
+            *_kind(run, titles), epsilon, run.norm, tuple(ids),
             rows[run.name, epsilon][:, 1:], correct & (rows[run.name, epsilon][:, 0] > 0),
             np.maximum(rows[run.name, epsilon][:, 0], ~correct),
         )
         for run in plan.runs
         for epsilon in run.epsilons
     ]  # fmt: skip
+
+
+def _kind(run: AttackRun, titles: Mapping[str, str]) -> tuple[str, str, str]:
+    """Kind, name and title of an attack's conditions."""
+    family, _, band = run.name.rpartition("_")
+    if family == "band_pgd":
+        return "band attack", run.name, f"PGD L2 in band {band}"
+    return "attack", run.name, titles.get(run.name, run.name)

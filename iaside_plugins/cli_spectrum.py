@@ -50,7 +50,9 @@ def spectrum(
     ] = None,
     attacks: Annotated[
         str,
-        typer.Option(help="fgsm,pgd,fgm,pgd_l2,deepfool,ddn,cw,l0_fmn,l1_fmn; needs --model"),
+        typer.Option(
+            help="fgsm,pgd,fgm,pgd_l2,deepfool,ddn,cw,l0_fmn,l1_fmn,band_pgd; needs --model"
+        ),
     ] = "none",
     epsilons: Annotated[str | None, typer.Option(help="Linf budgets, e.g. 2/255,8/255")] = None,
     epsilons_l2: Annotated[str | None, typer.Option(help="L2 budgets, e.g. 0.1,0.5")] = None,
@@ -83,6 +85,7 @@ def spectrum(
     from iaside_plugins.adapters.sources import Source, open_model
     from iaside_plugins.adapters.spectrum_jobs import check_corruptions, check_severities, make_plan
     from iaside_plugins.adapters.unfinished import kept
+    from iaside_plugins.bands import SpectralPartition
     from iaside_plugins.plots import save_figure
     from iaside_plugins.spectrum_plots import plot_spectrum
     from iaside_plugins.spectrum_text import spectrum_text
@@ -92,7 +95,10 @@ def spectrum(
     check_corruptions(corruptions)
     levels = check_severities(severities)
     names = attack_names(attacks)
-    runs = attack_runs(names, budgets(epsilons), budgets(epsilons_l2), attack_steps)
+    runs = attack_runs(
+        names, budgets(epsilons), budgets(epsilons_l2), attack_steps,
+        SpectralPartition(chosen.n_bands, chosen.band_norm),
+    )  # fmt: skip
     source = Source(data, labels, classes, n_images, seed, workers, batch_size)
     net = None
     if model is not None:

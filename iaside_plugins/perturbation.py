@@ -26,6 +26,7 @@ from iaside_plugins.store import jsonable
 from iaside_plugins.stream import tensor
 
 Array = npt.NDArray[np.float64]
+COLUMNS = ("clean_energy", "energy", "density", "share", "snr_db", "snr_without_dc_db")
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +106,11 @@ class PerturbationSpectrum:
         return self._estimate(lambda x: decibel(x[..., : self._m], x[..., self._m : 2 * self._m]))
 
     @cached_property
+    def snr_without_dc_db(self) -> Estimate:
+        """`snr_db` with DC taken out of band 0: the points of the fits; NaN for a band of DC."""
+        return self._estimate(lambda x: decibel(*self._without_dc(x)))
+
+    @cached_property
     def overall_snr_db(self) -> Estimate:
         """Signal-to-noise ratio of whole images in dB: what a rival without bands knows."""
         m = self._m
@@ -150,7 +156,7 @@ class PerturbationSpectrum:
             "band": np.arange(self._m), "low": edges[:-1], "high": edges[1:],
             "frequency": self.frequencies, "n_bins": self.n_bins,
         }  # fmt: skip
-        for name in ("clean_energy", "energy", "density", "share", "snr_db"):
+        for name in COLUMNS:
             found: Estimate = getattr(self, name)
             columns |= {
                 name: found.value,
@@ -182,6 +188,16 @@ class PerturbationSpectrum:
         bins[0] -= 1
         return bins * self.n_channels
 
+    def _without_dc(self, x: Array) -> tuple[Array, Array]:
+        """Energies of signal and noise (..., M), DC taken out of band 0."""
+        m = self._m
+        signal, noise = x[..., :m].copy(), x[..., m : 2 * m].copy()
+        signal[..., 0] -= x[..., 2 * m]
+        noise[..., 0] -= x[..., 2 * m + 1]
+        if self.n_bins[0] == 1:
+            signal[..., 0] = noise[..., 0] = np.nan
+        return signal, noise
+
     def _estimate(self, statistic: Callable[[Array], Array]) -> Estimate:
         """A jackknife estimate over images; NaN where the images cannot give it."""
         if not self.n_images:
@@ -195,16 +211,13 @@ class PerturbationSpectrum:
         m, bins = self._m, self._bins_without_dc
 
         def statistic(x: Array) -> Array:
-            signal, noise = x[..., :m].copy(), x[..., m : 2 * m].copy()
-            signal[..., 0] -= x[..., 2 * m]
-            noise[..., 0] -= x[..., 2 * m + 1]
+            signal, noise = self._without_dc(x)
             with np.errstate(divide="ignore", invalid="ignore"):
                 return fit_power_law(self.frequencies[used], quantity(signal, noise)[..., used])
 
         mean = self.per_image.mean(axis=0) if self.n_images else np.ones(2 * m + 2)
-        without_dc = mean[: 2 * m].copy()
-        without_dc[[0, m]] -= mean[2 * m :]
-        held = (without_dc[:m] > 0) & (without_dc[m:] > 0) if self.n_images else bins > 0
+        signal, noise = self._without_dc(mean)
+        held = (signal > 0) & (noise > 0) if self.n_images else bins > 0
         used = np.flatnonzero(held & (bins > 0))
         found = self._estimate(statistic)
         limits = np.array([FIT_RANGES[name] for name in FIT])

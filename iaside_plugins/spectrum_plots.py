@@ -55,7 +55,7 @@ def plot_spectrum(data: Mapping[str, Any]) -> Figure:
 
 
 def plot_snr(ax: Axes, row: Row, bands: pd.DataFrame) -> None:
-    """SNR of one condition on logarithmic axes, its fitted line, and slope and misfit in words.
+    """SNR of one condition without DC, as its power law is fitted, with slope and R² in words.
 
     Args:
         ax: Axes to draw on.
@@ -63,23 +63,21 @@ def plot_snr(ax: Axes, row: Row, bands: pd.DataFrame) -> None:
         bands: A report's "bands".
     """
     part = bands_of(bands, row)
-    known = part[part["frequency"].notna() & part["snr_db"].notna()].astype({"snr_db": float})
-    x, y = known["frequency"].to_numpy(float), known["snr_db"].to_numpy(float)
-    ends = known[["snr_db_low", "snr_db_high"]].to_numpy(float).T
+    columns = [f"snr_without_dc_db{end}" for end in ("", "_low", "_high")]
+    known = part[["frequency", *columns]].astype(float).dropna(subset=["frequency", columns[0]])
+    x, y, low, high = known.to_numpy().T
     ax.errorbar(
-        x, y, yerr=np.nan_to_num(np.abs(ends - y)), fmt="o", markersize=3, capsize=2,
+        x, y, yerr=np.nan_to_num(np.abs([low - y, high - y])), fmt="o", markersize=3, capsize=2,
         color="C0" if row["kind"] == "corruption" else "C3",
     )  # fmt: skip
     ax.set_xscale("log")
     ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     slope = row["slope"]
-    if slope is not None and not np.isnan(slope) and len(x) > 1:
-        centre = np.log10(x).mean()
-        inner = y[1:] if len(y) > 2 else y
-        level = inner.mean() - 10 * slope * (np.log10(x[-len(inner) :]).mean() - centre)
-        ax.plot(x, level + 10 * slope * (np.log10(x) - centre), color="0.4", linewidth=1)
-        low, high = row["slope_low"], row["slope_high"]
-        text = f"slope {slope:+.2f}\n[{low:+.2f}, {high:+.2f}]\nR² {row['r_squared']:.2f}"
+    if slope is not None and not np.isnan(slope):
+        logs = np.log10(x)  # least squares: the line goes through the mean point
+        ax.plot(x, y.mean() + 10 * slope * (logs - logs.mean()), color="0.4", linewidth=1)
+        ends = row["slope_low"], row["slope_high"]
+        text = f"slope {slope:+.2f}\n[{ends[0]:+.2f}, {ends[1]:+.2f}]\nR² {row['r_squared']:.2f}"
         ax.text(0.97, 0.96, text, transform=ax.transAxes, ha="right", va="top", fontsize=6.5)
     ax.set_title(label(row), fontsize=8)
     ax.tick_params(labelsize=7)
@@ -106,8 +104,11 @@ def bands_of(bands: pd.DataFrame, row: Row) -> pd.DataFrame:
     strength = row["strength"]
     chosen = (bands["kind"] == row["kind"]) & (bands["name"] == row["name"])
     if strength is None or np.isnan(strength):
-        return bands[chosen & bands["strength"].isna()]
-    return bands[chosen & (bands["strength"] == strength)]
+        chosen &= bands["strength"].isna()
+    else:
+        chosen &= bands["strength"] == strength
+    found: pd.DataFrame = bands.loc[chosen]
+    return found
 
 
 def _named(row: Mapping[Any, Any]) -> Row:

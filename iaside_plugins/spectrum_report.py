@@ -23,7 +23,7 @@ from iaside_plugins.vulnerability import Vulnerability, vulnerability
 
 Array = npt.NDArray[np.float64]
 FORMAT = 1
-KINDS = ("corruption", "attack")
+KINDS = ("corruption", "attack", "band attack")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Condition:
     """One perturbation of K images: a corruption at a severity, an attack at a budget.
 
     Attributes:
-        kind: "corruption" or "attack".
+        kind: One of `KINDS`; a "band attack" is confined to one band.
         name: Short name.
         title: Name in tables, as what it is.
         strength: Severity 1 to 5 or epsilon; None for all severities together (each image's
@@ -122,9 +122,10 @@ class SpectrumReport:
                 "n_failed": spectrum.n_failed, "n_unchanged": spectrum.n_unchanged,
                 **_ends("snr_db", spectrum.overall_snr_db),
             }  # fmt: skip
-            for k, name in enumerate(FIT):
-                row |= _ends(name, spectrum.snr_fit, k)
-            row |= _ends("density_slope", spectrum.density_fit, 0)
+            if condition.kind != "band attack":  # one band is no spectrum
+                for k, name in enumerate(FIT):
+                    row |= _ends(name, spectrum.snr_fit, k)
+                row |= _ends("density_slope", spectrum.density_fit, 0)
             rows.append(row | _error(condition))
         return pd.DataFrame(rows)
 

@@ -33,11 +33,11 @@ def spectrum_text(data: Mapping[str, Any]) -> str:
         "slope: of log SNR over log frequency, without DC, one point a band of the same weight; "
         "bend: second order, 0 for a power law",
     ]
+    if any(row["kind"] == "band attack" for row in data["conditions"]):
+        lines += ["", *_aligned(_band_attack_rows(data))]
     if data["importance"] is not None:
         lines += ["", *_aligned(_match_rows(data))]
-        lines += [
-            "rank correlation over bands of the Shapley values with the perturbation's energy"
-        ]
+        lines.append("rank correlations, over bands, of Shapley values with the perturbation")
         for group, found in data["vulnerability"].items():
             lines += ["", *_vulnerability_lines(group, found)]
     return "\n".join(lines)
@@ -71,17 +71,20 @@ def figure(row: Mapping[str, Any], name: str, spec: str) -> str:
 def is_headline(row: Mapping[str, Any]) -> bool:
     """Whether a condition is a corruption over all its severities, or an attack."""
     strength = row["strength"]
-    return row["kind"] == "attack" or strength is None or bool(np.isnan(strength))
+    if row["kind"] == "corruption":
+        return strength is None or bool(np.isnan(strength))
+    return bool(row["kind"] == "attack")
 
 
 def _snr_rows(frame: pd.DataFrame, bands: pd.DataFrame) -> list[list[str]]:
     count = int(bands["band"].max()) + 1
     rows = [["SNR (dB) by band", *(str(k) for k in range(count))]]
-    chosen = [k for k, row in frame.iterrows() if is_headline(row.to_dict())]
-    for k in chosen:
-        part = bands.iloc[int(str(k)) * count : (int(str(k)) + 1) * count]
-        cells = ["–" if pd.isna(v) else f"{v:.1f}" for v in part["snr_db"]]
-        rows.append([f"  {label(frame.loc[k].to_dict())}", *cells])
+    for k, row in enumerate(frame.to_dict("records")):
+        named = {str(key): value for key, value in row.items()}
+        if is_headline(named):
+            part = bands.iloc[k * count : (k + 1) * count]
+            cells = ["–" if pd.isna(v) else f"{v:.1f}" for v in part["snr_db"]]
+            rows.append([f"  {label(named)}", *cells])
     return rows
 
 
@@ -90,9 +93,9 @@ def _fit_rows(frame: pd.DataFrame, headline: bool = False) -> list[list[str]]:
     head = ["power law", "slope", "bend", "R²", "misfit (dB)", "images (left out)"]
     rows = [[*head, "error"] if with_error else head]
     for row in frame.to_dict("records"):
-        if headline and not is_headline({str(k): v for k, v in row.items()}):
-            continue
         known = {str(key): value for key, value in row.items()}
+        if known["kind"] == "band attack" or (headline and not is_headline(known)):
+            continue
         out = int(known["n_failed"]) + int(known["n_unchanged"])
         cells = [
             ("" if headline else "  ") + label(known), figure(known, "slope", "+.2f"),
@@ -101,6 +104,16 @@ def _fit_rows(frame: pd.DataFrame, headline: bool = False) -> list[list[str]]:
         ]  # fmt: skip
         rows.append([*cells, figure(known, "error", ".0%")] if with_error else cells)
     return rows
+
+
+def _band_attack_rows(data: Mapping[str, Any]) -> list[list[str]]:
+    """Error under attacks that are confined to one band, a row a budget, a column a band."""
+    found: dict[float, list[str]] = {}
+    for row in data["conditions"]:
+        if row["kind"] == "band attack":
+            found.setdefault(row["strength"], []).append(f"{row['error']:.0%}")
+    rows = [["error under PGD L2 inside one band", *map(str, range(data["n_bands"]))]]
+    return rows + [[f"  eps {epsilon(budget)}", *cells] for budget, cells in found.items()]
 
 
 def _match_rows(data: Mapping[str, Any]) -> list[list[str]]:
