@@ -229,7 +229,8 @@ def _checked(
     pair = whole and all(torch.is_tensor(native(part)) for part in data[:2])
     stream: Iterable[Any] = [data] if pair else batches(data)
     for batch in stream:
-        x, y = checked_batch(native(batch[0]), labels_of(batch[1]), device, bounds)
+        with torch.inference_mode(False):  # else the copies could not be attacked
+            x, y = checked_batch(native(batch[0]), labels_of(batch[1]), device, bounds)
         if len(x):
             yield first, x, y, None if len(batch) == 2 else [str(name) for name in batch[2]]
         first += len(x)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 FIT = ("slope", "curvature", "r_squared", "residual_db")
 """What `fit_power_law` gives: exponent, bend, share of variance explained, misfit in dB."""
+_ROUNDING = 1e-12  # of logarithms in float64
 FIT_RANGES = {
     "slope": (-np.inf, np.inf), "curvature": (-np.inf, np.inf), "r_squared": (0.0, 1.0),
     "residual_db": (0.0, np.inf),
@@ -27,7 +28,8 @@ def fit_power_law(frequencies: npt.ArrayLike, values: npt.ArrayLike) -> Array:
         values: (..., P) positive.
 
     Returns:
-        NaN for a line through fewer than two points, a bend or a misfit of fewer than three.
+        NaN for a line through fewer than two points, a bend or a misfit of fewer than three, and
+        for the r_squared of values that do not vary.
     """
     x, y = np.log10(np.asarray(frequencies, dtype=np.float64)), np.log10(values)
     if len(x) < 2:
@@ -41,6 +43,7 @@ def fit_power_law(frequencies: npt.ArrayLike, values: npt.ArrayLike) -> Array:
     out[..., 0] = line[..., 0]
     if len(x) > 2:
         out[..., 1] = (y @ np.linalg.pinv(np.vander(x, 3)).T)[..., 0]
-        out[..., 2] = 1 - np.divide(missed, spread, out=np.zeros_like(missed), where=spread > 0)
+        flat = spread <= len(x) * _ROUNDING**2
+        out[..., 2] = np.where(flat, np.nan, 1 - missed / np.where(flat, 1, spread))
         out[..., 3] = 10 * np.sqrt(missed / len(x))
     return out
