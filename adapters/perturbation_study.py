@@ -13,16 +13,17 @@ import torch
 from torch import Tensor
 
 from iaside_plugins.adapters.attack_runs import AttackRun, attack_rows
+from iaside_plugins.band_energies import band_energies
 from iaside_plugins.bands import SpectralPartition
+from iaside_plugins.condition_spectra import Condition
 from iaside_plugins.conditions import Images
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation import Corruptions
 from iaside_plugins.game import Game, check_images, model_device
 from iaside_plugins.importance import spectral_importance
-from iaside_plugins.perturbation import band_energies
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.provenance import image_digest, model_digest, provenance
-from iaside_plugins.spectrum_report import Condition, SpectrumReport
+from iaside_plugins.spectrum_report import SpectrumReport
 from iaside_plugins.store import RowStore
 from iaside_plugins.stream import count, progress_bar
 

@@ -78,7 +78,9 @@ def plot_snr(ax: Axes, row: Row, bands: pd.DataFrame) -> None:
         ax.plot(x, y.mean() + 10 * slope * (logs - logs.mean()), color="0.4", linewidth=1)
         ends = row["slope_low"], row["slope_high"]
         text = f"slope {slope:+.2f}\n[{ends[0]:+.2f}, {ends[1]:+.2f}]\nR² {row['r_squared']:.2f}"
-        ax.text(0.97, 0.96, text, transform=ax.transAxes, ha="right", va="top", fontsize=6.5)
+        falls = slope < -0.3  # the corner that the points leave free
+        place = (0.97, 0.96, "right", "top") if falls else (0.03, 0.08, "left", "bottom")
+        ax.text(*place[:2], text, transform=ax.transAxes, ha=place[2], va=place[3], fontsize=6.5)
     ax.set_title(label(row), fontsize=8)
     ax.tick_params(labelsize=7)
 
@@ -96,7 +98,7 @@ def plot_joined(ax: Axes, data: Mapping[str, Any], bands: pd.DataFrame) -> None:
     ax.set_xlabel("band", fontsize=8)
     ax.set_ylabel("share", fontsize=8)
     ax.tick_params(labelsize=7)
-    ax.legend(fontsize=5.5)
+    ax.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 
 
 def bands_of(bands: pd.DataFrame, row: Row) -> pd.DataFrame:

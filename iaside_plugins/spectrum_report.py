@@ -13,57 +13,17 @@ import numpy.typing as npt
 import pandas as pd
 
 from iaside_plugins.bands import SpectralPartition
+from iaside_plugins.condition_spectra import Condition, error, identity, pooled, success
 from iaside_plugins.perturbation import PerturbationSpectrum
 from iaside_plugins.power_law import FIT
 from iaside_plugins.profile_agreement import rank_correlation
-from iaside_plugins.resampling import Estimate, bootstrap, wilson
+from iaside_plugins.resampling import Estimate, bootstrap
 from iaside_plugins.result import SpectralImportance
 from iaside_plugins.store import jsonable, write_json
 from iaside_plugins.vulnerability import Vulnerability, vulnerability
 
 Array = npt.NDArray[np.float64]
 FORMAT = 1
-KINDS = ("corruption", "attack", "band attack")
-
-
-@dataclass(frozen=True, eq=False)
-class Condition:
-    """One perturbation of K images: a corruption at a severity, an attack at a budget.
-
-    Attributes:
-        kind: One of `KINDS`; a "band attack" is confined to one band.
-        name: Short name.
-        title: Name in tables, as what it is.
-        strength: Severity 1 to 5 or epsilon; None for all severities together (each image's
-            energies and errors averaged over them) and for least perturbations.
-        norm: Of an attack's budget.
-        ids: Names of the images.
-        energies: Rows of `perturbation.band_energies` (K, 2 M + 2).
-        counts: Whether an image's perturbation counts (K,): False for failed attacks and for
-            images that are misclassified without one.
-        wrong: Whether the model errs on the perturbed image (K,), 1.0 or 0.0; NaN without a model.
-    """
-
-    kind: str
-    name: str
-    title: str
-    strength: float | None
-    norm: str | None
-    ids: tuple[str, ...]
-    energies: Array
-    counts: npt.NDArray[np.bool_]
-    wrong: Array
-
-    def spectrum(
-        self, partition: SpectralPartition, image_size: tuple[int, int], n_channels: int
-    ) -> PerturbationSpectrum:
-        """Its spectrum over the images that count and are changed."""
-        m = partition.n_bands
-        changed = self.energies[:, m : 2 * m].sum(axis=1) > 0
-        return PerturbationSpectrum(
-            partition, image_size, n_channels, self.energies[self.counts & changed],
-            n_failed=int((~self.counts).sum()), n_unchanged=int((self.counts & ~changed).sum()),
-        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,13 +72,14 @@ class SpectrumReport:
         """One row a condition: counts, SNR, the fit of a power law, and the model's error.
 
         `snr_db` is of whole images; `slope`, `curvature`, `r_squared`, `residual_db` are of log SNR
-        over log frequency (`power_law.FIT`); `density_slope` of the perturbation itself. With
-        95 % intervals over images (`_low`, `_high`).
+        over log frequency (`power_law.FIT`); `density_slope` of the perturbation itself;
+        `success` of an attack: on which share of the images that are classified correctly without
+        it (`n_correct`). With 95 % intervals over images (`_low`, `_high`).
         """
         rows = []
         for condition, spectrum in self.spectra:
             row: dict[str, Any] = {
-                **_identity(condition), "n_images": spectrum.n_images,
+                **identity(condition), "n_images": spectrum.n_images,
                 "n_failed": spectrum.n_failed, "n_unchanged": spectrum.n_unchanged,
                 **_ends("snr_db", spectrum.overall_snr_db),
             }  # fmt: skip
@@ -126,7 +87,7 @@ class SpectrumReport:
                 for k, name in enumerate(FIT):
                     row |= _ends(name, spectrum.snr_fit, k)
                 row |= _ends("density_slope", spectrum.density_fit, 0)
-            rows.append(row | _error(condition))
+            rows.append(row | error(condition) | success(condition))
         return pd.DataFrame(rows)
 
     def bands(self) -> pd.DataFrame:
@@ -134,7 +95,7 @@ class SpectrumReport:
         parts = []
         for condition, spectrum in self.spectra:
             part = spectrum.to_frame()
-            for k, (name, value) in enumerate(_identity(condition).items()):
+            for k, (name, value) in enumerate(identity(condition).items()):
                 part.insert(k, name, value)
             parts.append(part)
         return pd.concat(parts, ignore_index=True)
@@ -154,7 +115,7 @@ class SpectrumReport:
             m = self.partition.n_bands
             changed = condition.energies[:, m : 2 * m].sum(axis=1) > 0
             held = np.flatnonzero((condition.counts & changed)[place])
-            row: dict[str, Any] = {**_identity(condition), "n_images": len(held)}
+            row: dict[str, Any] = {**identity(condition), "n_images": len(held)}
             if len(held):
                 joint = np.concatenate([psi, condition.energies[place][:, : 2 * m]], axis=1)[held]
                 row |= _correlations(joint, m, spectrum.n_bins)
@@ -235,47 +196,11 @@ class SpectrumReport:
         return vulnerability(names, psi, energies, wrong)
 
 
-def pooled(severities: Sequence[Condition]) -> Condition:
-    """A corruption over its severities: each image's energies and errors averaged over them."""
-    first = severities[0]
-    shared = set(first.ids).intersection(*(c.ids for c in severities))
-    ids = tuple(name for name in first.ids if name in shared)
-    energies, wrong = [], []
-    for condition in severities:
-        place = {name: k for k, name in enumerate(condition.ids)}
-        at = [place[name] for name in ids]
-        energies.append(condition.energies[at])
-        wrong.append(condition.wrong[at])
-    return Condition(
-        first.kind, first.name, first.title, None, first.norm, ids,
-        np.mean(energies, axis=0), np.ones(len(ids), dtype=bool), np.mean(wrong, axis=0),
-    )  # fmt: skip
-
-
-def _identity(condition: Condition) -> dict[str, Any]:
-    return {
-        "kind": condition.kind, "name": condition.name, "title": condition.title,
-        "strength": condition.strength, "norm": condition.norm,
-    }  # fmt: skip
-
-
 def _ends(name: str, found: Estimate, k: int | None = None) -> dict[str, float]:
     value, (low, high) = (
         (found.value, found.interval) if k is None else (found.value[k], found.interval[k])
     )
     return {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
-
-
-def _error(condition: Condition) -> dict[str, float]:
-    """Error rate with an interval: Wilson's, or the bootstrap's for a mean over severities."""
-    wrong = condition.wrong
-    if np.isnan(wrong).any():
-        return {"error": np.nan, "error_low": np.nan, "error_high": np.nan}
-    if np.isin(wrong, (0, 1)).all():
-        low, high = wilson(float(wrong.sum()), len(wrong))
-    else:
-        low, high = bootstrap(wrong[:, None], lambda x: x[..., 0])[1]
-    return {"error": float(wrong.mean()), "error_low": float(low), "error_high": float(high)}
 
 
 def _correlations(rows: Array, m: int, n_bins: npt.NDArray[np.int64]) -> dict[str, float]:

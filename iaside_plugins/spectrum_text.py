@@ -107,13 +107,17 @@ def _fit_rows(frame: pd.DataFrame, headline: bool = False) -> list[list[str]]:
 
 
 def _band_attack_rows(data: Mapping[str, Any]) -> list[list[str]]:
-    """Error under attacks that are confined to one band, a row a budget, a column a band."""
-    found: dict[float, list[str]] = {}
+    """Success of attacks that are confined to one band, a row a budget, a column a band."""
+    found: dict[float, dict[int, str]] = {}
     for row in data["conditions"]:
         if row["kind"] == "band attack":
-            found.setdefault(row["strength"], []).append(f"{row['error']:.0%}")
-    rows = [["error under PGD L2 inside one band", *map(str, range(data["n_bands"]))]]
-    return rows + [[f"  eps {epsilon(budget)}", *cells] for budget, cells in found.items()]
+            band = int(row["name"].rpartition("_")[2])
+            found.setdefault(row["strength"], {})[band] = f"{row['success']:.0%}"
+    bands = range(data["n_bands"])
+    rows = [["success of PGD L2 inside one band", *map(str, bands)]]
+    for budget, cells in found.items():
+        rows.append([f"  eps {epsilon(budget)}", *(cells.get(band, "–") for band in bands)])
+    return rows
 
 
 def _match_rows(data: Mapping[str, Any]) -> list[list[str]]:

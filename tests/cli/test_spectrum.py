@@ -38,7 +38,7 @@ def test_a_model_adds_importance_errors_attacks_and_the_joined_view(iaside, imag
     )  # fmt: skip
     assert run.code == 0, run.err
     for text in (
-        "FGSM Linf, eps 8/255", "DeepFool L2, least", "error under PGD L2 inside one band",
+        "FGSM Linf, eps 8/255", "DeepFool L2, least", "success of PGD L2 inside one band",
         "where the model looks", "importance and SNR", "importance adds", "exploratory",
     ):  # fmt: skip
         assert text in run.out, text

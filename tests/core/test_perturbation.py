@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from iaside_plugins.band_energies import band_energies
 from iaside_plugins.bands import SpectralPartition
 from iaside_plugins.errors import InputError, InputTypeError
-from iaside_plugins.perturbation import band_energies, perturbation_spectrum
+from iaside_plugins.perturbation import perturbation_spectrum
 
 
 def images(n: int, *shape: int, seed: int = 0) -> Tensor:

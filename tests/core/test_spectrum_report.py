@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from iaside_plugins import Protocol, SpectralPartition, spectral_importance
-from iaside_plugins.perturbation import band_energies, perturbation_spectrum
+from iaside_plugins.band_energies import band_energies
+from iaside_plugins.condition_spectra import Condition, pooled
+from iaside_plugins.perturbation import perturbation_spectrum
 from iaside_plugins.profile_agreement import rank_correlation
 from iaside_plugins.spectrum_plots import plot_spectrum
-from iaside_plugins.spectrum_report import Condition, SpectrumReport, pooled
+from iaside_plugins.spectrum_report import SpectrumReport
 from iaside_plugins.spectrum_text import fit_table, label, spectrum_text
 
 PARTITION = SpectralPartition(4)
@@ -42,9 +44,7 @@ def report(conditions, importance=None) -> SpectrumReport:
 def importance():
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 16), torch.nn.Flatten())
     for parameter in net.parameters():
-        parameter.data = (
-            torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)) / 9
-        )
+        parameter.data = torch.randn(parameter.shape, generator=RNG) / 9
     batch = [(X.float(), torch.arange(8) % 5, list(IDS))]
     return spectral_importance(net.eval(), batch, Protocol(n_bands=4))
 
@@ -54,7 +54,7 @@ CONDITIONS = [
     condition("snow", 2, 0.9), condition("frost", 1, 0.2), condition("frost", 2, 0.4),
     condition(
         "pgd", 8 / 255, 0.2, kind="attack", title="PGD Linf", norm="Linf",
-        counts=np.array([True] * 5 + [False] * 3),
+        counts=np.array([True] * 5 + [False] * 3), wrong=np.array([1.0] * 6 + [0.0] * 2),
     ),
     condition("ddn", None, 0.05, kind="attack", title="DDN L2", norm="L2"),
     condition("band_pgd_1", 0.5, 0.05, kind="band attack", title="PGD L2 in band 1", norm="L2"),
@@ -86,6 +86,8 @@ def test_figures_are_those_of_the_spectra():
     assert frame.iloc[0]["error_low"] < frame.iloc[0]["error"] < frame.iloc[0]["error_high"]
     attack = frame.iloc[9]
     assert (attack["n_images"], attack["n_failed"], attack["n_unchanged"]) == (5, 3, 0)
+    # 5 successes, 1 misclassified without an attack, 2 that withstand
+    assert (attack["n_correct"], attack["success"], attack["error"]) == (7, 5 / 7, 6 / 8)
     assert np.isnan(frame.iloc[11]["slope"])  # one band is no spectrum
     bands = report(CONDITIONS).bands()
     assert len(bands) == 12 * 4
