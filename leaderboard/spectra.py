@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -21,9 +21,7 @@ from iaside_plugins.plots import save_figure
 from iaside_plugins.report import epsilon
 from iaside_plugins.spectrum_text import PREDICTOR_TITLES, figure, is_headline, label
 from iaside_plugins.store import write_atomic, write_json
-
-if TYPE_CHECKING:
-    pass
+from iaside_plugins.vulnerability import across_models
 
 FOLDER = Path(__file__).resolve().parent / "spectra"
 DIGITS = 5  # significant ones that spectra.json keeps
@@ -55,10 +53,7 @@ def condense(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
                 "conditions": kept,
                 "bands": [{key: row[key] for key in BAND_COLUMNS} for row in bands],
                 "matches": [row for row in report["matches"] if is_headline(row)],
-                "vulnerability": {
-                    group: {key: value for key, value in found.items() if key != "conditions"}
-                    for group, found in report["vulnerability"].items()
-                },
+                "vulnerability": report["vulnerability"],
                 "importance": report["importance"],
             }  # fmt: skip
         except (KeyError, TypeError) as error:
@@ -81,6 +76,7 @@ def tables(data: Mapping[str, Any]) -> dict[str, str]:
         "bands": _band_table(models),
         "matches": _match_table(models),
         "prediction": _prediction_table(models),
+        "across": _across_table(models),
     }
 
 
@@ -182,6 +178,22 @@ def _prediction_table(models: Mapping[str, Mapping[str, Any]]) -> str:
             cells += [_ends(row, "advantage", "advantage_") for row in known.values()
                       if "advantage" in row]  # fmt: skip
             rows.append([name, f"{found['n_conditions']} {over}", *cells])
+    return _markdown(rows)
+
+
+def _across_table(models: Mapping[str, Mapping[str, Any]]) -> str:
+    known = {
+        name: {
+            "clean_error": 1 - one["importance"]["clean_accuracy"],
+            "conditions": one["vulnerability"]["corruptions"]["conditions"],
+        }
+        for name, one in models.items()
+    }
+    titles = PREDICTOR_TITLES | {"clean_error": "clean accuracy alone"}
+    rows = [["predictor", "rank correlation with the error", "models x corruptions"]]
+    for row in across_models(known):
+        cells = [titles[row["predictor"]], _ends(row, "rank_correlation", "")]
+        rows.append([*cells, f"{row['n_models']} x {row['n_conditions']}"])
     return _markdown(rows)
 
 
