@@ -7,6 +7,7 @@ a call on native or EagerPy tensors), so that wrappers and models of one's own w
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -65,15 +66,26 @@ def networks(fmodel: Any) -> list[nn.Module]:
             if isinstance(one, nn.Module):
                 found.append(one)
                 continue
-            cells = getattr(one, "__closure__", None) or ()
-            held = [*vars(one).values()] if hasattr(one, "__dict__") else []
-            held += [cell.cell_contents for cell in cells]
-            for part in held:
+            for part in _held(one):
                 if callable(part) and not isinstance(part, type) and id(part) not in seen:
                     seen.add(id(part))
                     following.append(part)
         layer = following
     return found
+
+
+def _held(one: Any) -> list[Any]:
+    """What an object holds: attributes, members of collections among them, and closures."""
+    held = [*vars(one).values()] if hasattr(one, "__dict__") else []
+    for cell in getattr(one, "__closure__", None) or ():
+        with contextlib.suppress(ValueError):  # an empty cell
+            held.append(cell.cell_contents)
+    for part in [*held]:
+        if isinstance(part, (list, tuple)):
+            held += part
+        elif isinstance(part, dict):
+            held += part.values()
+    return held
 
 
 def device_of(fmodel: Any, images: Any) -> torch.device:

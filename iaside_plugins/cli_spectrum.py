@@ -93,7 +93,7 @@ def spectrum(
     check_outputs(None, plot, json_file)
     chosen = pick_protocol(protocol, n_bands, seed)
     check_corruptions(corruptions)
-    levels = check_severities(severities)
+    strengths = check_severities(severities)
     names = attack_names(attacks)
     runs = attack_runs(
         names, budgets(epsilons), budgets(epsilons_l2), attack_steps,
@@ -105,7 +105,7 @@ def spectrum(
         net = open_model(model, weights=weights, device=device, name=name,
                          resize=resize, crop=crop, interpolation=interpolation)  # fmt: skip
     plan = make_plan(
-        source, net, corruptions=corruptions, severities=levels, runs=runs, n_attack=n_attack,
+        source, net, corruptions=corruptions, severities=strengths, runs=runs, n_attack=n_attack,
         shape={"resize": resize, "crop": crop, "interpolation": interpolation},
         jpeg=jpeg, frost=frost, cache=cache,
     )  # fmt: skip

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("C3", "C0", "C2")  # of the models, in order
-BUDGET = 0.25  # L2, of the attacks inside one band
+BUDGET = 0.5  # L2, of the attacks inside one band
 CURVES = (  # corruptions of the first panel: name, text, style
     ("gaussian_noise", "Gaussian noise", "-"),
     ("pixelate", "pixelate", "--"),

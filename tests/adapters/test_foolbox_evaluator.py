@@ -197,6 +197,24 @@ def test_guard_training_mode(labels):
     assert net[1].training
 
 
+def test_guard_training_mode_behind_an_ensemble(labels):
+    class Ensemble:
+        bounds = (0, 1)
+
+        def __init__(self, members: list) -> None:
+            self.members = members
+
+        def __call__(self, inputs: Tensor) -> Tensor:
+            return sum(member(inputs) for member in self.members)
+
+    nets = [small_net(), small_net()]
+    model = Ensemble([fmodel(net) for net in nets])
+    EVALUATE(model, images(), labels)
+    nets[1].train()
+    with pytest.raises(InputError, match="the model is training"):
+        EVALUATE(model, images(), labels)
+
+
 def test_guard_device(labels, monkeypatch):
     net = small_net()
     model = fmodel(net)
