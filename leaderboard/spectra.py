@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from iaside_plugins.corruptions import CORRUPTIONS
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.spectra_figure import spectra_figure
 from iaside_plugins.plots import save_figure
@@ -52,8 +53,11 @@ def condense(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
                                                 "corruptions", "attacks", "provenance")},
                 "conditions": kept,
                 "bands": [{key: row[key] for key in BAND_COLUMNS} for row in bands],
-                "matches": [row for row in report["matches"] if is_headline(row)],
-                "vulnerability": report["vulnerability"],
+                "matches": [row for row in report["matches"] if row["kind"] == "attack"],
+                "vulnerability": {
+                    group: _without_severities(found)
+                    for group, found in report["vulnerability"].items()
+                },
                 "importance": report["importance"],
             }  # fmt: skip
         except (KeyError, TypeError) as error:
@@ -212,12 +216,20 @@ def _markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
-def _rounded(value: Any) -> Any:
+def _without_severities(found: Mapping[str, Any]) -> dict[str, Any]:
+    """A prediction; its conditions are kept for corruptions only, see `across_models`."""
+    kept = len(found["conditions"]) <= len(CORRUPTIONS)
+    return {key: value for key, value in found.items() if key != "conditions" or kept}
+
+
+def _rounded(value: Any, key: str = "") -> Any:
+    """Numbers with `DIGITS` significant digits; budgets and severities exactly."""
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {name: _rounded(item, name) for name, item in value.items()}
     if isinstance(value, list):
         return [_rounded(item) for item in value]
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+    exact = key == "strength" or not isinstance(value, float)
+    return value if exact else float(f"{value:.{DIGITS}g}")
 
 
 if __name__ == "__main__":

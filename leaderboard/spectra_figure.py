@@ -53,13 +53,14 @@ def _perturbations(ax: Axes, models: Mapping[str, Any]) -> None:
             label=f"PGD (L2) on {name}",
         )  # fmt: skip
     ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+    ax.set_ylim(-10, 70)  # room for the legend
     ax.set_xscale("log")
     ax.set_xticks([1, 2, 4, 8, 16], ["1", "2", "4", "8", "16"])
     ax.minorticks_off()
     ax.set_xlabel("spatial frequency (cycles/image)")
     ax.set_ylabel("signal over perturbation (dB)")
     ax.set_title("1  Most perturbations swamp high frequencies", fontsize=10)
-    ax.legend(fontsize=6.5)
+    ax.legend(fontsize=6.5, loc="upper right", ncol=2)
 
 
 def _importance(ax: Axes, models: Mapping[str, Any]) -> None:
@@ -72,7 +73,7 @@ def _importance(ax: Axes, models: Mapping[str, Any]) -> None:
             own["band"] + (k - (len(models) - 1) / 2) * width, share, width, color=colour,
             yerr=np.abs(ends - share), error_kw={"linewidth": 0.8}, label=_named(name, one),
         )  # fmt: skip
-    ax.set_title("2  Where each model looks", fontsize=10)
+    ax.set_title("2  The standard net looks there, robust nets do not", fontsize=10)
     ax.set_ylabel("share of the evidence (Shapley)")
     ax.set_xlabel("band, low to high frequency")
     ax.legend(fontsize=6.5)
@@ -91,7 +92,7 @@ def _success(ax: Axes, models: Mapping[str, Any]) -> None:
             capsize=2, color=colour, label=_named(name, one),
         )  # fmt: skip
     ax.set_ylim(0, 1)
-    ax.set_title(f"3  Attacked inside one band only (L2, eps {BUDGET})", fontsize=10)
+    ax.set_title(f"3  Broken inside one band alone (L2, eps {BUDGET})", fontsize=10)
     ax.set_ylabel("share of correct images broken")
     ax.set_xlabel("band, low to high frequency")
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+import typer
 from tiny_model import WATCH
+
+from iaside_plugins import cli
 
 MODEL = ("--model", "python:tiny_model:network", "--device", "cpu")
 SOME = ("--corruptions", "gaussian_noise,contrast,pixelate", "--severities", "1,3", "--n-bands", 4)
@@ -56,6 +59,16 @@ def test_a_model_adds_importance_errors_attacks_and_the_joined_view(iaside, imag
     assert set(data["vulnerability"]) == {"corruptions", "severities"}
     assert data["vulnerability"]["severities"]["n_conditions"] == 6
     assert len(data["matches"]) == len(data["conditions"])
+
+
+def test_it_takes_what_every_command_takes():
+    root = typer.main.get_command(cli.app)
+    options = {name for parameter in root.commands["spectrum"].params for name in parameter.opts}
+    common = {
+        "--device", "--batch-size", "--seed", "--n-images", "--n-bands", "--protocol", "--resume",
+        "--json", "--quiet", "--plot", "--data", "--corruptions", "--attacks",
+    }  # fmt: skip
+    assert common <= options
 
 
 def test_json_on_stdout_is_alone_there(iaside, images):
