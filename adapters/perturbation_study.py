@@ -41,6 +41,8 @@ class Plan:
         severities: Of the corruptions, among 1 to 5.
         runs: Attacks with their budgets.
         titles: Titles of attacks by name.
+        origin: What decides the corrupted images beside the corruptions' settings: a folder of
+            frost textures, or of a distributed set.
     """
 
     clean: Any
@@ -49,6 +51,7 @@ class Plan:
     runs: Sequence[AttackRun] = ()
     titles: Mapping[str, str] | None = None
     attacked: Any = None
+    origin: str = ""
 
 
 def study_perturbations(
@@ -95,7 +98,9 @@ def study_perturbations(
     shape: tuple[int, int, int] | None = None
     with progress_bar(_total(plan), show_progress) as bar:
         if plan.corruptions is not None:
-            study = CorruptionStudy(plan.corruptions, plan.clean, partition, model, folder)
+            study = CorruptionStudy(
+                plan.corruptions, plan.clean, partition, model, folder, plan.origin
+            )
             for name in plan.corruptions.names:
                 for severity in plan.severities:
                     bar.set_description(f"{name} {severity}", refresh=False)
@@ -131,7 +136,7 @@ class CorruptionStudy:
 
     def __init__(
         self, plan: Corruptions, clean: Images, partition: SpectralPartition, model: Any,
-        folder: Path | None,
+        folder: Path | None, origin: str = "",
     ) -> None:  # fmt: skip
         self._plan, self._partition = plan, partition
         plain = plan.images(None, 0)
@@ -140,6 +145,7 @@ class CorruptionStudy:
         identity = {
             "model": None if model is None or folder is None else model_digest(model),
             "bands": [partition.n_bands, partition.norm],
+            "origin": origin,
             **{key: str(value) for key, value in plan.settings.items()},
         }
         where = None if folder is None else folder / "corruptions"
@@ -186,12 +192,23 @@ class CorruptionStudy:
         corrupted = self._plan.images(name, severity)
         if corrupted is None:
             return
-        for (clean, labels, ids), (images, _, found) in zip(self._plain, corrupted, strict=True):
-            place = {image: k for k, image in enumerate(ids)}
-            both = [k for k, image in enumerate(found) if image in place]
-            at = [place[found[k]] for k in both]
-            rows = band_energies(clean[at], images[both], self._partition)
-            wrong = self._wrong(images[both], labels[at])
+        held: dict[str, tuple[Tensor, int]] = {}
+        plain = iter(self._plain)
+        for images, _, found in corrupted:
+            # A file may be unreadable in one of the two: images are paired by name.
+            while not all(name in held for name in found):
+                batch = next(plain, None)
+                if batch is None:
+                    break
+                for image, label, name in zip(*batch, strict=True):
+                    held[name] = image, int(label)
+            both = [k for k, name in enumerate(found) if name in held]
+            if not both:
+                continue
+            pairs = [held.pop(found[k]) for k in both]
+            clean = torch.stack([image for image, _ in pairs])
+            rows = band_energies(clean, images[both], self._partition)
+            wrong = self._wrong(images[both], torch.tensor([label for _, label in pairs]))
             yield [found[k] for k in both], np.concatenate([wrong[:, None], rows], axis=1)
 
     @torch.no_grad()

@@ -82,7 +82,15 @@ def make_plan(
         if n_attack < 1:
             raise InputError(f"--n-attack must be at least 1, got {n_attack}")
         attacked = _first(clean, n_attack, own)
-    return Plan(clean, plan, tuple(severities), tuple(runs), TITLES, attacked)
+    return Plan(
+        clean, plan, tuple(severities), tuple(runs), TITLES, attacked, origin(corruptions, frost)
+    )
+
+
+def origin(corruptions: str, frost: Path | None) -> str:
+    """What decides corrupted images beside their settings: a folder of them, or of textures."""
+    folder = Path(corruptions) if check_corruptions(corruptions) is None else frost
+    return "" if folder is None else str(folder.resolve())
 
 
 def check_corruptions(text: str) -> list[str] | None:

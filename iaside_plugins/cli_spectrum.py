@@ -112,7 +112,8 @@ def spectrum(
     silent = quiet or json_file == "-"
     if net is not None and not silent:
         typer.echo(describe(net.info))
-    identity = (source.which(), chosen.used(), resize, crop, str(net and net.info.name))
+    made = (plan.corruptions and sorted(plan.corruptions.settings.items()), plan.origin)
+    identity = (source.which(), chosen.used(), resize, crop, interpolation, made)
     with kept(resume, "spectrum", *identity, net) as folder:
         report = study_perturbations(
             plan, net, protocol=chosen, seed=seed, batch_size=batch_size, resume=folder,

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import typer
+from image_files import make_tree, random_pixels, save
 from tiny_model import WATCH
 
 from iaside_plugins import cli
@@ -71,6 +72,41 @@ def test_it_takes_what_every_command_takes():
     assert common <= options
 
 
+def test_photographs_are_corrupted_at_224_and_measured_as_the_model_sees_them(iaside, tmp_path):
+    tree = make_tree(tmp_path / "photographs", ("bird", "cat"), n=1, height=260, width=300)
+    arguments = ("spectrum", "--data", tree, "--corruptions", "pixelate", "--severities", 2,
+                 "--json", "-", "--n-bands", 2)  # fmt: skip
+    alone = json.loads(iaside(*arguments).out)
+    assert alone["image_size"] == [224, 224]
+    assert alone["corruptions"]["size"] == 224
+    assert alone["corruptions"]["jpeg"] is True
+    seen = json.loads(iaside(*arguments, "--model", "python:tiny_model:large_input").out)
+    assert seen["image_size"] == [128, 128]
+    assert seen["corruptions"]["size"] == 224
+    as_asked = json.loads(iaside(*arguments, "--resize", 40, "--crop", 32).out)
+    assert as_asked["image_size"] == [32, 32]
+
+
+def test_a_distributed_tree_is_read(iaside, tmp_path):
+    clean = make_tree(tmp_path / "clean", ("bird", "cat"), n=1, height=256, width=256)
+    for severity in range(1, 6):
+        made = make_tree(
+            tmp_path / "imagenet-c" / "fog" / str(severity), ("bird", "cat"), n=1, height=224,
+            width=224,
+        )  # fmt: skip
+        for path in made.rglob("*.png"):
+            save(path.with_suffix(".JPEG"), random_pixels(severity, 224, 224))
+            path.unlink()
+    run = iaside("spectrum", "--data", clean, "--corruptions", tmp_path / "imagenet-c",
+                 "--severities", "1,5", "--n-bands", 2, "--json", "-")  # fmt: skip
+    assert run.code == 0, run.err
+    data = json.loads(run.out)
+    assert data["corruptions"]["source"] == "distributed"
+    assert [(row["name"], row["strength"]) for row in data["conditions"]] == [
+        ("fog", None), ("fog", 1.0), ("fog", 5.0)
+    ]  # fmt: skip
+
+
 def test_json_on_stdout_is_alone_there(iaside, images):
     run = iaside(
         "spectrum", "--data", images, "--corruptions", "contrast", "--severities", 2, "--json", "-"
@@ -112,6 +148,7 @@ def test_an_interrupted_run_goes_on_and_finds_the_same(iaside, images, tmp_path)
         (("--attacks", "ddn", "--attack-steps", 0, *MODEL), ["ddn: expected steps >= 1, got 0"]),
         (("--attacks", "fgsm", "--n-attack", 0, *MODEL), ["--n-attack must be at least 1"]),
         (("--n-bands", 40), ["n_bands=40"]),
+        (("--protocol", "reference"), ["norm must be one of chebyshev, euclidean, got 'boxes'"]),
         (("--plot", "found.bmp"), [".png, .svg or .pdf"]),
         (("--data", "missing"), ["missing"]),
     ],
