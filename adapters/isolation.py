@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
+from iaside_plugins.adapters.randomness import preserved_generators
 from iaside_plugins.errors import InputError, InputTypeError
 
 
 @contextmanager
 def isolated(model: nn.Module, device: torch.device | str) -> Iterator[torch.device]:
-    """A context in which attacks on a model leave nothing behind; yields the device with its index.
-
-    Inside, gradients are on whatever mode the caller is in, autocast is off, and parameters are
-    frozen, so that no ``.grad`` accumulates. On leaving, also by an error, ``requires_grad``, the
-    global generators of torch (CPU and GPUs), numpy and Python, and Python's trace function (which
-    AutoAttack's checks switch off) are as they were.
+    """`attack_mode` for one checked model; yields the device with its index.
 
     Args:
         model: Eval-mode module, (N, C, H, W) images in [0, 1] -> (N, n_classes) logits.
@@ -34,27 +27,34 @@ def isolated(model: nn.Module, device: torch.device | str) -> Iterator[torch.dev
     """
     device = torch.empty(0, device=device).device  # "cuda" -> "cuda:0"
     check_model(model, device)
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    states = random.getstate(), np.random.get_state()  # noqa: NPY002 - hosts draw from these
+    with attack_mode([model], device):
+        yield device
+
+
+@contextmanager
+def attack_mode(networks: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
+    """A context in which attacks on models made from `networks` leave nothing behind.
+
+    Inside, gradients are on whatever mode the caller is in, autocast is off, and parameters are
+    frozen, so that no ``.grad`` accumulates. On leaving, also by an error, ``requires_grad``, the
+    global generators of torch (CPU and GPUs), numpy and Python, and Python's trace function (which
+    AutoAttack's checks switch off) are as they were.
+    """
+    trainable = [p for network in networks for p in network.parameters() if p.requires_grad]
     trace = sys.gettrace()
-    # All GPUs, unlike `preserved_generators`: AutoAttack seeds with torch.manual_seed.
-    cuda: Any = torch.cuda
-    gpus = range(cuda.device_count()) if cuda.is_initialized() else ()
     with (
         torch.inference_mode(False),  # implies the next one in torch 2.13, but no document says so
         torch.enable_grad(),
         torch.autocast(device.type, enabled=False),
-        torch.random.fork_rng(devices=gpus),
+        preserved_generators(device),
     ):
         try:
             for parameter in trainable:
                 parameter.requires_grad_(False)
-            yield device
+            yield
         finally:
             for parameter in trainable:
                 parameter.requires_grad_(True)
-            random.setstate(states[0])
-            np.random.set_state(states[1])  # noqa: NPY002
             if sys.gettrace() is not trace:
                 sys.settrace(trace)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,13 +12,19 @@ import torch
 
 @contextmanager
 def preserved_generators(device: torch.device) -> Iterator[None]:
-    """Put torch's generators (CPU and `device`) and numpy's global one back on leaving."""
+    """Put the global generators back on leaving: torch's (CPU and GPUs), numpy's and Python's.
+
+    All GPUs where `device` is one, since hosts reseed every one of them.
+    """
     numpy_state = np.random.get_state()  # noqa: NPY002 - hosts draw from this global generator
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    python_state = random.getstate()
+    gpus = range(torch.cuda.device_count()) if device.type == "cuda" else ()
+    with torch.random.fork_rng(devices=gpus):
         try:
             yield
         finally:
             np.random.set_state(numpy_state)  # noqa: NPY002
+            random.setstate(python_state)
 
 
 def seed_generators(seed: int, device: torch.device) -> None:

@@ -72,6 +72,29 @@ def _computable(images: Tensor) -> Tensor:
     return images if images.dtype == torch.float64 else images.float()
 
 
+def keep_bands(images: Tensor, index: Tensor, bands: Sequence[int]) -> Tensor:
+    """Images (N, C, H, W) with nothing left outside some bands; differentiable.
+
+    One FFT and one inverse FFT an image, in its precision (single precision for halves, for which
+    there is no FFT).
+
+    Args:
+        images: Floating point.
+        index: Band of every bin on the unshifted fft2 grid, (H, W), symmetric under k -> -k.
+        bands: Numbers of the bands that stay.
+
+    Raises:
+        InputError: If the shape is not (N, C, H, W).
+        InputTypeError: If the images are not real floating-point numbers.
+    """
+    height, width = image_size(images)
+    half = index[:, : width // 2 + 1].to(images.device)
+    mask = torch.isin(half, torch.tensor(list(bands), dtype=half.dtype, device=half.device))
+    exact = images if images.dtype == torch.float64 else images.float()
+    kept: Tensor = torch.fft.irfft2(torch.fft.rfft2(exact) * mask, s=(height, width))
+    return kept.to(images.dtype)
+
+
 def image_size(images: Tensor) -> tuple[int, int]:
     """Height and width of a batch of real floating-point images.
 

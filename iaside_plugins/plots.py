@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 
 def new_figure(
-    width: float, height: float, columns: int = 1, rows: int = 1
+    width: float, height: float, columns: int = 1, rows: int = 1, *, shared: bool = True
 ) -> tuple[Figure, list[Axes]]:
     """A figure of so many inches with axes row by row, on no global state of matplotlib's.
+
+    Axes have one range in a figure of several rows, unless `shared` is false.
 
     Raises:
         MissingExtraError: If matplotlib is not installed.
@@ -34,7 +36,9 @@ def new_figure(
             "plots need matplotlib: pip install 'iaside-plugins[leaderboard]'"
         ) from error
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, sharex=rows > 1, sharey=rows > 1)
+    axes = figure.subplots(
+        rows, columns, squeeze=False, sharex=shared and rows > 1, sharey=shared and rows > 1
+    )
     return figure, list(axes.flat)
 
 

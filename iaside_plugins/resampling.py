@@ -88,6 +88,27 @@ def percentile_interval(drawn: npt.ArrayLike) -> Array:
     return np.moveaxis(ends, 0, -1)
 
 
+def bootstrap(
+    per_image: npt.ArrayLike, statistic: Callable[[Array], Array], seed: int = 0, n: int = 2000
+) -> tuple[Array, Array]:
+    """``statistic(mean over images)`` and its percentile interval, see `bootstrap_means`.
+
+    Args:
+        per_image: (n_images, M) one row an image.
+        statistic: Maps means (..., M) to values (...) + S, working on the last axis.
+        seed: Of the resampling.
+        n: Number of resamples.
+
+    Returns:
+        The value, shape S, and its interval, shape S + (2,); NaN ends for fewer than two images.
+    """
+    rows = np.asarray(per_image, dtype=np.float64)
+    value = np.asarray(statistic(rows.mean(axis=0)))
+    if len(rows) < 2:
+        return value, np.full((*value.shape, 2), np.nan)
+    return value, percentile_interval(statistic(bootstrap_means(rows, seed, n)))
+
+
 def wilson(successes: float, n: int) -> tuple[float, float]:
     """95 % interval of a proportion (Wilson 1927); it stays in [0, 1] and is never empty."""
     share = successes / n

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from iaside_plugins.resampling import (
     Z95,
+    bootstrap,
     bootstrap_means,
     jackknife,
     mean_interval,
@@ -119,6 +120,15 @@ def test_the_bootstrap_resamples_images_and_repeats_with_its_seed():
     np.testing.assert_allclose(interval.mean(axis=1), rows.mean(axis=0), atol=0.3 * se.max())
     np.testing.assert_array_equal(drawn, bootstrap_means(rows, seed=3))
     assert not np.array_equal(drawn, bootstrap_means(rows, seed=4))
+
+
+def test_a_statistic_gets_the_interval_of_its_resamples():
+    rows = np.random.default_rng(0).normal(1, 1, size=(60, 3))
+    value, interval = bootstrap(rows, lambda x: x.max(axis=-1), seed=3)
+    assert float(value) == rows.mean(axis=0).max()
+    expected = percentile_interval(bootstrap_means(rows, seed=3).max(axis=1))
+    np.testing.assert_array_equal(interval, expected)
+    assert np.isnan(bootstrap(rows[:1], lambda x: x)[1]).all()
 
 
 def test_the_bootstrap_of_many_images_is_drawn_in_parts():

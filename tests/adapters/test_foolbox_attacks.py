@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from iaside_plugins.adapters import foolbox_adapter
 from iaside_plugins.adapters.foolbox_adapter import (
     ATTACKS,
     AttackSpec,
@@ -22,6 +21,7 @@ from iaside_plugins.adapters.foolbox_adapter import (
     guarded,
     parse_attacks,
 )
+from iaside_plugins.adapters.foolbox_guards import foolbox
 from iaside_plugins.errors import InputError, InputTypeError, MissingExtraError
 
 EVERY = [replace(spec, epsilons=(0.0, 0.02, 0.1)) for spec in parse_attacks("fgsm,fgm")]
@@ -99,15 +99,15 @@ def test_fgsm_and_fgm_of_a_linear_model_in_closed_form() -> None:
 def test_equal_to_foolbox_called_by_hand(
     net: nn.Module, images: Tensor, labels: Tensor, spec: AttackSpec
 ) -> None:
-    foolbox = foolbox_adapter._foolbox()
+    library = foolbox()
     by_name = {
-        "fgsm": foolbox.attacks.FGSM(),
-        "fgm": foolbox.attacks.FGM(),
-        "pgd": foolbox.attacks.PGD(steps=5, rel_stepsize=0.01 / 0.3 * 40 / 5),
-        "pgd_l2": foolbox.attacks.L2PGD(steps=5, rel_stepsize=0.025 * 50 / 5),
+        "fgsm": library.attacks.FGSM(),
+        "fgm": library.attacks.FGM(),
+        "pgd": library.attacks.PGD(steps=5, rel_stepsize=0.01 / 0.3 * 40 / 5),
+        "pgd_l2": library.attacks.L2PGD(steps=5, rel_stepsize=0.025 * 50 / 5),
     }
     ours = adversarial(net, images, labels, spec, seed=3, first_index=12)
-    fmodel = foolbox.PyTorchModel(net, bounds=(0, 1), device="cpu")
+    fmodel = library.PyTorchModel(net, bounds=(0, 1), device="cpu")
     for epsilon, batch in zip(spec.epsilons[1:], ours[1:], strict=True):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(attack_seed(3, spec.name, 12))
@@ -116,8 +116,8 @@ def test_equal_to_foolbox_called_by_hand(
 
 
 def test_registry_is_foolbox_defaults(net: nn.Module, images: Tensor, labels: Tensor) -> None:
-    foolbox = foolbox_adapter._foolbox()
-    defaults = {"pgd": foolbox.attacks.LinfPGD(), "pgd_l2": foolbox.attacks.L2PGD()}
+    library = foolbox()
+    defaults = {"pgd": library.attacks.LinfPGD(), "pgd_l2": library.attacks.L2PGD()}
     for name, attack in defaults.items():
         spec = ATTACKS[name]
         assert (spec.steps, spec.random_start) == (attack.steps, attack.random_start)

@@ -1,0 +1,236 @@
+"""Foolbox attacks over a whole data set: seeded batch by batch, measured, kept as they finish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from iaside_plugins.absence import seed_of
+from iaside_plugins.adapters.foolbox_attacks import attack_seed
+from iaside_plugins.adapters.foolbox_guards import checked_batch, foolbox
+from iaside_plugins.adapters.foolbox_models import bounds_of, labels_of, native, safe
+from iaside_plugins.adapters.randomness import seed_generators
+from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.provenance import image_digest
+from iaside_plugins.store import RowStore
+from iaside_plugins.stream import batches
+
+Array = npt.NDArray[np.float64]
+Budget = float | None  # None: the least perturbation that a minimisation attack finds
+Measure = Callable[[Tensor, Tensor, npt.NDArray[np.bool_], Array], Array]
+
+
+@dataclass(frozen=True)
+class AttackRun:
+    """One Foolbox attack and the budgets to run it at.
+
+    Attributes:
+        name: In tables; enters the seed of every batch.
+        attack: The Foolbox attack.
+        epsilons: Budgets in units of the model's bounds; None (first) for the least perturbation
+            of a minimisation attack.
+
+    Raises:
+        InputError: Budgets out of range, none, or None for an attack of fixed budgets.
+        InputTypeError: Not an attack with a distance (spatial attacks have no budget).
+    """
+
+    name: str
+    attack: Any
+    epsilons: tuple[Budget, ...]
+
+    def __post_init__(self) -> None:
+        base = foolbox().attacks.base
+        if not isinstance(self.attack, base.AttackWithDistance):
+            raise InputTypeError(
+                f"{self.name}: expected a Foolbox attack with budgets, got "
+                f"{type(self.attack).__name__}"
+            )
+        numbers = [e for e in self.epsilons if e is not None]
+        if not self.epsilons or any(not 0 < e < float("inf") for e in numbers):
+            raise InputError(
+                f"{self.name}: expected budgets above 0 (the clean images are budget 0), got "
+                f"{list(self.epsilons)}"
+            )
+        if None in self.epsilons and not self.minimal:
+            raise InputError(f"{self.name} attacks at fixed budgets: give it some")
+
+    @property
+    def minimal(self) -> bool:
+        """Whether the attack looks for the least perturbation, at no budget of its own."""
+        attack = self.attack
+        while hasattr(attack, "attack"):  # repeated attacks wrap one
+            attack = attack.attack
+        return isinstance(attack, foolbox().attacks.base.MinimizationAttack)
+
+    @property
+    def norm(self) -> str:
+        """Norm of its budgets: "Linf", "L2", "L1" or "L0"."""
+        p = getattr(self.attack.distance, "p", None)
+        return f"L{p:g}" if p is not None else str(self.attack.distance)
+
+    @property
+    def settings(self) -> str:
+        """The attack as it prints: its class and hyper-parameters."""
+        return repr(self.attack)
+
+
+def attack_batch(
+    fmodel: Any, run: AttackRun, images: Tensor, labels: Tensor, seed: int
+) -> list[tuple[Tensor, npt.NDArray[np.bool_], Array]]:
+    """For every budget: adversarial images, Foolbox's `is_adv`, and distances where it is true.
+
+    Exactly what Foolbox gives after seeding: an attack of fixed budgets is seeded anew and called
+    for each of them, so that a budget's result does not depend on the others; a minimisation
+    attack is called once for all. Distances of failed attacks are infinite.
+    """
+    calls = [run.epsilons] if run.minimal else [(epsilon,) for epsilon in run.epsilons]
+    out = []
+    for epsilons in calls:
+        seed_generators(seed, images.device)
+        _, clipped, is_adv = run.attack(fmodel, images, labels, epsilons=list(epsilons))
+        for adversarial, found in zip(clipped, is_adv, strict=True):
+            success = found.cpu().numpy()
+            far = run.attack.distance(images, adversarial).double().cpu().numpy()
+            out.append((adversarial.detach(), success, np.where(success, far, np.inf)))
+    return out
+
+
+def checked_runs(
+    attacks: Mapping[str, Any] | Sequence[Any],
+    epsilons: Sequence[Budget] | Mapping[str, Sequence[Budget]],
+) -> list[AttackRun]:
+    """Attacks with their budgets.
+
+    Args:
+        attacks: Foolbox attacks, by name or as a list (named by their classes).
+        epsilons: Budgets of all, or by the name of the attack or of its norm.
+
+    Raises:
+        InputError: No attack, an attack without budgets, and as `AttackRun`.
+    """
+    if not isinstance(attacks, Mapping):
+        named: dict[str, Any] = {}
+        for attack in attacks:
+            kind = type(attack).__name__
+            number = sum(name.split(" #")[0] == kind for name in named) + 1
+            named[kind if number == 1 else f"{kind} #{number}"] = attack
+        attacks = named
+    if not attacks:
+        raise InputError("expected at least one attack")
+    runs = []
+    for name, attack in attacks.items():
+        budgets: Any = epsilons
+        if isinstance(epsilons, Mapping):
+            norm = AttackRun(name, attack, (1.0,)).norm
+            budgets = epsilons.get(name, epsilons.get(norm))
+            if budgets is None:
+                raise InputError(
+                    f"no budgets for {name} ({norm}): give epsilons by name or norm, got "
+                    f"{', '.join(epsilons)}"
+                )
+        positive = [None if e is None else float(e) for e in budgets if e is None or e != 0]
+        order = dict.fromkeys(sorted(positive, key=lambda e: (e is not None, e or 0)))
+        runs.append(AttackRun(name, attack, tuple(order)))
+    return runs
+
+
+def attack_rows(
+    fmodel: Any,
+    data: Any,
+    runs: Sequence[AttackRun],
+    measure: Measure,
+    *,
+    seed: int,
+    device: torch.device,
+    store: RowStore,
+    on_images: Callable[[int], object] = lambda n: None,
+) -> tuple[list[str], Array, dict[tuple[str, Budget], Array]]:
+    """What `measure` says of every image under every attack and budget.
+
+    Args:
+        fmodel: A Foolbox model; see `foolbox_models.safe`.
+        data: Batches (images, labels) or (images, labels, ids), or one pair of tensors; images in
+            the model's own bounds. A batch is seeded from (seed, attack, index of its first
+            image), so that batches are part of the result.
+        runs: The attacks.
+        measure: (images, adversarial, is_adv, distances) -> rows (N, R) of one batch and budget.
+        seed: Of the run.
+        device: Where the model is.
+        store: Keeps the rows, all of one length.
+        on_images: Called with the number of images that an attack has finished.
+
+    Returns:
+        Ids (or digests) of the images; whether each clean image is misclassified (N,) bool; rows
+        (N, R) by attack and budget.
+
+    Raises:
+        InputError: For a batch that cannot be used, or no images.
+    """
+    ids: list[str] = []
+    wrong: list[Array] = []
+    rows: dict[tuple[str, Budget], list[Array]] = {
+        (run.name, epsilon): [] for run in runs for epsilon in run.epsilons
+    }
+    try:
+        for first, x, y, names in _checked(data, fmodel, device):
+            digests = [image_digest(image, int(label)) for image, label in zip(x, y, strict=True)]
+            batch = seed_of(first, *digests)
+            with safe(fmodel, device) as model:
+                wrong.append((native(model(x)).argmax(dim=1) != y).cpu().numpy())
+                for run in runs:
+                    found = _kept_rows(run, model, x, y, batch, seed, first, measure, store)
+                    for epsilon, part in zip(run.epsilons, found, strict=True):
+                        rows[run.name, epsilon] += part
+                    on_images(len(x))
+            ids += digests if names is None else names
+    finally:
+        store.flush()
+    if not ids:
+        raise InputError("no images: the data are empty")
+    return ids, np.concatenate(wrong), {key: np.stack(part) for key, part in rows.items()}
+
+
+def _kept_rows(
+    run: AttackRun, fmodel: Any, x: Tensor, y: Tensor, batch: int, seed: int, first: int,
+    measure: Measure, store: RowStore,
+) -> list[list[Array]]:  # fmt: skip
+    """Rows of one batch under every budget of one attack, from the store if they are there."""
+    # The least perturbation is sought with the other budgets in mind: they may stop it early.
+    others = run.epsilons if run.minimal else ()
+    keys = [
+        [
+            f"{run.name}|{run.settings}|{seed}|{others}|{epsilon!r}|{batch:x}-{k}"
+            for k in range(len(x))
+        ]
+        for epsilon in run.epsilons
+    ]
+    if any(key not in store.rows for part in keys for key in part):
+        results = attack_batch(fmodel, run, x, y, attack_seed(seed, run.name, first))
+        for part, (adversarial, is_adv, far) in zip(keys, results, strict=True):
+            for key, row in zip(part, measure(x, adversarial, is_adv, far), strict=True):
+                store.add(key, row)
+    return [[store.rows[key] for key in part] for part in keys]
+
+
+def _checked(
+    data: Any, fmodel: Any, device: torch.device
+) -> Iterator[tuple[int, Tensor, Tensor, list[str] | None]]:
+    """Index of the first image, images, labels and ids of every batch that is not empty."""
+    first = 0
+    bounds = bounds_of(fmodel)
+    whole = isinstance(data, (tuple, list)) and len(data) in (2, 3)
+    pair = whole and all(torch.is_tensor(native(part)) for part in data[:2])
+    stream: Iterable[Any] = [data] if pair else batches(data)
+    for batch in stream:
+        with torch.inference_mode(False):  # else the copies could not be attacked
+            x, y = checked_batch(native(batch[0]), labels_of(batch[1]), device, bounds)
+        if len(x):
+            yield first, x, y, None if len(batch) == 2 else [str(name) for name in batch[2]]
+        first += len(x)

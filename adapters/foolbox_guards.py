@@ -1,0 +1,105 @@
+"""Guards around Foolbox: its import, the modes it needs, the state it would leave behind.
+
+Foolbox 3.3.4 draws from the global generators, accumulates gradients in the model's parameters,
+moves the model to the first GPU unless told otherwise, and stops with bare assertions on bad input.
+Here all of that is kept from the caller, for networks of ours and for Foolbox models of the user's.
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from iaside_plugins.adapters.isolation import isolated
+from iaside_plugins.errors import InputError, InputTypeError, MissingExtraError
+
+
+def foolbox() -> Any:
+    """The library, imported on first use.
+
+    Raises:
+        MissingExtraError: Foolbox is not installed.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Foolbox 3.3.4 reaches for a SciPy namespace that SciPy 1 only warns about.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return importlib.import_module("foolbox")
+    except ImportError as error:
+        raise MissingExtraError(
+            f"adversarial attacks need Foolbox, which cannot be imported ({error}): "
+            "pip install 'iaside-plugins[foolbox]'"
+        ) from error
+
+
+def check_installed() -> None:
+    """Raise MissingExtraError where Foolbox is not installed, before any work is done."""
+    foolbox()
+
+
+@contextmanager
+def guarded(model: nn.Module, device: torch.device | str) -> Iterator[Any]:
+    """Yield the model as a Foolbox model with bounds [0, 1], `isolated`.
+
+    Args:
+        model: Eval-mode module, (N, C, H, W) images in [0, 1] -> (N, n_classes) logits.
+        device: Where the model already is; it is never moved.
+
+    Raises:
+        InputError: The model is in training mode or not on `device`.
+        InputTypeError: The model is not an ``nn.Module``.
+        MissingExtraError: Foolbox is not installed.
+    """
+    with isolated(model, device) as where:
+        yield foolbox().PyTorchModel(model, bounds=(0, 1), device=where)
+
+
+def checked_batch(
+    images: Any, labels: Any, device: torch.device, bounds: tuple[float, float] = (0.0, 1.0)
+) -> tuple[Tensor, Tensor]:
+    """Own float32 copy of the images and int64 labels on `device`, checked.
+
+    Args:
+        images: (N, C, H, W) floats within `bounds` (rounding beyond them is cut off); N may be 0.
+        labels: (N,) integers of any type, tensor, array or list.
+        device: Where they go.
+        bounds: Least and greatest value of a pixel.
+
+    Raises:
+        InputError: Images out of bounds (by how much), labels that do not fit.
+        InputTypeError: Images or labels of the wrong type.
+    """
+    lower, upper = bounds
+    ends = f"[{lower:g}, {upper:g}]"
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise InputTypeError(f"expected images as a float tensor in {ends}, got {kind}")
+    if images.ndim != 4:
+        raise InputError(f"expected images of shape (N, C, H, W), got {tuple(images.shape)}")
+    # Copies even where nothing is cast: they are no inference tensors, and results never alias.
+    x = images.detach().to(device, torch.float32, copy=True)
+    if len(x):
+        low, high = x.min().item(), x.max().item()
+        excess = max(lower - low, high - upper)
+        # Rounding, as `check_images` lets through; written so that NaN fails too.
+        if not excess <= 1e-6 * (upper - lower):
+            raise InputError(
+                f"expected images in {ends}, got [{low:.9g}, {high:.9g}], beyond by {excess:.3g}; "
+                "clip them, or normalise inside the model if they are already normalised"
+            )
+        x.clamp_(lower, upper)
+    y = torch.as_tensor(labels)
+    if len(x) == 0 and y.numel() == 0:
+        return x, torch.zeros(0, dtype=torch.int64, device=device)
+    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        raise InputTypeError(f"expected integer class labels, got {y.dtype}")
+    # A label of -100 would make the cross-entropy ignore the image: an attack of nothing.
+    if y.shape != (len(x),) or y.min() < 0:
+        raise InputError(f"expected {len(x)} labels >= 0 of shape (N,), got {y}")
+    return x, y.detach().to(device, torch.int64, copy=True)

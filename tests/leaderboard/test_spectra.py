@@ -1,0 +1,98 @@
+"""The page of spectra: its tables and its figure come from its JSON file, and from nothing else."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from iaside_plugins import InputError
+from iaside_plugins.leaderboard import spectra
+from iaside_plugins.leaderboard.spectra_figure import BUDGET, spectra_figure
+
+FOLDER = Path(spectra.__file__).resolve().parent / "spectra"
+README = FOLDER / "README.md"
+
+
+@pytest.fixture(scope="module")
+def data() -> dict:
+    return json.loads((FOLDER / "spectra.json").read_text(encoding="utf-8"))
+
+
+def test_the_page_holds_the_tables_of_its_json(data):
+    text = README.read_text(encoding="utf-8")
+    assert spectra.page(text, data) == text
+    for name, table in spectra.tables(data).items():
+        assert f"<!-- {name} -->\n{table}\n<!-- end -->" in text
+        assert table.count("\n") >= 2, name
+
+
+def test_a_changed_number_changes_the_page(data):
+    other = copy.deepcopy(data)
+    other["c10_resnet20"]["conditions"][0]["slope"] = -9.87
+    assert "-9.87" in spectra.page(README.read_text(encoding="utf-8"), other)
+
+
+def test_every_corruption_and_every_kind_of_attack_is_there(data):
+    assert {"c10_resnet20", "images"} <= set(data)
+    assert len(data) >= 3  # a standard model, a robust one, photographs
+    for one in data.values():
+        corruptions = [row for row in one["conditions"] if row["kind"] == "corruption"]
+        assert len(corruptions) == 15
+        for row in one["conditions"]:
+            if row["kind"] != "band attack" and row["n_images"] > 1:
+                assert row["slope_low"] <= row["slope"] <= row["slope_high"]
+        if one["model"] is not None:
+            names = {row["name"] for row in one["conditions"] if row["kind"] == "attack"}
+            assert {"fgsm", "pgd", "deepfool", "ddn", "cw", "l0_fmn"} <= names
+            bands = [row["name"] for row in one["conditions"] if row["kind"] == "band attack"]
+            assert len(set(bands)) == one["n_bands"]
+
+
+def test_figures_in_the_text_are_those_of_the_json(data):
+    """Every "NN %" and "-N.NN" of the reading stands in a table of the page as well."""
+    text = README.read_text(encoding="utf-8")
+    reading = text[: text.index("![")]
+    tables = "\n".join(spectra.tables(data).values())
+    for figure in re.findall(r"[+-]\d\.\d\d", reading):
+        assert figure in tables, figure
+    for percent in re.findall(r"(\d+) %", reading):
+        assert f"{percent}%" in tables, percent
+
+
+def test_the_verdict_needs_a_falling_and_straight_snr():
+    row = {"slope_high": -1.0, "r_squared_low": 0.97}
+    assert spectra.follows(row)
+    assert not spectra.follows(row | {"slope_high": 0.01})
+    assert not spectra.follows(row | {"r_squared_low": 0.94})
+    assert not spectra.follows(row | {"r_squared_low": None})
+
+
+def test_the_figure_shows_the_json(data):
+    figure = spectra_figure(data)
+    look, broken = figure.axes[1:]
+    models = [one for one in data.values() if one["model"] is not None]
+    heights = [bar.get_height() for bar in look.patches]
+    shares = [band["share"] for one in models for band in one["importance"]["bands"]]
+    assert heights == pytest.approx(shares)
+    drawn = [line.get_ydata()[-1] for line in broken.get_lines() if len(line.get_ydata()) == 8]
+    last = [
+        row["success"] for one in models for row in one["conditions"]
+        if row["name"] == "band_pgd_7" and row["strength"] == BUDGET
+    ]  # fmt: skip
+    assert set(last) <= set(drawn)
+
+
+def test_building_again_changes_nothing_and_bad_input_is_refused(data, tmp_path):
+    for name in ("README.md", "spectra.json"):
+        (tmp_path / name).write_bytes((FOLDER / name).read_bytes())
+    spectra.build(tmp_path)
+    assert (tmp_path / "README.md").read_bytes() == README.read_bytes()
+    assert (tmp_path / "spectra.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(InputError, match="not a report of iaside spectrum: it lacks 'model'"):
+        spectra.condense([{}])
+    with pytest.raises(InputError, match="there is no table 'noise'"):
+        spectra.page("<!-- noise -->\n\n<!-- end -->", data)
