@@ -35,6 +35,9 @@ BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(\n<!-- end -->)", re.S)
 def condense(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """What the page needs of spectrum reports, rounded, by name of the model.
 
+    Of a model without attacks only the importance and the prediction: the spectra of its
+    corruptions are those of the others.
+
     Raises:
         InputError: For something other than reports of `iaside spectrum`.
     """
@@ -47,6 +50,8 @@ def condense(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
                     row["strength"] is None]  # fmt: skip
             bands = [row for row in report["bands"] if row["kind"] != "band attack" and
                      is_headline(row)]  # fmt: skip
+            if model is not None and not report["attacks"]:
+                kept = bands = []
             out[name] = {
                 "model": model,
                 **{key: report[key] for key in ("n_bands", "band_norm", "image_size", "seed",
@@ -69,16 +74,17 @@ def condense(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 def tables(data: Mapping[str, Any]) -> dict[str, str]:
     """The page's tables in Markdown, by name."""
     models = {name: one for name, one in data.items() if one["model"] is not None}
-    first = next(iter(models.values()))
+    attacked = {name: one for name, one in models.items() if one["attacks"]}
+    first = next(iter(attacked.values()))
     return {
         "corruptions": _law_table(first, "corruption"),
         "photographs": _law_table(data["images"], "corruption") if "images" in data else "",
         "attacks": "\n\n".join(
-            f"{name}:\n\n{_law_table(m, 'attack')}" for name, m in models.items()
+            f"{name}:\n\n{_law_table(m, 'attack')}" for name, m in attacked.items()
         ),
         "models": _model_table(models),
-        "bands": _band_table(models),
-        "matches": _match_table(models),
+        "bands": _band_table(attacked),
+        "matches": _match_table(attacked),
         "prediction": _prediction_table(models),
         "across": _across_table(models),
     }
