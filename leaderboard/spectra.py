@@ -29,7 +29,7 @@ DIGITS = 5  # significant ones that spectra.json keeps
 LAW = 0.95  # lower end of R² from which a falling SNR is called a power law
 BAND_COLUMNS = ("kind", "name", "strength", "band", "frequency", "share", "snr_without_dc_db",
                 "snr_without_dc_db_low", "snr_without_dc_db_high")  # fmt: skip
-BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(\n<!-- end -->)", re.S)
+BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?\n?(<!-- end -->)", re.S)
 
 
 def condense(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -45,12 +45,14 @@ def condense(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     for report in reports:
         try:
             model = report["model"]
-            name = "images" if model is None else str(model["name"])
+            name = f"images-{report['n_bands']}" if model is None else str(model["name"])
             kept = [row for row in report["conditions"] if row["kind"] != "corruption" or
                     row["strength"] is None]  # fmt: skip
             bands = [row for row in report["bands"] if row["kind"] != "band attack" and
                      is_headline(row)]  # fmt: skip
-            if model is not None and not report["attacks"]:
+            if model is None:
+                bands = []
+            elif not report["attacks"]:
                 kept = bands = []
             out[name] = {
                 "model": model,
@@ -78,7 +80,8 @@ def tables(data: Mapping[str, Any]) -> dict[str, str]:
     first = next(iter(attacked.values()))
     return {
         "corruptions": _law_table(first, "corruption"),
-        "photographs": _law_table(data["images"], "corruption") if "images" in data else "",
+        "photographs": _law_table(data["images-8"], "corruption"),
+        "fine": _law_table(data["images-28"], "corruption"),
         "attacks": "\n\n".join(
             f"{name}:\n\n{_law_table(m, 'attack')}" for name, m in attacked.items()
         ),
@@ -101,7 +104,7 @@ def page(text: str, data: Mapping[str, Any]) -> str:
     def fill(match: re.Match[str]) -> str:
         if match[2] not in found:
             raise InputError(f"there is no table {match[2]!r}; there are {', '.join(found)}")
-        return f"{match[1]}{found[match[2]]}{match[3]}"
+        return f"{match[1]}{found[match[2]]}\n{match[3]}"
 
     return BLOCK.sub(fill, text)
 
