@@ -29,11 +29,14 @@ DIGITS = 5  # significant ones that spectra.json keeps
 LAW = 0.95  # lower end of R² from which a falling SNR is called a power law
 BAND_COLUMNS = ("kind", "name", "strength", "band", "frequency", "share", "snr_without_dc_db",
                 "snr_without_dc_db_low", "snr_without_dc_db_high")  # fmt: skip
-BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(\n<!-- end -->)", re.S)
+BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?\n?(<!-- end -->)", re.S)
 
 
 def condense(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """What the page needs of spectrum reports, rounded, by name of the model.
+
+    Of a model without attacks only the importance and the prediction: the spectra of its
+    corruptions are those of the others.
 
     Raises:
         InputError: For something other than reports of `iaside spectrum`.
@@ -42,11 +45,15 @@ def condense(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     for report in reports:
         try:
             model = report["model"]
-            name = "images" if model is None else str(model["name"])
+            name = f"images-{report['n_bands']}" if model is None else str(model["name"])
             kept = [row for row in report["conditions"] if row["kind"] != "corruption" or
                     row["strength"] is None]  # fmt: skip
             bands = [row for row in report["bands"] if row["kind"] != "band attack" and
                      is_headline(row)]  # fmt: skip
+            if model is None:
+                bands = []
+            elif not report["attacks"]:
+                kept = bands = []
             out[name] = {
                 "model": model,
                 **{key: report[key] for key in ("n_bands", "band_norm", "image_size", "seed",
@@ -69,16 +76,18 @@ def condense(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 def tables(data: Mapping[str, Any]) -> dict[str, str]:
     """The page's tables in Markdown, by name."""
     models = {name: one for name, one in data.items() if one["model"] is not None}
-    first = next(iter(models.values()))
+    attacked = {name: one for name, one in models.items() if one["attacks"]}
+    first = next(iter(attacked.values()))
     return {
         "corruptions": _law_table(first, "corruption"),
-        "photographs": _law_table(data["images"], "corruption") if "images" in data else "",
+        "photographs": _law_table(data["images-8"], "corruption"),
+        "fine": _law_table(data["images-28"], "corruption"),
         "attacks": "\n\n".join(
-            f"{name}:\n\n{_law_table(m, 'attack')}" for name, m in models.items()
+            f"{name}:\n\n{_law_table(m, 'attack')}" for name, m in attacked.items()
         ),
         "models": _model_table(models),
-        "bands": _band_table(models),
-        "matches": _match_table(models),
+        "bands": _band_table(attacked),
+        "matches": _match_table(attacked),
         "prediction": _prediction_table(models),
         "across": _across_table(models),
     }
@@ -95,7 +104,7 @@ def page(text: str, data: Mapping[str, Any]) -> str:
     def fill(match: re.Match[str]) -> str:
         if match[2] not in found:
             raise InputError(f"there is no table {match[2]!r}; there are {', '.join(found)}")
-        return f"{match[1]}{found[match[2]]}{match[3]}"
+        return f"{match[1]}{found[match[2]]}\n{match[3]}"
 
     return BLOCK.sub(fill, text)
 

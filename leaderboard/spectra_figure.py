@@ -31,7 +31,9 @@ def spectra_figure(data: Mapping[str, Any]) -> Figure:
     Args:
         data: Of spectra.json.
     """
-    models = {name: one for name, one in data.items() if one["model"] is not None}
+    models = {
+        name: one for name, one in data.items() if one["model"] is not None and one["attacks"]
+    }
     figure, axes = new_figure(12.5, 3.9, columns=3)
     _perturbations(axes[0], models)
     _importance(axes[1], models)

@@ -37,9 +37,12 @@ def test_a_changed_number_changes_the_page(data):
 
 
 def test_every_corruption_and_every_kind_of_attack_is_there(data):
-    assert {"c10_resnet20", "images"} <= set(data)
+    assert {"c10_resnet20", "images-8", "images-28"} <= set(data)
     assert len(data) >= 3  # a standard model, a robust one, photographs
     for one in data.values():
+        if one["model"] is not None and not one["attacks"]:
+            assert one["conditions"] == []
+            continue
         corruptions = [row for row in one["conditions"] if row["kind"] == "corruption"]
         assert len(corruptions) == 15
         for row in one["conditions"]:
@@ -74,7 +77,7 @@ def test_the_verdict_needs_a_falling_and_straight_snr():
 def test_the_figure_shows_the_json(data):
     figure = spectra_figure(data)
     look, broken = figure.axes[1:]
-    models = [one for one in data.values() if one["model"] is not None]
+    models = [one for one in data.values() if one["model"] is not None and one["attacks"]]
     heights = [bar.get_height() for bar in look.patches]
     shares = [band["share"] for one in models for band in one["importance"]["bands"]]
     assert heights == pytest.approx(shares)
@@ -96,3 +99,13 @@ def test_building_again_changes_nothing_and_bad_input_is_refused(data, tmp_path)
         spectra.condense([{}])
     with pytest.raises(InputError, match="there is no table 'noise'"):
         spectra.page("<!-- noise -->\n\n<!-- end -->", data)
+
+
+def test_empty_blocks_are_filled_each_by_its_own_table(data):
+    text = spectra.page(
+        "<!-- models -->\n<!-- end -->\nbetween\n<!-- bands -->\n<!-- end -->", data
+    )
+    found = spectra.tables(data)
+    assert text.split("\nbetween\n") == [
+        f"<!-- {name} -->\n{found[name]}\n<!-- end -->" for name in ("models", "bands")
+    ]
