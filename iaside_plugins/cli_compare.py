@@ -82,7 +82,7 @@ def compare(
     from iaside_plugins.adapters.models import describe
     from iaside_plugins.adapters.sources import Source, open_images, open_model
     from iaside_plugins.adapters.unfinished import kept
-    from iaside_plugins.agreement import by_model, load_reports
+    from iaside_plugins.agreement_files import by_model, load_reports
     from iaside_plugins.agreement_text import agreement_text
     from iaside_plugins.plots import plot_agreement, save_figure
 

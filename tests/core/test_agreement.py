@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from iaside_plugins import InputError, Protocol
-from iaside_plugins.agreement import AgreementReport, BandMethod, by_model, load_reports
+from iaside_plugins.agreement import AgreementReport, BandMethod
+from iaside_plugins.agreement_files import by_model, load_reports
 from iaside_plugins.agreement_text import agreement_text
 from iaside_plugins.profile_agreement import profile_distance, rank_correlation
 
