@@ -93,6 +93,22 @@ def budgets(text: str | None) -> list[float] | None:
     return list(dict.fromkeys(found))
 
 
+def check_needs(needed: str, there: bool, **options: Any) -> None:
+    """Refuse options that would be ignored without another one.
+
+    Args:
+        needed: The other option, for the message.
+        there: Whether it was given.
+        options: By their names; None stands for one that was not given.
+
+    Raises:
+        InputError: For an option that was given where the other was not.
+    """
+    given = [name for name, value in options.items() if value is not None]
+    if given and not there:
+        raise InputError(f"--{given[0].replace('_', '-')} needs {needed}")
+
+
 def check_outputs(
     save: Path | None = None, plot: Path | None = None, json_file: str | None = None,
     out: Path | None = None,

@@ -114,6 +114,8 @@ class SpectralPartition:
             InputTypeError: If the images are not real floating-point numbers.
         """
         height, width = image_size(images)
+        if not len(images):  # which the FFT refuses
+            return images.new_zeros(0, self.n_bands)
         power = torch.fft.fft2(images).abs().square().sum(dim=1) / (height * width)
         index = self.index(height, width).to(images.device).flatten()
         out: Tensor = power.new_zeros(len(images), self.n_bands)

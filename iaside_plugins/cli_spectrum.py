@@ -79,7 +79,13 @@ def spectrum(
 ) -> None:
     """SNR of corruptions and attacks per band, power laws, and where the model looks."""
     from iaside_plugins.adapters.attack_catalogue import attack_names, attack_runs
-    from iaside_plugins.adapters.choices import budgets, check_outputs, pick_protocol
+    from iaside_plugins.adapters.choices import (
+        budgets,
+        check_needs,
+        check_outputs,
+        pick_device,
+        pick_protocol,
+    )
     from iaside_plugins.adapters.models import describe
     from iaside_plugins.adapters.perturbation_study import study_perturbations
     from iaside_plugins.adapters.sources import Source, open_model
@@ -91,7 +97,13 @@ def spectrum(
     from iaside_plugins.spectrum_text import spectrum_text
 
     check_outputs(None, plot, json_file)
-    chosen = pick_protocol(protocol, n_bands, seed)
+    check_needs("--model", model is not None, weights=weights, name=name)
+    check_needs("--attacks", attacks != "none", epsilons=epsilons, epsilons_l2=epsilons_l2,
+                attack_steps=attack_steps, n_attack=n_attack)  # fmt: skip
+    pick_device(device)
+    # Without a model nothing passes forward, so that any number of bands is cheap.
+    free = None if model is not None else "estimator=permutation"
+    chosen = pick_protocol(protocol or free, n_bands, seed)
     check_corruptions(corruptions)
     strengths = check_severities(severities)
     names = attack_names(attacks)

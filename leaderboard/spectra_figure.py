@@ -61,7 +61,7 @@ def _perturbations(ax: Axes, models: Mapping[str, Any]) -> None:
     ax.minorticks_off()
     ax.set_xlabel("spatial frequency (cycles/image)")
     ax.set_ylabel("signal over perturbation (dB)")
-    ax.set_title("1  Most perturbations swamp high frequencies", fontsize=10)
+    ax.set_title("1  Signal over perturbation, by frequency", fontsize=10)
     ax.legend(fontsize=6.5, loc="upper right", ncol=2)
 
 
@@ -75,7 +75,7 @@ def _importance(ax: Axes, models: Mapping[str, Any]) -> None:
             own["band"] + (k - (len(models) - 1) / 2) * width, share, width, color=colour,
             yerr=np.abs(ends - share), error_kw={"linewidth": 0.8}, label=_named(name, one),
         )  # fmt: skip
-    ax.set_title("2  The standard net looks there, robust nets do not", fontsize=10)
+    ax.set_title("2  Where each net looks", fontsize=10)
     ax.set_ylabel("share of the evidence (Shapley)")
     ax.set_xlabel("band, low to high frequency")
     ax.legend(fontsize=6.5)

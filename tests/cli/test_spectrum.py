@@ -107,6 +107,15 @@ def test_a_distributed_tree_is_read(iaside, tmp_path):
     ]  # fmt: skip
 
 
+def test_without_a_model_many_bands_cost_nothing(iaside, images):
+    run = iaside(
+        "spectrum", "--data", images, "--corruptions", "contrast", "--severities", "1",
+        "--n-bands", 14, "--json", "-",
+    )  # fmt: skip
+    assert run.code == 0, run.err
+    assert json.loads(run.out)["n_bands"] == 14
+
+
 def test_json_on_stdout_is_alone_there(iaside, images):
     run = iaside(
         "spectrum", "--data", images, "--corruptions", "contrast", "--severities", 2, "--json", "-"
@@ -147,10 +156,14 @@ def test_an_interrupted_run_goes_on_and_finds_the_same(iaside, images, tmp_path)
         (("--attacks", "pgd", "--epsilons", "8", *MODEL), ["8/255 is 0.0314"]),
         (("--attacks", "ddn", "--attack-steps", 0, *MODEL), ["ddn: expected steps >= 1, got 0"]),
         (("--attacks", "fgsm", "--n-attack", 0, *MODEL), ["--n-attack must be at least 1"]),
-        (("--n-bands", 40), ["n_bands=40"]),
+        (("--n-bands", 40), ["n_bands must be at most 32, got 40"]),
         (("--protocol", "reference"), ["norm must be one of chebyshev, euclidean, got 'boxes'"]),
         (("--plot", "found.bmp"), [".png, .svg or .pdf"]),
         (("--data", "missing"), ["missing"]),
+        (("--device", "banana"), ["device must be auto, cpu or cuda[:i], got 'banana'"]),
+        (("--weights", "w.pth"), ["--weights needs --model"]),
+        (("--epsilons", "2/255"), ["--epsilons needs --attacks"]),
+        (("--n-attack", 3), ["--n-attack needs --attacks"]),
     ],
 )
 def test_mistakes_end_with_one_line_before_the_work(iaside, images, arguments, fragments):

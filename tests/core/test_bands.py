@@ -21,6 +21,10 @@ def grids(draw):
     return height, width, n_bands, draw(st.sampled_from(["chebyshev", "euclidean"]))
 
 
+def test_no_images_have_no_energies():
+    assert SpectralPartition(4).energy(torch.zeros(0, 3, 8, 8)).shape == (0, 4)
+
+
 def _reflected(masks: torch.Tensor) -> torch.Tensor:
     """Masks at -k: index (-y mod H, -x mod W) of the unshifted grid."""
     return masks.flip(1, 2).roll((1, 1), dims=(1, 2))
