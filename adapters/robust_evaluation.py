@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from torch import Tensor, nn
 
 from iaside_plugins.adapters.attack_runs import AttackRun, Budget, attack_rows, checked_runs
 from iaside_plugins.adapters.foolbox_guards import foolbox
-from iaside_plugins.adapters.foolbox_models import bounds_of, device_of, networks
+from iaside_plugins.adapters.foolbox_identity import fmodel_digest
+from iaside_plugins.adapters.foolbox_models import bounds_of
 from iaside_plugins.adapters.isolation import check_model
-from iaside_plugins.provenance import model_digest
 from iaside_plugins.robust_accuracy import AttackOutcome, RobustEvaluation
 from iaside_plugins.store import RowStore
 from iaside_plugins.stream import count, progress_bar
@@ -59,20 +60,16 @@ def robust_evaluation(
         MissingExtraError: Foolbox is not installed.
     """
     foolbox()
-    fmodel, device = as_fmodel(fmodel)
+    fmodel = as_fmodel(fmodel)
     runs = [_with_least(run) for run in checked_runs(attacks, epsilons)]
-    store = (
-        RowStore(resume, _identity(fmodel, seed), flush_every=512)
-        if resume is not None
-        else (RowStore(None, {}))
-    )
+    identity = {} if resume is None else {"model": fmodel_digest(fmodel), "seed": seed}
+    store = RowStore(resume, identity, flush_every=512)
     total = count(data)
     with progress_bar(None if total is None else total * len(runs), show_progress) as bar:
         bar.set_description("attacks", refresh=False)
         ids, wrong, rows = attack_rows(
-            fmodel, data, runs, _measure, seed=seed, device=device, store=store,
-            on_images=bar.update,
-        )  # fmt: skip
+            fmodel, data, runs, _measure, seed=seed, store=store, on_images=bar.update
+        )
     return RobustEvaluation(
         tuple(ids), ~np.asarray(wrong, dtype=bool),
         tuple(_outcome(run, rows) for run in runs),
@@ -80,22 +77,20 @@ def robust_evaluation(
     )  # fmt: skip
 
 
-def as_fmodel(model: Any) -> tuple[Any, torch.device]:
-    """A Foolbox model and where it is; a bare network gets bounds [0, 1], and is not moved.
+def as_fmodel(model: Any) -> Any:
+    """A Foolbox model; a bare network gets bounds [0, 1], and is not moved.
 
     Raises:
         InputError: The network is in training mode or on several devices.
         InputTypeError: Neither a Foolbox model nor a network.
     """
-    if isinstance(model, nn.Module):
-        device = device_of(model, None)
-        check_model(model, device)
-        return foolbox().PyTorchModel(model, bounds=(0, 1), device=device), device
-    bounds_of(model)
-    device = device_of(model, None)
-    for network in networks(model):
-        check_model(network, device)
-    return model, device
+    if not isinstance(model, nn.Module):
+        bounds_of(model)
+        return model
+    tensors = chain(model.parameters(), model.buffers())
+    device = next((tensor.device for tensor in tensors), torch.device("cpu"))
+    check_model(model, device)
+    return foolbox().PyTorchModel(model, bounds=(0, 1), device=device)
 
 
 def _with_least(run: AttackRun) -> AttackRun:
@@ -103,13 +98,6 @@ def _with_least(run: AttackRun) -> AttackRun:
     if not run.minimal or None in run.epsilons:
         return run
     return AttackRun(run.name, run.attack, (None, *run.epsilons))
-
-
-def _identity(fmodel: Any, seed: int) -> dict[str, Any]:
-    """What kept rows depend on beside the attack and the images."""
-    models = [model_digest(network) for network in networks(fmodel)]
-    described = [repr(getattr(fmodel, "_preprocess_args", None)), repr(bounds_of(fmodel))]
-    return {"model": models or [model_digest(fmodel)], "input": described, "seed": seed}
 
 
 def _measure(
