@@ -13,7 +13,7 @@ from torch import Tensor
 
 from iaside_plugins.absence import seed_of
 from iaside_plugins.adapters.foolbox_attacks import attack_seed
-from iaside_plugins.adapters.foolbox_guards import checked_batch, foolbox
+from iaside_plugins.adapters.foolbox_guards import checked_batch, checked_logits, foolbox
 from iaside_plugins.adapters.foolbox_identity import logit_marks, same_marks
 from iaside_plugins.adapters.foolbox_models import (
     Networks,
@@ -191,7 +191,7 @@ def attack_rows(
             with safe(fmodel, networks) as model:
                 seed_generators(attack_seed(seed, "clean", first), x.device)
                 with torch.no_grad():
-                    logits = native(model(x))
+                    logits = checked_logits(native(model(x)), y)
                 wrong.append((logits.argmax(dim=1) != y).cpu().numpy())
                 marks = logit_marks(logits)
                 for run in runs:

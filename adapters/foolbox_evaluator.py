@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from iaside_plugins.adapters.foolbox_guards import checked_labels
 from iaside_plugins.adapters.foolbox_models import (
     PixelSpace,
     find_networks,
@@ -109,7 +110,7 @@ class SpectralEvaluator:
             kind = images.dtype if torch.is_tensor(images) else type(images).__name__
             raise InputTypeError(f"expected floating-point PyTorch images, got {kind}")
         pixels = self._pixels(space, images)
-        labels = torch.as_tensor(labels_of(criterion)).cpu()
+        labels = checked_labels(labels_of(criterion), len(pixels)).cpu()
         half, device = None, images.device
         if len(pixels):
             networks = find_networks(fmodel, space.leave(pixels[:1]))

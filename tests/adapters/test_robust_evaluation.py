@@ -195,6 +195,7 @@ def test_bounds_are_the_models(net):
     [
         (([(images() + 1, [0] * 6)], QUICK, [0.1]), InputError, r"in \[0, 1\], got .* beyond by"),
         (([(images(), [0.5] * 6)], QUICK, [0.1]), InputTypeError, "integer class labels"),
+        (([(images(), [5] * 6)], QUICK, [0.1]), InputError, "label 5 is out of range: .* 5 out"),
         ((batches(), {}, [0.1]), InputError, "at least one attack"),
         ((batches(), QUICK, [0.0]), InputError, "pgd: expected budgets above 0"),
         ((batches(), QUICK, [-0.1]), InputError, r"expected budgets above 0 .* got \[-0\.1\]"),
@@ -203,7 +204,18 @@ def test_bounds_are_the_models(net):
         ((batches(), [A.SpatialAttack()], [1]), InputTypeError, "got SpatialAttack"),
         ((5, QUICK, [0.1]), InputError, "expected data as"),
     ],
-    ids=["images", "labels", "no attack", "zero", "negative", "none", "norm", "spatial", "data"],
+    ids=[
+        "images",
+        "labels",
+        "label 5",
+        "no attack",
+        "zero",
+        "negative",
+        "none",
+        "norm",
+        "spatial",
+        "data",
+    ],
 )
 def test_bad_input(net, arguments, kind, message):
     with pytest.raises(kind, match=message):
