@@ -31,6 +31,7 @@ from iaside_plugins.stream import batches
 
 Array = npt.NDArray[np.float64]
 Budget = float | None  # None: the least perturbation that a minimisation attack finds
+Budgets = Budget | Sequence[Budget]
 Measure = Callable[[Tensor, Tensor, npt.NDArray[np.bool_], Array], Array]
 
 
@@ -43,15 +44,18 @@ class AttackRun:
         attack: The Foolbox attack.
         epsilons: Budgets in units of the model's bounds; None (first) for the least perturbation
             of a minimisation attack.
+        clean: Whether budget 0 is asked for too: the clean images, which nothing is run for.
 
     Raises:
-        InputError: Budgets out of range, none, or None for an attack of fixed budgets.
+        InputError: Budgets out of range, none, or None for an attack of fixed budgets; an attack
+            whose distance is still to be chosen.
         InputTypeError: Not an attack with a distance (spatial attacks have no budget).
     """
 
     name: str
     attack: Any
     epsilons: tuple[Budget, ...]
+    clean: bool = False
 
     def __post_init__(self) -> None:
         base = foolbox().attacks.base
@@ -60,11 +64,18 @@ class AttackRun:
                 f"{self.name}: expected a Foolbox attack with budgets, got "
                 f"{type(self.attack).__name__}"
             )
-        numbers = [e for e in self.epsilons if e is not None]
-        if not self.epsilons or any(not 0 < e < float("inf") for e in numbers):
+        try:
+            _ = self.attack.distance
+        except ValueError as error:
             raise InputError(
-                f"{self.name}: expected budgets above 0 (the clean images are budget 0), got "
-                f"{list(self.epsilons)}"
+                f"{self.name}: expected an attack with a distance, got {self.attack!r}: choose "
+                "one, such as distance=foolbox.distances.l2"
+            ) from error
+        numbers = [e for e in self.epsilons if e is not None]
+        nothing = not self.epsilons and not self.clean
+        if nothing or any(not 0 < e < float("inf") for e in numbers):
+            raise InputError(
+                f"{self.name}: expected budgets of at least 0, got {list(self.epsilons) or 'none'}"
             )
         if None in self.epsilons and not self.minimal:
             raise InputError(f"{self.name} attacks at fixed budgets: give it some")
@@ -110,19 +121,18 @@ def attack_batch(
     return out
 
 
-def checked_runs(
-    attacks: Mapping[str, Any] | Sequence[Any],
-    epsilons: Sequence[Budget] | Mapping[str, Sequence[Budget]],
-) -> list[AttackRun]:
+def checked_runs(attacks: Any, epsilons: Budgets | Mapping[str, Budgets]) -> list[AttackRun]:
     """Attacks with their budgets.
 
     Args:
-        attacks: Foolbox attacks, by name or as a list (named by their classes).
-        epsilons: Budgets of all, or by the name of the attack or of its norm.
+        attacks: Foolbox attacks, by name or as a list (named by their classes), or one.
+        epsilons: Budgets (or one) of all, or by the name of the attack or of its norm.
 
     Raises:
         InputError: No attack, an attack without budgets, and as `AttackRun`.
     """
+    if isinstance(attacks, foolbox().Attack):
+        attacks = [attacks]
     if not isinstance(attacks, Mapping):
         named: dict[str, Any] = {}
         for attack in attacks:
@@ -137,15 +147,16 @@ def checked_runs(
         budgets: Any = epsilons
         if isinstance(epsilons, Mapping):
             norm = AttackRun(name, attack, (1.0,)).norm
-            budgets = epsilons.get(name, epsilons.get(norm))
-            if budgets is None:
+            if name not in epsilons and norm not in epsilons:
                 raise InputError(
                     f"no budgets for {name} ({norm}): give epsilons by name or norm, got "
                     f"{', '.join(epsilons)}"
                 )
-        positive = [None if e is None else float(e) for e in budgets if e is None or e != 0]
-        order = dict.fromkeys(sorted(positive, key=lambda e: (e is not None, e or 0)))
-        runs.append(AttackRun(name, attack, tuple(order)))
+            budgets = epsilons[name] if name in epsilons else epsilons[norm]
+        given = list(budgets) if isinstance(budgets, Iterable) else [budgets]
+        numbers = sorted({float(e) for e in given if e is not None and e != 0})
+        least = (None,) if None in given else ()
+        runs.append(AttackRun(name, attack, (*least, *numbers), clean=0 in given))
     return runs
 
 
