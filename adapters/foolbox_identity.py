@@ -28,7 +28,7 @@ def fmodel_digest(fmodel: Any) -> str:
     Read from attributes and closures, so that code and what is held elsewhere are not seen:
     `logit_marks` tell those models apart.
     """
-    text = repr(_described(fmodel, set()))
+    text = repr(_described(fmodel, {}))
     return f"{type(fmodel).__name__}:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
@@ -44,7 +44,7 @@ def same_marks(kept: Array, now: Array) -> bool:
     return bool((np.abs(kept - now) <= _SAME * np.abs(now).max(axis=1, keepdims=True)).all())
 
 
-def _described(part: Any, seen: set[int]) -> Any:
+def _described(part: Any, seen: dict[int, Any]) -> Any:
     """Nested lists of text and numbers, the same in every process."""
     part = native(part)
     if part is None or isinstance(part, (bool, int, float, str, bytes)):
@@ -59,7 +59,7 @@ def _described(part: Any, seen: set[int]) -> Any:
         return [kind, str(part.dtype), part.shape, hashlib.sha256(part.tobytes()).hexdigest()]
     if id(part) in seen or isinstance(part, type) or inspect.ismodule(part):
         return [kind, getattr(part, "__qualname__", "")]
-    seen.add(id(part))
+    seen[id(part)] = part  # kept alive, so that no other object gets its id
     held: list[Any]
     if isinstance(part, Mapping):
         held = [[str(key), value] for key, value in part.items()]

@@ -1,11 +1,10 @@
-"""robust_evaluation: Foolbox's own loop to the last bit, one test a guard, and what is kept."""
+"""robust_evaluation: Foolbox's own loop to the last bit, one test a guard, and budgets."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from tiny_model import WATCH, Counted
 from torch import nn
 
 from iaside_plugins import InputError
@@ -242,69 +241,3 @@ def test_bounds_are_the_models(net):
 def test_bad_input(net, arguments, kind, message):
     with pytest.raises(kind, match=message):
         robust_evaluation(net, *arguments)
-
-
-def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
-    net = Counted().eval()
-    attacks = {"pgd": A.LinfPGD(steps=3), "ddn": A.DDNAttack(steps=3)}
-    options = {"seed": 1, "resume": tmp_path / "run"}
-    monkeypatch.setattr(WATCH, "rows", 0)
-    plain = robust_evaluation(net, batches(), attacks, [0.05, 0.1], seed=1)
-    whole = WATCH.rows
-    monkeypatch.setattr(WATCH, "rows", 0)
-    monkeypatch.setattr(WATCH, "interrupt_after", whole - 8)
-    with pytest.raises(KeyboardInterrupt):
-        robust_evaluation(net, batches(), attacks, [0.05, 0.1], **options)
-    monkeypatch.setattr(WATCH, "interrupt_after", None)
-    monkeypatch.setattr(WATCH, "rows", 0)
-    resumed = robust_evaluation(net, batches(), attacks, [0.05, 0.1], **options)
-    assert WATCH.rows < whole / 2
-    for a, b in zip(resumed.outcomes, plain.outcomes, strict=True):
-        np.testing.assert_array_equal(a.is_adv, b.is_adv)
-        np.testing.assert_array_equal(a.distances, b.distances)
-    with pytest.raises(InputError, match="seed was 1 and is now 2"):
-        robust_evaluation(net, batches(), attacks, [0.05], seed=2, resume=tmp_path / "run")
-    other = Counted(width=5).eval()
-    with pytest.raises(InputError, match="holds another run: model was"):
-        robust_evaluation(other, batches(), attacks, [0.05], **options)
-
-
-def wrapped(kind: str, k: int):
-    """Two models, k = 0 and 1, that differ in one thing between the outermost and the network."""
-    mean = [0.0, 0.5][k] if kind == "mean" else [0.48501, 0.48504][k]
-    preprocessing = {"mean": [mean] * 3, "std": [0.2] * 3, "axis": -3}
-    if kind in ("mean", "digits"):
-        model = fb.PyTorchModel(small_net(), (0, 1), "cpu", preprocessing)
-        return model.transform_bounds((0, 1), wrapper=True)
-    model = fb.PyTorchModel(small_net(), (0, 1), "cpu")
-    if kind == "bands":
-        return SpectralMaskModel(model, [[0, 1, 2], [3]][k], n_bands=4)
-    return fb.models.ThresholdingWrapper(model, [0.5, 0.1][k])
-
-
-@pytest.mark.parametrize("kind", ["bands", "mean", "digits", "threshold"])
-def test_kept_rows_are_not_another_models(tmp_path, kind):
-    attacks = {"noise": A.LinfAdditiveUniformNoiseAttack()}  # thresholds have no gradient
-    for model in (wrapped(kind, 0), wrapped(kind, 0)):
-        robust_evaluation(model, batches(), attacks, [0.05], resume=tmp_path)
-    with pytest.raises(InputError, match="holds another run: model was"):
-        robust_evaluation(wrapped(kind, 1), batches(), attacks, [0.05], resume=tmp_path)
-
-
-def test_kept_rows_are_of_the_same_logits(tmp_path):
-    """Also where a model differs in something that its attributes do not show."""
-    net = Counted().eval()
-
-    class Hidden(nn.Module):
-        def __init__(self, shift):
-            super().__init__()
-            self.shift = shift
-
-        def forward(self, x):
-            return net(x).roll(self.shift, dims=1)
-
-    for shift in (0, 3):
-        model = Hidden(shift).eval()
-        resumed = robust_evaluation(model, batches(), QUICK, [0.05], resume=tmp_path)
-        plain = robust_evaluation(model, batches(), QUICK, [0.05])
-        assert resumed.to_dict() == plain.to_dict()
