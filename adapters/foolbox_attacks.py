@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from iaside_plugins.adapters.foolbox_guards import checked_batch, foolbox, guarded
+from iaside_plugins.adapters.foolbox_guards import checked_batch, checked_labels, foolbox, guarded
 from iaside_plugins.adapters.randomness import seed_generators
 from iaside_plugins.errors import InputError
 
@@ -167,6 +167,9 @@ def adversarial(
     device = torch.device(here)
     with guarded(model, device) as fmodel:
         x, y = checked_batch(images, labels, device)
+        if len(x) and any(spec.epsilons):
+            with torch.no_grad():  # else a label without an output is the attack's IndexError
+                checked_labels(y, len(y), fmodel(x[:1]).shape[1])
         attack = foolbox_attack(spec)
         batches = []
         for epsilon in spec.epsilons:

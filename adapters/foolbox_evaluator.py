@@ -8,15 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from iaside_plugins.adapters.foolbox_guards import checked_labels
 from iaside_plugins.adapters.foolbox_models import (
     PixelSpace,
-    device_of,
-    half_precision,
+    find_networks,
     labels_of,
     native,
-    networks,
 )
-from iaside_plugins.adapters.isolation import check_model
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.importance import spectral_importance
 from iaside_plugins.precision import PRECISIONS
@@ -111,15 +109,15 @@ class SpectralEvaluator:
         if not torch.is_tensor(images) or not images.is_floating_point():
             kind = images.dtype if torch.is_tensor(images) else type(images).__name__
             raise InputTypeError(f"expected floating-point PyTorch images, got {kind}")
-        device = device_of(fmodel, images)
-        found = networks(fmodel)
-        for network in found:
-            check_model(network, device)
+        pixels = self._pixels(space, images)
+        labels = checked_labels(labels_of(criterion), len(pixels)).cpu()
+        half, device = None, images.device
+        if len(pixels):
+            networks = find_networks(fmodel, space.leave(pixels[:1]))
+            half, device = networks.half, networks.device
         result = spectral_importance(
-            _PixelModel(fmodel, space, half_precision(found)),
-            (self._pixels(space, images), torch.as_tensor(labels_of(criterion)).cpu()),
-            self.protocol, device=device, batch_size=self.batch_size, precision=self.precision,
-            show_progress=show_progress,
+            _PixelModel(fmodel, space, half), (pixels, labels), self.protocol, device=device,
+            batch_size=self.batch_size, precision=self.precision, show_progress=show_progress,
         )  # fmt: skip
         return FoolboxImportance(**vars(result), bounds=space.bounds)
 

@@ -94,12 +94,45 @@ def checked_batch(
                 "clip them, or normalise inside the model if they are already normalised"
             )
         x.clamp_(lower, upper)
-    y = torch.as_tensor(labels)
-    if len(x) == 0 and y.numel() == 0:
-        return x, torch.zeros(0, dtype=torch.int64, device=device)
+    return x, checked_labels(labels, len(x)).to(device, copy=True)
+
+
+def checked_labels(labels: Any, n_images: int, n_classes: int | None = None) -> Tensor:
+    """Labels as int64 (N,), where they are.
+
+    Args:
+        labels: Integers of any type, tensor, array or list.
+        n_images: Number of images N; may be 0.
+        n_classes: Number of the model's outputs, once known.
+
+    Raises:
+        InputError: Not one label an image, or one that the model has no output for.
+        InputTypeError: Labels that are no integers.
+    """
+    y = torch.as_tensor(labels).detach()
+    if n_images == 0 and y.numel() == 0:
+        return torch.zeros(0, dtype=torch.int64)
     if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise InputTypeError(f"expected integer class labels, got {y.dtype}")
     # A label of -100 would make the cross-entropy ignore the image: an attack of nothing.
-    if y.shape != (len(x),) or y.min() < 0:
-        raise InputError(f"expected {len(x)} labels >= 0 of shape (N,), got {y}")
-    return x, y.detach().to(device, torch.int64, copy=True)
+    if y.shape != (n_images,) or y.min() < 0:
+        raise InputError(f"expected {n_images} labels >= 0 of shape (N,), got {y}")
+    if n_classes is not None and y.max() >= n_classes:
+        raise InputError(
+            f"label {int(y.max())} is out of range: the model has {n_classes} outputs "
+            f"(labels 0 to {n_classes - 1}); check the class map of the data"
+        )
+    return y.to(torch.int64)
+
+
+def checked_logits(logits: Any, labels: Tensor) -> Tensor:
+    """Logits (N, n_classes) of a clean batch, checked against its labels.
+
+    Raises:
+        InputError: Another shape, or a label that there is no output for.
+    """
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(labels):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(f"expected logits of shape ({len(labels)}, n_classes), got {got}")
+    checked_labels(labels, len(labels), logits.shape[1])
+    return logits

@@ -7,21 +7,22 @@ a call on native or EagerPy tensors), so that wrappers and models of one's own w
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from iaside_plugins.adapters.foolbox_guards import foolbox
 from iaside_plugins.adapters.isolation import attack_mode, check_model
 from iaside_plugins.errors import InputError, InputTypeError
 
-_DEPTH = 6  # wrappers around wrappers that are looked through
 HALVES = (torch.float16, torch.bfloat16)
 
 
@@ -57,69 +58,101 @@ def bounds_of(fmodel: Any) -> tuple[float, float]:
     return lower, upper
 
 
-def networks(fmodel: Any) -> list[nn.Module]:
-    """The modules that a Foolbox model calls, as far as its attributes and closures show them."""
-    found: list[nn.Module] = []
-    layer, seen = [fmodel], {id(fmodel)}
-    for _ in range(_DEPTH):
-        following = []
-        for one in layer:
-            if isinstance(one, nn.Module):
-                found.append(one)
+@dataclass(frozen=True)
+class Networks:
+    """What a Foolbox model calls, as `find_networks` saw it run.
+
+    Attributes:
+        parameters: Of the modules that ran, and whatever else a gradient would reach.
+        device: Where the model takes its images.
+        half: The half precision of its weights, or None.
+    """
+
+    parameters: tuple[Tensor, ...]
+    device: torch.device
+    half: torch.dtype | None
+
+
+def find_networks(fmodel: Any, images: Tensor) -> Networks:
+    """Run a Foolbox model on the first image and see which modules and parameters take part.
+
+    However the model holds its network (attribute, closure, global name, bound method), it is
+    found. A module in training mode stops the run before it can change a statistic. Images that
+    are not on the model's device are tried on every GPU.
+
+    Raises:
+        InputError: A network in training mode, or on several devices.
+    """
+    modules: list[nn.Module] = []
+    failure: Exception | None = None
+    gpus = [torch.device("cuda", k) for k in range(torch.cuda.device_count())]
+    for device in dict.fromkeys([images.device, *gpus]):
+        for dtype in (images.dtype, *HALVES):
+            half = dtype if dtype in HALVES else None
+            if half and half != half_precision(modules):
                 continue
-            for part in _held(one):
-                if callable(part) and not isinstance(part, type) and id(part) not in seen:
-                    seen.add(id(part))
-                    following.append(part)
-        layer = following
-    return found
-
-
-def _held(one: Any) -> list[Any]:
-    """What an object holds: attributes, members of collections among them, and closures."""
-    held = [*vars(one).values()] if hasattr(one, "__dict__") else []
-    for cell in getattr(one, "__closure__", None) or ():
-        with contextlib.suppress(ValueError):  # an empty cell
-            held.append(cell.cell_contents)
-    for part in [*held]:
-        if isinstance(part, (list, tuple)):
-            held += part
-        elif isinstance(part, dict):
-            held += part.values()
-    return held
-
-
-def device_of(fmodel: Any, images: Any) -> torch.device:
-    """Where the networks of a Foolbox model are, or the images where it shows none."""
-    tensors = chain.from_iterable(
-        chain(network.parameters(), network.buffers()) for network in networks(fmodel)
-    )
-    first = next(tensors, None)
-    return first.device if first is not None else torch.device(getattr(images, "device", "cpu"))
+            with attack_mode((), device), _watched(modules), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # whoever calls the model next hears of it
+                probe = images[:1].detach().to(device, dtype, copy=True).requires_grad_()
+                try:
+                    out = native(fmodel(probe))
+                except (RuntimeError, AssertionError) as error:  # wrong device or precision
+                    failure = failure or error
+                    continue
+            own = (parameter for module in modules for parameter in module.parameters())
+            reached = (leaf for leaf in _leaves(out) if leaf is not probe)
+            unique: dict[int, Tensor] = {id(tensor): tensor for tensor in (*own, *reached)}
+            return Networks(tuple(unique.values()), device, half_precision(modules))
+    raise failure or RuntimeError("no device to run on")
 
 
 @contextmanager
-def safe(fmodel: Any, device: torch.device) -> Iterator[Any]:
+def _watched(modules: list[nn.Module]) -> Iterator[None]:
+    """Collect the outermost modules that run inside, each checked before its first run."""
+    known: set[int] = set()
+
+    def before(module: nn.Module, inputs: Any) -> None:
+        if id(module) not in known:
+            known.update(id(part) for part in module.modules())
+            modules.append(module)
+            tensors = (t for m in modules for t in chain(m.parameters(), m.buffers()))
+            check_model(module, next((t.device for t in tensors), torch.device("cpu")))
+
+    handle = register_module_forward_pre_hook(before)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _leaves(out: Any) -> list[Tensor]:
+    """The tensors in which going back from `out` would leave a gradient."""
+    waiting, seen, found = [getattr(out, "grad_fn", None)], set(), []
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found.append(node.variable)
+        waiting += [following for following, _ in node.next_functions]
+    return found
+
+
+@contextmanager
+def safe(fmodel: Any, networks: Networks) -> Iterator[Any]:
     """Yield a Foolbox model on which attacks are safe, see `isolation.attack_mode`.
 
     A network in half precision gets its inputs in its own precision and answers in single
     precision; any other model is yielded as it is.
-
-    Raises:
-        InputError: A network is in training mode or not on `device`.
-        InputTypeError: It is no Foolbox model.
     """
-    bounds_of(fmodel)
-    found = networks(fmodel)
-    for network in found:
-        check_model(network, device)
-    with attack_mode(found, device):
-        yield HalfModel(fmodel, half) if (half := half_precision(found)) else fmodel
+    with attack_mode(networks.parameters, networks.device):
+        yield HalfModel(fmodel, networks.half) if networks.half else fmodel
 
 
-def half_precision(found: list[nn.Module]) -> torch.dtype | None:
-    """The half precision of the networks' weights, or None."""
-    dtypes = {p.dtype for network in found for p in network.parameters()} & set(HALVES)
+def half_precision(modules: Iterable[nn.Module]) -> torch.dtype | None:
+    """The half precision of the modules' weights, or None."""
+    dtypes = {p.dtype for module in modules for p in module.parameters()} & set(HALVES)
     return next(iter(dtypes), None)
 
 

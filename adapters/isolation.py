@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from iaside_plugins.adapters.randomness import preserved_generators
 from iaside_plugins.errors import InputError, InputTypeError
@@ -27,20 +27,20 @@ def isolated(model: nn.Module, device: torch.device | str) -> Iterator[torch.dev
     """
     device = torch.empty(0, device=device).device  # "cuda" -> "cuda:0"
     check_model(model, device)
-    with attack_mode([model], device):
+    with attack_mode(model.parameters(), device):
         yield device
 
 
 @contextmanager
-def attack_mode(networks: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
-    """A context in which attacks on models made from `networks` leave nothing behind.
+def attack_mode(parameters: Iterable[Tensor], device: torch.device) -> Iterator[None]:
+    """A context in which attacks on models of these `parameters` leave nothing behind.
 
     Inside, gradients are on whatever mode the caller is in, autocast is off, and parameters are
     frozen, so that no ``.grad`` accumulates. On leaving, also by an error, ``requires_grad``, the
     global generators of torch (CPU and GPUs), numpy and Python, and Python's trace function (which
     AutoAttack's checks switch off) are as they were.
     """
-    trainable = [p for network in networks for p in network.parameters() if p.requires_grad]
+    trainable = [parameter for parameter in parameters if parameter.requires_grad]
     trace = sys.gettrace()
     with (
         torch.inference_mode(False),  # implies the next one in torch 2.13, but no document says so

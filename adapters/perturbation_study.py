@@ -108,7 +108,7 @@ def study_perturbations(
             shape = study.shape
         if plan.runs:
             bar.set_description("attacks", refresh=False)
-            conditions += _attacked(plan, partition, model, device, seed, folder, bar.update)
+            conditions += _attacked(plan, partition, model, seed, folder, bar.update)
     if shape is None:
         channels, height, width = next(iter(plan.clean))[0].shape[1:]
         shape = channels, height, width
@@ -159,23 +159,28 @@ class CorruptionStudy:
                 self._digests[name] = image_digest(image, int(label))
 
     def condition(self, name: str, severity: int, on_images: Callable[[int], object]) -> Condition:
-        """One corruption at one severity, from the store if all of it is there.
+        """One corruption at one severity, from the store what is there.
 
         Raises:
             InputError: If it has no images, or the model cannot take them.
         """
-        keys = {image: f"{name}-{severity}|{digest}" for image, digest in self._digests.items()}
+        # Noise is seeded by the name of an image, so that its pixels alone would not do.
+        keys = {
+            image: f"{name}-{severity}|{image}|{digest}" for image, digest in self._digests.items()
+        }
         ids = list(keys)
         if not all(key in self._store.rows for key in keys.values()):
             ids = []
             try:
-                for found, rows in self._rows(name, severity):
-                    for image, row in zip(found, rows, strict=True):
-                        self._store.add(keys[image], row)
+                for found, *pairs in self._pairs(name, severity):
+                    if not all(keys[image] in self._store.rows for image in found):
+                        for image, row in zip(found, self._rows(*pairs), strict=True):
+                            self._store.add(keys[image], row)
+                        self._store.flush()
                     ids += found
                     on_images(len(found))
             finally:
-                self._store.flush()
+                self._store.compact()
         else:
             on_images(len(ids))
         if not ids:
@@ -187,8 +192,10 @@ class CorruptionStudy:
             table[:, 1:], everything, table[:, 0],
         )  # fmt: skip
 
-    def _rows(self, name: str, severity: int) -> Iterator[tuple[list[str], Array]]:
-        """Ids and rows, error then energies, batch by batch; unreadable images are left out."""
+    def _pairs(
+        self, name: str, severity: int
+    ) -> Iterator[tuple[list[str], Tensor, Tensor, Tensor]]:
+        """Ids, clean images, corrupted ones, labels by batch; unreadable images are left out."""
         corrupted = self._plan.images(name, severity)
         if corrupted is None:
             return
@@ -207,9 +214,13 @@ class CorruptionStudy:
                 continue
             pairs = [held.pop(found[k]) for k in both]
             clean = torch.stack([image for image, _ in pairs])
-            rows = band_energies(clean, images[both], self._partition)
-            wrong = self._wrong(images[both], torch.tensor([label for _, label in pairs]))
-            yield [found[k] for k in both], np.concatenate([wrong[:, None], rows], axis=1)
+            labels = torch.tensor([label for _, label in pairs])
+            yield [found[k] for k in both], clean, images[both], labels
+
+    def _rows(self, clean: Tensor, corrupted: Tensor, labels: Tensor) -> Array:
+        """Error, then energies, of every image."""
+        energies = band_energies(clean, corrupted, self._partition)
+        return np.concatenate([self._wrong(corrupted, labels)[:, None], energies], axis=1)
 
     @torch.no_grad()
     def _wrong(self, images: Tensor, labels: Tensor) -> Array:
@@ -220,18 +231,18 @@ class CorruptionStudy:
 
 
 def _attacked(
-    plan: Plan, partition: SpectralPartition, model: Any, device: torch.device, seed: int,
-    folder: Path | None, on_images: Callable[[int], object],
+    plan: Plan, partition: SpectralPartition, model: Any, seed: int, folder: Path | None,
+    on_images: Callable[[int], object],
 ) -> list[Condition]:  # fmt: skip
     """Every attack and budget as a condition; failed attacks do not count."""
     from iaside_plugins.adapters.robust_evaluation import as_fmodel
 
-    fmodel, _ = as_fmodel(model)
+    fmodel = as_fmodel(model)
     identity = {
         "model": None if folder is None else model_digest(model),
         "bands": [partition.n_bands, partition.norm],
     }
-    store = RowStore(None if folder is None else folder / "attacks", identity, flush_every=256)
+    store = RowStore(None if folder is None else folder / "attacks", identity, flush_every=512)
 
     def measure(
         images: Tensor, adversarial: Tensor, is_adv: npt.NDArray[np.bool_], distances: Array
@@ -241,9 +252,8 @@ def _attacked(
 
     images = plan.clean if plan.attacked is None else plan.attacked
     ids, wrong, rows = attack_rows(
-        fmodel, images, plan.runs, measure, seed=seed, device=device, store=store,
-        on_images=on_images,
-    )  # fmt: skip
+        fmodel, images, plan.runs, measure, seed=seed, store=store, on_images=on_images
+    )
     titles = plan.titles or {}
     correct = ~np.asarray(wrong, dtype=bool)
     return [

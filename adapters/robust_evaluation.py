@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from iaside_plugins.adapters.attack_runs import AttackRun, Budget, attack_rows, checked_runs
+from iaside_plugins.adapters.attack_runs import (
+    AttackRun,
+    Budget,
+    Budgets,
+    attack_rows,
+    checked_runs,
+)
 from iaside_plugins.adapters.foolbox_guards import foolbox
-from iaside_plugins.adapters.foolbox_models import bounds_of, device_of, networks
+from iaside_plugins.adapters.foolbox_identity import fmodel_digest
+from iaside_plugins.adapters.foolbox_models import bounds_of
 from iaside_plugins.adapters.isolation import check_model
-from iaside_plugins.provenance import model_digest
 from iaside_plugins.robust_accuracy import AttackOutcome, RobustEvaluation
 from iaside_plugins.store import RowStore
 from iaside_plugins.stream import count, progress_bar
@@ -26,8 +34,8 @@ Array = npt.NDArray[np.float64]
 def robust_evaluation(
     fmodel: Any,
     data: Any,
-    attacks: Mapping[str, Any] | Sequence[Any],
-    epsilons: Sequence[Budget] | Mapping[str, Sequence[Budget]],
+    attacks: Any,
+    epsilons: Budgets | Mapping[str, Budgets],
     *,
     seed: int = 0,
     resume: Path | str | None = None,
@@ -44,9 +52,9 @@ def robust_evaluation(
         fmodel: A Foolbox model of PyTorch tensors, or a network on images in [0, 1].
         data: (images, labels), or an iterable of (images, labels) or (images, labels, ids)
             batches, such as a data loader; images within the model's bounds.
-        attacks: Foolbox attacks, by name or as a list.
-        epsilons: Budgets of all of them, or by the name of the attack or of its norm ("Linf",
-            "L2", ...), in units of the bounds. 0 is the clean images and costs nothing.
+        attacks: Foolbox attacks, by name or as a list, or one.
+        epsilons: Budgets (or one) of all of them, or by the name of the attack or of its norm
+            ("Linf", "L2", ...), in units of the bounds. 0 is the clean images and costs nothing.
             Minimisation attacks are run once for all budgets and also tell the least distance.
         seed: Of the run.
         resume: Folder in which finished images are kept; a run that stopped goes on from there.
@@ -59,57 +67,44 @@ def robust_evaluation(
         MissingExtraError: Foolbox is not installed.
     """
     foolbox()
-    fmodel, device = as_fmodel(fmodel)
+    fmodel = as_fmodel(fmodel)
     runs = [_with_least(run) for run in checked_runs(attacks, epsilons)]
-    store = (
-        RowStore(resume, _identity(fmodel, seed), flush_every=512)
-        if resume is not None
-        else (RowStore(None, {}))
-    )
+    identity = {} if resume is None else {"model": fmodel_digest(fmodel), "seed": seed}
+    store = RowStore(resume, identity, flush_every=512)
     total = count(data)
     with progress_bar(None if total is None else total * len(runs), show_progress) as bar:
         bar.set_description("attacks", refresh=False)
         ids, wrong, rows = attack_rows(
-            fmodel, data, runs, _measure, seed=seed, device=device, store=store,
-            on_images=bar.update,
-        )  # fmt: skip
+            fmodel, data, runs, _measure, seed=seed, store=store, on_images=bar.update
+        )
+    correct = ~np.asarray(wrong, dtype=bool)
     return RobustEvaluation(
-        tuple(ids), ~np.asarray(wrong, dtype=bool),
-        tuple(_outcome(run, rows) for run in runs),
+        tuple(ids), correct, tuple(_outcome(run, rows, correct) for run in runs),
         {"seed": seed, "bounds": list(bounds_of(fmodel))},
     )  # fmt: skip
 
 
-def as_fmodel(model: Any) -> tuple[Any, torch.device]:
-    """A Foolbox model and where it is; a bare network gets bounds [0, 1], and is not moved.
+def as_fmodel(model: Any) -> Any:
+    """A Foolbox model; a bare network gets bounds [0, 1], and is not moved.
 
     Raises:
         InputError: The network is in training mode or on several devices.
         InputTypeError: Neither a Foolbox model nor a network.
     """
-    if isinstance(model, nn.Module):
-        device = device_of(model, None)
-        check_model(model, device)
-        return foolbox().PyTorchModel(model, bounds=(0, 1), device=device), device
-    bounds_of(model)
-    device = device_of(model, None)
-    for network in networks(model):
-        check_model(network, device)
-    return model, device
+    if not isinstance(model, nn.Module):
+        bounds_of(model)
+        return model
+    tensors = chain(model.parameters(), model.buffers())
+    device = next((tensor.device for tensor in tensors), torch.device("cpu"))
+    check_model(model, device)
+    return foolbox().PyTorchModel(model, bounds=(0, 1), device=device)
 
 
 def _with_least(run: AttackRun) -> AttackRun:
     """A minimisation attack also tells its least distance."""
     if not run.minimal or None in run.epsilons:
         return run
-    return AttackRun(run.name, run.attack, (None, *run.epsilons))
-
-
-def _identity(fmodel: Any, seed: int) -> dict[str, Any]:
-    """What kept rows depend on beside the attack and the images."""
-    models = [model_digest(network) for network in networks(fmodel)]
-    described = [repr(getattr(fmodel, "_preprocess_args", None)), repr(bounds_of(fmodel))]
-    return {"model": models or [model_digest(fmodel)], "input": described, "seed": seed}
+    return replace(run, epsilons=(None, *run.epsilons))
 
 
 def _measure(
@@ -118,16 +113,24 @@ def _measure(
     return np.stack([is_adv.astype(np.float64), distances], axis=1)
 
 
-def _outcome(run: AttackRun, rows: Mapping[tuple[str, Budget], Array]) -> AttackOutcome:
-    epsilons = tuple(epsilon for epsilon in run.epsilons if epsilon is not None)
-    found = [rows[run.name, epsilon][:, 0] > 0 for epsilon in epsilons]
-    n = len(next(iter(rows.values())))
-    is_adv = np.stack(found) if found else np.zeros((0, n), dtype=bool)
-    if run.minimal:
-        distances = rows[run.name, None][:, 1]
-    else:
-        tried = np.where(is_adv, np.array(epsilons)[:, None], np.inf)
-        distances = tried.min(axis=0)
+def _outcome(
+    run: AttackRun, rows: Mapping[tuple[str, Budget], Array], correct: npt.NDArray[np.bool_]
+) -> AttackOutcome:
+    budgets: list[float] = []
+    is_adv: list[npt.NDArray[np.bool_]] = []
+    # 0 where no attack is needed. What a minimisation attack finds within a budget may be less
+    # than its least: it may have stopped early.
+    far = [np.where(correct, np.inf, 0.0)]
+    if run.clean:
+        budgets, is_adv = [0.0], [~correct]
+    for epsilon in run.epsilons:
+        found, norms = rows[run.name, epsilon][:, 0] > 0, rows[run.name, epsilon][:, 1]
+        if epsilon is not None:
+            budgets.append(epsilon)
+            is_adv.append(found)
+            norms = norms if run.minimal else np.where(found, epsilon, np.inf)
+        far.append(norms)
     return AttackOutcome(
-        run.name, run.norm, run.settings, run.minimal, epsilons, is_adv, np.asarray(distances)
-    )
+        run.name, run.norm, run.settings, run.minimal, tuple(budgets),
+        np.array(is_adv, dtype=bool).reshape(len(budgets), len(correct)), np.min(far, axis=0),
+    )  # fmt: skip

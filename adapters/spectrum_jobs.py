@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from iaside_plugins.adapters.sources import Source, find_images, open_images
 from iaside_plugins.corruptions import CORRUPTIONS
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation import Corruptions
+from iaside_plugins.frost import find_frost_textures
 
 
 def make_plan(
@@ -88,9 +91,25 @@ def make_plan(
 
 
 def origin(corruptions: str, frost: Path | None) -> str:
-    """What decides corrupted images beside their settings: a folder of them, or of textures."""
-    folder = Path(corruptions) if check_corruptions(corruptions) is None else frost
-    return "" if folder is None else str(folder.resolve())
+    """What decides corrupted images beside their settings: a folder of them, or of textures.
+
+    The folder's name, and a digest of its files' names, sizes and times of change.
+    """
+    wanted = check_corruptions(corruptions)
+    if wanted is not None and "frost" not in wanted:
+        return ""
+    folder = Path(corruptions) if wanted is None else find_frost_textures(frost)
+    if folder is None:
+        return ""
+    digest = hashlib.sha256()
+    for where, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            file = Path(where, name)
+            seen = file.stat()
+            line = f"{file.relative_to(folder)}|{seen.st_size}|{seen.st_mtime_ns}\n"
+            digest.update(line.encode("utf-8", "surrogateescape"))
+    return f"{folder.resolve().name}:{digest.hexdigest()[:16]}"
 
 
 def check_corruptions(text: str) -> list[str] | None:

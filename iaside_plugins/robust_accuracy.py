@@ -27,11 +27,12 @@ class AttackOutcome:
         settings: The attack as it prints.
         minimal: Whether it looks for the least perturbation.
         epsilons: Budgets, ascending, in units of the model's bounds.
-        is_adv: Whether it succeeded (n_epsilons, K), exactly as the attack's library says; true
-            for images that are misclassified without any attack.
-        distances: Least distance at which it succeeded (K,): of a minimisation attack the
-            perturbation's own norm, else the least budget that was tried with success; infinite
-            where it failed, 0 for images misclassified without any attack.
+        is_adv: Whether it succeeded (n_epsilons, K), exactly as the attack's library says, which
+            an attack that mends a misclassified image does not; at budget 0 whether the clean
+            image is misclassified.
+        distances: Least distance at which it succeeded (K,), at any budget: of a minimisation
+            attack the perturbation's own norm, else the least budget that was tried with success;
+            infinite where it failed, 0 for images misclassified without any attack.
     """
 
     name: str
@@ -91,8 +92,8 @@ class RobustEvaluation:
     def worst_case(self) -> pd.DataFrame:
         """One row a norm and budget: accuracy on images that withstand every attack of the norm.
 
-        A budget counts an attack that was run at it or at a smaller one: whatever succeeds within
-        a smaller ball succeeds within the larger.
+        A budget counts, and names, an attack that was run at it or at a smaller one: whatever
+        succeeds within a smaller ball succeeds within the larger.
         """
         rows = []
         for norm in dict.fromkeys(outcome.norm for outcome in self.outcomes):
@@ -101,7 +102,7 @@ class RobustEvaluation:
                 robust = self.correct.copy()
                 for outcome in chosen:
                     robust &= ~_broken(outcome, epsilon)
-                names = [outcome.name for outcome in chosen]
+                names = [outcome.name for outcome in chosen if _counts(outcome, epsilon)]
                 rows.append(
                     {
                         "norm": norm, "epsilon": epsilon, "attacks": ", ".join(names),
@@ -139,7 +140,7 @@ class RobustEvaluation:
         rows = []
         for norm in dict.fromkeys(outcome.norm for outcome in self.outcomes):
             chosen = [outcome for outcome in self.outcomes if outcome.norm == norm]
-            budgets = sorted({e for outcome in chosen for e in outcome.epsilons})
+            budgets = sorted({e for outcome in chosen for e in outcome.epsilons if e > 0})
             if not budgets:
                 continue
             curve = [self.correct.astype(float)]
@@ -169,6 +170,11 @@ class RobustEvaluation:
             "distances": jsonable(self.distances().to_dict("records")),
             "areas": jsonable(self.areas().to_dict("records")),
         }
+
+
+def _counts(outcome: AttackOutcome, epsilon: float) -> bool:
+    """Whether an attack was run at a budget or below; budget 0 alone is no attack."""
+    return any(0 < e <= epsilon or e == epsilon for e in outcome.epsilons)
 
 
 def _broken(outcome: AttackOutcome, epsilon: float) -> Flags:

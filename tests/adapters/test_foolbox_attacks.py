@@ -217,7 +217,7 @@ def test_guard_parameters(net: nn.Module, images: Tensor, labels: Tensor, *, fai
     parameters["0.weight"].requires_grad_(False)
     parameters["0.bias"].grad = torch.ones(8)
     values = {name: p.detach().clone() for name, p in parameters.items()}
-    with pytest.raises(IndexError) if fails else nullcontext():  # no class 99
+    with pytest.raises(InputError) if fails else nullcontext():
         adversarial(net, images, labels + 99 if fails else labels, PGD, seed=0)
     with guarded(net, "cpu"):
         assert not any(p.requires_grad for p in parameters.values())
@@ -243,7 +243,7 @@ def test_guard_images_that_require_grad(net: nn.Module, images: Tensor, labels: 
 @pytest.mark.parametrize("fails", [False, True], ids=["normal", "error"])
 def test_guard_generators(net: nn.Module, images: Tensor, labels: Tensor, *, fails: bool) -> None:
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
-    with pytest.raises(IndexError) if fails else nullcontext():
+    with pytest.raises(InputError) if fails else nullcontext():
         adversarial(net, images, labels + 99 if fails else labels, PGD, seed=0)
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert np.array_equal(np.random.get_state()[1], numpy_state)
@@ -316,6 +316,7 @@ def test_guard_bad_labels(net: nn.Module, images: Tensor) -> None:
         (torch.tensor([0, 1, 2, 3, 4, -100]), r"labels >= 0 .* -100"),
         (torch.zeros(6), r"integer class labels, got torch\.float32"),
         (torch.zeros(6, 5, dtype=torch.int64), "expected 6 labels"),
+        (torch.tensor([0, 1, 2, 3, 4, 5]), r"label 5 is out of range: .* 5 outputs"),
     ):
         with pytest.raises(InputError, match=message):
             adversarial(net, images, bad, FGSM, seed=0)

@@ -234,15 +234,20 @@ def test_guard_device(labels, monkeypatch):
         (lambda m, x, y: (m.transform_bounds((0, 255)), x * 400, y), r"bounds \[0, 255\], got"),
         (lambda m, x, y: (m, x * torch.nan, y), "got \\[nan, nan\\]"),
         (lambda m, x, y: (m, x[:0], y[:0]), "no images: the data are empty"),
-        (lambda m, x, y: (m, x, y[:3]), r"labels of shape \(6,\)"),
-        (lambda m, x, y: (m, x, y - 1), "class indices 0, 1, 2"),
+        (lambda m, x, y: (m, x, y[:3]), r"6 labels >= 0 of shape \(N,\)"),
+        (lambda m, x, y: (m, x, y - 1), "6 labels >= 0"),
+        (lambda m, x, y: (m, x, y + 4), r"label \d is out of range: the model has 5 outputs"),
+        (lambda m, x, y: (m, x, y.float()), r"integer class labels, got torch\.float32"),
         (
             lambda m, x, y: (m, x, fb.criteria.TargetedMisclassification(y)),
             "Misclassification\\(labels\\), got TargetedMisclassification",
         ),
     ],
-    ids=["1e-5 above", "normalised", "255", "nan", "empty", "labels", "negative", "criterion"],
-)
+    ids=[
+        "1e-5 above", "normalised", "255", "nan", "empty", "labels", "negative", "beyond", "float",
+        "criterion",
+    ],
+)  # fmt: skip
 def test_guard_bad_input(labels, change, message):
     with pytest.raises(InputError, match=message):
         EVALUATE(*change(fmodel(), images(), labels))

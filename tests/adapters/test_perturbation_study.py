@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,8 +15,10 @@ from iaside_plugins.adapters.attack_catalogue import MINIMAL, TITLES, attack_nam
 from iaside_plugins.adapters.attack_runs import AttackRun
 from iaside_plugins.adapters.foolbox_guards import foolbox
 from iaside_plugins.adapters.perturbation_study import Plan, study_perturbations
+from iaside_plugins.adapters.spectrum_jobs import origin
 from iaside_plugins.bands import SpectralPartition
 from iaside_plugins.evaluation import Corruptions
+from iaside_plugins.frost import FROST_FILES
 from iaside_plugins.perturbation import perturbation_spectrum
 
 from .foolbox_nets import BandReader, generator, images, small_net
@@ -141,6 +144,42 @@ def test_kept_rows_belong_to_their_origin_and_settings(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             study_perturbations(other, **options)
+
+
+def test_kept_rows_belong_to_an_id(tmp_path):
+    """Noise is seeded by the name of an image: the same pixels by another name differ."""
+
+    def named(name: str) -> Plan:
+        noise = torch.rand(1, 3, 16, 16, generator=generator(ord(name))) / 10
+        made = Corruptions(
+            ("haze",), (), lambda kind, s: [(X[:1] + noise, LABELS[:1], [name])] if kind else None,
+            {"source": "here"},
+        )  # fmt: skip
+        return Plan([(X[:1], LABELS[:1], [name])], made, (1,))
+
+    options = {"protocol": Protocol(n_bands=4)}
+    first = study_perturbations(named("a"), **options, resume=tmp_path)
+    resumed = study_perturbations(named("b"), **options, resume=tmp_path)
+    expected = study_perturbations(named("b"), **options)
+    np.testing.assert_array_equal(resumed.conditions[0].energies, expected.conditions[0].energies)
+    assert not np.array_equal(first.conditions[0].energies, expected.conditions[0].energies)
+
+
+def test_origin_follows_the_files_of_a_folder(tmp_path):
+    textures = tmp_path / "textures"
+    textures.mkdir()
+    for name in FROST_FILES:
+        (textures / name).write_bytes(b"1")
+    first = origin("frost", textures)
+    assert first == origin("generate", textures)
+    assert origin("fog", textures) == origin("none", textures) == ""
+    os.utime(textures / FROST_FILES[0], ns=(0, 1))
+    second = origin("frost", textures)
+    (textures / FROST_FILES[1]).write_bytes(b"12")
+    assert len({first, second, origin("frost", textures)}) == 3
+    tree = origin(str(textures), None)  # a distributed set
+    (textures / "another").touch()
+    assert origin(str(textures), None) != tree
 
 
 def test_nothing_to_measure_is_refused():

@@ -1,11 +1,10 @@
-"""robust_evaluation: Foolbox's own loop to the last bit, one test a guard, and what is kept."""
+"""robust_evaluation: Foolbox's own loop to the last bit, one test a guard, and budgets."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from tiny_model import WATCH, Counted
 from torch import nn
 
 from iaside_plugins import InputError
@@ -38,16 +37,19 @@ def by_hand(fmodel, attack, name, epsilons, seed):
     """The loop that a Foolbox user writes."""
     out, far, first = [], [], 0
     for x, y in batches():
-        rows = []
+        rows, norms = [], []
         for epsilon in epsilons:
             torch.manual_seed(attack_seed(seed, name, first))
             np.random.seed(attack_seed(seed, name, first) % 2**32)
-            rows.append(attack(fmodel, x, y, epsilons=epsilon)[2])
+            _, clipped, is_adv = attack(fmodel, x, y, epsilons=epsilon)
+            rows.append(is_adv)
+            norms.append(attack.distance(x, clipped).where(is_adv, torch.inf))
         out.append(torch.stack(rows))
         if isinstance(attack, A.base.MinimizationAttack):
             raw, _, is_adv = attack(fmodel, x, y, epsilons=None)
-            norms = attack.distance(x, raw)
-            far.append(torch.where(is_adv, norms, torch.full_like(norms, torch.inf)))
+            norms.append(attack.distance(x, raw).where(is_adv, torch.inf))
+            correct = fmodel(x).argmax(1) == y  # else no attack is needed
+            far.append(torch.stack(norms).amin(0).where(correct, 0))
         first += len(x)
     return torch.cat(out, dim=1).numpy(), torch.cat(far).double().numpy() if far else None
 
@@ -84,6 +86,32 @@ def test_everything_at_once_is_the_same_as_one_by_one():
     worst = together.worst_case()
     assert set(worst["norm"]) == {"Linf", "L2", "L1"}
     assert together.to_dict()["n_images"] == 6
+
+
+def test_a_least_distance_is_never_above_a_budget_of_success():
+    """DDN of few steps stops far out; what it finds within a budget is nearer."""
+    model = fb.PyTorchModel(small_net(), bounds=(0, 1), device="cpu")
+    for budgets in ([0.5], [0.2, 0.5, 1.0]):
+        found = robust_evaluation(model, batches(), A.DDNAttack(steps=5), budgets).outcomes[0]
+        for epsilon, is_adv in zip(found.epsilons, found.is_adv, strict=True):
+            assert (found.distances[is_adv] <= epsilon + 1e-6).all()
+
+
+def test_budget_0_is_the_clean_images():
+    model = fb.PyTorchModel(small_net(), bounds=(0, 1), device="cpu")
+    for attack in (A.LinfPGD(steps=2), A.LinfDeepFoolAttack(steps=2)):
+        found = robust_evaluation(model, batches(), attack, 0)  # one attack, one budget
+        frame = found.to_frame()
+        assert list(frame["epsilon"]) == [0]
+        assert list(frame["accuracy"]) == [found.clean_accuracy]
+        assert list(found.worst_case()["accuracy"]) == [found.clean_accuracy]
+        assert found.areas().empty
+        both = robust_evaluation(model, batches(), attack, {"Linf": [0.05, 0]})
+        assert list(both.to_frame()["epsilon"]) == [0, 0.05]
+    assert (found.distances()["minimal"] == [True]).all()
+    wrong = ~found.correct
+    assert wrong.any()
+    assert (found.outcomes[0].distances[wrong] == 0).all()
 
 
 def test_failures_are_infinite():
@@ -195,41 +223,21 @@ def test_bounds_are_the_models(net):
     [
         (([(images() + 1, [0] * 6)], QUICK, [0.1]), InputError, r"in \[0, 1\], got .* beyond by"),
         (([(images(), [0.5] * 6)], QUICK, [0.1]), InputTypeError, "integer class labels"),
+        (([(images(), [5] * 6)], QUICK, [0.1]), InputError, "label 5 is out of range: .* 5 out"),
         ((batches(), {}, [0.1]), InputError, "at least one attack"),
-        ((batches(), QUICK, [0.0]), InputError, "pgd: expected budgets above 0"),
-        ((batches(), QUICK, [-0.1]), InputError, r"expected budgets above 0 .* got \[-0\.1\]"),
+        ((batches(), QUICK, []), InputError, "pgd: expected budgets of at least 0, got none"),
+        ((batches(), QUICK, -0.1), InputError, r"budgets of at least 0, got \[-0\.1\]"),
+        ((batches(), A.GaussianBlurAttack(), 1), InputError, "GaussianBlurAttack: expected .*l2"),
         ((batches(), QUICK, [None]), InputError, "pgd attacks at fixed budgets"),
         ((batches(), QUICK, {"L2": [1]}), InputError, r"no budgets for pgd \(Linf\).* got L2"),
         ((batches(), [A.SpatialAttack()], [1]), InputTypeError, "got SpatialAttack"),
         ((5, QUICK, [0.1]), InputError, "expected data as"),
     ],
-    ids=["images", "labels", "no attack", "zero", "negative", "none", "norm", "spatial", "data"],
-)
+    ids=[
+        "images", "labels", "label 5", "no attack", "zero", "negative", "no distance", "none",
+        "norm", "spatial", "data",
+    ],
+)  # fmt: skip
 def test_bad_input(net, arguments, kind, message):
     with pytest.raises(kind, match=message):
         robust_evaluation(net, *arguments)
-
-
-def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
-    net = Counted().eval()
-    attacks = {"pgd": A.LinfPGD(steps=3), "ddn": A.DDNAttack(steps=3)}
-    options = {"seed": 1, "resume": tmp_path / "run"}
-    monkeypatch.setattr(WATCH, "rows", 0)
-    plain = robust_evaluation(net, batches(), attacks, [0.05, 0.1], seed=1)
-    whole = WATCH.rows
-    monkeypatch.setattr(WATCH, "rows", 0)
-    monkeypatch.setattr(WATCH, "interrupt_after", whole - 8)
-    with pytest.raises(KeyboardInterrupt):
-        robust_evaluation(net, batches(), attacks, [0.05, 0.1], **options)
-    monkeypatch.setattr(WATCH, "interrupt_after", None)
-    monkeypatch.setattr(WATCH, "rows", 0)
-    resumed = robust_evaluation(net, batches(), attacks, [0.05, 0.1], **options)
-    assert WATCH.rows < whole / 2
-    for a, b in zip(resumed.outcomes, plain.outcomes, strict=True):
-        np.testing.assert_array_equal(a.is_adv, b.is_adv)
-        np.testing.assert_array_equal(a.distances, b.distances)
-    with pytest.raises(InputError, match="seed was 1 and is now 2"):
-        robust_evaluation(net, batches(), attacks, [0.05], seed=2, resume=tmp_path / "run")
-    other = Counted(width=5).eval()
-    with pytest.raises(InputError, match="holds another run: model was"):
-        robust_evaluation(other, batches(), attacks, [0.05], **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,6 +46,20 @@ def test_worst_case_is_image_by_image():
     assert worst.loc[("Linf", 0.1), "n_robust"] == 6
     assert worst.loc[("Linf", 0.2), "n_robust"] == 4  # a, b by the first, c by the second
     assert worst.loc[("Linf", 0.2), "attacks"] == "first, second"
+    assert worst.loc[("Linf", 0.1), "attacks"] == "first"  # the second was not run at 0.1
+
+
+def test_budget_0_is_a_point_of_the_curve_and_no_attack():
+    clean = replace(FIRST, name="clean", epsilons=(0.0,), is_adv=~CORRECT[None])
+    both = replace(SECOND, epsilons=(0.0, 0.2), is_adv=np.stack([~CORRECT, SECOND.is_adv[0]]))
+    found = RobustEvaluation(FOUND.ids, CORRECT, (clean, FIRST, both), {})
+    worst = found.worst_case().set_index("epsilon")
+    assert worst.loc[0.0, "accuracy"] == found.clean_accuracy
+    assert list(worst["attacks"]) == ["clean, second", "first", "first, second"]
+    assert found.areas()["area"][0] == FOUND.areas()["area"][0]
+    alone = RobustEvaluation(FOUND.ids, CORRECT, (clean,), {})
+    assert alone.areas().empty
+    assert len(alone.to_frame()) == 1
 
 
 def test_failures_are_infinite_and_medians_hold_them():
