@@ -20,6 +20,7 @@ from iaside_plugins.adapters.unfinished import kept
 from iaside_plugins.conditions import Images
 from iaside_plugins.corruption_error import SEVERITIES, cell_accuracies, mean_accuracy
 from iaside_plugins.entry_groups import entry_id, spectral_group
+from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation import Attacks, Job, conditions, evaluate
 from iaside_plugins.game import Game
 from iaside_plugins.importance import spectral_importance
@@ -113,11 +114,29 @@ def finished(ready: Prepared) -> Iterator[Finished]:
                 ready.model, job, resume=home, show_progress=request.show_progress
             )
             n, clean = len(outcome.ids), float(outcome.correct.mean())
+        _check_agreement(adversarial, attacked)
         cells = {} if corruption is None else cell_accuracies(corruption["conditions"])
         yield Finished(
             n, clean, _robust(cells, adversarial), cells, entry, result, corruption, adversarial,
             attacked,
         )  # fmt: skip
+
+
+def _check_agreement(adversarial: dict[str, Any] | None, attacked: dict[float, Attacked]) -> None:
+    """The accuracy on the attacked images is what the last attack left: they are the same ones.
+
+    Raises:
+        InputError: It is not, as the model's answers change from batch to batch or call to call.
+    """
+    for attack in (adversarial or {}).get("attacks", ()):
+        epsilon, accuracy = attack["epsilon"], attack["accuracy"]["value"]
+        left = list(attacked[epsilon].accuracy_after.values())[-1]
+        if abs(accuracy - left) > 1e-9:
+            raise InputError(
+                f"AutoAttack left an accuracy of {left:.6g} at eps {epsilon:.6g}, and the model's "
+                f"on the same attacked images is {accuracy:.6g}: its answers are not the same "
+                "every time; expected a deterministic model that treats images one by one"
+            )
 
 
 def _robust(cells: dict[tuple[str, int], float], adversarial: dict[str, Any] | None) -> float:
@@ -149,7 +168,8 @@ def _job(ready: Prepared, attacked: dict[float, Attacked]) -> Job:
         ) -> list[Tensor]:
             return [attacked[epsilon].batch(x, y) for epsilon in spec.epsilons]
 
-        attacks = Attacks([ready.spec], clean(None), batches, request.seed, request.batch_size)
+        attacks = Attacks([ready.spec], clean(None), batches, request.seed, request.batch_size,
+                          keep=False)  # fmt: skip
     return Job(
         model=ready.info, data=ready.data, clean=clean(None), spectral=clean(ready.spectral_part),
         corruptions=ready.plan, attacks=attacks,

@@ -18,13 +18,19 @@ from torch import Tensor
 
 from iaside_plugins.conditions import Images, Outcome, Runner
 from iaside_plugins.corruption_error import SEVERITIES, mean_corruption_error
-from iaside_plugins.entry_groups import SCHEMA_VERSION, entry_id, mean, proportion, spectral_group
+from iaside_plugins.entry_groups import (
+    SCHEMA_VERSION,
+    entry_id,
+    mean,
+    mean_error,
+    proportion,
+    spectral_group,
+)
 from iaside_plugins.errors import InputError
 from iaside_plugins.game import Model
 from iaside_plugins.importance import spectral_importance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.provenance import ids_digest, provenance
-from iaside_plugins.resampling import jackknife
 from iaside_plugins.result import SpectralImportance
 from iaside_plugins.store import jsonable
 from iaside_plugins.stream import count, progress_bar
@@ -66,6 +72,7 @@ class Attacks:
         run: (model, images, labels, spec, seed, first_index) -> one adversarial batch an epsilon.
         seed: Seeds every batch together with the attack's name and the first image's index.
         batch_size: Images in one batch; part of the result, since batches are seeded.
+        keep: Whether outcomes are kept for a resumed run; not where `run` reads finished images.
     """
 
     specs: Sequence[Any]
@@ -73,6 +80,7 @@ class Attacks:
     run: Callable[[Model, Tensor, Tensor, Any, int, int], Sequence[Tensor]]
     seed: int
     batch_size: int
+    keep: bool = True
 
 
 @dataclass(frozen=True)
@@ -216,21 +224,9 @@ def _corrupted(runner: Runner, plan: Corruptions, clean: Outcome) -> dict[str, A
         "uncorrupted_accuracy": proportion(base.correct),
         "conditions": conditions,
         "missing": list(plan.missing),
-        "unnormalised_mean_error": _mean_error(conditions, wrong, shared, len(plan.names)),
+        "unnormalised_mean_error": mean_error(conditions, wrong, shared, len(plan.names)),
         **_normalised(plan, conditions),
     }
-
-
-def _mean_error(
-    conditions: list[dict[str, Any]], wrong: list[dict[str, Any]], shared: list[str], n: int
-) -> dict[str, Any]:
-    """Mean error over corruptions and severities; its interval is over images, paired."""
-    value = float(np.mean([cell["error"]["value"] for cell in conditions]))
-    per_image = np.array([[cell[name] for cell in wrong] for name in shared], dtype=float)
-    estimate = jackknife(per_image.mean(axis=1, keepdims=True), lambda x: x[..., 0])
-    half = float(np.diff(estimate.interval)[0]) / 2
-    interval = np.clip([value - half, value + half], 0, 1)
-    return {"value": value, "interval": interval, "n": len(shared), "n_corruptions": n}
 
 
 def _normalised(plan: Corruptions, conditions: list[dict[str, Any]]) -> dict[str, Any]:
@@ -272,7 +268,7 @@ def _attacked(runner: Runner, plan: Attacks, clean: Outcome) -> dict[str, Any]:
         def attack(x: Tensor, y: Tensor, first: int, spec: Any = spec) -> Sequence[Tensor]:
             return plan.run(runner.model, x, y, spec, plan.seed, first)
 
-        outcomes = runner.collect(conditions, plan.images, attack)
+        outcomes = runner.collect(conditions, plan.images, attack, keep=plan.keep)
         for epsilon, outcome in zip(spec.epsilons, outcomes, strict=True):
             outcome = outcome.among(clean)
             base = clean.at(outcome.ids)

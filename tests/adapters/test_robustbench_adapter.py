@@ -143,6 +143,37 @@ def test_an_attack_to_entry_and_external_tensor(net: Pooled, cifar: Path) -> Non
 
 
 @needs_host
+def test_a_resumed_attack_is_not_told_by_former_outcomes(
+    net: Pooled, cifar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another version of the library finds other images, and so another accuracy."""
+    from iaside_plugins.adapters import autoattack
+
+    given = options(cifar, resume="kept", spectral=False, **ATTACK)
+    with monkeypatch.context() as former:
+        former.setattr(autoattack.metadata, "version", lambda _: "0.0")
+        former.setattr(
+            autoattack._Work, "_run",
+            lambda _, __, x, y: (np.zeros(len(y), bool), np.zeros((0, *x.shape[1:]), np.float32)),
+        )  # fmt: skip
+        assert benchmark(net, **given) == (11 / 12, 11 / 12)  # it fooled none
+    clean, robust = benchmark(net, **given)
+    assert robust < clean
+    assert benchmark(net, **{**given, "resume": "new"}) == (clean, robust)
+
+
+@needs_host
+def test_an_accuracy_that_is_not_the_last_attacks_is_refused(
+    net: Pooled, cifar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from iaside_plugins.adapters.attacked_images import Attacked
+
+    monkeypatch.setattr(Attacked, "batch", lambda _, images, labels: images)
+    with pytest.raises(InputError, match="not the same every time"):
+        benchmark(net, **options(cifar, spectral=False, **ATTACK))
+
+
+@needs_host
 def test_a_profile_under_each_condition_is_that_of_its_images(net: Pooled, cifar: Path) -> None:
     protocol = Protocol(n_bands=4)
     found = evaluate(net, **options(cifar, n_spectral=None, **{**ATTACK, "eps": [3 / 255, 1 / 255]},
