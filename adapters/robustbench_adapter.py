@@ -19,7 +19,7 @@ from iaside_plugins.adapters.benchmark_cost import Cost
 from iaside_plugins.adapters.bundle import write_bundle
 from iaside_plugins.adapters.jobs import write_entry
 from iaside_plugins.adapters.robustbench_request import Prepared, Request, prepared
-from iaside_plugins.adapters.robustbench_run import Finished, cost_of, finished
+from iaside_plugins.adapters.robustbench_run import Finished, cost_of, finished, run_facts
 from iaside_plugins.adapters.unaggregated import upsert
 from iaside_plugins.errors import InputError
 from iaside_plugins.protocol import Protocol
@@ -180,20 +180,20 @@ def _write(ready: Prepared, found: Finished) -> None:
     if request.entry_path is not None and found.entry is not None:
         write_entry(Path(request.entry_path), found.entry)
     mce = None if found.corruption is None else found.corruption["mce"]
-    eps = ready.spec.epsilons[0] if ready.spec else None
+    standard = ready.spec is None or ready.spec.attacks is None
     measured = model_info.measured(
         threat.model, threat.dataset, clean=found.clean_accuracy, robust=found.robust_accuracy,
-        eps=eps, mce=None if mce is None else mce["value"],
+        eps=ready.spec.epsilons[0] if ready.spec else None, mce=mce and mce["value"],
+        standard=standard,
     )  # fmt: skip
     own = model_info.own_fields(
-        threat.model, found.entry, found.clean_accuracy, found.robust_accuracy,
-        found.n_images,
-    )  # fmt: skip
+        model_info.group_name(threat.model, standard), run_facts(ready, found), found.entry
+    )
     if request.to_disk:
         file, table = ready.model_info_files()
         if table is not None:
             upsert(table, ready.name, found.cells, threat.corruptions)
-        model_info.update(file, measured, own, threat.model)
+        model_info.update(file, measured, own)
     if request.bundle is not None:
         write_bundle(Path(request.bundle), ready, found, measured, own)
 

@@ -24,6 +24,7 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation import Attacks, Job, conditions, evaluate
 from iaside_plugins.game import Game
 from iaside_plugins.importance import spectral_importance
+from iaside_plugins.provenance import ids_digest
 from iaside_plugins.report import epsilon as budget
 from iaside_plugins.result import SpectralImportance
 from iaside_plugins.store import jsonable
@@ -38,6 +39,7 @@ class Finished:
 
     Attributes:
         n_images: Images evaluated.
+        image_ids_sha256: Digest of their ids.
         clean_accuracy: Share of the clean images classified correctly.
         robust_accuracy: The same of the attacked images (at the first budget), or the mean over
             all corruptions and severities.
@@ -50,6 +52,7 @@ class Finished:
     """
 
     n_images: int
+    image_ids_sha256: str
     clean_accuracy: float
     robust_accuracy: float
     cells: dict[tuple[str, int], float]
@@ -102,7 +105,8 @@ def finished(ready: Prepared) -> Iterator[Finished]:
                 ready.model, job, ready.protocol, batch_size=request.batch_size,
                 precision=request.precision, resume=home, show_progress=request.show_progress,
             )  # fmt: skip
-            n, clean = entry["data"]["n_images"], entry["clean_accuracy"]["value"]
+            n, digest = entry["data"]["n_images"], entry["data"]["image_ids_sha256"]
+            clean = entry["clean_accuracy"]["value"]
             corruption, adversarial = entry["corruption"], entry["adversarial"]
             entry["benchmark"] = jsonable(_benchmark(ready, attacked, home))
             entry["entry_id"] = entry_id(
@@ -113,12 +117,13 @@ def finished(ready: Prepared) -> Iterator[Finished]:
             outcome, corruption, adversarial, _ = conditions(
                 ready.model, job, resume=home, show_progress=request.show_progress
             )
-            n, clean = len(outcome.ids), float(outcome.correct.mean())
+            n, digest = len(outcome.ids), ids_digest(outcome.ids)
+            clean = float(outcome.correct.mean())
         _check_agreement(adversarial, attacked)
         cells = {} if corruption is None else cell_accuracies(corruption["conditions"])
         yield Finished(
-            n, clean, _robust(cells, adversarial), cells, entry, result, corruption, adversarial,
-            attacked,
+            n, digest, clean, _robust(cells, adversarial), cells, entry, result, corruption,
+            adversarial, attacked,
         )  # fmt: skip
 
 
@@ -143,6 +148,24 @@ def _robust(cells: dict[tuple[str, int], float], adversarial: dict[str, Any] | N
     if adversarial is None:
         return mean_accuracy(cells)
     return float(adversarial["attacks"][0]["accuracy"]["value"])
+
+
+def run_facts(ready: Prepared, found: Finished) -> dict[str, Any]:
+    """What says which run it was, with or without an entry, and its two numbers."""
+    facts: dict[str, Any] = {
+        "clean_accuracy": found.clean_accuracy,
+        "robust_accuracy": found.robust_accuracy,
+        "n_images": found.n_images,
+        "image_ids_sha256": found.image_ids_sha256,
+        "weights_sha256": ready.info["weights_sha256"],
+        "seed": ready.request.seed,
+        "batch_size": ready.request.batch_size,
+    }
+    if ready.spec is not None:
+        facts |= {"attack_order": list(ready.spec.order), "eps": list(ready.spec.epsilons)}
+    if ready.plan is not None:
+        facts["corrupted_images"] = dict(ready.plan.settings)
+    return facts
 
 
 def _attack(ready: Prepared, spec: AutoAttackSpec, epsilon: float, home: Path) -> Attacked:

@@ -104,7 +104,9 @@ def test_corruptions_to_entry_json_table_and_bundle(net: Pooled, cifar: Path) ->
     assert run["seed"] == 0
     assert run["clean_accuracy_interval"][0] < 11 / 12 < run["clean_accuracy_interval"][1]
     assert "torch" in run["provenance"]["versions"]
-    assert written["iaside_spectral"]["signed_score"] == entry.spectral.signed_score
+    assert run["spectral"]["signed_score"] == entry.spectral.signed_score
+    assert run["protocol"]["n_bands"] == 4
+    assert run["weights_sha256"] == entry.model.weights_sha256
     copied = Path("bundle/model_info/cifar10/corruptions")
     table = copied / "unaggregated_results.csv"
     assert table.read_bytes() == Path("model_info/cifar10/corruptions", table.name).read_bytes()
@@ -136,9 +138,13 @@ def test_an_attack_to_entry_and_external_tensor(net: Pooled, cifar: Path) -> Non
     assert [a.attack for a in entry.benchmark.after_attack] == ["clean", "apgd-ce"]
     assert entry.benchmark.after_attack[-1].accuracy == entry.adversarial.attacks[0].accuracy.value
     assert "eps 3/255" in Path("bundle/issue.md").read_text()
-    assert (
-        json.loads(Path("bundle/model_info/cifar10/Linf/mine.json").read_text())["eps"] == "3/255"
-    )
+    assert "submitter's choice" in Path("bundle/issue.md").read_text()
+    written = json.loads(Path("bundle/model_info/cifar10/Linf/mine.json").read_text())
+    assert written["autoattack_acc"] is None  # the attacks were not AutoAttack's standard ones
+    assert written["eps"] is None
+    assert written["iaside_Linf_custom"]["attack_order"] == ["apgd-ce"]
+    assert written["iaside_Linf_custom"]["eps"] == [3 / 255]
+    assert written["iaside_Linf_custom"]["robust_accuracy"] == robust
     assert not Path("model_info").exists()  # D5: to_disk is off
 
 
@@ -209,6 +215,23 @@ def test_corrupted_profiles_take_every_cell_once(net: Pooled, cifar: Path) -> No
     profile = evaluate(net, **given)["benchmark"]["profiles"][0]
     assert profile["condition"] == CYCLED
     assert profile["n_images"] == N
+
+
+def test_without_a_spectrum_the_json_still_says_which_run_it_was(net: Pooled, cifar: Path) -> None:
+    given = options(cifar, threat_model="corruptions", to_disk=True, model_name="mine")
+    file = Path("model_info/cifar10/corruptions/mine.json")
+    benchmark(net, **given)
+    whole = json.loads(file.read_text())["iaside_corruptions"]
+    benchmark(net, **given, spectral=False)
+    run = json.loads(file.read_text())["iaside_corruptions"]
+    same = ("weights_sha256", "image_ids_sha256", "seed", "n_images", "corrupted_images")
+    assert {name: run[name] for name in same} == {name: whole[name] for name in same}
+    assert "spectral" not in run
+    with torch.no_grad():
+        net.head.bias += 1.0 * torch.arange(10)
+    benchmark(net, **{**given, "threat_model": "corruptions"}, spectral=False)
+    other = json.loads(file.read_text())
+    assert other["iaside_corruptions"]["weights_sha256"] != run["weights_sha256"]
 
 
 def test_nothing_is_printed_and_nothing_is_left(

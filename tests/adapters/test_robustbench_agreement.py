@@ -171,8 +171,8 @@ def test_robustbenchs_own_listing_reads_our_file(
     images, labels = batch[:2]
     net = fitted(images, labels, 10, brittle=1.0)
     _, robust = benchmark(
-        net, n, to_disk=True, model_name=name, data_dir=root, eps=4 / 255, attacks=["apgd-ce"],
-        show_progress=False, n_bands=2, n_spectral=2,
+        net, n, to_disk=True, model_name=name, data_dir=root, eps=4 / 255, spectral=False,
+        show_progress=False,
     )  # fmt: skip
     assert 0 < robust < 1
     utils.list_available_models("cifar10", "Linf")
