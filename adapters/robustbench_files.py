@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 
 from iaside_plugins.adapters.benchmark_images import (
-    ID_LIST,
     BenchmarkImages,
     Part,
     corruption_settings,
@@ -24,6 +23,7 @@ from iaside_plugins.adapters.robustbench_names import N_CLASSES, Threat
 from iaside_plugins.adapters.robustbench_preprocessing import STANDARD, Geometry, GeometryReader
 from iaside_plugins.conditions import Images
 from iaside_plugins.corruption_error import SEVERITIES
+from iaside_plugins.entry_groups import LISTED, SELECTED_ALL, SELECTED_RANDOM
 from iaside_plugins.errors import InputError
 from iaside_plugins.frost import find_frost_textures, load_frost_textures
 
@@ -117,11 +117,11 @@ class ImageFiles:
         by_id = {record.image_id: record for record in available}
         listed = robustbench_ids()[: self.n] if self.threat.dataset == "imagenet" else ()
         if len(listed) == self.n and all(name in by_id for name in listed):
-            return [by_id[name] for name in listed], ID_LIST
+            return [by_id[name] for name in listed], LISTED
         chosen = select(available, self.n, self.seed)
         if self.n == len(available):
-            return chosen, "all images there are"
-        return chosen, f"a random selection of those there are, seed {self.seed}"
+            return chosen, SELECTED_ALL
+        return chosen, SELECTED_RANDOM.format(seed=self.seed)
 
     def _generates(self) -> bool:
         return str(self.corrupted_root) == GENERATE and not self.threat.is_attack

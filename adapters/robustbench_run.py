@@ -19,7 +19,7 @@ from iaside_plugins.adapters.robustbench_request import Prepared, host_version
 from iaside_plugins.adapters.unfinished import kept
 from iaside_plugins.conditions import Images
 from iaside_plugins.corruption_error import SEVERITIES, cell_accuracies, mean_accuracy
-from iaside_plugins.entry_groups import entry_id, spectral_group
+from iaside_plugins.entry_groups import CYCLED, entry_id, spectral_group
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation import Attacks, Job, conditions, evaluate
 from iaside_plugins.game import Game
@@ -29,8 +29,6 @@ from iaside_plugins.report import epsilon as budget
 from iaside_plugins.result import SpectralImportance
 from iaside_plugins.store import jsonable
 from iaside_plugins.stream import progress_bar
-
-CYCLED = "corruptions, each image under one cell in turn"
 
 
 @dataclass(frozen=True)

@@ -199,7 +199,8 @@ def test_a_profile_under_each_condition_is_that_of_its_images(net: Pooled, cifar
 
 
 def test_corrupted_profiles_take_every_cell_once(net: Pooled, cifar: Path) -> None:
-    from iaside_plugins.adapters.robustbench_run import CYCLED, Cycled
+    from iaside_plugins.adapters.robustbench_run import Cycled
+    from iaside_plugins.entry_groups import CYCLED
 
     given = options(cifar, threat_model="corruptions", n_spectral=None)
     with prepared(Request(net, **given)) as ready:

@@ -12,7 +12,6 @@ import pytest
 import torch
 from robustbench_layout import Layout, Pooled, make_folder, make_imagenet
 
-from iaside_plugins.adapters.benchmark_images import ID_LIST
 from iaside_plugins.adapters.benchmark_reference import corruption_plan
 from iaside_plugins.adapters.robustbench_adapter import benchmark, evaluate
 from iaside_plugins.adapters.robustbench_files import robustbench_ids
@@ -21,6 +20,7 @@ from iaside_plugins.adapters.robustbench_request import Request, prepared
 from iaside_plugins.adapters.unaggregated import upsert
 from iaside_plugins.corruption_error import load_reference
 from iaside_plugins.corruptions import CORRUPTIONS
+from iaside_plugins.entry_groups import LISTED
 from iaside_plugins.errors import InputError
 
 if importlib.util.find_spec("robustbench") is None:
@@ -60,7 +60,7 @@ def test_the_corruptions_in_robustbenchs_order() -> None:
 def test_the_first_of_the_list_in_its_order(net: Pooled, layout: Layout) -> None:
     with prepared(request(net, layout, n_examples=4)) as ready:
         assert ready.images.ids == robustbench_ids()[:4]
-        assert ready.images.selection == ID_LIST
+        assert ready.images.selection == LISTED
         assert not ready.images.is_whole_list
         _, labels, _ = next(iter(ready.images.clean(None)))
         assert tuple(labels.tolist()) == layout.labels[:4] == (979, 441, 980, 737)
@@ -75,7 +75,7 @@ def test_missing_classes_do_not_shift_labels(net: Pooled, layout: Layout, tmp_pa
     with prepared(request(net, layout, data_dir=root, threat_model="Linf", eps=0.1)) as ready:
         _, labels, _ = next(iter(ready.images.clean(None)))
         assert tuple(labels.tolist()) == layout.labels
-        assert ready.images.selection == ID_LIST
+        assert ready.images.selection == LISTED
     # Without the first file of the list it is a selection of its own, and says so.
     (root / "val" / layout.names[0]).unlink()
     with prepared(
