@@ -93,7 +93,7 @@ def benchmark(
         profiles: Whether to compute it also on corrupted or attacked images.
         resume: Folder for unfinished work, which stays; by default one in the user's cache, which
             goes once the run is complete.
-        reference_errors: Denominator of mCE, see `benchmark_reference.corruption_plan`.
+        reference_errors: Denominator of mCE (ImageNet), see `benchmark_reference.corruption_plan`.
         seed: Of AutoAttack, of selections, and of corruptions made here.
         entry_path: Where the leaderboard entry goes: a .json file or a folder.
         precision: Of the spectral importance's passes.

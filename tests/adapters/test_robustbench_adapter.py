@@ -334,8 +334,8 @@ REFUSED = {
         {"threat_model": "corruptions", "reference_errors": "alexnet_robustbench_5k"},
         "stands unnormalised",
     ),
-    "no reference": (
-        {"threat_model": "corruptions", "reference_errors": "x"}, "no published table"
+    "an mCE of CIFAR": (
+        {"threat_model": "corruptions", "reference_errors": {"fog": [0.5] * 5}}, "an mCE is of ima"
     ),
     "preprocessing": ({"preprocessing": "Res255", **ATTACK}, "Res256Crop224"),
     "eps in words": ({**ATTACK, "eps": "8/255"}, "got '8/255'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import shutil
@@ -22,6 +23,7 @@ from iaside_plugins.corruption_error import load_reference
 from iaside_plugins.corruptions import CORRUPTIONS
 from iaside_plugins.entry_groups import LISTED
 from iaside_plugins.errors import InputError
+from iaside_plugins.provenance import ids_digest
 
 if importlib.util.find_spec("robustbench") is None:
     pytest.skip("RobustBench, which brings the list of images, is absent", allow_module_level=True)
@@ -135,6 +137,7 @@ def test_a_broken_tree_is_named_before_any_work(
     ("given", "message"),
     [
         ({"preprocessing": None}, "needs preprocessing="),
+        ({"reference_errors": "x"}, "no published table"),
         ({"preprocessing": None, "model_name": "AlexNett"}, "known: .*AlexNet"),
         ({"n_examples": 5001}, "n_examples=5001, and there are 6 images"),
         ({"corruptions_data_dir": "nowhere"}, "no folder nowhere"),
@@ -150,8 +153,6 @@ def test_what_else_is_refused(net: Pooled, layout: Layout, given: dict, message:
 
 
 def test_a_whole_list_has_its_published_denominator(net: Pooled, layout: Layout) -> None:
-    import dataclasses
-
     with prepared(request(net, layout)) as ready:
         part = ready.images
     whole = dataclasses.replace(part, ids=robustbench_ids())
@@ -180,14 +181,27 @@ def test_denominators_must_be_of_as_many_images(
     assert net.rows == 0
     upsert(file, "AlexNet", {**cells, ("fog", 2): 0.499}, ORDER["corruptions"])
     with prepared(request(net, layout)) as ready:
+        run = {"image_ids_sha256": ids_digest(ready.images.ids),
+               "corrupted_images": ready.images.settings}  # fmt: skip
+        beside = tmp_path / "AlexNet.json"
+        beside.write_text(json.dumps({"iaside_corruptions": run}))
         with pytest.raises(InputError, match=r"0\.501 \(fog, severity 2\) is no share of 6 images"):
             corruption_plan(ready.images, file)
+        upsert(file, "AlexNet", cells, ORDER["corruptions"])
         errors = {name: [0.5] * 5 for name in ORDER["corruptions"]}
-        assert corruption_plan(ready.images, errors).reference == errors
-        with pytest.raises(InputError, match="no errors for fog"):
-            corruption_plan(ready.images, {k: v for k, v in errors.items() if k != "fog"})
-        with pytest.raises(InputError, match="percents"):
-            corruption_plan(ready.images, {**errors, "fog": [50] * 5})
+        assert corruption_plan(ready.images, file).reference == errors
+        # As many images are not the same images.
+        for key, value in (("image_ids_sha256", "0" * 64), ("corrupted_images", {"seed": 1})):
+            beside.write_text(json.dumps({"iaside_corruptions": {**run, key: value}}))
+            with pytest.raises(InputError, match=f"row AlexNet is of these images .{key} differ"):
+                corruption_plan(ready.images, file)
+        beside.unlink()
+        with pytest.raises(InputError, match="row AlexNet is of these images"):
+            corruption_plan(ready.images, file)
+        whole = dataclasses.replace(ready.images, ids=robustbench_ids())
+        assert corruption_plan(whole, file).reference == errors  # RobustBench's own table
+        with pytest.raises(InputError, match="bare numbers do not say"):
+            corruption_plan(ready.images, errors)
 
 
 def test_an_entry_is_a_denominator_for_its_own_images(
