@@ -15,6 +15,7 @@ from iaside_plugins.coalitions import chain_coalitions, cyclic_chains
 from iaside_plugins.errors import InputError
 from iaside_plugins.game import Game, check_images, check_labels
 from iaside_plugins.protocol import Protocol
+from iaside_plugins.provenance import image_digest
 
 # Upper bounds of one image at the settings of the version "standard": (forward passes alone,
 # forward with backward). An image that an attack fools leaves the later ones out.
@@ -34,10 +35,13 @@ class Cost:
             a pass with gradients counts once.
         seconds: Part -> time in the model, estimated from a probe of a few images. Decoding is
             not in it, and for "attack" it is an upper bound.
+        logits: Digest of each image of the probe -> its logits, by which a resumed run knows the
+            model again.
     """
 
     passes: dict[str, int]
     seconds: dict[str, float]
+    logits: dict[str, list[float]]
 
     def __str__(self) -> str:
         parts = [
@@ -80,7 +84,7 @@ def estimate(
     images, labels = batch[0][:_PROBE], batch[1][:_PROBE]
     check_images(images, None if protocol is None else protocol.n_bands)
     labels = check_labels(labels, len(images))
-    forward, both = _timed(game, images, labels, bool(attacks))
+    logits, forward, both = _timed(game, images, labels, bool(attacks))
     passes = {"clean": n}
     seconds = {"clean": n * forward}
     if n_cells:
@@ -95,11 +99,14 @@ def estimate(
         each = n_spectral * coalition_passes(protocol)
         passes["spectral"] = each * (1 + n_profiles)
         seconds["spectral"] = each * (1 + n_profiles) * forward
-    return Cost(passes, seconds)
+    digests = [image_digest(image, int(y)) for image, y in zip(images, labels, strict=True)]
+    return Cost(passes, seconds, dict(zip(digests, logits.tolist(), strict=True)))
 
 
-def _timed(game: Game, images: Tensor, labels: Tensor, gradients: bool) -> tuple[float, float]:
-    """Seconds of a forward pass, and of one with backward, of one image."""
+def _timed(
+    game: Game, images: Tensor, labels: Tensor, gradients: bool
+) -> tuple[Tensor, float, float]:
+    """Logits; seconds of a forward pass, and of one with backward, of one image."""
     images = images.to(game.device)
     with torch.no_grad():
         logits = game.logits(images, int(labels.max()))  # warms up, and checks
@@ -109,7 +116,7 @@ def _timed(game: Game, images: Tensor, labels: Tensor, gradients: bool) -> tuple
         game.logits(images).sum().item()
     forward = (time.perf_counter() - start) / len(images)
     if not gradients or not isinstance(game.model, torch.nn.Module):
-        return forward, forward
+        return logits, forward, forward
     with isolated(game.model, game.device):
         x = images.clone().requires_grad_(True)
         start = time.perf_counter()
@@ -117,7 +124,7 @@ def _timed(game: Game, images: Tensor, labels: Tensor, gradients: bool) -> tuple
         if not total.requires_grad:
             raise InputError("the model gives no gradients, which the attacks need")
         torch.autograd.grad(total, x)[0].sum().item()
-    return forward, (time.perf_counter() - start) / len(images)
+    return logits, forward, (time.perf_counter() - start) / len(images)
 
 
 def _duration(seconds: float) -> str:

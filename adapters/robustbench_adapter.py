@@ -92,7 +92,8 @@ def benchmark(
         spectral: Whether to compute it at all.
         profiles: Whether to compute it also on corrupted or attacked images.
         resume: Folder for unfinished work, which stays; by default one in the user's cache, which
-            goes once the run is complete.
+            goes once the run is complete. It is for one model, known again by its class, its
+            weights and its logits of up to 16 images, to a thousandth of the greatest.
         reference_errors: Denominator of mCE (ImageNet), see `benchmark_reference.corruption_plan`.
         seed: Of AutoAttack, of selections, and of corruptions made here.
         entry_path: Where the leaderboard entry goes: a .json file or a folder.
@@ -168,8 +169,9 @@ def run_request(request: Request, say: Callable[[str], None] = _log.info) -> Fin
         InputError: As `benchmark`.
     """
     with prepared(request) as ready, attack_log(request.log_path):
-        say(str(cost_of(ready)))
-        with finished(ready) as found:
+        cost = cost_of(ready)
+        say(str(cost))
+        with finished(ready, cost) as found:
             _write(ready, found)
             return found
 

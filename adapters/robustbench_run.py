@@ -16,6 +16,7 @@ from iaside_plugins.adapters.autoattack import AutoAttackSpec, run_autoattack
 from iaside_plugins.adapters.benchmark_cost import Cost, estimate
 from iaside_plugins.adapters.benchmark_images import part_of
 from iaside_plugins.adapters.robustbench_request import Prepared, host_version
+from iaside_plugins.adapters.same_model import check_same_model
 from iaside_plugins.adapters.unfinished import kept
 from iaside_plugins.conditions import Images
 from iaside_plugins.corruption_error import SEVERITIES, cell_accuracies, mean_accuracy
@@ -24,7 +25,7 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation import Attacks, Job, conditions, evaluate
 from iaside_plugins.game import Game
 from iaside_plugins.importance import spectral_importance
-from iaside_plugins.provenance import ids_digest
+from iaside_plugins.provenance import ids_digest, model_digest
 from iaside_plugins.report import epsilon as budget
 from iaside_plugins.result import SpectralImportance
 from iaside_plugins.store import jsonable
@@ -81,8 +82,12 @@ def cost_of(ready: Prepared) -> Cost:
 
 
 @contextmanager
-def finished(ready: Prepared) -> Iterator[Finished]:
+def finished(ready: Prepared, cost: Cost) -> Iterator[Finished]:
     """Run, or go on with what a stopped run kept; adversarial images stay readable inside.
+
+    Args:
+        ready: What to run.
+        cost: Of `cost_of`, whose probe tells whether a kept run is of this very model.
 
     Raises:
         InputError: For input that cannot be used; what was finished is kept.
@@ -93,6 +98,10 @@ def finished(ready: Prepared) -> Iterator[Finished]:
              request.precision)  # fmt: skip
     folder = None if request.resume is None else Path(request.resume)
     with kept(folder, "robustbench", *map(str, which), ready.model) as home:
+        kind = f"{model_digest(ready.model)} {ready.device().type} {request.precision}"
+        check_same_model(home, kind, cost.logits, ours=folder is None)
+        if request.aa_state_path is not None:
+            check_same_model(Path(request.aa_state_path), kind, cost.logits, ours=False)
         attacked: dict[float, Attacked] = {}
         if spec is not None:
             attacked = {eps: _attack(ready, spec, eps, home) for eps in spec.epsilons}

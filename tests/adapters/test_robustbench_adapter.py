@@ -14,6 +14,7 @@ import pytest
 import torch
 from robustbench_layout import Pooled, fitted, make_cifar, make_folder
 from tiny_model import WATCH
+from torch import Tensor, nn
 
 from iaside_plugins import Protocol, spectral_importance
 from iaside_plugins.adapters.array_images import read_cifar
@@ -146,6 +147,50 @@ def test_an_attack_to_entry_and_external_tensor(net: Pooled, cifar: Path) -> Non
     assert written["iaside_Linf_custom"]["eps"] == [3 / 255]
     assert written["iaside_Linf_custom"]["robust_accuracy"] == robust
     assert not Path("model_info").exists()  # D5: to_disk is off
+
+
+class Own(nn.Module):
+    """A number of the caller's, outside the state and the text of the module."""
+
+    def __init__(self, net: Pooled, k: float) -> None:
+        super().__init__()
+        self.net, self.k = net, k
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x - self.k * (x > 0.5))
+
+
+@pytest.mark.parametrize("name", ["resume", "aa_state_path"])
+def test_a_kept_run_is_not_another_models(
+    net: Pooled, cifar: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = options(cifar, threat_model="corruptions", spectral=False)
+    if name == "aa_state_path":
+        if not HOST:
+            pytest.skip("RobustBench is not installed")
+        given = options(cifar, spectral=False, **ATTACK)
+    first = benchmark(Own(net, 0.0).eval(), **given, **{name: "kept"})
+    assert benchmark(Own(net, 0.0).eval(), **given, **{name: "kept"}) == first
+    with pytest.raises(InputError, match="kept holds the work of another model"):
+        benchmark(Own(net, 0.4).eval(), **given, **{name: "kept"})
+    if name == "aa_state_path":  # other weights have a folder of their own in it
+        with torch.no_grad():
+            net.head.bias[0] += 2.0
+        benchmark(Own(net, 0.4).eval(), **given, **{name: "kept"})
+    # In the cache, where a stopped run left it, the other model starts anew.
+    from iaside_plugins.adapters import robustbench_adapter
+
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(robustbench_adapter, "_write", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            benchmark(Own(net, 0.0).eval(), **given)
+    other = benchmark(Own(net, 0.4).eval(), **given)
+    assert other == benchmark(Own(net, 0.4).eval(), **given, resume="new")
+    if name == "resume":
+        assert other != first
 
 
 @needs_host
