@@ -1,13 +1,14 @@
 """RobustBench's `benchmark` with interpretability beside its two numbers: change the import.
 
-    from iaside_plugins.adapters.robustbench_adapter import benchmark
+    from iaside_plugins.adapters.robustbench_adapter import benchmark, load_model
 
-`python -m iaside_plugins.adapters.robustbench_adapter` takes the flags of
+`load_model`, `BenchmarkDataset` and `ThreatModel` are RobustBench's own. `python -m iaside_plugins.adapters.robustbench_adapter` takes the flags of
 ``python -m robustbench.eval`` by name and default, and ours.
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from iaside_plugins.adapters import model_info
 from iaside_plugins.adapters.attack_log import attack_log
 from iaside_plugins.adapters.benchmark_cost import Cost
 from iaside_plugins.adapters.bundle import write_bundle
+from iaside_plugins.adapters.compat import import_robustbench
 from iaside_plugins.adapters.jobs import write_entry
 from iaside_plugins.adapters.robustbench_request import Prepared, Request, prepared
 from iaside_plugins.adapters.robustbench_run import Finished, cost_of, finished, run_facts
@@ -25,7 +27,23 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.protocol import Protocol
 
 __all__ = ["benchmark", "cost", "evaluate"]
+_HOSTS = {  # what RobustBench's users import beside `benchmark`, and where it has it
+    "load_model": "robustbench.utils",
+    "BenchmarkDataset": "robustbench.model_zoo.enums",
+    "ThreatModel": "robustbench.model_zoo.enums",
+}
 _log = logging.getLogger(__name__)
+
+
+def __getattr__(name: str) -> Any:
+    """RobustBench's own `load_model`, `BenchmarkDataset` and `ThreatModel`, once asked for.
+
+    RobustBench as published does not import; from here they come also where it does not.
+    """
+    if name not in _HOSTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import_robustbench()
+    return getattr(importlib.import_module(_HOSTS[name]), name)
 
 
 def benchmark(
@@ -115,7 +133,7 @@ def benchmark(
         MissingExtraError: A library that it takes is not installed.
     """
     arguments = dict(locals())
-    if isinstance(eps, (list, tuple)):
+    if isinstance(eps, (list, tuple)) and len(eps) > 0:
         raise InputError("benchmark takes one eps; evaluate(..., eps=[...]) takes several")
     found = run_request(Request(**arguments))
     return found.clean_accuracy, found.robust_accuracy

@@ -6,6 +6,8 @@ import importlib.util
 import inspect
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,20 @@ def test_the_signature_is_robustbenchs() -> None:
     fields = list(Request.__dataclass_fields__.values())
     assert [f.name for f in fields] == [p.name for p in ours]
     assert [f.default for f in fields[1:]] == [p.default for p in ours[1:]]
+
+
+@needs_host
+def test_robustbenchs_own_names_come_from_here() -> None:
+    """In a process that has not imported RobustBench, which does not import as published."""
+    code = """
+from iaside_plugins.adapters.robustbench_adapter import BenchmarkDataset, ThreatModel, load_model
+assert ThreatModel("Linf") is ThreatModel.Linf and BenchmarkDataset("cifar10")
+assert load_model.__module__ == "robustbench.utils"
+import iaside_plugins.adapters.robustbench_adapter as adapter
+assert not hasattr(adapter, "load_models")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_corruptions_to_entry_json_table_and_bundle(net: Pooled, cifar: Path) -> None:
