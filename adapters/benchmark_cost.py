@@ -84,7 +84,16 @@ def estimate(
     images, labels = batch[0][:_PROBE], batch[1][:_PROBE]
     check_images(images, None if protocol is None else protocol.n_bands)
     labels = check_labels(labels, len(images))
-    logits, forward, both = _timed(game, images, labels, bool(attacks))
+    try:
+        logits, forward, both = _timed(game, images, labels, bool(attacks))
+    except InputError:
+        raise
+    except Exception as error:  # whatever the caller's own network raises
+        reason = (str(error) or "no reason given").splitlines()[0]
+        raise InputError(
+            f"the model cannot take images of shape {tuple(images.shape[1:])}, "
+            f"{type(error).__name__}: {reason}; expected (N, C, H, W) -> (N, n_classes)"
+        ) from error
     passes = {"clean": n}
     seconds = {"clean": n * forward}
     if n_cells:

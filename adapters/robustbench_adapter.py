@@ -2,7 +2,8 @@
 
     from iaside_plugins.adapters.robustbench_adapter import benchmark, load_model
 
-`load_model`, `BenchmarkDataset` and `ThreatModel` are RobustBench's own. `python -m iaside_plugins.adapters.robustbench_adapter` takes the flags of
+`load_model`, `BenchmarkDataset` and `ThreatModel` are RobustBench's own.
+`python -m iaside_plugins.adapters.robustbench_adapter` takes the flags of
 ``python -m robustbench.eval`` by name and default, and ours.
 """
 
@@ -133,7 +134,8 @@ def benchmark(
         MissingExtraError: A library that it takes is not installed.
     """
     arguments = dict(locals())
-    if isinstance(eps, (list, tuple)) and len(eps) > 0:
+    budgets: Any = eps
+    if isinstance(budgets, (list, tuple)) and budgets:
         raise InputError("benchmark takes one eps; evaluate(..., eps=[...]) takes several")
     found = run_request(Request(**arguments))
     return found.clean_accuracy, found.robust_accuracy

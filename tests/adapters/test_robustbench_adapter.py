@@ -403,6 +403,26 @@ REFUSED = {
     "eps of 0..255": ({**ATTACK, "eps": 8}, "got [8.0]"),
     "a folder in the name": ({"model_name": "a/b", **ATTACK}, "name of a file, got 'a/b'"),
     "a path as name": ({"model_name": "/home/me/net", **ATTACK}, "name of a file"),
+    "seed below 0": ({"seed": -1, **ATTACK}, "seed must be an integer of at least 0"),
+    "seed in words": ({"seed": "a", **ATTACK}, "seed must be an integer"),
+    "seed too large": ({"seed": 10**23, **ATTACK}, "at most 4294967295, got 1000"),
+    "preprocessing list": ({"preprocessing": ["x"], **ATTACK}, "or None, got ['x']"),
+    "name of no text": ({"model_name": 3, **ATTACK}, "model_name: expected text or None, got 3"),
+    "name of two lines": ({"model_name": "a\nb", **ATTACK}, "must be the name of a file"),
+    "no data": ({"data_dir": None, **ATTACK}, "data_dir: expected a path, got None"),
+    "data of no path": ({"data_dir": 3, **ATTACK}, "data_dir: expected a path, got 3"),
+    "protocol in words": ({"n_bands": None, "protocol": "reference", **ATTACK}, "got 'reference'"),
+    "no bands": ({"n_bands": 0, **ATTACK}, "n_bands"),
+    "true eps": ({**ATTACK, "eps": True}, "got True"),
+    "empty eps": ({**ATTACK, "eps": []}, "got none"),
+    "attack in words": ({**ATTACK, "attacks": "apgd-ce"}, "expected a list of names such as"),
+    "flag in words": ({"to_disk": "False", **ATTACK}, "to_disk: expected True or False"),
+    "precisions": ({"precision": ["float32"], **ATTACK}, "precision: expected text"),
+    "workers": ({"workers": -1, **ATTACK}, "workers must be"),
+    "images of another shape": (
+        {"model": nn.Sequential(nn.Flatten(), nn.Linear(7, 10)).eval(), "eps": 0.1},
+        "the model cannot take images of shape (3, 32, 32), RuntimeError: mat1",
+    ),
     "unknown attack": ({"eps": 0.1, "attacks": ["pgd"]}, "got ['pgd']"),
 }  # fmt: skip
 
@@ -434,6 +454,14 @@ def test_files_of_another_kind_are_found_before_any_work(
         benchmark(net, **given)
     assert net.rows == 0
     assert file.read_text() == "[]"
+
+
+@needs_host
+def test_numbers_of_numpy_are_budgets(net: Pooled, cifar: Path) -> None:
+    given = options(cifar, **{**ATTACK, "eps": np.float32(0.01)})
+    with prepared(Request(net, **given)) as ready:
+        assert ready.spec is not None
+        assert ready.spec.epsilons == (pytest.approx(0.01),)
 
 
 def test_a_list_of_budgets_is_for_evaluate(net: Pooled, cifar: Path) -> None:
