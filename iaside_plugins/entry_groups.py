@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.provenance import ids_digest
-from iaside_plugins.resampling import jackknife, mean_interval, wilson
+from iaside_plugins.resampling import mean_interval, wilson
 from iaside_plugins.result import SpectralImportance
 
 SCHEMA_VERSION = 1
@@ -47,25 +47,6 @@ def mean(values: npt.ArrayLike) -> dict[str, Any]:
     """Mean with its normal 95 % interval over images and n."""
     value, interval = mean_interval(values)
     return {"value": value, "interval": list(interval), "n": len(np.asarray(values))}
-
-
-def mean_error(
-    conditions: list[dict[str, Any]], wrong: list[dict[str, Any]], shared: list[str], n: int
-) -> dict[str, Any]:
-    """Mean error over corruptions and severities; its interval is over images, paired.
-
-    Args:
-        conditions: Cells with their ``error``.
-        wrong: Of each cell, image id -> whether it is misclassified.
-        shared: Ids of the images that all cells have.
-        n: Corruptions.
-    """
-    value = float(np.mean([cell["error"]["value"] for cell in conditions]))
-    per_image = np.array([[cell[name] for cell in wrong] for name in shared], dtype=float)
-    estimate = jackknife(per_image.mean(axis=1, keepdims=True), lambda x: x[..., 0])
-    half = float(np.diff(estimate.interval)[0]) / 2
-    interval = np.clip([value - half, value + half], 0, 1)
-    return {"value": value, "interval": interval, "n": len(shared), "n_corruptions": n}
 
 
 def spectral_group(result: SpectralImportance) -> dict[str, Any]:

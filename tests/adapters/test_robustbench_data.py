@@ -133,6 +133,19 @@ def test_a_broken_tree_is_named_before_any_work(
     assert net.rows == 0
 
 
+def test_unreadable_corrupted_images_are_named_before_any_work(
+    net: Pooled, layout: Layout, tmp_path: Path
+) -> None:
+    tree = _copy(layout, tmp_path / "tree")
+    (tree / "fog" / "3" / layout.names[0]).write_bytes(b"junk")
+    with (
+        pytest.raises(InputError, match="images of fog at severity 3 are unreadable"),
+        prepared(request(net, layout, n_examples=1, corruptions_data_dir=tree)),
+    ):
+        pass
+    assert net.rows == 0
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

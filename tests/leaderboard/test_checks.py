@@ -134,6 +134,15 @@ def test_worst_case_lies_between_its_bounds(make_entry: Make) -> None:
     assert [p.split(":")[0] for p in problems(raw)] == ["/adversarial/worst_case/0/accuracy/value"]
 
 
+def test_mce_needs_all_images_in_every_cell(make_entry: Make) -> None:
+    raw = make_entry()
+    cell = raw["corruption"]["conditions"][7]
+    cell["error"] = proportion([True] * 21)
+    cell["probability_change"]["n"] = 21
+    found = problems(raw)
+    assert "/corruption/mce: expected null, since condition 7 is of 21 images" in found[0]
+
+
 def test_attack_twice_is_named(make_entry: Make) -> None:
     raw = make_entry()
     raw["adversarial"]["attacks"].append(raw["adversarial"]["attacks"][1])
