@@ -33,8 +33,8 @@ class Cost:
     Attributes:
         passes: Part -> images through the model, exact but for "attack", which is an upper bound;
             a pass with gradients counts once.
-        seconds: Part -> time in the model, estimated from a probe of a few images. Decoding is
-            not in it, and for "attack" it is an upper bound.
+        seconds: Part -> time in the model, estimated from a probe of a few images. Decoding and
+            making corrupted images are not in it, and for "attack" it is an upper bound.
         logits: Digest of each image of the probe -> its logits, by which a resumed run knows the
             model again.
     """
@@ -49,7 +49,10 @@ class Cost:
             f" ({_duration(self.seconds[name])})"
             for name in self.passes
         ]
-        return f"cost: {', '.join(parts)}; time in the model alone, from a probe"
+        return (
+            f"cost: {', '.join(parts)}; time in the model alone, from a probe: reading and "
+            "corrupting images comes on top"
+        )
 
 
 def coalition_passes(protocol: Protocol) -> int:
@@ -72,7 +75,7 @@ def estimate(
         batch: First batch of the clean images.
         protocol: Of the spectral importance; None without one.
         n: Images.
-        n_cells: Conditions of corrupted images.
+        n_cells: Conditions of corrupted images; with the uncorrupted one where it is no clean one.
         n_spectral: Images of each spectral importance.
         n_profiles: Spectral importances beside the clean one.
         attacks: Attacks of AutoAttack.
@@ -100,7 +103,8 @@ def estimate(
         passes["corruptions"] = n * n_cells
         seconds["corruptions"] = n * n_cells * forward
     if attacks:
-        alone = sum(ATTACK_PASSES[name][0] for name in attacks)
+        # 2 more: once before the attacks, and once on the images that they left.
+        alone = 2 + sum(ATTACK_PASSES[name][0] for name in attacks)
         backward = sum(ATTACK_PASSES[name][1] for name in attacks)
         passes["attack"] = n * n_budgets * (alone + backward)
         seconds["attack"] = n * n_budgets * (alone * forward + backward * both)

@@ -71,12 +71,14 @@ def cost_of(ready: Prepared) -> Cost:
     request = ready.request
     game = Game(ready.model, ready.protocol, ready.device(), request.batch_size, request.precision)
     n_budgets = len(ready.spec.epsilons) if ready.spec else 0
+    n_cells = len(ready.threat.corruptions) * len(SEVERITIES)
+    if n_cells:
+        n_cells += ready.images.cell(None, 0, None) is not None
     n_profiles = (n_budgets or 1) if request.profiles else 0
     return estimate(
         game, next(iter(ready.images.clean(None))), n=len(ready.images.ids),
         protocol=ready.protocol if request.spectral else None,
-        n_cells=len(ready.threat.corruptions) * len(SEVERITIES),
-        n_spectral=len(ready.spectral_part), n_profiles=n_profiles,
+        n_cells=n_cells, n_spectral=len(ready.spectral_part), n_profiles=n_profiles,
         attacks=ready.spec.order if ready.spec else (), n_budgets=n_budgets,
     )  # fmt: skip
 

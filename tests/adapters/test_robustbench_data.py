@@ -14,7 +14,7 @@ import torch
 from robustbench_layout import Layout, Pooled, make_folder, make_imagenet
 
 from iaside_plugins.adapters.benchmark_reference import corruption_plan
-from iaside_plugins.adapters.robustbench_adapter import benchmark, evaluate
+from iaside_plugins.adapters.robustbench_adapter import benchmark, cost, evaluate
 from iaside_plugins.adapters.robustbench_files import robustbench_ids
 from iaside_plugins.adapters.robustbench_names import ORDER
 from iaside_plugins.adapters.robustbench_request import Request, prepared
@@ -233,6 +233,23 @@ def test_an_entry_is_a_denominator_for_its_own_images(
         prepared(request(net, layout, reference_errors=file, n_examples=5)),
     ):
         pass
+
+
+@pytest.mark.parametrize(("key", "n_cells"), [("Res256Crop224", 75), ("Crop288", 76)])
+def test_the_cost_is_what_the_run_costs(
+    net: Pooled, layout: Layout, key: str, n_cells: int
+) -> None:
+    """Also where the uncorrupted images of the corrupted geometry are no clean ones."""
+    given = {k: v for k, v in vars(request(net, layout)).items() if k != "model"}
+    given |= {"preprocessing": key, "n_bands": 2, "n_spectral": 2, "show_progress": False}
+    expected = cost(net, **given)
+    n = len(layout.names)
+    assert expected.passes == {"clean": n, "corruptions": n * n_cells, "spectral": 2 * 2 * 3}
+    assert "corrupting images comes on top" in str(expected)
+    net.rows = 0
+    evaluate(net, **given)
+    # The probe, and black images: one, and one more for another size of corrupted images.
+    assert net.rows - sum(expected.passes.values()) == 2 * n + 2
 
 
 def test_corruptions_made_here(
