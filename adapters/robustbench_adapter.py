@@ -115,7 +115,7 @@ def benchmark(
             weights and its logits of up to 16 images, to a thousandth of the greatest.
         reference_errors: Denominator of mCE (ImageNet), see `benchmark_reference.corruption_plan`.
         seed: Of AutoAttack, of selections, and of corruptions made here.
-        entry_path: Where the leaderboard entry goes: a .json file or a folder.
+        entry_path: Where the leaderboard entry goes: a .json file, or a folder (any other name).
         precision: Of the spectral importance's passes.
         workers: Processes that decode images.
         attacks: Attacks of AutoAttack's version "custom", in place of "standard".
@@ -200,7 +200,9 @@ def _write(ready: Prepared, found: Finished) -> None:
     """Every file that was asked for."""
     request, threat = ready.request, ready.threat
     if request.entry_path is not None and found.entry is not None:
-        write_entry(Path(request.entry_path), found.entry)
+        path, folder = Path(request.entry_path), request.entry_folder
+        name = f"{found.entry['entry_id']}.json"
+        write_entry(path if folder is None else folder / name, found.entry)
     mce = None if found.corruption is None else found.corruption["mce"]
     standard = ready.spec is None or ready.spec.attacks is None
     measured = model_info.measured(

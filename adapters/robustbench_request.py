@@ -74,6 +74,14 @@ class Request:
     show_progress: bool = True
 
     @property
+    def entry_folder(self) -> Path | None:
+        """Where the entry goes under its own name: `entry_path`, unless that is a .json file."""
+        if self.entry_path is None:
+            return None
+        path = Path(self.entry_path)
+        return None if path.suffix.lower() == ".json" and not path.is_dir() else path
+
+    @property
     def epsilons(self) -> tuple[float, ...]:
         """Budgets: `eps` as a tuple."""
         if self.eps is None:
@@ -190,8 +198,9 @@ def host_version() -> str | None:
 def _check_outputs(ready: Prepared) -> None:
     """Refuse files that could not be written, before the work and not after it."""
     request = ready.request
-    if request.entry_path is not None and not Path(request.entry_path).is_dir():
-        check_writable(Path(request.entry_path))
+    if request.entry_path is not None:
+        path = Path(request.entry_path)
+        check_writable(path, folder=request.entry_folder is not None)
     if request.to_disk:
         json_file, table = ready.model_info_files()
         check_writable(json_file)
@@ -202,7 +211,7 @@ def _check_outputs(ready: Prepared) -> None:
                 read_table(table)
     for folder in (request.resume, request.bundle, request.aa_state_path, request.cache):
         if folder is not None:
-            check_writable(Path(folder) / "probe")
+            check_writable(Path(folder), folder=True)
 
 
 def _part(images: BenchmarkImages, request: Request) -> list[int]:

@@ -279,6 +279,26 @@ def test_corrupted_profiles_take_every_cell_once(net: Pooled, cifar: Path) -> No
     assert profile["n_images"] == N
 
 
+def test_an_entry_path_of_no_json_is_a_folder(net: Pooled, cifar: Path) -> None:
+    given = options(cifar, threat_model="corruptions", n_spectral=1, profiles=False)
+    for _ in range(2):  # the folder is there the second time
+        entry = evaluate(net, **given, entry_path="new/entries")
+        (file,) = Path("new/entries").iterdir()
+        assert file.name == f"{entry['entry_id']}.json"
+
+
+@pytest.mark.parametrize("name", ["resume", "bundle", "cache", "aa_state_path", "entry_path"])
+def test_folders_that_cannot_be_written_are_named_as_given(
+    net: Pooled, cifar: Path, name: str
+) -> None:
+    given = options(cifar, threat_model="corruptions", model_name="net")
+    for path in ("/proc/here", "/proc/version"):
+        with pytest.raises(InputError, match=f"{path}(:|$| is a file)") as caught:
+            benchmark(net, **given, **{name: path})
+        assert "probe" not in str(caught.value)
+    assert net.rows == 0
+
+
 def test_without_a_spectrum_the_json_still_says_which_run_it_was(net: Pooled, cifar: Path) -> None:
     given = options(cifar, threat_model="corruptions", to_disk=True, model_name="mine")
     file = Path("model_info/cifar10/corruptions/mine.json")
