@@ -70,6 +70,9 @@ class AutoAttackSpec:
             raise InputError(
                 f"AutoAttack: expected some of {', '.join(ATTACKS)}, got {unknown or 'none'}"
             )
+        for what, values in (("budgets", self.epsilons), ("attacks", self.attacks or ())):
+            if len(set(values)) < len(values):
+                raise InputError(f"AutoAttack: expected different {what}, got {list(values)}")
 
     @property
     def order(self) -> tuple[str, ...]:

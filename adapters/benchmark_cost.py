@@ -15,6 +15,7 @@ from iaside_plugins.coalitions import chain_coalitions, cyclic_chains
 from iaside_plugins.errors import InputError
 from iaside_plugins.game import Game, check_images, check_labels
 from iaside_plugins.protocol import Protocol
+from iaside_plugins.provenance import image_digest
 
 # Upper bounds of one image at the settings of the version "standard": (forward passes alone,
 # forward with backward). An image that an attack fools leaves the later ones out.
@@ -32,12 +33,15 @@ class Cost:
     Attributes:
         passes: Part -> images through the model, exact but for "attack", which is an upper bound;
             a pass with gradients counts once.
-        seconds: Part -> time in the model, estimated from a probe of a few images. Decoding is
-            not in it, and for "attack" it is an upper bound.
+        seconds: Part -> time in the model, estimated from a probe of a few images. Decoding and
+            making corrupted images are not in it, and for "attack" it is an upper bound.
+        logits: Digest of each image of the probe -> its logits, by which a resumed run knows the
+            model again.
     """
 
     passes: dict[str, int]
     seconds: dict[str, float]
+    logits: dict[str, list[float]]
 
     def __str__(self) -> str:
         parts = [
@@ -45,7 +49,10 @@ class Cost:
             f" ({_duration(self.seconds[name])})"
             for name in self.passes
         ]
-        return f"cost: {', '.join(parts)}; time in the model alone, from a probe"
+        return (
+            f"cost: {', '.join(parts)}; time in the model alone, from a probe: reading and "
+            "corrupting images comes on top"
+        )
 
 
 def coalition_passes(protocol: Protocol) -> int:
@@ -68,7 +75,7 @@ def estimate(
         batch: First batch of the clean images.
         protocol: Of the spectral importance; None without one.
         n: Images.
-        n_cells: Conditions of corrupted images.
+        n_cells: Conditions of corrupted images; with the uncorrupted one where it is no clean one.
         n_spectral: Images of each spectral importance.
         n_profiles: Spectral importances beside the clean one.
         attacks: Attacks of AutoAttack.
@@ -80,14 +87,24 @@ def estimate(
     images, labels = batch[0][:_PROBE], batch[1][:_PROBE]
     check_images(images, None if protocol is None else protocol.n_bands)
     labels = check_labels(labels, len(images))
-    forward, both = _timed(game, images, labels, bool(attacks))
+    try:
+        logits, forward, both = _timed(game, images, labels, bool(attacks))
+    except InputError:
+        raise
+    except Exception as error:  # whatever the caller's own network raises
+        reason = (str(error) or "no reason given").splitlines()[0]
+        raise InputError(
+            f"the model cannot take images of shape {tuple(images.shape[1:])}, "
+            f"{type(error).__name__}: {reason}; expected (N, C, H, W) -> (N, n_classes)"
+        ) from error
     passes = {"clean": n}
     seconds = {"clean": n * forward}
     if n_cells:
         passes["corruptions"] = n * n_cells
         seconds["corruptions"] = n * n_cells * forward
     if attacks:
-        alone = sum(ATTACK_PASSES[name][0] for name in attacks)
+        # 2 more: once before the attacks, and once on the images that they left.
+        alone = 2 + sum(ATTACK_PASSES[name][0] for name in attacks)
         backward = sum(ATTACK_PASSES[name][1] for name in attacks)
         passes["attack"] = n * n_budgets * (alone + backward)
         seconds["attack"] = n * n_budgets * (alone * forward + backward * both)
@@ -95,11 +112,14 @@ def estimate(
         each = n_spectral * coalition_passes(protocol)
         passes["spectral"] = each * (1 + n_profiles)
         seconds["spectral"] = each * (1 + n_profiles) * forward
-    return Cost(passes, seconds)
+    digests = [image_digest(image, int(y)) for image, y in zip(images, labels, strict=True)]
+    return Cost(passes, seconds, dict(zip(digests, logits.tolist(), strict=True)))
 
 
-def _timed(game: Game, images: Tensor, labels: Tensor, gradients: bool) -> tuple[float, float]:
-    """Seconds of a forward pass, and of one with backward, of one image."""
+def _timed(
+    game: Game, images: Tensor, labels: Tensor, gradients: bool
+) -> tuple[Tensor, float, float]:
+    """Logits; seconds of a forward pass, and of one with backward, of one image."""
     images = images.to(game.device)
     with torch.no_grad():
         logits = game.logits(images, int(labels.max()))  # warms up, and checks
@@ -109,7 +129,7 @@ def _timed(game: Game, images: Tensor, labels: Tensor, gradients: bool) -> tuple
         game.logits(images).sum().item()
     forward = (time.perf_counter() - start) / len(images)
     if not gradients or not isinstance(game.model, torch.nn.Module):
-        return forward, forward
+        return logits, forward, forward
     with isolated(game.model, game.device):
         x = images.clone().requires_grad_(True)
         start = time.perf_counter()
@@ -117,7 +137,7 @@ def _timed(game: Game, images: Tensor, labels: Tensor, gradients: bool) -> tuple
         if not total.requires_grad:
             raise InputError("the model gives no gradients, which the attacks need")
         torch.autograd.grad(total, x)[0].sum().item()
-    return forward, (time.perf_counter() - start) / len(images)
+    return logits, forward, (time.perf_counter() - start) / len(images)
 
 
 def _duration(seconds: float) -> str:

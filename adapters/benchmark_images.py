@@ -8,8 +8,8 @@ from typing import Any
 
 from iaside_plugins.adapters.robustbench_names import Threat
 from iaside_plugins.conditions import Images
+from iaside_plugins.entry_groups import LISTED
 
-ID_LIST = "RobustBench's list"
 WHOLE_LIST = 5000
 Part = Sequence[int] | None
 """Positions among the selected images, ascending; None for all."""
@@ -41,7 +41,7 @@ class BenchmarkImages:
     @property
     def is_whole_list(self) -> bool:
         """Whether these are the images of RobustBench's published ImageNet figures."""
-        return self.selection == ID_LIST and len(self.ids) == WHOLE_LIST
+        return self.selection == LISTED and len(self.ids) == WHOLE_LIST
 
 
 def part_of(items: Sequence[Any], part: Part) -> list[Any]:

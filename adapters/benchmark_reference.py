@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from iaside_plugins.adapters import model_info
 from iaside_plugins.adapters.benchmark_images import BenchmarkImages
 from iaside_plugins.adapters.plans import with_reference_entry
 from iaside_plugins.adapters.unaggregated import read_errors
@@ -18,11 +19,13 @@ from iaside_plugins.corruption_error import (
 )
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation import Corruptions
+from iaside_plugins.provenance import ids_digest
 
 SAME_IMAGES = {  # AlexNet on RobustBench's 5000 images
     "corruptions": "alexnet_robustbench_5k",
     "corruptions_3d": "alexnet_robustbench_3dcc_5k",
 }
+ROW = "AlexNet"  # the reference model of every mCE
 _ROUNDING = 1e-6
 
 
@@ -33,12 +36,13 @@ def corruption_plan(images: BenchmarkImages, reference: Any) -> Corruptions:
         images: Clean and corrupted images.
         reference: None for the published AlexNet errors where the images are those 5000, and no
             division otherwise; the name of a published table; the entry (.json) of a reference
-            model on the same images; RobustBench's table (.csv) with an AlexNet row measured on
-            the same images; or a mapping, corruption -> errors at severities 1 to 5 there.
+            model on the same images; or a table of RobustBench's form (.csv) with a row AlexNet.
+            That row is of the same images where both are the distributed 5000, or where
+            AlexNet.json beside the table, as this package writes it, says so.
 
     Raises:
-        InputError: Anything else, other corruptions, a table of ImageNet for other data, or
-            errors that cannot be those of so many images.
+        InputError: Anything else, other corruptions, a table of ImageNet for other data, other
+            images, or errors that cannot be those of so many images.
     """
     threat = images.threat
     plan = Corruptions(
@@ -46,11 +50,20 @@ def corruption_plan(images: BenchmarkImages, reference: Any) -> Corruptions:
         images.settings,
     )  # fmt: skip
     if reference is None:
-        if not images.is_whole_list or images.settings["source"] != "distributed":
+        if not _is_whole(images):
             return plan
         reference = SAME_IMAGES[threat.model]
-    if isinstance(reference, Mapping):
-        return _same_images(plan, reference, "errors given by the caller", len(images.ids))
+    if threat.dataset != "imagenet":
+        raise InputError(
+            f"reference_errors: an mCE is of imagenet, dataset is {threat.dataset!r}: there the "
+            "mean error stands unnormalised; leave reference_errors out"
+        )
+    if not isinstance(reference, (str, Path)):
+        raise InputError(
+            "reference_errors: expected a published table's name, an entry (.json) or a table "
+            f"(.csv), got {type(reference).__name__}: bare numbers do not say of which images they "
+            "are; evaluate the reference model with entry_path=... and give its entry"
+        )
     if str(reference) in reference_tables():
         return _published(plan, str(reference), images)
     file = Path(str(reference))
@@ -60,29 +73,47 @@ def corruption_plan(images: BenchmarkImages, reference: Any) -> Corruptions:
             f"reference_errors: {reference} is no file and no published table; those are {known}"
         )
     if file.suffix == ".csv":
-        return _same_images(plan, read_errors(file, "AlexNet"), "AlexNet", len(images.ids))
+        errors = read_errors(file, ROW)
+        if not _is_whole(images):
+            _check_sibling(file.with_name(f"{ROW}.json"), images)
+        return _same_images(plan, errors, ROW, len(images.ids))
     return with_reference_entry(plan, file, images.ids)
 
 
 def _published(plan: Corruptions, name: str, images: BenchmarkImages) -> Corruptions:
     """A published table: the denominator of an mCE only for its own images."""
     threat = images.threat
-    if threat.dataset != "imagenet":
-        raise InputError(
-            f"{name} holds errors on ImageNet, dataset is {threat.dataset!r}: there the mean error "
-            "stands unnormalised, without reference_errors"
-        )
     table = load_reference(name)
     if set(table.mean_errors) != set(threat.corruptions):
         raise InputError(f"{name} is not a table of the corruptions of {threat.model}")
-    own = images.is_whole_list and images.settings["source"] == "distributed"
-    if own and SAME_IMAGES[threat.model] == name and table.errors is not None:
+    if _is_whole(images) and SAME_IMAGES[threat.model] == name and table.errors is not None:
         return dataclasses.replace(plan, reference=table.errors, reference_name=name)
     return dataclasses.replace(plan, published=name)
 
 
+def _is_whole(images: BenchmarkImages) -> bool:
+    """Whether these are the images of RobustBench's published figures, clean and corrupted."""
+    return images.is_whole_list and images.settings["source"] == "distributed"
+
+
+def _check_sibling(file: Path, images: BenchmarkImages) -> None:
+    """Refuse a row of a table unless the JSON of its model says it is of the same images."""
+    run = model_info.read(file).get(model_info.group_name(images.threat.model)) or {}
+    expected = {
+        "image_ids_sha256": ids_digest(images.ids),
+        "corrupted_images": images.settings,
+    }
+    other = [key for key, value in expected.items() if run.get(key) != value]
+    if other:
+        raise InputError(
+            f"reference_errors: {file} does not say that the row {ROW} is of these images "
+            f"({' and '.join(other)} differ or are missing); evaluate the reference model on them "
+            f"with model_name={ROW!r} and to_disk=True, or give its entry"
+        )
+
+
 def _same_images(plan: Corruptions, errors: Mapping[str, Any], name: str, n: int) -> Corruptions:
-    """Errors that are said to be of the same images; they must be counts of `n` of them."""
+    """Errors of the same images; they must be counts of `n` of them."""
     missing = [corruption for corruption in plan.names if corruption not in errors]
     if missing:
         raise InputError(
@@ -91,19 +122,11 @@ def _same_images(plan: Corruptions, errors: Mapping[str, Any], name: str, n: int
         )
     chosen = {corruption: errors[corruption] for corruption in plan.names}
     mean_corruption_error(chosen, chosen)  # five rates each, in [0, 1], of which some err
-    rates = {c: _five(row) for c, row in chosen.items()}
-    for corruption, row in rates.items():
+    for corruption, row in chosen.items():
         for severity, rate in zip(SEVERITIES, row, strict=True):
             if abs(rate * n - round(rate * n)) > _ROUNDING * n:
                 raise InputError(
                     f"reference_errors: {rate} ({corruption}, severity {severity}) is no share of "
                     f"{n} images, so {name} was measured on others; measure it on these"
                 )
-    return dataclasses.replace(plan, reference=rates, reference_name=name)
-
-
-def _five(row: Any) -> list[float]:
-    if isinstance(row, Mapping):
-        keyed = {str(severity): rate for severity, rate in row.items()}
-        return [float(keyed[str(severity)]) for severity in SEVERITIES]
-    return [float(rate) for rate in row]
+    return dataclasses.replace(plan, reference=chosen, reference_name=name)

@@ -45,7 +45,7 @@ def write_bundle(
     json_file, table = ready.model_info_files()
     home = folder / "model_info" / threat.dataset / threat.folder
     files = [home / json_file.name]
-    model_info.update(files[0], run, own, threat.model)
+    model_info.update(files[0], run, own)
     if table is not None:
         upsert(home / table.name, ready.name, found.cells, threat.corruptions)
         files.append(home / table.name)
@@ -80,12 +80,18 @@ def issue_text(ready: Prepared, found: Finished, run: Mapping[str, Any]) -> str:
         "## Claim",
         f"- Dataset: {threat.dataset}, {found.n_images} images ({ready.images.selection})",
         f"- Threat model: {threat.model}"
-        + (f", eps {run['eps']}" if ready.spec is not None else ""),
+        + (f", eps {budget(ready.spec.epsilons[0])}" if ready.spec is not None else ""),
         f"- Clean accuracy: {run['clean_acc']} %",
     ]
     if ready.spec is not None:
         lines += [
-            f"- Robust accuracy: {run['autoattack_acc']} %",
+            f"- Robust accuracy: {model_info.percent(found.robust_accuracy)} %"
+            + (
+                ""
+                if ready.spec.attacks is None
+                else " under attacks of the submitter's choice, "
+                "which is no AutoAttack accuracy: not for autoattack_acc"
+            ),
             f"- Method: {ready.spec.name} ({', '.join(ready.spec.order)}), seed "
             f"{ready.request.seed}, batches of {ready.request.batch_size}",
             "- Adversarial images: adversarial.pt, float32 in [0, 1], in the order of "

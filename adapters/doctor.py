@@ -10,7 +10,7 @@ from iaside_plugins.adapters.array_images import ARCHIVES, CORRUPTED, read_cifar
 from iaside_plugins.adapters.imagenet import grouped_corruptions, tree_cells
 from iaside_plugins.adapters.images import UnreadableImageError, decode, read_bytes
 from iaside_plugins.adapters.labels import known_map
-from iaside_plugins.adapters.records import image_names, subfolders
+from iaside_plugins.adapters.records import find_records, image_names, subfolders
 from iaside_plugins.adapters.robustbench_files import robustbench_ids
 from iaside_plugins.adapters.robustbench_names import ORDER
 from iaside_plugins.corruption_error import SEVERITIES
@@ -18,7 +18,8 @@ from iaside_plugins.errors import InputError
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 TREES = {"ImageNet-C": "corruptions", "ImageNet-3DCC": "corruptions_3d"}
-N_DECODED = 20  # files of a tree that are decoded, evenly spread
+N_DECODED = 20  # clean files that are decoded, evenly spread
+N_PER_CELL = 4  # and those of one corruption and severity
 _SHOWN = 3
 
 
@@ -44,19 +45,41 @@ def diagnose(root: Path) -> list[Finding]:
     """Findings on every part of a tree that is recognised: clean, corrupted, CIFAR.
 
     Args:
-        root: RobustBench's data folder, or one of the trees in it.
+        root: RobustBench's data folder, one of the trees in it, class folders, or a CSV manifest.
 
     Raises:
-        InputError: There is no such folder.
+        InputError: There is no such folder or file.
     """
+    if root.is_file():
+        return list(_records(root, root.name))
     if not root.is_dir():
-        raise InputError(f"there is no folder {root}")
+        raise InputError(f"there is no folder or CSV manifest {root}")
     found = [*_clean(root), *_trees(root), *_cifar(root)]
+    if not found and any(_names_classes(root, dataset) for dataset in ARCHIVES):
+        found = list(_records(root, "class folders"))
     if not found:
         expected = "val/<wnid>/<file>, ImageNet-C, ImageNet-3DCC, CIFAR-10-C, CIFAR-100-C, "
         expected += ", ".join(name.split("/")[0] for name, _ in ARCHIVES.values())
         found = [Finding(PROBLEM, root.name, f"nothing known in it; expected some of {expected}")]
     return found
+
+
+def _names_classes(root: Path, dataset: str) -> bool:
+    return bool({folder.name for folder in subfolders(root)} & set(known_map(dataset).index))
+
+
+def _records(root: Path, part: str) -> Iterator[Finding]:
+    """Class folders of CIFAR, or a manifest, as a run would read them."""
+    try:
+        records, space = find_records(root)
+    except InputError as error:
+        yield Finding(PROBLEM, part, f"{error}; mend it as it says")
+        return
+    if bad := _damaged([record.path for record in records]):
+        yield Finding(PROBLEM, part, f"{_some(bad)} cannot be decoded; copy them again")
+    n_classes = len({record.label for record in records})
+    of = "" if space.name == "manifest" else f" of {space.name}"
+    yield Finding(OK, part, f"{len(records)} images in {n_classes} classes{of}")
 
 
 def _clean(root: Path) -> Iterator[Finding]:
@@ -92,10 +115,10 @@ def _clean(root: Path) -> Iterator[Finding]:
     yield Finding(OK, part, f"{len(files)} images in {len(folders)} classes")
 
 
-def _damaged(files: list[Path]) -> list[str]:
+def _damaged(files: list[Path], n: int = N_DECODED) -> list[str]:
     """Names of files that cannot be decoded, among a few that are spread evenly."""
     bad = []
-    for file in files[:: max(1, len(files) // N_DECODED)]:
+    for file in files[:: max(1, len(files) // n)]:
         try:
             decode(read_bytes(file))
         except UnreadableImageError:
@@ -113,14 +136,14 @@ def _trees(root: Path) -> Iterator[Finding]:
             if root.name != part and not (inside and not _has_trees(root)):
                 continue
             home = root
-        yield from _tree(home, part, names)
+        yield from _tree(home, part, names, root / "val")
 
 
 def _has_trees(root: Path) -> bool:
     return any((root / part).is_dir() for part in TREES)
 
 
-def _tree(home: Path, part: str, names: tuple[str, ...]) -> Iterator[Finding]:
+def _tree(home: Path, part: str, names: tuple[str, ...], clean: Path) -> Iterator[Finding]:
     cells = tree_cells(home)
     problems = []
     for name in names:
@@ -132,12 +155,16 @@ def _tree(home: Path, part: str, names: tuple[str, ...]) -> Iterator[Finding]:
             severities = ", ".join(map(str, lacking))
             problems.append(f"{name} has no severity {severities}; unpack its archive again")
     yield from (Finding(PROBLEM, part, problem) for problem in problems)
-    contents = {
-        (name, severity): {folder.name: len(image_names(folder)) for folder in subfolders(path)}
-        for name in names
-        for severity, path in cells.get(name, {}).items()
-    }
+    paths = {(name, s): path for name in names for s, path in cells.get(name, {}).items()}
+    files = {cell: {f.name: image_names(f) for f in subfolders(p)} for cell, p in paths.items()}
+    contents = {cell: {c: len(own) for c, own in found.items()} for cell, found in files.items()}
     yield from _unequal(part, contents)
+    yield from _unlike(part, files, _wanted(clean))
+    for (name, severity), path in paths.items():
+        own = [path / c / file for c, found in files[name, severity].items() for file in found]
+        if bad := _damaged(own, N_PER_CELL):
+            yield Finding(PROBLEM, part, f"{_some(bad)} of {name}/{severity} cannot be decoded; "
+                          "unpack its archive again")  # fmt: skip
     grouped = grouped_corruptions(home)
     if grouped:
         yield Finding(NOTE, part, f"{_some(grouped)} lie in group folders, which RobustBench does "
@@ -149,6 +176,30 @@ def _tree(home: Path, part: str, names: tuple[str, ...]) -> Iterator[Finding]:
     if not problems and contents:
         n = sum(next(iter(contents.values())).values())
         yield Finding(OK, part, f"{len(names)} corruptions at 5 severities, {n} images each")
+
+
+def _wanted(clean: Path) -> set[tuple[str, str]]:
+    """(class, stem) of the clean images that a run takes: RobustBench's where all are there."""
+    if not clean.is_dir():
+        return set()
+    there = {(f.name, Path(name).stem) for f in subfolders(clean) for name in image_names(f)}
+    listed = {(Path(name).parent.name, Path(name).stem) for name in robustbench_ids()}
+    return listed if listed and listed <= there else there
+
+
+def _unlike(
+    part: str, files: dict[tuple[str, int], dict[str, list[str]]], wanted: set[tuple[str, str]]
+) -> Iterator[Finding]:  # fmt: skip
+    """Clean images that cells do not have: one line for all that lack the same."""
+    lacking: dict[tuple[str, ...], list[str]] = {}
+    for (name, severity), found in files.items():
+        there = {(c, Path(file).stem) for c, own in found.items() for file in own}
+        if absent := sorted("/".join(image) for image in wanted - there):
+            lacking.setdefault(tuple(absent), []).append(f"{name}/{severity}")
+    for images, cells in lacking.items():
+        yield Finding(PROBLEM, part, f"{_some(cells)} lack {len(images)} of the {len(wanted)} "
+                      f"clean images ({_some(list(images))}); unpack their archives again, or take "
+                      "these out of val")  # fmt: skip
 
 
 def _unequal(

@@ -1,13 +1,15 @@
 """RobustBench's `benchmark` with interpretability beside its two numbers: change the import.
 
-    from iaside_plugins.adapters.robustbench_adapter import benchmark
+    from iaside_plugins.adapters.robustbench_adapter import benchmark, load_model
 
+`load_model`, `BenchmarkDataset` and `ThreatModel` are RobustBench's own.
 `python -m iaside_plugins.adapters.robustbench_adapter` takes the flags of
 ``python -m robustbench.eval`` by name and default, and ours.
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,15 +19,32 @@ from iaside_plugins.adapters import model_info
 from iaside_plugins.adapters.attack_log import attack_log
 from iaside_plugins.adapters.benchmark_cost import Cost
 from iaside_plugins.adapters.bundle import write_bundle
+from iaside_plugins.adapters.compat import import_robustbench
 from iaside_plugins.adapters.jobs import write_entry
 from iaside_plugins.adapters.robustbench_request import Prepared, Request, prepared
-from iaside_plugins.adapters.robustbench_run import Finished, cost_of, finished
+from iaside_plugins.adapters.robustbench_run import Finished, cost_of, finished, run_facts
 from iaside_plugins.adapters.unaggregated import upsert
 from iaside_plugins.errors import InputError
 from iaside_plugins.protocol import Protocol
 
 __all__ = ["benchmark", "cost", "evaluate"]
+_HOSTS = {  # what RobustBench's users import beside `benchmark`, and where it has it
+    "load_model": "robustbench.utils",
+    "BenchmarkDataset": "robustbench.model_zoo.enums",
+    "ThreatModel": "robustbench.model_zoo.enums",
+}
 _log = logging.getLogger(__name__)
+
+
+def __getattr__(name: str) -> Any:
+    """RobustBench's own `load_model`, `BenchmarkDataset` and `ThreatModel`, once asked for.
+
+    RobustBench as published does not import; from here they come also where it does not.
+    """
+    if name not in _HOSTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import_robustbench()
+    return getattr(importlib.import_module(_HOSTS[name]), name)
 
 
 def benchmark(
@@ -92,10 +111,11 @@ def benchmark(
         spectral: Whether to compute it at all.
         profiles: Whether to compute it also on corrupted or attacked images.
         resume: Folder for unfinished work, which stays; by default one in the user's cache, which
-            goes once the run is complete.
-        reference_errors: Denominator of mCE, see `benchmark_reference.corruption_plan`.
+            goes once the run is complete. It is for one model, known again by its class, its
+            weights and its logits of up to 16 images, to a thousandth of the greatest.
+        reference_errors: Denominator of mCE (ImageNet), see `benchmark_reference.corruption_plan`.
         seed: Of AutoAttack, of selections, and of corruptions made here.
-        entry_path: Where the leaderboard entry goes: a .json file or a folder.
+        entry_path: Where the leaderboard entry goes: a .json file, or a folder (any other name).
         precision: Of the spectral importance's passes.
         workers: Processes that decode images.
         attacks: Attacks of AutoAttack's version "custom", in place of "standard".
@@ -114,7 +134,8 @@ def benchmark(
         MissingExtraError: A library that it takes is not installed.
     """
     arguments = dict(locals())
-    if isinstance(eps, (list, tuple)):
+    budgets: Any = eps
+    if isinstance(budgets, (list, tuple)) and budgets:
         raise InputError("benchmark takes one eps; evaluate(..., eps=[...]) takes several")
     found = run_request(Request(**arguments))
     return found.clean_accuracy, found.robust_accuracy
@@ -168,8 +189,9 @@ def run_request(request: Request, say: Callable[[str], None] = _log.info) -> Fin
         InputError: As `benchmark`.
     """
     with prepared(request) as ready, attack_log(request.log_path):
-        say(str(cost_of(ready)))
-        with finished(ready) as found:
+        cost = cost_of(ready)
+        say(str(cost))
+        with finished(ready, cost) as found:
             _write(ready, found)
             return found
 
@@ -178,22 +200,24 @@ def _write(ready: Prepared, found: Finished) -> None:
     """Every file that was asked for."""
     request, threat = ready.request, ready.threat
     if request.entry_path is not None and found.entry is not None:
-        write_entry(Path(request.entry_path), found.entry)
+        path, folder = Path(request.entry_path), request.entry_folder
+        name = f"{found.entry['entry_id']}.json"
+        write_entry(path if folder is None else folder / name, found.entry)
     mce = None if found.corruption is None else found.corruption["mce"]
-    eps = ready.spec.epsilons[0] if ready.spec else None
+    standard = ready.spec is None or ready.spec.attacks is None
     measured = model_info.measured(
         threat.model, threat.dataset, clean=found.clean_accuracy, robust=found.robust_accuracy,
-        eps=eps, mce=None if mce is None else mce["value"],
+        eps=ready.spec.epsilons[0] if ready.spec else None, mce=mce and mce["value"],
+        standard=standard,
     )  # fmt: skip
     own = model_info.own_fields(
-        threat.model, found.entry, found.clean_accuracy, found.robust_accuracy,
-        found.n_images,
-    )  # fmt: skip
+        model_info.group_name(threat.model, standard), run_facts(ready, found), found.entry
+    )
     if request.to_disk:
         file, table = ready.model_info_files()
         if table is not None:
             upsert(table, ready.name, found.cells, threat.corruptions)
-        model_info.update(file, measured, own, threat.model)
+        model_info.update(file, measured, own)
     if request.bundle is not None:
         write_bundle(Path(request.bundle), ready, found, measured, own)
 

@@ -24,6 +24,7 @@ from iaside_plugins.adapters.robustbench_files import ImageFiles
 from iaside_plugins.adapters.robustbench_names import Threat
 from iaside_plugins.adapters.robustbench_preprocessing import Geometry
 from iaside_plugins.conditions import Images
+from iaside_plugins.entry_groups import SELECTED_FIRST
 from iaside_plugins.errors import InputError
 
 
@@ -96,6 +97,6 @@ def _arrays(
         rows = array[(severity - 1) * (len(array) // 5) :]
         return ArrayImages(rows, labels, chosen, part_of(ids, part), batch_size)
 
-    selection = "the first of the test set"
+    selection = SELECTED_FIRST
     settings = corruption_settings(threat, 0)
     return BenchmarkImages(threat, ids, len(labels), selection, clean, cell, settings)

@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 
 from iaside_plugins.adapters.benchmark_images import (
-    ID_LIST,
     BenchmarkImages,
     Part,
     corruption_settings,
@@ -19,14 +18,17 @@ from iaside_plugins.adapters.classifier import Preprocessing
 from iaside_plugins.adapters.corrupted_images import CorruptedData
 from iaside_plugins.adapters.image_stream import ImageStream
 from iaside_plugins.adapters.imagenet import ImageNetC, matched_records, tree_cells
+from iaside_plugins.adapters.images import UnreadableImageError, decode, read_bytes
 from iaside_plugins.adapters.records import ImageRecord, find_records, select
 from iaside_plugins.adapters.robustbench_names import N_CLASSES, Threat
 from iaside_plugins.adapters.robustbench_preprocessing import STANDARD, Geometry, GeometryReader
 from iaside_plugins.conditions import Images
 from iaside_plugins.corruption_error import SEVERITIES
+from iaside_plugins.entry_groups import LISTED, SELECTED_ALL, SELECTED_RANDOM
 from iaside_plugins.errors import InputError
 from iaside_plugins.frost import find_frost_textures, load_frost_textures
 
+N_DECODED = 8  # images of every corruption and severity, before any work
 GENERATE = "generate"  # in place of a folder: corrupted here, as `iaside evaluate` does
 
 
@@ -117,11 +119,11 @@ class ImageFiles:
         by_id = {record.image_id: record for record in available}
         listed = robustbench_ids()[: self.n] if self.threat.dataset == "imagenet" else ()
         if len(listed) == self.n and all(name in by_id for name in listed):
-            return [by_id[name] for name in listed], ID_LIST
+            return [by_id[name] for name in listed], LISTED
         chosen = select(available, self.n, self.seed)
         if self.n == len(available):
-            return chosen, "all images there are"
-        return chosen, f"a random selection of those there are, seed {self.seed}"
+            return chosen, SELECTED_ALL
+        return chosen, SELECTED_RANDOM.format(seed=self.seed)
 
     def _generates(self) -> bool:
         return str(self.corrupted_root) == GENERATE and not self.threat.is_attack
@@ -174,9 +176,23 @@ class ImageFiles:
                 folder = tree.get(name, {}).get(severity)
                 if folder is None:
                     raise InputError(_lacking(self.corrupted_root, name, severity))
-                matched_records(folder, records)
+                self._check_readable(name, severity, matched_records(folder, records))
                 cells[name, severity] = folder
         return cells
+
+    def _check_readable(self, name: str, severity: int, records: list[ImageRecord]) -> None:
+        """Decode a few images of a cell, spread evenly: refused as its stream would refuse them."""
+        bad = []
+        for record in records[:: max(1, len(records) // N_DECODED)]:
+            try:
+                decode(read_bytes(record.path))
+            except UnreadableImageError as error:
+                bad.append(f"{record.image_id} {error}")
+        if 100 * len(bad) > len(records):
+            raise InputError(
+                f"{self.corrupted_root}: {len(bad)} of a few images of {name} at severity "
+                f"{severity} are unreadable ({bad[0]}); restore the files"
+            )
 
 
 def _lacking(root: Path, name: str, severity: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import re
+import numbers
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from iaside_plugins.adapters.built_model import last_width
 from iaside_plugins.adapters.choices import pick_device
 from iaside_plugins.adapters.jobs import check_texts
 from iaside_plugins.adapters.models import Classifier, ModelInfo, load_model
+from iaside_plugins.adapters.request_checks import check_words
 from iaside_plugins.adapters.robustbench_data import open_images
 from iaside_plugins.adapters.robustbench_names import Threat
 from iaside_plugins.adapters.robustbench_preprocessing import Geometry, of_corrupted, resolve
@@ -73,12 +74,20 @@ class Request:
     show_progress: bool = True
 
     @property
+    def entry_folder(self) -> Path | None:
+        """Where the entry goes under its own name: `entry_path`, unless that is a .json file."""
+        if self.entry_path is None:
+            return None
+        path = Path(self.entry_path)
+        return None if path.suffix.lower() == ".json" and not path.is_dir() else path
+
+    @property
     def epsilons(self) -> tuple[float, ...]:
         """Budgets: `eps` as a tuple."""
         if self.eps is None:
             return ()
         given = list(self.eps) if isinstance(self.eps, (list, tuple)) else [self.eps]
-        if not all(isinstance(value, (int, float)) for value in given):
+        if not all(isinstance(v, numbers.Real) and not isinstance(v, bool) for v in given):
             raise InputError(f"eps must be a number in pixel units such as 8/255, got {self.eps!r}")
         return tuple(float(value) for value in given)
 
@@ -141,13 +150,15 @@ def prepared(request: Request) -> Iterator[Prepared]:
         MissingExtraError: A library that it takes is not installed.
     """
     threat = Threat.of(request.dataset, request.threat_model)
-    _check_words(request, threat)
+    check_words(request, threat)
     spec = None
     if threat.is_attack:
         chosen = None if request.attacks is None else tuple(request.attacks)
         spec = autoattack.AutoAttackSpec(threat.model, request.epsilons, chosen)
         autoattack.check_installed()
-    protocol = request.protocol or Protocol(n_bands=request.n_bands or 8)
+    protocol = request.protocol or Protocol(
+        n_bands=8 if request.n_bands is None else request.n_bands
+    )
     model = load_model(request.model) if isinstance(request.model, str) else request.model
     if not isinstance(model, nn.Module):
         raise InputTypeError(
@@ -184,46 +195,12 @@ def host_version() -> str | None:
     return metadata.version("robustbench")
 
 
-def _check_words(request: Request, threat: Threat) -> None:
-    """What can be said of the arguments alone."""
-    if isinstance(request.device, (list, tuple)):
-        raise InputError("one device at a time: device must not be a list")
-    if threat.is_attack and request.eps is None:
-        raise InputError(
-            f"threat_model {threat.model} needs eps=..., in pixel units of [0, 1] images; "
-            "RobustBench's are 8/255 (CIFAR) and 4/255 (ImageNet) for Linf, 0.5 for L2"
-        )
-    if not threat.is_attack and request.eps is not None:
-        raise InputError(
-            f"eps is for Linf and L2, got eps={request.eps} with {threat.model}; leave it out"
-        )
-    if threat.is_attack and request.reference_errors is not None:
-        raise InputError("reference_errors are for corruptions; leave them out for Linf and L2")
-    if not threat.is_attack and request.attacks is not None:
-        raise InputError(f"attacks are for Linf and L2, got some with {threat.model}")
-    if request.to_disk and not request.model_name:
-        raise InputError("to_disk=True needs model_name=..., the name of the files")
-    if not request.spectral and (request.entry_path or request.bundle):
-        raise InputError("an entry holds the spectral importance: not with spectral=False")
-    if request.bundle and not request.model_name:
-        raise InputError("bundle=... needs model_name=..., the name of the files")
-    if request.model_name and re.search(r"[/\\]|^\.", request.model_name):
-        raise InputError(f"model_name must be the name of a file, got {request.model_name!r}")
-    if request.protocol is not None and request.n_bands is not None:
-        raise InputError("give protocol=... or n_bands=..., not both")
-    state = request.aa_state_path
-    if state is not None and Path(state).is_file():
-        raise InputError(
-            f"aa_state_path: {state} is a file; RobustBench's state files cannot be resumed from, "
-            "give a folder (finished batches are kept in it)"
-        )
-
-
 def _check_outputs(ready: Prepared) -> None:
     """Refuse files that could not be written, before the work and not after it."""
     request = ready.request
-    if request.entry_path is not None and not Path(request.entry_path).is_dir():
-        check_writable(Path(request.entry_path))
+    if request.entry_path is not None:
+        path = Path(request.entry_path)
+        check_writable(path, folder=request.entry_folder is not None)
     if request.to_disk:
         json_file, table = ready.model_info_files()
         check_writable(json_file)
@@ -234,7 +211,7 @@ def _check_outputs(ready: Prepared) -> None:
                 read_table(table)
     for folder in (request.resume, request.bundle, request.aa_state_path, request.cache):
         if folder is not None:
-            check_writable(Path(folder) / "probe")
+            check_writable(Path(folder), folder=True)
 
 
 def _part(images: BenchmarkImages, request: Request) -> list[int]:

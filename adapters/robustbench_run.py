@@ -16,19 +16,20 @@ from iaside_plugins.adapters.autoattack import AutoAttackSpec, run_autoattack
 from iaside_plugins.adapters.benchmark_cost import Cost, estimate
 from iaside_plugins.adapters.benchmark_images import part_of
 from iaside_plugins.adapters.robustbench_request import Prepared, host_version
+from iaside_plugins.adapters.same_model import check_same_model
 from iaside_plugins.adapters.unfinished import kept
 from iaside_plugins.conditions import Images
 from iaside_plugins.corruption_error import SEVERITIES, cell_accuracies, mean_accuracy
-from iaside_plugins.entry_groups import entry_id, spectral_group
+from iaside_plugins.entry_groups import CYCLED, entry_id, spectral_group
+from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation import Attacks, Job, conditions, evaluate
 from iaside_plugins.game import Game
 from iaside_plugins.importance import spectral_importance
+from iaside_plugins.provenance import ids_digest, model_digest
 from iaside_plugins.report import epsilon as budget
 from iaside_plugins.result import SpectralImportance
 from iaside_plugins.store import jsonable
 from iaside_plugins.stream import progress_bar
-
-CYCLED = "corruptions, each image under one cell in turn"
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Finished:
 
     Attributes:
         n_images: Images evaluated.
+        image_ids_sha256: Digest of their ids.
         clean_accuracy: Share of the clean images classified correctly.
         robust_accuracy: The same of the attacked images (at the first budget), or the mean over
             all corruptions and severities.
@@ -49,6 +51,7 @@ class Finished:
     """
 
     n_images: int
+    image_ids_sha256: str
     clean_accuracy: float
     robust_accuracy: float
     cells: dict[tuple[str, int], float]
@@ -68,19 +71,25 @@ def cost_of(ready: Prepared) -> Cost:
     request = ready.request
     game = Game(ready.model, ready.protocol, ready.device(), request.batch_size, request.precision)
     n_budgets = len(ready.spec.epsilons) if ready.spec else 0
+    n_cells = len(ready.threat.corruptions) * len(SEVERITIES)
+    if n_cells:
+        n_cells += ready.images.cell(None, 0, None) is not None
     n_profiles = (n_budgets or 1) if request.profiles else 0
     return estimate(
         game, next(iter(ready.images.clean(None))), n=len(ready.images.ids),
         protocol=ready.protocol if request.spectral else None,
-        n_cells=len(ready.threat.corruptions) * len(SEVERITIES),
-        n_spectral=len(ready.spectral_part), n_profiles=n_profiles,
+        n_cells=n_cells, n_spectral=len(ready.spectral_part), n_profiles=n_profiles,
         attacks=ready.spec.order if ready.spec else (), n_budgets=n_budgets,
     )  # fmt: skip
 
 
 @contextmanager
-def finished(ready: Prepared) -> Iterator[Finished]:
+def finished(ready: Prepared, cost: Cost) -> Iterator[Finished]:
     """Run, or go on with what a stopped run kept; adversarial images stay readable inside.
+
+    Args:
+        ready: What to run.
+        cost: Of `cost_of`, whose probe tells whether a kept run is of this very model.
 
     Raises:
         InputError: For input that cannot be used; what was finished is kept.
@@ -91,6 +100,10 @@ def finished(ready: Prepared) -> Iterator[Finished]:
              request.precision)  # fmt: skip
     folder = None if request.resume is None else Path(request.resume)
     with kept(folder, "robustbench", *map(str, which), ready.model) as home:
+        kind = f"{model_digest(ready.model)} {ready.device().type} {request.precision}"
+        check_same_model(home, kind, cost.logits, ours=folder is None)
+        if request.aa_state_path is not None:
+            check_same_model(Path(request.aa_state_path), kind, cost.logits, ours=False)
         attacked: dict[float, Attacked] = {}
         if spec is not None:
             attacked = {eps: _attack(ready, spec, eps, home) for eps in spec.epsilons}
@@ -101,7 +114,8 @@ def finished(ready: Prepared) -> Iterator[Finished]:
                 ready.model, job, ready.protocol, batch_size=request.batch_size,
                 precision=request.precision, resume=home, show_progress=request.show_progress,
             )  # fmt: skip
-            n, clean = entry["data"]["n_images"], entry["clean_accuracy"]["value"]
+            n, digest = entry["data"]["n_images"], entry["data"]["image_ids_sha256"]
+            clean = entry["clean_accuracy"]["value"]
             corruption, adversarial = entry["corruption"], entry["adversarial"]
             entry["benchmark"] = jsonable(_benchmark(ready, attacked, home))
             entry["entry_id"] = entry_id(
@@ -112,18 +126,55 @@ def finished(ready: Prepared) -> Iterator[Finished]:
             outcome, corruption, adversarial, _ = conditions(
                 ready.model, job, resume=home, show_progress=request.show_progress
             )
-            n, clean = len(outcome.ids), float(outcome.correct.mean())
+            n, digest = len(outcome.ids), ids_digest(outcome.ids)
+            clean = float(outcome.correct.mean())
+        _check_agreement(adversarial, attacked)
         cells = {} if corruption is None else cell_accuracies(corruption["conditions"])
         yield Finished(
-            n, clean, _robust(cells, adversarial), cells, entry, result, corruption, adversarial,
-            attacked,
+            n, digest, clean, _robust(cells, adversarial), cells, entry, result, corruption,
+            adversarial, attacked,
         )  # fmt: skip
+
+
+def _check_agreement(adversarial: dict[str, Any] | None, attacked: dict[float, Attacked]) -> None:
+    """The accuracy on the attacked images is what the last attack left: they are the same ones.
+
+    Raises:
+        InputError: It is not, as the model's answers change from batch to batch or call to call.
+    """
+    for attack in (adversarial or {}).get("attacks", ()):
+        epsilon, accuracy = attack["epsilon"], attack["accuracy"]["value"]
+        left = list(attacked[epsilon].accuracy_after.values())[-1]
+        if abs(accuracy - left) > 1e-9:
+            raise InputError(
+                f"AutoAttack left an accuracy of {left:.6g} at eps {epsilon:.6g}, and the model's "
+                f"on the same attacked images is {accuracy:.6g}: its answers are not the same "
+                "every time; expected a deterministic model that treats images one by one"
+            )
 
 
 def _robust(cells: dict[tuple[str, int], float], adversarial: dict[str, Any] | None) -> float:
     if adversarial is None:
         return mean_accuracy(cells)
     return float(adversarial["attacks"][0]["accuracy"]["value"])
+
+
+def run_facts(ready: Prepared, found: Finished) -> dict[str, Any]:
+    """What says which run it was, with or without an entry, and its two numbers."""
+    facts: dict[str, Any] = {
+        "clean_accuracy": found.clean_accuracy,
+        "robust_accuracy": found.robust_accuracy,
+        "n_images": found.n_images,
+        "image_ids_sha256": found.image_ids_sha256,
+        "weights_sha256": ready.info["weights_sha256"],
+        "seed": ready.request.seed,
+        "batch_size": ready.request.batch_size,
+    }
+    if ready.spec is not None:
+        facts |= {"attack_order": list(ready.spec.order), "eps": list(ready.spec.epsilons)}
+    if ready.plan is not None:
+        facts["corrupted_images"] = dict(ready.plan.settings)
+    return facts
 
 
 def _attack(ready: Prepared, spec: AutoAttackSpec, epsilon: float, home: Path) -> Attacked:
@@ -149,7 +200,8 @@ def _job(ready: Prepared, attacked: dict[float, Attacked]) -> Job:
         ) -> list[Tensor]:
             return [attacked[epsilon].batch(x, y) for epsilon in spec.epsilons]
 
-        attacks = Attacks([ready.spec], clean(None), batches, request.seed, request.batch_size)
+        attacks = Attacks([ready.spec], clean(None), batches, request.seed, request.batch_size,
+                          keep=False)  # fmt: skip
     return Job(
         model=ready.info, data=ready.data, clean=clean(None), spectral=clean(ready.spectral_part),
         corruptions=ready.plan, attacks=attacks,

@@ -62,8 +62,9 @@ class Runner:
         return self.collect([condition], images)[0]
 
     def collect(
-        self, conditions: Sequence[str], images: Images, perturb: Perturb | None = None
-    ) -> list[Outcome]:
+        self, conditions: Sequence[str], images: Images, perturb: Perturb | None = None,
+        *, keep: bool = True,
+    ) -> list[Outcome]:  # fmt: skip
         """Outcomes under several conditions of one pass over the images.
 
         Args:
@@ -72,6 +73,8 @@ class Runner:
             images: Batches of (images, labels, ids).
             perturb: (images, labels, index of the first) -> images under every condition; not
                 called for a batch whose rows are all kept.
+            keep: Whether to keep rows, and to take those that are kept. Not where `perturb` reads
+                images that may be others in the next run: their keys would be the same.
         """
         rows: list[list[Array]] = [[] for _ in conditions]
         names: list[str] = []
@@ -87,14 +90,17 @@ class Runner:
                     batch = seed_of(len(names), *digests)
                     digests = [f"{batch:x}-{k}" for k in range(len(digests))]
                 keys = [[f"{name}|{digest}" for digest in digests] for name in conditions]
-                if any(key not in self.store.rows for row in keys for key in row):
+                found = self.store.rows if keep else {}
+                if any(key not in found for row in keys for key in row):
                     batches = [x] if perturb is None else perturb(x, y, len(names))
                     for row, perturbed in zip(keys, batches, strict=True):
                         for key, values in zip(row, self._predict(perturbed, y, ids), strict=True):
-                            self.store.add(key, values)
+                            found[key] = values
+                            if keep:
+                                self.store.add(key, values)
                     self.store.flush()  # a kill costs the batch under way, no more
                 for out, row in zip(rows, keys, strict=True):
-                    out += [self.store.rows[key] for key in row]
+                    out += [found[key] for key in row]
                 names += ids
                 self.bar.update(len(x))
         finally:

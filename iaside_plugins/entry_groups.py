@@ -14,6 +14,12 @@ from iaside_plugins.resampling import mean_interval, wilson
 from iaside_plugins.result import SpectralImportance
 
 SCHEMA_VERSION = 1
+# What the ``benchmark`` group says of an entry made through RobustBench's interface.
+CYCLED = "corruptions, each image under one cell in turn"
+LISTED = "RobustBench's list"
+SELECTED_ALL = "all images there are"
+SELECTED_FIRST = "the first of the test set"
+SELECTED_RANDOM = "a random selection of those there are, seed {seed}"
 
 
 def entry_id(dataset: str, model: str, protocol: Protocol, benchmark: str | None = None) -> str:

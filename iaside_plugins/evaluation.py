@@ -17,42 +17,23 @@ import torch
 from torch import Tensor
 
 from iaside_plugins.conditions import Images, Outcome, Runner
-from iaside_plugins.corruption_error import SEVERITIES, mean_corruption_error
-from iaside_plugins.entry_groups import SCHEMA_VERSION, entry_id, mean, proportion, spectral_group
-from iaside_plugins.errors import InputError
+from iaside_plugins.corruption_error import SEVERITIES
+from iaside_plugins.corruption_group import Corruptions as Corruptions
+from iaside_plugins.corruption_group import corruption_group
+from iaside_plugins.entry_groups import (
+    SCHEMA_VERSION,
+    entry_id,
+    mean,
+    proportion,
+    spectral_group,
+)
 from iaside_plugins.game import Model
 from iaside_plugins.importance import spectral_importance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.provenance import ids_digest, provenance
-from iaside_plugins.resampling import jackknife
 from iaside_plugins.result import SpectralImportance
 from iaside_plugins.store import jsonable
 from iaside_plugins.stream import count, progress_bar
-
-
-@dataclass(frozen=True)
-class Corruptions:
-    """What is evaluated under corruption.
-
-    Attributes:
-        names: Corruptions to evaluate, of the 15.
-        missing: Those of the 15 that cannot be had, for example "frost" without textures.
-        images: (name, severity) -> images; (None, 0) -> the same images uncorrupted through the
-            same geometry, or None where that is the model's own clean input.
-        settings: Recorded in the entry and in what a resumed run must equal: source, size,
-            constants, jpeg, seed.
-        reference: Errors of a reference model on the same images at severities 1 to 5, for mCE.
-        reference_name: Its name.
-        published: Name of a published table of other images to normalise by as well.
-    """
-
-    names: tuple[str, ...]
-    missing: tuple[str, ...]
-    images: Callable[[str | None, int], Images | None]
-    settings: Mapping[str, Any]
-    reference: Mapping[str, Sequence[float]] | None = None
-    reference_name: str = ""
-    published: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +47,7 @@ class Attacks:
         run: (model, images, labels, spec, seed, first_index) -> one adversarial batch an epsilon.
         seed: Seeds every batch together with the attack's name and the first image's index.
         batch_size: Images in one batch; part of the result, since batches are seeded.
+        keep: Whether outcomes are kept for a resumed run; not where `run` reads finished images.
     """
 
     specs: Sequence[Any]
@@ -73,6 +55,7 @@ class Attacks:
     run: Callable[[Model, Tensor, Tensor, Any, int, int], Sequence[Tensor]]
     seed: int
     batch_size: int
+    keep: bool = True
 
 
 @dataclass(frozen=True)
@@ -167,7 +150,7 @@ def conditions(
         runner = Runner(model, resume, bar)
         clean = runner.run("clean", job.clean)
         if job.corruptions is not None:
-            corruption = _corrupted(runner, job.corruptions, clean)
+            corruption = corruption_group(runner, job.corruptions, clean)
         if job.attacks is not None:
             adversarial = _attacked(runner, job.attacks, clean)
     return clean, corruption, adversarial, runner.game.device
@@ -185,73 +168,6 @@ def _n_passes(job: Job) -> int | None:
         passes += len(job.corruptions.names) * len(SEVERITIES)
         passes += job.corruptions.images(None, 0) is not None
     return n * passes + n_attacked
-
-
-def _corrupted(runner: Runner, plan: Corruptions, clean: Outcome) -> dict[str, Any]:
-    """The entry's ``corruption`` group."""
-    settings = "-".join(f"{key}={value}" for key, value in sorted(plan.settings.items()))
-    plain = plan.images(None, 0)
-    base = clean if plain is None else runner.run(f"{settings}|uncorrupted", plain)
-    conditions, wrong = [], []
-    for name in plan.names:
-        for severity in SEVERITIES:
-            images = plan.images(name, severity)
-            if images is None:
-                raise InputError(f"no images for {name} at severity {severity}")
-            outcome = runner.run(f"{settings}|{name}-{severity}", images).among(base)
-            change = np.abs(outcome.probability - base.at(outcome.ids).probability)
-            conditions.append(
-                {
-                    "corruption": name,
-                    "severity": severity,
-                    "error": proportion(~outcome.correct),
-                    "probability_change": mean(change),
-                }
-            )
-            wrong.append(dict(zip(outcome.ids, ~outcome.correct, strict=True)))
-    shared = [name for name in base.ids if all(name in cell for cell in wrong)]
-    return {
-        **plan.settings,
-        "n_images": len(shared),
-        "uncorrupted_accuracy": proportion(base.correct),
-        "conditions": conditions,
-        "missing": list(plan.missing),
-        "unnormalised_mean_error": _mean_error(conditions, wrong, shared, len(plan.names)),
-        **_normalised(plan, conditions),
-    }
-
-
-def _mean_error(
-    conditions: list[dict[str, Any]], wrong: list[dict[str, Any]], shared: list[str], n: int
-) -> dict[str, Any]:
-    """Mean error over corruptions and severities; its interval is over images, paired."""
-    value = float(np.mean([cell["error"]["value"] for cell in conditions]))
-    per_image = np.array([[cell[name] for cell in wrong] for name in shared], dtype=float)
-    estimate = jackknife(per_image.mean(axis=1, keepdims=True), lambda x: x[..., 0])
-    half = float(np.diff(estimate.interval)[0]) / 2
-    interval = np.clip([value - half, value + half], 0, 1)
-    return {"value": value, "interval": interval, "n": len(shared), "n_corruptions": n}
-
-
-def _normalised(plan: Corruptions, conditions: list[dict[str, Any]]) -> dict[str, Any]:
-    """``mce`` (same images, all 15) and ``error_over_published`` (a table of other images)."""
-    errors: dict[str, list[float]] = {}
-    for cell in conditions:
-        errors.setdefault(cell["corruption"], []).append(cell["error"]["value"])
-    out: dict[str, Any] = {"mce": None, "error_over_published": None}
-    if plan.missing:
-        return out
-    if plan.reference is not None:
-        value = mean_corruption_error(errors, plan.reference)
-        out["mce"] = {
-            "value": value,
-            "reference": plan.reference_name,
-            "reference_errors": {name: list(plan.reference[name]) for name in plan.names},
-        }
-    if plan.published is not None:
-        value = mean_corruption_error(errors, plan.published)
-        out["error_over_published"] = {"value": value, "reference": plan.published}
-    return out
 
 
 def _attacked(runner: Runner, plan: Attacks, clean: Outcome) -> dict[str, Any]:
@@ -272,7 +188,7 @@ def _attacked(runner: Runner, plan: Attacks, clean: Outcome) -> dict[str, Any]:
         def attack(x: Tensor, y: Tensor, first: int, spec: Any = spec) -> Sequence[Tensor]:
             return plan.run(runner.model, x, y, spec, plan.seed, first)
 
-        outcomes = runner.collect(conditions, plan.images, attack)
+        outcomes = runner.collect(conditions, plan.images, attack, keep=plan.keep)
         for epsilon, outcome in zip(spec.epsilons, outcomes, strict=True):
             outcome = outcome.among(clean)
             base = clean.at(outcome.ids)

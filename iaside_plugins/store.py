@@ -45,17 +45,30 @@ def write_atomic(path: Path, data: bytes) -> None:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def check_writable(path: Path) -> None:
-    """Raise InputError unless a file could be written there; leaves no file or folder behind."""
-    if path.is_dir():
+def check_writable(path: Path, *, folder: bool = False) -> None:
+    """Raise InputError unless a file could be written there; leaves no file or folder behind.
+
+    Args:
+        path: The file, or with `folder` a folder that files will be written in.
+        folder: Which of the two.
+    """
+    if path.is_dir() and not folder:
         raise InputError(f"cannot write {path}: it is a folder")
-    made = [folder for folder in path.parents if not folder.exists()]
-    probe = path.with_name(f".{path.name}.probe") if path.name else path
-    write_atomic(probe, b"")
+    if folder and path.exists() and not path.is_dir():
+        raise InputError(f"cannot write into {path}: it is a file, expected a folder")
+    probe = (
+        path / ".probe" if folder else path.with_name(f".{path.name}.probe" if path.name else "")
+    )
+    made = [parent for parent in probe.parents if not parent.exists()]
+    try:
+        write_atomic(probe, b"")
+    except InputError as error:
+        reason = str(error).removeprefix(f"cannot write {probe}: ")
+        raise InputError(f"cannot write {path}: {reason}") from error
     probe.unlink()
-    for folder in made:  # the innermost first; another process may have put something in it
+    for parent in made:  # the innermost first; another process may have put something in it
         with contextlib.suppress(OSError):
-            folder.rmdir()
+            parent.rmdir()
 
 
 def jsonable(value: Any) -> Any:

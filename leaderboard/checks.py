@@ -14,6 +14,7 @@ import numpy as np
 
 from iaside_plugins.entry_groups import entry_id
 from iaside_plugins.errors import InputError
+from iaside_plugins.leaderboard.benchmark_checks import benchmark_problems
 from iaside_plugins.leaderboard.entry import Entry, Mean, Model, Proportion, Spectral
 from iaside_plugins.leaderboard.perturbed import adversarial_problems, corruption_problems
 from iaside_plugins.leaderboard.schema import MAX_BYTES, parse_entry, pointer
@@ -105,7 +106,7 @@ def check_entry(entry: Entry, stem: str) -> list[str]:
         problems += corruption_problems(entry.corruption)
     if entry.adversarial is not None:
         problems += adversarial_problems(entry.adversarial)
-    return problems
+    return [*problems, *benchmark_problems(entry)]
 
 
 def check_entries(entries: Iterable[Entry]) -> list[str]:

@@ -45,6 +45,14 @@ def corruption_problems(corruption: Corruption) -> Problems:
     yield from _corruption_counts(corruption)
     if corruption.missing and corruption.mce is not None:
         yield f"/corruption/mce: expected null, since {', '.join(corruption.missing)} is missing"
+    if corruption.mce is not None:
+        for k, condition in enumerate(corruption.conditions):
+            if condition.error.n != corruption.n_images:
+                yield (
+                    f"/corruption/mce: expected null, since condition {k} is of "
+                    f"{condition.error.n} images and others of {corruption.n_images}"
+                )
+                break
     if incomplete:
         return
     errors = severity_errors(corruption)

@@ -155,6 +155,8 @@ def test_nothing_is_left_behind(data, tmp_path: Path) -> None:
         ("Linf", (), None, "got none"),
         ("Linf", (EPS,), ("pgd",), r"got \['pgd'\]"),
         ("Linf", (EPS,), (), "got none"),
+        ("Linf", (EPS, EPS), None, "different budgets"),
+        ("Linf", (EPS,), ("fab", "fab"), "different attacks"),
     ],
 )
 def test_specs_that_are_refused(norm, epsilons, attacks, message: str) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from image_files import random_pixels, save
-from robustbench_layout import make_cifar
+from robustbench_layout import make_cifar, make_folder
 
 from iaside_plugins import cli
+from iaside_plugins.adapters import doctor
 from iaside_plugins.adapters.doctor import NOTE, OK, PROBLEM, diagnose
 from iaside_plugins.adapters.robustbench_names import ORDER
 from iaside_plugins.errors import InputError
@@ -87,6 +88,14 @@ BROKEN = {
         lambda r: _strip(r, f"ImageNet-C/snow/2/{WNIDS[1]}/a.png"),
         f"snow/2 has fewer images of {WNIDS[1]}",
     ),
+    "class in val alone": (
+        lambda r: _strip(r, f"ImageNet-C/*/*/{WNIDS[1]}"),
+        f"and 72 more lack 1 of the 2 clean images ({WNIDS[1]}/a)",
+    ),
+    "junk": (
+        lambda r: (r / f"ImageNet-C/snow/2/{WNIDS[1]}/a.png").write_bytes(b"x"),
+        "a.png of snow/2 cannot be decoded",
+    ),
     "archive": (lambda r: _strip(r, "cifar-10-batches-py/*"), "has no test_batch"),
     "pickle": (lambda r: (r / "cifar-10-batches-py/test_batch").write_bytes(b"x"), "is not the t"),
     "array": (lambda r: _strip(r, "CIFAR-10-C/fog.npy"), "CIFAR-10-C: "),
@@ -109,6 +118,29 @@ def test_groups_are_a_note_for_robustbench(tree: Path) -> None:
     _moved(tree)
     assert lines(tree, PROBLEM) == []
     assert any("fog lie in group folders" in line for line in lines(tree, NOTE))
+
+
+def test_class_folders_of_cifar_and_manifests_are_known(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data", ("airplane", "cat"), 2)
+    assert lines(root, OK) == ["ok       class folders: 4 images in 2 classes of cifar10"]
+    manifest = tmp_path / "images.csv"
+    manifest.write_text("path,label\ndata/cat/0.png,3\ndata/cat/1.png,3\n")
+    assert lines(manifest, OK) == ["ok       images.csv: 2 images in 1 classes"]
+    (root / "cat/1.png").write_bytes(b"x")
+    for source in (root, manifest):
+        (line,) = lines(source, PROBLEM)
+        assert "1.png cannot be decoded" in line
+    manifest.write_text("path,label\ndata/cat/9.png,3\n")
+    (line,) = lines(manifest, PROBLEM)
+    assert "there is no file" in line
+
+
+def test_images_beside_robustbenchs_list_need_no_corrupted_version(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "robustbench_ids", lambda: (f"{WNIDS[0]}/a.png",))
+    _strip(tree, f"ImageNet-C/*/*/{WNIDS[1]}")
+    assert lines(tree, PROBLEM) == []
 
 
 def test_nothing_known(tmp_path: Path) -> None:

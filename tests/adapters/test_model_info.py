@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ from iaside_plugins.adapters import model_info
 from iaside_plugins.adapters.unaggregated import read_errors, read_table
 from iaside_plugins.errors import InputError
 
-OWN = {"iaside_Linf": {"clean_accuracy": 0.9}}
+OWN = {"iaside_Linf": {"clean_accuracy": 0.9, "weights_sha256": "a" * 64}}
 
 
 def measured(robust: float = 0.5, clean: float = 0.9) -> dict[str, object]:
@@ -25,7 +26,7 @@ def measured(robust: float = 0.5, clean: float = 0.9) -> dict[str, object]:
 
 
 def update(file: Path, run: dict[str, object]) -> dict[str, object]:
-    model_info.update(file, run, OWN, "Linf")
+    model_info.update(file, run, OWN)
     found: dict[str, object] = json.loads(file.read_text())
     return found
 
@@ -94,13 +95,77 @@ def test_2d_and_3d_stand_in_one_file(tmp_path: Path) -> None:
         run = model_info.measured(
             threat_model, "imagenet", clean=0.9, robust=robust, eps=None, mce=mce
         )
-        own = model_info.own_fields(threat_model, None, 0.9, robust, 5)
-        model_info.update(file, run, own, threat_model)
+        own = {f"iaside_{threat_model}": {"weights_sha256": "a" * 64}}
+        model_info.update(file, run, own)
     found = json.loads(file.read_text())
     assert (found["corruptions_acc"], found["corruptions_acc_3d"]) == ("40.0", "30.0")
     assert (found["corruptions_mce"], found["corruptions_mce_3d"]) == ("80.0", None)
     assert found["eps"] is None
     assert {"iaside_corruptions", "iaside_corruptions_3d"} < set(found)
+
+
+def merged(
+    existing: dict[str, Any], threat_model: str = "Linf", *, weights: str = "a",
+    standard: bool = True, **given: Any,
+) -> dict[str, Any]:  # fmt: skip
+    numbers = {"clean": 0.9, "robust": 0.5, "eps": 8 / 255, "mce": None, **given}
+    if threat_model.startswith("corruptions"):
+        numbers["eps"] = None
+    run = model_info.measured(threat_model, "imagenet", standard=standard, **numbers)
+    name = model_info.group_name(threat_model, standard)
+    return model_info.merged(existing, run, {name: {"weights_sha256": weights, "n": 5}})
+
+
+def test_attacks_of_the_callers_choice_are_no_autoattack_accuracy() -> None:
+    found = merged({}, standard=False)
+    assert found["autoattack_acc"] is None
+    assert found["eps"] is None
+    assert "iaside_Linf_custom" in found
+    both = merged(merged({}), standard=False, robust=0.1)
+    assert both["autoattack_acc"] == "50.0"
+    assert merged(both, robust=0.4)["autoattack_acc"] == "40.0"  # still known to be ours
+
+
+def test_a_budget_and_its_accuracy_are_one(caplog: pytest.LogCaptureFixture) -> None:
+    """A kept eps must not stand beside the accuracy at another one."""
+    theirs = {"eps": "8/255", "clean_acc": None, "autoattack_acc": None}
+    found = merged(theirs, eps=1 / 255)
+    assert (found["eps"], found["autoattack_acc"]) == ("8/255", None)
+    assert found["clean_acc"] == "90.0"
+    assert found["iaside_Linf"]["written"]["eps"] == "1/255"
+    assert "eps '8/255'" in caplog.text
+    assert merged(theirs)["autoattack_acc"] == "50.0"
+    assert merged({**theirs, "eps": 8 / 255})["autoattack_acc"] == "50.0"  # RobustBench's number
+    assert merged({"eps": None, "autoattack_acc": "49.0"})["eps"] is None
+    ours = merged(merged({}), eps=1 / 255, robust=0.8)
+    assert (ours["eps"], ours["autoattack_acc"]) == ("1/255", "80.0")
+
+
+def test_a_mean_and_its_mce_are_one() -> None:
+    first = merged({}, "corruptions", mce=0.8)
+    again = merged(first, "corruptions", robust=0.4)
+    assert (again["corruptions_acc"], again["corruptions_mce"]) == ("40.0", None)
+    theirs = merged({"corruptions_acc": "49.0"}, "corruptions", mce=0.8)
+    assert (theirs["corruptions_acc"], theirs.get("corruptions_mce")) == ("49.0", None)
+
+
+def test_groups_of_another_model_go_with_their_numbers(caplog: pytest.LogCaptureFixture) -> None:
+    first = merged({"corruptions_acc_3d": "12.0"}, "corruptions", mce=0.8)
+    first |= {"iaside_spectral": {"score": 1}, "iaside_protocol": {}}  # of no known weights
+    other = merged(first, "corruptions_3d", weights="b", robust=0.12, clean=0.7)
+    assert [name for name in other if name.startswith("iaside_")] == ["iaside_corruptions_3d"]
+    assert other["corruptions_acc"] is None
+    assert other["corruptions_mce"] is None
+    assert other["clean_acc"] == "70.0"
+    assert other["corruptions_acc_3d"] == "12.0"
+    assert caplog.text == ""
+
+
+def test_what_any_run_of_ours_wrote_is_ours(caplog: pytest.LogCaptureFixture) -> None:
+    found = merged(merged({}, "corruptions"), "corruptions_3d", clean=0.8)
+    assert found["clean_acc"] == "80.0"
+    assert merged(found, "corruptions", clean=0.7)["clean_acc"] == "70.0"
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("content", ["[1]", "{", ""])

@@ -6,6 +6,8 @@ import importlib.util
 import inspect
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 import torch
 from robustbench_layout import Pooled, fitted, make_cifar, make_folder
 from tiny_model import WATCH
+from torch import Tensor, nn
 
 from iaside_plugins import Protocol, spectral_importance
 from iaside_plugins.adapters.array_images import read_cifar
@@ -77,6 +80,20 @@ def test_the_signature_is_robustbenchs() -> None:
     assert [f.default for f in fields[1:]] == [p.default for p in ours[1:]]
 
 
+@needs_host
+def test_robustbenchs_own_names_come_from_here() -> None:
+    """In a process that has not imported RobustBench, which does not import as published."""
+    code = """
+from iaside_plugins.adapters.robustbench_adapter import BenchmarkDataset, ThreatModel, load_model
+assert ThreatModel("Linf") is ThreatModel.Linf and BenchmarkDataset("cifar10")
+assert load_model.__module__ == "robustbench.utils"
+import iaside_plugins.adapters.robustbench_adapter as adapter
+assert not hasattr(adapter, "load_models")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_corruptions_to_entry_json_table_and_bundle(net: Pooled, cifar: Path) -> None:
     given = options(
         cifar, threat_model="corruptions", to_disk=True, model_name="mine", bundle="bundle",
@@ -104,7 +121,9 @@ def test_corruptions_to_entry_json_table_and_bundle(net: Pooled, cifar: Path) ->
     assert run["seed"] == 0
     assert run["clean_accuracy_interval"][0] < 11 / 12 < run["clean_accuracy_interval"][1]
     assert "torch" in run["provenance"]["versions"]
-    assert written["iaside_spectral"]["signed_score"] == entry.spectral.signed_score
+    assert run["spectral"]["signed_score"] == entry.spectral.signed_score
+    assert run["protocol"]["n_bands"] == 4
+    assert run["weights_sha256"] == entry.model.weights_sha256
     copied = Path("bundle/model_info/cifar10/corruptions")
     table = copied / "unaggregated_results.csv"
     assert table.read_bytes() == Path("model_info/cifar10/corruptions", table.name).read_bytes()
@@ -136,10 +155,89 @@ def test_an_attack_to_entry_and_external_tensor(net: Pooled, cifar: Path) -> Non
     assert [a.attack for a in entry.benchmark.after_attack] == ["clean", "apgd-ce"]
     assert entry.benchmark.after_attack[-1].accuracy == entry.adversarial.attacks[0].accuracy.value
     assert "eps 3/255" in Path("bundle/issue.md").read_text()
-    assert (
-        json.loads(Path("bundle/model_info/cifar10/Linf/mine.json").read_text())["eps"] == "3/255"
-    )
+    assert "submitter's choice" in Path("bundle/issue.md").read_text()
+    written = json.loads(Path("bundle/model_info/cifar10/Linf/mine.json").read_text())
+    assert written["autoattack_acc"] is None  # the attacks were not AutoAttack's standard ones
+    assert written["eps"] is None
+    assert written["iaside_Linf_custom"]["attack_order"] == ["apgd-ce"]
+    assert written["iaside_Linf_custom"]["eps"] == [3 / 255]
+    assert written["iaside_Linf_custom"]["robust_accuracy"] == robust
     assert not Path("model_info").exists()  # D5: to_disk is off
+
+
+class Own(nn.Module):
+    """A number of the caller's, outside the state and the text of the module."""
+
+    def __init__(self, net: Pooled, k: float) -> None:
+        super().__init__()
+        self.net, self.k = net, k
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x - self.k * (x > 0.5))
+
+
+@pytest.mark.parametrize("name", ["resume", "aa_state_path"])
+def test_a_kept_run_is_not_another_models(
+    net: Pooled, cifar: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = options(cifar, threat_model="corruptions", spectral=False)
+    if name == "aa_state_path":
+        if not HOST:
+            pytest.skip("RobustBench is not installed")
+        given = options(cifar, spectral=False, **ATTACK)
+    first = benchmark(Own(net, 0.0).eval(), **given, **{name: "kept"})
+    assert benchmark(Own(net, 0.0).eval(), **given, **{name: "kept"}) == first
+    with pytest.raises(InputError, match="kept holds the work of another model"):
+        benchmark(Own(net, 0.4).eval(), **given, **{name: "kept"})
+    if name == "aa_state_path":  # other weights have a folder of their own in it
+        with torch.no_grad():
+            net.head.bias[0] += 2.0
+        benchmark(Own(net, 0.4).eval(), **given, **{name: "kept"})
+    # In the cache, where a stopped run left it, the other model starts anew.
+    from iaside_plugins.adapters import robustbench_adapter
+
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(robustbench_adapter, "_write", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            benchmark(Own(net, 0.0).eval(), **given)
+    other = benchmark(Own(net, 0.4).eval(), **given)
+    assert other == benchmark(Own(net, 0.4).eval(), **given, resume="new")
+    if name == "resume":
+        assert other != first
+
+
+@needs_host
+def test_a_resumed_attack_is_not_told_by_former_outcomes(
+    net: Pooled, cifar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another version of the library finds other images, and so another accuracy."""
+    from iaside_plugins.adapters import autoattack
+
+    given = options(cifar, resume="kept", spectral=False, **ATTACK)
+    with monkeypatch.context() as former:
+        former.setattr(autoattack.metadata, "version", lambda _: "0.0")
+        former.setattr(
+            autoattack._Work, "_run",
+            lambda _, __, x, y: (np.zeros(len(y), bool), np.zeros((0, *x.shape[1:]), np.float32)),
+        )  # fmt: skip
+        assert benchmark(net, **given) == (11 / 12, 11 / 12)  # it fooled none
+    clean, robust = benchmark(net, **given)
+    assert robust < clean
+    assert benchmark(net, **{**given, "resume": "new"}) == (clean, robust)
+
+
+@needs_host
+def test_an_accuracy_that_is_not_the_last_attacks_is_refused(
+    net: Pooled, cifar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from iaside_plugins.adapters.attacked_images import Attacked
+
+    monkeypatch.setattr(Attacked, "batch", lambda _, images, labels: images)
+    with pytest.raises(InputError, match="not the same every time"):
+        benchmark(net, **options(cifar, spectral=False, **ATTACK))
 
 
 @needs_host
@@ -162,7 +260,8 @@ def test_a_profile_under_each_condition_is_that_of_its_images(net: Pooled, cifar
 
 
 def test_corrupted_profiles_take_every_cell_once(net: Pooled, cifar: Path) -> None:
-    from iaside_plugins.adapters.robustbench_run import CYCLED, Cycled
+    from iaside_plugins.adapters.robustbench_run import Cycled
+    from iaside_plugins.entry_groups import CYCLED
 
     given = options(cifar, threat_model="corruptions", n_spectral=None)
     with prepared(Request(net, **given)) as ready:
@@ -178,6 +277,43 @@ def test_corrupted_profiles_take_every_cell_once(net: Pooled, cifar: Path) -> No
     profile = evaluate(net, **given)["benchmark"]["profiles"][0]
     assert profile["condition"] == CYCLED
     assert profile["n_images"] == N
+
+
+def test_an_entry_path_of_no_json_is_a_folder(net: Pooled, cifar: Path) -> None:
+    given = options(cifar, threat_model="corruptions", n_spectral=1, profiles=False)
+    for _ in range(2):  # the folder is there the second time
+        entry = evaluate(net, **given, entry_path="new/entries")
+        (file,) = Path("new/entries").iterdir()
+        assert file.name == f"{entry['entry_id']}.json"
+
+
+@pytest.mark.parametrize("name", ["resume", "bundle", "cache", "aa_state_path", "entry_path"])
+def test_folders_that_cannot_be_written_are_named_as_given(
+    net: Pooled, cifar: Path, name: str
+) -> None:
+    given = options(cifar, threat_model="corruptions", model_name="net")
+    for path in ("/proc/here", "/proc/version"):
+        with pytest.raises(InputError, match=f"{path}(:|$| is a file)") as caught:
+            benchmark(net, **given, **{name: path})
+        assert "probe" not in str(caught.value)
+    assert net.rows == 0
+
+
+def test_without_a_spectrum_the_json_still_says_which_run_it_was(net: Pooled, cifar: Path) -> None:
+    given = options(cifar, threat_model="corruptions", to_disk=True, model_name="mine")
+    file = Path("model_info/cifar10/corruptions/mine.json")
+    benchmark(net, **given)
+    whole = json.loads(file.read_text())["iaside_corruptions"]
+    benchmark(net, **given, spectral=False)
+    run = json.loads(file.read_text())["iaside_corruptions"]
+    same = ("weights_sha256", "image_ids_sha256", "seed", "n_images", "corrupted_images")
+    assert {name: run[name] for name in same} == {name: whole[name] for name in same}
+    assert "spectral" not in run
+    with torch.no_grad():
+        net.head.bias += 1.0 * torch.arange(10)
+    benchmark(net, **{**given, "threat_model": "corruptions"}, spectral=False)
+    other = json.loads(file.read_text())
+    assert other["iaside_corruptions"]["weights_sha256"] != run["weights_sha256"]
 
 
 def test_nothing_is_printed_and_nothing_is_left(
@@ -279,14 +415,34 @@ REFUSED = {
         {"threat_model": "corruptions", "reference_errors": "alexnet_robustbench_5k"},
         "stands unnormalised",
     ),
-    "no reference": (
-        {"threat_model": "corruptions", "reference_errors": "x"}, "no published table"
+    "an mCE of CIFAR": (
+        {"threat_model": "corruptions", "reference_errors": {"fog": [0.5] * 5}}, "an mCE is of ima"
     ),
     "preprocessing": ({"preprocessing": "Res255", **ATTACK}, "Res256Crop224"),
     "eps in words": ({**ATTACK, "eps": "8/255"}, "got '8/255'"),
     "eps of 0..255": ({**ATTACK, "eps": 8}, "got [8.0]"),
     "a folder in the name": ({"model_name": "a/b", **ATTACK}, "name of a file, got 'a/b'"),
     "a path as name": ({"model_name": "/home/me/net", **ATTACK}, "name of a file"),
+    "seed below 0": ({"seed": -1, **ATTACK}, "seed must be an integer of at least 0"),
+    "seed in words": ({"seed": "a", **ATTACK}, "seed must be an integer"),
+    "seed too large": ({"seed": 10**23, **ATTACK}, "at most 4294967295, got 1000"),
+    "preprocessing list": ({"preprocessing": ["x"], **ATTACK}, "or None, got ['x']"),
+    "name of no text": ({"model_name": 3, **ATTACK}, "model_name: expected text or None, got 3"),
+    "name of two lines": ({"model_name": "a\nb", **ATTACK}, "must be the name of a file"),
+    "no data": ({"data_dir": None, **ATTACK}, "data_dir: expected a path, got None"),
+    "data of no path": ({"data_dir": 3, **ATTACK}, "data_dir: expected a path, got 3"),
+    "protocol in words": ({"n_bands": None, "protocol": "reference", **ATTACK}, "got 'reference'"),
+    "no bands": ({"n_bands": 0, **ATTACK}, "n_bands"),
+    "true eps": ({**ATTACK, "eps": True}, "got True"),
+    "empty eps": ({**ATTACK, "eps": []}, "got none"),
+    "attack in words": ({**ATTACK, "attacks": "apgd-ce"}, "expected a list of names such as"),
+    "flag in words": ({"to_disk": "False", **ATTACK}, "to_disk: expected True or False"),
+    "precisions": ({"precision": ["float32"], **ATTACK}, "precision: expected text"),
+    "workers": ({"workers": -1, **ATTACK}, "workers must be"),
+    "images of another shape": (
+        {"model": nn.Sequential(nn.Flatten(), nn.Linear(7, 10)).eval(), "eps": 0.1},
+        "the model cannot take images of shape (3, 32, 32), RuntimeError: mat1",
+    ),
     "unknown attack": ({"eps": 0.1, "attacks": ["pgd"]}, "got ['pgd']"),
 }  # fmt: skip
 
@@ -318,6 +474,14 @@ def test_files_of_another_kind_are_found_before_any_work(
         benchmark(net, **given)
     assert net.rows == 0
     assert file.read_text() == "[]"
+
+
+@needs_host
+def test_numbers_of_numpy_are_budgets(net: Pooled, cifar: Path) -> None:
+    given = options(cifar, **{**ATTACK, "eps": np.float32(0.01)})
+    with prepared(Request(net, **given)) as ready:
+        assert ready.spec is not None
+        assert ready.spec.epsilons == (pytest.approx(0.01),)
 
 
 def test_a_list_of_budgets_is_for_evaluate(net: Pooled, cifar: Path) -> None:

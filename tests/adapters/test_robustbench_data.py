@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import shutil
@@ -12,16 +13,17 @@ import pytest
 import torch
 from robustbench_layout import Layout, Pooled, make_folder, make_imagenet
 
-from iaside_plugins.adapters.benchmark_images import ID_LIST
 from iaside_plugins.adapters.benchmark_reference import corruption_plan
-from iaside_plugins.adapters.robustbench_adapter import benchmark, evaluate
+from iaside_plugins.adapters.robustbench_adapter import benchmark, cost, evaluate
 from iaside_plugins.adapters.robustbench_files import robustbench_ids
 from iaside_plugins.adapters.robustbench_names import ORDER
 from iaside_plugins.adapters.robustbench_request import Request, prepared
 from iaside_plugins.adapters.unaggregated import upsert
 from iaside_plugins.corruption_error import load_reference
 from iaside_plugins.corruptions import CORRUPTIONS
+from iaside_plugins.entry_groups import LISTED
 from iaside_plugins.errors import InputError
+from iaside_plugins.provenance import ids_digest
 
 if importlib.util.find_spec("robustbench") is None:
     pytest.skip("RobustBench, which brings the list of images, is absent", allow_module_level=True)
@@ -60,7 +62,7 @@ def test_the_corruptions_in_robustbenchs_order() -> None:
 def test_the_first_of_the_list_in_its_order(net: Pooled, layout: Layout) -> None:
     with prepared(request(net, layout, n_examples=4)) as ready:
         assert ready.images.ids == robustbench_ids()[:4]
-        assert ready.images.selection == ID_LIST
+        assert ready.images.selection == LISTED
         assert not ready.images.is_whole_list
         _, labels, _ = next(iter(ready.images.clean(None)))
         assert tuple(labels.tolist()) == layout.labels[:4] == (979, 441, 980, 737)
@@ -75,7 +77,7 @@ def test_missing_classes_do_not_shift_labels(net: Pooled, layout: Layout, tmp_pa
     with prepared(request(net, layout, data_dir=root, threat_model="Linf", eps=0.1)) as ready:
         _, labels, _ = next(iter(ready.images.clean(None)))
         assert tuple(labels.tolist()) == layout.labels
-        assert ready.images.selection == ID_LIST
+        assert ready.images.selection == LISTED
     # Without the first file of the list it is a selection of its own, and says so.
     (root / "val" / layout.names[0]).unlink()
     with prepared(
@@ -131,10 +133,24 @@ def test_a_broken_tree_is_named_before_any_work(
     assert net.rows == 0
 
 
+def test_unreadable_corrupted_images_are_named_before_any_work(
+    net: Pooled, layout: Layout, tmp_path: Path
+) -> None:
+    tree = _copy(layout, tmp_path / "tree")
+    (tree / "fog" / "3" / layout.names[0]).write_bytes(b"junk")
+    with (
+        pytest.raises(InputError, match="images of fog at severity 3 are unreadable"),
+        prepared(request(net, layout, n_examples=1, corruptions_data_dir=tree)),
+    ):
+        pass
+    assert net.rows == 0
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"preprocessing": None}, "needs preprocessing="),
+        ({"reference_errors": "x"}, "no published table"),
         ({"preprocessing": None, "model_name": "AlexNett"}, "known: .*AlexNet"),
         ({"n_examples": 5001}, "n_examples=5001, and there are 6 images"),
         ({"corruptions_data_dir": "nowhere"}, "no folder nowhere"),
@@ -150,8 +166,6 @@ def test_what_else_is_refused(net: Pooled, layout: Layout, given: dict, message:
 
 
 def test_a_whole_list_has_its_published_denominator(net: Pooled, layout: Layout) -> None:
-    import dataclasses
-
     with prepared(request(net, layout)) as ready:
         part = ready.images
     whole = dataclasses.replace(part, ids=robustbench_ids())
@@ -180,14 +194,27 @@ def test_denominators_must_be_of_as_many_images(
     assert net.rows == 0
     upsert(file, "AlexNet", {**cells, ("fog", 2): 0.499}, ORDER["corruptions"])
     with prepared(request(net, layout)) as ready:
+        run = {"image_ids_sha256": ids_digest(ready.images.ids),
+               "corrupted_images": ready.images.settings}  # fmt: skip
+        beside = tmp_path / "AlexNet.json"
+        beside.write_text(json.dumps({"iaside_corruptions": run}))
         with pytest.raises(InputError, match=r"0\.501 \(fog, severity 2\) is no share of 6 images"):
             corruption_plan(ready.images, file)
+        upsert(file, "AlexNet", cells, ORDER["corruptions"])
         errors = {name: [0.5] * 5 for name in ORDER["corruptions"]}
-        assert corruption_plan(ready.images, errors).reference == errors
-        with pytest.raises(InputError, match="no errors for fog"):
-            corruption_plan(ready.images, {k: v for k, v in errors.items() if k != "fog"})
-        with pytest.raises(InputError, match="percents"):
-            corruption_plan(ready.images, {**errors, "fog": [50] * 5})
+        assert corruption_plan(ready.images, file).reference == errors
+        # As many images are not the same images.
+        for key, value in (("image_ids_sha256", "0" * 64), ("corrupted_images", {"seed": 1})):
+            beside.write_text(json.dumps({"iaside_corruptions": {**run, key: value}}))
+            with pytest.raises(InputError, match=f"row AlexNet is of these images .{key} differ"):
+                corruption_plan(ready.images, file)
+        beside.unlink()
+        with pytest.raises(InputError, match="row AlexNet is of these images"):
+            corruption_plan(ready.images, file)
+        whole = dataclasses.replace(ready.images, ids=robustbench_ids())
+        assert corruption_plan(whole, file).reference == errors  # RobustBench's own table
+        with pytest.raises(InputError, match="bare numbers do not say"):
+            corruption_plan(ready.images, errors)
 
 
 def test_an_entry_is_a_denominator_for_its_own_images(
@@ -206,6 +233,23 @@ def test_an_entry_is_a_denominator_for_its_own_images(
         prepared(request(net, layout, reference_errors=file, n_examples=5)),
     ):
         pass
+
+
+@pytest.mark.parametrize(("key", "n_cells"), [("Res256Crop224", 75), ("Crop288", 76)])
+def test_the_cost_is_what_the_run_costs(
+    net: Pooled, layout: Layout, key: str, n_cells: int
+) -> None:
+    """Also where the uncorrupted images of the corrupted geometry are no clean ones."""
+    given = {k: v for k, v in vars(request(net, layout)).items() if k != "model"}
+    given |= {"preprocessing": key, "n_bands": 2, "n_spectral": 2, "show_progress": False}
+    expected = cost(net, **given)
+    n = len(layout.names)
+    assert expected.passes == {"clean": n, "corruptions": n * n_cells, "spectral": 2 * 2 * 3}
+    assert "corrupting images comes on top" in str(expected)
+    net.rows = 0
+    evaluate(net, **given)
+    # The probe, and black images: one, and one more for another size of corrupted images.
+    assert net.rows - sum(expected.passes.values()) == 2 * n + 2
 
 
 def test_corruptions_made_here(

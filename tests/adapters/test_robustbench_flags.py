@@ -113,6 +113,8 @@ def test_the_module_runs(cifar: Path) -> None:
         (["--model", MODEL, "--eps", "8/0"], "expected a number or 8/255, got '8/0'"),
         (["--model", MODEL, "--n_examples", "6"], "unrecognized arguments: --n_examples"),
         (["--model", "python:tiny_model:nothing"], "'nothing'"),
+        (["--model", MODEL, "--seed", "-1"], "seed must be an integer of at least 0"),
+        (["--model", MODEL, "--seed", "99999999999999999999999"], "at most 4294967295"),
         (["--model", MODEL, "--device", "cuda:77"], "CUDA GPUs"),
         (["--model", MODEL, "--model_info_dir", "/proc/x"], "cannot write"),
         (["--model", MODEL, "--custom_checkpoint", "no.pth"], "no weights file at no.pth"),

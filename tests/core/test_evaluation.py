@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from iaside_plugins.corruptions import CORRUPTIONS
 from iaside_plugins.entry_groups import entry_id, mean, proportion
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation import Attacks, Corruptions, Job, evaluate
@@ -324,3 +325,30 @@ def test_labels_beyond_the_outputs(net):
     clean = batches(labels=LABELS + 2)
     with pytest.raises(InputError, match=r"the model has 4 outputs"):
         run(net, Job(model=MODEL, data=DATA, clean=clean, spectral=clean))
+
+
+class Short(list):
+    """Batches of a stream that leaves out the first image, unreadable, of those it names."""
+
+    def __init__(self, images):
+        super().__init__([(x[1:], y[1:], ids[1:]) for x, y, ids in batches(images)[:1]])
+        self += batches(images)[1:]
+        self.records = range(len(images))
+
+
+@pytest.mark.parametrize("short", [False, True])
+def test_an_mce_is_of_the_very_same_images(net, short, caplog):
+    """Where an image of a cell was unreadable, the reference's error is of another set."""
+    names = tuple(CORRUPTIONS)
+
+    def images(name, severity):
+        if name is None:
+            return None
+        noisy = (IMAGES + 0.1 * severity * (1 + names.index(name) % 3)).clamp(0, 1)
+        return Short(noisy) if short and (name, severity) == ("fog", 2) else batches(noisy)
+
+    errors = dict.fromkeys(names, (0.5,) * 5)
+    whole = Corruptions(names, (), images, SETTINGS, reference=errors, reference_name="other")
+    group = run(net, job(corruptions=whole))["corruption"]
+    assert (group["mce"] is None) == short
+    assert ("images of fog 2 were unreadable" in caplog.text) == short

@@ -134,6 +134,15 @@ def test_worst_case_lies_between_its_bounds(make_entry: Make) -> None:
     assert [p.split(":")[0] for p in problems(raw)] == ["/adversarial/worst_case/0/accuracy/value"]
 
 
+def test_mce_needs_all_images_in_every_cell(make_entry: Make) -> None:
+    raw = make_entry()
+    cell = raw["corruption"]["conditions"][7]
+    cell["error"] = proportion([True] * 21)
+    cell["probability_change"]["n"] = 21
+    found = problems(raw)
+    assert "/corruption/mce: expected null, since condition 7 is of 21 images" in found[0]
+
+
 def test_attack_twice_is_named(make_entry: Make) -> None:
     raw = make_entry()
     raw["adversarial"]["attacks"].append(raw["adversarial"]["attacks"][1])
@@ -240,3 +249,71 @@ def test_worst_case_is_over_all_attacked_images(make_entry: Make) -> None:
     hits = round(case["value"] * case["n"])
     case.update(proportion([True, True] * hits + [False, False] * (case["n"] - hits)))
     assert problems(raw) == ["/adversarial/worst_case/1/accuracy/n: expected 20 images, got 40"]
+
+
+BOARD = Path(__file__).resolve().parents[2] / "leaderboard" / "entries"
+MADE_WITH = {
+    "Linf": "cifar10/cifar10--c10_cnn_a_adv--m8-chebyshev-zero-exact-1254609b--robustbench-Linf",
+    "corruptions": "imagenet/imagenet--mcunet_5fps--m8-chebyshev-zero-exact-1254609b"
+    "--robustbench-corruptions",
+}
+
+
+def committed(name: str) -> dict[str, Any]:
+    raw: dict[str, Any] = json.loads((BOARD / f"{MADE_WITH[name]}.json").read_text())
+    return raw
+
+
+def thrice(old: list[Any]) -> list[Any]:
+    return [*old, *old, *old]
+
+
+def no_more_than_half(old: list[Any]) -> list[Any]:
+    return old[: len(old) // 2]
+
+
+BENCHMARK: list[tuple[str, str, Any, str]] = [
+    ("Linf", "/benchmark/after_attack/9/accuracy", 0.99, "only fall"),
+    ("Linf", "/benchmark/after_attack/9/accuracy", 0.0, "last, got 0"),
+    ("Linf", "/benchmark/after_attack/0/accuracy", 0.01, "first, got 0.01"),
+    ("Linf", "/benchmark/after_attack", [], r"expected epsilons \[0.0078.*got \[\]"),
+    ("Linf", "/benchmark/after_attack", no_more_than_half, r"got \[0.0078[0-9]*\]"),
+    ("Linf", "/benchmark/after_attack/9/epsilon", 0.1, "expected epsilons"),
+    ("Linf", "/benchmark/after_attack/3/attack", "fab", "'fab-t', 'square'], got"),
+    ("Linf", "/benchmark/threat_model", "corruptions", "/adversarial: expected null"),
+    ("Linf", "/benchmark/threat_model", "L2", "/adversarial/attacks/0/norm: expected 'L2'"),
+    ("Linf", "/adversarial", None, "/adversarial: expected a group"),
+    ("Linf", "/benchmark/profiles", thrice, "/benchmark/profiles: expected the conditions"),
+    ("Linf", "/benchmark/profiles/0/condition", "whatever", "got \\['whatever'"),
+    ("Linf", "/benchmark/profiles/1/image_ids_sha256", "0" * 64, "profiles/1/image_ids_sha256"),
+    ("Linf", "/benchmark/selection", "RobustBench's list", "/benchmark/selection"),
+    ("Linf", "/benchmark/selection", "the best ones", "/benchmark/selection"),
+    ("Linf", "/benchmark/corrupted_preprocessing", "Res224", "corrupted_preprocessing: expected n"),
+    ("corruptions", "/benchmark/threat_model", "corruptions_3d", "expected 'corruptions', got"),
+    ("corruptions", "/benchmark/threat_model", "Linf", "/corruption: expected null"),
+    ("corruptions", "/corruption", None, "/corruption: expected a group"),
+    ("corruptions", "/benchmark/selection", "all images there are", "/benchmark/selection"),
+    ("corruptions", "/benchmark/selection", "RobustBench's list", "/benchmark/selection"),
+    ("corruptions", "/data/seed", 1, "/benchmark/selection"),
+    ("corruptions", "/benchmark/profiles", thrice, "/benchmark/profiles: expected"),
+    ("corruptions", "/benchmark/profiles/0/condition", "clean", "/benchmark/profiles: expected"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "path", "new", "message"), BENCHMARK)
+def test_a_benchmark_that_contradicts_its_entry_is_named(
+    kind: str, path: str, new: Any, message: str
+) -> None:
+    if (kind, new) == ("corruptions", "RobustBench's list"):
+        pytest.importorskip("pyautoattack")  # the list is RobustBench's own
+    raw = committed(kind)
+    assert problems(raw) == []
+    change(raw, path, new)
+    found = problems(raw)
+    assert any(re.search(message, problem) for problem in found), found
+
+
+def test_a_benchmark_may_have_no_profiles() -> None:
+    raw = committed("Linf")
+    raw["benchmark"]["profiles"] = []
+    assert problems(raw) == []
