@@ -165,6 +165,7 @@ def prepared(request: Request) -> Iterator[Prepared]:
             f"expected a torch.nn.Module or a specification such as timm:resnet50, got "
             f"{type(model).__name__}; lists of models are not taken, evaluate them one by one"
         )
+    _check_data_set(model, threat)
     device = pick_device(str(request.device or "cpu"))
     geometry = resolve(threat, model, request.model_name, request.preprocessing)
     corrupted = of_corrupted(threat, model, request.preprocessing)
@@ -193,6 +194,16 @@ def host_version() -> str | None:
     if importlib.util.find_spec("robustbench") is None:
         return None
     return metadata.version("robustbench")
+
+
+def _check_data_set(model: nn.Module, threat: Threat) -> None:
+    """Refuse a model that is known to be of another data set."""
+    info = model.info if isinstance(model, Classifier) else None
+    if info is not None and info.dataset not in (None, threat.dataset):
+        raise InputError(
+            f"{info.name} is a model of {info.dataset}, and dataset={threat.dataset!r}; give "
+            f"dataset={info.dataset!r} and its images, or a model of {threat.dataset}"
+        )
 
 
 def _check_outputs(ready: Prepared) -> None:

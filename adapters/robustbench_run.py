@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from iaside_plugins.adapters.attacked_images import Attacked, AttackedImages
 from iaside_plugins.adapters.autoattack import AutoAttackSpec, run_autoattack
 from iaside_plugins.adapters.benchmark_cost import Cost, estimate
 from iaside_plugins.adapters.benchmark_images import part_of
+from iaside_plugins.adapters.models import Classifier
+from iaside_plugins.adapters.robustbench_names import N_CLASSES
 from iaside_plugins.adapters.robustbench_request import Prepared, host_version
 from iaside_plugins.adapters.same_model import check_same_model
 from iaside_plugins.adapters.unfinished import kept
@@ -30,6 +33,8 @@ from iaside_plugins.report import epsilon as budget
 from iaside_plugins.result import SpectralImportance
 from iaside_plugins.store import jsonable
 from iaside_plugins.stream import progress_bar
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,12 +80,25 @@ def cost_of(ready: Prepared) -> Cost:
     if n_cells:
         n_cells += ready.images.cell(None, 0, None) is not None
     n_profiles = (n_budgets or 1) if request.profiles else 0
-    return estimate(
+    cost = estimate(
         game, next(iter(ready.images.clean(None))), n=len(ready.images.ids),
         protocol=ready.protocol if request.spectral else None,
         n_cells=n_cells, n_spectral=len(ready.spectral_part), n_profiles=n_profiles,
         attacks=ready.spec.order if ready.spec else (), n_budgets=n_budgets,
     )  # fmt: skip
+    _check_classes(ready, game.n_classes)
+    return cost
+
+
+def _check_classes(ready: Prepared, n_classes: int | None) -> None:
+    """Refuse a model of another number of classes; warn of one that is the caller's own module."""
+    expected = N_CLASSES[ready.threat.dataset]
+    if n_classes == expected:
+        return
+    problem = f"{ready.name} has {n_classes} outputs, and {ready.threat.dataset} {expected} classes"
+    if isinstance(ready.model, Classifier):
+        raise InputError(f"{problem}; give a model of {ready.threat.dataset}, or its own dataset")
+    _log.warning("%s: are its outputs numbered as the labels are?", problem)
 
 
 @contextmanager

@@ -73,9 +73,12 @@ def to_markdown(entries: Sequence[Entry]) -> str:
 def _section(table: Table) -> str:
     first = table.entries[0]
     columns = [column for column in _columns(table) if bool(table.frame[column[1]].notna().any())]
+    made = first.benchmark
+    through = "" if made is None else f", RobustBench evaluation ({made.threat_model})"
     lines = [
         "",
-        f"## {fmt.markdown(first.data.name)}, protocol {fmt.markdown(first.protocol.protocol_id)}",
+        f"## {fmt.markdown(first.data.name)}, protocol "
+        f"{fmt.markdown(first.protocol.protocol_id)}{through}",
         "",
         *(f"- {line}" for line in _facts(table)),
         "",

@@ -104,6 +104,14 @@ def five_channels() -> nn.Module:
     return Counted(channels=5)
 
 
+def thousand() -> nn.Module:
+    """As many outputs as ImageNet has classes."""
+    net = Counted()
+    net.head = nn.Linear(net.head.in_features, 1000)
+    net.num_classes = 1000
+    return net
+
+
 class HeadFirst(nn.Module):
     """Ten outputs from a head that is registered before a convolution of three channels."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import inspect
 import json
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from iaside_plugins import Protocol, spectral_importance
 from iaside_plugins.adapters.array_images import read_cifar
 from iaside_plugins.adapters.image_stream import ImageStream
+from iaside_plugins.adapters.models import load_model
 from iaside_plugins.adapters.robustbench_adapter import benchmark, cost, evaluate
 from iaside_plugins.adapters.robustbench_preprocessing import GeometryReader
 from iaside_plugins.adapters.robustbench_request import Request, prepared
@@ -277,6 +279,22 @@ def test_corrupted_profiles_take_every_cell_once(net: Pooled, cifar: Path) -> No
     profile = evaluate(net, **given)["benchmark"]["profiles"][0]
     assert profile["condition"] == CYCLED
     assert profile["n_images"] == N
+
+
+def test_a_model_of_another_data_set_is_refused(
+    cifar: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else the two numbers are 0, or those of other classes."""
+    given = options(cifar, threat_model="corruptions", spectral=False)
+    with pytest.raises(InputError, match="thousand has 1000 outputs, and cifar10 10 classes"):
+        benchmark("python:tiny_model:thousand", **given)
+    model = load_model("python:tiny_model:network")
+    model.info = dataclasses.replace(model.info, dataset="imagenet")
+    with pytest.raises(InputError, match="a model of imagenet, and dataset='cifar10'"):
+        benchmark(model, **given)
+    assert caplog.text == ""
+    benchmark(Pooled(12).eval(), **given)
+    assert "Pooled has 12 outputs, and cifar10 10 classes" in caplog.text
 
 
 def test_an_entry_path_of_no_json_is_a_folder(net: Pooled, cifar: Path) -> None:
