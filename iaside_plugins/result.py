@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 FORMAT = 1
 ATTRIBUTES = (
-    "n_images", "n_classes", "n_forward", "precision", "image_size", "clean_accuracy",
+    "n_images", "n_classes", "n_forward", "precision", "forwards", "image_size", "clean_accuracy",
     "shapley_values", "shapley_se", "distribution", "distribution_interval",
     "score", "score_interval", "score_bias",
     "signed_score", "signed_score_interval", "signed_score_bias", "tied_bands",
@@ -55,6 +55,7 @@ class SpectralImportance:
         n_forward: Images that went through the model in this run (0 if all rows were resumed).
         image_size: Height and width of the model's input.
         precision: Of the forward passes.
+        forwards: What made them faster (names of `forwards.Step`); empty for the plain model.
     """
 
     protocol: Protocol
@@ -68,6 +69,7 @@ class SpectralImportance:
     n_forward: int
     image_size: tuple[int, int]
     precision: str
+    forwards: tuple[str, ...] = ()
 
     @property
     def n_images(self) -> int:
@@ -246,7 +248,7 @@ class SpectralImportance:
         head = {
             "format": FORMAT, "protocol": asdict(self.protocol), "ids": self.ids,
             "n_classes": self.n_classes, "n_forward": self.n_forward,
-            "image_size": self.image_size, "precision": self.precision,
+            "image_size": self.image_size, "precision": self.precision, "forwards": self.forwards,
         }  # fmt: skip
         arrays = {
             "per_image": self.per_image, "ends": self.ends,
@@ -279,6 +281,7 @@ class SpectralImportance:
                 ids=tuple(head.pop("ids")),
                 image_size=tuple(head.pop("image_size")),
                 values=arrays.pop("values", None),
+                forwards=tuple(head.pop("forwards", ())),
                 **arrays,
                 **head,
             )

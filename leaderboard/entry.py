@@ -114,6 +114,7 @@ class ProtocolGroup(Model):
     black_empty: bool
     image_batch: int
     shuffled: bool
+    forwards: str = "plain"
     protocol_id: FileName
 
 
@@ -123,6 +124,7 @@ class Spectral(Model):
     n_images: Positive
     image_ids_sha256: Sha256
     precision: Literal["float32", "float64", "bfloat16", "float16"]
+    forwards: tuple[FileName, ...] = ()
     n_forward: Count
     image_size: tuple[Positive, Positive]
     band_edges: tuple[Annotated[float, Field(ge=0)], ...]
