@@ -116,7 +116,9 @@ class Runner:
         if self.game.batch_size != "auto":
             return self.game.logits(images, top_label)
         return self.game.within_memory(
-            lambda n: torch.cat([self.game.logits(part, top_label) for part in torch.split(images, n)])
+            lambda n: torch.cat(
+                [self.game.logits(part, top_label) for part in torch.split(images, n)]
+            )
         )
 
     @torch.no_grad()

@@ -176,7 +176,7 @@ class Game:
         Raises:
             InputError: Where memory runs out for a single row.
         """
-        counted = self.n_forward
+        counted = self.n_forward - len(self._empty)
         while True:
             try:
                 return run(self.n_rows)
@@ -189,7 +189,7 @@ class Game:
                         "precision='bfloat16'"
                     ) from error
             # Outside of the except clause: the error held the tensors of the pass.
-            self._buffer, self.n_forward = None, counted
+            self._buffer, self.n_forward = None, counted + len(self._empty)
             self.n_rows = halved(self.n_rows)
 
     def _launch(

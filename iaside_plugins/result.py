@@ -262,11 +262,17 @@ class SpectralImportance:
 
     @classmethod
     def load(cls, path: Path | str) -> SpectralImportance:
-        """The result that `save` wrote; nothing in the file is executed.
+        """The result that `save` wrote, or what the folder of a resumable run holds by now.
+
+        Nothing in the file is executed; neither the model nor the images are needed.
 
         Raises:
             InputError: If the file is not a saved result, or of a later version.
         """
+        if Path(path).is_dir():
+            from iaside_plugins.importance import read_run
+
+            return read_run(path)
         try:
             arrays: dict[str, Any] = read_npz(Path(path))
             head = json.loads(str(arrays.pop("head")))

@@ -38,6 +38,11 @@ Rows = Callable[[], Array]
 Pair = tuple[Item, "Item | None"]  # an image and its donor
 
 
+def groups_ahead(device: torch.device) -> int:
+    """Groups that are begun before the one ahead of them is waited for: a GPU works meanwhile."""
+    return int(device.type == "cuda")
+
+
 def computed(
     game: Game, groups: Iterable[list[Pair]], store: RowStore
 ) -> Iterator[tuple[list[Pair], list[str]]]:
@@ -45,7 +50,7 @@ def computed(
 
     On a GPU a group is read and begun before the one ahead of it is waited for.
     """
-    behind = int(game.device.type == "cuda")
+    behind = groups_ahead(game.device)
     begun: deque[tuple[list[Pair], list[str], Rows | None]] = deque()
 
     def end() -> tuple[list[Pair], list[str]]:
