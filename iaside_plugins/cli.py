@@ -15,6 +15,7 @@ from iaside_plugins.cli_board import board
 from iaside_plugins.cli_compare import compare
 from iaside_plugins.cli_doctor import doctor
 from iaside_plugins.cli_output import show
+from iaside_plugins.cli_show import show as show_result
 from iaside_plugins.cli_spectrum import spectrum
 from iaside_plugins.errors import InputError
 from iaside_plugins.options import (
@@ -306,6 +307,7 @@ def evaluate(
 
 app.command()(compare)
 app.command()(doctor)
+app.command(name="show")(show_result)
 app.command()(spectrum)
 
 if __name__ == "__main__":

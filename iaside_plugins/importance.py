@@ -54,9 +54,10 @@ def spectral_importance(
         protocol: Every choice that changes a number; ``Protocol()`` by default.
         device: Where the model is; by default where its parameters are.
         batch_size: Rows in one forward pass; "auto" begins with 512 on a GPU (64 elsewhere) and
-            halves them where memory runs out. On the device there are at most (n_bands + 1 +
-            batch_size) images beside the model, two more batches of them in a FFT, and what the
-            model itself needs for a batch; on the host 8 * 2**n_bands bytes an image.
+            halves them where memory runs out. Beside the model, and what it needs for a batch,
+            the device holds at most batch_size coalition images and 3 * n_bands + 2 images for
+            each image in work (one, or batch_size / 2**n_bands where that is more); the host
+            8 * (2**n_bands + 2) bytes for every finished one.
         precision: "float32", "float64", or "bfloat16" / "float16" (autocast, less exact).
         resume: Folder in which finished images are kept; a run that stopped goes on from there.
         max_images: Stop after so many images.
