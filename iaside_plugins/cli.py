@@ -153,7 +153,10 @@ def profile(
     batch_size: BatchSize = 64,
     precision: Precision = "float32",
     target_error: Annotated[
-        float | None, typer.Option(help="Stop at this half-width of the signed score's interval")
+        float | None, typer.Option(help="Stop once the target's half-width is at most this")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="signed_score (default), score, or sign of every band")
     ] = None,
     seed: Seed = 0,
     workers: Workers = 0,
@@ -164,7 +167,7 @@ def profile(
     quiet: Quiet = False,
 ) -> None:
     """Spectral importance of one model: printed, saved, plotted."""
-    from iaside_plugins.adapters.choices import check_outputs, pick_protocol
+    from iaside_plugins.adapters.choices import check_needs, check_outputs, pick_protocol
     from iaside_plugins.adapters.models import describe
     from iaside_plugins.adapters.sources import Source, open_images, open_model
     from iaside_plugins.adapters.unfinished import kept
@@ -173,6 +176,7 @@ def profile(
     from iaside_plugins.report import spectral_report
 
     check_outputs(save, plot, json_file)
+    check_needs("--target-error", target_error is not None, target=target)
     chosen = pick_protocol(protocol, n_bands, seed)
     source = Source(data, labels, classes, n_images, seed, workers, batch_size)
     net = open_model(model, weights=weights, device=device, name=name, precision=precision,
@@ -184,7 +188,7 @@ def profile(
     with kept(resume, "profile", source.which(), chosen.used(), precision, net) as folder:
         result = spectral_importance(
             net, images, chosen, batch_size=batch_size, precision=precision, resume=folder,
-            target_error=target_error, show_progress=not silent,
+            target_error=target_error, target=target or "signed_score", show_progress=not silent,
         )  # fmt: skip
         if save is not None:
             result.save(save)

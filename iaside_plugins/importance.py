@@ -14,23 +14,21 @@ import torch
 from torch import Tensor
 
 from iaside_plugins.absence import derangement, gaussian_baseline, seed_of
-from iaside_plugins.coalitions import all_coalitions, chain_coalitions, cyclic_chains, members
+from iaside_plugins.coalitions import all_coalitions
 from iaside_plugins.errors import InputError
 from iaside_plugins.game import Game, Model, model_device
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.provenance import model_digest
-from iaside_plugins.resampling import jackknife
 from iaside_plugins.result import SpectralImportance
-from iaside_plugins.score import importance_distribution, signed_score
+from iaside_plugins.sampling import draw
 from iaside_plugins.script import script_rows
-from iaside_plugins.shapley import chain_shapley_values, shapley_values
+from iaside_plugins.shapley import shapley_values
+from iaside_plugins.stopping import Look, Stopping, looks, stopping_rule
 from iaside_plugins.store import RowStore
-from iaside_plugins.stream import Item, check_max_images, count, items, progress_bar
+from iaside_plugins.stream import Item, check_max_images, count, expect, items, progress_bar
 
 Array = npt.NDArray[np.float64]
 Pair = tuple[Item, "Item | None"]  # an image and its donor
-MIN_IMAGES = 100  # before target_error may stop: with fewer, the estimated width undercovers
-CHECK_EVERY = 25
 
 
 def spectral_importance(
@@ -44,6 +42,7 @@ def spectral_importance(
     resume: Path | str | None = None,
     max_images: int | None = None,
     target_error: float | None = None,
+    target: str = "signed_score",
     show_progress: bool = False,
 ) -> SpectralImportance:
     """Shapley values of the spectral bands of a model's log-likelihood, over a set of images.
@@ -64,8 +63,10 @@ def spectral_importance(
         precision: "float32", "float64", or "bfloat16" / "float16" (autocast, less exact).
         resume: Folder in which finished images are kept; a run that stopped goes on from there.
         max_images: Stop after so many images.
-        target_error: Stop once the half-width of the signed score's interval is at most this
-            (looked at every 25 images from 100 on).
+        target_error: Stop once the target's half-width is at most this (looked at every 25
+            images from 100 on).
+        target: What `target_error` is for: the interval of the "signed_score" or the "score", or
+            the "sign" of every band's Shapley value (see `stopping.Stopping`).
         show_progress: Whether to show a progress bar on stderr.
 
     Returns:
@@ -79,8 +80,7 @@ def spectral_importance(
     protocol = protocol or Protocol()
     game = Game(model, protocol, model_device(model, device), batch_size, precision)
     check_max_images(max_images)
-    if target_error is not None and not target_error > 0:
-        raise InputError(f"target_error must be above 0, got {target_error!r}")
+    stopping = stopping_rule(target_error, target, protocol.beta)
     identity = {
         **{f"protocol {name}": value for name, value in protocol.used().items() if name != "beta"},
         "precision": precision,
@@ -90,7 +90,7 @@ def spectral_importance(
     finished: list[tuple[Seen, Array]] = []
     stream = items(data, protocol.n_bands, max_images)
     try:
-        with progress_bar(count(data, max_images), show_progress) as bar:
+        with progress_bar(known := count(data, max_images), show_progress) as bar:
             bar.set_description("bands", refresh=False)
             for group in _groups(stream, protocol, batch_size):
                 first = len(finished)
@@ -103,10 +103,12 @@ def spectral_importance(
                     height, width = item.image.shape[1:]
                     finished.append((Seen(item.label, item.name, (height, width)), store.rows[key]))
                 bar.update(len(group))
-                enough = _enough(finished, first, protocol, target_error)
-                if enough is not None:
-                    finished = finished[:enough]
-                    break
+                look = _look(finished, first, protocol, stopping)
+                if look is not None:
+                    expect(bar, look.n_expected, known)
+                    if look.done:
+                        finished = finished[: look.n_images]
+                        break
     finally:
         store.flush()
     if not finished:
@@ -179,25 +181,20 @@ def _rows(game: Game, group: list[Pair], first: int) -> Array:
         coalitions = all_coalitions(protocol.n_bands)
         values, hits = game.rows(images, _baselines(protocol, group), labels, coalitions, names)
     else:
-        return _chain_row(game, group, images, labels)
+        return _sampled_row(game, group, images, labels)
     head = torch.stack([hits.double(), torch.full((len(group),), float(game.n_classes or 0))])
     return np.asarray(torch.cat([head.T.double(), values], dim=1).numpy())
 
 
-def _chain_row(game: Game, group: list[Pair], images: Tensor, labels: Tensor) -> Array:
-    """Row of one image by chains: hit, n_classes, empty, grand, Shapley values."""
-    protocol, (item, _) = game.protocol, group[0]
-    rng = np.random.default_rng(seed_of("chains", protocol.seed, item.digest))
-    chains = cyclic_chains(protocol.n_bands, protocol.n_permutations, rng)
-    visited = chain_coalitions(chains)
-    distinct, place = np.unique(visited, return_inverse=True)
-    coalitions = members(distinct, protocol.n_bands)
-    baselines = _baselines(protocol, group)
-    values, hits = game.rows(images, baselines, labels, coalitions, [item.name])
+def _sampled_row(game: Game, group: list[Pair], images: Tensor, labels: Tensor) -> Array:
+    """Row of one image by some of its coalitions: hit, n_classes, empty, grand, Shapley values."""
+    item = group[0][0]
+    drawn = draw(game.protocol, item.digest)
+    baselines = _baselines(game.protocol, group)
+    values, hits = game.rows(images, baselines, labels, drawn.coalitions, [item.name])
     table = values[0].numpy()
-    psi = chain_shapley_values(table[place.reshape(visited.shape)], chains)
     head = [float(hits[0]), float(game.n_classes or 0), table[0], table[-1]]
-    return np.concatenate([head, psi])[None]
+    return np.concatenate([head, drawn.shapley_values(table)])[None]
 
 
 def _baselines(protocol: Protocol, group: list[Pair]) -> Tensor | None:
@@ -217,25 +214,19 @@ def _split(protocol: Protocol, rows: Array) -> tuple[Array | None, Array, Array]
     return None, rows[:, :2], rows[:, 2:]
 
 
-def _enough(
-    finished: list[tuple[Seen, Array]], before: int, protocol: Protocol, target: float | None
-) -> int | None:
-    """The number of images after which the signed score's interval is narrow enough, if it is.
-
-    Looks at the multiples of `CHECK_EVERY` passed since `before` images, so that the answer does
-    not depend on how many images share a forward pass.
-    """
-    if target is None:
-        return None
-    for n in range(MIN_IMAGES, len(finished) + 1, CHECK_EVERY):
-        if n > before:
-            psi = _split(protocol, np.stack([row for _, row in finished[:n]])[:, 2:])[2]
-            signed = jackknife(
-                psi, lambda x: signed_score(importance_distribution(x), protocol.beta)
-            )
-            if float(np.diff(signed.interval)[0]) / 2 <= target:
-                return n
-    return None
+def _look(
+    finished: list[tuple[Seen, Array]], before: int, protocol: Protocol, stopping: Stopping | None
+) -> Look | None:
+    """The first look since `before` images that was enough, or else the last one, if any."""
+    look = None
+    if stopping is None:
+        return look
+    for n in looks(before, len(finished)):
+        rows = np.stack([row for _, row in finished[:n]])
+        look = stopping.look(_split(protocol, rows[:, 2:])[2])
+        if look.done:
+            break
+    return look
 
 
 def _result(game: Game, finished: list[tuple[Seen, Array]]) -> SpectralImportance:
