@@ -157,7 +157,10 @@ def profile(
     precision: Precision = "float32",
     forwards: Forwards = None,
     target_error: Annotated[
-        float | None, typer.Option(help="Stop at this half-width of the signed score's interval")
+        float | None, typer.Option(help="Stop once the target's half-width is at most this")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="signed_score (default), score, or sign of every band")
     ] = None,
     seed: Seed = 0,
     workers: Workers = 0,
@@ -168,7 +171,12 @@ def profile(
     quiet: Quiet = False,
 ) -> None:
     """Spectral importance of one model: printed, saved, plotted."""
-    from iaside_plugins.adapters.choices import check_outputs, pick_batch_size, pick_protocol
+    from iaside_plugins.adapters.choices import (
+        check_needs,
+        check_outputs,
+        pick_batch_size,
+        pick_protocol,
+    )
     from iaside_plugins.adapters.models import describe
     from iaside_plugins.adapters.sources import Source, open_images, open_model
     from iaside_plugins.adapters.unfinished import kept
@@ -177,6 +185,7 @@ def profile(
     from iaside_plugins.report import spectral_report
 
     check_outputs(save, plot, json_file)
+    check_needs("--target-error", target_error is not None, target=target)
     rows, together = pick_batch_size(batch_size)
     chosen = pick_protocol(protocol, n_bands, seed, forwards)
     source = Source(data, labels, classes, n_images, seed, workers, together)
@@ -189,7 +198,7 @@ def profile(
     with kept(resume, "profile", source.which(), chosen.used(), precision, net) as folder:
         result = spectral_importance(
             net, images, chosen, batch_size=rows, precision=precision, resume=folder,
-            target_error=target_error, show_progress=not silent,
+            target_error=target_error, target=target or "signed_score", show_progress=not silent,
         )  # fmt: skip
         if save is not None:
             result.save(save)
