@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,7 +77,7 @@ def add(file: Path | str, folder: Path | str = BOARD) -> Path:
 
 
 def build(folder: Path | str = BOARD, *, check: bool = False) -> list[str]:
-    """Write the board's README.md and leaderboard.csv, or compare them with the entries.
+    """Write the board's files, or compare them with the entries: see `board_files`.
 
     Args:
         folder: The board, with ``entries/<dataset>/<entry_id>.json``.
@@ -90,13 +90,9 @@ def build(folder: Path | str = BOARD, *, check: bool = False) -> list[str]:
         InputError: There is no folder of entries, or an entry has problems; all are listed.
         MissingExtraError: Without pydantic.
     """
-    from iaside_plugins.leaderboard.tables import to_csv, to_markdown
-
     folder = Path(folder)
-    entries = _on_board(folder, required=True)
-    files = {"README.md": to_markdown(entries), "leaderboard.csv": to_csv(entries)}
     stale = []
-    for name, text in files.items():
+    for name, text in board_files(_on_board(folder, required=True)).items():
         data = text.encode()
         path = folder / name
         if path.is_file() and path.read_bytes() == data:
@@ -105,6 +101,20 @@ def build(folder: Path | str = BOARD, *, check: bool = False) -> list[str]:
         if not check:
             write_atomic(path, data)
     return stale
+
+
+def board_files(entries: Sequence[Entry]) -> dict[str, str]:
+    """Every file that the entries determine, as text by name."""
+    from iaside_plugins.leaderboard import statistics
+    from iaside_plugins.leaderboard.json_schema import entry_schema
+    from iaside_plugins.leaderboard.tables import to_csv, to_markdown
+
+    return {
+        "README.md": to_markdown(entries),
+        "leaderboard.csv": to_csv(entries),
+        "stats.json": statistics.to_json(statistics.statistics(entries)),
+        "entry.schema.json": entry_schema(),
+    }
 
 
 def _on_board(folder: Path, *, required: bool = False) -> list[Entry]:
