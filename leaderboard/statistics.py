@@ -38,7 +38,7 @@ from iaside_plugins.store import jsonable
 Record = dict[str, Any]
 Samples = dict[tuple[tuple[str, ...], ...], estimates.Sample]  # by models and families
 DECIMALS = 6
-NUMBERS = re.compile(r"\[\n[-\d.e,\s]*\]")  # no string of JSON holds a line break
+NUMBERS = re.compile(r"\[\n([-\d.e,\s]*)\]")  # no string of JSON holds a line break
 PRIMARY = ("mce", CORRUPTION_ERROR)  # without them the first attack
 SCHEMA_VERSION = 1
 CAUTIONS = (
@@ -65,7 +65,8 @@ def statistics(entries: Iterable[Entry]) -> Record:
         "method": {
             "confidence": 0.95, "seed": estimates.SEED, "n_resamples": estimates.N_RESAMPLES,
             "n_permutations": estimates.N_PERMUTATIONS,
-            "n_permutations_kendall": estimates.N_PERMUTATIONS_KENDALL, "exploratory_below": EXPLORATORY,
+            "n_permutations_kendall": estimates.N_PERMUTATIONS_KENDALL,
+            "exploratory_below": EXPLORATORY,
             "cautions": list(CAUTIONS),
         },
         "tables": [_rounded(_table(table)) for table in tables(entries)],
@@ -75,7 +76,7 @@ def statistics(entries: Iterable[Entry]) -> Record:
 def to_json(found: Record) -> str:
     """The text of stats.json: indented, with lists of numbers on one line."""
     text = json.dumps(found, indent=1, allow_nan=False)
-    return NUMBERS.sub(lambda found: " ".join(found[0].split()), text) + "\n"
+    return NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
 
 
 def table_id(table: Table) -> str:
@@ -104,8 +105,9 @@ def _table(table: Table) -> Record:
     samples: Samples = {}
     comparisons = [_comparison(x, y, clean, families, samples) for y in found for x in scores]
     corrected = holm([one["partial_p"] for one in comparisons])
+    n_corrected = len(corrected) - corrected.count(None)
     for one, p in zip(comparisons, corrected, strict=True):
-        one |= {"partial_p_holm": p, "n_comparisons": len(comparisons)}
+        one |= {"partial_p_holm": p, "n_comparisons": n_corrected}
         one["verdict"] = verdict(one)
         one["sentence"] = sentence(one)
     members: dict[str, list[str]] = {}
