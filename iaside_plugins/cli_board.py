@@ -96,3 +96,21 @@ def submission(
     if found.problems:
         raise InputError(f"{len(found.problems)} problems: {found.summary()}")
     typer.echo(found.summary())
+
+
+@board.command()
+def export(
+    entry: Annotated[Path, typer.Argument(help="Entry file")],
+    to: Annotated[str, typer.Option("--to", help="robustbench, model-card or bibtex")],
+    out: Annotated[Path | None, typer.Option("--out", help="File; default the screen")] = None,
+) -> None:
+    """Write one entry as RobustBench's JSON, a model card's evaluation or a BibTeX record."""
+    from iaside_plugins.leaderboard.checks import load_entries
+    from iaside_plugins.leaderboard.exports import export as text_of
+    from iaside_plugins.store import write_atomic
+
+    text = text_of(load_entries([entry])[0], to)
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        write_atomic(out, text.encode())

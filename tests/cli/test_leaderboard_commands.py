@@ -101,6 +101,20 @@ def test_submission_of_a_commit(iaside, entry, tmp_path):
     assert iaside("leaderboard", "submission", "HEAD", *where, "--maintainer").code == 0
 
 
+def test_export_to_screen_and_file(iaside, entry, tmp_path):
+    run = iaside("leaderboard", "export", entry, "--to", "bibtex")
+    assert (run.code, run.err) == (0, "")
+    assert run.out.startswith("@misc{cifar10--network--")
+    file = tmp_path / "card.yaml"
+    run = iaside("leaderboard", "export", entry, "--to", "model-card", "--out", file)
+    assert (run.code, run.out, run.err) == (0, "", "")
+    assert file.read_text().startswith("model-index:\n")
+    iaside("leaderboard", "export", entry, "--to", "csv").refused("robustbench, model-card, bibtex")
+    iaside("leaderboard", "export", entry, "--to", "robustbench").refused("not made inside")
+    entry.write_text("{}")
+    iaside("leaderboard", "export", entry, "--to", "bibtex").refused("Field required")
+
+
 def test_replacing_needs_a_reason(iaside, entry, tmp_path):
     folder = ("--folder", tmp_path / "board")
     iaside("leaderboard", "add", entry, *folder)
