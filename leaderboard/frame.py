@@ -14,10 +14,10 @@ from iaside_plugins.leaderboard.entry import Corruption, Entry, WorstCase
 from iaside_plugins.leaderboard.perturbed import GROUPS, severity_errors
 
 Row = dict[str, Any]
-KEYS = ("dataset", "protocol_id", "image_ids_sha256", "spectral_image_ids_sha256",
+KEYS = ("dataset", "protocol_id", "benchmark", "image_ids_sha256", "spectral_image_ids_sha256",
         "corruption_source", "corruption_jpeg", "corruption_size", "corruption_constants",
         "corruption_seed", "corruption_missing", "n_corruption_images")  # fmt: skip
-TEXTS = ("dataset", "protocol_id", "image_ids_sha256", "spectral_image_ids_sha256",
+TEXTS = ("dataset", "protocol_id", "benchmark", "image_ids_sha256", "spectral_image_ids_sha256",
          "corruption_source", "corruption_jpeg", "corruption_constants", "corruption_missing",
          "model", "training", "entry_id", "weights_sha256", "status", "mce_reference",
          "error_over_published_reference")  # fmt: skip
@@ -111,6 +111,7 @@ def _keys(entry: Entry) -> Row:
     keys |= {
         "dataset": entry.data.name,
         "protocol_id": entry.protocol.protocol_id,
+        "benchmark": entry.benchmark_id,
         "image_ids_sha256": entry.data.image_ids_sha256,
         "spectral_image_ids_sha256": entry.spectral.image_ids_sha256,
     }
