@@ -154,14 +154,18 @@ def build(folder: Path | str = BOARD, *, check: bool = False) -> list[str]:
 
 def board_files(entries: Sequence[Entry]) -> dict[str, str]:
     """Every file that the entries determine, as text by name."""
-    from iaside_plugins.leaderboard import statistics
+    from iaside_plugins.leaderboard import latex, page, statistics, tables, vega
     from iaside_plugins.leaderboard.json_schema import entry_schema
-    from iaside_plugins.leaderboard.tables import to_csv, to_markdown
 
+    found = statistics.statistics(entries)
     return {
-        "README.md": to_markdown(entries),
-        "leaderboard.csv": to_csv(entries),
-        "stats.json": statistics.to_json(statistics.statistics(entries)),
+        "README.md": tables.to_markdown(entries, found),
+        "leaderboard.csv": tables.to_csv(entries),
+        "leaderboard.json": tables.to_json(entries),
+        "leaderboard.tex": latex.to_latex(entries, found),
+        "index.html": page.to_html(entries, found),
+        "scatter.vl.json": vega.to_vega(entries, found),
+        "stats.json": statistics.to_json(found),
         "entry.schema.json": entry_schema(),
     }
 

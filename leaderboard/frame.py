@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from iaside_plugins.leaderboard.entry import Corruption, Entry, WorstCase
+from iaside_plugins.leaderboard.entry import Attack, Corruption, Entry, WorstCase
 from iaside_plugins.leaderboard.perturbed import GROUPS, severity_errors
 
 Row = dict[str, Any]
@@ -188,6 +188,12 @@ def _mean(values: list[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
 
 
+def attack_label(attack: Attack) -> str:
+    """Name, steps and start of an attack: what tells two of one budget apart."""
+    steps = "" if attack.steps is None else f"-{attack.steps}x{attack.rel_stepsize:.4g}"
+    return attack.name + steps + ("-random" if attack.random_start else "")
+
+
 def _cases(entry: Entry) -> list[tuple[Threat, WorstCase]]:
     """Worst cases with the attacks they are over, as far as these decide a number."""
     adversarial, out = entry.adversarial, []
@@ -198,8 +204,7 @@ def _cases(entry: Entry) -> list[tuple[Threat, WorstCase]]:
         labels = []
         for attack in adversarial.attacks:
             if (attack.norm, attack.epsilon) == (case.norm, case.epsilon):
-                steps = "" if attack.steps is None else f"-{attack.steps}x{attack.rel_stepsize:.4g}"
-                labels.append(attack.name + steps + ("-random" if attack.random_start else ""))
+                labels.append(attack_label(attack))
         threat = Threat(case.norm, case.epsilon, tuple(sorted(labels)), case.accuracy.n,
                         entry.data.seed if part else None)  # fmt: skip
         out.append((threat, case))

@@ -137,12 +137,30 @@ def test_flipped_field_is_named(make_entry: Make, path: str, new: Any, message: 
 )
 def test_jackknife_interval_lies_as_far_to_either_side(make_entry: Make, path: str) -> None:
     raw = make_entry(perturbed=False, n=150)  # so many that not every end is cut
+    raw["spectral"]["tied_bands"] = raw["spectral"]["tied_bands"][:1]  # ties would allow more
+    for name in ("score", "signed_score"):
+        value, half = raw["spectral"][name], 0.01
+        raw["spectral"][f"{name}_interval"] = [value - half, value + half]
     assert problems(raw) == []
     ends = raw["spectral"]["distribution_interval"]
     path = path.format(band=next(k for k, (low, high) in enumerate(ends) if low > 0 and high < 1))
     change(raw, f"/spectral/{path}", more(-1e-6))
     (found,) = problems(raw)
     assert found.startswith(f"/spectral/{path[:-2]}: expected it as far to either side of")
+
+
+def test_where_bands_tie_an_interval_of_a_score_may_reach_further_to_one_side(
+    make_entry: Make,
+) -> None:
+    raw = make_entry(perturbed=False, n=150)
+    spectral = raw["spectral"]
+    spectral["tied_bands"] = sorted({*spectral["tied_bands"], 0, 1})
+    value = spectral["signed_score"]
+    spectral["signed_score_interval"] = [value - 0.01, value + 0.02]
+    assert problems(raw) == []
+    spectral["score_intervals"] = "jackknife"
+    (found, *_) = problems(raw)
+    assert "signed_score_interval: expected it as far to either side" in found
 
 
 def test_worst_case_lies_between_its_bounds(make_entry: Make) -> None:
