@@ -15,7 +15,7 @@ from iaside_plugins.input_checks import model_device
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.provenance import model_digest
 from iaside_plugins.result import SpectralImportance
-from iaside_plugins.rows import Seen, computed, image_groups, split_rows
+from iaside_plugins.rows import Seen, computed, image_groups, split_rows, take_up
 from iaside_plugins.stopping import Look, Stopping, looks, stopping_rule
 from iaside_plugins.store import RowStore, read_header
 from iaside_plugins.stream import check_max_images, count, expect, items, progress_bar
@@ -83,16 +83,18 @@ def spectral_importance(
         "model": model_digest(model) if resume is not None else None,
     }
     store = RowStore(resume, identity)
-    game.choices = store.settled.get("forwards")
     finished: list[tuple[Seen, Array]] = []
-    stream = items(data, protocol.n_bands, max_images)
+    order: list[tuple[str, str]] = []
+    groups = image_groups(items(data, protocol.n_bands, max_images), protocol, game.n_rows)
+    take_up(game, store)
     try:
         with progress_bar(known := count(data, max_images), show_progress) as bar:
             bar.set_description("bands", refresh=False)
-            for group, keys in computed(game, image_groups(stream, protocol, game.n_rows), store):
+            for group, keys in computed(game, groups, store):
                 first = len(finished)
                 for key, (item, _) in zip(keys, group, strict=True):
                     finished.append((Seen.of(item), store.rows[key]))
+                    order.append((key, finished[-1][0].to_json()))
                 bar.update(len(group))
                 look = _look(finished, first, protocol, stopping)
                 if look is not None:
@@ -102,6 +104,7 @@ def spectral_importance(
                         break
     finally:
         store.flush()
+    store.write_order(order[: len(finished)])
     if not finished:
         raise InputError("no images: the data are empty")
     return _result(
@@ -110,28 +113,37 @@ def spectral_importance(
     )  # fmt: skip
 
 
-def read_run(folder: Path | str, beta: float = 0.75) -> SpectralImportance:
+def read_run(folder: Path | str, beta: float | None = None) -> SpectralImportance:
     """What the folder of a resumable run holds by now, without the model or the images.
+
+    The images of the last run in it; where that was killed or is still running, every image that
+    is finished there.
 
     Args:
         folder: The `resume` of `spectral_importance`, of a run that is finished or not.
-        beta: Of the scores: the one choice that the rows do not depend on.
+        beta: Of the scores, the one choice that the rows do not depend on; the run's by default.
 
     Raises:
         InputError: If it holds no such run, or none of its images is finished.
     """
     folder = Path(folder)
+    if not (folder / "run.json").exists() and (folder / "spectral" / "run.json").exists():
+        folder = folder / "spectral"  # of `evaluate`
     identity, settled = read_header(folder)
     start = "protocol "
     fields = {k.removeprefix(start): v for k, v in identity.items() if k.startswith(start)}
     if not fields or "precision" not in identity:
         raise InputError(f"{folder} holds no run of spectral_importance")
-    fields.pop("method_version", None)
-    protocol = Protocol.from_dict({**fields, "beta": beta})
-    store = RowStore(folder, identity)
-    if not store.rows:
+    chosen = settled.get("beta", 0.75) if beta is None else beta
+    protocol = Protocol.from_dict({**fields, "beta": chosen})
+    store = RowStore(folder, identity, read_only=True)
+    finished = [
+        (Seen.from_json(note), store.rows[key])
+        for key, note in store.read_order() or store.notes.items()
+        if key in store.rows  # a chunk may have been damaged since
+    ]
+    if not finished:
         raise InputError(f"{folder} holds no finished image yet")
-    finished = [(Seen.from_json(store.notes[key]), row) for key, row in store.rows.items()]
     return _result(
         protocol, finished, identity["precision"], n_forward=0,
         forwards=tuple(settled.get("forwards", {})),
