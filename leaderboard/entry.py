@@ -107,7 +107,7 @@ class ProtocolGroup(Model):
     range_handling: str
     estimator: str
     n_permutations: int
-    n_coalitions: int = 128  # optional: entries may be older than the regression estimator
+    n_coalitions: int = 256  # optional: entries may be older than the regression estimator
     beta: float
     temperature: float
     seed: int

@@ -77,8 +77,8 @@ def test_the_quick_coverage_study_reports_every_interval(kit, tmp_path):
 @pytest.mark.slow
 def test_the_quick_study_of_passes_reports_every_estimator(kit, tmp_path):
     text, report = _quick("bench_passes.py", kit, tmp_path, "--run")
-    assert "| c10_resnet2b_adv | permutation 4 | 45.0 |" in text
-    assert [row["method"] for row in report["runs"]] == ["exact", "permutation 4", "regression 64"]
+    assert "| c10_resnet2b_adv | permutation 8 | 57.0 |" in text
+    assert [row["method"] for row in report["runs"]] == ["exact", "permutation 8"]
     passes = {row["method"]: row["passes_an_image"] for row in report["simulated"]}
     for row in report["runs"]:  # what was counted is what was foretold, and one black image
         assert row["n_forward"] == row["n_images"] * passes[row["method"]] + 1
@@ -96,7 +96,7 @@ def test_the_quick_study_of_estimators_counts_passes_and_errors(kit, tmp_path):
     assert len(ours) == 6
     assert all(row["passes"] <= row["budget"] for row in ours.values())
     assert ours["regression", 64]["error"] < 1e-12  # all 64 coalitions of 6 bands
-    assert ours["regression", 32]["error"] < ours["permutation", 32]["error"]
+    assert ours["regression", 48]["error"] < ours["permutation", 48]["error"]
     assert report["shapiq"] == HAS_SHAPIQ
 
 
