@@ -122,6 +122,13 @@ def test_hostile_strings_stay_text(make_entry: Make) -> None:
     assert min(depths) == 0
     for special in "%$#&_":
         assert not re.search(rf"(?<!\\){re.escape(special)}", record)
+    name = record.split("{{")[1].split(" on cifar10")[0]  # read back, it is the name on one line
+    for letter, command in {"{": "left", "}": "right"}.items():
+        name = name.replace(rf"\textbrace{command}{{}}", letter)
+    for letter, command in {"~": "asciitilde", "^": "asciicircum", '"': "quotedbl"}.items():
+        name = name.replace(rf"\text{command}{{}}", letter)
+    name = re.sub(r"\\([%$#&_])", r"\1", name).replace(r"\textbackslash{}", "\\")
+    assert name == " ".join(HOSTILE.split())
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
