@@ -136,7 +136,8 @@ def test_flipped_field_is_named(make_entry: Make, path: str, new: Any, message: 
     "path", ["score_interval/1", "signed_score_interval/0", "distribution_interval/{band}/0"]
 )
 def test_jackknife_interval_lies_as_far_to_either_side(make_entry: Make, path: str) -> None:
-    raw = make_entry(perturbed=False, n=150)  # so many that not every end is cut
+    drawn = (make_entry(seed=k, perturbed=False, n=150) for k in range(50))
+    raw = next(raw for raw in drawn if len(raw["spectral"]["tied_bands"]) == 1)
     assert problems(raw) == []
     ends = raw["spectral"]["distribution_interval"]
     path = path.format(band=next(k for k, (low, high) in enumerate(ends) if low > 0 and high < 1))
