@@ -2,8 +2,8 @@
 
 Wilson's interval follows from k and n. Intervals of means and jackknife intervals need values of
 single images, which an entry does not hold: they must lie around their value, inside the range of
-what they are of, as far to either side (but where that range cuts them, or bands tie at the minimum),
-and no wider than any values of that mean could make them.
+what they are of, as far to either side (but where that range cuts them, or bands tie at the
+minimum), and no wider than any values of that mean could make them.
 """
 
 from __future__ import annotations
