@@ -367,7 +367,7 @@ def test_a_benchmark_may_have_no_profiles() -> None:
     "path", ["score_interval/1", "signed_score_interval/0", "distribution_interval/1/0"]
 )
 def test_jackknife_interval_lies_as_far_to_either_side(path: str) -> None:
-    raw = committed("corruptions")
+    raw = committed("Linf")
     assert len(raw["spectral"]["tied_bands"]) == 1  # else the scores' reach further to one side
     change(raw, f"/spectral/{path}", more(-1e-6))
     (found,) = problems(raw)
