@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,19 +140,19 @@ def run_study(
         InputError: As `spectral_importance` and `fitted_temperature`.
     """
     found = []
-    for one in studied:
-        info = one.model.info
-        folder = None if resume is None else resume / info.name
-        where = kept(None, "sensitivity", source.which(), one.model)
-        with where if folder is None else nullcontext(folder) as rows:
+    with ExitStack() as unfinished:  # of all models until the last one is finished
+        for one in studied:
+            info = one.model.info
+            folder = None if resume is None else resume / re.sub(r"[^\w.-]+", "-", info.name)
+            rows = unfinished.enter_context(kept(folder, "sensitivity", source.which(), one.model))
             done = study_model(
                 one.model, one.images, design, outcomes=one.outcomes, batch_size=batch_size,
                 resume=rows, show_progress=say is not None,
             )  # fmt: skip
-        found.append(done)
-        if say is not None:
-            base = done.results[design.variants().index(design.base_variant)]
-            say(f"{info.name}: {base}")
+            found.append(done)
+            if say is not None:
+                base = done.results[design.variants().index(design.base_variant)]
+                say(f"{info.name}: {base}")
     first = studied[0]
     return SensitivityReport(
         design, tuple(found), seed=source.seed, off_range=_off_range(first.images, design),

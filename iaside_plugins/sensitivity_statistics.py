@@ -46,9 +46,9 @@ def partial_rank_correlation(x: npt.ArrayLike, y: npt.ArrayLike, given: npt.Arra
     the given ranks leaves (Yule, Proceedings of the Royal Society A 79, 1907). NaN for fewer than
     `MIN_MODELS` models, for a constant column, or where the given column says all of x or y.
     """
-    xy, xg, yg = rank_correlation(x, y), rank_correlation(x, given), rank_correlation(y, given)
     if np.shape(x)[-1] < MIN_MODELS:
-        return np.full(xy.shape, np.nan)
+        return np.full(np.broadcast_shapes(*map(np.shape, (x, y, given)))[:-1], np.nan)
+    xy, xg, yg = rank_correlation(x, y), rank_correlation(x, given), rank_correlation(y, given)
     known = (np.abs(xg) < EXACT) & (np.abs(yg) < EXACT)
     spread = np.sqrt(np.where(known, (1 - xg**2) * (1 - yg**2), 1))
     return np.asarray(np.clip(np.where(known, (xy - xg * yg) / spread, np.nan), -1, 1))
@@ -63,10 +63,15 @@ def association(scores: npt.ArrayLike, outcomes: npt.ArrayLike, clean: npt.Array
         clean: Clean accuracy (N,).
 
     Returns:
-        (...); an outcome without a correlation is left out, NaN if none has one.
+        (...); an outcome without a correlation is left out, NaN if none has one. A score that ranks
+        the models as clean accuracy does, or the other way round, says nothing beyond it: 0.
     """
     x = np.asarray(scores, dtype=np.float64)[..., None, :]
     found = partial_rank_correlation(x, outcomes, clean)
+    if x.shape[-1] >= MIN_MODELS:
+        nothing_new = np.abs(rank_correlation(x, clean)) >= EXACT
+        sound = np.abs(rank_correlation(outcomes, clean)) < EXACT
+        found = np.where(nothing_new & sound, 0.0, found)
     known = ~np.isnan(found)
     total = np.where(known, found, 0).sum(axis=-1)
     count = known.sum(axis=-1)
@@ -77,16 +82,22 @@ def association(scores: npt.ArrayLike, outcomes: npt.ArrayLike, clean: npt.Array
 def over_resampled_models(
     statistic: Callable[[npt.NDArray[np.int64]], Array], n_models: int, seed: int, n: int = 2000
 ) -> Array:
-    """Values (n, ...) of a statistic of drawn models, for percentile intervals over models.
+    """Values (B, ...) of a statistic of drawn models, for percentile intervals over models.
+
+    Draws of fewer than `MIN_MODELS` different models are left out: their correlations are +1, -1
+    or nothing, whatever the models. NaN where no draw is left.
 
     Args:
         statistic: Maps places of models (N,) to a value; may be NaN for a degenerate draw.
         n_models: How many there are.
         seed: Of the resampling.
-        n: Number of resamples.
+        n: Number of draws.
     """
     draws = np.random.default_rng(seed).integers(n_models, size=(n, n_models))
-    return np.stack([statistic(draw) for draw in draws])
+    kept = [statistic(draw) for draw in draws if len(set(draw.tolist())) >= MIN_MODELS]
+    if kept:
+        return np.stack(kept)
+    return np.full_like(np.asarray(statistic(np.arange(n_models)))[None], np.nan)
 
 
 def half_reliability(

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from iaside_plugins.errors import InputError, MissingExtraError
 
 Array = npt.NDArray[np.float64]
-RANGE = (0.01, 100.0)
+RANGE = (0.1, 10.0)
 DIGITS = 4  # significant ones of a fitted temperature: more would differ between processors
 
 
@@ -31,8 +31,9 @@ def negative_log_likelihood(
 def fitted_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Temperature of least negative log-likelihood on clean images, within `RANGE`.
 
-    In 1 / temperature the likelihood is convex, so that the minimum found is the only one. A
-    model that is right on every image gets the lower end, one that knows nothing the upper one.
+    In 1 / temperature the negative log-likelihood is convex, so that the minimum found is the
+    only one. A model that is right on every image has none: it gets a small temperature of the
+    range, where the likelihood is 1 to rounding. One that knows nothing gets the upper end.
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
 
     Args:
