@@ -27,6 +27,7 @@ from iaside_plugins.result import SpectralImportance
 from iaside_plugins.sensitivity import SensitivityReport, StudiedModel
 from iaside_plugins.sensitivity_design import Design, known_level, make_design
 from iaside_plugins.sensitivity_range import off_range_share
+from iaside_plugins.store import check_writable
 from iaside_plugins.temperature import fitted_temperature
 
 RANGE_IMAGES = 32  # on which the share of pixels outside [0, 1] is measured
@@ -137,8 +138,11 @@ def run_study(
         say: Receives a line for every finished model; None for silence, without progress bars.
 
     Raises:
-        InputError: As `spectral_importance` and `fitted_temperature`.
+        InputError: As `spectral_importance` and `fitted_temperature`, or for a folder that
+            cannot be written.
     """
+    if resume is not None:
+        check_writable(resume, folder=True)
     found = []
     with ExitStack() as unfinished:  # of all models until the last one is finished
         for one in studied:

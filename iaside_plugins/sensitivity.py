@@ -146,17 +146,21 @@ class SensitivityReport:
         return np.where(np.isnan(said), own, said)
 
     def association_of(self, places: npt.NDArray[np.int64]) -> Array:
-        """`association` (V,) of the signed score with the retained shares, over some models."""
+        """`association` (V, B) of the signed score with the retained shares, over some models.
+
+        Args:
+            places: Of models (B, n).
+        """
         outcomes = [self.outcome(n) for n in self.outcome_names if n.startswith(RETAINED)]
         if not outcomes:
-            return np.full(len(self.variants), np.nan)
-        chosen = np.stack(outcomes)[:, places]
+            return np.full((len(self.variants), len(places)), np.nan)
+        chosen = np.moveaxis(np.stack(outcomes)[:, places], 0, 1)  # (B, Q, n)
         return association(self.signed_scores[:, places], chosen, self.clean[places])
 
     @cached_property
     def association(self) -> Array:
         """(V,) of all models."""
-        return self.association_of(np.arange(len(self.models)))
+        return self.association_of(np.arange(len(self.models))[None])[:, 0]
 
     @cached_property
     def association_interval(self) -> Array:

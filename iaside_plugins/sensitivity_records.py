@@ -108,7 +108,7 @@ def _associations(report: SensitivityReport, outcome: str, name: str, x: Array) 
         plain = rank_correlation(x[:, at], y[at])
         return np.stack([plain, partial_rank_correlation(x[:, at], y[at], clean[at])])
 
-    found = both(np.arange(len(y)))
+    found = both(np.arange(len(y))[None])[..., 0]
     drawn = over_resampled_models(both, len(y), report.seed, N_RESAMPLES)
     ends = percentile_interval(drawn)
     return [
@@ -133,7 +133,7 @@ def effects(report: SensitivityReport, n_bands: int | None = None) -> list[Recor
     """
     levels = [variant.levels for variant in report.variants]
     own = levels[report.base]
-    left_out = without_each(report.association_of, len(report.models)).T  # (V, N)
+    left_out = without_each(report.association_of, len(report.models))  # (V, N)
     out = []
     for axis, name in enumerate(AXES):
         for level in report.design.levels[name]:

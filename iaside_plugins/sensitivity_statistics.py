@@ -14,6 +14,7 @@ from iaside_plugins.profile_agreement import rank_correlation
 from iaside_plugins.score import importance_distribution, signed_score
 
 Array = npt.NDArray[np.float64]
+Statistic = Callable[[npt.NDArray[np.int64]], Array]
 MIN_MODELS = 4  # a partial correlation of three is +1 or -1 whatever they are
 EXACT = 1 - 1e-12  # a correlation above leaves nothing to explain
 
@@ -59,18 +60,19 @@ def association(scores: npt.ArrayLike, outcomes: npt.ArrayLike, clean: npt.Array
 
     Args:
         scores: (..., N), of every variant.
-        outcomes: (Q, N).
-        clean: Clean accuracy (N,).
+        outcomes: (..., Q, N).
+        clean: Clean accuracy (..., N).
 
     Returns:
         (...); an outcome without a correlation is left out, NaN if none has one. A score that ranks
         the models as clean accuracy does, or the other way round, says nothing beyond it: 0.
     """
     x = np.asarray(scores, dtype=np.float64)[..., None, :]
-    found = partial_rank_correlation(x, outcomes, clean)
+    z = np.asarray(clean, dtype=np.float64)[..., None, :]
+    found = partial_rank_correlation(x, outcomes, z)
     if x.shape[-1] >= MIN_MODELS:
-        nothing_new = np.abs(rank_correlation(x, clean)) >= EXACT
-        sound = np.abs(rank_correlation(outcomes, clean)) < EXACT
+        nothing_new = np.abs(rank_correlation(x, z)) >= EXACT
+        sound = np.abs(rank_correlation(outcomes, z)) < EXACT
         found = np.where(nothing_new & sound, 0.0, found)
     known = ~np.isnan(found)
     total = np.where(known, found, 0).sum(axis=-1)
@@ -79,25 +81,27 @@ def association(scores: npt.ArrayLike, outcomes: npt.ArrayLike, clean: npt.Array
     return np.asarray(np.divide(total, count, out=out, where=count > 0))
 
 
-def over_resampled_models(
-    statistic: Callable[[npt.NDArray[np.int64]], Array], n_models: int, seed: int, n: int = 2000
-) -> Array:
+def over_resampled_models(statistic: Statistic, n_models: int, seed: int, n: int = 2000) -> Array:
     """Values (B, ...) of a statistic of drawn models, for percentile intervals over models.
 
     Draws of fewer than `MIN_MODELS` different models are left out: their correlations are +1, -1
     or nothing, whatever the models. NaN where no draw is left.
 
     Args:
-        statistic: Maps places of models (N,) to a value; may be NaN for a degenerate draw.
+        statistic: Maps places of models (B, N) to values (..., B), or NaN.
         n_models: How many there are.
         seed: Of the resampling.
         n: Number of draws.
     """
     draws = np.random.default_rng(seed).integers(n_models, size=(n, n_models))
-    kept = [statistic(draw) for draw in draws if len(set(draw.tolist())) >= MIN_MODELS]
-    if kept:
-        return np.stack(kept)
-    return np.full_like(np.asarray(statistic(np.arange(n_models)))[None], np.nan)
+    different = np.array([len(set(draw.tolist())) for draw in draws])
+    draws = draws[different >= MIN_MODELS]
+    if len(draws) == 0:
+        nothing = statistic(np.arange(n_models)[None])
+        return np.moveaxis(np.full(nothing.shape, np.nan), -1, 0)
+    step = max(1, 20_000 // n_models**2)  # draws at a time: some ten MB a hundred variants
+    parts = [statistic(draws[k : k + step]) for k in range(0, len(draws), step)]
+    return np.moveaxis(np.concatenate(parts, axis=-1), -1, 0)
 
 
 def half_reliability(
@@ -172,7 +176,7 @@ def main_effect(values: Array, pairs: Sequence[tuple[int, int]]) -> Array:
     return np.asarray((values[second] - values[first]).mean(axis=0))
 
 
-def without_each(statistic: Callable[[npt.NDArray[np.int64]], Array], n_models: int) -> Array:
-    """Values (N, ...) of a statistic of places of models, each model left out once."""
+def without_each(statistic: Statistic, n_models: int) -> Array:
+    """Values (..., N) of a statistic of places of models (B, N - 1), each model left out once."""
     everyone = np.arange(n_models)
-    return np.stack([statistic(np.delete(everyone, k)) for k in everyone])
+    return statistic(np.stack([np.delete(everyone, k) for k in everyone]))

@@ -132,10 +132,10 @@ def test_pairs_differ_on_one_axis_alone_and_their_effect_is_the_mean_change():
 
 def test_resampling_and_leaving_out_choose_places_of_models(rng):
     values = rng.normal(size=7)
-    drawn = over_resampled_models(lambda at: values[at].mean(), 7, seed=1, n=4000)
+    drawn = over_resampled_models(lambda at: values[at].mean(axis=-1), 7, seed=1, n=4000)
     assert drawn.mean() == pytest.approx(values.mean(), abs=0.03)
     assert drawn.std() == pytest.approx(values.std() / np.sqrt(7), rel=0.1)
-    few = over_resampled_models(lambda at: values[at].mean(), 3, seed=1)
+    few = over_resampled_models(lambda at: values[at].mean(axis=-1), 3, seed=1)
     assert np.isnan(few).all()
-    left = without_each(lambda at: values[at].sum(), 7)
+    left = without_each(lambda at: values[at].sum(axis=-1), 7)
     assert left == pytest.approx(values.sum() - values)
