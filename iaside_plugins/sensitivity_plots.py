@@ -29,7 +29,7 @@ def plot_sensitivity(data: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _one_at_a_time(data: Mapping[str, Any]) -> list[tuple[int, str]]:
+def one_at_a_time(data: Mapping[str, Any]) -> list[tuple[int, str]]:
     """The base and every variant that differs from it on one axis: place, and what differs."""
     variants = data["variants"]
     base = next(one for one in variants if one["name"] == data["base"])
@@ -43,7 +43,7 @@ def _one_at_a_time(data: Mapping[str, Any]) -> list[tuple[int, str]]:
 
 
 def _scores(ax: Axes, data: Mapping[str, Any]) -> None:
-    chosen = _one_at_a_time(data)
+    chosen = one_at_a_time(data)
     height = np.arange(len(chosen))[::-1]
     for k, model in enumerate(data["models"]):
         cells = [data["variants"][place]["models"][k] for place, _ in chosen]
@@ -66,7 +66,7 @@ def _scores(ax: Axes, data: Mapping[str, Any]) -> None:
 
 
 def _rankings(ax: Axes, data: Mapping[str, Any]) -> None:
-    variants = data["variants"]
+    variants = _ranked(data)
     order = sorted(
         range(len(variants)),
         key=lambda k: tuple(
@@ -117,6 +117,12 @@ def _associations(ax: Axes, data: Mapping[str, Any]) -> None:
     ax.set_xlim(-1.05, 1.05)
     ax.axvline(0, color="0.8", linewidth=0.8, zorder=0)
     ax.set_xlabel(f"partial rank correlation of every variant; {caution(len(data['models']))}")
+
+
+def _ranked(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The variants of the rows of the matrix: all, or those that a condensed study kept."""
+    by_name = {one["name"]: one for one in data["variants"]}
+    return [by_name[name] for name in data.get("ranked", by_name)]
 
 
 def _levels(data: Mapping[str, Any], axis: str) -> Sequence[Any]:

@@ -152,6 +152,9 @@ def effects(report: SensitivityReport, n_bands: int | None = None) -> list[Recor
                     "association_at_base": main_effect(report.association, at_base),
                     "stability": main_effect(report.stability, pairs),
                     "reliability": main_effect(report.reliability, pairs),
+                    "reliability_there": np.mean(
+                        [report.reliability[j] for _, j in pairs] or [np.nan]
+                    ),
                     "signed_score": main_effect(report.signed_scores, pairs).mean(),
                     "ranking": np.mean([report.spearman[pair] for pair in pairs] or [np.nan]),
                 }

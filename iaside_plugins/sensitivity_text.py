@@ -22,8 +22,8 @@ def sensitivity_text(data: Mapping[str, Any]) -> str:
     base = next(v for v in variants if v["name"] == data["base"])
     lines = [
         f"{n} models, {data['n_images']} images, {len(variants)} variants; base: {data['base']}",
-        f"ranking of models: reliability over halves of the images {_num(base['reliability'])}, "
-        f"agreement with variants that differ in one choice {_num(base['stability'])}",
+        f"ranking of models: reliability over halves of the images {number(base['reliability'])}, "
+        f"agreement with variants that differ in one choice {number(base['stability'])}",
         "",
         *aligned(effect_rows(data)),
         "ranking: rank correlation of the models' signed scores with those before the change",
@@ -32,7 +32,7 @@ def sensitivity_text(data: Mapping[str, Any]) -> str:
         lines += [
             "association: partial rank correlation of the signed score with "
             f"{', '.join(retained)}, given clean accuracy (mean); {caution(n)}",
-            f"at the base: {_with_ends(base['association'], base['association_interval'])}",
+            f"at the base: {with_ends(base['association'], base['association_interval'])}",
         ]  # fmt: skip
     lines += ["", *aligned(movement_rows(data)[: SHORT + 1])]
     if len(variants) > SHORT:
@@ -52,9 +52,9 @@ def effect_rows(data: Mapping[str, Any], n_bands: int | None = None) -> list[Row
         rows.append(
             [
                 TITLES[e["axis"]], level_text(e["level"]), str(e["n_pairs"]),
-                _num(e["association"]), f"{_num(low)} to {_num(high)}",
-                _num(e["association_at_base"]), _num(e["stability"]), _num(e["reliability"]),
-                _num(e["signed_score"]), _num(e["ranking"]),
+                number(e["association"]), f"{number(low)} to {number(high)}",
+                number(e["association_at_base"]), number(e["stability"]), number(e["reliability"]),
+                number(e["signed_score"]), number(e["ranking"]),
             ]
         )  # fmt: skip
     return rows
@@ -68,10 +68,10 @@ def movement_rows(data: Mapping[str, Any]) -> list[Row]:
     ]  # fmt: skip
     rows += [
             [
-                one["variant"], _num(one.get("profile_distance"), ".3f"),
-                _num(one.get("profile_rank_correlation")), _num(one.get("signed_score_change")),
-                _num(one.get("score_change")), _num(one["spearman_with_base"]),
-                _num(one["half_width"], ".3f"), _num(one["tied_bands"], ".1f"),
+                one["variant"], number(one.get("profile_distance"), ".3f"),
+                number(one.get("profile_rank_correlation")), number(one.get("signed_score_change")),
+                number(one.get("score_change")), number(one["spearman_with_base"]),
+                number(one["half_width"], ".3f"), number(one["tied_bands"], ".1f"),
                 str(one["negative"]),
             ]
             for one in data["movements"]
@@ -80,18 +80,24 @@ def movement_rows(data: Mapping[str, Any]) -> list[Row]:
 
 
 def association_rows(
-    data: Mapping[str, Any], variants: Sequence[str], score: str = "signed_score"
+    data: Mapping[str, Any],
+    variants: Sequence[str],
+    score: str = "signed_score",
+    outcomes: Sequence[str] | None = None,
 ) -> list[Row]:
     """One row a variant, one column an outcome: plain, then partial rank correlation."""
-    names = list(dict.fromkeys(one["outcome"] for one in data["associations"]))
+    names = [
+        name for name in dict.fromkeys(one["outcome"] for one in data["associations"])
+        if outcomes is None or name in outcomes
+    ]  # fmt: skip
     found = {(one["variant"], one["outcome"], one["score"]): one for one in data["associations"]}
     rows: list[Row] = [["variant", *names]]
     for variant in variants:
         cells = []
         for name in names:
             one = found[variant, name, score]
-            given = _with_ends(one["partial"], one["partial_interval"])
-            cells.append(f"{_num(one['spearman'])}; {given}")
+            given = with_ends(one["partial"], one["partial_interval"])
+            cells.append(f"{number(one['spearman'])}; {given}")
         rows.append([variant, *cells])
     return rows
 
@@ -113,11 +119,13 @@ def level_text(level: Any) -> str:
     return f"{level:g}" if isinstance(level, (int, float)) else str(level)
 
 
-def _num(value: float | None, spec: str = "+.2f") -> str:
+def number(value: float | None, spec: str = "+.2f") -> str:
+    """A figure, or a dash where there is none."""
     return "–" if value is None else f"{value:{spec}}"
 
 
-def _with_ends(value: float | None, ends: Sequence[float | None]) -> str:
+def with_ends(value: float | None, ends: Sequence[float | None]) -> str:
+    """A figure with its interval, where there is one."""
     if value is None or ends[0] is None or ends[1] is None:
-        return _num(value)
+        return number(value)
     return f"{value:+.2f} [{ends[0]:+.2f}, {ends[1]:+.2f}]"
