@@ -19,6 +19,7 @@ from iaside_plugins.adapters.sensitivity_outcomes import outcomes, read_entries
 from iaside_plugins.adapters.sources import Source, open_images, open_model
 from iaside_plugins.adapters.unfinished import kept
 from iaside_plugins.errors import InputError
+from iaside_plugins.game import check_images
 from iaside_plugins.importance import spectral_importance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.provenance import provenance
@@ -111,10 +112,9 @@ def open_studied(
     names = [one.model.info.name for one in out]
     if twice := [name for name in names if names.count(name) > 1]:
         raise InputError(f"two models are called {twice[0]}: give each its own with --name")
-    shortest = min(min(one.model.info.preprocessing.crop or 10**6 for one in out), 10**6)
-    largest = max(design.levels["n_bands"])
-    if shortest < 2 * largest:
-        raise InputError(f"{largest} bands need images of {2 * largest} pixels, got {shortest}")
+    for one in out:  # now, and not when the largest number of bands has its turn
+        first = torch.as_tensor(next(iter(one.images))[0])
+        check_images(first, max(design.levels["n_bands"]))
     return out
 
 

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 import typer
+from image_files import make_tree
 from tiny_model import WATCH, network
 
 from iaside_plugins import cli
@@ -139,3 +140,10 @@ def test_an_entry_of_other_weights_is_refused(iaside, images, weights, tmp_path)
     run = iaside("sensitivity", MODEL, "--weights", weights[1], "--name", "other", "--data",
                  images, *SMALL, "--entries", tmp_path)  # fmt: skip
     run.refused("no entry is of the weights of other", "--entries")
+
+
+def test_images_too_small_for_some_number_of_bands_are_refused_before_the_work(iaside, tmp_path):
+    tree = make_tree(tmp_path / "small", ("bird", "cat"), n=1, height=16, width=16)
+    run = iaside("sensitivity", MODEL, "--data", tree, *SMALL, "--bands", "3,9")
+    run.refused("16 x 16", "n_bands=9")
+    assert WATCH.rows == 0
