@@ -9,11 +9,13 @@ import numpy as np
 
 from iaside_plugins.plots import new_figure
 from iaside_plugins.sensitivity_design import AXES
-from iaside_plugins.sensitivity_text import TITLES, caution, level_text
+from iaside_plugins.sensitivity_text import TITLES, caution, level_text, one_at_a_time
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+GROUPED = ("n_bands", "range_handling", "absence")  # blocks of the matrix of rankings
 
 
 def plot_sensitivity(data: Mapping[str, Any]) -> Figure:
@@ -22,24 +24,13 @@ def plot_sensitivity(data: Mapping[str, Any]) -> Figure:
     Args:
         data: What `SensitivityReport.to_dict` gives.
     """
-    figure, axes = new_figure(15, 4.8, columns=3)
+    figure, axes = new_figure(15, 5.4, columns=3)
     _scores(axes[0], data)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncol=8,
+                  fontsize=7)  # fmt: skip
     _rankings(axes[1], data)
     _associations(axes[2], data)
     return figure
-
-
-def one_at_a_time(data: Mapping[str, Any]) -> list[tuple[int, str]]:
-    """The base and every variant that differs from it on one axis: place, and what differs."""
-    variants = data["variants"]
-    base = next(one for one in variants if one["name"] == data["base"])
-    out = [(variants.index(base), "base")]
-    for k, one in enumerate(variants):
-        changed = [axis for axis in AXES if one[axis] != base[axis]]
-        if len(changed) == 1:
-            word = level_text(one[changed[0]])
-            out.append((k, f"{TITLES[changed[0]]} {word}"))
-    return out
 
 
 def _scores(ax: Axes, data: Mapping[str, Any]) -> None:
@@ -62,7 +53,6 @@ def _scores(ax: Axes, data: Mapping[str, Any]) -> None:
     ax.set_yticks(height, [label for _, label in chosen], fontsize=8)
     ax.set_xlabel("signed score, 95 % intervals over images")
     ax.set_title("1  One choice changed at a time", fontsize=10)
-    ax.legend(fontsize=6.5)
 
 
 def _rankings(ax: Axes, data: Mapping[str, Any]) -> None:
@@ -71,17 +61,17 @@ def _rankings(ax: Axes, data: Mapping[str, Any]) -> None:
         range(len(variants)),
         key=lambda k: tuple(
             data["axes"][axis].index(variants[k][axis])
-            for axis in ("n_bands", "range_handling", "absence", "band_norm", "temperature", "beta")
+            for axis in (*GROUPED, *(axis for axis in AXES if axis not in GROUPED))
         ),
     )
     matrix = np.array(
         [[np.nan if x is None else x for x in row] for row in data["spearman"]], dtype=np.float64
     )[np.ix_(order, order)]
     shown = ax.imshow(matrix, vmin=-1, vmax=1, cmap="RdBu_r", interpolation="nearest")
-    groups = [(variants[k]["n_bands"], variants[k]["range_handling"]) for k in order]
+    groups = [tuple(variants[k][axis] for axis in GROUPED) for k in order]
     starts = [k for k in range(len(order)) if k == 0 or groups[k] != groups[k - 1]]
     middles = [(a + b - 1) / 2 for a, b in zip(starts, [*starts[1:], len(order)], strict=True)]
-    names = [f"{groups[k][1]}, {groups[k][0]} bands" for k in starts]
+    names = ["{} bands, {}, {}".format(*groups[k]) for k in starts]
     for start in starts[1:]:
         ax.axhline(start - 0.5, color="0.2", linewidth=0.5)
         ax.axvline(start - 0.5, color="0.2", linewidth=0.5)
@@ -93,7 +83,7 @@ def _rankings(ax: Axes, data: Mapping[str, Any]) -> None:
 
 def _associations(ax: Axes, data: Mapping[str, Any]) -> None:
     variants = [one for one in data["variants"] if one["association"] is not None]
-    ax.set_title("3  With the retained share, given clean accuracy", fontsize=10)
+    ax.set_title("3  With retained shares, given clean accuracy", fontsize=10)
     if not variants:
         ax.text(0.5, 0.5, "no association: needs entries\nof four or more models", ha="center",
                 va="center", transform=ax.transAxes)  # fmt: skip
@@ -116,7 +106,7 @@ def _associations(ax: Axes, data: Mapping[str, Any]) -> None:
     ax.invert_yaxis()
     ax.set_xlim(-1.05, 1.05)
     ax.axvline(0, color="0.8", linewidth=0.8, zorder=0)
-    ax.set_xlabel(f"partial rank correlation of every variant; {caution(len(data['models']))}")
+    ax.set_xlabel(f"partial rank correlation; {caution(len(data['models']))}", fontsize=9)
 
 
 def _ranked(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from iaside_plugins.sensitivity_design import AXES
 from iaside_plugins.spectrum_text import aligned
 
 Row = Sequence[str]
@@ -13,7 +14,6 @@ TITLES = {
     "range_handling": "range handling", "absence": "absence", "band_norm": "partition",
     "n_bands": "bands", "temperature": "temperature", "beta": "beta",
 }  # fmt: skip
-SHORT = 12  # variants that the terminal shows
 
 
 def sensitivity_text(data: Mapping[str, Any]) -> str:
@@ -34,9 +34,12 @@ def sensitivity_text(data: Mapping[str, Any]) -> str:
             f"{', '.join(retained)}, given clean accuracy (mean); {caution(n)}",
             f"at the base: {with_ends(base['association'], base['association_interval'])}",
         ]  # fmt: skip
-    lines += ["", *aligned(movement_rows(data)[: SHORT + 1])]
-    if len(variants) > SHORT:
-        lines.append(f"({len(variants) - SHORT} more variants in the JSON: --json FILE)")
+    shown = one_at_a_time(data)
+    head, *rows = movement_rows(data)
+    moved = [[label, *rows[k][1:]] for k, label in shown]
+    lines += ["", *aligned([head, *moved])]
+    if len(variants) > len(shown):
+        lines.append(f"({len(variants) - len(shown)} more variants: --json FILE)")
     return "\n".join(lines)
 
 
@@ -106,6 +109,19 @@ def retained_names(data: Mapping[str, Any]) -> list[str]:
     """The outcomes that the association is a mean over."""
     names = dict.fromkeys(one["outcome"] for one in data["associations"])
     return [name for name in names if name.startswith("retained ")]
+
+
+def one_at_a_time(data: Mapping[str, Any]) -> list[tuple[int, str]]:
+    """The base and every variant that differs from it on one axis: place, and what differs."""
+    variants = data["variants"]
+    base = next(one for one in variants if one["name"] == data["base"])
+    out = [(variants.index(base), "base")]
+    for k, one in enumerate(variants):
+        changed = [axis for axis in AXES if one[axis] != base[axis]]
+        if len(changed) == 1:
+            word = level_text(one[changed[0]])
+            out.append((k, f"{TITLES[changed[0]]} {word}"))
+    return out
 
 
 def caution(n_models: int) -> str:

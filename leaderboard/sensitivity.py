@@ -20,7 +20,7 @@ from iaside_plugins.leaderboard import sensitivity_rule as rule
 from iaside_plugins.leaderboard.formatting import markdown
 from iaside_plugins.leaderboard.spectra import filled
 from iaside_plugins.plots import save_figure
-from iaside_plugins.sensitivity_plots import one_at_a_time, plot_sensitivity
+from iaside_plugins.sensitivity_plots import plot_sensitivity
 from iaside_plugins.sensitivity_text import (
     TITLES,
     association_rows,
@@ -28,12 +28,14 @@ from iaside_plugins.sensitivity_text import (
     level_text,
     movement_rows,
     number,
+    one_at_a_time,
     with_ends,
 )
 from iaside_plugins.store import write_atomic, write_json
 
 FOLDER = Path(__file__).resolve().parent / "sensitivity"
-CHOICE, CONFIRMATION = "cifar10", "digits"  # populations of the criterion
+CHOICE = "cifar10"  # the study in which choices are crossed, and the one around the default
+DEFAULT = "cifar10-8"
 OUTCOMES = ("corruption error", "accuracy Linf 2/255", "retained Linf 2/255")
 PLAIN = {"temperature": 1.0, "beta": 0.75}  # variants whose pairs of rankings are kept
 Row = Sequence[str]
@@ -73,7 +75,8 @@ def tables(data: Mapping[str, Any]) -> dict[str, str]:
     choice = data[CHOICE]
     out = {
         "verdict": _verdict_sentence(data),
-        "rule": _table(_rule_rows(choice)),
+        "rule": _table(_rule_rows(data)),
+        "default": _table(_default_rows(data[DEFAULT])),
         "one_at_a_time": _table(_one_at_a_time_rows(choice)),
         "scores": _table(_score_rows(choice)),
         "association": _table(_association_rows(choice)),
@@ -83,7 +86,6 @@ def tables(data: Mapping[str, Any]) -> dict[str, str]:
     }
     for name, study in data.items():
         out[f"effects_{name}"] = _table(effect_rows(study))
-        out[f"crossed_{name}"] = _table(effect_rows(study, int(rule.CROSSED)))
         out[f"summary_{name}"] = _summary(study)
     return out
 
@@ -101,28 +103,27 @@ def build(folder: Path = FOLDER, studies: Mapping[str, Path] | None = None) -> N
 
 
 def _verdict_sentence(data: Mapping[str, Any]) -> str:
-    found = rule.chosen(data[CHOICE])
-    if not found:
-        best = max(
-            (v for v in rule.verdicts(data[CHOICE]) if v.admissible and v.association is not None),
-            key=lambda v: v.association or 0,
-        )
-        return (
-            f"**The default stays** (`{data[CHOICE]['base']}`): no level of any axis passes the "
-            f"rule. The greatest main effect of an admissible level is {TITLES[best.axis]} "
-            f"{level_text(best.level)}, {number(best.association)}, where "
-            f"{number(rule.GAIN)} is asked for."
-        )
-    named = ", ".join(f"{TITLES[v.axis]} {level_text(v.level)}" for v in found)
-    return f"**Passes the rule on the kit: {named}.**"
+    studies = data[CHOICE], data[DEFAULT]
+    if found := rule.chosen(*studies):
+        named = ", ".join(f"{TITLES[v.axis]} {level_text(v.level)}" for v in found)
+        return f"**Passes the rule on the kit: {named}.**"
+    known = [v for v in rule.verdicts(*studies) if v.admissible and v.association is not None]
+    best = max(known, key=lambda v: v.association or 0)
+    return (
+        f"**The default stays** ({data[DEFAULT]['base']}): no level of any axis passes the rule. "
+        f"The greatest main effect of an admissible level is {TITLES[best.axis]} "
+        f"{level_text(best.level)}, {number(best.association)}, where {number(rule.GAIN)} is "
+        "asked for."
+    )
 
 
-def _rule_rows(study: Mapping[str, Any]) -> list[Row]:
+def _rule_rows(data: Mapping[str, Any]) -> list[Row]:
+    studies = data[CHOICE], data[DEFAULT]
     rows: list[Row] = [
         ["axis", "level", "pairs", "a: effect on A", "b: with any model left out",
          "c: at the default", "d: S", "R there", "admissible", "fails", "replaces the default"]
     ]  # fmt: skip
-    for e, v in zip(rule.effects(study), rule.verdicts(study), strict=True):
+    for e, v in zip(rule.effects(*studies), rule.verdicts(*studies), strict=True):
         low, high = e["association_left_out"]
         rows.append(
             [
@@ -133,6 +134,21 @@ def _rule_rows(study: Mapping[str, Any]) -> list[Row]:
                 v.fails or "–", "yes" if v.qualifies else "no",
             ]
         )  # fmt: skip
+    return rows
+
+
+def _default_rows(study: Mapping[str, Any]) -> list[Row]:
+    """Every variant of the study around the default: association, reliability, scores below 0."""
+    rows: list[Row] = [["variant", "A", "R", "S", "ranks of models beside the default's"]]
+    moved = {one["variant"]: one for one in study["movements"]}
+    rows += [
+        [
+            v["name"], with_ends(v["association"], v["association_interval"]),
+            number(v["reliability"], ".2f"), number(v["stability"], ".2f"),
+            number(moved[v["name"]]["spearman_with_base"]),
+        ]
+        for v in study["variants"] if v["name"] in moved
+    ]  # fmt: skip
     return rows
 
 
@@ -182,8 +198,7 @@ def _level_rows(study: Mapping[str, Any]) -> list[Row]:
     groups: dict[tuple[str, str], list[int]] = {}
     for k, name in enumerate(study["ranked"]):
         v = kept[name]
-        if v["n_bands"] == int(rule.CROSSED):
-            groups.setdefault((v["range_handling"], v["absence"]), []).append(k)
+        groups.setdefault((v["range_handling"], v["absence"]), []).append(k)
     rows: list[Row] = [["", *(f"{a}, {r}" for r, a in groups)]]
     for (r, a), first in groups.items():
         cells = []
@@ -197,8 +212,8 @@ def _level_rows(study: Mapping[str, Any]) -> list[Row]:
 
 def _temperature_rows(data: Mapping[str, Any]) -> list[Row]:
     rows: list[Row] = [["model", "data", "training", "clean accuracy", "fitted temperature"]]
-    for name in (CHOICE, *(n for n in data if n not in (CHOICE, CONFIRMATION))):
-        for model in data.get(name, {"models": []})["models"]:
+    for name in (n for n in data if n not in (DEFAULT, "digits")):
+        for model in data[name]["models"]:
             training = str(model["model"].get("training") or "unstated")
             rows.append(
                 [model["name"], name, training, f"{model['clean_accuracy']:.0%}",

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-CROSSED = "6"  # bands at which main effects are taken
 GAIN, STABILITY_LOSS = 0.15, 0.1
 RELIABILITY_LOSS, LEAST_RELIABILITY = 0.05, 0.8
 CHANGES_CLEAN_IMAGE = ("rescale",)  # whose grand coalition is not the image itself
@@ -36,25 +35,31 @@ class Verdict:
         return self.admissible and not self.fails
 
 
-def effects(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Main effects: of the number of bands over all matched cells, of others where crossed."""
-    at_crossed = {
-        (e["axis"], e["level"]): e for e in data["effects_by_bands"].get(CROSSED, data["effects"])
-    }
-    return [
-        e if e["axis"] == "n_bands" else at_crossed[e["axis"], e["level"]] for e in data["effects"]
-    ]  # fmt: skip
+def effects(data: Mapping[str, Any], default: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Main effects where choices are crossed, with the change at the default.
+
+    Args:
+        data: The study in which choices are crossed.
+        default: The study around the default, which also has the effect of the bands; its change
+            at the default stands in for the crossed study's wherever it has the level.
+    """
+    near = {(e["axis"], e["level"]): e for e in default["effects"]}
+    out = []
+    for e in data["effects"]:
+        own = near.get((e["axis"], e["level"]), e)
+        out.append({**e, "association_at_base": own["association_at_base"]})
+    return out + [dict(e) for e in default["effects"] if e["axis"] == "n_bands"]
 
 
-def verdicts(data: Mapping[str, Any]) -> list[Verdict]:
-    """The rule's answer for every level, in the order of the axes."""
-    return [_verdict(e) for e in effects(data)]
+def verdicts(data: Mapping[str, Any], default: Mapping[str, Any]) -> list[Verdict]:
+    """The rule's answer for every level, in the order of `effects`."""
+    return [_verdict(e) for e in effects(data, default)]
 
 
-def chosen(data: Mapping[str, Any]) -> list[Verdict]:
+def chosen(data: Mapping[str, Any], default: Mapping[str, Any]) -> list[Verdict]:
     """The level of greatest effect of every axis that has one which qualifies."""
     best: dict[str, Verdict] = {}
-    for one in verdicts(data):
+    for one in verdicts(data, default):
         if one.qualifies and (
             one.axis not in best or (one.association or 0) > (best[one.axis].association or 0)
         ):

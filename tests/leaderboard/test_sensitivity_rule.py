@@ -15,15 +15,16 @@ GOOD = {
 }  # fmt: skip
 
 
-def study(*levels: dict[str, Any]) -> dict[str, Any]:
-    return {"effects": list(levels), "effects_by_bands": {"6": list(levels)}}
+def study(*levels: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The crossed study, and one around the default that has none of its levels."""
+    return {"effects": list(levels)}, {"effects": []}
 
 
 def test_a_level_that_meets_every_condition_replaces_the_default():
-    (one,) = verdicts(study(GOOD))
+    (one,) = verdicts(*study(GOOD))
     assert one.qualifies
     assert one.fails == ""
-    assert chosen(study(GOOD)) == [one]
+    assert chosen(*study(GOOD)) == [one]
 
 
 @pytest.mark.parametrize(
@@ -40,11 +41,11 @@ def test_a_level_that_meets_every_condition_replaces_the_default():
     ],
 )
 def test_one_condition_is_enough_to_fail(change, fails):
-    (one,) = verdicts(study({**GOOD, **change}))
+    (one,) = verdicts(*study({**GOOD, **change}))
     assert one.admissible
     assert one.fails == fails
     assert not one.qualifies
-    assert chosen(study({**GOOD, **change})) == []
+    assert chosen(*study({**GOOD, **change})) == []
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def test_one_condition_is_enough_to_fail(change, fails):
     ],
 )
 def test_what_is_not_admissible_never_replaces_it(change):
-    (one,) = verdicts(study({**GOOD, **change}))
+    (one,) = verdicts(*study({**GOOD, **change}))
     assert not one.admissible
     assert not one.qualifies
     assert one.fails == ""
@@ -66,14 +67,16 @@ def test_what_is_not_admissible_never_replaces_it(change):
 def test_of_two_levels_of_one_axis_the_greater_effect_is_taken():
     zero, more = ({**GOOD, "axis": "absence", "level": f"level {k}", "association": 0.2 + k / 10}
                   for k in range(2))  # fmt: skip
-    assert [v.level for v in chosen(study(zero, GOOD, more))] == ["level 1", "clip"]
+    assert [v.level for v in chosen(*study(zero, GOOD, more))] == ["level 1", "clip"]
 
 
-def test_main_effects_are_taken_where_the_choices_are_crossed():
-    elsewhere = {**GOOD, "association": 0.9}
+def test_main_effects_are_crossed_ones_and_changes_at_the_default_are_the_defaults():
+    near = {**GOOD, "association": 0.9, "association_at_base": -0.3}
     bands = {**GOOD, "axis": "n_bands", "level": 6, "association": 0.3}
-    data = {
-        "effects": [elsewhere, bands],
-        "effects_by_bands": {"6": [GOOD, {**bands, "association": 0}]},
-    }  # fmt: skip
-    assert [e["association"] for e in effects(data)] == [0.2, 0.3]
+    crossed = [GOOD, {**GOOD, "axis": "beta", "level": 0.9}]
+    found = effects({"effects": crossed}, {"effects": [near, bands]})
+    assert [e["association"] for e in found] == [0.2, 0.2, 0.3]
+    assert [e["association_at_base"] for e in found] == [-0.3, 0.1, 0.1]
+    assert [v.fails for v in verdicts({"effects": crossed}, {"effects": [near, bands]})] == [
+        "c", "", ""
+    ]  # fmt: skip
