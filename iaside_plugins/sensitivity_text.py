@@ -51,11 +51,11 @@ def effect_rows(data: Mapping[str, Any], n_bands: int | None = None) -> list[Row
     ]  # fmt: skip
     effects = data["effects"] if n_bands is None else data["effects_by_bands"][str(n_bands)]
     for e in effects:
-        low, high = e["association_left_out"]
+        low, high = (number(end) for end in e["association_left_out"])
         rows.append(
             [
                 TITLES[e["axis"]], level_text(e["level"]), str(e["n_pairs"]),
-                number(e["association"]), f"{number(low)} to {number(high)}",
+                number(e["association"]), low if low == high else f"{low} to {high}",
                 number(e["association_at_base"]), number(e["stability"]), number(e["reliability"]),
                 number(e["signed_score"]), number(e["ranking"]),
             ]

@@ -44,8 +44,8 @@ Row = Sequence[str]
 def condense(studies: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What the page needs of studies, by name of the population.
 
-    Pairs of rankings and tables of outcomes are kept for variants of the default temperature and
-    beta alone, which hardly move them.
+    Profiles, tables of outcomes and pairs of rankings are kept for variants of the default
+    temperature and beta alone, and for those that differ from the base once; scores for all.
 
     Raises:
         InputError: For something other than studies of `iaside sensitivity`.
@@ -59,15 +59,22 @@ def condense(studies: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             names |= {study["variants"][k]["name"] for k, _ in one_at_a_time(study)}
             out[name] = {
                 **{k: v for k, v in study.items() if k not in ("spearman", "kendall")},
+                "variants": [v if v["name"] in names else _short(v) for v in study["variants"]],
                 "associations": [a for a in study["associations"] if a["variant"] in names],
                 "movements": [m for m in study["movements"] if m["variant"] in names],
                 "ranked": [study["variants"][k]["name"] for k in places],
                 **{k: [[study[k][i][j] for j in places] for i in places]
                    for k in ("spearman", "kendall")},
             }  # fmt: skip
-        except (KeyError, TypeError, IndexError) as error:
+        except (KeyError, TypeError, IndexError, StopIteration) as error:
             raise InputError(f"{name} is not a study of iaside sensitivity: {error}") from error
     return out
+
+
+def _short(variant: Mapping[str, Any]) -> dict[str, Any]:
+    """A variant with the signed scores of its models alone."""
+    kept = ("model", "signed_score")
+    return {**variant, "models": [{key: one[key] for key in kept} for one in variant["models"]]}
 
 
 def tables(data: Mapping[str, Any]) -> dict[str, str]:
@@ -227,8 +234,8 @@ def _summary(study: Mapping[str, Any]) -> str:
     a = with_ends(base["association"], base["association_interval"])
     return (
         f"{len(study['models'])} models, {study['n_images']} images, {len(study['variants'])} "
-        f"variants. At the default: A = {a}, R = {number(base['reliability'], '.2f')}, "
-        f"S = {number(base['stability'], '.2f')}."
+        f"variants. At the base ({study['base']}): A = {a}, "
+        f"R = {number(base['reliability'], '.2f')}, S = {number(base['stability'], '.2f')}."
     )
 
 

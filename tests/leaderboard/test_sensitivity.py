@@ -66,7 +66,8 @@ def test_studies_are_of_the_models_and_images_that_the_criterion_names(data):
 def test_condensing_keeps_the_numbers():
     levels = {"n_bands": 8, "range_handling": "none", "absence": "zero", "band_norm": "chebyshev"}
     variants = [
-        {"name": f"T={t} beta={b}", "temperature": t, "beta": b, **levels}
+        {"name": f"T={t} beta={b}", "temperature": t, "beta": b, **levels,
+         "models": [{"model": "a", "signed_score": b, "score": b}]}
         for t in (1.0, "fitted") for b in (0.75, 0.9)
     ]  # fmt: skip
     names = [v["name"] for v in variants]
@@ -81,7 +82,8 @@ def test_condensing_keeps_the_numbers():
     assert kept["ranked"] == names[:1]
     assert kept["spearman"] == [[0.0]]
     assert {one["variant"] for one in kept["movements"]} == set(names[:3])
-    assert len(kept["variants"]) == 4
+    assert kept["variants"][:3] == variants[:3]
+    assert kept["variants"][3]["models"] == [{"model": "a", "signed_score": 0.9}]
     with pytest.raises(InputError, match="some is not a study"):
         sensitivity.condense({"some": {"variants": []}})
 
