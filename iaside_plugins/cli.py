@@ -15,6 +15,7 @@ from iaside_plugins.cli_board import board
 from iaside_plugins.cli_compare import compare
 from iaside_plugins.cli_doctor import doctor
 from iaside_plugins.cli_output import show
+from iaside_plugins.cli_sensitivity import sensitivity
 from iaside_plugins.cli_show import show as show_result
 from iaside_plugins.cli_spectrum import spectrum
 from iaside_plugins.errors import InputError
@@ -105,6 +106,7 @@ def demo(
     ),
     n_seeds: Annotated[int, typer.Option(help="Networks of each training")] = 3,
     n_images: Annotated[int, typer.Option(help="Test images, at most 400")] = 200,
+    n_train: Annotated[int, typer.Option(help="Training images, at most 1397")] = 1397,
     n_bands: NBands = None,
     protocol: ProtocolText = None,
     device: Device = "cpu",
@@ -126,7 +128,8 @@ def demo(
             "evaluates ImageNet models: see README."
         )
     trained = Demo(
-        out, n_seeds=n_seeds, n_images=n_images, seed=seed, device=device, batch_size=batch_size,
+        out, n_seeds=n_seeds, n_images=n_images, n_train=n_train, seed=seed, device=device,
+        batch_size=batch_size,
         protocol=pick_protocol(protocol, n_bands, seed), resume=resume, show_progress=not silent,
     ).run(_silence if silent else typer.echo)  # fmt: skip
     files = f"entries, table (README.md) and plot (profiles.png) are in {out}/"
@@ -316,6 +319,7 @@ def evaluate(
 
 app.command()(compare)
 app.command()(doctor)
+app.command()(sensitivity)
 app.command(name="show")(show_result)
 app.command()(spectrum)
 
