@@ -40,6 +40,16 @@ def test_a_changed_number_changes_the_page(data, text):
     assert filled(text, sensitivity.tables(other)) != text
 
 
+def test_figures_in_the_prose_are_those_of_the_tables(text):
+    """Every "-0.NN" and "N.NN" of the reading stands in a table of the page as well."""
+    blocks = re.findall(r"<!-- \w+ -->\n(.*?)<!-- end -->", text, re.S)
+    prose = re.sub(r"<!-- \w+ -->\n.*?<!-- end -->|```.*?```", "", text, flags=re.S)
+    figures = re.findall(r"[+-]?\d\.\d\d+", prose)
+    assert len(figures) >= 10
+    cells = set(re.findall(r"[+-]?\d\.\d\d+", "".join(blocks)))
+    assert set(figures) <= cells
+
+
 def test_the_verdict_follows_the_rule(data):
     """The default stays on these numbers; with a better level it would not."""
     assert "The default stays" in sensitivity.tables(data)["verdict"]
