@@ -44,7 +44,8 @@ class Protocol:
         n_permutations: Antithetic pairs of chains an image, for the permutation estimator. One
             pair passes 2 (n_bands - 1) coalitions between the empty and the grand one, n of
             them n times as many less those they share: with 8 bands and the zero absence 15
-            passes an image, 4 pairs some 45, where the exact estimator makes 255.
+            passes an image, 4 pairs 45 and n_bands pairs, a full cycle and the best use of
+            passes, 57, where the exact estimator makes 255.
         n_coalitions: Coalitions an image for the regression estimator, the empty and the grand
             one and complements among them: an even number from 8 n_bands to 2**n_bands.
         beta: Weight ratio of neighbouring bands in the score, in (0, 1).

@@ -4,10 +4,9 @@ The Shapley values solve a weighted least-squares problem over all coalitions, u
 of efficiency (Charnes et al. 1988; Lundberg and Lee 2017). Here over distinct pairs (S, S^c), as
 many of each size: by their leverage (Musco and Witter, "Provably accurate Shapley value estimation
 via leverage score sampling", 2025). Such a fit is biased, alike in all images, which no interval
-over images would hold; on real classifiers it moved scores by more than their standard error. So
-the fit is only where the estimate starts: what it leaves is estimated without bias from pairs that
-it has not seen (after Covert and Lee, AISTATS 2021, and Witter, Liu and Musco,
-"Regression-adjusted Monte Carlo estimators for Shapley values", 2025).
+over images would hold. So the fit is only where the estimate starts: what it leaves is estimated
+without bias from pairs that it has not seen (after Covert and Lee, AISTATS 2021, and Witter, Liu
+and Musco, "Regression-adjusted Monte Carlo estimators for Shapley values", 2025).
 """
 
 from __future__ import annotations

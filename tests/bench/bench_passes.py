@@ -32,7 +32,7 @@ SAMPLED = [
 ]
 FULL = {
     "models": ["c10_resnet20", "c10_resnet2b_adv", "mobilenet_v1_025_128", "mcunet_5fps"],
-    "budget": 51_000, "draws": 40, "samples": 400,
+    "budget": 51_000, "draws": 20, "samples": 400,
     "run": ["mobilenet_v1_025_128", "mcunet_5fps"], "n_exact": 150, "n_sampled": 600,
 }  # fmt: skip
 QUICK = {
