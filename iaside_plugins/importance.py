@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from iaside_plugins.crew import Run, computed_by
+from iaside_plugins.device_pool import device_crew, device_list
 from iaside_plugins.errors import InputError
 from iaside_plugins.game import Game, Model
 from iaside_plugins.input_checks import model_device
+from iaside_plugins.memory import first_batch_size
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.provenance import model_digest
 from iaside_plugins.resampling import jackknife
 from iaside_plugins.result import SpectralImportance
-from iaside_plugins.rows import Seen, computed, image_groups, split_rows
+from iaside_plugins.rows import Pair, Seen, computed, image_groups, split_rows
 from iaside_plugins.score import importance_distribution, signed_score
 from iaside_plugins.store import RowStore, read_header
 from iaside_plugins.stream import check_max_images, count, items, progress_bar
@@ -31,7 +35,7 @@ def spectral_importance(
     data: Any,
     protocol: Protocol | None = None,
     *,
-    device: torch.device | str | None = None,
+    device: torch.device | str | Sequence[torch.device | str] | None = None,
     batch_size: int | str = 64,
     precision: str = "float32",
     resume: Path | str | None = None,
@@ -52,7 +56,9 @@ def spectral_importance(
             which hold all images in memory. Where a run may stop early (`max_images`,
             `target_error`), they must come in random order, not class by class.
         protocol: Every choice that changes a number; ``Protocol()`` by default.
-        device: Where the model is; by default where its parameters are.
+        device: Where the model is; by default where its parameters are. Several, as a list or
+            as "cuda:0,cuda:1": a process each, with a copy of the model, for the same numbers.
+            The model here stays where it is; scripts then need ``if __name__ == "__main__":``.
         batch_size: Rows in one forward pass; "auto" begins with 512 on a GPU (64 elsewhere) and
             halves them where memory runs out. On the device there are at most (n_bands + 1 +
             batch_size) images beside the model, two more batches of them in a FFT, and what the
@@ -73,39 +79,89 @@ def spectral_importance(
         InputTypeError: For images that are not floating-point numbers.
     """
     protocol = protocol or Protocol()
-    game = Game(model, protocol, model_device(model, device), batch_size, precision)
-    check_max_images(max_images)
-    if target_error is not None and not target_error > 0:
-        raise InputError(f"target_error must be above 0, got {target_error!r}")
-    identity = {
-        **{f"protocol {name}": value for name, value in protocol.used().items() if name != "beta"},
-        "precision": precision,
-        "model": model_digest(model) if resume is not None else None,
-    }
-    store = RowStore(resume, identity)
-    game.choices = store.settled.get("forwards")
-    finished: list[tuple[Seen, Array]] = []
-    stream = items(data, protocol.n_bands, max_images)
+    devices = device_list(device)
+    own = model_device(model, None if devices else device)
+    game = Game(model, protocol, own, batch_size, precision)
+    profile = Profile(
+        model, data, protocol, precision=precision, resume=resume, max_images=max_images,
+        target_error=target_error,
+    )  # fmt: skip
+    n_rows = first_batch_size(batch_size, devices[0]) if devices else game.n_rows
+    groups = profile.groups(n_rows)
     try:
         with progress_bar(count(data, max_images), show_progress) as bar:
             bar.set_description("bands", refresh=False)
-            for group, keys in computed(game, image_groups(stream, protocol, game.n_rows), store):
-                first = len(finished)
-                for key, (item, _) in zip(keys, group, strict=True):
-                    finished.append((Seen.of(item), store.rows[key]))
-                bar.update(len(group))
-                enough = _enough(finished, first, protocol, target_error)
-                if enough is not None:
-                    finished = finished[:enough]
-                    break
+            if not devices:
+                game.choices = profile.store.settled.get("forwards")
+                for group, keys in computed(game, groups, profile.store):
+                    bar.update(len(group))
+                    if profile.take(group, keys):
+                        break
+                return profile.result(game.n_forward, tuple(game.forward.choices()))
+            run = Run("", protocol, batch_size, precision, groups, profile.store)
+            with device_crew(model, devices) as crew:
+                for _, group, keys in computed_by(crew, [run]):
+                    bar.update(len(group))
+                    if profile.take(group, keys):
+                        break
+            return profile.result(run.n_forward, tuple(run.choices or ()))
     finally:
-        store.flush()
-    if not finished:
-        raise InputError("no images: the data are empty")
-    return _result(
-        protocol, finished, precision, n_forward=game.n_forward,
-        forwards=tuple(game.forward.choices()),
-    )  # fmt: skip
+        profile.store.flush()
+
+
+class Profile:
+    """One model's rows over one stream of images, from the first group to the result.
+
+    The arguments are those of `spectral_importance`.
+
+    Attributes:
+        store: Where finished rows are.
+
+    Raises:
+        InputError: For arguments out of range, or a folder of another run.
+    """
+
+    def __init__(
+        self, model: Model, data: Any, protocol: Protocol, *, precision: str,
+        resume: Path | str | None, max_images: int | None, target_error: float | None,
+    ) -> None:  # fmt: skip
+        check_max_images(max_images)
+        if target_error is not None and not target_error > 0:
+            raise InputError(f"target_error must be above 0, got {target_error!r}")
+        self.protocol, self.precision, self._target = protocol, precision, target_error
+        self._stream = items(data, protocol.n_bands, max_images)
+        identity = {
+            **{f"protocol {k}": value for k, value in protocol.used().items() if k != "beta"},
+            "precision": precision,
+            "model": model_digest(model) if resume is not None else None,
+        }
+        self.store = RowStore(resume, identity)
+        self._finished: list[tuple[Seen, Array]] = []
+
+    def groups(self, n_rows: int) -> Iterator[list[Pair]]:
+        """The images in groups that share forward passes of so many rows."""
+        return image_groups(self._stream, self.protocol, n_rows)
+
+    def take(self, group: list[Pair], keys: list[str]) -> bool:
+        """Take the next group, whose rows are in the store; whether that is enough."""
+        first = len(self._finished)
+        for key, (item, _) in zip(keys, group, strict=True):
+            self._finished.append((Seen.of(item), self.store.rows[key]))
+        enough = _enough(self._finished, first, self.protocol, self._target)
+        self._finished = self._finished[:enough]
+        return enough is not None
+
+    def result(self, n_forward: int, forwards: tuple[str, ...]) -> SpectralImportance:
+        """What the groups say.
+
+        Raises:
+            InputError: There were none.
+        """
+        if not self._finished:
+            raise InputError("no images: the data are empty")
+        return _result(
+            self.protocol, self._finished, self.precision, n_forward=n_forward, forwards=forwards
+        )
 
 
 def read_run(folder: Path | str, beta: float = 0.75) -> SpectralImportance:

@@ -1,0 +1,257 @@
+"""Worker processes on this machine, one a device: a copy of the model in each, images by pipe.
+
+A worker ends with its parent, however that ends; the parent ends its workers when it is done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from iaside_plugins.crew import Crew, Desk, Heard, Shard
+from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.game import Model
+from iaside_plugins.rows import Rows, groups_ahead
+
+# What decides how torch rounds or which of its algorithms it takes, where this version has it.
+FLAGS = (
+    "backends.fp32_precision", "backends.cuda.matmul.fp32_precision",
+    "backends.cudnn.conv.fp32_precision", "backends.mkldnn.matmul.fp32_precision",
+    "backends.mkldnn.conv.fp32_precision", "backends.cudnn.enabled", "backends.cudnn.benchmark",
+    "backends.cudnn.deterministic",
+)  # fmt: skip
+DIED_EARLY = (
+    "scripts that use several devices keep their own work under `if __name__ == '__main__':`, and "
+    "the model's class in a module"
+)
+Begun = tuple[Rows, Any, int]
+
+
+def device_list(device: Any) -> list[torch.device]:
+    """Devices of a list, or of a text such as "cuda:0,cuda:1"; none for a single device or None.
+
+    Raises:
+        InputError: For the name of no device.
+    """
+    if isinstance(device, str):
+        device = [name.strip() for name in device.split(",")]
+    if not isinstance(device, Sequence) or len(device) < 2:
+        return []
+    try:
+        return [torch.device(name) for name in device]
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"expected devices such as cuda:0,cuda:1, got {device!r}") from error
+
+
+@contextlib.contextmanager
+def device_crew(model: Model, devices: Sequence[torch.device]) -> Iterator[Crew]:
+    """A crew of one process a device; the processes end with the context.
+
+    Args:
+        model: A module that can be pickled, or that has `rebuild`, a function without arguments
+            that can be: its weights are sent then. The model here is not touched.
+        devices: One may be named several times.
+
+    Raises:
+        InputError: The model cannot be sent to another process.
+        InputTypeError: It is no module: it would stay on its own device.
+    """
+    workers = Processes(model, devices)
+    try:
+        yield Crew(workers, len(devices))
+    finally:
+        workers.stop()
+
+
+class Processes:
+    """The processes, by their places in `devices`; see `crew.Workers`."""
+
+    def __init__(self, model: Model, devices: Sequence[torch.device]) -> None:
+        self.devices = devices
+        # Threads that there are, shared by the workers.
+        threads = max(1, torch.get_num_threads() // len(devices))
+        self._setting = (packed(model), threads, _flags(), str(Path.cwd()))
+        self._context = multiprocessing.get_context("spawn")
+        self._there: dict[int, tuple[Any, Connection]] = {}
+
+    def start(self, place: int) -> None:
+        """Start a process; Ctrl-C reaches the parent alone, which ends its workers."""
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(
+            target=_work, args=(theirs, self.devices[place], *self._setting), daemon=True
+        )
+        with _without_interrupts():
+            process.start()
+        theirs.close()  # so that the worker's death closes the pipe
+        self._there[place] = process, ours
+
+    def give(self, place: int, shard: Shard) -> None:
+        """Send a shard; to a dead worker in vain, of which `hear` will tell."""
+        with contextlib.suppress(OSError):
+            # As bytes: torch would put the tensors of its own objects into shared memory.
+            self._there[place][1].send_bytes(pickle.dumps(shard))
+
+    def hear(self) -> list[tuple[int, Heard]]:
+        """News of at least one worker."""
+        places = {pipe: place for place, (_, pipe) in self._there.items()}
+        found = []
+        for pipe in wait(list(places)):
+            place = places[pipe]  # type: ignore[index]
+            try:
+                found.append((place, pickle.loads(self._there[place][1].recv_bytes())))
+            except (EOFError, OSError):
+                found.append((place, Heard(died=self._why(place))))
+        return found
+
+    def _why(self, place: int) -> str:
+        process, pipe = self._there.pop(place)
+        pipe.close()
+        process.join(5)
+        code = process.exitcode
+        process.close() if code is not None else process.kill()
+        if code is not None and code < 0:
+            return f"killed by signal {-code}"
+        return f"exit code {code}; {DIED_EARLY}"
+
+    def stop(self) -> None:
+        """End all processes, whatever they do."""
+        for process, pipe in self._there.values():
+            process.kill()
+            pipe.close()
+        for process, _ in self._there.values():
+            process.join()
+            process.close()
+        self._there = {}
+
+
+def packed(model: Model) -> bytes:
+    """A model as bytes for `unpacked`.
+
+    Raises:
+        InputError: It cannot be pickled and says no other way to build it.
+        InputTypeError: It is no module.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputTypeError(
+            f"several workers need a torch.nn.Module, of which each has a copy, got "
+            f"{type(model).__name__}"
+        )
+    file = io.BytesIO()
+    try:
+        try:
+            torch.save(model, file)
+        except Exception:
+            rebuild = getattr(model, "rebuild", None)
+            if rebuild is None:
+                raise
+            file = io.BytesIO()
+            torch.save((rebuild, model.state_dict()), file)
+    except Exception as error:  # whatever a class of the user's raises
+        raise InputError(
+            f"the model cannot be sent to another process ({error}); define its class at the top "
+            "of a module"
+        ) from error
+    return file.getvalue()
+
+
+def unpacked(data: bytes, device: torch.device) -> nn.Module:
+    """The model of `packed`, on a device; only for bytes that this program made itself."""
+    found = torch.load(io.BytesIO(data), map_location=device, weights_only=False)
+    if isinstance(found, nn.Module):
+        return found
+    rebuild, state = found
+    model: nn.Module = rebuild().to(device)
+    if any(tensor.dtype == torch.float64 for tensor in state.values()):
+        model = model.double()
+    model.load_state_dict(state)
+    return model
+
+
+def _flags() -> dict[str, Any]:
+    found = {}
+    for path in FLAGS:
+        value: Any = torch
+        for name in path.split("."):
+            value = getattr(value, name, None)
+        if value is not None:
+            found[path] = value
+    return found
+
+
+def _work(
+    pipe: Connection, device: torch.device, model: bytes, threads: int, flags: dict[str, Any],
+    folder: str,
+) -> None:  # fmt: skip
+    """What a worker process does until it is ended."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    sys.path.append(folder)  # where the parent found the user's own modules
+    torch.set_num_threads(threads)
+    for path, value in flags.items():
+        owner: Any = torch
+        *names, last = path.split(".")
+        for name in names:
+            owner = getattr(owner, name)
+        if getattr(owner, last) != value:
+            setattr(owner, last, value)
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        _serve(pipe, Desk(unpacked(model, device), device))
+
+
+def _serve(pipe: Connection, desk: Desk) -> None:
+    """Make the shards that come, the next one begun before the last one is waited for on a GPU."""
+    pipe.send_bytes(pickle.dumps(Heard()))
+    begun: deque[Begun | BaseException] = deque()
+    while True:
+        while not begun or (len(begun) <= groups_ahead(desk.device) and pipe.poll()):
+            shard: Shard = pickle.loads(pipe.recv_bytes())
+            try:
+                begun.append(desk.begin(shard))
+            except Exception as error:  # noqa: BLE001  the parent raises it
+                begun.append(error)
+        pipe.send_bytes(_news(desk, begun.popleft()))
+
+
+def _news(desk: Desk, begun: Begun | BaseException) -> bytes:
+    try:
+        if isinstance(begun, BaseException):
+            raise begun
+        return pickle.dumps(Heard(made=desk.end(begun)))
+    except Exception as error:  # noqa: BLE001  as above
+        try:
+            return pickle.dumps(Heard(error=error))
+        except Exception:  # noqa: BLE001  an error that holds what cannot be sent
+            return pickle.dumps(Heard(error=RuntimeError(f"{type(error).__name__}: {error}")))
+
+
+def _end_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """SIGINT is held back here meanwhile, and for good in a process that is started."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
