@@ -8,6 +8,7 @@ what it held goes to another one.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -149,6 +150,7 @@ class Crew:
         self._queue: deque[Shard] = deque()  # given, at no worker yet
         self._tries: dict[int, int] = {}  # by the shard's identity
         self._failed_starts = 0
+        self.broken = False  # whether it lacks a worker for good: nothing more can be waited for
         for place in range(n_workers):
             workers.start(place)
 
@@ -201,6 +203,7 @@ class Crew:
         if place not in self._held:
             self._failed_starts += 1
             if self._failed_starts > self.retries:
+                self.broken = True
                 raise InputError(f"worker {place} does not start: {why}")
         held = self._held.pop(place, deque())
         if held:
@@ -208,6 +211,7 @@ class Crew:
             self._tries[id(tried)] = self._tries.get(id(tried), 0) + 1
             names = ", ".join(name for _, _, name in tried.heads[:5])
             if self._tries[id(tried)] > self.retries:
+                self.broken = True
                 raise InputError(
                     f"{self.retries + 1} workers died one after the other on the images {names} "
                     f"({why}); lower batch_size where memory is short, or take the images out"
@@ -327,10 +331,10 @@ def computed_by(
             yield from heads()
         yield from heads()
     except InputError:
-        while waiting and crew.n_under_way:
-            try:
+        while waiting and not crew.broken:
+            with contextlib.suppress(InputError):  # the first one is raised
                 arrive()
-            except InputError:
+            if not crew.n_under_way:
                 break
         raise
 

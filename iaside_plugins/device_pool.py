@@ -15,6 +15,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ class Processes:
         self.devices = devices
         # Threads that there are, shared by the workers.
         threads = max(1, torch.get_num_threads() // len(devices))
-        self._setting = (packed(model), threads, _flags(), str(Path.cwd()))
+        self._setting = (packed(model), Surroundings.here(threads))
         self._context = multiprocessing.get_context("spawn")
         self._there: dict[int, tuple[Any, Connection]] = {}
 
@@ -138,8 +139,8 @@ class Processes:
         self._there = {}
 
 
-def packed(model: Model) -> bytes:
-    """A model as bytes for `unpacked`.
+def packed(model: Model, pickle_module: Any = pickle) -> bytes:
+    """A model as bytes for `unpacked`, by another pickle module where one is given.
 
     Raises:
         InputError: It cannot be pickled and says no other way to build it.
@@ -153,13 +154,13 @@ def packed(model: Model) -> bytes:
     file = io.BytesIO()
     try:
         try:
-            torch.save(model, file)
+            torch.save(model, file, pickle_module)
         except Exception:
             rebuild = getattr(model, "rebuild", None)
             if rebuild is None:
                 raise
             file = io.BytesIO()
-            torch.save((rebuild, model.state_dict()), file)
+            torch.save((rebuild, model.state_dict()), file, pickle_module)
     except Exception as error:  # whatever a class of the user's raises
         raise InputError(
             f"the model cannot be sent to another process ({error}); define its class at the top "
@@ -181,34 +182,53 @@ def unpacked(data: bytes, device: torch.device) -> nn.Module:
     return model
 
 
-def _flags() -> dict[str, Any]:
-    found = {}
-    for path in FLAGS:
-        value: Any = torch
-        for name in path.split("."):
-            value = getattr(value, name, None)
-        if value is not None:
-            found[path] = value
-    return found
+@dataclass(frozen=True)
+class Surroundings:
+    """What a worker takes over from its parent.
+
+    Attributes:
+        threads: Of the CPU.
+        flags: Values of `FLAGS`.
+        path: Where the parent finds modules, the user's own among them.
+    """
+
+    threads: int
+    flags: dict[str, Any]
+    path: tuple[str, ...]
+
+    @classmethod
+    def here(cls, threads: int) -> Surroundings:
+        """Those of this process, with so many threads."""
+        found = {}
+        for path in FLAGS:
+            value: Any = torch
+            for name in path.split("."):
+                value = getattr(value, name, None)
+            if value is not None:
+                found[path] = value
+        return cls(threads, found, (*sys.path, str(Path.cwd())))
+
+    def take_over(self) -> None:
+        """Make them those of this process."""
+        sys.path += [folder for folder in self.path if folder not in sys.path]
+        torch.set_num_threads(self.threads)
+        for path, value in self.flags.items():
+            owner: Any = torch
+            *names, last = path.split(".")
+            for name in names:
+                owner = getattr(owner, name)
+            if getattr(owner, last) != value:
+                setattr(owner, last, value)
 
 
 def _work(
-    pipe: Connection, device: torch.device, model: bytes, threads: int, flags: dict[str, Any],
-    folder: str,
-) -> None:  # fmt: skip
+    pipe: Connection, device: torch.device, model: bytes, surroundings: Surroundings
+) -> None:
     """What a worker process does until it is ended."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-    sys.path.append(folder)  # where the parent found the user's own modules
-    torch.set_num_threads(threads)
-    for path, value in flags.items():
-        owner: Any = torch
-        *names, last = path.split(".")
-        for name in names:
-            owner = getattr(owner, name)
-        if getattr(owner, last) != value:
-            setattr(owner, last, value)
+    surroundings.take_over()
     with contextlib.suppress(EOFError, BrokenPipeError):
         _serve(pipe, Desk(unpacked(model, device), device))
 
@@ -224,15 +244,16 @@ def _serve(pipe: Connection, desk: Desk) -> None:
                 begun.append(desk.begin(shard))
             except Exception as error:  # noqa: BLE001  the parent raises it
                 begun.append(error)
-        pipe.send_bytes(_news(desk, begun.popleft()))
+        pipe.send_bytes(news(desk, begun.popleft()))
 
 
-def _news(desk: Desk, begun: Begun | BaseException) -> bytes:
+def news(desk: Desk, begun: Begun | BaseException) -> bytes:
+    """What became of a shard, as the bytes of a `Heard`."""
     try:
         if isinstance(begun, BaseException):
             raise begun
         return pickle.dumps(Heard(made=desk.end(begun)))
-    except Exception as error:  # noqa: BLE001  as above
+    except Exception as error:  # noqa: BLE001  the parent raises it
         try:
             return pickle.dumps(Heard(error=error))
         except Exception:  # noqa: BLE001  an error that holds what cannot be sent
