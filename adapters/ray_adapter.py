@@ -1,4 +1,4 @@
-"""Spectral importance on a Ray cluster: models x conditions x images, the same as one process makes.
+"""Spectral importance on a Ray cluster: models x conditions x images, exactly.
 
 The driver reads the images and keeps the rows; actors, each with its share of CPUs and GPUs, make
 them. An actor or a machine that dies loses nothing but what it had under way, which others do.
@@ -21,7 +21,8 @@ import torch
 from torch import nn
 
 from iaside_plugins.adapters.models import load_model
-from iaside_plugins.crew import RETRIES, Crew, Desk, Heard, Run, Shard, computed_by
+from iaside_plugins.crew import RETRIES, Crew, Heard
+from iaside_plugins.crew_rows import Run, computed_by
 from iaside_plugins.device_pool import Surroundings, news, packed, unpacked
 from iaside_plugins.errors import InputError, MissingExtraError
 from iaside_plugins.game import Game
@@ -30,6 +31,7 @@ from iaside_plugins.input_checks import model_device
 from iaside_plugins.memory import first_batch_size
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.result import SpectralImportance
+from iaside_plugins.shards import Desk, Shard
 from iaside_plugins.stream import count, progress_bar
 
 Source = nn.Module | str | Callable[[], nn.Module]
@@ -90,9 +92,8 @@ def profile_on_ray(
         raise InputError("expected at least one model and one condition")
     protocol = protocol or Protocol()
     profiles: dict[Run, tuple[tuple[str, str], Profile]] = {}
-    results: dict[tuple[str, str], SpectralImportance] = {}
-    totals = [count(images, max_images) for images in data.values()]
-    total = None if None in totals else len(models) * sum(n or 0 for n in totals)
+    known = [n for n in (count(images, max_images) for images in data.values()) if n is not None]
+    total = len(models) * sum(known) if len(known) == len(data) else None
     with connected(address) as ray:
         gpus = _gpus(ray, num_gpus)
         places = _places(ray, n_workers, num_cpus, gpus)
@@ -105,7 +106,8 @@ def profile_on_ray(
                 Game(model, protocol, model_device(model), batch_size, precision)  # checks
                 actors.add(name, model)
                 for condition, images in data.items():
-                    folder = None if resume is None else Path(resume, _slug(name), _slug(condition))
+                    slugs = [_slug(text) for text in (name, condition) if text]
+                    folder = None if resume is None else Path(resume, *slugs)
                     profile = Profile(
                         model, images, protocol, precision=precision, resume=folder,
                         max_images=max_images, target_error=target_error,
@@ -126,9 +128,35 @@ def profile_on_ray(
             actors.stop()
             for _, profile in profiles.values():
                 profile.store.flush()
-        for run, (key, profile) in profiles.items():
-            results[key] = profile.result(run.n_forward, tuple(run.choices or ()))
-    return results
+    return {
+        key: profile.result(run.n_forward, tuple(run.choices or ()))
+        for run, (key, profile) in profiles.items()
+    }
+
+
+def importance_on_ray(
+    model: nn.Module, data: Any, protocol: Protocol, *, address: str, device: str, **options: Any
+) -> SpectralImportance:
+    """`profile_on_ray` of one model on one set of images, for the command line.
+
+    Args:
+        model: The model.
+        data: The images.
+        protocol: Every choice that changes a number.
+        address: Of the cluster.
+        device: "cpu" for workers without a GPU, "cuda" for one each, "auto" for what there is.
+        options: Of `profile_on_ray`.
+
+    Raises:
+        InputError: For another device, and as `profile_on_ray`.
+    """
+    gpus = {"auto": None, "cpu": 0.0, "cuda": 1.0}
+    if device not in gpus:
+        raise InputError(f"on a Ray cluster --device is auto, cpu or cuda, got {device!r}")
+    found = profile_on_ray(
+        {"": model}, {"": data}, protocol, address=address, num_gpus=gpus[device], **options
+    )
+    return found["", ""]
 
 
 class Worker:
@@ -238,9 +266,7 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise MissingExtraError(
-            "a Ray cluster needs Ray: pip install 'iaside-plugins[ray]'"
-        ) from error
+        raise MissingExtraError("--ray needs Ray: pip install 'iaside-plugins[ray]'") from error
     return ray
 
 
@@ -263,12 +289,11 @@ def _places(ray: Any, wanted: int | None, num_cpus: float, num_gpus: float) -> i
     room = [int(there.get(kind, 0) // need) for kind, need in needs.items() if need > 0]
     if not room or min(room) < 1:
         have = ", ".join(f"{there.get(kind, 0):g} {kind}s" for kind in needs)
-        raise InputError(
-            f"no room for a worker of {num_cpus:g} CPUs and {num_gpus:g} GPUs: the cluster has {have}"
-        )
+        wants = f"{num_cpus:g} CPUs and {num_gpus:g} GPUs"
+        raise InputError(f"no room for a worker of {wants}: the cluster has {have}")
     return wanted or min(room)
 
 
 def _slug(name: str) -> str:
     """A folder's name: legible, and its own for every name."""
-    return f"{re.sub(r'[^A-Za-z0-9.-]+', '_', name)[:60]}-{sha256(name.encode()).hexdigest()[:6]}"
+    return f"{re.sub('[^A-Za-z0-9.-]+', '_', name)[:60]}-{sha256(name.encode()).hexdigest()[:6]}"

@@ -25,6 +25,7 @@ from iaside_plugins.options import (
     DataDir,
     Dataset,
     Device,
+    Devices,
     Forwards,
     Interpolation,
     JsonFile,
@@ -38,6 +39,7 @@ from iaside_plugins.options import (
     Precision,
     ProtocolText,
     Quiet,
+    RayAddress,
     Resize,
     Resume,
     Seed,
@@ -151,7 +153,7 @@ def profile(
     n_images: NImages = None,
     n_bands: NBands = None,
     protocol: ProtocolText = None,
-    device: Device = "auto",
+    device: Devices = "auto",
     batch_size: AutoBatchSize = "64",
     precision: Precision = "float32",
     forwards: Forwards = None,
@@ -160,6 +162,7 @@ def profile(
     ] = None,
     seed: Seed = 0,
     workers: Workers = 0,
+    ray: RayAddress = None,
     resume: Resume = None,
     json_file: JsonFile = None,
     save: Annotated[Path | None, typer.Option(help="Save the full result to FILE.npz")] = None,
@@ -167,8 +170,14 @@ def profile(
     quiet: Quiet = False,
 ) -> None:
     """Spectral importance of one model: printed, saved, plotted."""
-    from iaside_plugins.adapters.choices import check_outputs, pick_batch_size, pick_protocol
+    from iaside_plugins.adapters.choices import (
+        check_outputs,
+        pick_batch_size,
+        pick_devices,
+        pick_protocol,
+    )
     from iaside_plugins.adapters.models import describe
+    from iaside_plugins.adapters.ray_adapter import importance_on_ray
     from iaside_plugins.adapters.sources import Source, open_images, open_model
     from iaside_plugins.adapters.unfinished import kept
     from iaside_plugins.importance import spectral_importance
@@ -176,20 +185,26 @@ def profile(
     from iaside_plugins.report import spectral_report
 
     check_outputs(save, plot, json_file)
+    several = None if ray is not None else pick_devices(device)[1]
+    place = "cpu" if ray is not None or several else device  # the workers have copies
     rows, together = pick_batch_size(batch_size)
     chosen = pick_protocol(protocol, n_bands, seed, forwards)
     source = Source(data, labels, classes, n_images, seed, workers, together)
-    net = open_model(model, weights=weights, device=device, name=name, precision=precision,
+    net = open_model(model, weights=weights, device=place, name=name, precision=precision,
                      resize=resize, crop=crop, interpolation=interpolation)  # fmt: skip
     images = open_images(source, net, shuffled=target_error is not None)
     silent = quiet or json_file == "-"
     if not silent:
         typer.echo(describe(net.info))
     with kept(resume, "profile", source.which(), chosen.used(), precision, net) as folder:
-        result = spectral_importance(
-            net, images, chosen, batch_size=rows, precision=precision, resume=folder,
-            target_error=target_error, show_progress=not silent,
-        )  # fmt: skip
+        given: dict[str, Any] = {
+            "batch_size": rows, "precision": precision, "resume": folder,
+            "target_error": target_error, "show_progress": not silent,
+        }  # fmt: skip
+        if ray is None:
+            result = spectral_importance(net, images, chosen, device=several, **given)
+        else:
+            result = importance_on_ray(net, images, chosen, address=ray, device=device, **given)
         if save is not None:
             result.save(save)
         if plot is not None:
@@ -236,7 +251,7 @@ def evaluate(
     n_attack: Annotated[int | None, typer.Option(help="Images to attack")] = None,
     n_bands: NBands = None,
     protocol: ProtocolText = None,
-    device: Device = "auto",
+    device: Devices = "auto",
     batch_size: AutoBatchSize = "64",
     precision: Precision = "float32",
     forwards: Forwards = None,
@@ -253,6 +268,7 @@ def evaluate(
         budgets,
         check_outputs,
         pick_batch_size,
+        pick_devices,
         pick_protocol,
     )
     from iaside_plugins.adapters.foolbox_adapter import parse_attacks
@@ -265,22 +281,13 @@ def evaluate(
     from iaside_plugins.report import entry_report
 
     check_outputs(save, plot, json_file, out)
+    _, several = pick_devices(device)
     rows, together = pick_batch_size(batch_size)
     chosen = pick_protocol(protocol, n_bands, seed, forwards)
     specs = parse_attacks(
         "" if attacks == "none" else attacks, budgets(epsilons), budgets(epsilons_l2), attack_steps
     )
-    source = Source(
-        data,
-        labels,
-        classes,
-        n_images,
-        seed,
-        workers,
-        together,
-        dataset,
-        note,
-    )
+    source = Source(data, labels, classes, n_images, seed, workers, together, dataset, note)
     net = open_model(model, weights=weights, device=device, name=name, training=training,
                      precision=precision, resize=resize, crop=crop,
                      interpolation=interpolation)  # fmt: skip
@@ -292,8 +299,8 @@ def evaluate(
         typer.echo(describe(net.info))
     with kept(resume, "evaluate", source.which(), chosen.used(), precision, net) as folder:
         entry, result = run(
-            net, job, chosen, batch_size=rows, precision=precision, resume=folder,
-            show_progress=not silent,
+            net, job, chosen, batch_size=rows, precision=precision, devices=several,
+            resume=folder, show_progress=not silent,
         )  # fmt: skip
         written = write_entry(out, entry)
         if save is not None:

@@ -18,15 +18,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import torch
 from torch import nn
 
-from iaside_plugins.crew import Crew, Desk, Heard, Shard
+from iaside_plugins.crew import Crew, Heard
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.game import Model
 from iaside_plugins.rows import Rows, groups_ahead
+from iaside_plugins.shards import Desk, Shard
 
 # What decides how torch rounds or which of its algorithms it takes, where this version has it.
 FLAGS = (
@@ -42,20 +44,24 @@ DIED_EARLY = (
 Begun = tuple[Rows, Any, int]
 
 
-def device_list(device: Any) -> list[torch.device]:
-    """Devices of a list, or of a text such as "cuda:0,cuda:1"; none for a single device or None.
+Devices = torch.device | str | Sequence[torch.device | str] | None
+
+
+def one_or_several(device: Devices) -> tuple[torch.device | None, list[torch.device]]:
+    """A single device (or None, as given), or several of a list or a text "cuda:0,cuda:1".
 
     Raises:
         InputError: For the name of no device.
     """
-    if isinstance(device, str):
-        device = [name.strip() for name in device.split(",")]
-    if not isinstance(device, Sequence) or len(device) < 2:
-        return []
+    if device is None:
+        return None, []
+    names = device.split(",") if isinstance(device, str) else device
+    names = [names] if isinstance(names, torch.device) else names
     try:
-        return [torch.device(name) for name in device]
+        found = [torch.device(n.strip() if isinstance(n, str) else n) for n in names]
     except (RuntimeError, TypeError) as error:
         raise InputError(f"expected devices such as cuda:0,cuda:1, got {device!r}") from error
+    return (found[0], []) if len(found) == 1 else (None, found)
 
 
 @contextlib.contextmanager
@@ -221,30 +227,31 @@ class Surroundings:
                 setattr(owner, last, value)
 
 
-def _work(
-    pipe: Connection, device: torch.device, model: bytes, surroundings: Surroundings
-) -> None:
+def _work(pipe: Connection, device: torch.device, model: bytes, surroundings: Surroundings) -> None:
     """What a worker process does until it is ended."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    shards: SimpleQueue[Shard] = SimpleQueue()
+    threading.Thread(target=_read, args=(pipe, shards), daemon=True).start()
     surroundings.take_over()
-    with contextlib.suppress(EOFError, BrokenPipeError):
-        _serve(pipe, Desk(unpacked(model, device), device))
+    desk = Desk(unpacked(model, device), device)
+    with contextlib.suppress(OSError):  # the parent is gone
+        pipe.send_bytes(pickle.dumps(Heard()))
+        begun: deque[Begun | BaseException] = deque()
+        while True:  # on a GPU the next one is begun before the last one is waited for
+            while not begun or (len(begun) <= groups_ahead(device) and not shards.empty()):
+                try:
+                    begun.append(desk.begin(shards.get()))
+                except Exception as error:  # noqa: BLE001  the parent raises it
+                    begun.append(error)
+            pipe.send_bytes(news(desk, begun.popleft()))
 
 
-def _serve(pipe: Connection, desk: Desk) -> None:
-    """Make the shards that come, the next one begun before the last one is waited for on a GPU."""
-    pipe.send_bytes(pickle.dumps(Heard()))
-    begun: deque[Begun | BaseException] = deque()
-    while True:
-        while not begun or (len(begun) <= groups_ahead(desk.device) and pipe.poll()):
-            shard: Shard = pickle.loads(pipe.recv_bytes())
-            try:
-                begun.append(desk.begin(shard))
-            except Exception as error:  # noqa: BLE001  the parent raises it
-                begun.append(error)
-        pipe.send_bytes(news(desk, begun.popleft()))
+def _read(pipe: Connection, shards: SimpleQueue[Shard]) -> None:
+    """Take shards off the pipe, so that the parent never waits; end with the parent."""
+    try:
+        while True:
+            shards.put(pickle.loads(pipe.recv_bytes()))
+    finally:
+        os._exit(1)
 
 
 def news(desk: Desk, begun: Begun | BaseException) -> bytes:
@@ -258,11 +265,6 @@ def news(desk: Desk, begun: Begun | BaseException) -> bytes:
             return pickle.dumps(Heard(error=error))
         except Exception:  # noqa: BLE001  an error that holds what cannot be sent
             return pickle.dumps(Heard(error=RuntimeError(f"{type(error).__name__}: {error}")))
-
-
-def _end_with(sentinel: int) -> None:
-    wait([sentinel])
-    os._exit(1)
 
 
 @contextlib.contextmanager

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from iaside_plugins.crew import Run, computed_by
-from iaside_plugins.device_pool import device_crew, device_list
+from iaside_plugins.crew_rows import Run, computed_by
+from iaside_plugins.device_pool import Devices, device_crew, one_or_several
 from iaside_plugins.errors import InputError
 from iaside_plugins.game import Game, Model
 from iaside_plugins.input_checks import model_device
@@ -35,7 +34,7 @@ def spectral_importance(
     data: Any,
     protocol: Protocol | None = None,
     *,
-    device: torch.device | str | Sequence[torch.device | str] | None = None,
+    device: Devices = None,
     batch_size: int | str = 64,
     precision: str = "float32",
     resume: Path | str | None = None,
@@ -79,9 +78,8 @@ def spectral_importance(
         InputTypeError: For images that are not floating-point numbers.
     """
     protocol = protocol or Protocol()
-    devices = device_list(device)
-    own = model_device(model, None if devices else device)
-    game = Game(model, protocol, own, batch_size, precision)
+    single, devices = one_or_several(device)
+    game = Game(model, protocol, model_device(model, single), batch_size, precision)
     profile = Profile(
         model, data, protocol, precision=precision, resume=resume, max_images=max_images,
         target_error=target_error,

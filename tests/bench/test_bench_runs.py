@@ -38,3 +38,16 @@ def test_the_quick_captum_benchmark_reports_every_figure(tmp_path):
         assert row["ours_rows"] == report["n_images"] * 2 ** row["n_bands"]
         assert row["captum_rows"] > row["ours_rows"]
         assert row["difference"] < 1e-5  # Captum sums in single precision
+
+
+def test_the_quick_scaling_benchmark_reports_every_figure(tmp_path):
+    bench = BENCH.with_name("bench_scaling.py")
+    command = [sys.executable, str(bench), "--quick", "--json", str(tmp_path / "bench.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert "Rows equal to those of one process: yes" in done.stdout
+    assert report["equal"]
+    assert set(report["speed"]) == set(report["start_seconds"]) == {"1 worker", "2 workers"}
+    for name, speed in report["speed"].items():
+        ratios = [seconds["alone"] / seconds[name] for seconds in report["rounds"]]
+        assert min(ratios) <= speed["median"] <= max(ratios)

@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from iaside_plugins import InputError, Protocol, spectral_importance
-from iaside_plugins.crew import HELD, Crew, Desk, Heard, Run, computed_by
+from iaside_plugins.crew import HELD, Crew, Heard
+from iaside_plugins.crew_rows import Run, computed_by
 from iaside_plugins.importance import MIN_IMAGES, Profile
+from iaside_plugins.shards import Desk
 
 CPU = torch.device("cpu")
 BATCH = 8
@@ -171,7 +173,7 @@ def test_workers_that_die_lose_nothing(tmp_path):
 def test_images_that_kill_every_worker_are_named_and_the_rest_is_kept(tmp_path):
     net, data = oracles.TinyNet(), sample(10)
     workers = InTurn({"": net}, fatal={"0/4": 3})
-    with pytest.raises(InputError, match="3 workers died .*on the images 0/4 .*signal 9"):
+    with pytest.raises(InputError, match=r"3 workers died .*on the images 0/4 .*signal 9"):
         run_all(workers, [("", data, Protocol(3))], resume=tmp_path)
     again = InTurn({"": net})
     (found,) = run_all(again, [("", data, Protocol(3))], resume=tmp_path)
@@ -204,7 +206,7 @@ def test_a_bad_image_does_not_cost_what_is_under_way(tmp_path):
 
 def test_an_error_of_the_model_is_raised_here():
     data = [(images, labels + 50, names) for images, labels, names in sample(3)]
-    with pytest.raises(InputError, match="label 5[0-9] is out of range: the model has 3 outputs"):
+    with pytest.raises(InputError, match=r"label 5[0-9] is out of range: the model has 3 outputs"):
         run_all(InTurn({"": oracles.TinyNet()}), [("", data, Protocol(3))])
 
 
@@ -236,9 +238,7 @@ def test_faster_passes_are_settled_once_for_all():
     protocol = replace(Protocol(3), forwards="fast")
     workers = InTurn({"": net})
     (found,) = run_all(workers, [("", data, protocol)])
-    used = {
-        tuple(desk._game[1].forward.choices().items()) for desk in workers.desks.values()
-    }
+    used = {tuple(desk._game[1].forward.choices().items()) for desk in workers.desks.values()}
     assert len(workers.desks) > 1
     assert len(used) == 1
     assert found.forwards == tuple(dict(next(iter(used))))

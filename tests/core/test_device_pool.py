@@ -16,7 +16,7 @@ import torch
 from deadly import Deadly, Slow, local_class
 
 from iaside_plugins import InputError, Protocol, spectral_importance
-from iaside_plugins.device_pool import Processes, device_list, packed, unpacked
+from iaside_plugins.device_pool import Processes, one_or_several, packed, unpacked
 from iaside_plugins.errors import InputTypeError
 
 TWO = ["cpu", "cpu"]
@@ -41,12 +41,14 @@ def wait_until(done, seconds=60):
 
 
 def test_device_lists():
-    assert device_list("cpu, cpu") == device_list(TWO) == [torch.device("cpu")] * 2
-    assert device_list("cuda:0,cuda:1")[1] == torch.device("cuda", 1)
-    for single in (None, "cpu", torch.device("cpu"), ["cpu"]):
-        assert device_list(single) == []
-    with pytest.raises(InputError, match=r"cuda:0,cuda:1, got \['cpu', 'gpu'\]"):
-        device_list("cpu,gpu")
+    cpu = torch.device("cpu")
+    assert one_or_several("cpu, cpu") == one_or_several(TWO) == (None, [cpu, cpu])
+    assert one_or_several("cuda:0,cuda:1")[1][1] == torch.device("cuda", 1)
+    assert one_or_several(None) == (None, [])
+    for single in ("cpu", cpu, ["cpu"]):
+        assert one_or_several(single) == (cpu, [])
+    with pytest.raises(InputError, match=r"cuda:0,cuda:1, got 'cpu,gpu'"):
+        one_or_several("cpu,gpu")
 
 
 def test_a_killed_worker_loses_nothing_and_changes_nothing(tmp_path):
@@ -64,9 +66,18 @@ def test_a_killed_worker_loses_nothing_and_changes_nothing(tmp_path):
         assert (found.ids, found.score) == (whole.ids, whole.score)
 
 
+def test_rows_and_images_larger_than_a_pipe_holds():
+    """A parent that waited to be read, and a worker that waited to be read, would wait forever."""
+    protocol = Protocol.reference(2, image_batch=5000)
+    images, labels = torch.rand(8 * 5000, 3, 4, 4), torch.zeros(8 * 5000, dtype=torch.long)
+    found = spectral_importance(oracles.TinyNet(), (images, labels), protocol, device=TWO)
+    whole = spectral_importance(oracles.TinyNet(), (images, labels), protocol)
+    np.testing.assert_array_equal(found.values, whole.values)
+
+
 def test_a_model_that_always_kills_is_an_error(tmp_path):
     net = Deadly(tmp_path, at=1, times=99)
-    with pytest.raises(InputError, match="3 workers died.*killed by signal 9"):
+    with pytest.raises(InputError, match=r"3 workers died.*killed by signal 9"):
         spectral_importance(net, oracles.sample(2), Protocol(3), device="cpu,cpu", **OPTIONS)
     assert len(list(tmp_path.glob("killed-*"))) >= 3
     assert all(gone(int(path.name.split("-")[1])) for path in tmp_path.glob("killed-*"))
@@ -121,7 +132,7 @@ def test_workers_end_with_their_parent(tmp_path, end):
 def test_what_cannot_be_sent():
     with pytest.raises(InputTypeError, match=r"need a torch\.nn\.Module.* got function"):
         spectral_importance(lambda x: x, oracles.sample(2), Protocol(2), device=TWO)
-    with pytest.raises(InputError, match="cannot be sent to another process.*of a module"):
+    with pytest.raises(InputError, match=r"cannot be sent to another process.*of a module"):
         packed(local_class())
 
 
