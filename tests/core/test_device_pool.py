@@ -16,8 +16,10 @@ import torch
 from deadly import Deadly, Slow, local_class
 
 from iaside_plugins import InputError, Protocol, spectral_importance
-from iaside_plugins.device_pool import Processes, one_or_several, packed, unpacked
+from iaside_plugins.crew_rows import Run, computed_by
+from iaside_plugins.device_pool import Processes, device_crew, one_or_several, packed, unpacked
 from iaside_plugins.errors import InputTypeError
+from iaside_plugins.importance import Profile
 
 TWO = ["cpu", "cpu"]
 OPTIONS = {"batch_size": 8}
@@ -68,11 +70,17 @@ def test_a_killed_worker_loses_nothing_and_changes_nothing(tmp_path):
 
 def test_rows_and_images_larger_than_a_pipe_holds():
     """A parent that waited to be read, and a worker that waited to be read, would wait forever."""
-    protocol = Protocol.reference(2, image_batch=5000)
-    images, labels = torch.rand(8 * 5000, 3, 4, 4), torch.zeros(8 * 5000, dtype=torch.long)
-    found = spectral_importance(oracles.TinyNet(), (images, labels), protocol, device=TWO)
-    whole = spectral_importance(oracles.TinyNet(), (images, labels), protocol)
-    np.testing.assert_array_equal(found.values, whole.values)
+    data, protocol = oracles.sample(240, (16, 16)), Protocol.reference(8, image_batch=120)
+    net = oracles.TinyNet()
+    profile = Profile(net, data, protocol, precision="float32", resume=None, max_images=None,
+                      target_error=None)  # fmt: skip
+    run = Run("", protocol, 64, "float32", profile.groups(64), profile.store)
+    with device_crew(net, [torch.device("cpu")]) as crew:
+        for _, group, keys in computed_by(crew, [run]):
+            profile.take(group, keys)
+    rows = np.stack(list(profile.store.rows.values()))
+    assert rows[:120].nbytes > 2**17 < data[0][:120].numpy().nbytes
+    assert np.isfinite(rows).all()
 
 
 def test_a_model_that_always_kills_is_an_error(tmp_path):
