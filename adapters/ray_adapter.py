@@ -31,6 +31,7 @@ from iaside_plugins.input_checks import model_device
 from iaside_plugins.memory import first_batch_size
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.result import SpectralImportance
+from iaside_plugins.rows import take_up
 from iaside_plugins.shards import Desk, Shard
 from iaside_plugins.stream import count, progress_bar
 
@@ -53,6 +54,7 @@ def profile_on_ray(
     resume: Path | str | None = None,
     max_images: int | None = None,
     target_error: float | None = None,
+    target: str = "signed_score",
     show_progress: bool = False,
 ) -> dict[tuple[str, str], SpectralImportance]:
     """`spectral_importance` of every model under every condition, on the workers of a cluster.
@@ -72,12 +74,13 @@ def profile_on_ray(
         n_workers: As many as the cluster has room for by default.
         num_cpus: CPUs of one worker, and its threads.
         num_gpus: GPUs of one worker; by default 1 where the cluster has any, else 0.
-        batch_size: As for `spectral_importance`.
-        precision: As for `spectral_importance`; "float64" needs models in double.
+        batch_size: As for `spectral_importance`, as `precision`; "float64" needs models in double.
+        precision: See `batch_size`.
         retries: How often a group is tried again after the worker that ran it died.
         resume: Folder that keeps finished images, for every model and condition.
-        max_images: As for `spectral_importance`, for every model and condition.
-        target_error: As for `spectral_importance`, for every model and condition.
+        max_images: As for `spectral_importance`, as `target_error` and `target`: for each result.
+        target_error: See `max_images`.
+        target: See `max_images`.
         show_progress: Whether to show a progress bar over all images on stderr.
 
     Returns:
@@ -103,16 +106,17 @@ def profile_on_ray(
         def runs() -> Iterator[Run]:
             for name, source in models.items():
                 model = _built(source)
-                Game(model, protocol, model_device(model), batch_size, precision)  # checks
+                game = Game(model, protocol, model_device(model), batch_size, precision)  # checks
                 actors.add(name, model)
                 for condition, images in data.items():
                     slugs = [_slug(text) for text in (name, condition) if text]
                     folder = None if resume is None else Path(resume, *slugs)
                     profile = Profile(
                         model, images, protocol, precision=precision, resume=folder,
-                        max_images=max_images, target_error=target_error,
+                        max_images=max_images, target_error=target_error, target=target,
                     )  # fmt: skip
                     groups = profile.groups(n_rows)
+                    take_up(game, profile.store)
                     run = Run(name, protocol, batch_size, precision, groups, profile.store)
                     profiles[run] = (name, condition), profile
                     yield run
@@ -123,7 +127,8 @@ def profile_on_ray(
                     key, profile = profiles[run]
                     bar.set_description(" ".join(key), refresh=False)
                     bar.update(len(group))
-                    run.stopped = profile.take(group, keys)
+                    look = profile.take(group, keys)
+                    run.stopped = look is not None and look.done
         finally:
             actors.stop()
             for _, profile in profiles.values():
@@ -140,9 +145,9 @@ def importance_on_ray(
     """`profile_on_ray` of one model on one set of images, for the command line.
 
     Args:
-        model: The model.
-        data: The images.
-        protocol: Every choice that changes a number.
+        model: As `data` and `protocol`, of `spectral_importance`.
+        data: See `model`.
+        protocol: See `model`.
         address: Of the cluster.
         device: "cpu" for workers without a GPU, "cuda" for one each, "auto" for what there is.
         options: Of `profile_on_ray`.
@@ -150,8 +155,7 @@ def importance_on_ray(
     Raises:
         InputError: For another device, and as `profile_on_ray`.
     """
-    gpus = {"auto": None, "cpu": 0.0, "cuda": 1.0}
-    if device not in gpus:
+    if device not in (gpus := {"auto": None, "cpu": 0.0, "cuda": 1.0}):
         raise InputError(f"on a Ray cluster --device is auto, cpu or cuda, got {device!r}")
     found = profile_on_ray(
         {"": model}, {"": data}, protocol, address=address, num_gpus=gpus[device], **options

@@ -15,6 +15,8 @@ from iaside_plugins.cli_board import board
 from iaside_plugins.cli_compare import compare
 from iaside_plugins.cli_doctor import doctor
 from iaside_plugins.cli_output import show
+from iaside_plugins.cli_sensitivity import sensitivity
+from iaside_plugins.cli_show import show as show_result
 from iaside_plugins.cli_spectrum import spectrum
 from iaside_plugins.errors import InputError
 from iaside_plugins.options import (
@@ -106,6 +108,7 @@ def demo(
     ),
     n_seeds: Annotated[int, typer.Option(help="Networks of each training")] = 3,
     n_images: Annotated[int, typer.Option(help="Test images, at most 400")] = 200,
+    n_train: Annotated[int, typer.Option(help="Training images, at most 1397")] = 1397,
     n_bands: NBands = None,
     protocol: ProtocolText = None,
     device: Device = "cpu",
@@ -127,7 +130,8 @@ def demo(
             "evaluates ImageNet models: see README."
         )
     trained = Demo(
-        out, n_seeds=n_seeds, n_images=n_images, seed=seed, device=device, batch_size=batch_size,
+        out, n_seeds=n_seeds, n_images=n_images, n_train=n_train, seed=seed, device=device,
+        batch_size=batch_size,
         protocol=pick_protocol(protocol, n_bands, seed), resume=resume, show_progress=not silent,
     ).run(_silence if silent else typer.echo)  # fmt: skip
     files = f"entries, table (README.md) and plot (profiles.png) are in {out}/"
@@ -158,7 +162,10 @@ def profile(
     precision: Precision = "float32",
     forwards: Forwards = None,
     target_error: Annotated[
-        float | None, typer.Option(help="Stop at this half-width of the signed score's interval")
+        float | None, typer.Option(help="Stop once the target's half-width is at most this")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="signed_score (default), score, or sign of every band")
     ] = None,
     seed: Seed = 0,
     workers: Workers = 0,
@@ -171,6 +178,7 @@ def profile(
 ) -> None:
     """Spectral importance of one model: printed, saved, plotted."""
     from iaside_plugins.adapters.choices import (
+        check_needs,
         check_outputs,
         pick_batch_size,
         pick_devices,
@@ -185,6 +193,7 @@ def profile(
     from iaside_plugins.report import spectral_report
 
     check_outputs(save, plot, json_file)
+    check_needs("--target-error", target_error is not None, target=target)
     several = None if ray is not None else pick_devices(device)[1]
     place = "cpu" if ray is not None or several else device  # the workers have copies
     rows, together = pick_batch_size(batch_size)
@@ -199,7 +208,8 @@ def profile(
     with kept(resume, "profile", source.which(), chosen.used(), precision, net) as folder:
         given: dict[str, Any] = {
             "batch_size": rows, "precision": precision, "resume": folder,
-            "target_error": target_error, "show_progress": not silent,
+            "target_error": target_error, "target": target or "signed_score",
+            "show_progress": not silent,
         }  # fmt: skip
         if ray is None:
             result = spectral_importance(net, images, chosen, device=several, **given)
@@ -313,6 +323,8 @@ def evaluate(
 
 app.command()(compare)
 app.command()(doctor)
+app.command()(sensitivity)
+app.command(name="show")(show_result)
 app.command()(spectrum)
 
 if __name__ == "__main__":

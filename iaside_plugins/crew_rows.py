@@ -95,6 +95,7 @@ def computed_by(crew: Crew, runs: Iterable[Run]) -> Iterator[tuple[Run, list[Pai
                 run.choices = made.choices or {}
                 if made.choices is not None:
                     run.store.settle("forwards", made.choices)
+                    run.store.settle("steps", made.steps)
             for key, row, (item, _) in zip(place.keys, made.rows, place.group, strict=True):
                 run.store.add(key, row, Seen.of(item).to_json())
 

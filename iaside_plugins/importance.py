@@ -17,16 +17,13 @@ from iaside_plugins.input_checks import model_device
 from iaside_plugins.memory import first_batch_size
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.provenance import model_digest
-from iaside_plugins.resampling import jackknife
 from iaside_plugins.result import SpectralImportance
-from iaside_plugins.rows import Pair, Seen, computed, image_groups, split_rows
-from iaside_plugins.score import importance_distribution, signed_score
+from iaside_plugins.rows import Pair, Seen, computed, image_groups, split_rows, take_up
+from iaside_plugins.stopping import Look, Stopping, looks, stopping_rule
 from iaside_plugins.store import RowStore, read_header
-from iaside_plugins.stream import check_max_images, count, items, progress_bar
+from iaside_plugins.stream import check_max_images, count, expect, items, progress_bar
 
 Array = npt.NDArray[np.float64]
-MIN_IMAGES = 100  # before target_error may stop: with fewer, the estimated width undercovers
-CHECK_EVERY = 25
 
 
 def spectral_importance(
@@ -40,6 +37,7 @@ def spectral_importance(
     resume: Path | str | None = None,
     max_images: int | None = None,
     target_error: float | None = None,
+    target: str = "signed_score",
     show_progress: bool = False,
 ) -> SpectralImportance:
     """Shapley values of the spectral bands of a model's log-likelihood, over a set of images.
@@ -59,14 +57,17 @@ def spectral_importance(
             as "cuda:0,cuda:1": a process each, with a copy of the model, for the same numbers.
             The model here stays where it is; scripts then need ``if __name__ == "__main__":``.
         batch_size: Rows in one forward pass; "auto" begins with 512 on a GPU (64 elsewhere) and
-            halves them where memory runs out. On the device there are at most (n_bands + 1 +
-            batch_size) images beside the model, two more batches of them in a FFT, and what the
-            model itself needs for a batch; on the host 8 * 2**n_bands bytes an image.
+            halves them where memory runs out. Beside the model, and what it needs for a batch,
+            the device holds at most batch_size coalition images and 3 * n_bands + 2 images for
+            each image in work (one, or batch_size / 2**n_bands where that is more); the host
+            8 * (2**n_bands + 2) bytes for every finished one.
         precision: "float32", "float64", or "bfloat16" / "float16" (autocast, less exact).
         resume: Folder in which finished images are kept; a run that stopped goes on from there.
         max_images: Stop after so many images.
-        target_error: Stop once the half-width of the signed score's interval is at most this
-            (looked at every 25 images from 100 on).
+        target_error: Stop once the target's half-width is at most this (looked at every 25
+            images from 100 on).
+        target: What `target_error` is for: the interval of the "signed_score" or the "score", or
+            the "sign" of every band's Shapley value (see `stopping.Stopping`).
         show_progress: Whether to show a progress bar on stderr.
 
     Returns:
@@ -82,26 +83,32 @@ def spectral_importance(
     game = Game(model, protocol, model_device(model, single), batch_size, precision)
     profile = Profile(
         model, data, protocol, precision=precision, resume=resume, max_images=max_images,
-        target_error=target_error,
+        target_error=target_error, target=target,
     )  # fmt: skip
     n_rows = first_batch_size(batch_size, devices[0]) if devices else game.n_rows
     groups = profile.groups(n_rows)
+    take_up(game, profile.store)
     try:
-        with progress_bar(count(data, max_images), show_progress) as bar:
+        with progress_bar(known := count(data, max_images), show_progress) as bar:
             bar.set_description("bands", refresh=False)
             if not devices:
-                game.choices = profile.store.settled.get("forwards")
                 for group, keys in computed(game, groups, profile.store):
                     bar.update(len(group))
-                    if profile.take(group, keys):
-                        break
+                    look = profile.take(group, keys)
+                    if look is not None:
+                        expect(bar, look.n_expected, known)
+                        if look.done:
+                            break
                 return profile.result(game.n_forward, tuple(game.forward.choices()))
             run = Run("", protocol, batch_size, precision, groups, profile.store)
             with device_crew(model, devices) as crew:
                 for _, group, keys in computed_by(crew, [run]):
                     bar.update(len(group))
-                    if profile.take(group, keys):
-                        break
+                    look = profile.take(group, keys)
+                    if look is not None:
+                        expect(bar, look.n_expected, known)
+                        if look.done:
+                            break
             return profile.result(run.n_forward, tuple(run.choices or ()))
     finally:
         profile.store.flush()
@@ -122,11 +129,11 @@ class Profile:
     def __init__(
         self, model: Model, data: Any, protocol: Protocol, *, precision: str,
         resume: Path | str | None, max_images: int | None, target_error: float | None,
+        target: str = "signed_score",
     ) -> None:  # fmt: skip
         check_max_images(max_images)
-        if target_error is not None and not target_error > 0:
-            raise InputError(f"target_error must be above 0, got {target_error!r}")
-        self.protocol, self.precision, self._target = protocol, precision, target_error
+        self._stopping = stopping_rule(target_error, target, protocol.beta)
+        self.protocol, self.precision = protocol, precision
         self._stream = items(data, protocol.n_bands, max_images)
         identity = {
             **{f"protocol {k}": value for k, value in protocol.used().items() if k != "beta"},
@@ -135,26 +142,34 @@ class Profile:
         }
         self.store = RowStore(resume, identity)
         self._finished: list[tuple[Seen, Array]] = []
+        self._order: list[tuple[str, str]] = []
 
     def groups(self, n_rows: int) -> Iterator[list[Pair]]:
         """The images in groups that share forward passes of so many rows."""
         return image_groups(self._stream, self.protocol, n_rows)
 
-    def take(self, group: list[Pair], keys: list[str]) -> bool:
-        """Take the next group, whose rows are in the store; whether that is enough."""
+    def take(self, group: list[Pair], keys: list[str]) -> Look | None:
+        """Take the next group, whose rows are in the store; a look at the target, if it was time.
+
+        Where the look is done, images behind it are dropped again.
+        """
         first = len(self._finished)
         for key, (item, _) in zip(keys, group, strict=True):
             self._finished.append((Seen.of(item), self.store.rows[key]))
-        enough = _enough(self._finished, first, self.protocol, self._target)
-        self._finished = self._finished[:enough]
-        return enough is not None
+            self._order.append((key, self._finished[-1][0].to_json()))
+        look = _look(self._finished, first, self.protocol, self._stopping)
+        if look is not None and look.done:
+            self._finished = self._finished[: look.n_images]
+        return look
 
     def result(self, n_forward: int, forwards: tuple[str, ...]) -> SpectralImportance:
-        """What the groups say.
+        """What the groups say; the store keeps their order.
 
         Raises:
             InputError: There were none.
         """
+        self.store.flush()
+        self.store.write_order(self._order[: len(self._finished)])
         if not self._finished:
             raise InputError("no images: the data are empty")
         return _result(
@@ -162,53 +177,56 @@ class Profile:
         )
 
 
-def read_run(folder: Path | str, beta: float = 0.75) -> SpectralImportance:
+def read_run(folder: Path | str, beta: float | None = None) -> SpectralImportance:
     """What the folder of a resumable run holds by now, without the model or the images.
+
+    The images of the last run in it; where that was killed or is still running, every image that
+    is finished there.
 
     Args:
         folder: The `resume` of `spectral_importance`, of a run that is finished or not.
-        beta: Of the scores: the one choice that the rows do not depend on.
+        beta: Of the scores, the one choice that the rows do not depend on; the run's by default.
 
     Raises:
         InputError: If it holds no such run, or none of its images is finished.
     """
     folder = Path(folder)
+    if not (folder / "run.json").exists() and (folder / "spectral" / "run.json").exists():
+        folder = folder / "spectral"  # of `evaluate`
     identity, settled = read_header(folder)
     start = "protocol "
     fields = {k.removeprefix(start): v for k, v in identity.items() if k.startswith(start)}
     if not fields or "precision" not in identity:
         raise InputError(f"{folder} holds no run of spectral_importance")
-    fields.pop("method_version", None)
-    protocol = Protocol.from_dict({**fields, "beta": beta})
-    store = RowStore(folder, identity)
-    if not store.rows:
+    chosen = settled.get("beta", 0.75) if beta is None else beta
+    protocol = Protocol.from_dict({**fields, "beta": chosen})
+    store = RowStore(folder, identity, read_only=True)
+    finished = [
+        (Seen.from_json(note), store.rows[key])
+        for key, note in store.read_order() or store.notes.items()
+        if key in store.rows  # a chunk may have been damaged since
+    ]
+    if not finished:
         raise InputError(f"{folder} holds no finished image yet")
-    finished = [(Seen.from_json(store.notes[key]), row) for key, row in store.rows.items()]
     return _result(
         protocol, finished, identity["precision"], n_forward=0,
         forwards=tuple(settled.get("forwards", {})),
     )  # fmt: skip
 
 
-def _enough(
-    finished: list[tuple[Seen, Array]], before: int, protocol: Protocol, target: float | None
-) -> int | None:
-    """The number of images after which the signed score's interval is narrow enough, if it is.
-
-    Looks at the multiples of `CHECK_EVERY` passed since `before` images, so that the answer does
-    not depend on how many images share a forward pass.
-    """
-    if target is None:
-        return None
-    for n in range(MIN_IMAGES, len(finished) + 1, CHECK_EVERY):
-        if n > before:
-            psi = split_rows(protocol, np.stack([row for _, row in finished[:n]])[:, 2:])[2]
-            signed = jackknife(
-                psi, lambda x: signed_score(importance_distribution(x), protocol.beta)
-            )
-            if float(np.diff(signed.interval)[0]) / 2 <= target:
-                return n
-    return None
+def _look(
+    finished: list[tuple[Seen, Array]], before: int, protocol: Protocol, stopping: Stopping | None
+) -> Look | None:
+    """The first look since `before` images that was enough, or else the last one, if any."""
+    look = None
+    if stopping is None:
+        return look
+    for n in looks(before, len(finished)):
+        rows = np.stack([row for _, row in finished[:n]])
+        look = stopping.look(split_rows(protocol, rows[:, 2:])[2])
+        if look.done:
+            break
+    return look
 
 
 def _result(

@@ -1,4 +1,4 @@
-"""Groups of images to finished rows of the value table, or of an estimate made from chains.
+"""Groups of images to finished rows: of the value table, or of an estimate from some coalitions.
 
 A row is hit, n_classes, then all values (exact), or empty, grand and the Shapley values.
 """
@@ -18,18 +18,14 @@ import torch
 from torch import Tensor
 
 from iaside_plugins.absence import derangement, gaussian_baseline, seed_of
-from iaside_plugins.coalitions import (
-    IntArray,
-    all_coalitions,
-    chain_coalitions,
-    cyclic_chains,
-    members,
-)
+from iaside_plugins.coalitions import all_coalitions
 from iaside_plugins.errors import InputError
 from iaside_plugins.game import Game
+from iaside_plugins.memory import first_batch_size
 from iaside_plugins.protocol import Protocol
+from iaside_plugins.sampling import Draw, draw
 from iaside_plugins.script import script_rows
-from iaside_plugins.shapley import chain_shapley_values, shapley_values
+from iaside_plugins.shapley import shapley_values
 from iaside_plugins.store import RowStore
 from iaside_plugins.stream import Item
 
@@ -41,6 +37,27 @@ Pair = tuple[Item, "Item | None"]  # an image and its donor
 def groups_ahead(device: torch.device) -> int:
     """Groups that are begun before the one ahead of them is waited for: a GPU works meanwhile."""
     return int(device.type == "cuda")
+
+
+def take_up(game: Game, store: RowStore) -> None:
+    """What an earlier part of this run settled on, and what is known from the start."""
+    game.choices = store.settled.get("forwards")
+    if game.batch_size == "auto":
+        game.n_rows = store.settled.get("batch_size", game.n_rows)
+    if store.settled.get("beta") != game.protocol.beta:
+        store.settle("beta", game.protocol.beta)
+    store.write_order([])  # until this run ends, the store says what there is
+
+
+def _settle(game: Game, store: RowStore) -> None:
+    """Keep what this run has settled on, which a resumed one must repeat."""
+    if game.choices is None and game.probed:
+        game.choices = game.forward.choices()
+        store.settle("forwards", game.choices)
+        store.settle("steps", game.forward.to_list())
+    first = first_batch_size(game.batch_size, game.device)
+    if game.n_rows not in (first, store.settled.get("batch_size")):
+        store.settle("batch_size", game.n_rows)
 
 
 def computed(
@@ -66,9 +83,7 @@ def computed(
             keys = [row_key(game.protocol, group, k, first) for k in range(len(group))]
             there = all(key in store.rows for key in keys)
             begun.append((group, keys, None if there else begin(game, group, first)))
-            if game.forward.steps and game.choices is None:
-                game.choices = game.forward.choices()
-                store.settle("forwards", game.choices)
+            _settle(game, store)
             first += len(group)
             while len(begun) > behind:
                 yield end()
@@ -176,14 +191,9 @@ def begin(game: Game, group: list[Pair], first: int) -> Rows:
         coalitions = all_coalitions(protocol.n_bands)
         launched = game.launch(images, baselines, labels, coalitions, names)
         return lambda: _table_rows(game, launched.finish())
-    rng = np.random.default_rng(seed_of("chains", protocol.seed, group[0][0].digest))
-    chains = cyclic_chains(protocol.n_bands, protocol.n_permutations, rng)
-    visited = chain_coalitions(chains)
-    distinct, place = np.unique(visited, return_inverse=True)
-    coalitions = members(distinct, protocol.n_bands)
-    launched = game.launch(images, baselines, labels, coalitions, names)
-    places = place.reshape(visited.shape)
-    return lambda: _chain_rows(_table_rows(game, launched.finish()), chains, places)
+    drawn = draw(protocol, group[0][0].digest)
+    launched = game.launch(images, baselines, labels, drawn.coalitions, names)
+    return lambda: _sampled_rows(_table_rows(game, launched.finish()), drawn)
 
 
 def _table_rows(game: Game, found: tuple[Tensor, Tensor]) -> Array:
@@ -193,11 +203,10 @@ def _table_rows(game: Game, found: tuple[Tensor, Tensor]) -> Array:
     return np.asarray(torch.cat([head.T.double(), values], dim=1).numpy())
 
 
-def _chain_rows(rows: Array, chains: IntArray, places: IntArray) -> Array:
-    """Rows of hit, n_classes, empty, grand, Shapley values, from the values along chains."""
-    values = rows[:, 2:]
-    psi = chain_shapley_values(values[:, places], chains)
-    return np.concatenate([rows[:, :2], values[:, [0, -1]], psi], axis=1)
+def _sampled_rows(rows: Array, drawn: Draw) -> Array:
+    """Rows of hit, n_classes, empty, grand, Shapley values, from those of the drawn coalitions."""
+    psi = np.stack([drawn.shapley_values(values) for values in rows[:, 2:]])
+    return np.concatenate([rows[:, :3], rows[:, -1:], psi], axis=1)
 
 
 def _baselines(protocol: Protocol, group: list[Pair]) -> Tensor | None:

@@ -69,6 +69,7 @@ class Made:
     rows: Array
     n_forward: int
     choices: dict[str, Any] | None
+    steps: list[dict[str, Any]]
 
 
 class Desk:
@@ -90,5 +91,5 @@ class Desk:
     def end(self, begun: tuple[Rows, Game, int]) -> Made:
         """What a begun shard gave."""
         rows, game, before = begun
-        choices = game.forward.choices() if game.forward.steps else None
-        return Made(rows(), game.n_forward - before, choices)
+        choices = game.forward.choices() if game.probed else None
+        return Made(rows(), game.n_forward - before, choices, game.forward.to_list())

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from iaside_plugins.errors import InputError
-from iaside_plugins.game import check_images, check_labels
+from iaside_plugins.input_checks import check_images, check_labels
 from iaside_plugins.provenance import image_digest
 
 
@@ -108,6 +108,15 @@ def _is_pair(data: Any) -> bool:
 def progress_bar(total: int | None, show: bool) -> tqdm[Any]:
     """A bar over images on stderr; silent where stderr is not a terminal."""
     return tqdm(total=total, unit="image", disable=None if show else True)
+
+
+def expect(bar: tqdm[Any], n_expected: int, known: int | None) -> None:
+    """Let a bar count to the images that are expected to be enough, of those `known` to be there.
+
+    Its remaining time follows.
+    """
+    bar.total = max(bar.n, n_expected if known is None else min(known, n_expected))
+    bar.refresh()
 
 
 def count(data: Any, max_images: int | None = None) -> int | None:

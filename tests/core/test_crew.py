@@ -15,8 +15,9 @@ import torch
 from iaside_plugins import InputError, Protocol, spectral_importance
 from iaside_plugins.crew import HELD, Crew, Heard
 from iaside_plugins.crew_rows import Run, computed_by
-from iaside_plugins.importance import MIN_IMAGES, Profile
+from iaside_plugins.importance import Profile
 from iaside_plugins.shards import Desk
+from iaside_plugins.stopping import MIN_IMAGES
 
 CPU = torch.device("cpu")
 BATCH = 8
@@ -93,7 +94,8 @@ def run_all(workers, jobs, n_workers=3, resume=None, target=None):
 
     try:
         for run, group, keys in computed_by(Crew(workers, n_workers), runs()):
-            run.stopped = profiles[run].take(group, keys)
+            look = profiles[run].take(group, keys)
+            run.stopped = look is not None and look.done
     finally:
         for profile in profiles.values():
             profile.store.flush()
