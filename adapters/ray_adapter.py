@@ -1,7 +1,7 @@
 """Spectral importance on a Ray cluster: models x conditions x images, exactly.
 
 The driver reads the images and keeps the rows; actors, each with its share of CPUs and GPUs, make
-them. An actor or a machine that dies loses nothing but what it had under way, which others do.
+them. What an actor or a machine that dies had under way, others do.
 """
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ def profile_on_ray(
             this machine's own that ends with the call. In a process that is connected already,
             that connection is used.
         n_workers: As many as the cluster has room for by default.
-        num_cpus: CPUs of one worker, and its threads.
+        num_cpus: Of one worker, and its threads.
         num_gpus: GPUs of one worker; by default 1 where the cluster has any, else 0.
-        batch_size: As for `spectral_importance`, as `precision`; "float64" needs models in double.
-        precision: See `batch_size`.
+        batch_size: As for `spectral_importance`.
+        precision: "float64" needs models in double.
         retries: How often a group is tried again after the worker that ran it died.
         resume: Folder that keeps finished images, for every model and condition.
         max_images: As for `spectral_importance`, as `target_error` and `target`: for each result.
@@ -87,16 +87,15 @@ def profile_on_ray(
         Results by (model, condition).
 
     Raises:
-        InputError: No such cluster, no room on it, input that cannot be used, or images on which
-            worker after worker dies; what was finished is kept in `resume`.
+        InputError: No cluster or no room on it, bad input, or images that kill every worker.
         MissingExtraError: Ray is not installed.
     """
     if not models or not data:
         raise InputError("expected at least one model and one condition")
     protocol = protocol or Protocol()
     profiles: dict[Run, tuple[tuple[str, str], Profile]] = {}
-    known = [n for n in (count(images, max_images) for images in data.values()) if n is not None]
-    total = len(models) * sum(known) if len(known) == len(data) else None
+    known = [count(images, max_images) for images in data.values()]
+    total = None if None in known else len(models) * sum(filter(None, known))
     with connected(address) as ray:
         gpus = _gpus(ray, num_gpus)
         places = _places(ray, n_workers, num_cpus, gpus)
@@ -216,8 +215,7 @@ class Actors:
     def hear(self) -> list[tuple[int, Heard]]:
         """News of one worker."""
         places = {refs[0]: place for place, (_, refs) in self._there.items() if refs}
-        (reference, *_), _ = self._ray.wait(list(places))
-        place = places[reference]
+        place = places[reference := self._ray.wait(list(places))[0][0]]
         try:
             heard: Heard = pickle.loads(self._ray.get(reference))
         except self._ray.exceptions.RayTaskError as error:
@@ -288,8 +286,7 @@ def _places(ray: Any, wanted: int | None, num_cpus: float, num_gpus: float) -> i
     """Workers to start: as many as asked for, or as there is room for."""
     if wanted is not None and (type(wanted) is not int or wanted < 1):
         raise InputError(f"n_workers must be an integer of at least 1, got {wanted!r}")
-    there = ray.cluster_resources()
-    needs = {"CPU": num_cpus, "GPU": num_gpus}
+    there, needs = ray.cluster_resources(), {"CPU": num_cpus, "GPU": num_gpus}
     room = [int(there.get(kind, 0) // need) for kind, need in needs.items() if need > 0]
     if not room or min(room) < 1:
         have = ", ".join(f"{there.get(kind, 0):g} {kind}s" for kind in needs)
