@@ -82,7 +82,7 @@ def computed(
         for group in groups:
             keys = [row_key(game.protocol, group, k, first) for k in range(len(group))]
             there = all(key in store.rows for key in keys)
-            begun.append((group, keys, None if there else _begin(game, group, first)))
+            begun.append((group, keys, None if there else begin(game, group, first)))
             _settle(game, store)
             first += len(group)
             while len(begun) > behind:
@@ -175,7 +175,7 @@ def row_key(protocol: Protocol, group: list[Pair], k: int, first: int) -> str:
 
 
 @torch.no_grad()  # inference_mode would leave tensors in the model that cannot be trained with
-def _begin(game: Game, group: list[Pair], first: int) -> Rows:
+def begin(game: Game, group: list[Pair], first: int) -> Rows:
     """Begin a group; what is returned waits for its rows (G, 2 + ...).
 
     A row is hit, n_classes, then values or an estimate.

@@ -58,6 +58,19 @@ def test_the_quick_captum_benchmark_reports_every_figure(tmp_path):
         assert row["difference"] < 1e-5  # Captum sums in single precision
 
 
+def test_the_quick_scaling_benchmark_reports_every_figure(tmp_path):
+    bench = BENCH.with_name("bench_scaling.py")
+    command = [sys.executable, str(bench), "--quick", "--json", str(tmp_path / "bench.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert "Rows equal to those of one process: yes" in done.stdout
+    assert report["equal"]
+    assert set(report["speed"]) == set(report["start_seconds"]) == {"1 worker", "2 workers"}
+    for name, speed in report["speed"].items():
+        ratios = [seconds["alone"] / seconds[name] for seconds in report["rounds"]]
+        assert min(ratios) <= speed["median"] <= max(ratios)
+
+
 def test_the_quick_statistics_benchmark_reports_every_figure(tmp_path):
     table = tmp_path / "published.csv"
     rows = [f"{0.5 + k / 100},{1.2 - k / 100 + (k % 3) / 50}" for k in range(40)]
