@@ -57,6 +57,7 @@ def read_entries(source: Path | str | Iterable[Path | str]) -> tuple[list[Entry]
             raise InputError(f"{source} is not a folder of entries")
         source = sorted(Path(source).rglob("*.json"))
     entries: list[Entry] = []
+    names: list[str] = []
     problems: list[str] = []
     for file in map(Path, source):
         try:
@@ -65,10 +66,11 @@ def read_entries(source: Path | str | Iterable[Path | str]) -> tuple[list[Entry]
             problems.append(str(error))
             continue
         entries.append(entry)
+        names.append(file.name)
         on_board = in_folder or file.absolute().parent.parent.name == "entries"
         found = check_entry(entry, file.stem if on_board else entry.entry_id)
         problems += [f"{file.name}: {problem}" for problem in found]
-    problems += check_entries(entries)
+    problems += [f"{names[k]}: {problem}" for k, problem in clashes(entries)]
     return sorted(entries, key=lambda entry: entry.entry_id), problems
 
 
@@ -112,18 +114,24 @@ def check_entry(entry: Entry, stem: str) -> list[str]:
 
 def check_entries(entries: Iterable[Entry]) -> list[str]:
     """Problems between entries: the same id, or the same weights, protocol and images, twice."""
-    problems: list[str] = []
+    return [problem for _, problem in clashes(entries)]
+
+
+def clashes(entries: Iterable[Entry]) -> list[tuple[int, str]]:
+    """As `check_entries`, each with the position of the later of the two entries."""
+    problems: list[tuple[int, str]] = []
     seen: dict[tuple[str, ...], str] = {}
-    for entry in entries:
+    for k, entry in enumerate(entries):
         run = (entry.model.weights_sha256, entry.protocol.protocol_id,
                entry.data.image_ids_sha256, entry.benchmark_id or "")  # fmt: skip
         if (entry.entry_id,) in seen:
-            problems.append(f"/entry_id: expected unique ids, got {entry.entry_id!r} twice")
+            problems.append((k, f"/entry_id: expected unique ids, got {entry.entry_id!r} twice"))
         elif run in seen:
-            problems.append(
+            problem = (
                 f"/model/weights_sha256: expected one entry for weights, protocol and images; "
                 f"{entry.entry_id!r} has those of {seen[run]!r}"
             )
+            problems.append((k, problem))
         seen[entry.entry_id,] = seen[run] = entry.entry_id
     return problems
 

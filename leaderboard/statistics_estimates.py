@@ -112,8 +112,8 @@ def partial_spearman(x: Array, y: Array, z: Array, sample: Sample) -> Estimate:
     """Partial rank correlation of x and y given z.
 
     Its interval over models is Fisher's with the variance of Bonett and Wright (Psychometrika 65,
-    2000): the percentile interval of resamples that are ranked anew excludes 0 in 30 to 50 % of
-    draws where there is nothing, with 8 models (`tests/bench/bench_statistics.py`), as ties of
+    2000): the percentile interval of resamples that are ranked anew excludes 0 in 34 to 54 % of
+    draws of 8 models where there is nothing (`tests/bench/bench_statistics.py`), as ties of
     copies leave nearly nothing after z. Over families the ranks of the sample are kept.
     """
     if reason := undefined(sample, x, y, z, least=MIN_MODELS + 1):

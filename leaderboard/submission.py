@@ -118,7 +118,9 @@ def check_submission(candidate: Path, base: Path, *, maintainer: bool = False) -
     kept, faults = _parsed(base, [name for name in before if name not in (*changed, *removed)])
     if faults:
         raise InputError("\n".join(faults))
-    problems += checks.check_entries([*kept.values(), *entries.values()])
+    together = kept | entries
+    names = list(together)
+    problems += [f"{names[k]}: {p}" for k, p in checks.clashes(together.values())]
     return Submission(added, changed, removed, tuple(problems))
 
 

@@ -142,7 +142,7 @@ def test_the_same_run_twice_and_a_wrong_folder_are_named(
     again["model"]["weights_sha256"] = make_entry("a", 0)["model"]["weights_sha256"]
     file = write(candidate, again)
     (problem,) = check_submission(candidate, base).problems
-    assert problem.startswith("/model/weights_sha256: expected one entry for weights")
+    assert problem.startswith(f"cifar10/{file.name}: /model/weights_sha256: expected one entry")
     (candidate / "entries" / "imagenet").mkdir()
     file.rename(candidate / "entries" / "imagenet" / file.name)
     assert any(
