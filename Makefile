@@ -27,6 +27,7 @@ bench: setup
 	$(PYTHON) tests/bench/bench_importance.py
 	$(PYTHON) tests/bench/bench_captum.py
 	$(PYTHON) tests/bench/bench_statistics.py
+	$(PYTHON) tests/bench/bench_board.py
 
 setup: $(READY)
 
