@@ -77,7 +77,9 @@ def _all(table: Table) -> list[Column]:
 
 
 def _estimate(header: str, name: str, show: Callable[[float, float, float], str]) -> Column:
-    return Column(header, name, lambda row: show(row[name], row[f"{name}_low"], row[f"{name}_high"]))
+    return Column(
+        header, name, lambda row: show(row[name], row[f"{name}_low"], row[f"{name}_high"])
+    )
 
 
 def _corruption_columns(table: Table) -> list[Column]:

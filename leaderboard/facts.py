@@ -55,9 +55,7 @@ def facts(table: Table, escape: Escape = fmt.plain) -> list[str]:
 def conclusions(found: Mapping[str, Any]) -> list[str]:
     """What the statistics say of the comparison to look at first; plain text of entries in it."""
     said = [one["sentence"] for one in found["comparisons"] if one["id"] == found["primary"]]
-    return said or [
-        f"n = {found['n_models']}: too few models to compare scores with errors."
-    ]
+    return said or [f"n = {found['n_models']}: too few models to compare scores with errors."]
 
 
 def _corruption_fact(entry: Entry, escape: Escape) -> str:

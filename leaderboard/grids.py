@@ -72,10 +72,7 @@ def _errors(table: Table) -> Grid:
         "Error by corruption",
         "Mean error over severities 1 to 5, in %; darker is worse.",
         tuple(name.replace("_", " ") for name in names),
-        tuple(
-            tuple(_bare_percent(mean.get(name, NAN)) for name in names)
-            for mean in means
-        ),
+        tuple(tuple(_bare_percent(mean.get(name, NAN)) for name in names) for mean in means),
     )
 
 
@@ -91,10 +88,7 @@ def _attacks(table: Table) -> Grid:
         "Accuracy under each attack",
         "Share of attacked images still classified rightly, with its 95 % interval.",
         tuple(f"{norm} {fmt.epsilon(budget)} {fmt.plain(label)}" for norm, budget, label in names),
-        tuple(
-            tuple(accuracies.get(name, fmt.NOTHING) for name in names)
-            for accuracies in found
-        ),
+        tuple(tuple(accuracies.get(name, fmt.NOTHING) for name in names) for accuracies in found),
     )
 
 
@@ -123,7 +117,9 @@ def _provenance(table: Table) -> Grid:
         "Digests by their first 12 digits; whole in the JSON file and in the entry.",
         tuple(names[k] for k in kept),
         tuple(zip(*(columns[k] for k in kept), strict=True)),
-        "; ".join(f"{n} {column[0]}" for n, column in zip(names, columns, strict=True) if n in same),
+        "; ".join(
+            f"{n} {column[0]}" for n, column in zip(names, columns, strict=True) if n in same
+        ),
     )
 
 

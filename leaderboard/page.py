@@ -20,7 +20,7 @@ from iaside_plugins.leaderboard.facts import conclusions, facts, heading
 from iaside_plugins.leaderboard.frame import Table, records, tables
 from iaside_plugins.leaderboard.grids import grids
 from iaside_plugins.leaderboard.page_data import raw_rows
-from iaside_plugins.leaderboard.page_statistics import correlation_rows, heat_map
+from iaside_plugins.leaderboard.page_statistics import correlation_rows, heat_map, rank_grid
 from iaside_plugins.leaderboard.scatter import panels
 
 try:
@@ -31,8 +31,17 @@ except ImportError as error:
     ) from error
 
 FOLDER = Path(__file__).resolve().parent / "templates"
-SCRIPTS = ("dom.js", "state.js", "rows.js", "profile_chart.js", "details.js", "compare.js",
-           "plots.js", "downloads.js", "board.js")  # fmt: skip  in the order of their use
+SCRIPTS = (
+    "dom.js",
+    "state.js",
+    "rows.js",
+    "profile_chart.js",
+    "details.js",
+    "compare.js",
+    "plots.js",
+    "downloads.js",
+    "board.js",
+)  # fmt: skip  in the order of their use
 MARKS = 8  # colours and shapes of families; the last is for all others
 
 
@@ -49,11 +58,12 @@ def to_html(entries: Sequence[Entry], statistics: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return environment.get_template("page.html").render(
         sections=[_section(*part) for part in parts],
         method=statistics["method"],
-        style=Markup(style),  # noqa: S704  our own files
-        script=Markup(script),  # noqa: S704
+        style=Markup(style),
+        script=Markup(script),
         style_hash=_digest(style),
         script_hash=_digest(script),
         charts=charts,
@@ -89,7 +99,7 @@ def _section(table: Table, found: Mapping[str, Any]) -> dict[str, Any]:
         "facets": _facets(table, families),
         "marks": marks,
         "legend": _legend(families, marks),
-        "grids": grids(table),
+        "grids": [rank_grid(found), *grids(table)],
         "panels": [(panel, charts.drawing(panel)) for panel in panels(table, found)],
         "conclusions": conclusions(found),
         "correlations": correlation_rows(found),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,11 +20,13 @@ def raw_rows(shown: Sequence[Column], rows: Sequence[Row], families: Sequence[st
         rows: Of its frame, in order.
         families: Of the models.
     """
+    kinds = sorted(set(families))
     names = [
         name for c in shown for name in ([c.name + e for e in ENDS] if c.has_interval else [c.name])
     ]
     return {
-        "families": list(families),
+        "families": kinds,
+        "family": [kinds.index(family) for family in families],
         "names": names,
         "rows": [[_json(row.get(name)) for name in names] for row in rows],
     }

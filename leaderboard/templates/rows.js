@@ -10,6 +10,7 @@ function layOut(cells, heads) {
 
 function readRows(section) {
   const raw = JSON.parse(section.querySelector("script.raw").textContent);
+  const family = (k) => raw.families[raw.family[k]];
   const index = new Map(raw.names.map((name, k) => [name, k]));
   const heads = [...section.querySelectorAll(".models thead th")];
   return {
@@ -21,9 +22,9 @@ function readRows(section) {
       k,
       key: tr.id.split("/")[1],
       name: tr.cells[0].textContent,
-      text: `${tr.textContent} ${raw.families[k]}`.toLowerCase(),
+      text: `${tr.textContent} ${family(k)}`.toLowerCase(),
       value: (name) => raw.rows[k][index.get(name)],
-      facet: (name) => name === "family" ? raw.families[k] : tr.cells[heads.findIndex((h) => h.dataset.column === name)].textContent,
+      facet: (name) => name === "family" ? family(k) : tr.cells[heads.findIndex((h) => h.dataset.column === name)].textContent,
     })),
   };
 }

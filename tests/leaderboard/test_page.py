@@ -54,7 +54,9 @@ def test_policy_allows_the_pages_own_style_and_script_alone(
         assert f"{directive} 'sha256-{digest}'" in policy
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
-    assert not re.search(r"\son\w+=|\sstyle=", re.sub(r"<script>.*?</script>", "", page, flags=re.S))
+    assert not re.search(
+        r"\son\w+=|\sstyle=", re.sub(r"<script>.*?</script>", "", page, flags=re.S)
+    )
 
 
 def test_every_script_is_used() -> None:
@@ -80,7 +82,9 @@ def test_enough_models_are_not_called_exploratory(make_entry: Make) -> None:
     entry = parse_entry(json.dumps(make_entry()), "x")
     found = statistics([entry])
     found["tables"][0]["status"] = "sufficient"
-    assert "exploratory" not in re.sub(r"<style>.*?</style>", "", to_html([entry], found), flags=re.S)
+    assert "exploratory" not in re.sub(
+        r"<style>.*?</style>", "", to_html([entry], found), flags=re.S
+    )
 
 
 def test_numbers_are_there_without_a_script(make_entry: Make) -> None:
@@ -91,7 +95,9 @@ def test_numbers_are_there_without_a_script(make_entry: Make) -> None:
     for share, value, error in zip(
         spectral.distribution, spectral.shapley_values, spectral.shapley_se, strict=True
     ):
-        assert re.search(rf"<td>{100 * share:.1f} % \[[^<]*; {re.escape(f'{value:+.3f}')} ± {error:.3f}", page)
+        assert re.search(
+            rf"<td>{100 * share:.1f} % \[[^<]*; {re.escape(f'{value:+.3f}')} ± {error:.3f}", page
+        )
     assert entry.adversarial is not None
     for attack in entry.adversarial.attacks:
         assert f"<td>{100 * attack.accuracy.value:.1f} % [" in page
@@ -110,7 +116,7 @@ def test_structure_is_accessible(eight: tuple[str, dict[str, Any]]) -> None:
         assert not re.search(r"<th(?![^>]*scope)(?!ead)", table)
     assert len(re.findall(r"<svg[^>]*role=img aria-label", page)) == 8  # one sparkline a model
     for plot in re.findall(r'<figure class="plot">.*?</figure>', page, re.S):
-        assert plot.count("<a href") == plot.count("<title>") == 8
+        assert plot.count("<a href=#") == plot.count("<title>") == 8
 
 
 def luminance(colour: str) -> float:
@@ -154,16 +160,16 @@ def test_size_at_a_hundred_models() -> None:
     entries = bench.models(100)
     found = statistics(entries[:3])  # what it says takes some kilobytes, whatever the number
     table = found["tables"][0]
-    families = [table["models"][0] | {"entry_id": e.entry_id, "model": e.model.name} for e in entries]
+    families = [
+        table["models"][0] | {"entry_id": e.entry_id, "model": e.model.name} for e in entries
+    ]
     found["tables"][0] |= {"models": families}
     assert len(to_html(entries, found).encode()) < 300_000
 
 
 def test_a_thousand_rows_are_rendered(make_entry: Make) -> None:
     entry = parse_entry(json.dumps(make_entry(perturbed=False)), "x")
-    entries = [
-        entry.model_copy(update={"entry_id": f"cifar10--m{k}--x"}) for k in range(1000)
-    ]
+    entries = [entry.model_copy(update={"entry_id": f"cifar10--m{k}--x"}) for k in range(1000)]
     found = statistics([entry])
     found["tables"][0]["models"] *= 1000
     page = to_html(entries, found)

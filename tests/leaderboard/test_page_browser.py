@@ -50,7 +50,9 @@ def browser() -> Iterator[Any]:
         own = Path(host.chromium.executable_path)
         found = str(own) if own.exists() else next(filter(None, map(shutil.which, BROWSERS)), None)
         if found is None:
-            pytest.skip("no Chromium: install chromium, or run python -m playwright install chromium")
+            pytest.skip(
+                "no Chromium: install chromium, or run python -m playwright install chromium"
+            )
         opened = host.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield opened
         opened.close()
@@ -78,7 +80,9 @@ def page(browser: Any, board: dict[str, Any]) -> Iterator[Open]:
         context.close()
     assert said == []
     assert all(url.startswith(("file://", "data:", "blob:")) for url in asked)
-    assert {url.split("#")[0] for url in asked if url.startswith("file:")} == {board["file"].as_uri()}
+    assert {url.split("#")[0] for url in asked if url.startswith("file:")} == {
+        board["file"].as_uri()
+    }
 
 
 def shown(tab: Any) -> list[str]:
@@ -101,7 +105,9 @@ def test_sort_by_click_and_its_announcement(page: Open, board: dict[str, Any]) -
     for order in ("descending", "ascending"):
         button.click()
         assert shown(tab) == names_by(board, "signed_score", down=order == "descending")
-        sorts = tab.eval_on_selector_all("[aria-sort]", "a => a.map(h => h.getAttribute('aria-sort'))")
+        sorts = tab.eval_on_selector_all(
+            "[aria-sort]", "a => a.map(h => h.getAttribute('aria-sort'))"
+        )
         assert sorts == [order]
         assert order in tab.locator(".live").first.inner_text()
     button.click()
@@ -130,7 +136,10 @@ def test_filter_and_facets(page: Open) -> None:
     tab.locator("input.find").first.fill("gamma")
     assert set(shown(tab)) == {"gamma9", "gamma10"}
     assert tab.locator(".live").first.inner_text() == "2 of 6 models"
-    assert tab.locator(".points a.off").count() == 4 * tab.locator("section.board:not([hidden]) .plot").count()
+    assert (
+        tab.locator(".points a.off").count()
+        == 4 * tab.locator("section.board:not([hidden]) .plot").count()
+    )
     tab.locator("input.find").first.fill("")
     tab.locator("select[data-facet=training]").first.select_option("adversarial")
     assert set(shown(tab)) == {"alpha", "beta"}
@@ -138,7 +147,9 @@ def test_filter_and_facets(page: Open) -> None:
     assert shown(tab) == []
     tab.locator("button.reset").first.click()
     assert len(shown(tab)) == 6
-    assert tab.url.endswith(tab.evaluate("'#' + document.querySelector('section.board:not([hidden])').id"))
+    assert tab.url.endswith(
+        tab.evaluate("'#' + document.querySelector('section.board:not([hidden])').id")
+    )
 
 
 def test_state_lives_in_the_address(page: Open, board: dict[str, Any]) -> None:
@@ -152,16 +163,29 @@ def test_state_lives_in_the_address(page: Open, board: dict[str, Any]) -> None:
         tab.get_by_label(f"compare {name}").first.check()
     address, rows = tab.url, shown(tab)
     other = page(address.removeprefix(board["file"].as_uri()))
-    assert shown(other) == rows == [n for n in names_by(board, "clean_accuracy", down=True) if n in ("alpha", "beta")]
+    assert (
+        shown(other)
+        == rows
+        == [n for n in names_by(board, "clean_accuracy", down=True) if n in ("alpha", "beta")]
+    )
     assert other.locator("input.find").first.input_value() == "a"
     assert other.locator("tr.detail").count() == 1
     assert other.locator(".compare:not([hidden]) thead th").count() == 3
-    assert other.locator("th[data-column=clean_accuracy]").first.get_attribute("aria-sort") == "descending"
+    assert (
+        other.locator("th[data-column=clean_accuracy]").first.get_attribute("aria-sort")
+        == "descending"
+    )
     assert other.url == address
 
 
 def test_an_address_that_means_nothing_shows_the_board(page: Open) -> None:
-    for fragment in ("#nothing", "#nothing/x?sort=y&open=z&compare=p,q", "#?%E0=1&sort=-nothing", "#/", "#%E0%"):
+    for fragment in (
+        "#nothing",
+        "#nothing/x?sort=y&open=z&compare=p,q",
+        "#?%E0=1&sort=-nothing",
+        "#/",
+        "#%E0%",
+    ):
         assert len(shown(page(fragment))) == 6
 
 
@@ -184,7 +208,11 @@ def test_details_hold_everything_of_the_row(page: Open, board: dict[str, Any]) -
     assert toggle.get_attribute("aria-controls") == detail.get_attribute("id")
     text = detail.inner_text()
     entry = next(e for e in board["table"].entries if e.model.name == "alpha")
-    for part in ("gaussian noise", entry.model.weights_sha256[:12], f"{100 * entry.spectral.distribution[0]:.1f} % ["):
+    for part in (
+        "gaussian noise",
+        entry.model.weights_sha256[:12],
+        f"{100 * entry.spectral.distribution[0]:.1f} % [",
+    ):
         assert part in text
     assert detail.locator("svg.chart rect").count() == 4
     toggle.click()
@@ -223,7 +251,9 @@ def test_keyboard_alone(page: Open) -> None:
 def test_point_shows_its_numbers_and_selects_the_row(page: Open) -> None:
     tab = page()
     tab.locator("input.find").first.fill("alpha")
-    point = tab.locator("section.board:not([hidden]) .plot").first.locator("a[aria-label^='gamma9']")
+    point = tab.locator("section.board:not([hidden]) .plot").first.locator(
+        "a[aria-label^='gamma9']"
+    )
     point.hover()
     tip = tab.locator("#tip")
     assert tip.is_visible()
@@ -254,10 +284,14 @@ def test_saved_view_is_the_files_rows(page: Open, board: dict[str, Any]) -> None
     tab = page(f"#{board['id']}?sort=-signed_score")
     with tab.expect_download() as waiting:
         tab.locator("button.save-csv").first.click()
-    saved = list(csv.DictReader(io.StringIO(Path(waiting.value.path()).read_text(encoding="utf-8"))))
+    saved = list(
+        csv.DictReader(io.StringIO(Path(waiting.value.path()).read_text(encoding="utf-8")))
+    )
     whole = {row["model"]: row for row in csv.DictReader(io.StringIO(board["csv"]))}
     assert waiting.value.suggested_filename == f"{board['id']}.csv"
-    assert [row["model"].removeprefix("'") for row in saved] == names_by(board, "signed_score", down=True)
+    assert [row["model"].removeprefix("'") for row in saved] == names_by(
+        board, "signed_score", down=True
+    )
     for row in saved:
         assert set(row) <= set(whole[row["model"]])
         for name, text in row.items():
