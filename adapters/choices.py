@@ -14,6 +14,8 @@ from iaside_plugins.plots import figure_format
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.store import check_writable
 
+IMAGES_AT_ONCE = 64  # read, and attacked under one seed, with --batch-size auto
+
 
 def pick_device(name: str) -> torch.device:
     """The device of a name: "auto" is the first GPU if there is one, else the CPU.
@@ -34,7 +36,26 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def pick_protocol(text: str | None, n_bands: int | None, seed: int) -> Protocol:
+def pick_batch_size(text: str) -> tuple[int | str, int]:
+    """Rows in one forward pass (or "auto"), and images that are read and attacked together.
+
+    Raises:
+        InputError: For anything else.
+    """
+    if text == "auto":
+        return text, IMAGES_AT_ONCE
+    try:
+        rows = int(text)
+    except ValueError:
+        rows = 0
+    if rows < 1:
+        raise InputError(f"batch_size must be 'auto' or an integer of at least 1, got {text!r}")
+    return rows, rows
+
+
+def pick_protocol(
+    text: str | None, n_bands: int | None, seed: int, forwards: str | None = None
+) -> Protocol:
     """A protocol from "default", "reference", a JSON file, or "field=value,field=value".
 
     Raises:
@@ -64,6 +85,8 @@ def pick_protocol(text: str | None, n_bands: int | None, seed: int) -> Protocol:
     given.setdefault("seed", seed)
     if n_bands is not None:
         given["n_bands"] = n_bands
+    if forwards is not None:
+        given["forwards"] = forwards
     given.pop("protocol_id", None)
     try:
         protocol: Protocol = make(**given)

@@ -15,15 +15,18 @@ from iaside_plugins.cli_board import board
 from iaside_plugins.cli_compare import compare
 from iaside_plugins.cli_doctor import doctor
 from iaside_plugins.cli_output import show
+from iaside_plugins.cli_show import show as show_result
 from iaside_plugins.cli_spectrum import spectrum
 from iaside_plugins.errors import InputError
 from iaside_plugins.options import (
+    AutoBatchSize,
     BatchSize,
     Classes,
     Crop,
     DataDir,
     Dataset,
     Device,
+    Forwards,
     Interpolation,
     JsonFile,
     Labels,
@@ -150,10 +153,14 @@ def profile(
     n_bands: NBands = None,
     protocol: ProtocolText = None,
     device: Device = "auto",
-    batch_size: BatchSize = 64,
+    batch_size: AutoBatchSize = "64",
     precision: Precision = "float32",
+    forwards: Forwards = None,
     target_error: Annotated[
-        float | None, typer.Option(help="Stop at this half-width of the signed score's interval")
+        float | None, typer.Option(help="Stop once the target's half-width is at most this")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="signed_score (default), score, or sign of every band")
     ] = None,
     seed: Seed = 0,
     workers: Workers = 0,
@@ -164,7 +171,12 @@ def profile(
     quiet: Quiet = False,
 ) -> None:
     """Spectral importance of one model: printed, saved, plotted."""
-    from iaside_plugins.adapters.choices import check_outputs, pick_protocol
+    from iaside_plugins.adapters.choices import (
+        check_needs,
+        check_outputs,
+        pick_batch_size,
+        pick_protocol,
+    )
     from iaside_plugins.adapters.models import describe
     from iaside_plugins.adapters.sources import Source, open_images, open_model
     from iaside_plugins.adapters.unfinished import kept
@@ -173,8 +185,10 @@ def profile(
     from iaside_plugins.report import spectral_report
 
     check_outputs(save, plot, json_file)
-    chosen = pick_protocol(protocol, n_bands, seed)
-    source = Source(data, labels, classes, n_images, seed, workers, batch_size)
+    check_needs("--target-error", target_error is not None, target=target)
+    rows, together = pick_batch_size(batch_size)
+    chosen = pick_protocol(protocol, n_bands, seed, forwards)
+    source = Source(data, labels, classes, n_images, seed, workers, together)
     net = open_model(model, weights=weights, device=device, name=name, precision=precision,
                      resize=resize, crop=crop, interpolation=interpolation)  # fmt: skip
     images = open_images(source, net, shuffled=target_error is not None)
@@ -183,8 +197,8 @@ def profile(
         typer.echo(describe(net.info))
     with kept(resume, "profile", source.which(), chosen.used(), precision, net) as folder:
         result = spectral_importance(
-            net, images, chosen, batch_size=batch_size, precision=precision, resume=folder,
-            target_error=target_error, show_progress=not silent,
+            net, images, chosen, batch_size=rows, precision=precision, resume=folder,
+            target_error=target_error, target=target or "signed_score", show_progress=not silent,
         )  # fmt: skip
         if save is not None:
             result.save(save)
@@ -233,8 +247,9 @@ def evaluate(
     n_bands: NBands = None,
     protocol: ProtocolText = None,
     device: Device = "auto",
-    batch_size: BatchSize = 64,
+    batch_size: AutoBatchSize = "64",
     precision: Precision = "float32",
+    forwards: Forwards = None,
     seed: Seed = 0,
     workers: Workers = 0,
     resume: Resume = None,
@@ -244,7 +259,12 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """One leaderboard entry: clean, corrupted, attacked, spectral; checked before it is written."""
-    from iaside_plugins.adapters.choices import budgets, check_outputs, pick_protocol
+    from iaside_plugins.adapters.choices import (
+        budgets,
+        check_outputs,
+        pick_batch_size,
+        pick_protocol,
+    )
     from iaside_plugins.adapters.foolbox_adapter import parse_attacks
     from iaside_plugins.adapters.jobs import make_job, write_entry
     from iaside_plugins.adapters.models import describe
@@ -255,11 +275,22 @@ def evaluate(
     from iaside_plugins.report import entry_report
 
     check_outputs(save, plot, json_file, out)
-    chosen = pick_protocol(protocol, n_bands, seed)
+    rows, together = pick_batch_size(batch_size)
+    chosen = pick_protocol(protocol, n_bands, seed, forwards)
     specs = parse_attacks(
         "" if attacks == "none" else attacks, budgets(epsilons), budgets(epsilons_l2), attack_steps
     )
-    source = Source(data, labels, classes, n_images, seed, workers, batch_size, dataset, note)
+    source = Source(
+        data,
+        labels,
+        classes,
+        n_images,
+        seed,
+        workers,
+        together,
+        dataset,
+        note,
+    )
     net = open_model(model, weights=weights, device=device, name=name, training=training,
                      precision=precision, resize=resize, crop=crop,
                      interpolation=interpolation)  # fmt: skip
@@ -271,7 +302,7 @@ def evaluate(
         typer.echo(describe(net.info))
     with kept(resume, "evaluate", source.which(), chosen.used(), precision, net) as folder:
         entry, result = run(
-            net, job, chosen, batch_size=batch_size, precision=precision, resume=folder,
+            net, job, chosen, batch_size=rows, precision=precision, resume=folder,
             show_progress=not silent,
         )  # fmt: skip
         written = write_entry(out, entry)
@@ -285,6 +316,7 @@ def evaluate(
 
 app.command()(compare)
 app.command()(doctor)
+app.command(name="show")(show_result)
 app.command()(spectrum)
 
 if __name__ == "__main__":

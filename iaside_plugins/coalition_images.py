@@ -39,9 +39,16 @@ def kept_parts(coalitions: BoolMatrix, parts: Tensor) -> Tensor:
     return keep
 
 
+def channels_last_parts(parts: Tensor, images: Tensor) -> Tensor:
+    """Parts of `band_parts` with the channels of every pixel side by side in memory."""
+    maps = parts.view(*parts.shape[:2], *images.shape[1:])
+    return maps.movedim(2, -1).flatten(2)
+
+
 def coalition_images(
-    parts: Tensor, keep: Tensor, images: Tensor, grand: BoolMatrix, buffer: Tensor | None = None
-) -> Tensor:
+    parts: Tensor, keep: Tensor, images: Tensor, grand: BoolMatrix, buffer: Tensor | None = None,
+    *, channels_last: bool = False,
+) -> Tensor:  # fmt: skip
     """Coalition images (N * R, C, H, W), the R coalitions of the first image first.
 
     Args:
@@ -50,11 +57,14 @@ def coalition_images(
         images: The images themselves, which the grand coalition gives exactly.
         grand: Which of the rows are the grand coalition, (R,) bool.
         buffer: Flat memory for the product, N * R * C * H * W numbers; new by default.
+        channels_last: Whether the parts are `channels_last_parts`; the images then are too.
     """
     shape = (len(images), len(keep), parts.shape[2])
     out = parts.new_empty(shape) if buffer is None else buffer.view(shape)
     with exact_product():
         torch.matmul(keep, parts, out=out)
+    pixels = images.movedim(1, -1) if channels_last else images
     for row in np.flatnonzero(grand):
-        out[:, row] = images.flatten(1)  # exactly the clean image: its accuracy is free
-    return out.view(-1, *images.shape[1:])
+        out[:, row] = pixels.flatten(1)  # exactly the clean image: its accuracy is free
+    batch = out.view(-1, *pixels.shape[1:])
+    return batch.movedim(-1, 1) if channels_last else batch

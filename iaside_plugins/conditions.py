@@ -49,10 +49,12 @@ class Outcome:
 class Runner:
     """Runs a model over conditions and keeps finished images, so that a run can be resumed."""
 
-    def __init__(self, model: Model, resume: Path | str | None, bar: tqdm[Any]):
+    def __init__(
+        self, model: Model, resume: Path | str | None, bar: tqdm[Any], batch_size: int | str = 64
+    ) -> None:
         self.model = model
         self.bar = bar
-        self.game = Game(model, Protocol(), model_device(model))
+        self.game = Game(model, Protocol(), model_device(model), batch_size)
         folder = None if resume is None else Path(resume) / "conditions"
         identity = {"model": model_digest(model) if folder is not None else None}
         self.store = RowStore(folder, identity, flush_every=512)
@@ -109,10 +111,20 @@ class Runner:
             raise InputError("no images: the data are empty")
         return [Outcome(tuple(names), *_columns(out)) for out in rows]
 
+    def _logits(self, images: Tensor, top_label: int) -> Tensor:
+        """Of a batch as it came, in parts only where the batch size is left to memory."""
+        if self.game.batch_size != "auto":
+            return self.game.logits(images, top_label)
+        return self.game.within_memory(
+            lambda n: torch.cat(
+                [self.game.logits(part, top_label) for part in torch.split(images, n)]
+            )
+        )
+
     @torch.no_grad()
     def _predict(self, images: Tensor, labels: Tensor, ids: Sequence[str]) -> Array:
         """Rows (N, 2): probability of the true class, and 1.0 where it is the prediction."""
-        logits = self.game.logits(images.to(self.game.device), int(labels.max()))
+        logits = self._logits(images.to(self.game.device), int(labels.max()))
         target = labels.to(self.game.device)
         finite = torch.isfinite(logits).all(dim=1)
         if not bool(finite.all()):

@@ -52,9 +52,10 @@ def mean(values: npt.ArrayLike) -> dict[str, Any]:
 def spectral_group(result: SpectralImportance) -> dict[str, Any]:
     """The entry's ``spectral`` group: means and intervals, not per-image values."""
     names = (
-        "n_images", "precision", "n_forward", "image_size", "value_table", "shapley_values",
-        "shapley_se", "distribution", "distribution_interval", "score", "score_interval",
-        "score_bias", "signed_score", "signed_score_interval", "signed_score_bias", "tied_bands",
+        "n_images", "precision", "forwards", "n_forward", "image_size", "value_table",
+        "shapley_values", "shapley_se", "distribution", "distribution_interval", "score",
+        "score_interval", "score_bias", "signed_score", "signed_score_interval",
+        "signed_score_bias", "tied_bands",
         "efficiency_residual",
     )  # fmt: skip
     return {

@@ -84,7 +84,7 @@ def evaluate(
     job: Job,
     protocol: Protocol,
     *,
-    batch_size: int = 64,
+    batch_size: int | str = 64,
     precision: str = "float32",
     resume: Path | str | None = None,
     show_progress: bool = False,
@@ -95,7 +95,8 @@ def evaluate(
         model: (N, C, H, W) images in [0, 1] -> logits, in evaluation mode.
         job: Images, corruptions and attacks, with what the entry says of them.
         protocol: Of the spectral importance.
-        batch_size: Rows in one forward pass of the spectral importance.
+        batch_size: Rows in one forward pass of the spectral importance; "auto": as many as memory
+            allows, there and under the conditions.
         precision: As in `spectral_importance`.
         resume: Folder that keeps finished images of every condition.
         show_progress: Whether to show progress bars.
@@ -112,7 +113,7 @@ def evaluate(
         resume=None if resume is None else Path(resume) / "spectral", show_progress=show_progress,
     )  # fmt: skip
     clean, corruption, adversarial, device = conditions(
-        model, job, resume=resume, show_progress=show_progress
+        model, job, batch_size=batch_size, resume=resume, show_progress=show_progress
     )
     entry = {
         "schema_version": SCHEMA_VERSION,
@@ -136,7 +137,12 @@ def evaluate(
 
 
 def conditions(
-    model: Model, job: Job, *, resume: Path | str | None = None, show_progress: bool = False
+    model: Model,
+    job: Job,
+    *,
+    batch_size: int | str = 64,
+    resume: Path | str | None = None,
+    show_progress: bool = False,
 ) -> tuple[Outcome, dict[str, Any] | None, dict[str, Any] | None, torch.device]:
     """The clean outcome, the entry's ``corruption`` and ``adversarial`` groups, and the device.
 
@@ -147,7 +153,7 @@ def conditions(
     """
     corruption = adversarial = None
     with progress_bar(_n_passes(job), show_progress) as bar:
-        runner = Runner(model, resume, bar)
+        runner = Runner(model, resume, bar, batch_size)
         clean = runner.run("clean", job.clean)
         if job.corruptions is not None:
             corruption = corruption_group(runner, job.corruptions, clean)

@@ -1,101 +1,47 @@
 """The value table: one image's coalitions through the model, to log-likelihoods in nats.
 
 One FFT an image; every coalition image is a 0/1 combination of the image's bands, so a batch of
-them is one matrix product. Memory is (n_bands + 1 + batch) images, whatever the number of images.
+them is one matrix product, written into memory that is used again. Nothing waits for the device
+between batches: what an image gives is copied to the host behind the passes of the next one.
+Memory on the device is (n_bands + 1 + batch) images, whatever their number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from iaside_plugins.band_maps import image_size
-from iaside_plugins.bands import SpectralPartition, check_image_size
-from iaside_plugins.coalition_images import band_parts, coalition_images, kept_parts
+from iaside_plugins.bands import SpectralPartition
+from iaside_plugins.coalition_images import (
+    band_parts,
+    channels_last_parts,
+    coalition_images,
+    kept_parts,
+)
 from iaside_plugins.coalitions import BoolMatrix
-from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.errors import InputError
+from iaside_plugins.forwards import Forward, settle
+from iaside_plugins.input_checks import check_images as check_images
+from iaside_plugins.input_checks import check_labels as check_labels
+from iaside_plugins.input_checks import model_device as model_device
+from iaside_plugins.launched import Launched, to_device
+from iaside_plugins.memory import first_batch_size, halved, is_out_of_memory
 from iaside_plugins.precision import PRECISIONS
 from iaside_plugins.protocol import Protocol
 
 Model = Callable[[Tensor], Tensor]
+T = TypeVar("T")
+PROBE_ROWS = 16  # coalition images on which faster passes are compared and timed on a CPU
 SINGLE_LOGIT = (
     "expected logits of at least 2 classes, got (N, 1): the likelihood of a single class is always "
     "1; return two logits, for example torch.cat([torch.zeros_like(z), z], dim=1)"
 )
-
-
-def model_device(model: Any, device: torch.device | str | None = None) -> torch.device:
-    """The device to run on: the model's own; the model is never moved.
-
-    Raises:
-        InputError: If `device` is given and the model's weights are elsewhere, or if the model
-            is in training mode.
-    """
-    wanted = None if device is None else torch.device(device)
-    if not isinstance(model, nn.Module):
-        return wanted or torch.device("cpu")
-    training = [name or "the model" for name, part in model.named_modules() if part.training]
-    if training:
-        raise InputError(
-            f"the model is in training mode ({training[0]}); call model.eval() first: batch norm "
-            "and dropout would make every number depend on the batch"
-        )
-    tensors = [*model.parameters(), *model.buffers()]
-    own = tensors[0].device if tensors else wanted or torch.device("cpu")
-    if wanted is not None and (own.type, own.index or 0) != (wanted.type, wanted.index or 0):
-        raise InputError(
-            f"the model is on {own} and device={wanted} was asked for: move it with "
-            f"model.to('{wanted}') or leave device out"
-        )
-    return own
-
-
-def check_images(images: Tensor, n_bands: int | None = None) -> None:
-    """Raise unless images are (N, C, H, W), floating point, finite and in [0, 1].
-
-    Raises:
-        InputTypeError: For integer images.
-        InputError: For another shape, for images below 2 * n_bands (if given), or for values
-            outside [0, 1] by more than 1e-6 (rounding of float32 arithmetic is let through).
-    """
-    if not torch.is_tensor(images) or not images.is_floating_point():
-        kind = images.dtype if torch.is_tensor(images) else type(images).__name__
-        raise InputTypeError(
-            f"expected float images in [0, 1], got {kind}; for uint8 use images.float() / 255"
-        )
-    if images.ndim != 4:
-        raise InputError(f"expected images of shape (N, C, H, W), got {tuple(images.shape)}")
-    low, high = (float(end) for end in images.aminmax()) if images.numel() else (0.0, 1.0)
-    if not (low >= -1e-6 and high <= 1 + 1e-6):
-        raise InputError(
-            f"expected images in [0, 1], got values in [{low:.4g}, {high:.4g}]; if they are "
-            "already normalised, undo it and let the model normalise (normalisation belongs "
-            "inside the model); if they are 0..255, divide by 255"
-        )
-    if n_bands is not None:
-        check_image_size(images.shape[2], images.shape[3], n_bands)
-
-
-def check_labels(labels: Tensor, n_images: int) -> Tensor:
-    """Labels as int64 (N,).
-
-    Raises:
-        InputError: For another shape, or negative or fractional labels.
-    """
-    labels = torch.as_tensor(labels)
-    if labels.shape != (n_images,):
-        raise InputError(
-            f"expected labels of shape ({n_images},), one an image, got {tuple(labels.shape)}"
-        )
-    whole = labels.to(torch.int64)
-    if not torch.equal(whole.to(labels.dtype), labels) or (len(whole) and int(whole.min()) < 0):
-        raise InputError("expected labels that are class indices 0, 1, 2, ...")
-    return whole
 
 
 @dataclass
@@ -106,21 +52,27 @@ class Game:
         model: (N, C, H, W) images -> (N, n_classes) logits.
         protocol: The choices that change a number.
         device: Where the model is.
-        batch_size: Rows in one forward pass.
+        batch_size: Rows in one forward pass; "auto" begins with many and halves them where memory
+            runs out.
         precision: "float32", "float64" (images and log-likelihoods in double; the model must be
             double too), or "bfloat16" / "float16" (autocast around the model alone).
+        choices: What an earlier part of this run settled on (`Forward.choices`), or None.
         n_forward: Rows evaluated so far.
         n_classes: Number of classes, once known.
+        forward: How the model is run; faster than `model` once the protocol's probe is through.
     """
 
     model: Model
     protocol: Protocol
     device: torch.device
-    batch_size: int = 64
+    batch_size: int | str = 64
     precision: str = "float32"
+    choices: Mapping[str, Any] | None = None
     n_forward: int = 0
     n_classes: int | None = None
     _empty: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
+    _index: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+    _keep: dict[Any, Tensor] = field(default_factory=dict)
     _buffer: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -128,10 +80,7 @@ class Game:
             raise InputError(
                 f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}"
             )
-        if type(self.batch_size) is not int or self.batch_size < 1:
-            raise InputError(
-                f"batch_size must be an integer of at least 1, got {self.batch_size!r}"
-            )
+        self.n_rows = first_batch_size(self.batch_size, self.device)
         if self.precision == "float64" and isinstance(self.model, nn.Module):
             single = [n for n, p in self.model.named_parameters() if p.dtype == torch.float32]
             if single:
@@ -139,6 +88,8 @@ class Game:
                     f"precision='float64' needs a model in double, {single[0]} is float32: "
                     "call model.double()"
                 )
+        self.forward = Forward(self.model, self.device, self.precision)
+        self.settled = self.protocol.forwards == "plain" and not self.forward.half
 
     @property
     def dtype(self) -> torch.dtype:
@@ -152,10 +103,7 @@ class Game:
             InputError: If the model returns anything but (N, n_classes), or has no output for
                 the greatest label `top_label`.
         """
-        half = self.precision in ("bfloat16", "float16")
-        dtype = PRECISIONS[self.precision] if half else None
-        with torch.autocast(self.device.type, dtype=dtype, enabled=half):
-            out = self.model(images)
+        out = self.forward(images)
         if not torch.is_tensor(out) or out.ndim != 2 or len(out) != len(images):
             shape = tuple(out.shape) if torch.is_tensor(out) else type(out).__name__
             raise InputError(f"expected logits of shape ({len(images)}, n_classes), got {shape}")
@@ -195,44 +143,132 @@ class Game:
         Raises:
             InputError: For non-finite logits (which image, which coalition), labels out of range.
         """
-        images = images.to(self.device, self.dtype)
+        return self.launch(images, baselines, labels, coalitions, names).finish()
+
+    def launch(
+        self, images: Tensor, baselines: Tensor | None, labels: Tensor, coalitions: BoolMatrix,
+        names: Sequence[str],
+    ) -> Launched:  # fmt: skip
+        """Begin `rows` (same arguments): on a GPU the passes run on after this returns.
+
+        Raises:
+            InputError: As `rows`, and with ``batch_size="auto"`` where memory runs out for a
+                single row.
+        """
+
+        def run(n: int) -> Launched:
+            parts = [
+                self._launch(
+                    images[k : k + n], None if baselines is None else baselines[k : k + n],
+                    labels[k : k + n], coalitions,
+                )
+                for k in range(0, len(images), n)
+            ]  # fmt: skip
+            return Launched.of(parts, coalitions, names)
+
+        return self.within_memory(run)
+
+    def within_memory(self, run: Callable[[int], T]) -> T:
+        """What `run` gives for the number of rows that may go through the model at once.
+
+        With ``batch_size="auto"`` it is called again with half as many where memory runs out.
+
+        Raises:
+            InputError: Where memory runs out for a single row.
+        """
+        counted = self.n_forward - len(self._empty)
+        while True:
+            try:
+                return run(self.n_rows)
+            except Exception as error:  # of any kind: a model may wrap what torch raises
+                if self.batch_size != "auto" or not is_out_of_memory(error):
+                    raise
+                if self.n_rows == 1:
+                    raise InputError(
+                        "memory runs out for a single image: use smaller images or "
+                        "precision='bfloat16'"
+                    ) from error
+            # Outside of the except clause: the error held the tensors of the pass.
+            self._buffer, self.n_forward = None, counted + len(self._empty)
+            self.n_rows = halved(self.n_rows)
+
+    def _launch(
+        self, images: Tensor, baselines: Tensor | None, labels: Tensor, coalitions: BoolMatrix
+    ) -> Launched:
+        """All coalitions of at most `n_rows` images."""
+        before, n_images = self.n_forward, len(images)
         top_label = int(labels.max())
-        labels = labels.to(self.device)
+        images = to_device(images, self.device, self.dtype)
+        labels = to_device(labels, self.device)
         black = baselines is None or self.protocol.black_empty
         run = np.flatnonzero(coalitions.any(axis=1)) if black else np.arange(len(coalitions))
-        grand = np.flatnonzero(coalitions.all(axis=1))
-        values = torch.zeros(len(images), len(coalitions), dtype=self.dtype, device=self.device)
-        finite = torch.ones(values.shape, dtype=torch.bool, device=self.device)
-        hits = torch.zeros(len(images), dtype=torch.bool, device=self.device)
+        grand: BoolMatrix = np.asarray(coalitions[run].all(axis=1))
+        shape = (n_images, len(run))
+        values = torch.zeros(shape, dtype=self.dtype, device=self.device)
+        finite = torch.ones(shape, dtype=torch.bool, device=self.device)
+        hits = torch.zeros(n_images, dtype=torch.bool, device=self.device)
+        empty = None
+        parts = self._parts(images, baselines)
+        keep = self._kept(coalitions[run], parts)
+        if not self.settled:
+            self._settle(parts, keep, images, labels)
+        if self.forward.channels_last:
+            parts = channels_last_parts(parts, images)
         if len(run) < len(coalitions):
-            empty = ~torch.from_numpy(coalitions.any(axis=1)).to(self.device)
-            values[:, empty] = self.log_likelihood(
-                self._empty_logits(images, top_label).expand(len(images), -1), labels
-            )[:, None]
-        partition = SpectralPartition(self.protocol.n_bands, self.protocol.band_norm)
-        parts = band_parts(
-            images, baselines, partition.index(*image_size(images)), partition.n_bands
-        )
-        keep = kept_parts(coalitions[run], parts)
-        step = max(1, self.batch_size // len(images))
+            logits = self._empty_logits(images, top_label).expand(n_images, -1)
+            empty = self.log_likelihood(logits, labels)
+        step = max(1, self.n_rows // n_images)
         for start in range(0, len(run), step):
-            index = run[start : start + step]
-            batch = self._batch(parts, keep[start : start + step], images, np.isin(index, grand))
-            logits = self.logits(batch, top_label)
-            target = labels.repeat_interleave(len(index))
-            values[:, index] = self.log_likelihood(logits, target).view(len(images), -1)
-            finite[:, index] = torch.isfinite(logits).all(dim=1).view(len(images), -1)
-            for k in np.flatnonzero(np.isin(index, grand)):
-                hits = logits.view(len(images), len(index), -1)[:, k].argmax(dim=1) == labels
-        self._check_finite(finite.cpu(), coalitions, names)
-        return values.double().cpu(), hits.cpu()
+            rows = slice(start, start + step)
+            logits = self.logits(self._batch(parts, keep[rows], images, grand[rows]), top_label)
+            target = labels.repeat_interleave(len(keep[rows]))
+            values[:, rows] = self.log_likelihood(logits, target).view(n_images, -1)
+            finite[:, rows] = torch.isfinite(logits).all(dim=1).view(n_images, -1)
+            for k in np.flatnonzero(grand[rows]):
+                hits = logits.view(n_images, len(keep[rows]), -1)[:, k].argmax(dim=1) == labels
+        return Launched(run, values, finite, hits, empty, n_forward=self.n_forward - before)
+
+    def _parts(self, images: Tensor, baselines: Tensor | None) -> Tensor:
+        """Band images of a group, see `band_parts`; the map of bands stays on the device."""
+        size = image_size(images)
+        partition = SpectralPartition(self.protocol.n_bands, self.protocol.band_norm)
+        if size not in self._index:
+            self._index[size] = partition.index(*size).to(self.device)
+        if baselines is not None:
+            baselines = to_device(baselines, self.device, self.dtype)
+        return band_parts(images, baselines, self._index[size], partition.n_bands)
+
+    def _kept(self, coalitions: BoolMatrix, parts: Tensor) -> Tensor:
+        """`kept_parts`, which stays on the device while the coalitions are the same."""
+        key = (coalitions.tobytes(), parts.shape[1])
+        if key not in self._keep:
+            self._keep = {key: kept_parts(coalitions, parts)}
+        return self._keep[key]
+
+    def _settle(self, parts: Tensor, keep: Tensor, images: Tensor, labels: Tensor) -> None:
+        """Choose how the model is run, by coalition images of the first image."""
+        most = self.n_rows if self.device.type == "cuda" else min(PROBE_ROWS, self.n_rows)
+        chosen = np.unique(np.linspace(0, len(keep) - 1, most).astype(int))
+        some = keep[torch.from_numpy(chosen).to(keep.device)]
+        probe = coalition_images(parts[:1], some, images[:1], np.zeros(len(chosen), dtype=bool))
+        self.forward = settle(
+            self.forward, self.protocol.forwards, self._in_range(probe),
+            labels[:1].expand(len(probe)), self.choices,
+        )  # fmt: skip
+        self.settled = True
 
     def _batch(self, parts: Tensor, keep: Tensor, images: Tensor, grand: BoolMatrix) -> Tensor:
         """Coalition images (G * rows, C, H, W) in a buffer that is used again, in their range."""
         size = len(images) * len(keep) * parts.shape[2]
         if self._buffer is None or self._buffer.numel() < size or self._buffer.dtype != self.dtype:
             self._buffer = torch.empty(size, dtype=self.dtype, device=self.device)
-        batch = coalition_images(parts, keep, images, grand, self._buffer[:size])
+        last = self.forward.channels_last
+        return self._in_range(
+            coalition_images(parts, keep, images, grand, self._buffer[:size], channels_last=last)
+        )
+
+    def _in_range(self, batch: Tensor) -> Tensor:
+        """The batch with the protocol's range handling, in place."""
         if self.protocol.range_handling == "clip":
             return batch.clamp_(0, 1)
         if self.protocol.range_handling == "rescale":
@@ -244,27 +280,16 @@ class Game:
         shape = tuple(images.shape[1:])
         if shape not in self._empty:
             black = torch.zeros(1, *shape, dtype=self.dtype, device=self.device)
-            logits = self.logits(black, top_label)
+            logits = self.logits(self.forward.laid_out(black), top_label).clone()
             if not bool(torch.isfinite(logits).all()):
                 raise InputError("the model gives non-finite logits for a black image")
             self._empty[shape] = logits
         return self._empty[shape]
 
-    def _check_finite(self, finite: Tensor, coalitions: BoolMatrix, names: Sequence[str]) -> None:
-        if bool(finite.all()):
-            return
-        image, row = (int(k) for k in torch.nonzero(~finite)[0])
-        bands = np.flatnonzero(coalitions[row]).tolist()
-        raise InputError(
-            f"the model gives non-finite logits (NaN or infinite) for image {names[image]}, "
-            f"coalition of bands {bands}; check the model's weights and precision"
-        )
-
 
 def rescale_(images: Tensor) -> Tensor:
     """Each image's minimum and maximum to 0 and 1, in place; a constant image becomes 0."""
-    flat = images.flatten(1)
-    low, high = flat.aminmax(dim=1, keepdim=True)
+    axes = (1, 2, 3)
+    low, high = images.amin(dim=axes, keepdim=True), images.amax(dim=axes, keepdim=True)
     span = torch.where(high > low, high - low, torch.ones_like(high))
-    flat.sub_(low).div_(span)
-    return images
+    return images.sub_(low).div_(span)

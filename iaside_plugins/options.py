@@ -33,6 +33,13 @@ ProtocolText = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda[:i]")]
 BatchSize = Annotated[int, typer.Option(help="Images in one forward pass")]
+AutoBatchSize = Annotated[
+    str, typer.Option("--batch-size", help="Images in one forward pass; auto: as memory allows")
+]
+Forwards = Annotated[
+    str | None,
+    typer.Option(help="plain; fast: quicker where it gives the same numbers; compiled"),
+]
 Seed = Annotated[int, typer.Option(help="Seeds selection, corruptions, attacks")]
 Workers = Annotated[int, typer.Option(help="Processes that decode and corrupt images")]
 Resume = Annotated[Path | None, typer.Option(help="Keep finished images here and go on from there")]

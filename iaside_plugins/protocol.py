@@ -18,7 +18,8 @@ CHOICES = {
     "band_norm": (*BAND_NORMS, "boxes"),
     "absence": ("zero", "gaussian", "replacement", "gaussian_bins", "batch_replacement"),
     "range_handling": ("none", "clip", "rescale", "batch_modulus"),
-    "estimator": ("exact", "permutation"),
+    "estimator": ("exact", "permutation", "regression"),
+    "forwards": ("plain", "fast", "compiled"),
 }
 
 
@@ -27,7 +28,7 @@ class Protocol:
     """Every choice that changes a spectral importance.
 
     Attributes:
-        n_bands: Number of bands M; 2 to 12 for the exact estimator, to 32 for permutations.
+        n_bands: Number of bands M; 2 to 12 for the exact estimator, to 32 for the others.
         band_norm: "chebyshev" (square rings) or "euclidean" (round rings); "boxes" are the
             released script's, not symmetric under k -> -k for even sides.
         absence: What stands in for a missing band. "zero"; "gaussian", white noise of standard
@@ -38,8 +39,14 @@ class Protocol:
         range_handling: What is done with coalition images outside [0, 1]: "none", "clip",
             "rescale" (minimum and maximum of each image to 0 and 1); the script's
             "batch_modulus" (modulus, then minimum and maximum of the whole batch).
-        estimator: "exact" (all 2**n_bands coalitions) or "permutation".
-        n_permutations: Antithetic pairs of chains an image, for the permutation estimator.
+        estimator: "exact" (all 2**n_bands coalitions), "permutation" or "regression" (some,
+            drawn anew for every image; see `sampling`).
+        n_permutations: Antithetic pairs of chains an image, for the permutation estimator. One
+            pair passes 2 (n_bands - 1) coalitions between the empty and the grand one, n of
+            them n times as many less those they share: with 8 bands and the zero absence 15
+            passes an image, 4 pairs some 45, where the exact estimator makes 255.
+        n_coalitions: Coalitions an image for the regression estimator, the empty and the grand
+            one and complements among them: an even number from 4 n_bands to 2**n_bands.
         beta: Weight ratio of neighbouring bands in the score, in (0, 1).
         temperature: Divides the logits before the softmax, above 0.
         seed: Seeds whatever is random (absence, permutations, shuffling).
@@ -47,6 +54,9 @@ class Protocol:
         black_empty: Whether the empty coalition is a black image whatever the absence.
         image_batch: Images that "batch_modulus" rescales together.
         shuffled: Whether every coalition sees the images batched in another order.
+        forwards: "plain" runs the model as it is; "fast" folds batch norms, puts channels last,
+            picks the number of threads and replays CUDA graphs where the log-probabilities stay
+            within 1e-3 nats (see `iaside_plugins.forwards`); "compiled" adds torch.compile.
 
     Raises:
         InputError: For a value out of range; the message says what was expected.
@@ -58,6 +68,7 @@ class Protocol:
     range_handling: str = "none"
     estimator: str = "exact"
     n_permutations: int = 1
+    n_coalitions: int = 128
     beta: float = 0.75
     temperature: float = 1.0
     seed: int = 0
@@ -65,6 +76,7 @@ class Protocol:
     black_empty: bool = False
     image_batch: int = 10
     shuffled: bool = False
+    forwards: str = "plain"
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
@@ -72,7 +84,10 @@ class Protocol:
                 raise InputError(
                     f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}"
                 )
-        for name, least in (("n_bands", 2), ("n_permutations", 1), ("image_batch", 1), ("seed", 0)):
+        for name, least in (
+            ("n_bands", 2), ("n_permutations", 1), ("n_coalitions", 4), ("image_batch", 1),
+            ("seed", 0),
+        ):  # fmt: skip
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise InputError(f"{name} must be an integer of at least {least}, got {value!r}")
@@ -88,11 +103,23 @@ class Protocol:
             raise InputError(
                 f"n_bands={self.n_bands} would cost 2**{self.n_bands} = {2**self.n_bands:,} forward"
                 f" passes an image with the exact estimator; use n_bands <= {MAX_EXACT_BANDS} or "
-                "estimator='permutation'"
+                "estimator='permutation' or 'regression'"
             )
         if self.n_bands > MAX_BANDS:
             raise InputError(f"n_bands must be at most {MAX_BANDS}, got {self.n_bands}")
+        self._check_coalitions()
         self._check_script_flags()
+
+    def _check_coalitions(self) -> None:
+        """Fewer leave some band undetermined now and then; complements come in pairs."""
+        most = 2**self.n_bands
+        least = min(4 * self.n_bands, most)
+        n = self.n_coalitions
+        if self.estimator == "regression" and (n % 2 or not least <= n <= most):
+            raise InputError(
+                f"n_coalitions must be an even number from {least} to {most} with "
+                f"n_bands={self.n_bands}, got {n}"
+            )
 
     def _check_script_flags(self) -> None:
         """The script's own choices need its whole-batch rescaling: coalition images are complex."""
@@ -109,6 +136,8 @@ class Protocol:
                 "range_handling='batch_modulus' takes absence='zero', 'gaussian_bins' or "
                 f"'batch_replacement', not {self.absence!r}"
             )
+        if self.is_script and self.forwards != "plain":
+            raise InputError("range_handling='batch_modulus' needs forwards='plain'")
         if self.is_script and self.estimator != "exact":
             raise InputError("range_handling='batch_modulus' needs estimator='exact'")
 
@@ -145,8 +174,10 @@ class Protocol:
     def used(self) -> dict[str, Any]:
         """The fields that change a number under this protocol; the others are left out."""
         used = asdict(self)
-        if self.estimator == "exact":
+        if self.estimator != "permutation":
             del used["n_permutations"]
+        if self.estimator != "regression":
+            del used["n_coalitions"]
         if self.absence != "gaussian":
             del used["absence_std"]
         if not self.is_script:
@@ -155,6 +186,8 @@ class Protocol:
             del used["seed"]
         if self.absence == "zero":
             del used["black_empty"]
+        if self.forwards == "plain":
+            del used["forwards"]
         return used
 
     def to_dict(self) -> dict[str, Any]:

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from iaside_plugins import shapley
+from iaside_plugins import shapley, ties
 from iaside_plugins.bands import SpectralPartition
 from iaside_plugins.errors import InputError
 from iaside_plugins.protocol import Protocol
-from iaside_plugins.resampling import Z95, Estimate, jackknife
+from iaside_plugins.resampling import Estimate, jackknife
 from iaside_plugins.score import importance_distribution, score, score_range, signed_score
 from iaside_plugins.store import jsonable, read_npz, write_atomic
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 FORMAT = 1
 ATTRIBUTES = (
-    "n_images", "n_classes", "n_forward", "precision", "image_size", "clean_accuracy",
+    "n_images", "n_classes", "n_forward", "precision", "forwards", "image_size", "clean_accuracy",
     "shapley_values", "shapley_se", "distribution", "distribution_interval",
     "score", "score_interval", "score_bias",
     "signed_score", "signed_score_interval", "signed_score_bias", "tied_bands",
@@ -40,7 +40,8 @@ ATTRIBUTES = (
 class SpectralImportance:
     """Spectral importance of one model on one set of images.
 
-    K images, M bands. Intervals are 95 % delete-one jackknife intervals over images.
+    K images, M bands. Intervals are 95 % delete-one jackknife intervals over images; those of the
+    scores are wider where bands tie at the minimum (see `tied_bands`).
 
     Attributes:
         protocol: Every choice that changes a number.
@@ -55,6 +56,7 @@ class SpectralImportance:
         n_forward: Images that went through the model in this run (0 if all rows were resumed).
         image_size: Height and width of the model's input.
         precision: Of the forward passes.
+        forwards: What made them faster (names of `forwards.Step`); empty for the plain model.
     """
 
     protocol: Protocol
@@ -68,6 +70,7 @@ class SpectralImportance:
     n_forward: int
     image_size: tuple[int, int]
     precision: str
+    forwards: tuple[str, ...] = ()
 
     @property
     def n_images(self) -> int:
@@ -102,12 +105,12 @@ class SpectralImportance:
     @cached_property
     def _signed(self) -> Estimate:
         beta = self.protocol.beta
-        return jackknife(self.per_image, lambda x: signed_score(importance_distribution(x), beta))
+        return ties.estimate(self.per_image, lambda shares: signed_score(shares, beta))
 
     @cached_property
     def _score(self) -> Estimate:
         beta = self.protocol.beta
-        return jackknife(self.per_image, lambda x: score(importance_distribution(x), beta))
+        return ties.estimate(self.per_image, lambda shares: score(shares, beta))
 
     @property
     def distribution(self) -> Array:
@@ -157,15 +160,10 @@ class SpectralImportance:
 
         Band j is tied where the paired difference of its Shapley value to the least one's is
         within 1.96 standard errors. With two or more the scores are biased towards 0, as the
-        minimum of tied estimates lies below each.
+        minimum of tied estimates lies below each, and their intervals also reach over what the
+        tied bands give as one (see `ties`).
         """
-        least = int(np.argmin(self.shapley_values))
-        if self.n_images < 2:
-            return [least]
-        gap = self.per_image - self.per_image[:, [least]]
-        se = gap.std(axis=0, ddof=1) / np.sqrt(self.n_images)
-        tied = np.flatnonzero(gap.mean(axis=0) <= Z95 * se)
-        return [least, *(int(j) for j in tied if j != least)]
+        return ties.tied_bands(self.per_image)
 
     @property
     def value_table(self) -> Array | None:
@@ -246,7 +244,7 @@ class SpectralImportance:
         head = {
             "format": FORMAT, "protocol": asdict(self.protocol), "ids": self.ids,
             "n_classes": self.n_classes, "n_forward": self.n_forward,
-            "image_size": self.image_size, "precision": self.precision,
+            "image_size": self.image_size, "precision": self.precision, "forwards": self.forwards,
         }  # fmt: skip
         arrays = {
             "per_image": self.per_image, "ends": self.ends,
@@ -260,11 +258,17 @@ class SpectralImportance:
 
     @classmethod
     def load(cls, path: Path | str) -> SpectralImportance:
-        """The result that `save` wrote; nothing in the file is executed.
+        """The result that `save` wrote, or what the folder of a resumable run holds by now.
+
+        Nothing in the file is executed; neither the model nor the images are needed.
 
         Raises:
             InputError: If the file is not a saved result, or of a later version.
         """
+        if Path(path).is_dir():
+            from iaside_plugins.importance import read_run
+
+            return read_run(path)
         try:
             arrays: dict[str, Any] = read_npz(Path(path))
             head = json.loads(str(arrays.pop("head")))
@@ -279,6 +283,7 @@ class SpectralImportance:
                 ids=tuple(head.pop("ids")),
                 image_size=tuple(head.pop("image_size")),
                 values=arrays.pop("values", None),
+                forwards=tuple(head.pop("forwards", ())),
                 **arrays,
                 **head,
             )

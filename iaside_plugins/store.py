@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import struct
+import time
 import uuid
 import zipfile
 import zlib
@@ -18,6 +20,10 @@ import numpy.typing as npt
 from iaside_plugins.errors import InputError
 
 Rows = dict[str, npt.NDArray[np.float64]]
+FLUSH_SECONDS = 10.0  # of work that a kill may cost, beside the image under way
+MERGE_AT = 64  # chunks
+SETTLED = "settled"
+_log = logging.getLogger(__name__)
 # What numpy, zipfile and zlib raise on a file that is cut, changed or something else.
 DAMAGE = (
     OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, AttributeError, MemoryError,
@@ -109,7 +115,12 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 class RowStore:
-    """Rows by key, appended in numbered chunks; each chunk is written atomically.
+    """Rows by key, appended in numbered chunks; each is written atomically, with its checksums.
+
+    A row reaches the disk with its chunk: once `flush_every` rows are pending or the oldest has
+    waited for `FLUSH_SECONDS`. Chunks are .npz files, whose CRC-32 of every array is checked when
+    they are read; a damaged one is set aside (renamed, said in the log) and its rows are computed
+    again. Many small chunks are merged into large ones as they come.
 
     Args:
         folder: Where chunks are kept, or None to keep nothing.
@@ -125,68 +136,103 @@ class RowStore:
     def __init__(self, folder: Path | str | None, identity: dict[str, Any], flush_every: int = 16):
         self.folder = None if folder is None else Path(folder)
         self.rows: Rows = {}
-        self._pending: Rows = {}
+        self.notes: dict[str, str] = {}  # what is said of a row beside its numbers
+        self.settled: dict[str, Any] = {}  # choices that this run made and a resumed one repeats
+        self._identity = identity
+        self._pending: dict[str, float] = {}  # keys, and when each came
         self._parts: list[Path] = []  # chunks that `compact` will merge
-        self._merged: Rows = {}  # the rows in them
+        self._merged: list[str] = []  # the keys in them
         self._flush_every = flush_every
         if self.folder is not None:
-            self._open(self.folder, identity)
+            self._open(self.folder)
 
-    def _open(self, folder: Path, identity: dict[str, Any]) -> None:
+    def _open(self, folder: Path) -> None:
         header = folder / "run.json"
         chunks = sorted(folder.glob("rows-*.npz"))
         if not header.exists() and not chunks:
-            write_json(header, identity)
+            write_json(header, self._identity)
             return
-        try:
-            found = dict(json.loads(header.read_text()))
-        except (OSError, ValueError, TypeError) as error:
-            raise InputError(
-                f"{header} does not say what run {folder} holds ({error}); give another folder"
-            ) from error
-        for key in sorted({*found, *identity}):
-            if found.get(key) != identity.get(key):
+        found, self.settled = read_header(folder)
+        for key in sorted({*found, *self._identity}):
+            if found.get(key) != self._identity.get(key):
                 raise InputError(
                     f"{folder} holds another run: {key} was {found.get(key)!r} and is now "
-                    f"{identity.get(key)!r}; resume with the same choices or give another folder"
+                    f"{self._identity.get(key)!r}; resume with the same choices or give another "
+                    "folder"
                 )
         for chunk in chunks:
             try:
-                data = read_npz(chunk)
-                self.rows.update(zip(data["keys"].tolist(), data["rows"], strict=True))
-            except (InputError, KeyError, ValueError):
-                chunk.unlink()  # damaged: its rows are computed again
+                self._take(read_npz(chunk))
+            except (InputError, KeyError, ValueError, AttributeError) as error:
+                chunk.replace(chunk.with_suffix(".damaged"))
+                _log.warning("%s is damaged (%s): its images are computed again", chunk, error)
 
-    def add(self, key: str, row: npt.NDArray[np.float64]) -> None:
-        """Keep a finished row; it reaches the disk with its chunk or at `flush`."""
-        self.rows[key] = row
+    def _take(self, data: dict[str, npt.NDArray[Any]]) -> None:
+        """The rows of a chunk; one without notes is of an earlier version."""
+        keys = data["keys"].tolist()
+        notes = data["notes"].tolist() if "notes" in data else [""] * len(keys)
+        self.rows.update(zip(keys, data["rows"], strict=True))
+        self.notes.update(zip(keys, notes, strict=True))
+
+    def settle(self, name: str, value: Any) -> None:
+        """Keep a choice (JSON value) that a resumed run must repeat, in `settled`."""
+        self.settled[name] = value
         if self.folder is not None:
-            self._pending[key] = row
-            if len(self._pending) >= self._flush_every:
+            write_json(self.folder / "run.json", {**self._identity, SETTLED: self.settled})
+
+    def add(self, key: str, row: npt.NDArray[np.float64], note: str = "") -> None:
+        """Keep a finished row; it reaches the disk with its chunk or at `flush`."""
+        self.rows[key], self.notes[key] = row, note
+        if self.folder is not None:
+            self._pending[key] = time.monotonic()
+            waited = self._pending[key] - next(iter(self._pending.values()))
+            if len(self._pending) >= self._flush_every or waited >= FLUSH_SECONDS:
                 self.flush()
 
     def flush(self) -> None:
         """Write the rows that are not on disk yet."""
         if self.folder is None or not self._pending:
             return
-        self._parts.append(self._write(self.folder, self._pending))
-        self._merged |= self._pending
+        keys = list(self._pending)
+        self._parts.append(self._write(self.folder, keys))
+        self._merged += keys
         self._pending = {}
+        if len(self._parts) >= MERGE_AT:
+            self.compact()
 
     def compact(self) -> None:
         """Write what is pending, and merge all chunks since the last call into one."""
         self.flush()
         if self.folder is not None and len(self._parts) > 1:
-            self._write(self.folder, self._merged)  # first: a kill in between loses nothing
-            for path in self._parts:
+            self._write(self.folder, list(dict.fromkeys(self._merged)))  # first: a kill in
+            for path in self._parts:  # between loses nothing
                 path.unlink()
-        self._parts, self._merged = [], {}
+        self._parts, self._merged = [], []
 
-    def _write(self, folder: Path, rows: Rows) -> Path:
+    def _write(self, folder: Path, keys: list[str]) -> Path:
+        notes = [self.notes[key] for key in keys]
         with io.BytesIO() as file:
-            np.savez(file, keys=list(rows), rows=np.stack(list(rows.values())))
-            number = len(list(folder.glob("rows-*.npz")))
-            while (path := folder / f"rows-{number:06d}.npz").exists():
-                number += 1
+            np.savez(file, keys=keys, rows=np.stack([self.rows[key] for key in keys]), notes=notes)
+            last = max((path.name for path in folder.glob("rows-*.npz")), default="rows-")
+            digits = last.removeprefix("rows-")[:6]
+            number = int(digits) + 1 if digits.isdecimal() else 0
+            # the rest of the name keeps another process on this folder from the same one
+            path = folder / f"rows-{number:06d}-{uuid.uuid4().hex[:8]}.npz"
             write_atomic(path, file.getvalue())
         return path
+
+
+def read_header(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Identity and settled choices of the run that a store's folder holds.
+
+    Raises:
+        InputError: If its run.json is missing or damaged.
+    """
+    header = folder / "run.json"
+    try:
+        found = dict(json.loads(header.read_text()))
+        return found, dict(found.pop(SETTLED, {}))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{header} does not say what run {folder} holds ({error}); give another folder"
+        ) from error

@@ -82,6 +82,7 @@ class ProtocolGroup(Model):
     range_handling: str
     estimator: str
     n_permutations: Count
+    n_coalitions: Count = 128  # optional: entries may be older than the regression estimator
     beta: Number
     temperature: Number
     seed: Count
@@ -89,6 +90,7 @@ class ProtocolGroup(Model):
     black_empty: bool
     image_batch: Count
     shuffled: bool
+    forwards: str = "plain"
     protocol_id: FileName
 
 
@@ -98,6 +100,7 @@ class Spectral(Model):
     n_images: Positive
     image_ids_sha256: Sha256
     precision: Literal["float32", "float64", "bfloat16", "float16"]
+    forwards: Annotated[tuple[FileName, ...], Some] = ()
     n_forward: Count
     image_size: tuple[Positive, Positive]
     band_edges: Annotated[tuple[Size, ...], Field(max_length=33)]

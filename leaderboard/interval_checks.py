@@ -1,9 +1,9 @@
 """Intervals of an entry: computed again where its numbers determine them, else what they must be.
 
 Wilson's interval follows from k and n. Intervals of means and jackknife intervals need values of
-single images, which an entry does not hold: they must lie around their value as far to either side
-(but where they are cut to the range of what they are of), inside that range, and no wider than any
-values of that mean could make them.
+single images, which an entry does not hold: they must lie around their value, inside the range of
+what they are of, as far to either side (but where that range cuts them, or bands tie at the
+minimum), and no wider than any values of that mean could make them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,10 @@ def spectral_interval_problems(spectral: Spectral, protocol: Protocol, home: str
     low, high = score_range(protocol.n_bands, protocol.beta)
     for name, limits in (("score", (0.0, max(-low, high))), ("signed_score", (low, high))):
         place, interval = f"{home}/{name}_interval", getattr(spectral, f"{name}_interval")
-        yield from _around(place, getattr(spectral, name), interval, spectral.n_images, limits)
+        tied = len(spectral.tied_bands) > 1  # intervals then reach further to one side
+        yield from _around(
+            place, getattr(spectral, name), interval, spectral.n_images, limits, even=not tied
+        )
     shares = zip(spectral.distribution, spectral.distribution_interval, strict=True)
     for k, (share, interval) in enumerate(shares):
         place = f"{home}/distribution_interval/{k}"
@@ -69,9 +72,10 @@ def close(place: str, got: float | Sequence[float], expected: np.ndarray) -> Pro
 
 
 def _around(
-    place: str, value: float, interval: tuple[float | None, float | None], n: int, limits: Limits
-) -> Problems:
-    """Two numbers around the value, inside the limits, and as far to either side but at them."""
+    place: str, value: float, interval: tuple[float | None, float | None], n: int, limits: Limits,
+    *, even: bool = True,
+) -> Problems:  # fmt: skip
+    """Two numbers around the value, inside the limits; if `even`, as far to either side of it."""
     low, high = interval
     if low is None or high is None:
         if n > 1 or low is not high:
@@ -82,7 +86,7 @@ def _around(
         yield f"{place}: expected an interval around {value:.9g}, got {got}"
     elif low < limits[0] - ROUNDING or high > limits[1] + ROUNDING:
         yield f"{place}: expected it inside [{limits[0]:.9g}, {limits[1]:.9g}], got {got}"
-    elif abs((value - low) - (high - value)) > ROUNDING:
+    elif even and abs((value - low) - (high - value)) > ROUNDING:
         cut = low <= limits[0] + ROUNDING and value - low < high - value
         if not cut and not (high >= limits[1] - ROUNDING and high - value < value - low):
             yield f"{place}: expected it as far to either side of {value:.9g}, got {got}"

@@ -26,6 +26,19 @@ def test_the_quick_benchmark_reports_every_figure(tmp_path):
     passes = {(row["n_bands"], row["estimator"]): row["passes"] for row in report["passes"]}
     assert passes[8, "exact"] == 255.1  # and one black image for all ten
     assert passes[8, "permutation, 1 pair(s) of chains"] < 17
+    assert all(row["inputs/copy"]["median"] > 0 for row in report["scaling"])
+
+
+def test_the_quick_benchmark_of_faster_passes_reports_every_figure(tmp_path):
+    bench = BENCH.with_name("bench_forwards.py")
+    options = ["--quick", "--models", "MobileNetV2", "--json", str(tmp_path / "bench.json")]
+    command = [sys.executable, str(bench), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert "| model | bare, ms/row | plain | fast | settling, in images |" in done.stdout
+    report = json.loads((tmp_path / "bench.json").read_text())
+    (row,) = report["models"]
+    assert row["greatest_difference_nats"]["fast"] < 1e-3  # what a step may move at most
+    assert report["device"]
 
 
 def test_the_quick_captum_benchmark_reports_every_figure(tmp_path):
