@@ -17,8 +17,9 @@ function showCompared(board, chosen, clear) {
     body.append(line);
   });
   for (const grid of board.grids.filter((one) => one.name !== "provenance")) {
+    body.append(make("tr", { class: "group" }, make("th", { scope: "rowgroup", colspan: chosen.length + 1 }, grid.title)));
     grid.heads.forEach((title, k) => {
-      const line = make("tr", {}, make("th", { scope: "row" }, `${grid.title}: ${title}`));
+      const line = make("tr", {}, make("th", { scope: "row" }, title));
       for (const row of chosen) line.append(make("td", {}, gridCells(grid, row.k)[k]));
       body.append(line);
     });
