@@ -28,6 +28,7 @@ bench: setup
 	$(PYTHON) tests/bench/bench_captum.py
 	$(PYTHON) tests/bench/bench_scaling.py
 	$(PYTHON) tests/bench/bench_statistics.py
+	$(PYTHON) tests/bench/bench_board.py
 
 setup: $(READY)
 
