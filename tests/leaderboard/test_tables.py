@@ -189,3 +189,18 @@ def test_frame_has_no_empty_row_and_typed_columns(make_entry: Make) -> None:
     assert frame["clean_accuracy"].dtype == "float64"
     assert frame["n_corruptions"].dtype == "Int64"
     assert list(concatenated([]).index) == []
+
+
+def test_intervals_that_are_known_to_be_too_narrow_are_named(make_entry: Make) -> None:
+    old, new = make_entry("old_one"), make_entry("new_one")
+    for raw in (old, new):
+        raw["spectral"]["tied_bands"] = [0, 1]
+    old["spectral"]["score_intervals"] = "jackknife"
+    new["spectral"]["score_intervals"] = "jackknife-and-ties"
+    (fact,) = [
+        line for line in to_markdown(parsed(old, new)).splitlines() if "jackknife alone" in line
+    ]
+    assert r"old\_one" in fact
+    assert "new" not in fact
+    old["spectral"]["tied_bands"] = [0]
+    assert "jackknife alone" not in to_markdown(parsed(old, new))
