@@ -68,8 +68,8 @@ def _tie_fact(table: Table, escape: Escape) -> list[str]:
     if not narrow:
         return []
     return [
-        "Intervals of scores: the jackknife alone, which under ties at the least band covers less than "
-        f"95 %, for {', '.join(narrow)}; entries made since also reach over the ties."
+        "Intervals of scores: the jackknife alone, which under ties at the least band covers less "
+        f"than 95 %, for {', '.join(narrow)}; entries made since also reach over the ties."
     ]
 
 
