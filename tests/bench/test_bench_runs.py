@@ -67,3 +67,15 @@ def test_the_quick_statistics_benchmark_reports_every_figure(tmp_path):
     for row in report["rates"]:
         assert f"{row['kind']}, n = {row['n_models']}: p of ranks" in done.stdout
         assert 0 <= row["verdict"] <= row["p of ranks"] <= 1
+
+
+def test_the_quick_benchmark_of_the_board_reports_every_figure(tmp_path):
+    bench = BENCH.with_name("bench_board.py")
+    command = [sys.executable, str(bench), "--quick", "--json", str(tmp_path / "bench.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    records = json.loads((tmp_path / "bench.json").read_text())
+    assert "| models | statistics, s | index.html, s / kB |" in done.stdout
+    assert [record["models"] for record in records] == [0, 1, 2]
+    pages = [record["bytes"]["index.html"] for record in records]
+    assert pages == sorted(pages)
+    assert all(seconds > 0 for record in records for seconds in record["seconds"].values())
