@@ -21,7 +21,7 @@ HOSTILE = [
     "HUGE", 10**30, -1, 0, 1e308, -1e308, 5e-324, 0.5, "", SCRIPT, "x" * 100_000, None, True, [],
     {}, [[]], {"a": {"a": {}}}, [1e308] * 3,
 ]  # fmt: skip
-SECONDS = 1.0
+SECONDS = 1.0  # of the processor, as other work may share it
 EVERY = 6
 
 
@@ -86,9 +86,9 @@ def test_a_script_in_every_string_is_refused_in_time(make_entry: Make) -> None:
             return [poisoned(item) for item in part]
         return SCRIPT if isinstance(part, str) else part
 
-    start = time.perf_counter()
+    start = time.process_time()
     found = problems(json.dumps(poisoned(raw)))
-    assert time.perf_counter() - start < SECONDS
+    assert time.process_time() - start < SECONDS
     assert any("/entry_id: String should match" in problem for problem in found)
 
 
@@ -118,9 +118,9 @@ def test_large_and_deep_values_are_refused_in_time(make_entry: Make, name: str) 
         place = place[part]
     place[last] = "HERE"
     text = json.dumps(raw).replace('"HERE"', value)
-    start = time.perf_counter()
+    start = time.process_time()
     found = problems(text)
-    assert time.perf_counter() - start < SECONDS
+    assert time.process_time() - start < SECONDS
     assert found
     assert sum(map(len, found)) < 3000
 
@@ -133,9 +133,9 @@ def test_size_is_looked_at_before_the_file_is_read(
         out.truncate(100_000_000)  # as long, without the bytes
     read: list[Path] = []
     monkeypatch.setattr(Path, "read_bytes", read.append)
-    start = time.perf_counter()
+    start = time.process_time()
     assert validate([file]) == ["large.json: expected an entry of at most 5,000,000 bytes"]
-    assert time.perf_counter() - start < SECONDS
+    assert time.process_time() - start < SECONDS
     assert read == []
 
 
@@ -148,6 +148,6 @@ def test_things_that_are_no_file_are_refused(tmp_path: Path) -> None:
 
 def test_committed_entries_are_read_in_time() -> None:
     for file in sorted((BOARD / "entries").rglob("*.json")):
-        start = time.perf_counter()
+        start = time.process_time()
         assert validate([file]) == []
-        assert time.perf_counter() - start < SECONDS
+        assert time.process_time() - start < SECONDS
