@@ -26,6 +26,7 @@ lint: setup
 bench: setup
 	$(PYTHON) tests/bench/bench_importance.py
 	$(PYTHON) tests/bench/bench_captum.py
+	$(PYTHON) tests/bench/bench_statistics.py
 
 setup: $(READY)
 

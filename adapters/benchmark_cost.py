@@ -6,16 +6,15 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from iaside_plugins.adapters.isolation import isolated
-from iaside_plugins.coalitions import chain_coalitions, cyclic_chains
 from iaside_plugins.errors import InputError
 from iaside_plugins.game import Game, check_images, check_labels
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.provenance import image_digest
+from iaside_plugins.sampling import draw
 
 # Upper bounds of one image at the settings of the version "standard": (forward passes alone,
 # forward with backward). An image that an attack fools leaves the later ones out.
@@ -59,9 +58,7 @@ def coalition_passes(protocol: Protocol) -> int:
     """Forward passes that one image costs (the black image, shared by all, is not counted)."""
     if protocol.estimator == "exact":
         return int(2**protocol.n_bands) - 1
-    rng = np.random.default_rng(0)
-    chains = cyclic_chains(protocol.n_bands, protocol.n_permutations, rng)
-    return len(np.unique(chain_coalitions(chains))) - 1
+    return len(draw(protocol, "some image").coalitions) - 1
 
 
 def estimate(

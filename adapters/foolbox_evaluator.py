@@ -53,7 +53,7 @@ class SpectralEvaluator:
         batch_size: Images in one forward pass.
         precision: As of `spectral_importance`.
         choices: Single fields of the protocol instead: n_bands, band_norm, absence,
-            range_handling, estimator, n_permutations, beta, temperature, seed, ...
+            range_handling, estimator, n_permutations, n_coalitions, beta, temperature, ...
 
     Examples::
 

@@ -82,8 +82,9 @@ def make_job(
 
 def check_texts(model: dict[str, Any], data: dict[str, Any]) -> None:
     """Refuse names and notes that an entry may not hold, before the work and not after it."""
-    from iaside_plugins.leaderboard.checks import PRIVATE
-    from iaside_plugins.leaderboard.entry import DataGroup, ModelGroup, ValidationError
+    from iaside_plugins.leaderboard.entry import DataGroup, ModelGroup
+    from iaside_plugins.leaderboard.fields import ValidationError
+    from iaside_plugins.leaderboard.text_checks import faults
 
     counts = {"n_images": 1, "n_unreadable": 0, "image_ids_sha256": "0" * 64}
     try:
@@ -94,8 +95,8 @@ def check_texts(model: dict[str, Any], data: dict[str, Any]) -> None:
         where = "/".join(map(str, first["loc"]))
         raise InputError(f"{where} of the entry: {first['msg']}, got {first['input']!r}") from error
     for key, text in (*model.items(), *data.items()):
-        if isinstance(text, str) and PRIVATE.search(text):
-            raise InputError(f"{key} of the entry must name no place on this computer: {text!r}")
+        if isinstance(text, str) and (wanted := faults(text)):
+            raise InputError(f"{key} of the entry: expected {wanted[0]}, got {text!r}")
 
 
 def _attack(

@@ -5,6 +5,7 @@ from iaside_plugins.comparison import Comparison, compare
 from iaside_plugins.corruption_error import mean_corruption_error
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance import spectral_importance
+from iaside_plugins.paired import paired_importance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.result import SpectralImportance
 
@@ -18,5 +19,6 @@ __all__ = [
     "SpectralPartition",
     "compare",
     "mean_corruption_error",
+    "paired_importance",
     "spectral_importance",
 ]

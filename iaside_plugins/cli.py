@@ -15,6 +15,7 @@ from iaside_plugins.cli_board import board
 from iaside_plugins.cli_compare import compare
 from iaside_plugins.cli_doctor import doctor
 from iaside_plugins.cli_output import show
+from iaside_plugins.cli_show import show as show_result
 from iaside_plugins.cli_spectrum import spectrum
 from iaside_plugins.errors import InputError
 from iaside_plugins.options import (
@@ -156,7 +157,10 @@ def profile(
     precision: Precision = "float32",
     forwards: Forwards = None,
     target_error: Annotated[
-        float | None, typer.Option(help="Stop at this half-width of the signed score's interval")
+        float | None, typer.Option(help="Stop once the target's half-width is at most this")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="signed_score (default), score, or sign of every band")
     ] = None,
     seed: Seed = 0,
     workers: Workers = 0,
@@ -167,7 +171,12 @@ def profile(
     quiet: Quiet = False,
 ) -> None:
     """Spectral importance of one model: printed, saved, plotted."""
-    from iaside_plugins.adapters.choices import check_outputs, pick_batch_size, pick_protocol
+    from iaside_plugins.adapters.choices import (
+        check_needs,
+        check_outputs,
+        pick_batch_size,
+        pick_protocol,
+    )
     from iaside_plugins.adapters.models import describe
     from iaside_plugins.adapters.sources import Source, open_images, open_model
     from iaside_plugins.adapters.unfinished import kept
@@ -176,6 +185,7 @@ def profile(
     from iaside_plugins.report import spectral_report
 
     check_outputs(save, plot, json_file)
+    check_needs("--target-error", target_error is not None, target=target)
     rows, together = pick_batch_size(batch_size)
     chosen = pick_protocol(protocol, n_bands, seed, forwards)
     source = Source(data, labels, classes, n_images, seed, workers, together)
@@ -188,7 +198,7 @@ def profile(
     with kept(resume, "profile", source.which(), chosen.used(), precision, net) as folder:
         result = spectral_importance(
             net, images, chosen, batch_size=rows, precision=precision, resume=folder,
-            target_error=target_error, show_progress=not silent,
+            target_error=target_error, target=target or "signed_score", show_progress=not silent,
         )  # fmt: skip
         if save is not None:
             result.save(save)
@@ -306,6 +316,7 @@ def evaluate(
 
 app.command()(compare)
 app.command()(doctor)
+app.command(name="show")(show_result)
 app.command()(spectrum)
 
 if __name__ == "__main__":

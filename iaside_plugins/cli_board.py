@@ -35,7 +35,7 @@ def build(
     folder: FolderOption = None,
     check: Annotated[bool, typer.Option("--check", help="Compare only; stale: exit 2")] = False,
 ) -> None:
-    """Build README.md and leaderboard.csv from the entries."""
+    """Build the board's tables, statistics and schema from the entries."""
     from iaside_plugins.leaderboard.build import build as make
     from iaside_plugins.leaderboard.build import default_folder
 
@@ -46,11 +46,71 @@ def build(
 
 
 @board.command()
-def add(file: Path, folder: FolderOption = None) -> None:
+def add(
+    file: Path,
+    folder: FolderOption = None,
+    reason: Annotated[
+        str | None, typer.Option(help="Why an entry of the board is replaced")
+    ] = None,
+    supersedes: Annotated[
+        str | None, typer.Option(help="Id of that entry; default the one of the same id")
+    ] = None,
+) -> None:
     """Check one entry and put it where the board reads it."""
     from iaside_plugins.leaderboard.build import add as put
     from iaside_plugins.leaderboard.build import default_folder
 
-    typer.echo(
-        f"added {put(file, folder or default_folder()).name}; now run iaside leaderboard build"
+    place = put(file, folder or default_folder(), supersedes=supersedes, reason=reason)
+    typer.echo(f"added {place.name}; now run iaside leaderboard build")
+
+
+@board.command()
+def schema() -> None:
+    """Print the JSON Schema (2020-12) of an entry."""
+    from iaside_plugins.leaderboard.json_schema import entry_schema
+
+    typer.echo(entry_schema(), nl=False)
+
+
+@board.command()
+def submission(
+    commit: Annotated[str, typer.Argument(help="Merge commit of a pull request: fetched, not run")],
+    repository: Annotated[Path, typer.Option(help="Clone that has the commit")] = Path(),
+    folder: FolderOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="New folder for its entries and its board")
+    ] = None,
+    maintainer: Annotated[
+        bool, typer.Option("--maintainer", help="Its author may set 'reproduced'")
+    ] = False,
+) -> None:
+    """Check what a pull request does to the entries of this board; problems end with exit 2."""
+    from iaside_plugins.leaderboard.build import default_folder
+    from iaside_plugins.leaderboard.submission import check_commit
+
+    found = check_commit(
+        repository, commit, folder or default_folder(), out=out, maintainer=maintainer
     )
+    for problem in found.problems:
+        typer.echo(problem, err=True)
+    if found.problems:
+        raise InputError(f"{len(found.problems)} problems: {found.summary()}")
+    typer.echo(found.summary())
+
+
+@board.command()
+def export(
+    entry: Annotated[Path, typer.Argument(help="Entry file")],
+    to: Annotated[str, typer.Option("--to", help="robustbench, model-card or bibtex")],
+    out: Annotated[Path | None, typer.Option("--out", help="File; default the screen")] = None,
+) -> None:
+    """Write one entry as RobustBench's JSON, a model card's evaluation or a BibTeX record."""
+    from iaside_plugins.leaderboard.checks import load_entries
+    from iaside_plugins.leaderboard.exports import export as text_of
+    from iaside_plugins.store import write_atomic
+
+    text = text_of(load_entries([entry])[0], to)
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        write_atomic(out, text.encode())

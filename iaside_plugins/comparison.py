@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from iaside_plugins import ties
 from iaside_plugins.errors import InputError
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.resampling import jackknife
@@ -22,6 +23,8 @@ Array = npt.NDArray[np.float64]
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """First model minus second, on the same images; intervals are 95 % paired jackknife.
+
+    Those of the scores are wider where bands tie at a model's minimum (see `ties`).
 
     Attributes:
         n_images: Number of images K.
@@ -84,15 +87,16 @@ def compare(first: SpectralImportance, second: SpectralImportance) -> Comparison
             "batches of (images, labels, ids)"
         )
     m, beta = first.protocol.n_bands, first.protocol.beta
-    rows = np.concatenate([first.per_image, second.per_image], axis=1)
+    psi = first.per_image, second.per_image
+    rows = np.concatenate(psi, axis=1)
 
     def difference(statistic: Any) -> Any:
         return jackknife(rows, lambda x: statistic(x[..., :m]) - statistic(x[..., m:]))
 
     shapley = difference(lambda x: x)
     shares = difference(importance_distribution)
-    plain = difference(lambda x: score(importance_distribution(x), beta))
-    signed = difference(lambda x: signed_score(importance_distribution(x), beta))
+    plain = ties.difference(*psi, lambda shares: score(shares, beta))
+    signed = ties.difference(*psi, lambda shares: signed_score(shares, beta))
     return Comparison(
         n_images=first.n_images,
         protocol=first.protocol,

@@ -66,6 +66,7 @@ def spectral_group(result: SpectralImportance) -> dict[str, Any]:
     )  # fmt: skip
     return {
         **{name: getattr(result, name) for name in names},
+        "score_intervals": "jackknife-and-ties",
         "image_ids_sha256": ids_digest(result.ids),
         "band_edges": result.band_edges(),
         "ends": result.ends.mean(axis=0),

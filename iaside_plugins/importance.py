@@ -14,16 +14,13 @@ from iaside_plugins.game import Game, Model
 from iaside_plugins.input_checks import model_device
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.provenance import model_digest
-from iaside_plugins.resampling import jackknife
 from iaside_plugins.result import SpectralImportance
 from iaside_plugins.rows import Seen, computed, image_groups, split_rows
-from iaside_plugins.score import importance_distribution, signed_score
+from iaside_plugins.stopping import Look, Stopping, looks, stopping_rule
 from iaside_plugins.store import RowStore, read_header
-from iaside_plugins.stream import check_max_images, count, items, progress_bar
+from iaside_plugins.stream import check_max_images, count, expect, items, progress_bar
 
 Array = npt.NDArray[np.float64]
-MIN_IMAGES = 100  # before target_error may stop: with fewer, the estimated width undercovers
-CHECK_EVERY = 25
 
 
 def spectral_importance(
@@ -37,6 +34,7 @@ def spectral_importance(
     resume: Path | str | None = None,
     max_images: int | None = None,
     target_error: float | None = None,
+    target: str = "signed_score",
     show_progress: bool = False,
 ) -> SpectralImportance:
     """Shapley values of the spectral bands of a model's log-likelihood, over a set of images.
@@ -54,14 +52,17 @@ def spectral_importance(
         protocol: Every choice that changes a number; ``Protocol()`` by default.
         device: Where the model is; by default where its parameters are.
         batch_size: Rows in one forward pass; "auto" begins with 512 on a GPU (64 elsewhere) and
-            halves them where memory runs out. On the device there are at most (n_bands + 1 +
-            batch_size) images beside the model, two more batches of them in a FFT, and what the
-            model itself needs for a batch; on the host 8 * 2**n_bands bytes an image.
+            halves them where memory runs out. Beside the model, and what it needs for a batch,
+            the device holds at most batch_size coalition images and 3 * n_bands + 2 images for
+            each image in work (one, or batch_size / 2**n_bands where that is more); the host
+            8 * (2**n_bands + 2) bytes for every finished one.
         precision: "float32", "float64", or "bfloat16" / "float16" (autocast, less exact).
         resume: Folder in which finished images are kept; a run that stopped goes on from there.
         max_images: Stop after so many images.
-        target_error: Stop once the half-width of the signed score's interval is at most this
-            (looked at every 25 images from 100 on).
+        target_error: Stop once the target's half-width is at most this (looked at every 25
+            images from 100 on).
+        target: What `target_error` is for: the interval of the "signed_score" or the "score", or
+            the "sign" of every band's Shapley value (see `stopping.Stopping`).
         show_progress: Whether to show a progress bar on stderr.
 
     Returns:
@@ -75,8 +76,7 @@ def spectral_importance(
     protocol = protocol or Protocol()
     game = Game(model, protocol, model_device(model, device), batch_size, precision)
     check_max_images(max_images)
-    if target_error is not None and not target_error > 0:
-        raise InputError(f"target_error must be above 0, got {target_error!r}")
+    stopping = stopping_rule(target_error, target, protocol.beta)
     identity = {
         **{f"protocol {name}": value for name, value in protocol.used().items() if name != "beta"},
         "precision": precision,
@@ -87,17 +87,19 @@ def spectral_importance(
     finished: list[tuple[Seen, Array]] = []
     stream = items(data, protocol.n_bands, max_images)
     try:
-        with progress_bar(count(data, max_images), show_progress) as bar:
+        with progress_bar(known := count(data, max_images), show_progress) as bar:
             bar.set_description("bands", refresh=False)
             for group, keys in computed(game, image_groups(stream, protocol, game.n_rows), store):
                 first = len(finished)
                 for key, (item, _) in zip(keys, group, strict=True):
                     finished.append((Seen.of(item), store.rows[key]))
                 bar.update(len(group))
-                enough = _enough(finished, first, protocol, target_error)
-                if enough is not None:
-                    finished = finished[:enough]
-                    break
+                look = _look(finished, first, protocol, stopping)
+                if look is not None:
+                    expect(bar, look.n_expected, known)
+                    if look.done:
+                        finished = finished[: look.n_images]
+                        break
     finally:
         store.flush()
     if not finished:
@@ -136,25 +138,19 @@ def read_run(folder: Path | str, beta: float = 0.75) -> SpectralImportance:
     )  # fmt: skip
 
 
-def _enough(
-    finished: list[tuple[Seen, Array]], before: int, protocol: Protocol, target: float | None
-) -> int | None:
-    """The number of images after which the signed score's interval is narrow enough, if it is.
-
-    Looks at the multiples of `CHECK_EVERY` passed since `before` images, so that the answer does
-    not depend on how many images share a forward pass.
-    """
-    if target is None:
-        return None
-    for n in range(MIN_IMAGES, len(finished) + 1, CHECK_EVERY):
-        if n > before:
-            psi = split_rows(protocol, np.stack([row for _, row in finished[:n]])[:, 2:])[2]
-            signed = jackknife(
-                psi, lambda x: signed_score(importance_distribution(x), protocol.beta)
-            )
-            if float(np.diff(signed.interval)[0]) / 2 <= target:
-                return n
-    return None
+def _look(
+    finished: list[tuple[Seen, Array]], before: int, protocol: Protocol, stopping: Stopping | None
+) -> Look | None:
+    """The first look since `before` images that was enough, or else the last one, if any."""
+    look = None
+    if stopping is None:
+        return look
+    for n in looks(before, len(finished)):
+        rows = np.stack([row for _, row in finished[:n]])
+        look = stopping.look(split_rows(protocol, rows[:, 2:])[2])
+        if look.done:
+            break
+    return look
 
 
 def _result(

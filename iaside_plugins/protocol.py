@@ -18,7 +18,7 @@ CHOICES = {
     "band_norm": (*BAND_NORMS, "boxes"),
     "absence": ("zero", "gaussian", "replacement", "gaussian_bins", "batch_replacement"),
     "range_handling": ("none", "clip", "rescale", "batch_modulus"),
-    "estimator": ("exact", "permutation"),
+    "estimator": ("exact", "permutation", "regression"),
     "forwards": ("plain", "fast", "compiled"),
 }
 
@@ -28,7 +28,7 @@ class Protocol:
     """Every choice that changes a spectral importance.
 
     Attributes:
-        n_bands: Number of bands M; 2 to 12 for the exact estimator, to 32 for permutations.
+        n_bands: Number of bands M; 2 to 12 for the exact estimator, to 32 for the others.
         band_norm: "chebyshev" (square rings) or "euclidean" (round rings); "boxes" are the
             released script's, not symmetric under k -> -k for even sides.
         absence: What stands in for a missing band. "zero"; "gaussian", white noise of standard
@@ -39,8 +39,14 @@ class Protocol:
         range_handling: What is done with coalition images outside [0, 1]: "none", "clip",
             "rescale" (minimum and maximum of each image to 0 and 1); the script's
             "batch_modulus" (modulus, then minimum and maximum of the whole batch).
-        estimator: "exact" (all 2**n_bands coalitions) or "permutation".
-        n_permutations: Antithetic pairs of chains an image, for the permutation estimator.
+        estimator: "exact" (all 2**n_bands coalitions), "permutation" or "regression" (some,
+            drawn anew for every image; see `sampling`).
+        n_permutations: Antithetic pairs of chains an image, for the permutation estimator. One
+            pair passes 2 (n_bands - 1) coalitions between the empty and the grand one, n of
+            them n times as many less those they share: with 8 bands and the zero absence 15
+            passes an image, 4 pairs some 45, where the exact estimator makes 255.
+        n_coalitions: Coalitions an image for the regression estimator, the empty and the grand
+            one and complements among them: an even number from 4 n_bands to 2**n_bands.
         beta: Weight ratio of neighbouring bands in the score, in (0, 1).
         temperature: Divides the logits before the softmax, above 0.
         seed: Seeds whatever is random (absence, permutations, shuffling).
@@ -62,6 +68,7 @@ class Protocol:
     range_handling: str = "none"
     estimator: str = "exact"
     n_permutations: int = 1
+    n_coalitions: int = 128
     beta: float = 0.75
     temperature: float = 1.0
     seed: int = 0
@@ -77,7 +84,10 @@ class Protocol:
                 raise InputError(
                     f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}"
                 )
-        for name, least in (("n_bands", 2), ("n_permutations", 1), ("image_batch", 1), ("seed", 0)):
+        for name, least in (
+            ("n_bands", 2), ("n_permutations", 1), ("n_coalitions", 4), ("image_batch", 1),
+            ("seed", 0),
+        ):  # fmt: skip
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise InputError(f"{name} must be an integer of at least {least}, got {value!r}")
@@ -93,11 +103,23 @@ class Protocol:
             raise InputError(
                 f"n_bands={self.n_bands} would cost 2**{self.n_bands} = {2**self.n_bands:,} forward"
                 f" passes an image with the exact estimator; use n_bands <= {MAX_EXACT_BANDS} or "
-                "estimator='permutation'"
+                "estimator='permutation' or 'regression'"
             )
         if self.n_bands > MAX_BANDS:
             raise InputError(f"n_bands must be at most {MAX_BANDS}, got {self.n_bands}")
+        self._check_coalitions()
         self._check_script_flags()
+
+    def _check_coalitions(self) -> None:
+        """Fewer leave some band undetermined now and then; complements come in pairs."""
+        most = 2**self.n_bands
+        least = min(4 * self.n_bands, most)
+        n = self.n_coalitions
+        if self.estimator == "regression" and (n % 2 or not least <= n <= most):
+            raise InputError(
+                f"n_coalitions must be an even number from {least} to {most} with "
+                f"n_bands={self.n_bands}, got {n}"
+            )
 
     def _check_script_flags(self) -> None:
         """The script's own choices need its whole-batch rescaling: coalition images are complex."""
@@ -152,8 +174,10 @@ class Protocol:
     def used(self) -> dict[str, Any]:
         """The fields that change a number under this protocol; the others are left out."""
         used = asdict(self)
-        if self.estimator == "exact":
+        if self.estimator != "permutation":
             del used["n_permutations"]
+        if self.estimator != "regression":
+            del used["n_coalitions"]
         if self.absence != "gaussian":
             del used["absence_std"]
         if not self.is_script:

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from iaside_plugins import shapley
+from iaside_plugins import shapley, ties
 from iaside_plugins.bands import SpectralPartition
 from iaside_plugins.errors import InputError
 from iaside_plugins.protocol import Protocol
-from iaside_plugins.resampling import Z95, Estimate, jackknife
+from iaside_plugins.resampling import Estimate, jackknife
 from iaside_plugins.score import importance_distribution, score, score_range, signed_score
 from iaside_plugins.store import jsonable, read_npz, write_atomic
 
@@ -40,7 +40,8 @@ ATTRIBUTES = (
 class SpectralImportance:
     """Spectral importance of one model on one set of images.
 
-    K images, M bands. Intervals are 95 % delete-one jackknife intervals over images.
+    K images, M bands. Intervals are 95 % delete-one jackknife intervals over images; those of the
+    scores are wider where bands tie at the minimum (see `tied_bands`).
 
     Attributes:
         protocol: Every choice that changes a number.
@@ -104,12 +105,12 @@ class SpectralImportance:
     @cached_property
     def _signed(self) -> Estimate:
         beta = self.protocol.beta
-        return jackknife(self.per_image, lambda x: signed_score(importance_distribution(x), beta))
+        return ties.estimate(self.per_image, lambda shares: signed_score(shares, beta))
 
     @cached_property
     def _score(self) -> Estimate:
         beta = self.protocol.beta
-        return jackknife(self.per_image, lambda x: score(importance_distribution(x), beta))
+        return ties.estimate(self.per_image, lambda shares: score(shares, beta))
 
     @property
     def distribution(self) -> Array:
@@ -159,15 +160,10 @@ class SpectralImportance:
 
         Band j is tied where the paired difference of its Shapley value to the least one's is
         within 1.96 standard errors. With two or more the scores are biased towards 0, as the
-        minimum of tied estimates lies below each.
+        minimum of tied estimates lies below each, and their intervals also reach over what the
+        tied bands give as one (see `ties`).
         """
-        least = int(np.argmin(self.shapley_values))
-        if self.n_images < 2:
-            return [least]
-        gap = self.per_image - self.per_image[:, [least]]
-        se = gap.std(axis=0, ddof=1) / np.sqrt(self.n_images)
-        tied = np.flatnonzero(gap.mean(axis=0) <= Z95 * se)
-        return [least, *(int(j) for j in tied if j != least)]
+        return ties.tied_bands(self.per_image)
 
     @property
     def value_table(self) -> Array | None:

@@ -1,4 +1,4 @@
-"""Groups of images to finished rows of the value table, or of an estimate made from chains.
+"""Groups of images to finished rows: of the value table, or of an estimate from some coalitions.
 
 A row is hit, n_classes, then all values (exact), or empty, grand and the Shapley values.
 """
@@ -18,18 +18,13 @@ import torch
 from torch import Tensor
 
 from iaside_plugins.absence import derangement, gaussian_baseline, seed_of
-from iaside_plugins.coalitions import (
-    IntArray,
-    all_coalitions,
-    chain_coalitions,
-    cyclic_chains,
-    members,
-)
+from iaside_plugins.coalitions import all_coalitions
 from iaside_plugins.errors import InputError
 from iaside_plugins.game import Game
 from iaside_plugins.protocol import Protocol
+from iaside_plugins.sampling import Draw, draw
 from iaside_plugins.script import script_rows
-from iaside_plugins.shapley import chain_shapley_values, shapley_values
+from iaside_plugins.shapley import shapley_values
 from iaside_plugins.store import RowStore
 from iaside_plugins.stream import Item
 
@@ -176,14 +171,9 @@ def _begin(game: Game, group: list[Pair], first: int) -> Rows:
         coalitions = all_coalitions(protocol.n_bands)
         launched = game.launch(images, baselines, labels, coalitions, names)
         return lambda: _table_rows(game, launched.finish())
-    rng = np.random.default_rng(seed_of("chains", protocol.seed, group[0][0].digest))
-    chains = cyclic_chains(protocol.n_bands, protocol.n_permutations, rng)
-    visited = chain_coalitions(chains)
-    distinct, place = np.unique(visited, return_inverse=True)
-    coalitions = members(distinct, protocol.n_bands)
-    launched = game.launch(images, baselines, labels, coalitions, names)
-    places = place.reshape(visited.shape)
-    return lambda: _chain_rows(_table_rows(game, launched.finish()), chains, places)
+    drawn = draw(protocol, group[0][0].digest)
+    launched = game.launch(images, baselines, labels, drawn.coalitions, names)
+    return lambda: _sampled_rows(_table_rows(game, launched.finish()), drawn)
 
 
 def _table_rows(game: Game, found: tuple[Tensor, Tensor]) -> Array:
@@ -193,11 +183,10 @@ def _table_rows(game: Game, found: tuple[Tensor, Tensor]) -> Array:
     return np.asarray(torch.cat([head.T.double(), values], dim=1).numpy())
 
 
-def _chain_rows(rows: Array, chains: IntArray, places: IntArray) -> Array:
-    """Rows of hit, n_classes, empty, grand, Shapley values, from the values along chains."""
-    values = rows[:, 2:]
-    psi = chain_shapley_values(values[:, places], chains)
-    return np.concatenate([rows[:, :2], values[:, [0, -1]], psi], axis=1)
+def _sampled_rows(rows: Array, drawn: Draw) -> Array:
+    """Rows of hit, n_classes, empty, grand, Shapley values, from those of the drawn coalitions."""
+    psi = np.stack([drawn.shapley_values(values) for values in rows[:, 2:]])
+    return np.concatenate([rows[:, :3], rows[:, -1:], psi], axis=1)
 
 
 def _baselines(protocol: Protocol, group: list[Pair]) -> Tensor | None:

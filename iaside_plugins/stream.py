@@ -110,6 +110,15 @@ def progress_bar(total: int | None, show: bool) -> tqdm[Any]:
     return tqdm(total=total, unit="image", disable=None if show else True)
 
 
+def expect(bar: tqdm[Any], n_expected: int, known: int | None) -> None:
+    """Let a bar count to the images that are expected to be enough, of those `known` to be there.
+
+    Its remaining time follows.
+    """
+    bar.total = max(bar.n, n_expected if known is None else min(known, n_expected))
+    bar.refresh()
+
+
 def count(data: Any, max_images: int | None = None) -> int | None:
     """Number of images, for a progress bar, or None where only running through would tell."""
     known: int | None = None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,19 +41,30 @@ def validate(files: Iterable[Path | str]) -> list[str]:
     return read_entries([Path(file) for file in files])[1]
 
 
-def add(file: Path | str, folder: Path | str = BOARD) -> Path:
-    """Copy a valid entry onto the board; nothing is written if there is any problem.
+def add(
+    file: Path | str,
+    folder: Path | str = BOARD,
+    *,
+    supersedes: str | None = None,
+    reason: str | None = None,
+) -> Path:
+    """Put a valid entry onto the board; nothing is written if there is any problem.
 
     Args:
         file: The entry, under any name.
         folder: The board.
+        supersedes: With a reason, id of the entry that this one replaces, which is removed; by
+            default the one of the same id.
+        reason: Why an entry of the board is replaced: written into ``submission/supersedes`` with
+            the digest of the replaced file. Without one no entry is replaced, unless the file
+            says so already.
 
     Returns:
         ``entries/<dataset>/<entry_id>.json`` of the board.
 
     Raises:
         InputError: The entry has problems, or clashes with one on the board: the same id with
-            other content, or the same weights, protocol and images.
+            other content and no reason, or the same weights, protocol and images.
         MissingExtraError: Without pydantic.
     """
     from iaside_plugins.leaderboard import checks
@@ -60,24 +73,60 @@ def add(file: Path | str, folder: Path | str = BOARD) -> Path:
     file, folder = Path(file), Path(folder)
     data = checks.read_bytes(file)
     entry = parse_entry(data, file.name)
+    on_board = {other.entry_id: other for other in _on_board(folder)}
+    if reason is not None:
+        data = _with_reason(data, folder, on_board.get(supersedes or entry.entry_id), reason)
+        entry = parse_entry(data, file.name)
+    elif supersedes is not None:
+        raise InputError(f"give a reason why {supersedes} is replaced")
     if problems := checks.check_entry(entry, entry.entry_id):
         raise InputError("\n".join(f"{file.name}: {problem}" for problem in problems))
-    target = folder / "entries" / entry.data.name / f"{entry.entry_id}.json"
-    if target.exists():
-        if target.read_bytes() == data:
-            return target
+    target = _place(folder, entry)
+    if target.exists() and target.read_bytes() == data:
+        return target
+    old = _replaced(entry, folder, on_board)
+    if target.exists() and old != target:
         raise InputError(
-            f"{target.name} is on the board with other content; remove it first, and say why in "
-            "the commit, if the new numbers are to replace the old"
+            f"{target.name} is on the board with other content; give a reason (--reason) if "
+            "the new numbers are to replace the old"
         )
-    if problems := checks.check_entries([*_on_board(folder), entry]):
+    others = [other for other in on_board.values() if _place(folder, other) != old]
+    if problems := checks.check_entries([*others, entry]):
         raise InputError("\n".join(f"{file.name}: {problem}" for problem in problems))
     write_atomic(target, data)
+    if old is not None and old != target:
+        old.unlink()
     return target
 
 
+def _place(folder: Path, entry: Entry) -> Path:
+    return folder / "entries" / entry.data.name / f"{entry.entry_id}.json"
+
+
+def _with_reason(data: bytes, folder: Path, old: Entry | None, reason: str) -> bytes:
+    """The entry's JSON, saying which file of the board it replaces and why."""
+    if old is None:
+        raise InputError("there is no such entry on the board to replace")
+    raw = json.loads(data)
+    digest = hashlib.sha256(_place(folder, old).read_bytes()).hexdigest()
+    raw["submission"]["supersedes"] = {
+        "entry_id": old.entry_id, "sha256": digest, "reason": reason,
+    }  # fmt: skip
+    return (json.dumps(raw, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _replaced(entry: Entry, folder: Path, on_board: dict[str, Entry]) -> Path | None:
+    """The file of the board that an entry says it replaces, if it is that very file."""
+    claim = entry.submission.supersedes
+    if claim is None or claim.entry_id not in on_board:
+        return None
+    place = _place(folder, on_board[claim.entry_id])
+    same = hashlib.sha256(place.read_bytes()).hexdigest() == claim.sha256
+    return place if same else None
+
+
 def build(folder: Path | str = BOARD, *, check: bool = False) -> list[str]:
-    """Write the board's README.md and leaderboard.csv, or compare them with the entries.
+    """Write the board's files, or compare them with the entries: see `board_files`.
 
     Args:
         folder: The board, with ``entries/<dataset>/<entry_id>.json``.
@@ -90,13 +139,9 @@ def build(folder: Path | str = BOARD, *, check: bool = False) -> list[str]:
         InputError: There is no folder of entries, or an entry has problems; all are listed.
         MissingExtraError: Without pydantic.
     """
-    from iaside_plugins.leaderboard.tables import to_csv, to_markdown
-
     folder = Path(folder)
-    entries = _on_board(folder, required=True)
-    files = {"README.md": to_markdown(entries), "leaderboard.csv": to_csv(entries)}
     stale = []
-    for name, text in files.items():
+    for name, text in board_files(_on_board(folder, required=True)).items():
         data = text.encode()
         path = folder / name
         if path.is_file() and path.read_bytes() == data:
@@ -105,6 +150,24 @@ def build(folder: Path | str = BOARD, *, check: bool = False) -> list[str]:
         if not check:
             write_atomic(path, data)
     return stale
+
+
+def board_files(entries: Sequence[Entry]) -> dict[str, str]:
+    """Every file that the entries determine, as text by name."""
+    from iaside_plugins.leaderboard import latex, page, statistics, tables, vega
+    from iaside_plugins.leaderboard.json_schema import entry_schema
+
+    found = statistics.statistics(entries)
+    return {
+        "README.md": tables.to_markdown(entries, found),
+        "leaderboard.csv": tables.to_csv(entries),
+        "leaderboard.json": tables.to_json(entries),
+        "leaderboard.tex": latex.to_latex(entries, found),
+        "index.html": page.to_html(entries, found),
+        "scatter.vl.json": vega.to_vega(entries, found),
+        "stats.json": statistics.to_json(found),
+        "entry.schema.json": entry_schema(),
+    }
 
 
 def _on_board(folder: Path, *, required: bool = False) -> list[Entry]:

@@ -5,8 +5,8 @@ Every problem is one line: JSON pointer, what was expected, what the entry holds
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+import stat
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -15,25 +15,22 @@ import numpy as np
 from iaside_plugins.entry_groups import entry_id
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.benchmark_checks import benchmark_problems
-from iaside_plugins.leaderboard.entry import Entry, Mean, Model, Proportion, Spectral
+from iaside_plugins.leaderboard.entry import Entry, Spectral
+from iaside_plugins.leaderboard.interval_checks import (
+    TOLERANCE,
+    close,
+    interval_problems,
+    spectral_interval_problems,
+)
 from iaside_plugins.leaderboard.perturbed import adversarial_problems, corruption_problems
 from iaside_plugins.leaderboard.schema import MAX_BYTES, parse_entry, pointer
+from iaside_plugins.leaderboard.text_checks import text_problems
 from iaside_plugins.protocol import Protocol
-from iaside_plugins.resampling import wilson
 from iaside_plugins.result import band_edges
 from iaside_plugins.score import importance_distribution, score, signed_score
 from iaside_plugins.shapley import shapley_values
 
 Problems = Iterator[str]
-TOLERANCE = 1e-6  # of numbers computed again: rounding in other orders of summation, far exceeded
-ROUNDING = 1e-9  # of an interval's end against its own value
-PRIVATE = re.compile(
-    r"""file://
-    | (?:^|[\s"'`=:;,(\[{|]) (?: /(?!/)[\w.~-] | ~[\w.-]*[/\\] )     # /home/..., ~/..., ~user/...
-    | (?<![A-Za-z0-9]) [A-Za-z]:[\\/] | \\\\[\w.-]+\\                # C:\..., \\server\...
-    | \$\{?HOME\b | %(?:USERPROFILE|HOMEPATH)%""",
-    re.VERBOSE | re.IGNORECASE,
-)
 
 
 def load_entries(source: Path | str | Iterable[Path | str]) -> list[Entry]:
@@ -60,6 +57,7 @@ def read_entries(source: Path | str | Iterable[Path | str]) -> tuple[list[Entry]
             raise InputError(f"{source} is not a folder of entries")
         source = sorted(Path(source).rglob("*.json"))
     entries: list[Entry] = []
+    names: list[str] = []
     problems: list[str] = []
     for file in map(Path, source):
         try:
@@ -68,19 +66,23 @@ def read_entries(source: Path | str | Iterable[Path | str]) -> tuple[list[Entry]
             problems.append(str(error))
             continue
         entries.append(entry)
+        names.append(file.name)
         on_board = in_folder or file.absolute().parent.parent.name == "entries"
         found = check_entry(entry, file.stem if on_board else entry.entry_id)
         problems += [f"{file.name}: {problem}" for problem in found]
-    problems += check_entries(entries)
+    problems += [f"{names[k]}: {problem}" for k, problem in clashes(entries)]
     return sorted(entries, key=lambda entry: entry.entry_id), problems
 
 
 def read_bytes(file: Path) -> bytes:
-    """Bytes of an entry's file; InputError where it is a link, too large or cannot be read."""
+    """Bytes of an entry's file; InputError for a link, no file, too large or not readable."""
     if file.is_symlink():
         raise InputError(f"{file.name}: expected a file, got a symbolic link")
     try:
-        if file.stat().st_size > MAX_BYTES:
+        found = file.stat()
+        if not stat.S_ISREG(found.st_mode):  # a folder, a pipe, a device without end
+            raise InputError(f"{file.name}: expected a file")
+        if found.st_size > MAX_BYTES:
             raise InputError(f"{file.name}: expected an entry of at most {MAX_BYTES:,} bytes")
         return file.read_bytes()
     except OSError as error:
@@ -94,7 +96,7 @@ def check_entry(entry: Entry, stem: str) -> list[str]:
         entry: As parsed.
         stem: Name of its file without ``.json``.
     """
-    problems = [*_private_strings(entry), *_intervals(entry), *_counts(entry)]
+    problems = [*text_problems(entry), *interval_problems(entry), *_counts(entry)]
     try:
         protocol = Protocol.from_dict(entry.protocol.model_dump())
     except InputError as error:
@@ -102,6 +104,7 @@ def check_entry(entry: Entry, stem: str) -> list[str]:
     problems += _identity(entry, protocol, stem)
     for home, spectral in entry.spectra.items():
         problems += _spectral(spectral, protocol, pointer(*home))
+        problems += spectral_interval_problems(spectral, protocol, pointer(*home))
     if entry.corruption is not None:
         problems += corruption_problems(entry.corruption)
     if entry.adversarial is not None:
@@ -111,18 +114,24 @@ def check_entry(entry: Entry, stem: str) -> list[str]:
 
 def check_entries(entries: Iterable[Entry]) -> list[str]:
     """Problems between entries: the same id, or the same weights, protocol and images, twice."""
-    problems: list[str] = []
+    return [problem for _, problem in clashes(entries)]
+
+
+def clashes(entries: Iterable[Entry]) -> list[tuple[int, str]]:
+    """As `check_entries`, each with the position of the later of the two entries."""
+    problems: list[tuple[int, str]] = []
     seen: dict[tuple[str, ...], str] = {}
-    for entry in entries:
+    for k, entry in enumerate(entries):
         run = (entry.model.weights_sha256, entry.protocol.protocol_id,
                entry.data.image_ids_sha256, entry.benchmark_id or "")  # fmt: skip
         if (entry.entry_id,) in seen:
-            problems.append(f"/entry_id: expected unique ids, got {entry.entry_id!r} twice")
+            problems.append((k, f"/entry_id: expected unique ids, got {entry.entry_id!r} twice"))
         elif run in seen:
-            problems.append(
+            problem = (
                 f"/model/weights_sha256: expected one entry for weights, protocol and images; "
                 f"{entry.entry_id!r} has those of {seen[run]!r}"
             )
+            problems.append((k, problem))
         seen[entry.entry_id,] = seen[run] = entry.entry_id
     return problems
 
@@ -163,7 +172,7 @@ def _spectral(spectral: Spectral, protocol: Protocol, home: str) -> Problems:
         table = np.array(spectral.value_table)
         computed = {"shapley_values": shapley_values(table), "ends": table[[0, -1]], **computed}
     for name, expected in computed.items():
-        yield from _close(f"{home}/{name}", getattr(spectral, name), expected)
+        yield from close(f"{home}/{name}", getattr(spectral, name), expected)
     if abs(spectral.efficiency_residual) > TOLERANCE:  # float64 throughout, whatever the precision
         yield f"{home}/efficiency_residual: expected 0, got {spectral.efficiency_residual!r}"
     tied = spectral.tied_bands
@@ -172,58 +181,6 @@ def _spectral(spectral: Spectral, protocol: Protocol, home: str) -> Problems:
             f"{home}/tied_bands: expected different bands, the least ({psi.argmin()}) first, "
             f"got {list(tied)}"
         )
-
-
-def _close(place: str, got: float | Sequence[float], expected: np.ndarray) -> Problems:
-    """The first number that is not what was computed."""
-    found, wanted = np.atleast_1d(got), np.atleast_1d(expected)
-    wrong = np.flatnonzero(~(np.abs(found - wanted) <= TOLERANCE))
-    if len(wrong):
-        k = int(wrong[0])
-        where = place if np.ndim(got) == 0 else f"{place}/{k}"
-        yield f"{where}: expected {wanted[k]:.9g}, got {found[k]:.9g}"
-
-
-def _intervals(entry: Entry) -> Problems:
-    """Proportions are k/n with Wilson's interval; every interval contains its value."""
-    for place, part in _walk(entry):
-        if isinstance(part, Proportion):
-            hits = part.value * part.n
-            if abs(hits - round(hits)) > TOLERANCE:
-                yield f"{place}/value: expected a multiple of 1/{part.n}, got {part.value!r}"
-            yield from _close(f"{place}/interval", part.interval, np.array(wilson(hits, part.n)))
-        elif isinstance(part, Mean):
-            yield from _contains(f"{place}/interval", part.value, part.interval, part.n)
-    for home, spectral in entry.spectra.items():
-        yield from _spectral_intervals(spectral, pointer(*home))
-
-
-def _spectral_intervals(spectral: Spectral, home: str) -> Problems:
-    """Intervals of one spectral importance, and numbers that only one image leaves undefined."""
-    for name in ("score", "signed_score"):
-        interval = getattr(spectral, f"{name}_interval")
-        place = f"{home}/{name}_interval"
-        yield from _contains(place, getattr(spectral, name), interval, spectral.n_images)
-    shares = zip(spectral.distribution, spectral.distribution_interval, strict=True)
-    for k, (share, interval) in enumerate(shares):
-        place = f"{home}/distribution_interval/{k}"
-        yield from _contains(place, share, interval, spectral.n_images)
-    for name in ("shapley_se", "score_bias", "signed_score_bias"):
-        values = getattr(spectral, name)
-        missing = None in values if isinstance(values, tuple) else values is None
-        if missing and spectral.n_images > 1:
-            yield f"{home}/{name}: expected numbers for {spectral.n_images} images"
-
-
-def _contains(
-    place: str, value: float, interval: tuple[float | None, float | None], n: int
-) -> Problems:
-    low, high = interval
-    if low is None or high is None:
-        if n > 1 or low is not high:
-            yield f"{place}: expected two numbers for n = {n}, got {[low, high]}"
-    elif not low - ROUNDING <= value <= high + ROUNDING:
-        yield f"{place}: expected an interval around {value:.9g}, got [{low:.9g}, {high:.9g}]"
 
 
 def _counts(entry: Entry) -> Problems:
@@ -236,28 +193,12 @@ def _counts(entry: Entry) -> Problems:
         home, n = pointer(*parts), spectral.n_images
         if n > data.n_images:
             yield f"{home}/n_images: expected at most {data.n_images}, got {n}"
+        elif n != data.n_images and spectral.image_ids_sha256 == data.image_ids_sha256:
+            yield f"{home}/image_ids_sha256: expected another for {n} of {data.n_images} images"
         pairs.append((f"{home}/clean_accuracy/n", spectral.clean_accuracy.n, n))
+    if entry.adversarial is not None and entry.adversarial.n_images > data.n_images:
+        got = entry.adversarial.n_images
+        yield f"/adversarial/n_images: expected at most {data.n_images}, got {got}"
     for place, got, expected in pairs:
         if got != expected:
             yield f"{place}: expected {expected} images, got {got}"
-
-
-def _private_strings(entry: Entry) -> Problems:
-    for place, part in _walk(entry):
-        if isinstance(part, str) and PRIVATE.search(part):
-            yield f"{place}: expected no absolute path, home folder or file:// URL, got {part!r}"
-
-
-def _walk(part: object, place: str = "") -> Iterator[tuple[str, object]]:
-    """Every part of an entry with its JSON pointer, keys of mappings among them."""
-    yield place, part
-    if isinstance(part, Model):
-        for name in type(part).model_fields:
-            yield from _walk(getattr(part, name), place + pointer(name))
-    elif isinstance(part, dict):
-        for key, value in part.items():
-            yield place, key
-            yield from _walk(value, place + pointer(key))
-    elif isinstance(part, tuple):
-        for k, item in enumerate(part):
-            yield from _walk(item, place + pointer(k))

@@ -8,55 +8,30 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from iaside_plugins.errors import MissingExtraError
-
-try:
-    from pydantic import BaseModel, ConfigDict, Field
-    from pydantic import ValidationError as ValidationError  # for schema
-except ImportError as error:
-    raise MissingExtraError(
-        "the leaderboard needs pydantic: pip install 'iaside-plugins[leaderboard]'"
-    ) from error
-
-Text = Annotated[str, Field(min_length=1, max_length=200)]
-LongText = Annotated[str, Field(min_length=1, max_length=2000)]
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=200)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Nats = Annotated[float, Field(le=0)]  # a log-likelihood
-Sd = Annotated[float, Field(ge=0)]
-Bounds = tuple[float | None, float | None]  # null where one image leaves it undefined
-ShareBounds = tuple[Share | None, Share | None]
-
-
-class Model(BaseModel):
-    """What all groups share: exact types, no unknown fields, finite numbers, immutable."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Proportion(Model):
-    """k of n images, with Wilson's 95 % interval."""
-
-    value: Share
-    interval: tuple[Share, Share]
-    n: Positive
-
-
-class Mean(Model):
-    """Mean of per-image values in [0, 1], with a 95 % interval that may leave that range."""
-
-    value: Share
-    interval: Bounds
-    n: Positive
-
-
-class MeanError(Mean):
-    """Mean error over corruptions and severities; n is images."""
-
-    n_corruptions: Positive
+from iaside_plugins.leaderboard.fields import (
+    AboveZero,
+    Bounds,
+    Count,
+    Field,
+    FileName,
+    LongText,
+    Mean,
+    MeanError,
+    Model,
+    Nats,
+    Number,
+    OfBands,
+    OfCoalitions,
+    OneOrMore,
+    Positive,
+    Proportion,
+    Sha256,
+    Share,
+    ShareBounds,
+    Size,
+    Some,
+    Text,
+)
 
 
 class Preprocessing(Model):
@@ -65,8 +40,8 @@ class Preprocessing(Model):
     resize: Positive | None
     crop: Positive | None
     interpolation: Text
-    mean: Annotated[tuple[float, ...], Field(min_length=1)]
-    std: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
+    mean: Annotated[tuple[Number, ...], OneOrMore]
+    std: Annotated[tuple[AboveZero, ...], OneOrMore]
 
 
 class ModelGroup(Model):
@@ -106,13 +81,14 @@ class ProtocolGroup(Model):
     absence: str
     range_handling: str
     estimator: str
-    n_permutations: int
-    beta: float
-    temperature: float
-    seed: int
-    absence_std: float
+    n_permutations: Count
+    n_coalitions: Count = 128  # optional: entries may be older than the regression estimator
+    beta: Number
+    temperature: Number
+    seed: Count
+    absence_std: Number
     black_empty: bool
-    image_batch: int
+    image_batch: Count
     shuffled: bool
     forwards: str = "plain"
     protocol_id: FileName
@@ -124,24 +100,25 @@ class Spectral(Model):
     n_images: Positive
     image_ids_sha256: Sha256
     precision: Literal["float32", "float64", "bfloat16", "float16"]
-    forwards: tuple[FileName, ...] = ()
+    forwards: Annotated[tuple[FileName, ...], Field(max_length=8)] = ()
+    score_intervals: Literal["jackknife", "jackknife-and-ties"] = "jackknife"
     n_forward: Count
     image_size: tuple[Positive, Positive]
-    band_edges: tuple[Annotated[float, Field(ge=0)], ...]
-    value_table: tuple[Nats, ...] | None
+    band_edges: Annotated[tuple[Size, ...], Field(max_length=33)]
+    value_table: Annotated[tuple[Nats, ...], OfCoalitions] | None
     ends: tuple[Nats, Nats]
-    shapley_values: tuple[float, ...]
-    shapley_se: tuple[Sd | None, ...]
-    distribution: tuple[Share, ...]
-    distribution_interval: tuple[ShareBounds, ...]
-    score: Annotated[float, Field(ge=0)]
+    shapley_values: Annotated[tuple[Number, ...], OfBands]
+    shapley_se: Annotated[tuple[Size | None, ...], OfBands]
+    distribution: Annotated[tuple[Share, ...], OfBands]
+    distribution_interval: Annotated[tuple[ShareBounds, ...], OfBands]
+    score: Size
     score_interval: Bounds
-    score_bias: float | None
-    signed_score: float
+    score_bias: Number | None
+    signed_score: Number
     signed_score_interval: Bounds
-    signed_score_bias: float | None
-    tied_bands: Annotated[tuple[Count, ...], Field(min_length=1)]
-    efficiency_residual: float
+    signed_score_bias: Number | None
+    tied_bands: Annotated[tuple[Count, ...], OneOrMore]
+    efficiency_residual: Number
     clean_accuracy: Proportion
 
 
@@ -157,14 +134,16 @@ class Condition(Model):
 class Normalised(Model):
     """A corruption error as a fraction of a reference's (1.0), which may exceed 1."""
 
-    value: Annotated[float, Field(ge=0)]
+    value: Size
     reference: Text
 
 
 class MeanCorruptionError(Normalised):
     """mCE: normalised by the reference model's errors on the same images, severities 1 to 5."""
 
-    reference_errors: dict[Text, tuple[Share, Share, Share, Share, Share]]
+    reference_errors: Annotated[
+        dict[Text, tuple[Share, Share, Share, Share, Share]], Field(max_length=15)
+    ]
 
 
 class Corruption(Model):
@@ -177,8 +156,8 @@ class Corruption(Model):
     seed: Count
     n_images: Positive
     uncorrupted_accuracy: Proportion
-    conditions: Annotated[tuple[Condition, ...], Field(min_length=1)]
-    missing: tuple[Text, ...]
+    conditions: Annotated[tuple[Condition, ...], OneOrMore]
+    missing: Annotated[tuple[Text, ...], Some]
     unnormalised_mean_error: MeanError
     mce: MeanCorruptionError | None
     error_over_published: Normalised | None
@@ -190,9 +169,9 @@ class Attack(Model):
     name: FileName
     norm: Literal["Linf", "L2"]
     steps: Positive | None
-    rel_stepsize: Annotated[float, Field(gt=0)] | None
+    rel_stepsize: AboveZero | None
     random_start: bool
-    epsilon: Annotated[float, Field(ge=0)]
+    epsilon: Size
     accuracy: Proportion
     probability_change: Mean
 
@@ -201,8 +180,8 @@ class WorstCase(Model):
     """Images that survive every attack of one norm and budget."""
 
     norm: Literal["Linf", "L2"]
-    epsilon: Annotated[float, Field(ge=0)]
-    attacks: Annotated[tuple[FileName, ...], Field(min_length=1)]
+    epsilon: Size
+    attacks: Annotated[tuple[FileName, ...], OneOrMore]
     accuracy: Proportion
 
 
@@ -212,8 +191,8 @@ class Adversarial(Model):
     n_images: Positive
     seed: Count
     batch_size: Positive
-    attacks: Annotated[tuple[Attack, ...], Field(min_length=1)]
-    worst_case: tuple[WorstCase, ...]
+    attacks: Annotated[tuple[Attack, ...], OneOrMore]
+    worst_case: Annotated[tuple[WorstCase, ...], Some]
 
 
 class Profile(Spectral):
@@ -225,7 +204,7 @@ class Profile(Spectral):
 class AfterAttack(Model):
     """Accuracy once an attack of several, run one after another, has been through (n as robust)."""
 
-    epsilon: Annotated[float, Field(ge=0)]
+    epsilon: Size
     attack: FileName
     accuracy: Share
 
@@ -240,8 +219,8 @@ class Benchmark(Model):
     clean_preprocessing: Text
     corrupted_preprocessing: Text | None
     note: LongText | None
-    after_attack: tuple[AfterAttack, ...]
-    profiles: tuple[Profile, ...]
+    after_attack: Annotated[tuple[AfterAttack, ...], Some]
+    profiles: Annotated[tuple[Profile, ...], Some]
 
 
 class Provenance(Model):
@@ -252,9 +231,17 @@ class Provenance(Model):
     git_dirty: bool | None
     date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
     python: Text
-    versions: dict[Text, Text]
+    versions: Annotated[dict[Text, Text], Some]
     device: Text
     machine: Text
+
+
+class Supersedes(Model):
+    """The entry that this one replaces, known by its file's bytes, and why its numbers change."""
+
+    entry_id: FileName
+    sha256: Sha256
+    reason: LongText
 
 
 class Submission(Model):
@@ -263,6 +250,7 @@ class Submission(Model):
     submitter: Text | None
     status: Literal["self-reported", "reproduced"]
     statement: LongText | None
+    supersedes: Supersedes | None = None
 
 
 class Entry(Model):

@@ -10,14 +10,14 @@ from typing import Any
 
 import pandas as pd
 
-from iaside_plugins.leaderboard.entry import Corruption, Entry, WorstCase
+from iaside_plugins.leaderboard.entry import Attack, Corruption, Entry, WorstCase
 from iaside_plugins.leaderboard.perturbed import GROUPS, severity_errors
 
 Row = dict[str, Any]
-KEYS = ("dataset", "protocol_id", "image_ids_sha256", "spectral_image_ids_sha256",
+KEYS = ("dataset", "protocol_id", "benchmark", "image_ids_sha256", "spectral_image_ids_sha256",
         "corruption_source", "corruption_jpeg", "corruption_size", "corruption_constants",
         "corruption_seed", "corruption_missing", "n_corruption_images")  # fmt: skip
-TEXTS = ("dataset", "protocol_id", "image_ids_sha256", "spectral_image_ids_sha256",
+TEXTS = ("dataset", "protocol_id", "benchmark", "image_ids_sha256", "spectral_image_ids_sha256",
          "corruption_source", "corruption_jpeg", "corruption_constants", "corruption_missing",
          "model", "training", "entry_id", "weights_sha256", "status", "mce_reference",
          "error_over_published_reference")  # fmt: skip
@@ -111,6 +111,7 @@ def _keys(entry: Entry) -> Row:
     keys |= {
         "dataset": entry.data.name,
         "protocol_id": entry.protocol.protocol_id,
+        "benchmark": entry.benchmark_id,
         "image_ids_sha256": entry.data.image_ids_sha256,
         "spectral_image_ids_sha256": entry.spectral.image_ids_sha256,
     }
@@ -187,6 +188,12 @@ def _mean(values: list[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
 
 
+def attack_label(attack: Attack) -> str:
+    """Name, steps and start of an attack: what tells two of one budget apart."""
+    steps = "" if attack.steps is None else f"-{attack.steps}x{attack.rel_stepsize:.4g}"
+    return attack.name + steps + ("-random" if attack.random_start else "")
+
+
 def _cases(entry: Entry) -> list[tuple[Threat, WorstCase]]:
     """Worst cases with the attacks they are over, as far as these decide a number."""
     adversarial, out = entry.adversarial, []
@@ -197,8 +204,7 @@ def _cases(entry: Entry) -> list[tuple[Threat, WorstCase]]:
         labels = []
         for attack in adversarial.attacks:
             if (attack.norm, attack.epsilon) == (case.norm, case.epsilon):
-                steps = "" if attack.steps is None else f"-{attack.steps}x{attack.rel_stepsize:.4g}"
-                labels.append(attack.name + steps + ("-random" if attack.random_start else ""))
+                labels.append(attack_label(attack))
         threat = Threat(case.norm, case.epsilon, tuple(sorted(labels)), case.accuracy.n,
                         entry.data.seed if part else None)  # fmt: skip
         out.append((threat, case))

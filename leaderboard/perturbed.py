@@ -144,6 +144,9 @@ def adversarial_problems(adversarial: Adversarial) -> Problems:
         for name in ("accuracy", "probability_change"):
             yield from _n_images(f"{place}/{name}", getattr(attack, name).n, adversarial.n_images)
     threats = [(case.norm, case.epsilon) for case in adversarial.worst_case]
+    for norm, epsilon in dict.fromkeys((a.norm, a.epsilon) for a in adversarial.attacks):
+        if (norm, epsilon) not in threats:
+            yield f"/adversarial/worst_case: expected one for {norm} {epsilon:.6g}, got none"
     for k, case in enumerate(adversarial.worst_case):
         place = pointer("adversarial", "worst_case", k)
         if threats.index(threats[k]) < k:

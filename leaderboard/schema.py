@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from iaside_plugins.errors import InputError
-from iaside_plugins.leaderboard.entry import Entry, ValidationError
+from iaside_plugins.leaderboard.entry import Entry
+from iaside_plugins.leaderboard.fields import ValidationError
 
 __all__ = ["MAX_BYTES", "Entry", "parse_entry", "pointer"]
 
 MAX_BYTES = 5_000_000
+MAX_VALUES = 100_000  # far more than any entry has; each of a wrong type costs time
 MAX_LISTED = 10  # problems named in one error
 
 
@@ -23,7 +25,8 @@ def parse_entry(text: str | bytes, name: str) -> Entry:
         name: What errors call it, for example the file's name.
 
     Raises:
-        InputError: Not JSON, a key twice, NaN or Infinity, above 5 MB, or not an entry; each of
+        InputError: Not JSON, a key twice, NaN or Infinity, above 5 MB or 100,000 values, or not an
+            entry; each of
             the first problems is named by its JSON pointer.
     """
     data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
@@ -33,9 +36,11 @@ def parse_entry(text: str | bytes, name: str) -> Entry:
     try:
         entry = Entry.model_validate_json(data)
     except ValidationError as error:
-        raise _refused(name, [_problem(detail, raw) for detail in error.errors()]) from None
+        details = error.errors(include_url=False)
+        problems = [_problem(detail, raw) for detail in details[:MAX_LISTED]]
+        raise _refused(name, problems, len(details)) from None
     if problems := list(_lengths(entry)):
-        raise _refused(name, problems)
+        raise _refused(name, problems, len(problems))
     return entry
 
 
@@ -44,8 +49,8 @@ def pointer(*parts: str | int) -> str:
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
-def _refused(name: str, problems: list[str]) -> InputError:
-    more = [f"and {len(problems) - MAX_LISTED} more"] if len(problems) > MAX_LISTED else []
+def _refused(name: str, problems: list[str], n: int) -> InputError:
+    more = [f"and {n - MAX_LISTED} more"] if n > MAX_LISTED else []
     return InputError(f"results of {name}: " + "; ".join(problems[:MAX_LISTED] + more))
 
 
@@ -64,13 +69,27 @@ def _json(data: bytes, name: str) -> Any:
         raise InputError(f"{name}: {constant} is not JSON; an undefined number is null")
 
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse)
+        found = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse)
+        if (n := _n_values(found)) > MAX_VALUES:
+            raise InputError(f"{name}: {n:,} values, expected an entry of at most {MAX_VALUES:,}")
+        return found
     except InputError:
         raise
     except RecursionError:
         raise InputError(f"{name}: nested too deeply to be an entry") from None
     except ValueError as error:  # no UTF-8, no JSON, or a number of thousands of digits
         raise InputError(f"{name}: expected JSON in UTF-8; {error}") from None
+
+
+def _n_values(raw: Any) -> int:
+    """Number of values in lists and objects, all levels together."""
+    n, left = 0, [raw] if isinstance(raw, (dict, list)) else []
+    while left:
+        part = left.pop()
+        n += len(part)
+        items = part.values() if isinstance(part, dict) else part
+        left += [item for item in items if isinstance(item, (dict, list))]
+    return n
 
 
 def _problem(detail: Any, raw: Any) -> str:

@@ -126,6 +126,34 @@ def shapley_by_subsets(values: np.ndarray) -> np.ndarray:
     return psi
 
 
+def kernel_regression(
+    n_bands: int, coalitions: Sequence[int], values: Sequence[float], weights: Sequence[float],
+    ends: tuple[float, float],
+) -> np.ndarray:  # fmt: skip
+    """Weighted least squares of v(S) - v(empty) on membership, the sum fixed by a multiplier.
+
+    One dense system for the bands and the multiplier of ``sum(psi) = v(grand) - v(empty)``.
+
+    Args:
+        n_bands: Number of bands M.
+        coalitions: Their indices, neither empty nor grand.
+        values: v(S) of each.
+        weights: Of each equation.
+        ends: Values of the empty and the grand coalition.
+    """
+    system = np.zeros((n_bands + 1, n_bands + 1))
+    right = np.zeros(n_bands + 1)
+    for coalition, value, weight in zip(coalitions, values, weights, strict=True):
+        inside = members(coalition, n_bands)
+        for i in inside:
+            right[i] += weight * (value - ends[0])
+            for j in inside:
+                system[i, j] += weight
+    system[n_bands, :n_bands] = system[:n_bands, n_bands] = 1
+    right[n_bands] = ends[1] - ends[0]
+    return np.linalg.solve(system, right)[:n_bands]
+
+
 def interactions(values: np.ndarray) -> np.ndarray:
     """Pairwise Shapley interaction index; the Shapley values on the diagonal."""
     m = round(math.log2(len(values)))

@@ -28,6 +28,7 @@ from iaside_plugins.adapters.robustbench_preprocessing import GeometryReader
 from iaside_plugins.adapters.robustbench_request import Request, prepared
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.checks import check_entry
+from iaside_plugins.leaderboard.exports import export
 from iaside_plugins.leaderboard.schema import parse_entry
 
 N = 12
@@ -126,6 +127,9 @@ def test_corruptions_to_entry_json_table_and_bundle(net: Pooled, cifar: Path) ->
     assert run["spectral"]["signed_score"] == entry.spectral.signed_score
     assert run["protocol"]["n_bands"] == 4
     assert run["weights_sha256"] == entry.model.weights_sha256
+    exported = json.loads(export(entry, "robustbench"))  # the same from the entry alone
+    run.pop("batch_size")  # which an entry says of attacks only
+    assert exported == written
     copied = Path("bundle/model_info/cifar10/corruptions")
     table = copied / "unaggregated_results.csv"
     assert table.read_bytes() == Path("model_info/cifar10/corruptions", table.name).read_bytes()
@@ -156,6 +160,8 @@ def test_an_attack_to_entry_and_external_tensor(net: Pooled, cifar: Path) -> Non
     assert entry.adversarial is not None
     assert [a.attack for a in entry.benchmark.after_attack] == ["clean", "apgd-ce"]
     assert entry.benchmark.after_attack[-1].accuracy == entry.adversarial.attacks[0].accuracy.value
+    written = json.loads(Path("bundle/model_info/cifar10/Linf/mine.json").read_text())
+    assert json.loads(export(entry, "robustbench")) == written
     assert "eps 3/255" in Path("bundle/issue.md").read_text()
     assert "submitter's choice" in Path("bundle/issue.md").read_text()
     written = json.loads(Path("bundle/model_info/cifar10/Linf/mine.json").read_text())

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -196,6 +197,41 @@ def passes() -> list[dict[str, Any]]:
     return rows
 
 
+def scaling(choices: dict[str, int]) -> list[dict[str, Any]]:
+    """Input making of one image by size, bands and batch, over plain copies of the same rows.
+
+    A copy of a ready batch is what memory allows: the product that makes a batch reads less (only
+    the bands) and writes as much.
+    """
+    sizes = (32, 128, 224) if choices["size"] > 32 else (32,)
+    cases = [(size, 8, 32) for size in sizes] + [(128, m, 32) for m in (4, 10)]
+    cases += [(128, 8, rows) for rows in (8, 128)]
+    out = []
+    for size, n_bands, rows in cases if choices["size"] > 32 else [(32, 4, 8)]:
+        game = Game(Cheap(), Protocol(n_bands), torch.device("cpu"), rows)
+        image = torch.rand(1, 3, size, size)
+        ready, target = torch.rand(rows, 3, size, size), torch.empty(rows, 3, size, size)
+        batches = 2**n_bands // rows
+        repeats = max(1, 40_000_000 // (size**2 * 2**n_bands * 3))
+        methods: dict[str, Callable[[], Any]] = {
+            "inputs": partial(_often, repeats, make_inputs, game, image),
+            "bare": partial(_often, repeats * batches, target.copy_, ready),
+        }
+        records = [
+            {name: cpu_seconds(run) for name, run in methods.items()}
+            for _ in range(choices["rounds"] + 1)
+        ]
+        found = ratio(records[1:], "inputs")  # the first warms up
+        case = {"size": size, "n_bands": n_bands, "batch_size": rows, "inputs/copy": found}
+        out.append(case)
+    return out
+
+
+def _often(n: int, run: Callable[..., Any], *arguments: Any) -> None:
+    for _ in range(n):
+        run(*arguments)
+
+
 # ---- the report ----------------------------------------------------------------------------
 def ratio(records: list[dict[str, float]], name: str) -> dict[str, float]:
     """Median and range over rounds of a method's time over the bare forwards of its round."""
@@ -227,6 +263,7 @@ def measure(choices: dict[str, int]) -> dict[str, Any]:
         str(n): peak_memory(n, choices) for n in (choices["few"], choices["many"])
     }
     report["passes"] = passes()
+    report["scaling"] = scaling(choices)
     return report
 
 
@@ -256,6 +293,14 @@ def markdown(report: dict[str, Any]) -> str:
     lines += ["", "| bands | estimator | passes an image |", "|---|---|---|"]
     for row in report["passes"]:
         lines.append(f"| {row['n_bands']} | {row['estimator']} | {row['passes']:,.1f} |")
+    lines += [
+        "",
+        "| size | bands | batch | inputs / copies of ready batches |",
+        "|---|---|---|---|",
+    ]
+    for row in report["scaling"]:
+        shown = share(row["inputs/copy"], ".2f")
+        lines.append(f"| {row['size']} | {row['n_bands']} | {row['batch_size']} | {shown} |")
     return "\n".join(lines)
 
 

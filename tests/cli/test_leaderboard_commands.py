@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
+
+BOARD = Path(__file__).resolve().parents[2] / "leaderboard"
 
 
 @pytest.fixture
@@ -55,6 +60,69 @@ def test_validate_names_every_problem(iaside, entry, tmp_path):
         assert part in run.err
     assert "Traceback" not in run.err
     assert "in 3 files" in run.err.splitlines()[-1]
+
+
+def test_schema_prints_the_committed_one(iaside):
+    run = iaside("leaderboard", "schema")
+    assert (run.code, run.err) == (0, "")
+    assert run.out == (BOARD / "entry.schema.json").read_text()
+    assert json.loads(run.out)["title"] == "Leaderboard entry"
+
+
+def test_submission_of_a_commit(iaside, entry, tmp_path):
+    board = tmp_path / "leaderboard"
+    (board / "entries").mkdir(parents=True)
+    (board / "entries" / ".gitkeep").touch()
+    git = ("git", "-C", tmp_path, "-c", "user.name=x", "-c", "user.email=x@example.org")
+    subprocess.run([*git, "init", "-q"], check=True)
+    commands = [["add", "leaderboard"], ["commit", "-qm", "board"], ["tag", "before"]]
+    for command in commands:
+        subprocess.run([*git, *command], check=True)
+    shutil.copytree(board, tmp_path / "base" / "leaderboard")
+    iaside("leaderboard", "add", entry, "--folder", board)
+    for command in commands[:2]:
+        subprocess.run([*git, *command], check=True)
+    where = ("--repository", tmp_path, "--folder", tmp_path / "base" / "leaderboard")
+    run = iaside("leaderboard", "submission", "HEAD", *where, "--out", tmp_path / "candidate")
+    assert (run.code, run.err) == (0, "")
+    assert run.out.startswith("1 added (cifar10/cifar10--network--")
+    assert (tmp_path / "candidate" / "stats.json").is_file()
+    assert iaside("leaderboard", "submission", "before", *where).out.startswith("no entry is")
+    iaside("leaderboard", "submission", "gone", *where).refused("git rev-parse")
+    data = json.loads(entry.read_text())
+    data["submission"]["status"] = "reproduced"
+    next((board / "entries").rglob("*.json")).write_text(json.dumps(data))
+    for command in commands[:2]:
+        subprocess.run([*git, *command], check=True)
+    refused = iaside("leaderboard", "submission", "HEAD", *where)
+    assert refused.code == 2
+    assert "/submission/status: expected 'self-reported'" in refused.err
+    assert refused.err.splitlines()[-1].endswith(")")
+    assert iaside("leaderboard", "submission", "HEAD", *where, "--maintainer").code == 0
+
+
+def test_export_to_screen_and_file(iaside, entry, tmp_path):
+    run = iaside("leaderboard", "export", entry, "--to", "bibtex")
+    assert (run.code, run.err) == (0, "")
+    assert run.out.startswith("@misc{cifar10--network--")
+    file = tmp_path / "card.yaml"
+    run = iaside("leaderboard", "export", entry, "--to", "model-card", "--out", file)
+    assert (run.code, run.out, run.err) == (0, "", "")
+    assert file.read_text().startswith("model-index:\n")
+    iaside("leaderboard", "export", entry, "--to", "csv").refused("robustbench, model-card, bibtex")
+    iaside("leaderboard", "export", entry, "--to", "robustbench").refused("not made inside")
+    entry.write_text("{}")
+    iaside("leaderboard", "export", entry, "--to", "bibtex").refused("Field required")
+
+
+def test_replacing_needs_a_reason(iaside, entry, tmp_path):
+    folder = ("--folder", tmp_path / "board")
+    iaside("leaderboard", "add", entry, *folder)
+    data = json.loads(entry.read_text())
+    data["submission"]["submitter"] = "someone"
+    entry.write_text(json.dumps(data))
+    iaside("leaderboard", "add", entry, *folder).refused("--reason")
+    assert iaside("leaderboard", "add", entry, *folder, "--reason", "names its author").code == 0
 
 
 def test_nothing_wrong_gets_onto_the_board(iaside, entry, tmp_path):

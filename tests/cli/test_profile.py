@@ -184,6 +184,15 @@ def test_target_error_is_an_option(iaside, images):
     assert found["n_images"] == 6  # never below 100 images
 
 
+def test_target_says_what_the_error_is_of(iaside, images):
+    arguments = ("--n-bands", 2, "--target-error", "0.5", "--target", "sign", "--json", "-")
+    assert json.loads(iaside("profile", MODEL, "--data", images, *arguments).out)["n_images"] == 6
+    run = iaside("profile", MODEL, "--data", images, "--target", "sign")
+    run.refused("--target needs --target-error")
+    run = iaside("profile", MODEL, "--data", images, "--target-error", 1, "--target", "width")
+    run.refused("target must be one of signed_score, score, sign; got 'width'")
+
+
 def test_manifest(iaside, images, tmp_path):
     manifest = tmp_path / "list.csv"
     Path(tmp_path / "in").symlink_to(images)

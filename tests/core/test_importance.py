@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from iaside_plugins import Protocol, SpectralPartition, spectral_importance
-from iaside_plugins.importance import CHECK_EVERY, MIN_IMAGES
+from iaside_plugins.stopping import CHECK_EVERY, MIN_IMAGES
 
 
 # ---- models with a known answer ---------------------------------------------------------------
@@ -134,6 +134,41 @@ def test_permutations_are_efficient_for_every_image_and_unbiased():
     assert (abs(error) < 4 * se).all()
 
 
+def test_permutations_treat_bands_alike():
+    """Symmetry: two bands with which a model does the same get the same, over the draws."""
+    images = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)).double()
+    partition = SpectralPartition(4)
+    energy = partition.energy(images)[0]
+
+    class Alike(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            there = partition.energy(x) / energy  # 1 for a band in the coalition, 0 for one outside
+            both = there[:, 1] * there[:, 2] + there[:, 1] + there[:, 2]
+            first = both * (1 + there[:, 0]) * (1 + 0.5 * there[:, 3])
+            return torch.stack([first, 0 * first], dim=1)
+
+    found = []
+    for seed in range(200):
+        protocol = Protocol(4, estimator="permutation", seed=seed)
+        data = (images, torch.zeros(1, dtype=torch.long))
+        found.append(
+            spectral_importance(Alike().eval(), data, protocol, precision="float64").per_image[0]
+        )
+    gap = np.array(found)[:, 1] - np.array(found)[:, 2]
+    assert gap.std() > 0, "one draw alone must tell them apart"
+    assert abs(gap.mean()) < 4 * gap.std(ddof=1) / np.sqrt(200)
+
+
+def test_permutations_evaluate_each_coalition_of_an_image_once():
+    image = oracles.sample(1, (24, 24))
+    recorder = oracles.Recorder()
+    found = spectral_importance(
+        recorder, image, Protocol(5, estimator="permutation", n_permutations=9)
+    )
+    seen = {one.tobytes() for one in recorder.images()}
+    assert len(seen) == found.n_forward <= 2**5
+
+
 def test_permutations_cost_what_their_chains_visit():
     data, recorder = oracles.sample(3, (24, 24)), oracles.Recorder()
     protocol = Protocol(12, estimator="permutation", n_permutations=2)
@@ -212,4 +247,10 @@ def test_a_progress_bar_goes_to_a_terminal_and_nowhere_else(capsys, monkeypatch)
     assert terminal.getvalue() == ""
     spectral_importance(oracles.TinyNet(), data, Protocol(2), show_progress=True)
     assert "2/2" in terminal.getvalue()
+    spectral_importance(
+        oracles.TinyNet(), Steps(), Protocol(2), target_error=10.0, show_progress=True
+    )
+    # of an endless source, as many as are expected; 16 images share a forward pass
+    assert f"32/{MIN_IMAGES}" in terminal.getvalue()
+    assert "112/112" in terminal.getvalue()
     assert capsys.readouterr() == ("", "")

@@ -20,6 +20,10 @@ KNOWN_IDS = {
         Protocol(16, estimator="permutation", n_permutations=4),
         "m16-chebyshev-zero-permutation-651ad177",
     ),
+    "regression": (
+        Protocol(16, estimator="regression", n_coalitions=512),
+        "m16-chebyshev-zero-regression-b9df0e35",
+    ),
 }
 
 
@@ -30,6 +34,7 @@ def test_known_ids_do_not_change(name):
 
 
 SAMPLED = Protocol(estimator="permutation")
+REGRESSED = Protocol(estimator="regression")
 NOISY = Protocol(absence="gaussian")
 SCRIPT = Protocol.reference()
 SCRIPT_NOISE = Protocol.reference(absence="gaussian_bins")
@@ -46,6 +51,9 @@ USED = [
     (Protocol(), {"temperature": 2.0}),
     (SAMPLED, {"n_permutations": 2}),
     (SAMPLED, {"seed": 1}),
+    (SAMPLED, {"estimator": "regression"}),
+    (REGRESSED, {"n_coalitions": 64}),
+    (REGRESSED, {"seed": 2}),
     (NOISY, {"seed": 1}),
     (NOISY, {"absence_std": 0.25}),
     (NOISY, {"black_empty": True}),
@@ -66,6 +74,9 @@ UNUSED = [
     (Protocol(), {"black_empty": True}),
     (Protocol(range_handling="clip"), {"black_empty": True}),
     (NOISY, {"n_permutations": 5}),
+    (Protocol(), {"n_coalitions": 64}),
+    (SAMPLED, {"n_coalitions": 64}),
+    (REGRESSED, {"n_permutations": 5}),
     (SAMPLED, {"absence_std": 0.1}),
     (SCRIPT, {"seed": 1}),
     (SCRIPT, {"absence_std": 0.1}),
@@ -134,8 +145,9 @@ def test_reference_takes_each_flag_alone(flags):
         ({"band_norm": "square"}, "chebyshev, euclidean, boxes; got 'square'"),
         ({"absence": "blur"}, "absence must be one of zero, gaussian, .*; got 'blur'"),
         ({"range_handling": "wrap"}, "range_handling must be one of none, .*; got 'wrap'"),
-        ({"estimator": "kernel"}, "exact, permutation; got 'kernel'"),
+        ({"estimator": "kernel"}, "exact, permutation, regression; got 'kernel'"),
         ({"n_permutations": 0}, "n_permutations must be .* at least 1, got 0"),
+        ({"n_coalitions": 128.0}, "n_coalitions must be .* at least 4, got 128.0"),
         ({"image_batch": 0}, "image_batch must be .* at least 1, got 0"),
         ({"seed": -1}, "seed must be .* at least 0, got -1"),
         ({"seed": 0.5}, "seed must be .* got 0.5"),

@@ -49,7 +49,8 @@ def test_the_main_signature_is_the_promised_one():
     assert names[:3] == ["model", "data", "protocol"]
     keywords = {
         "device": None, "batch_size": 64, "precision": "float32", "resume": None,
-        "max_images": None, "target_error": None, "show_progress": False,
+        "max_images": None, "target_error": None, "target": "signed_score",
+        "show_progress": False,
     }  # fmt: skip
     found = {
         name: parameter.default

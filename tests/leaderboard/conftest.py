@@ -135,7 +135,7 @@ def make(
     return jsonable(entry)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_entry() -> Callable[..., Raw]:
     return make
 

@@ -110,6 +110,14 @@ FLIPPED: list[tuple[str, Any, str]] = [
     ("/adversarial/attacks/1/name", "fgsm", "/adversarial/worst_case/0/attacks: expected all of"),
     ("/adversarial/worst_case/0/attacks", ["pgd"], "/adversarial/worst_case/0/attacks: expected"),
     ("/adversarial/worst_case/1/epsilon", 1 / 255, "/adversarial/worst_case/1: expected one worst"),
+    ("/adversarial/n_images", 21, "/adversarial/n_images: expected at most 20, got 21"),
+    ("/adversarial/worst_case", without_last, "/adversarial/worst_case: expected one for Linf"),
+    ("/spectral/score_interval/0", -0.1, r"/spectral/score_interval: expected it inside \[0, 0.4"),
+    ("/spectral/signed_score_interval/1", 0.6, "/spectral/signed_score_interval: expected it ins"),
+    ("/corruption/conditions/3/probability_change/interval/1", more(1e-6), "/corruption/conditio"),
+    ("/corruption/unnormalised_mean_error/interval/0", more(0.01), "/corruption/unnormalised_mea"),
+    ("/corruption/unnormalised_mean_error/interval", [0.0, 1.0], r".*expected at most 0\.449"),
+    ("/provenance/machine", "build-17.example", "/provenance/machine: expected a kind of proc"),
     ("/provenance/date", "2025-02-30T00:00:00Z", "/provenance/date: expected a date in UTC"),
     ("/model/name", "other", "/entry_id: expected 'cifar10--other--m4-"),
     ("/entry_id", "cifar10--resnet20", "/entry_id: expected 'cifar10--resnet20--m4-"),
@@ -122,6 +130,37 @@ def test_flipped_field_is_named(make_entry: Make, path: str, new: Any, message: 
     change(raw, path, new)
     found = problems(raw)
     assert any(re.match(message, problem) for problem in found), found
+
+
+@pytest.mark.parametrize(
+    "path", ["score_interval/1", "signed_score_interval/0", "distribution_interval/{band}/0"]
+)
+def test_jackknife_interval_lies_as_far_to_either_side(make_entry: Make, path: str) -> None:
+    raw = make_entry(perturbed=False, n=150)  # so many that not every end is cut
+    raw["spectral"]["tied_bands"] = raw["spectral"]["tied_bands"][:1]  # ties would allow more
+    for name in ("score", "signed_score"):
+        value, half = raw["spectral"][name], 0.01
+        raw["spectral"][f"{name}_interval"] = [value - half, value + half]
+    assert problems(raw) == []
+    ends = raw["spectral"]["distribution_interval"]
+    path = path.format(band=next(k for k, (low, high) in enumerate(ends) if low > 0 and high < 1))
+    change(raw, f"/spectral/{path}", more(-1e-6))
+    (found,) = problems(raw)
+    assert found.startswith(f"/spectral/{path[:-2]}: expected it as far to either side of")
+
+
+def test_where_bands_tie_an_interval_of_a_score_may_reach_further_to_one_side(
+    make_entry: Make,
+) -> None:
+    raw = make_entry(perturbed=False, n=150)
+    spectral = raw["spectral"]
+    spectral["tied_bands"] = sorted({*spectral["tied_bands"], 0, 1})
+    value = spectral["signed_score"]
+    spectral["signed_score_interval"] = [value - 0.01, value + 0.02]
+    assert problems(raw) == []
+    spectral["score_intervals"] = "jackknife"
+    (found, *_) = problems(raw)
+    assert "signed_score_interval: expected it as far to either side" in found
 
 
 def test_worst_case_lies_between_its_bounds(make_entry: Make) -> None:
@@ -183,8 +222,44 @@ def test_path_in_any_string_is_refused(make_entry: Make, text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["https://example.org/a/b", "CC-BY/MIT", "timm/r50.a1", "eps 8/255", "a ~ b", "a / b", "</b>"],
+    ["localhost", "http://localhost:80/x", "node7.cluster.internal", "a.LOCAL", "192.168.0.7",
+     "see 127.0.0.1", "http://10.1.2.3/x", "me@build17:data", "me@build-17.example.org:x/y"],
+)  # fmt: skip
+def test_private_host_in_any_string_is_refused(make_entry: Make, text: str) -> None:
+    raw = make_entry()
+    raw["submission"]["statement"] = text
+    raw["provenance"]["versions"] = {"torch": text}
+    assert [problem.split(": expected no name or address")[0] for problem in problems(raw)] == [
+        "/provenance/versions/torch", "/submission/statement",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text", ["a\x00b", "\x1b[2J", "a\u202eb", "a\u200bb", "\ufeffa", "a\rb", "\x85"]
 )
+def test_text_that_hides_is_refused(make_entry: Make, text: str) -> None:
+    raw = make_entry()
+    raw["model"]["training"] = text
+    assert problems(raw) == [
+        f"/model/training: expected no control or invisible character, got {text!r}"
+    ]
+
+
+def test_part_of_the_images_has_other_ids(make_entry: Make) -> None:
+    raw = make_entry()
+    raw["spectral"]["image_ids_sha256"] = raw["data"]["image_ids_sha256"]
+    assert problems(raw) == []
+    raw["data"]["n_images"] = 19
+    raw["spectral"]["n_images"] = 18
+    assert "/spectral/image_ids_sha256: expected another for 18 of 19 images" in problems(raw)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["torchvision:resnet50@IMAGENET1K_V1", "10.2.1.243", "me@example.org", "local", "é 漢 🙂",
+     "two\nlines\tand tab", "https://example.org/a/b", "CC-BY/MIT", "timm/r50.a1",
+     "eps 8/255", "a ~ b", "a / b", "</b>"],
+)  # fmt: skip
 def test_other_strings_pass(make_entry: Make, text: str) -> None:
     raw = make_entry()
     raw["submission"]["statement"] = text

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from iaside_plugins.adapters.foolbox_adapter import AttackSpec
 from iaside_plugins.evaluation import Attacks, Corruptions, Job, evaluate
-from iaside_plugins.leaderboard.build import add, build, validate
+from iaside_plugins.leaderboard.build import add, board_files, build, validate
 from iaside_plugins.leaderboard.perturbed import CORRUPTIONS
 from iaside_plugins.protocol import Protocol
 
@@ -75,4 +75,4 @@ def test_evaluated_entry_is_valid(
     file.write_text(json.dumps(entry), encoding="utf-8")
     assert validate([file]) == []
     add(file, tmp_path / "board")
-    assert build(tmp_path / "board") == ["README.md", "leaderboard.csv"]
+    assert build(tmp_path / "board") == list(board_files([]))

@@ -32,7 +32,8 @@ def put(raw: dict[str, Any], path: str, value: Any) -> None:
 def test_valid_entry_keeps_every_value(make_entry: Make) -> None:
     raw = make_entry()
     entry = parse_entry(json.dumps(raw), "x.json")
-    assert entry.model_dump(mode="json") == {**raw, "benchmark": None}
+    submission = {**raw["submission"], "supersedes": None}
+    assert entry.model_dump(mode="json") == {**raw, "submission": submission, "benchmark": None}
     assert parse_entry(json.dumps(raw).encode(), "x.json") == entry
 
 

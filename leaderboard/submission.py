@@ -1,0 +1,173 @@
+"""What a submission may do to the board: add entries; replace one only with a reason.
+
+A submission is the board's entries as they would be after it. Everything in it is data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from iaside_plugins.errors import InputError
+from iaside_plugins.leaderboard import checks
+from iaside_plugins.leaderboard.build import build
+from iaside_plugins.leaderboard.entry import Entry
+from iaside_plugins.leaderboard.schema import parse_entry
+from iaside_plugins.leaderboard.submission_files import extract
+
+MAX_CHANGED = 50  # entries in one submission
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a submission does, and what is wrong with it.
+
+    Attributes:
+        added: Files that the board has not, as ``<dataset>/<name>.json``.
+        changed: Files with other content than the board's.
+        removed: Files of the board that are gone.
+        problems: One line each, with file and JSON pointer; empty if it may be merged.
+    """
+
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
+    problems: tuple[str, ...]
+
+    def summary(self) -> str:
+        """What it does, in one line."""
+        parts = [
+            f"{len(names)} {what} ({', '.join(names)})"
+            for what in ("added", "changed", "removed")
+            if (names := getattr(self, what))
+        ]
+        return ", ".join(parts) or "no entry is added, changed or removed"
+
+
+def check_commit(
+    repository: Path, commit: str, base: Path, *, out: Path | None = None, maintainer: bool = False
+) -> Submission:
+    """Check the entries of a commit, which is neither checked out nor run.
+
+    Args:
+        repository: A clone that has the commit.
+        commit: The board's branch with the submission merged into it.
+        base: The board's folder before it.
+        out: New folder for the commit's entries, and the board built from them if there is no
+            problem; None to keep nothing.
+        maintainer: See `check_submission`.
+
+    Raises:
+        InputError: The commit cannot be read, or the board itself has problems.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        target = Path(scratch) / "board" if out is None else out
+        strange = extract(repository, commit, target)
+        found = check_submission(target, base, maintainer=maintainer)
+        found = replace(found, problems=(*strange, *found.problems))
+        if out is not None and not found.problems:
+            build(out)
+    return found
+
+
+def check_submission(candidate: Path, base: Path, *, maintainer: bool = False) -> Submission:
+    """Check the entries of a submission against the board that they would replace.
+
+    Every new or changed entry is checked as `iaside leaderboard validate` does, all entries
+    together must be unique, and beyond that
+
+    - a changed entry, or one whose board entry is removed, must say in ``submission/supersedes``
+      which file it replaces (its id and SHA-256) and why;
+    - "reproduced" is a maintainer's word: a new or changed entry is "self-reported".
+
+    Args:
+        candidate: A folder with ``entries/<dataset>/*.json``, all entries after the submission.
+        base: The board's folder, before it.
+        maintainer: Whether a maintainer submits, who may set "reproduced".
+
+    Raises:
+        InputError: A folder has no entries folder, or the board itself has problems.
+    """
+    before, after = _files(base), _files(candidate)
+    added = tuple(name for name in after if name not in before)
+    changed = tuple(name for name in after if name in before and after[name] != before[name])
+    removed = tuple(name for name in before if name not in after)
+    entries, problems = _parsed(candidate, [name for name in after if name in (*added, *changed)])
+    for name, entry in entries.items():
+        problems += [f"{name}: {p}" for p in _own_problems(name, entry, maintainer)]
+    for name in changed:
+        if name in entries and not _supersedes(entries[name], name, before[name]):
+            problems.append(f"{name}: {_wanted(name, before[name], 'other content')}")
+    for name in removed:
+        if not any(
+            _supersedes(entries[new], name, before[name]) for new in added if new in entries
+        ):
+            problems.append(f"{name}: {_wanted(name, before[name], 'been removed')}")
+    replaced = {*changed, *removed}
+    for name, entry in entries.items():
+        claim = entry.submission.supersedes
+        if claim is not None and not any(_supersedes(entry, n, before[n]) for n in replaced):
+            problems.append(
+                f"{name}: /submission/supersedes: expected an entry that this submission replaces, "
+                f"by its id and SHA-256, got {claim.entry_id!r}"
+            )
+    if len(entries) > MAX_CHANGED:
+        problems.append(f"expected at most {MAX_CHANGED} entries at a time, got {len(entries)}")
+    kept, faults = _parsed(base, [name for name in before if name not in (*changed, *removed)])
+    if faults:
+        raise InputError("\n".join(faults))
+    together = kept | entries
+    names = list(together)
+    problems += [f"{names[k]}: {p}" for k, p in checks.clashes(together.values())]
+    return Submission(added, changed, removed, tuple(problems))
+
+
+def _files(folder: Path) -> dict[str, str]:
+    """SHA-256 of the entries' files by ``<dataset>/<name>.json``, sorted."""
+    home = folder / "entries"
+    if not home.is_dir():
+        raise InputError(f"{home} is not a folder of entries")
+    return {
+        file.relative_to(home).as_posix(): hashlib.sha256(checks.read_bytes(file)).hexdigest()
+        for file in sorted(home.rglob("*.json"))
+    }
+
+
+def _parsed(folder: Path, names: list[str]) -> tuple[dict[str, Entry], list[str]]:
+    entries: dict[str, Entry] = {}
+    problems: list[str] = []
+    for name in names:
+        try:
+            entries[name] = parse_entry(checks.read_bytes(folder / "entries" / name), name)
+        except InputError as error:
+            problems.append(str(error))
+    return entries, problems
+
+
+def _own_problems(name: str, entry: Entry, maintainer: bool) -> list[str]:
+    """Problems of one entry by itself."""
+    place = Path(name)
+    problems = checks.check_entry(entry, place.stem)
+    if place.parent.as_posix() != entry.data.name:
+        problems.append(f"/data/name: expected the folder's name {place.parent.as_posix()!r}")
+    if entry.submission.status != "self-reported" and not maintainer:
+        problems.append(
+            "/submission/status: expected 'self-reported'; a maintainer who has run it again sets "
+            f"{entry.submission.status!r}"
+        )
+    return problems
+
+
+def _supersedes(entry: Entry, name: str, sha256: str) -> bool:
+    claim = entry.submission.supersedes
+    return claim is not None and (claim.entry_id, claim.sha256) == (Path(name).stem, sha256)
+
+
+def _wanted(name: str, sha256: str, what: str) -> str:
+    """What replacing an entry of the board asks for."""
+    return (
+        f"/submission/supersedes: expected {{'entry_id': {Path(name).stem!r}, 'sha256': "
+        f"{sha256!r}, 'reason': ...}} in the entry that replaces it, as it has {what}"
+    )

@@ -1,0 +1,209 @@
+"""Faster forward passes against bare ones and the released script, in one run, on real models.
+
+    python tests/bench/bench_forwards.py [--models SPEC,...] [--data DIR] [--script FILE]
+        [--device cpu] [--batch-size 32] [--n-bands 6] [--n-images 8] [--json FILE] [--quick]
+
+For every model: seconds of bare forward passes, of `spectral_importance` as it is, with faster
+forwards, and, where the authors' released script is given by its path, of that script on the same
+images and bands (its zero mask-out; imported from the file, with the scipy import it lacks). On a
+CPU times are CPU time of the process on one thread, on a GPU wall-clock time. Settling on faster
+forwards is a cost of once: it is timed apart, and said in images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from bench_importance import NETWORKS, forwards
+from torch import Tensor, nn
+
+from iaside_plugins import Protocol, spectral_importance
+
+Choices = argparse.Namespace
+
+
+def seconds(run: Callable[[], Any], device: torch.device) -> tuple[Any, float]:
+    """What a call gives, and its CPU seconds, or wall-clock seconds on a GPU."""
+    clock = time.process_time
+    if device.type == "cuda":
+        clock = time.perf_counter
+        torch.cuda.synchronize()
+    start = clock()
+    found = run()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return found, clock() - start
+
+
+def open_model(spec: str, data: str | None, n: int) -> tuple[nn.Module, Tensor, Tensor]:
+    """A network of standard shape with random weights and noise, or a real one and photographs."""
+    if spec in NETWORKS:
+        torch.manual_seed(0)
+        size = 224
+        return NETWORKS[spec](), torch.rand(n, 3, size, size), torch.zeros(n, dtype=torch.long)
+    from iaside_plugins.adapters.sources import Source, open_images
+    from iaside_plugins.adapters.sources import open_model as load
+
+    if data is None:
+        raise SystemExit(f"{spec} needs --data: a folder of class folders")
+    net = load(spec, device="cpu")
+    images = open_images(Source(Path(data), n_images=n), net)
+    parts = list(images)
+    return net, torch.cat([p[0] for p in parts]), torch.cat([torch.as_tensor(p[1]) for p in parts])
+
+
+def script_function(path: Path) -> Callable[..., Any]:
+    """The released script's own entry point."""
+    import scipy.special
+
+    where = importlib.util.spec_from_file_location("released_script", path)
+    if where is None or where.loader is None:
+        raise SystemExit(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(where)
+    where.loader.exec_module(module)
+    module.scipy = scipy  # type: ignore[attr-defined]  # the import that it lacks
+    return module.IASIDE_compute_spectral_importance_dist
+
+
+def measure(spec: str, options: Choices) -> dict[str, Any]:
+    """Seconds an image of every way, medians of rounds that take turns."""
+    device, n = torch.device(options.device), options.n_images
+    model, images, labels = open_model(spec, options.data, n)
+    model = model.to(device)
+    rows = 2**options.n_bands
+    ready = torch.rand(options.batch_size, *images.shape[1:], device=device)
+
+    def ours(kind: str, some: slice = slice(None), precision: str = "float32") -> tuple[Any, float]:
+        protocol = Protocol(options.n_bands, forwards=kind)
+        return seconds(
+            lambda: spectral_importance(
+                model, (images[some], labels[some]), protocol, batch_size=options.batch_size,
+                precision=precision,
+            ), device,
+        )  # fmt: skip
+
+    def bare(half: bool = False) -> float:
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            return seconds(lambda: forwards(model, ready, rows * n), device)[1]
+
+    bare()  # warm
+    found: dict[str, list[float]] = {}
+    first = slice(0, 1)
+    results = {}
+    for _ in range(options.rounds):
+        found.setdefault("bare", []).append(bare())
+        results["plain"], took = ours("plain")
+        found.setdefault("plain", []).append(took)
+        for kind in options.kinds:
+            alone = ours(kind, first)[1]
+            results[kind], took = ours(kind)
+            steady = (took - alone) * n / (n - 1)  # without what is paid once
+            found.setdefault(kind, []).append(steady)
+            found.setdefault(f"{kind}, paid once", []).append(took - steady)
+        if options.half:
+            found.setdefault("bare bfloat16", []).append(bare(half=True))
+            results["bfloat16"], took = ours("plain", precision="bfloat16")
+            found.setdefault("bfloat16", []).append(took)
+    report: dict[str, Any] = {
+        "model": spec, "input": list(images.shape[1:]), "n_images": n,
+        "seconds": found,
+        "steps": list(results[options.kinds[0]].forwards) if options.kinds else [],
+        "signed_score": {kind: result.signed_score for kind, result in results.items()},
+        "greatest_difference_nats": {
+            kind: float(np.abs(result.values - results["plain"].values).max())
+            for kind, result in results.items() if kind != "plain"
+        },
+    }  # fmt: skip
+    if options.script is not None:
+        run = script_function(options.script)
+        data = torch.utils.data.TensorDataset(images, labels)
+        call = {"criterion": None, "dataset": data, "K": n, "M": options.n_bands,
+                "batch_size": min(n, options.batch_size), "maskout": "zero", "progressbar": False,
+                "device": device}  # fmt: skip
+        found["script"] = [seconds(lambda: run(model, **call), device)[1]]
+        with torch.no_grad():
+            found["script, no_grad"] = [seconds(lambda: run(model, **call), device)[1]]
+    return report
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The report as a table of ratios against bare forward passes of the same round."""
+    names = list(dict.fromkeys(name for row in report["models"] for name in row["seconds"]))
+    shown = [name for name in names if name != "bare" and "paid" not in name]
+    lines = [
+        f"{report['device']}, batch {report['batch_size']}, {report['n_bands']} bands, "
+        f"{report['rounds']} rounds, torch {report['torch']}. Seconds over those of bare float32 "
+        "forward passes of the same rows.",
+        "",
+        "| model | bare, ms/row | " + " | ".join(shown) + " | settling, in images |",
+        "|---" * (len(shown) + 3) + "|",
+    ]
+    for row in report["models"]:
+        took = {name: median(values) for name, values in row["seconds"].items()}
+        n_rows = row["n_images"] * 2 ** report["n_bands"]
+        cells = [f"{took[name] / took['bare']:.2f}" if name in took else "-" for name in shown]
+        once = [
+            took[name] / (took["bare"] / row["n_images"]) for name in took if "paid once" in name
+        ]
+        cells += [f"{once[0]:.1f}" if once else "-"]
+        lines.append(
+            f"| {row['model']} | {1e3 * took['bare'] / n_rows:.2f} | " + " | ".join(cells) + " |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--models", default=",".join(NETWORKS), help="specifications, or the default"
+    )
+    parser.add_argument("--data", help="class folders, for real models")
+    parser.add_argument("--script", type=Path, help="the authors' released script")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--n-bands", type=int, default=6)
+    parser.add_argument("--n-images", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--kinds", default="fast", type=lambda text: text.split(","))
+    parser.add_argument("--half", action="store_true", help="bfloat16 as well")
+    parser.add_argument("--quick", action="store_true", help="only shows that it runs")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    if options.quick:
+        options.n_bands, options.n_images, options.rounds, options.batch_size = 2, 2, 1, 4
+    torch.set_num_threads(1)
+    device = torch.device(options.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    report: dict[str, Any] = {
+        "device": name, "torch": torch.__version__, "threads": 1, "n_bands": options.n_bands,
+        "batch_size": options.batch_size, "rounds": options.rounds,
+        "models": [measure(spec, options) for spec in options.models.split(",")],
+    }  # fmt: skip
+    print(markdown(report))
+    if options.json is not None:
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def _processor() -> str:
+    """The CPU's name where the system tells, else its kind."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,287 @@
+"""What a pull request may do to the board, and that nothing in it is run or trusted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iaside_plugins.errors import InputError
+from iaside_plugins.leaderboard.build import add, board_files
+from iaside_plugins.leaderboard.submission import check_commit, check_submission
+from iaside_plugins.leaderboard.submission_files import extract
+
+Make = Callable[..., dict[str, Any]]
+git_needed = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+
+
+def write(board: Path, raw: dict[str, Any]) -> Path:
+    file = board / "entries" / raw["data"]["name"] / f"{raw['entry_id']}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(raw), encoding="utf-8")
+    return file
+
+
+def supersedes(raw: dict[str, Any], old: Path, reason: str = "wrong images") -> dict[str, Any]:
+    digest = hashlib.sha256(old.read_bytes()).hexdigest()
+    claim = {"entry_id": old.stem, "sha256": digest, "reason": reason}
+    return {**raw, "submission": {**raw["submission"], "supersedes": claim}}
+
+
+@pytest.fixture
+def boards(make_entry: Make, tmp_path: Path) -> tuple[Path, Path]:
+    """The board with entries a and b, and a candidate with the same."""
+    base, candidate = tmp_path / "base", tmp_path / "candidate"
+    for k, name in enumerate("ab"):
+        write(base, make_entry(name, k))
+    shutil.copytree(base, candidate)
+    return base, candidate
+
+
+def file_of(board: Path, name: str) -> Path:
+    return next((board / "entries").rglob(f"*--{name}--*.json"))
+
+
+def test_nothing_changed(boards: tuple[Path, Path]) -> None:
+    base, candidate = boards
+    found = check_submission(candidate, base)
+    assert (found.added, found.changed, found.removed, found.problems) == ((), (), (), ())
+    assert found.summary() == "no entry is added, changed or removed"
+
+
+def test_a_new_entry_is_welcome(make_entry: Make, boards: tuple[Path, Path]) -> None:
+    base, candidate = boards
+    file = write(candidate, make_entry("c", 2))
+    found = check_submission(candidate, base)
+    assert found.problems == ()
+    assert found.added == (f"cifar10/{file.name}",)
+    assert found.summary() == f"1 added (cifar10/{file.name})"
+
+
+def test_a_wrong_number_is_named_with_file_and_pointer(
+    make_entry: Make, boards: tuple[Path, Path]
+) -> None:
+    base, candidate = boards
+    raw = make_entry("c", 2)
+    raw["spectral"]["score"] += 0.01
+    file = write(candidate, raw)
+    (problem,) = check_submission(candidate, base).problems
+    assert problem.startswith(f"cifar10/{file.name}: /spectral/score: expected")
+    file.write_text("{")
+    (problem,) = check_submission(candidate, base).problems
+    assert problem.startswith(f"cifar10/{file.name}: expected JSON")
+
+
+def test_reproduced_is_a_maintainers_word(make_entry: Make, boards: tuple[Path, Path]) -> None:
+    base, candidate = boards
+    raw = make_entry("c", 2)
+    raw["submission"]["status"] = "reproduced"
+    write(candidate, raw)
+    (problem,) = check_submission(candidate, base).problems
+    assert "/submission/status: expected 'self-reported'" in problem
+    assert check_submission(candidate, base, maintainer=True).problems == ()
+    # an entry that is on the board as reproduced may stay so
+    write(base, raw)
+    assert check_submission(candidate, base).problems == ()
+
+
+def test_a_changed_entry_needs_the_replaced_file_and_a_reason(
+    make_entry: Make, boards: tuple[Path, Path]
+) -> None:
+    base, candidate = boards
+    old, new = file_of(base, "a"), make_entry("a", 5)
+    name = f"cifar10/{old.name}"
+    write(candidate, new)
+    found = check_submission(candidate, base)
+    assert (found.changed, len(found.problems)) == ((name,), 1)
+    assert found.problems[0].startswith(f"{name}: /submission/supersedes: expected")
+    assert hashlib.sha256(old.read_bytes()).hexdigest() in found.problems[0]
+    write(candidate, supersedes(new, old))
+    assert check_submission(candidate, base).problems == ()
+    write(candidate, supersedes(new, file_of(base, "b")))  # another file than the one replaced
+    assert any("supersedes" in problem for problem in check_submission(candidate, base).problems)
+    empty = supersedes(new, old)
+    empty["submission"]["supersedes"]["reason"] = ""
+    write(candidate, empty)
+    assert "/submission/supersedes/reason" in check_submission(candidate, base).problems[0]
+
+
+def test_a_removed_entry_needs_one_in_its_place(
+    make_entry: Make, boards: tuple[Path, Path]
+) -> None:
+    base, candidate = boards
+    old = file_of(candidate, "a")
+    old.unlink()
+    found = check_submission(candidate, base)
+    assert found.removed == (f"cifar10/{old.name}",)
+    assert found.problems[0].startswith(f"cifar10/{old.name}: /submission/supersedes: expected")
+    renamed = make_entry("renamed", 0)
+    renamed["model"]["weights_sha256"] = make_entry("a", 0)["model"]["weights_sha256"]
+    write(candidate, supersedes(renamed, file_of(base, "a")))
+    assert check_submission(candidate, base).problems == ()
+
+
+def test_a_claim_to_replace_must_be_true(make_entry: Make, boards: tuple[Path, Path]) -> None:
+    base, candidate = boards
+    write(candidate, supersedes(make_entry("c", 2), file_of(base, "a")))
+    (problem,) = check_submission(candidate, base).problems
+    assert "/submission/supersedes: expected an entry that this submission replaces" in problem
+
+
+def test_the_same_run_twice_and_a_wrong_folder_are_named(
+    make_entry: Make, boards: tuple[Path, Path]
+) -> None:
+    base, candidate = boards
+    again = make_entry("again", 0)
+    again["model"]["weights_sha256"] = make_entry("a", 0)["model"]["weights_sha256"]
+    file = write(candidate, again)
+    (problem,) = check_submission(candidate, base).problems
+    assert problem.startswith(f"cifar10/{file.name}: /model/weights_sha256: expected one entry")
+    (candidate / "entries" / "imagenet").mkdir()
+    file.rename(candidate / "entries" / "imagenet" / file.name)
+    assert any(
+        problem.startswith(f"imagenet/{file.name}: /data/name: expected the folder's name")
+        for problem in check_submission(candidate, base).problems
+    )
+
+
+def test_a_broken_board_is_no_fault_of_a_submission(boards: tuple[Path, Path]) -> None:
+    base, candidate = boards
+    for board in boards:
+        file_of(board, "a").write_text("{}")
+    with pytest.raises(InputError, match="Field required"):
+        check_submission(candidate, base)
+    with pytest.raises(InputError, match="is not a folder of entries"):
+        check_submission(candidate / "nowhere", base)
+
+
+# ---- through git ---------------------------------------------------------------------------
+def git(repository: Path, *arguments: str) -> str:
+    options = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(
+        ["git", "-C", str(repository), *options, *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def repository(make_entry: Make, tmp_path: Path) -> Path:
+    """A repository whose main branch holds a board with one entry, and a branch `pull`."""
+    root = tmp_path / "repository"
+    (root / "leaderboard").mkdir(parents=True)
+    git(root, "init", "-q", "-b", "main")
+    write(root / "leaderboard", make_entry("a"))
+    (root / "leaderboard" / "entries" / ".gitkeep").touch()
+    (root / "leaderboard" / "README.md").write_text("built")
+    git(root, "add", "-A")
+    git(root, "commit", "-q", "-m", "board")
+    git(root, "checkout", "-q", "-b", "pull")
+    return root
+
+
+def commit(root: Path) -> None:
+    git(root, "add", "-A")
+    git(root, "commit", "-q", "-m", "change")
+    git(root, "checkout", "-q", "main")
+
+
+@git_needed
+def test_a_pull_request_is_read_and_not_checked_out(
+    make_entry: Make, repository: Path, tmp_path: Path
+) -> None:
+    new = write(repository / "leaderboard", make_entry("b", 1))
+    (repository / ".gitattributes").write_text("*.json filter=evil\n")
+    (repository / "leaderboard" / "checks.py").write_text("raise SystemExit('run')")
+    commit(repository)
+    ran = tmp_path / "ran"
+    git(repository, "config", "filter.evil.smudge", f"touch {ran}")
+    out = tmp_path / "out"
+    found = check_commit(repository, "pull", repository / "leaderboard", out=out)
+    assert found.problems == ()
+    assert found.added == (f"cifar10/{new.name}",)
+    assert not ran.exists()
+    assert not new.exists()  # the working tree is still main's
+    assert (repository / "leaderboard" / "README.md").read_text() == "built"
+    built = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    entries = {f"entries/{path.parent.name}/{path.name}" for path in out.rglob("cifar10--*.json")}
+    assert built == {*board_files([]), *entries}
+    assert len(entries) == 2
+
+
+@git_needed
+def test_what_is_no_entry_is_named_and_not_written(
+    make_entry: Make, repository: Path, tmp_path: Path
+) -> None:
+    home = repository / "leaderboard" / "entries"
+    (home / "cifar10" / "run.sh").write_text("exit 1")
+    (home / "cifar10" / "deep").mkdir()
+    (home / "cifar10" / "deep" / "x.json").write_text("{}")
+    (home / "cifar10" / "a b.json").write_text("{}")
+    (home / "cifar10" / "link.json").symlink_to("/etc/hostname")
+    large = home / "cifar10" / "large.json"
+    large.write_bytes(b" " * 5_000_001)
+    runnable = write(repository / "leaderboard", make_entry("b", 1))
+    runnable.chmod(0o755)
+    commit(repository)
+    found = check_commit(repository, "pull", repository / "leaderboard")
+    assert {problem.split(":")[0] for problem in found.problems} == {
+        "'cifar10/run.sh'", "'cifar10/deep/x.json'", "'cifar10/a b.json'", "'cifar10/link.json'",
+        "'cifar10/large.json'", f"'cifar10/{runnable.name}'",
+    }  # fmt: skip
+    target = tmp_path / "target"
+    extract(repository, "pull", target)
+    written = [path.name for path in target.rglob("*") if path.is_file()]
+    assert written == [file_of(repository / "leaderboard", "a").name]
+
+
+@git_needed
+def test_unknown_commits_and_full_folders_are_refused(repository: Path, tmp_path: Path) -> None:
+    git(repository, "checkout", "-q", "main")
+    board = repository / "leaderboard"
+    for name in ("nothing", "--upload-pack=x", "main:leaderboard"):
+        with pytest.raises(InputError, match="git rev-parse"):
+            check_commit(repository, name, board)
+    with pytest.raises(InputError, match="git rev-parse"):
+        check_commit(tmp_path / "absent", "main", board)
+    with pytest.raises(InputError, match="is not empty"):
+        extract(repository, "main", repository)
+
+
+# ---- the same rules for `iaside leaderboard add` --------------------------------------------
+def test_add_replaces_with_a_reason(make_entry: Make, boards: tuple[Path, Path]) -> None:
+    base, _ = boards
+    old = file_of(base, "a")
+    digest = hashlib.sha256(old.read_bytes()).hexdigest()
+    file = old.parents[2] / "new.json"
+    file.write_text(json.dumps(make_entry("a", 5)))
+    with pytest.raises(InputError, match=r"give a reason \(--reason\)"):
+        add(file, base)
+    with pytest.raises(InputError, match="give a reason why x is replaced"):
+        add(file, base, supersedes="x")
+    with pytest.raises(InputError, match="no such entry on the board"):
+        add(file, base, supersedes="x", reason="y")
+    assert add(file, base, reason="wrong images") == old
+    claim = json.loads(old.read_text())["submission"]["supersedes"]
+    assert claim == {"entry_id": old.stem, "sha256": digest, "reason": "wrong images"}
+
+
+def test_add_replaces_an_entry_of_another_name(make_entry: Make, boards: tuple[Path, Path]) -> None:
+    base, candidate = boards
+    old = file_of(candidate, "a")
+    renamed = make_entry("renamed", 0)
+    renamed["model"]["weights_sha256"] = make_entry("a", 0)["model"]["weights_sha256"]
+    file = candidate / "new.json"
+    file.write_text(json.dumps(renamed))
+    with pytest.raises(InputError, match="expected one entry for weights"):
+        add(file, candidate)
+    new = add(file, candidate, supersedes=old.stem, reason="named after its training")
+    assert not old.exists()
+    assert new.is_file()
+    assert check_submission(candidate, base).problems == ()
