@@ -1,7 +1,7 @@
 # The entries of the board again, from the kit of images and weights (hours on one CPU core):
 #   make -f leaderboard/entries.mk KIT=DIR cifar10 cifar10-autoattack imagenet imagenet-48 ...
-# They are written below $(OUT); a stopped run goes on where it was. A finished one takes as long as
-# its models together, so run parts of a list with, for example, IMAGENET=mcunet_5fps.
+# They are written below $(OUT), one after the other; a stopped run goes on where it was. One model:
+# IMAGENET=mcunet_5fps. More images for the importance: N_SPECTRAL=48, with another OUT.
 KIT ?= $(or $(IASIDE_KIT),../shared/kit)
 OUT ?= build/entries
 VENV ?= $(or $(VIRTUAL_ENV),.venv)
