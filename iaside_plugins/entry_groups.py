@@ -22,7 +22,10 @@ SELECTED_FIRST = "the first of the test set"
 SELECTED_RANDOM = "a random selection of those there are, seed {seed}"
 
 
-def entry_id(dataset: str, model: str, protocol: Protocol, benchmark: str | None = None) -> str:
+def entry_id(
+    dataset: str, model: str, protocol: Protocol, benchmark: str | None = None,
+    selected: int | None = None,
+) -> str:  # fmt: skip
     """Name of an entry and its file: data set, model and protocol, safe in a path.
 
     Args:
@@ -31,9 +34,12 @@ def entry_id(dataset: str, model: str, protocol: Protocol, benchmark: str | None
         protocol: Of the spectral importance.
         benchmark: Host and threat model of an entry made inside another benchmark, such as
             "robustbench-Linf"; None for other entries.
+        selected: How many images were taken where there are more, so that a model may have an
+            entry of all images and one of a selection; None for all.
     """
     parts = (re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip("-.") for part in (dataset, model))
-    return "--".join([*parts, protocol.protocol_id, *([benchmark] if benchmark else [])])
+    ends = [None if selected is None else f"n{selected}", benchmark]
+    return "--".join([*parts, protocol.protocol_id, *filter(None, ends)])
 
 
 def proportion(hits: npt.ArrayLike) -> dict[str, Any]:

@@ -118,14 +118,17 @@ def evaluate(
     clean, corruption, adversarial, device = conditions(
         model, job, batch_size=batch_size, resume=resume, show_progress=show_progress
     )
+    n_unreadable = len(getattr(job.clean, "unreadable", ()))
+    n_taken = len(clean.ids) + n_unreadable
+    selected = n_taken if n_taken < job.data["n_available"] else None
     entry = {
         "schema_version": SCHEMA_VERSION,
-        "entry_id": entry_id(job.data["name"], job.model["name"], protocol),
+        "entry_id": entry_id(job.data["name"], job.model["name"], protocol, selected=selected),
         "model": {**job.model, "n_classes": result.n_classes},
         "data": {
             **job.data,
             "n_images": len(clean.ids),
-            "n_unreadable": len(getattr(job.clean, "unreadable", ())),
+            "n_unreadable": n_unreadable,
             "image_ids_sha256": ids_digest(clean.ids),
         },
         "protocol": protocol.to_dict(),

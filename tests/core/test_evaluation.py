@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -201,6 +202,11 @@ def test_identity_and_counts(net):
     assert entry["spectral"]["image_ids_sha256"] == ids_digest(IDS)
     assert entry["schema_version"] == 1
     assert entry["submission"]["status"] == "self-reported"
+
+
+def test_a_selection_leaves_the_plain_name_free(net):
+    entry = run(net, replace(job(), data={**DATA, "n_available": N + 1}))
+    assert entry["entry_id"] == f"toys--toy-net--{Protocol(n_bands=3).protocol_id}--n{N}"
 
 
 @pytest.mark.parametrize(

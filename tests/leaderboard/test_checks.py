@@ -266,6 +266,16 @@ def test_other_strings_pass(make_entry: Make, text: str) -> None:
     assert problems(raw) == []
 
 
+def test_a_selection_may_stand_in_the_id(make_entry: Make) -> None:
+    raw = make_entry()
+    plain, n = raw["entry_id"], raw["data"]["n_images"]
+    assert problems({**raw, "entry_id": f"{plain}--n{n}"}) == []
+    wrong = problems({**raw, "entry_id": f"{plain}--n{n + 1}"})
+    assert wrong == [f"/entry_id: expected {plain!r} or '{plain}--n{n}', got '{plain}--n{n + 1}'"]
+    whole = {**raw, "data": {**raw["data"], "n_available": n}, "entry_id": f"{plain}--n{n}"}
+    assert problems(whole) == [f"/entry_id: expected {plain!r}, got '{plain}--n{n}'"]
+
+
 def test_entry_id_must_be_the_files_name(make_entry: Make) -> None:
     assert problems(make_entry(), "other")[0].startswith("/entry_id: expected the file's name 'ot")
 
