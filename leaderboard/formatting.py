@@ -108,7 +108,7 @@ def sparkline(shares: Sequence[float], top: float) -> str:
 
 def plain(text: str | None) -> str:
     """Text of an entry on one line, or the dash of what is missing; a renderer escapes it."""
-    return _one_line(text) if text else NOTHING
+    return _one_line(text or "") or NOTHING
 
 
 def markdown(text: str | None) -> str:

@@ -104,7 +104,8 @@ def test_errors_and_stopping_end_the_workers(tmp_path):
 
 
 SCRIPT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs behind
 import oracles, torch
 from deadly import Slow
 from iaside_plugins import Protocol, spectral_importance
