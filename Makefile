@@ -26,7 +26,9 @@ lint: setup
 bench: setup
 	$(PYTHON) tests/bench/bench_importance.py
 	$(PYTHON) tests/bench/bench_captum.py
+	$(PYTHON) tests/bench/bench_scaling.py
 	$(PYTHON) tests/bench/bench_statistics.py
+	$(PYTHON) tests/bench/bench_board.py
 
 setup: $(READY)
 

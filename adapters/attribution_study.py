@@ -24,7 +24,7 @@ from iaside_plugins.adapters.captum_methods import BandRun
 from iaside_plugins.agreement import COSTS, AgreementReport, BandMethod
 from iaside_plugins.band_space import BandSplit
 from iaside_plugins.errors import InputError, InputTypeError
-from iaside_plugins.game import model_device
+from iaside_plugins.input_checks import model_device
 from iaside_plugins.protocol import METHOD_VERSION, Protocol
 from iaside_plugins.provenance import model_digest, provenance
 from iaside_plugins.store import RowStore, jsonable

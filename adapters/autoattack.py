@@ -29,7 +29,7 @@ from iaside_plugins.adapters.compat import import_pyautoattack
 from iaside_plugins.adapters.isolation import check_model, isolated
 from iaside_plugins.conditions import Images
 from iaside_plugins.errors import InputError
-from iaside_plugins.game import check_images, check_labels
+from iaside_plugins.input_checks import check_images, check_labels
 from iaside_plugins.provenance import image_digest, model_digest
 from iaside_plugins.store import read_npz, write_atomic, write_json
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from iaside_plugins.adapters.isolation import isolated
 from iaside_plugins.errors import InputError
-from iaside_plugins.game import Game, check_images, check_labels
+from iaside_plugins.game import Game
+from iaside_plugins.input_checks import check_images, check_labels
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.provenance import image_digest
 from iaside_plugins.sampling import draw

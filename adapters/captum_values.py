@@ -11,7 +11,8 @@ from torch import Tensor
 from iaside_plugins.adapters.captum_inputs import Target, as_arguments, as_target, repeat
 from iaside_plugins.errors import InputError
 from iaside_plugins.example_game import Output, Value, check_rows, class_log_likelihoods
-from iaside_plugins.game import Game, check_images, model_device
+from iaside_plugins.game import Game
+from iaside_plugins.input_checks import check_images, model_device
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.stream import batches, tensor
 
@@ -103,8 +104,8 @@ def predicted(
     own = model_device(forward_func, device)
     game = Game(forward_func, protocol, own, batch_size, precision)
     for images, _labels, *ids in batches(data):
-        for start in range(0, len(images), batch_size):
-            some = slice(start, start + batch_size)
+        for start in range(0, len(images), game.n_rows):
+            some = slice(start, start + game.n_rows)
             part = tensor(images[some])
             check_images(part, protocol.n_bands)
             with torch.no_grad():

@@ -36,6 +36,16 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def pick_devices(text: str) -> tuple[torch.device, str | None]:
+    """Where the model is, and the devices among which images are shared, if there are several.
+
+    Raises:
+        InputError: As `pick_device`, for any of them.
+    """
+    devices = [pick_device(name.strip()) for name in text.split(",")]
+    return devices[0], ",".join(map(str, devices)) if len(devices) > 1 else None
+
+
 def pick_batch_size(text: str) -> tuple[int | str, int]:
     """Rows in one forward pass (or "auto"), and images that are read and attacked together.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -140,6 +140,7 @@ class Classifier(nn.Module):
         self.net = net
         self.info = info
         self.code_sha256 = ""
+        self.rebuild: Callable[[], Classifier] | None = None  # in another process
         for name in ("mean", "std"):
             values = torch.tensor(getattr(info.preprocessing, name), dtype=torch.float32)
             self.register_buffer(name, values.view(-1, 1, 1))

@@ -47,6 +47,7 @@ class Demo:
             profiles.png; unfinished/ while it runs.
         n_seeds: Networks of each training.
         n_images: Test images, at most 400.
+        n_train: Training images, at most 1397; fewer make weaker networks.
         seed: Of the first network, of the selection and the corruptions.
         protocol: Of the spectral importance.
         attack_steps: Steps of projected gradient descent.
@@ -59,6 +60,7 @@ class Demo:
     folder: Path
     n_seeds: int = 3
     n_images: int = 200
+    n_train: int = digits.N_TRAIN
     seed: int = 0
     protocol: Protocol = Protocol()  # noqa: RUF009 - frozen
     attack_steps: int = 20
@@ -84,7 +86,7 @@ class Demo:
                 f"expected 2 to {digits.N_TEST} images and at least one seed, got "
                 f"{self.n_images} and {self.n_seeds}"
             )
-        data = digits.load_digits()
+        data = digits.load_digits(self.n_train)
         source = self._source(data)
         trained = []
         for seed in range(self.seed, self.seed + self.n_seeds):
@@ -114,7 +116,8 @@ class Demo:
 
     def _one(self, source: Source, data: digits.Digits, training: str, seed: int) -> Trained:
         """One network: trained, saved, loaded again by its specification, evaluated."""
-        name = f"digits-{training}-{seed}"
+        fewer = "" if self.n_train == digits.N_TRAIN else f"-of-{self.n_train}"
+        name = f"digits-{training}-{seed}{fewer}"
         weights = self.folder / "weights" / f"{name}.pth"
         torch.save(digits.train(training, data, seed).state_dict(), weights)
         model = open_model(

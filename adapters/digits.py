@@ -20,6 +20,7 @@ from iaside_plugins.errors import InputError, MissingExtraError
 TRAININGS = ("standard", "noise", "blur", "adversarial")
 SIDE = 32
 N_TEST = 400
+N_TRAIN = 1397
 EPOCHS = 10
 BATCH = 64
 NOISE = 0.3  # standard deviation in pixels, images in [0, 1]
@@ -37,12 +38,18 @@ class Digits:
     test_labels: Tensor
 
 
-def load_digits() -> Digits:
+def load_digits(n_train: int = N_TRAIN) -> Digits:
     """The digits, enlarged fourfold (nearest), split by a fixed seed into 1397 and 400.
 
+    Args:
+        n_train: Take only so many of the training images, the first ones of the split.
+
     Raises:
+        InputError: For a number of training images out of range.
         MissingExtraError: If scikit-learn is not installed.
     """
+    if not BATCH <= n_train <= N_TRAIN:
+        raise InputError(f"expected {BATCH} to {N_TRAIN} training images, got {n_train}")
     try:
         from sklearn import datasets
     except ImportError as error:
@@ -54,7 +61,8 @@ def load_digits() -> Digits:
     images = functional.interpolate(small, size=(SIDE, SIDE), mode="nearest")
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     images, targets = images[order], torch.from_numpy(np.asarray(labels))[order]
-    return Digits(images[N_TEST:], targets[N_TEST:], images[:N_TEST], targets[:N_TEST])
+    train = slice(N_TEST, N_TEST + n_train)
+    return Digits(images[train], targets[train], images[:N_TEST], targets[:N_TEST])
 
 
 def network() -> nn.Sequential:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -90,6 +91,11 @@ def load_model(
     model = Classifier(built.net, _info(spec, built, preprocessing))
     if built.code is not None:
         model.code_sha256 = file_sha256(built.code)
+    given: dict[str, Any] = {
+        "weights": weights, "resize": resize, "crop": crop, "interpolation": interpolation,
+        "mean": mean, "std": std, "model_dir": model_dir,
+    }  # fmt: skip
+    model.rebuild = functools.partial(load_model, spec, **given)
     return model
 
 

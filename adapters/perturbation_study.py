@@ -19,8 +19,9 @@ from iaside_plugins.condition_spectra import Condition
 from iaside_plugins.conditions import Images
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation import Corruptions
-from iaside_plugins.game import Game, check_images, model_device
+from iaside_plugins.game import Game
 from iaside_plugins.importance import spectral_importance
+from iaside_plugins.input_checks import check_images, model_device
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.provenance import image_digest, model_digest, provenance
 from iaside_plugins.spectrum_report import SpectrumReport

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from iaside_plugins.adapters.choices import pick_device
+from iaside_plugins.adapters.choices import pick_devices
 from iaside_plugins.adapters.imagenet import (
     ImageFolderData,
     ImageRecord,
@@ -64,16 +64,16 @@ def open_model(
 
     Args:
         spec: As for `load_model`.
-        device: "auto", "cpu" or "cuda[:i]".
+        device: "auto", "cpu" or "cuda[:i]"; of several, "cuda:0,cuda:1", the first.
         name: Instead of the model's own name.
         training: How it was trained, instead of what its source says.
         precision: "float64" makes the weights double; others leave them.
         options: Of `load_model`.
 
     Raises:
-        InputError: As `load_model` and `pick_device`.
+        InputError: As `load_model` and `pick_devices`.
     """
-    target = pick_device(device)
+    target, _ = pick_devices(device)
     model = load_model(spec, **options)
     info = model.info
     model.info = dataclasses.replace(

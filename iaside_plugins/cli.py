@@ -14,7 +14,9 @@ from iaside_plugins import __version__
 from iaside_plugins.cli_board import board
 from iaside_plugins.cli_compare import compare
 from iaside_plugins.cli_doctor import doctor
+from iaside_plugins.cli_evaluate import evaluate
 from iaside_plugins.cli_output import show
+from iaside_plugins.cli_sensitivity import sensitivity
 from iaside_plugins.cli_show import show as show_result
 from iaside_plugins.cli_spectrum import spectrum
 from iaside_plugins.errors import InputError
@@ -24,8 +26,8 @@ from iaside_plugins.options import (
     Classes,
     Crop,
     DataDir,
-    Dataset,
     Device,
+    Devices,
     Forwards,
     Interpolation,
     JsonFile,
@@ -34,15 +36,14 @@ from iaside_plugins.options import (
     Name,
     NBands,
     NImages,
-    Note,
     PlotFile,
     Precision,
     ProtocolText,
     Quiet,
+    RayAddress,
     Resize,
     Resume,
     Seed,
-    Training,
     Weights,
     Workers,
 )
@@ -105,6 +106,7 @@ def demo(
     ),
     n_seeds: Annotated[int, typer.Option(help="Networks of each training")] = 3,
     n_images: Annotated[int, typer.Option(help="Test images, at most 400")] = 200,
+    n_train: Annotated[int, typer.Option(help="Training images, at most 1397")] = 1397,
     n_bands: NBands = None,
     protocol: ProtocolText = None,
     device: Device = "cpu",
@@ -126,7 +128,8 @@ def demo(
             "evaluates ImageNet models: see README."
         )
     trained = Demo(
-        out, n_seeds=n_seeds, n_images=n_images, seed=seed, device=device, batch_size=batch_size,
+        out, n_seeds=n_seeds, n_images=n_images, n_train=n_train, seed=seed, device=device,
+        batch_size=batch_size,
         protocol=pick_protocol(protocol, n_bands, seed), resume=resume, show_progress=not silent,
     ).run(_silence if silent else typer.echo)  # fmt: skip
     files = f"entries, table (README.md) and plot (profiles.png) are in {out}/"
@@ -152,7 +155,7 @@ def profile(
     n_images: NImages = None,
     n_bands: NBands = None,
     protocol: ProtocolText = None,
-    device: Device = "auto",
+    device: Devices = "auto",
     batch_size: AutoBatchSize = "64",
     precision: Precision = "float32",
     forwards: Forwards = None,
@@ -164,6 +167,7 @@ def profile(
     ] = None,
     seed: Seed = 0,
     workers: Workers = 0,
+    ray: RayAddress = None,
     resume: Resume = None,
     json_file: JsonFile = None,
     save: Annotated[Path | None, typer.Option(help="Save the full result to FILE.npz")] = None,
@@ -175,9 +179,11 @@ def profile(
         check_needs,
         check_outputs,
         pick_batch_size,
+        pick_devices,
         pick_protocol,
     )
     from iaside_plugins.adapters.models import describe
+    from iaside_plugins.adapters.ray_adapter import importance_on_ray
     from iaside_plugins.adapters.sources import Source, open_images, open_model
     from iaside_plugins.adapters.unfinished import kept
     from iaside_plugins.importance import spectral_importance
@@ -186,20 +192,27 @@ def profile(
 
     check_outputs(save, plot, json_file)
     check_needs("--target-error", target_error is not None, target=target)
+    several = None if ray is not None else pick_devices(device)[1]
+    place = "cpu" if ray is not None or several else device  # the workers have copies
     rows, together = pick_batch_size(batch_size)
     chosen = pick_protocol(protocol, n_bands, seed, forwards)
     source = Source(data, labels, classes, n_images, seed, workers, together)
-    net = open_model(model, weights=weights, device=device, name=name, precision=precision,
+    net = open_model(model, weights=weights, device=place, name=name, precision=precision,
                      resize=resize, crop=crop, interpolation=interpolation)  # fmt: skip
     images = open_images(source, net, shuffled=target_error is not None)
     silent = quiet or json_file == "-"
     if not silent:
         typer.echo(describe(net.info))
     with kept(resume, "profile", source.which(), chosen.used(), precision, net) as folder:
-        result = spectral_importance(
-            net, images, chosen, batch_size=rows, precision=precision, resume=folder,
-            target_error=target_error, target=target or "signed_score", show_progress=not silent,
-        )  # fmt: skip
+        given: dict[str, Any] = {
+            "batch_size": rows, "precision": precision, "resume": folder,
+            "target_error": target_error, "target": target or "signed_score",
+            "show_progress": not silent,
+        }  # fmt: skip
+        if ray is None:
+            result = spectral_importance(net, images, chosen, device=several, **given)
+        else:
+            result = importance_on_ray(net, images, chosen, address=ray, device=device, **given)
         if save is not None:
             result.save(save)
         if plot is not None:
@@ -208,114 +221,10 @@ def profile(
         show(json_file, found, spectral_report(result), quiet)
 
 
-@app.command()
-def evaluate(
-    model: ModelSpec,
-    data: DataDir,
-    out: Annotated[Path, typer.Option(help="Where the entry goes: a .json file")],
-    weights: Weights = None,
-    name: Name = None,
-    training: Training = None,
-    resize: Resize = None,
-    crop: Crop = None,
-    interpolation: Interpolation = None,
-    labels: Labels = "auto",
-    classes: Classes = None,
-    dataset: Dataset = None,
-    note: Note = None,
-    corruptions: Annotated[
-        str, typer.Option(help="generate, none, or the folder of a distributed ImageNet-C")
-    ] = "generate",
-    jpeg: Annotated[
-        bool | None,
-        typer.Option("--jpeg/--no-jpeg", help="Final JPEG save; default as distributed"),
-    ] = None,
-    frost: Annotated[Path | None, typer.Option(help="Folder with frost1.png .. frost5.jpg")] = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="Keep generated images for other models")
-    ] = None,
-    reference: Annotated[
-        str | None, typer.Option(help="Entry of the reference model, or a published table")
-    ] = None,
-    attacks: Annotated[str, typer.Option(help="fgsm,pgd,fgm,pgd_l2; none")] = "fgsm,pgd",
-    epsilons: Annotated[str | None, typer.Option(help="Linf budgets, e.g. 2/255,8/255")] = None,
-    epsilons_l2: Annotated[str | None, typer.Option(help="L2 budgets, e.g. 0.1,0.5")] = None,
-    attack_steps: Annotated[int | None, typer.Option(help="Steps of iterated attacks")] = None,
-    n_images: NImages = None,
-    n_spectral: Annotated[int | None, typer.Option(help="Images for the importance")] = None,
-    n_attack: Annotated[int | None, typer.Option(help="Images to attack")] = None,
-    n_bands: NBands = None,
-    protocol: ProtocolText = None,
-    device: Device = "auto",
-    batch_size: AutoBatchSize = "64",
-    precision: Precision = "float32",
-    forwards: Forwards = None,
-    seed: Seed = 0,
-    workers: Workers = 0,
-    resume: Resume = None,
-    json_file: JsonFile = None,
-    save: Annotated[Path | None, typer.Option(help="Save the importance to FILE.npz")] = None,
-    plot: PlotFile = None,
-    quiet: Quiet = False,
-) -> None:
-    """One leaderboard entry: clean, corrupted, attacked, spectral; checked before it is written."""
-    from iaside_plugins.adapters.choices import (
-        budgets,
-        check_outputs,
-        pick_batch_size,
-        pick_protocol,
-    )
-    from iaside_plugins.adapters.foolbox_adapter import parse_attacks
-    from iaside_plugins.adapters.jobs import make_job, write_entry
-    from iaside_plugins.adapters.models import describe
-    from iaside_plugins.adapters.sources import Source, open_model
-    from iaside_plugins.adapters.unfinished import kept
-    from iaside_plugins.evaluation import evaluate as run
-    from iaside_plugins.plots import plot_profiles, save_figure
-    from iaside_plugins.report import entry_report
-
-    check_outputs(save, plot, json_file, out)
-    rows, together = pick_batch_size(batch_size)
-    chosen = pick_protocol(protocol, n_bands, seed, forwards)
-    specs = parse_attacks(
-        "" if attacks == "none" else attacks, budgets(epsilons), budgets(epsilons_l2), attack_steps
-    )
-    source = Source(
-        data,
-        labels,
-        classes,
-        n_images,
-        seed,
-        workers,
-        together,
-        dataset,
-        note,
-    )
-    net = open_model(model, weights=weights, device=device, name=name, training=training,
-                     precision=precision, resize=resize, crop=crop,
-                     interpolation=interpolation)  # fmt: skip
-    job = make_job(source, net, corruptions=corruptions, attacks=specs, n_spectral=n_spectral,
-                   n_attack=n_attack, jpeg=jpeg, frost=frost, cache=cache,
-                   reference=reference)  # fmt: skip
-    silent = quiet or json_file == "-"
-    if not silent:
-        typer.echo(describe(net.info))
-    with kept(resume, "evaluate", source.which(), chosen.used(), precision, net) as folder:
-        entry, result = run(
-            net, job, chosen, batch_size=rows, precision=precision, resume=folder,
-            show_progress=not silent,
-        )  # fmt: skip
-        written = write_entry(out, entry)
-        if save is not None:
-            result.save(save)
-        if plot is not None:
-            save_figure(plot_profiles({net.info.name: result}), plot)
-        text = f"{entry_report(entry, result)}\nentry written to {written}"
-        show(json_file, entry, text, quiet)
-
-
 app.command()(compare)
 app.command()(doctor)
+app.command()(evaluate)
+app.command()(sensitivity)
 app.command(name="show")(show_result)
 app.command()(spectrum)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from iaside_plugins.band_maps import split_bands
 from iaside_plugins.coalitions import BoolMatrix
+from iaside_plugins.launched import to_device
 from iaside_plugins.precision import exact_product
 
 
@@ -33,7 +34,7 @@ def band_parts(images: Tensor, baselines: Tensor | None, index: Tensor, n_bands:
 
 def kept_parts(coalitions: BoolMatrix, parts: Tensor) -> Tensor:
     """Coalitions (R, n_bands) bool as 0/1 rows over the parts; a baseline is in every one."""
-    keep = torch.from_numpy(coalitions).to(parts)
+    keep = to_device(torch.from_numpy(coalitions), parts.device, parts.dtype)
     if parts.shape[1] > keep.shape[1]:
         keep = torch.cat([keep, torch.ones_like(keep[:, :1])], dim=1)
     return keep

@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from iaside_plugins.absence import seed_of
 from iaside_plugins.errors import InputError
-from iaside_plugins.game import Game, Model, check_images, check_labels, model_device
+from iaside_plugins.game import Game, Model
+from iaside_plugins.input_checks import check_images, check_labels, model_device
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.provenance import image_digest, model_digest
 from iaside_plugins.store import RowStore

@@ -86,6 +86,7 @@ def evaluate(
     *,
     batch_size: int | str = 64,
     precision: str = "float32",
+    devices: str | None = None,
     resume: Path | str | None = None,
     show_progress: bool = False,
 ) -> tuple[dict[str, Any], SpectralImportance]:
@@ -98,6 +99,8 @@ def evaluate(
         batch_size: Rows in one forward pass of the spectral importance; "auto": as many as memory
             allows, there and under the conditions.
         precision: As in `spectral_importance`.
+        devices: Among which the images of the spectral importance are shared, as its `device`;
+            conditions run where the model is.
         resume: Folder that keeps finished images of every condition.
         show_progress: Whether to show progress bars.
 
@@ -109,7 +112,7 @@ def evaluate(
     """
     # First, since it takes the protocol, the precision and the least size of images for granted.
     result = spectral_importance(
-        model, job.spectral, protocol, batch_size=batch_size, precision=precision,
+        model, job.spectral, protocol, device=devices, batch_size=batch_size, precision=precision,
         resume=None if resume is None else Path(resume) / "spectral", show_progress=show_progress,
     )  # fmt: skip
     clean, corruption, adversarial, device = conditions(

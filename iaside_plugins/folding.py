@@ -2,7 +2,8 @@
 
 In evaluation mode a batch norm is an affine map of every channel, so that of a convolution's
 output goes into its weights: ``w' = w g / sqrt(var + eps)``, ``b' = (b - mean) g / sqrt(var + eps)
-+ beta`` (torch.nn.utils.fusion computes it). torch.fx finds the pairs.
++ beta`` (torch.nn.utils.fusion computes it). torch.fx finds the pairs. A folded layer is a new one:
+whatever else reads the old one still finds it as it was.
 """
 
 from __future__ import annotations
@@ -14,8 +15,22 @@ import torch
 from torch import fx, nn
 from torch.nn.utils import fusion
 
+from iaside_plugins.errors import InputError
+
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy that shares no module with the model.
+
+    Raises:
+        InputError: If the model's own way of copying shares some of them.
+    """
+    found = copy.deepcopy(model)
+    if {id(module) for module in model.modules()} & {id(module) for module in found.modules()}:
+        raise InputError("a copy of the model shares modules with it")
+    return found
 
 
 def fold_batch_norms(model: nn.Module) -> tuple[nn.Module, int]:
@@ -26,12 +41,15 @@ def fold_batch_norms(model: nn.Module) -> tuple[nn.Module, int]:
 
     Args:
         model: In evaluation mode.
+
+    Raises:
+        InputError: If the model cannot be copied.
     """
-    copied = copy.deepcopy(model)
-    traced = _traced(copied)
+    found = copied(model)
+    traced = _traced(found)
     if traced is not None:
         return traced, _fold(traced)
-    return copied, _fold_below(copied)
+    return found, _fold_below(found)
 
 
 def _fold_below(module: nn.Module) -> int:
@@ -59,41 +77,37 @@ class _Tracer(fx.Tracer):
 
 
 def _traced(module: nn.Module) -> fx.GraphModule | None:
-    """The module as a graph, or None where its code does not allow it."""
+    """The module as a graph, or None where its code does not allow it or hooks would be lost."""
+    if any(part._forward_hooks or part._forward_pre_hooks for part in module.modules()):
+        return None
     try:
         graph = _Tracer().trace(module)
     except Exception:  # noqa: BLE001  a model's own code may raise anything on a proxy
         return None
-    traced = fx.GraphModule(module, graph, type(module).__name__)
-    for node in list(traced.graph.nodes):
-        if node.op == "call_function" and node.target is torch._assert:
-            traced.graph.erase_node(node)  # of shapes: it counts as another reader of a layer
-    traced.graph.eliminate_dead_code()
-    traced.recompile()
-    return traced
+    return fx.GraphModule(module, graph, type(module).__name__)
 
 
 def _fold(traced: fx.GraphModule) -> int:
     """Fold every batch norm whose input is a layer that nothing else reads; how many there were."""
-    parts = dict(traced.named_modules())
-    uses: dict[str, int] = {}  # of every layer: one that runs twice cannot take two batch norms
-    for node in traced.graph.nodes:
-        if node.op == "call_module":
-            uses[node.target] = uses.get(node.target, 0) + 1
     folded = 0
     for node in list(traced.graph.nodes):
+        parts = dict(traced.named_modules())
         norm = _norm(node, traced, parts)
         if norm is None:
             continue
         before = node.args[0]
-        alone = (
-            isinstance(before, fx.Node) and before.op == "call_module" and len(before.users) == 1
-        )
-        layer = parts.get(before.target) if alone else None
-        if not isinstance(layer, LAYERS) or uses[before.target] != 1:
+        if not isinstance(before, fx.Node) or before.op != "call_module":
             continue
-        weight, bias = _fused(layer, norm)
-        layer.weight, layer.bias = weight, bias
+        layer = parts.get(str(before.target))
+        if not isinstance(layer, LAYERS) or any(
+            user is not node and not _only_checks(user) for user in before.users
+        ):
+            continue
+        fresh = _fused(layer, norm)
+        if fresh is None:
+            continue
+        before.target = f"folded_{folded}"
+        traced.add_module(before.target, fresh)
         node.replace_all_uses_with(before)
         traced.graph.erase_node(node)
         folded += 1
@@ -104,11 +118,43 @@ def _fold(traced: fx.GraphModule) -> int:
     return folded
 
 
-def _fused(layer: Any, norm: tuple[Any, ...]) -> tuple[nn.Parameter, nn.Parameter]:
+def _only_checks(node: fx.Node) -> bool:
+    """Whether a node leads to assertions alone: of a shape, which folding does not change."""
+    if node.op == "call_function" and node.target is torch._assert:
+        return True
+    return bool(node.users) and all(_only_checks(user) for user in node.users)
+
+
+@torch.no_grad()
+def _fused(layer: Any, norm: tuple[Any, ...]) -> nn.Module | None:
+    """A new layer that does what the layer and its norm do, or None where none does.
+
+    A layer of a kind of its own may do more with its weight than multiply by it (standardise it,
+    say); so the two ways are compared on a small random input.
+    """
     mean, var, eps, scale, shift = norm
-    if isinstance(layer, nn.Linear):
-        return fusion.fuse_linear_bn_weights(layer.weight, layer.bias, mean, var, eps, scale, shift)
-    return fusion.fuse_conv_bn_weights(layer.weight, layer.bias, mean, var, eps, scale, shift)
+    linear = isinstance(layer, nn.Linear)
+    fuse = fusion.fuse_linear_bn_weights if linear else fusion.fuse_conv_bn_weights
+    try:
+        fresh = copy.copy(layer)
+        fresh._parameters = dict(layer._parameters)
+        weight, bias = fuse(layer.weight, layer.bias, mean, var, eps, scale, shift)
+        fresh.weight, fresh.bias = weight, bias
+        generator = torch.Generator().manual_seed(0)
+        shape: tuple[int, ...] = (2, layer.weight.shape[1])
+        if not linear:
+            extent = [
+                d * (k - 1) + 2 for d, k in zip(layer.dilation, layer.kernel_size, strict=True)
+            ]
+            shape = (2, layer.in_channels, *extent)
+        x = torch.randn(shape, generator=generator, dtype=torch.float64).to(layer.weight)
+        expected = nn.functional.batch_norm(layer(x), mean, var, scale, shift, False, 0.0, eps)
+        close = torch.allclose(
+            fresh(x), expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max())
+        )
+    except Exception:  # noqa: BLE001  parametrised weights, and others that cannot be set or copied
+        return None
+    return fresh if close else None
 
 
 def _norm(
@@ -120,18 +166,11 @@ def _norm(
         if type(part) not in NORMS or part.running_mean is None:
             return None
         return part.running_mean, part.running_var, part.eps, part.weight, part.bias
-    if node.op != "call_function" or node.target is not torch.nn.functional.batch_norm:
+    if node.op != "call_function" or node.target is not nn.functional.batch_norm:
         return None
     names = (
-        "input",
-        "running_mean",
-        "running_var",
-        "weight",
-        "bias",
-        "training",
-        "momentum",
-        "eps",
-    )
+        "input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps",
+    )  # fmt: skip
     given = {"training": False, "eps": 1e-5} | dict(zip(names, node.args, strict=False))
     given |= node.kwargs
     tensors = [_value(given.get(name), traced) for name in names[1:5]]

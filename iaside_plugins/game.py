@@ -3,7 +3,6 @@
 One FFT an image; every coalition image is a 0/1 combination of the image's bands, so a batch of
 them is one matrix product, written into memory that is used again. Nothing waits for the device
 between batches: what an image gives is copied to the host behind the passes of the next one.
-Memory on the device is (n_bands + 1 + batch) images, whatever their number.
 """
 
 from __future__ import annotations
@@ -26,14 +25,12 @@ from iaside_plugins.coalition_images import (
 )
 from iaside_plugins.coalitions import BoolMatrix
 from iaside_plugins.errors import InputError
-from iaside_plugins.forwards import Forward, settle
-from iaside_plugins.input_checks import check_images as check_images
-from iaside_plugins.input_checks import check_labels as check_labels
-from iaside_plugins.input_checks import model_device as model_device
-from iaside_plugins.launched import Launched, to_device
+from iaside_plugins.forwards import Forward
+from iaside_plugins.launched import Launched, on_device, to_device
 from iaside_plugins.memory import first_batch_size, halved, is_out_of_memory
 from iaside_plugins.precision import PRECISIONS
 from iaside_plugins.protocol import Protocol
+from iaside_plugins.settling import settle
 
 Model = Callable[[Tensor], Tensor]
 T = TypeVar("T")
@@ -90,6 +87,7 @@ class Game:
                 )
         self.forward = Forward(self.model, self.device, self.precision)
         self.settled = self.protocol.forwards == "plain" and not self.forward.half
+        self.probed = False
 
     @property
     def dtype(self) -> torch.dtype:
@@ -166,7 +164,8 @@ class Game:
             ]  # fmt: skip
             return Launched.of(parts, coalitions, names)
 
-        return self.within_memory(run)
+        with on_device(self.device):
+            return self.within_memory(run)
 
     def within_memory(self, run: Callable[[int], T]) -> T:
         """What `run` gives for the number of rows that may go through the model at once.
@@ -185,18 +184,18 @@ class Game:
                     raise
                 if self.n_rows == 1:
                     raise InputError(
-                        "memory runs out for a single image: use smaller images or "
-                        "precision='bfloat16'"
+                        "memory runs out for a single image: use smaller images or a smaller model"
                     ) from error
             # Outside of the except clause: the error held the tensors of the pass.
             self._buffer, self.n_forward = None, counted + len(self._empty)
+            self.forward.release()
             self.n_rows = halved(self.n_rows)
 
     def _launch(
         self, images: Tensor, baselines: Tensor | None, labels: Tensor, coalitions: BoolMatrix
     ) -> Launched:
         """All coalitions of at most `n_rows` images."""
-        before, n_images = self.n_forward, len(images)
+        n_images = len(images)
         top_label = int(labels.max())
         images = to_device(images, self.device, self.dtype)
         labels = to_device(labels, self.device)
@@ -226,7 +225,7 @@ class Game:
             finite[:, rows] = torch.isfinite(logits).all(dim=1).view(n_images, -1)
             for k in np.flatnonzero(grand[rows]):
                 hits = logits.view(n_images, len(keep[rows]), -1)[:, k].argmax(dim=1) == labels
-        return Launched(run, values, finite, hits, empty, n_forward=self.n_forward - before)
+        return Launched(run, values, finite, hits, empty)
 
     def _parts(self, images: Tensor, baselines: Tensor | None) -> Tensor:
         """Band images of a group, see `band_parts`; the map of bands stays on the device."""
@@ -246,16 +245,25 @@ class Game:
         return self._keep[key]
 
     def _settle(self, parts: Tensor, keep: Tensor, images: Tensor, labels: Tensor) -> None:
-        """Choose how the model is run, by coalition images of the first image."""
-        most = self.n_rows if self.device.type == "cuda" else min(PROBE_ROWS, self.n_rows)
-        chosen = np.unique(np.linspace(0, len(keep) - 1, most).astype(int))
+        """Choose how the model is run, by the black image and coalitions of the first image.
+
+        On a GPU and for a compiler the probe has the rows of a batch, on a CPU a few.
+        """
+        counted, top_label = self.n_forward, int(labels.max())
+        full = self.device.type == "cuda" or self.protocol.forwards == "compiled"
+        most = self.n_rows if full and self.protocol.forwards != "plain" else PROBE_ROWS
+        n = min(most, self.n_rows, len(keep))
+        chosen = np.linspace(0, len(keep) - 1, n).astype(int)
         some = keep[torch.from_numpy(chosen).to(keep.device)]
         probe = coalition_images(parts[:1], some, images[:1], np.zeros(len(chosen), dtype=bool))
+        probe = self._in_range(probe)
+        probe[0] = 0  # the empty coalition, whose value is in every row
+        self.logits(probe[:1], top_label)  # a model of another kind is told what is wrong with it
+        self.n_forward = counted
         self.forward = settle(
-            self.forward, self.protocol.forwards, self._in_range(probe),
-            labels[:1].expand(len(probe)), self.choices,
-        )  # fmt: skip
-        self.settled = True
+            self.forward, self.protocol.forwards, probe, labels[:1].expand(len(probe)), self.choices
+        )
+        self.settled = self.probed = True
 
     def _batch(self, parts: Tensor, keep: Tensor, images: Tensor, grand: BoolMatrix) -> Tensor:
         """Coalition images (G * rows, C, H, W) in a buffer that is used again, in their range."""

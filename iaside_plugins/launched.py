@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,11 @@ from torch import Tensor
 
 from iaside_plugins.coalitions import BoolMatrix
 from iaside_plugins.errors import InputError
+
+
+def on_device(device: torch.device) -> AbstractContextManager[Any]:
+    """The device as the current one: streams, events and graphs are of the current device."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def to_device(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
@@ -40,7 +46,6 @@ class Launched:
         finite: Whether their logits are finite (G, R).
         hits: Whether the grand coalition is right (G,).
         empty: Log-likelihoods of the black image (G,) for the coalitions that did not run, or None.
-        n_forward: Rows that went through the model.
     """
 
     run: npt.NDArray[np.int64]
@@ -48,7 +53,6 @@ class Launched:
     finite: Tensor
     hits: Tensor
     empty: Tensor | None
-    n_forward: int
     coalitions: BoolMatrix | None = None
     names: Sequence[str] = ()
     event: Any = None
@@ -65,7 +69,6 @@ class Launched:
             finite=to_host(torch.cat([part.finite for part in parts])),
             hits=to_host(torch.cat([part.hits for part in parts])),
             empty=to_host(torch.cat(empties)) if empties else None,
-            n_forward=sum(part.n_forward for part in parts),
             coalitions=coalitions,
             names=names,
         )

@@ -32,6 +32,15 @@ ProtocolText = Annotated[
     str | None, typer.Option("--protocol", help="default, reference, FILE.json, or field=value,...")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda[:i]")]
+Devices = Annotated[
+    str, typer.Option("--device", help="auto, cpu, cuda[:i]; several: cuda:0,cuda:1")
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray", help="Run on a Ray cluster: auto, HOST:PORT, or local for one of its own"
+    ),
+]
 BatchSize = Annotated[int, typer.Option(help="Images in one forward pass")]
 AutoBatchSize = Annotated[
     str, typer.Option("--batch-size", help="Images in one forward pass; auto: as memory allows")

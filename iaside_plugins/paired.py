@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from iaside_plugins.errors import InputError
-from iaside_plugins.game import Game, Model, model_device
+from iaside_plugins.game import Game, Model
 from iaside_plugins.importance import spectral_importance
+from iaside_plugins.input_checks import model_device
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.result import SpectralImportance
 from iaside_plugins.stopping import CHECK_EVERY, Stopping

@@ -41,8 +41,8 @@ def jackknife(per_image: npt.ArrayLike, statistic: Callable[[Array], Array]) -> 
 
     The score has a kink where bands tie at the minimum; there a percentile bootstrap covers
     71-83 % of the time and this interval 92-96 % (200 images, three real classifiers), less
-    under exact ties: 89 % with two and 83 % with three tied bands of 100 simulated images
-    (`SpectralImportance.tied_bands` tells). Source: Efron and Stein, Annals of Statistics 9 (1981).
+    under exact ties: 89 % with two and 83 % with three tied bands of 100 simulated images (`ties`
+    mends that for scores). Source: Efron and Stein, Annals of Statistics 9 (1981).
     """
     rows = np.asarray(per_image, dtype=np.float64)
     n = len(rows)

@@ -21,6 +21,7 @@ from iaside_plugins.absence import derangement, gaussian_baseline, seed_of
 from iaside_plugins.coalitions import all_coalitions
 from iaside_plugins.errors import InputError
 from iaside_plugins.game import Game
+from iaside_plugins.memory import first_batch_size
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.sampling import Draw, draw
 from iaside_plugins.script import script_rows
@@ -36,6 +37,27 @@ Pair = tuple[Item, "Item | None"]  # an image and its donor
 def groups_ahead(device: torch.device) -> int:
     """Groups that are begun before the one ahead of them is waited for: a GPU works meanwhile."""
     return int(device.type == "cuda")
+
+
+def take_up(game: Game, store: RowStore) -> None:
+    """What an earlier part of this run settled on, and what is known from the start."""
+    game.choices = store.settled.get("forwards")
+    if game.batch_size == "auto":
+        game.n_rows = store.settled.get("batch_size", game.n_rows)
+    if store.settled.get("beta") != game.protocol.beta:
+        store.settle("beta", game.protocol.beta)
+    store.write_order([])  # until this run ends, the store says what there is
+
+
+def _settle(game: Game, store: RowStore) -> None:
+    """Keep what this run has settled on, which a resumed one must repeat."""
+    if game.choices is None and game.probed:
+        game.choices = game.forward.choices()
+        store.settle("forwards", game.choices)
+        store.settle("steps", game.forward.to_list())
+    first = first_batch_size(game.batch_size, game.device)
+    if game.n_rows not in (first, store.settled.get("batch_size")):
+        store.settle("batch_size", game.n_rows)
 
 
 def computed(
@@ -60,10 +82,8 @@ def computed(
         for group in groups:
             keys = [row_key(game.protocol, group, k, first) for k in range(len(group))]
             there = all(key in store.rows for key in keys)
-            begun.append((group, keys, None if there else _begin(game, group, first)))
-            if game.forward.steps and game.choices is None:
-                game.choices = game.forward.choices()
-                store.settle("forwards", game.choices)
+            begun.append((group, keys, None if there else begin(game, group, first)))
+            _settle(game, store)
             first += len(group)
             while len(begun) > behind:
                 yield end()
@@ -155,7 +175,7 @@ def row_key(protocol: Protocol, group: list[Pair], k: int, first: int) -> str:
 
 
 @torch.no_grad()  # inference_mode would leave tensors in the model that cannot be trained with
-def _begin(game: Game, group: list[Pair], first: int) -> Rows:
+def begin(game: Game, group: list[Pair], first: int) -> Rows:
     """Begin a group; what is returned waits for its rows (G, 2 + ...).
 
     A row is hit, n_classes, then values or an estimate.

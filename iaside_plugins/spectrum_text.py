@@ -27,16 +27,16 @@ def spectrum_text(data: Mapping[str, Any]) -> str:
     lines = [
         f"SNR of perturbations in {data['n_bands']} bands ({data['band_norm']}), images of "
         f"{height} x {width}; 95 % intervals over images",
-        *_aligned(_snr_rows(frame, bands)),
+        *aligned(_snr_rows(frame, bands)),
         "",
-        *_aligned(_fit_rows(frame)),
+        *aligned(_fit_rows(frame)),
         "slope: of log SNR over log frequency, without DC, one point a band of the same weight; "
         "bend: second order, 0 for a power law",
     ]
     if any(row["kind"] == "band attack" for row in data["conditions"]):
-        lines += ["", *_aligned(_band_attack_rows(data))]
+        lines += ["", *aligned(_band_attack_rows(data))]
     if data["importance"] is not None:
-        lines += ["", *_aligned(_match_rows(data))]
+        lines += ["", *aligned(_match_rows(data))]
         lines.append("rank correlations, over bands, of Shapley values with the perturbation")
         for group, found in data["vulnerability"].items():
             lines += ["", *_vulnerability_lines(group, found)]
@@ -152,7 +152,7 @@ def _ends(row: Mapping[str, Any], name: str, prefix: str) -> str:
     return figure(named, name, "+.2f")
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows as lines with columns of equal width."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     return [

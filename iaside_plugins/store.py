@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 import struct
 import time
 import uuid
@@ -23,10 +24,11 @@ Rows = dict[str, npt.NDArray[np.float64]]
 FLUSH_SECONDS = 10.0  # of work that a kill may cost, beside the image under way
 MERGE_AT = 64  # chunks
 SETTLED = "settled"
+ORDER = "order.json"
 _log = logging.getLogger(__name__)
 # What numpy, zipfile and zlib raise on a file that is cut, changed or something else.
 DAMAGE = (
-    OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, AttributeError, MemoryError,
+    ValueError, KeyError, TypeError, EOFError, RuntimeError, AttributeError, OverflowError,
     zipfile.BadZipFile, zlib.error, struct.error, SyntaxError,
 )  # fmt: skip
 
@@ -44,6 +46,8 @@ def write_atomic(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             part.write_bytes(data)
+            with part.open("rb") as file:
+                os.fsync(file.fileno())  # else a power cut may leave the name without the bytes
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
@@ -108,41 +112,52 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
         InputError: If the file cannot be read, is damaged, or holds anything but plain arrays.
     """
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as data:
-            return {name: data[name] for name in data.files}
-    except DAMAGE as error:
+        return _arrays(path.read_bytes())
+    except (OSError, *DAMAGE) as error:
         raise InputError(f"{path} is not a sound .npz file: {error}") from error
+
+
+def _arrays(held: bytes) -> dict[str, npt.NDArray[Any]]:
+    """The arrays in the bytes of an .npz file; raises `DAMAGE` for others."""
+    with np.load(io.BytesIO(held), allow_pickle=False) as data:
+        return {name: data[name] for name in data.files}
 
 
 class RowStore:
     """Rows by key, appended in numbered chunks; each is written atomically, with its checksums.
 
-    A row reaches the disk with its chunk: once `flush_every` rows are pending or the oldest has
-    waited for `FLUSH_SECONDS`. Chunks are .npz files, whose CRC-32 of every array is checked when
-    they are read; a damaged one is set aside (renamed, said in the log) and its rows are computed
-    again. Many small chunks are merged into large ones as they come.
+    A row reaches the disk with its chunk: once `flush_every` rows are pending, or the first that
+    comes `FLUSH_SECONDS` after the last chunk. Chunks are .npz files, whose CRC-32 of every array
+    is checked when they are read; a damaged one is set aside (renamed, said in the log) and its
+    rows are computed again. Many small chunks are merged into large ones as they come.
 
     Args:
         folder: Where chunks are kept, or None to keep nothing.
         identity: What the rows depend on beside their key (model, protocol, precision): a store
             of another identity is refused.
         flush_every: Rows in one chunk.
+        read_only: Touch nothing in the folder, which a run may be writing to.
 
     Raises:
         InputError: If the folder belongs to another run (what changed is named) or cannot be
-            written.
+            read or written.
     """
 
-    def __init__(self, folder: Path | str | None, identity: dict[str, Any], flush_every: int = 16):
+    def __init__(
+        self, folder: Path | str | None, identity: dict[str, Any], flush_every: int = 16,
+        *, read_only: bool = False,
+    ) -> None:  # fmt: skip
         self.folder = None if folder is None else Path(folder)
         self.rows: Rows = {}
         self.notes: dict[str, str] = {}  # what is said of a row beside its numbers
         self.settled: dict[str, Any] = {}  # choices that this run made and a resumed one repeats
         self._identity = identity
-        self._pending: dict[str, float] = {}  # keys, and when each came
+        self._pending: list[str] = []
+        self._flushed = time.monotonic()
         self._parts: list[Path] = []  # chunks that `compact` will merge
         self._merged: list[str] = []  # the keys in them
         self._flush_every = flush_every
+        self._read_only = read_only
         if self.folder is not None:
             self._open(self.folder)
 
@@ -160,12 +175,25 @@ class RowStore:
                     f"{self._identity.get(key)!r}; resume with the same choices or give another "
                     "folder"
                 )
+        try:
+            self._read(chunks)
+        except FileNotFoundError:  # another process merged chunks meanwhile
+            self._read(sorted(folder.glob("rows-*.npz")))
+
+    def _read(self, chunks: list[Path]) -> None:
         for chunk in chunks:
             try:
-                self._take(read_npz(chunk))
-            except (InputError, KeyError, ValueError, AttributeError) as error:
-                chunk.replace(chunk.with_suffix(".damaged"))
+                held = chunk.read_bytes()
+            except FileNotFoundError:
+                raise
+            except OSError as error:  # of the system: the chunk itself may be sound
+                raise InputError(f"cannot read {chunk}: {error.strerror or error}") from error
+            try:
+                self._take(_arrays(held))
+            except DAMAGE as error:
                 _log.warning("%s is damaged (%s): its images are computed again", chunk, error)
+                if not self._read_only:
+                    chunk.replace(chunk.with_suffix(".damaged"))
 
     def _take(self, data: dict[str, npt.NDArray[Any]]) -> None:
         """The rows of a chunk; one without notes is of an earlier version."""
@@ -178,14 +206,39 @@ class RowStore:
         """Keep a choice (JSON value) that a resumed run must repeat, in `settled`."""
         self.settled[name] = value
         if self.folder is not None:
+            self.settled = {**read_header(self.folder)[1], name: value}  # of other processes too
             write_json(self.folder / "run.json", {**self._identity, SETTLED: self.settled})
+
+    def write_order(self, order: list[tuple[str, str]]) -> None:
+        """Keep the keys and notes of a run's rows in its order, duplicates too; none: forget it."""
+        if self.folder is None:
+            return
+        if order:
+            write_json(self.folder / ORDER, order, indent=None)
+        else:
+            (self.folder / ORDER).unlink(missing_ok=True)
+
+    def read_order(self) -> list[tuple[str, str]]:
+        """What `write_order` kept; empty where a run was killed or is still running.
+
+        Raises:
+            InputError: If it is damaged.
+        """
+        if self.folder is None or not (self.folder / ORDER).exists():
+            return []
+        try:
+            return [
+                (str(k), str(note)) for k, note in json.loads((self.folder / ORDER).read_text())
+            ]
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(f"{self.folder / ORDER} is damaged ({error}); delete it") from error
 
     def add(self, key: str, row: npt.NDArray[np.float64], note: str = "") -> None:
         """Keep a finished row; it reaches the disk with its chunk or at `flush`."""
         self.rows[key], self.notes[key] = row, note
         if self.folder is not None:
-            self._pending[key] = time.monotonic()
-            waited = self._pending[key] - next(iter(self._pending.values()))
+            self._pending.append(key)
+            waited = time.monotonic() - self._flushed
             if len(self._pending) >= self._flush_every or waited >= FLUSH_SECONDS:
                 self.flush()
 
@@ -193,10 +246,10 @@ class RowStore:
         """Write the rows that are not on disk yet."""
         if self.folder is None or not self._pending:
             return
-        keys = list(self._pending)
+        keys = list(dict.fromkeys(self._pending))
         self._parts.append(self._write(self.folder, keys))
         self._merged += keys
-        self._pending = {}
+        self._pending, self._flushed = [], time.monotonic()
         if len(self._parts) >= MERGE_AT:
             self.compact()
 
@@ -206,7 +259,7 @@ class RowStore:
         if self.folder is not None and len(self._parts) > 1:
             self._write(self.folder, list(dict.fromkeys(self._merged)))  # first: a kill in
             for path in self._parts:  # between loses nothing
-                path.unlink()
+                path.unlink(missing_ok=True)
         self._parts, self._merged = [], []
 
     def _write(self, folder: Path, keys: list[str]) -> Path:

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from iaside_plugins.errors import InputError
-from iaside_plugins.game import check_images, check_labels
+from iaside_plugins.input_checks import check_images, check_labels
 from iaside_plugins.provenance import image_digest
 
 

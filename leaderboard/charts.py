@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 from iaside_plugins.leaderboard.scatter import Panel, Span
 
-WIDTH, HEIGHT = 840, 620  # of a plot, in units of half a CSS pixel at full size
-LEFT, RIGHT, TOP, BOTTOM = 130, 24, 24, 110  # margins around the data
+WIDTH, HEIGHT = 480, 350  # of a plot
+LEFT, RIGHT, TOP, BOTTOM = 72, 12, 26, 58  # margins around the data
 SPARK_HEIGHT = 20
 SPARK_BAR = 8
-SHADES = 8
 
 
 @dataclass(frozen=True)
@@ -40,11 +39,6 @@ def sparkline(shares: Sequence[float], top: float) -> str:
     """Path of one bar a band, lowest at the left, on the scale 0 to `top`."""
     steps = [round(SPARK_HEIGHT * (1 - share / top)) for share in shares]
     return f"M0 {SPARK_HEIGHT}" + "".join(f"V{y}h{SPARK_BAR}" for y in steps) + f"V{SPARK_HEIGHT}z"
-
-
-def shade(value: float) -> int | None:
-    """One of nine steps of a share in [0, 1]; None for NaN."""
-    return None if math.isnan(value) else round(SHADES * min(1.0, max(0.0, value)))
 
 
 def drawing(panel: Panel) -> Drawing:

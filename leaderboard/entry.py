@@ -82,7 +82,7 @@ class ProtocolGroup(Model):
     range_handling: str
     estimator: str
     n_permutations: Count
-    n_coalitions: Count = 128  # optional: entries may be older than the regression estimator
+    n_coalitions: Count = 256  # optional: entries may be older than the regression estimator
     beta: Number
     temperature: Number
     seed: Count

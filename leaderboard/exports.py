@@ -11,12 +11,15 @@ from collections.abc import Callable
 from typing import Any
 
 from iaside_plugins.errors import InputError
-from iaside_plugins.leaderboard import formatting as fmt
 from iaside_plugins.leaderboard.entry import Entry
 from iaside_plugins.leaderboard.yaml_text import to_yaml
 from iaside_plugins.report import epsilon
 
 Record = dict[str, Any]
+_BIB = {letter: rf"\{letter}" for letter in "%$#&_"} | {
+    "{": r"\textbraceleft{}", "}": r"\textbraceright{}", "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", '"': r"\textquotedbl{}",
+}  # fmt: skip
 
 
 def export(entry: Entry, to: str) -> str:
@@ -178,9 +181,11 @@ def bibtex(entry: Entry) -> str:
 
 
 def _bib(text: str) -> str:
-    """Text for a braced field: BibTeX counts braces, escaped ones too."""
-    escaped = fmt.latex(text)
-    return escaped.replace(r"\{", r"\textbraceleft{}").replace(r"\}", r"\textbraceright{}")
+    """Text for a braced field, on one line.
+
+    No brace is left: BibTeX counts those that LaTeX takes for escaped. Letters stay UTF-8.
+    """
+    return "".join(_BIB.get(letter, letter) for letter in " ".join(text.split()))
 
 
 FORMATS: dict[str, Callable[[Entry], str]] = {

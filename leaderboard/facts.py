@@ -49,13 +49,28 @@ def facts(table: Table, escape: Escape = fmt.plain) -> list[str]:
             f"Not comparable: bands in cycles/image, as input sizes differ ({', '.join(sizes)}); a "
             "band is a share of each model's own Nyquist frequency."
         )
-    return found
+    return found + _tie_fact(table, escape)
 
 
 def conclusions(found: Mapping[str, Any]) -> list[str]:
     """What the statistics say of the comparison to look at first; plain text of entries in it."""
     said = [one["sentence"] for one in found["comparisons"] if one["id"] == found["primary"]]
     return said or [f"n = {found['n_models']}: too few models to compare scores with errors."]
+
+
+def _tie_fact(table: Table, escape: Escape) -> list[str]:
+    """Which intervals of scores are known to be too narrow: see `iaside_plugins.ties`."""
+    narrow = [
+        escape(entry.model.name)
+        for entry in table.entries
+        if entry.spectral.score_intervals == "jackknife" and len(entry.spectral.tied_bands) > 1
+    ]
+    if not narrow:
+        return []
+    return [
+        "Intervals of scores: the jackknife alone, which under ties at the least band covers less "
+        f"than 95 %, for {', '.join(narrow)}; entries made since also reach over the ties."
+    ]
 
 
 def _corruption_fact(entry: Entry, escape: Escape) -> str:

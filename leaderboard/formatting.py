@@ -143,7 +143,7 @@ def _latex_letter(letter: str) -> str:
     """One character: ASCII as it is, a letter with one accent as a command, else U+XXXX."""
     if letter.isascii():
         return letter
-    base, *accents = unicodedata.normalize("NFD", letter)
+    base, *accents = list(unicodedata.normalize("NFD", letter))
     if base.isascii() and len(accents) == 1 and accents[0] in _ACCENTS:
         return f"\\{_ACCENTS[accents[0]]}{{{base}}}"
     return f"\\texttt{{U+{ord(letter):04X}}}"

@@ -201,10 +201,11 @@ def _cases(entry: Entry) -> list[tuple[Threat, WorstCase]]:
         return []
     part = adversarial.n_images < entry.data.n_images
     for case in adversarial.worst_case:
-        labels = []
-        for attack in adversarial.attacks:
-            if (attack.norm, attack.epsilon) == (case.norm, case.epsilon):
-                labels.append(attack_label(attack))
+        labels = [
+            attack_label(attack)
+            for attack in adversarial.attacks
+            if (attack.norm, attack.epsilon) == (case.norm, case.epsilon)
+        ]
         threat = Threat(case.norm, case.epsilon, tuple(sorted(labels)), case.accuracy.n,
                         entry.data.seed if part else None)  # fmt: skip
         out.append((threat, case))

@@ -10,7 +10,6 @@ from iaside_plugins.leaderboard.frame import Table, attack_label
 from iaside_plugins.leaderboard.perturbed import severity_errors
 
 NAN = float("nan")
-Cell = tuple[str, float]  # plain text, and the number in [0, 1] that shades it (NaN: no shade)
 
 
 @dataclass(frozen=True)
@@ -22,14 +21,16 @@ class Grid:
         title: What it shows.
         note: How to read a cell.
         headers: Of the columns, without the model's.
-        rows: Cells of each entry.
+        rows: Cells of each entry, plain text.
+        common: What all entries share, said once.
     """
 
     name: str
     title: str
     note: str
     headers: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[str, ...], ...]
+    common: str = ""
 
 
 def grids(table: Table) -> list[Grid]:
@@ -46,7 +47,7 @@ def _profiles(table: Table) -> Grid:
         "Share of the importance with its 95 % interval, then the Shapley value in nats ± its "
         "standard error. Band 0 is the lowest and holds the mean.",
         tuple(f"band {k}" for k in bands),
-        tuple(tuple((_band(entry, k), NAN) for k in bands) for entry in table.entries),
+        tuple(tuple(_band(entry, k) for k in bands) for entry in table.entries),
     )
 
 
@@ -71,10 +72,7 @@ def _errors(table: Table) -> Grid:
         "Error by corruption",
         "Mean error over severities 1 to 5, in %; darker is worse.",
         tuple(name.replace("_", " ") for name in names),
-        tuple(
-            tuple((_bare_percent(mean.get(name, NAN)), mean.get(name, NAN)) for name in names)
-            for mean in means
-        ),
+        tuple(tuple(_bare_percent(mean.get(name, NAN)) for name in names) for mean in means),
     )
 
 
@@ -90,10 +88,7 @@ def _attacks(table: Table) -> Grid:
         "Accuracy under each attack",
         "Share of attacked images still classified rightly, with its 95 % interval.",
         tuple(f"{norm} {fmt.epsilon(budget)} {fmt.plain(label)}" for norm, budget, label in names),
-        tuple(
-            tuple((accuracies.get(name, fmt.NOTHING), NAN) for name in names)
-            for accuracies in found
-        ),
+        tuple(tuple(accuracies.get(name, fmt.NOTHING) for name in names) for accuracies in found),
     )
 
 
@@ -109,14 +104,23 @@ def _accuracies(entry: Entry) -> dict[tuple[str, float, str], str]:
 
 
 def _provenance(table: Table) -> Grid:
+    names = ("source", "architecture", "weights", "weights sha256", "date", "package", "commit",
+             "made with", "submitter")  # fmt: skip
+    columns = list(zip(*(_origin(entry) for entry in table.entries), strict=True))
+    same = {names[k] for k, column in enumerate(columns) if len(set(column)) == 1}
+    if len(table.entries) == 1:
+        same = set()
+    kept = [k for k, name in enumerate(names) if name not in same]
     return Grid(
         "provenance",
         "Provenance",
         "Digests by their first 12 digits; whole in the JSON file and in the entry.",
-        ("source", "architecture", "weights", "weights sha256", "date", "package", "commit",
-         "made with", "submitter"),
-        tuple(tuple((text, NAN) for text in _origin(entry)) for entry in table.entries),
-    )  # fmt: skip
+        tuple(names[k] for k in kept),
+        tuple(zip(*(columns[k] for k in kept), strict=True)),
+        "; ".join(
+            f"{n} {column[0]}" for n, column in zip(names, columns, strict=True) if n in same
+        ),
+    )
 
 
 def _origin(entry: Entry) -> list[str]:

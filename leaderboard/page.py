@@ -20,7 +20,7 @@ from iaside_plugins.leaderboard.facts import conclusions, facts, heading
 from iaside_plugins.leaderboard.frame import Table, records, tables
 from iaside_plugins.leaderboard.grids import grids
 from iaside_plugins.leaderboard.page_data import raw_rows
-from iaside_plugins.leaderboard.page_statistics import correlation_rows, heat_map
+from iaside_plugins.leaderboard.page_statistics import correlation_rows, heat_map, rank_grid
 from iaside_plugins.leaderboard.scatter import panels
 
 try:
@@ -49,7 +49,7 @@ def to_html(entries: Sequence[Entry], statistics: Mapping[str, Any]) -> str:
     """The page, with a Content-Security-Policy that allows its own style and script alone."""
     style = (FOLDER / "page.css").read_text(encoding="utf-8")
     script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    script = f'"use strict";\n(() => {{\n{script}}})();\n'
+    style, script = _spare(style), f'"use strict";(()=>{{\n{_spare(script)}\n}})();'
     parts = zip(tables(entries), statistics["tables"], strict=True)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
@@ -58,6 +58,7 @@ def to_html(entries: Sequence[Entry], statistics: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return environment.get_template("page.html").render(
         sections=[_section(*part) for part in parts],
         method=statistics["method"],
@@ -81,12 +82,12 @@ def _section(table: Table, found: Mapping[str, Any]) -> dict[str, Any]:
     shown, rows = columns(table), records(table.frame)
     names, top = shares(table), top_share(table)
     return {
-        "id": found["id"],
+        "id": short_id(found["id"]),
         "keys": [entry.entry_id.split("--")[1] for entry in table.entries],
         "heading": heading(table),
         "facts": facts(table),
         "columns": shown,
-        "cells": [[_cell(column.cell(row)) for column in shown] for row in rows],
+        "cells": [[column.cell(row) for column in shown] for row in rows],
         "sparklines": [
             (charts.sparkline([row[n] for n in names], top),
              " ".join(f"{100 * row[n]:.0f}" for n in names))
@@ -98,7 +99,7 @@ def _section(table: Table, found: Mapping[str, Any]) -> dict[str, Any]:
         "facets": _facets(table, families),
         "marks": marks,
         "legend": _legend(families, marks),
-        "grids": grids(table),
+        "grids": [rank_grid(found), *grids(table)],
         "panels": [(panel, charts.drawing(panel)) for panel in panels(table, found)],
         "conclusions": conclusions(found),
         "correlations": correlation_rows(found),
@@ -108,10 +109,16 @@ def _section(table: Table, found: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _cell(text: str) -> tuple[str, str]:
-    """A cell's number and its interval, which may look less loud."""
-    value, bracket, interval = text.partition(" [")
-    return value, bracket[1:] + interval
+def short_id(table_id: str) -> str:
+    """A table's name in the page and in links: data set and digest of what its rows share."""
+    parts = table_id.split("--")
+    return f"{parts[0]}-{parts[-1]}"
+
+
+def _spare(text: str) -> str:
+    """A style or script without indentation, blank lines and lines that are comments."""
+    lines = (line.strip() for line in text.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("//"))
 
 
 def _marks(families: Sequence[str]) -> list[int]:

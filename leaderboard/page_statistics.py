@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from iaside_plugins.leaderboard import formatting as fmt
+from iaside_plugins.leaderboard.grids import Grid
 
 Record = Mapping[str, Any]
+RIVAL = "clean_accuracy"
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,28 @@ def heat_map(found: Record) -> list[Heat]:
         if one["predictor"] == "signed_score"
         for row in one["corruptions"]
     ]
+
+
+def rank_grid(found: Record) -> Grid:
+    """Ranks with their 95 % intervals over images, of the scores and their first outcome."""
+    wanted = [RIVAL, *(one.split("--")[1] for one in [found["primary"]] if one), "signed_score"]
+    ranked = [one for one in found["ranks"] if one["column"] in wanted]
+    places = [{place["entry_id"]: _rank(place) for place in one["models"]} for one in ranked]
+    return Grid(
+        "ranks",
+        "Ranks",
+        "Rank with its 95 % interval over images; 1 is the highest, for errors the lowest.",
+        tuple(one["label"] for one in ranked),
+        tuple(
+            tuple(place.get(model["entry_id"], fmt.NOTHING) for place in places)
+            for model in found["models"]
+        ),
+    )
+
+
+def _rank(place: Record) -> str:
+    low, high = place["low"], place["high"]
+    return f"{place['rank']}" + ("" if low is None else f" [{low}, {high}]")
 
 
 def _step(value: float | None) -> int | None:

@@ -124,7 +124,7 @@ def _raw(rows: list[Row], outcome: Record) -> Panel:
     ]
     show = fmt.ratio_tick if name == "mce" else fmt.percent_tick
     arrow = "↓" if outcome["better"] == "lower" else "↑"
-    return _panel(name, f"signed score and {outcome['label']}", points, SCORE_TITLE,
+    return _panel(name, f"signed score and {_brief(outcome['label'])}", points, SCORE_TITLE,
                   f"{_brief(outcome['label'])} {arrow}", (fmt.signed_tick, show))  # fmt: skip
 
 
@@ -143,11 +143,12 @@ def _without_clean(table: Table, rows: list[Row], outcome: Record) -> list[Panel
         Point(place[key], (score, NAN, NAN), (rests[key], NAN, NAN))
         for key, score in zip(rests, x, strict=True)
     ]
-    label = f"{outcome['scale']} of {_brief(outcome['label'])}"
+    label = _brief(outcome["label"])
     return [
-        _panel(f"{outcome['id']}--without-clean", f"{outcome['label']}, clean accuracy removed",
+        _panel(f"{outcome['id']}--without-clean", f"{label}, clean accuracy removed",
                sorted(points, key=lambda point: point.row), "signed score, clean accuracy removed",
-               f"{label}, clean accuracy removed", (fmt.signed_tick, fmt.signed_tick), zero=True)
+               f"{outcome['scale']}, clean accuracy removed", (fmt.signed_tick, fmt.signed_tick),
+               zero=True)
     ]  # fmt: skip
 
 

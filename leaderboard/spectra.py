@@ -94,12 +94,16 @@ def tables(data: Mapping[str, Any]) -> dict[str, str]:
 
 
 def page(text: str, data: Mapping[str, Any]) -> str:
-    """The page with its tables filled in between ``<!-- NAME -->`` and ``<!-- end -->``.
+    """The page with its tables filled in, see `filled`."""
+    return filled(text, tables(data))
+
+
+def filled(text: str, found: Mapping[str, str]) -> str:
+    """A page with what was found put between ``<!-- NAME -->`` and ``<!-- end -->``.
 
     Raises:
         InputError: If the page asks for a table that there is not.
     """
-    found = tables(data)
 
     def fill(match: re.Match[str]) -> str:
         if match[2] not in found:

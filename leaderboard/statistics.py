@@ -57,8 +57,8 @@ def statistics(entries: Iterable[Entry]) -> Record:
         entries: Checked entries, any number, in any order.
 
     Returns:
-        "method" and "tables", one record a table of `frame.tables` in its order; the structure is
-        in CONTRIBUTING.md. What is not defined is None, with its reason beside it.
+        "method" and "tables", one record a table of `frame.tables` in its order; fields
+        are listed in CONTRIBUTING.md. What is not defined is None, with its reason beside it.
     """
     return {
         "schema_version": SCHEMA_VERSION,

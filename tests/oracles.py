@@ -154,6 +154,55 @@ def kernel_regression(
     return np.linalg.solve(system, right)[:n_bands]
 
 
+def cross_fitted_regression(
+    n_bands: int, pairs: Sequence[int], values: np.ndarray, n_folds: int
+) -> np.ndarray:
+    """The mean over folds of a fit without the fold, and what the fit leaves, pair by pair.
+
+    Args:
+        n_bands: Number of bands M.
+        pairs: One coalition of each pair, those of one size in random order.
+        values: Value table (2**M,).
+        n_folds: Pairs of a size go to the folds in turn, unless all of that size are there.
+    """
+    grand = 2**n_bands - 1
+    ends = float(values[0]), float(values[grand])
+
+    def size(s: int) -> int:
+        return min(len(members(s, n_bands)), n_bands - len(members(s, n_bands)))
+
+    def there(s: int) -> float:
+        return math.comb(n_bands, size(s)) / (2 if 2 * size(s) == n_bands else 1)
+
+    def kernel(s: int) -> float:
+        return 1 / (math.comb(n_bands, size(s)) * size(s) * (n_bands - size(s)))
+
+    fold = {}
+    for s in pairs:
+        alike = [t for t in pairs if size(t) == size(s)]
+        fold[s] = alike.index(s) % n_folds if len(alike) < there(s) else None
+    total = np.zeros(n_bands)
+    for k in range(n_folds):
+        seen = [s for s in pairs if fold[s] != k]
+        weights = [
+            kernel(s) * there(s) / sum(size(t) == size(s) for t in seen) for s in (*seen, *seen)
+        ]
+        both = [*seen, *(grand - s for s in seen)]
+        fit = kernel_regression(n_bands, both, [float(values[s]) for s in both], weights, ends)
+        total += fit
+        for s in pairs:
+            inside = members(s, n_bands)
+            odd = (ends[1] - ends[0] + values[s] - values[grand - s]) / 2
+            left = odd - sum(fit[i] for i in inside)
+            if fold[s] == k:
+                unseen = there(s) - sum(size(t) == size(s) for t in seen)
+                left *= unseen / sum(size(t) == size(s) and fold[t] == k for t in pairs)
+            for i in range(n_bands):
+                row = (i in inside) - len(inside) / n_bands
+                total[i] += 2 * n_bands * kernel(s) * row * left
+    return total / n_folds
+
+
 def interactions(values: np.ndarray) -> np.ndarray:
     """Pairwise Shapley interaction index; the Shapley values on the diagonal."""
     m = round(math.log2(len(values)))

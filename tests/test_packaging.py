@@ -14,7 +14,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("matplotlib", "torchvision", "timm", "foolbox", "eagerpy", "sklearn", "PIL", "cv2",
-         "scipy", "pydantic", "safetensors", "robustbench", "pyautoattack", "typer")  # fmt: skip
+         "scipy", "pydantic", "safetensors", "robustbench", "pyautoattack", "ray",
+         "typer")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.M | re.S)
 NOT_RUN = (
     "# mymodels.py, used as: iaside profile",
     "from iaside_plugins.adapters.robustbench_adapter import",
+    "from iaside_plugins import Protocol\nfrom iaside_plugins.adapters.imagenet",
 )
 
 
@@ -108,6 +109,7 @@ def test_options_named_in_the_text_exist():
     root = typer.main.get_command(cli.app)
     commands = [*root.commands.values(), *root.commands["leaderboard"].commands.values()]
     known = {"--help", "--version", "--no-deps", "--published"}  # the last of tests/bench
+    known |= {"--head", "--address"}  # of ray
     known |= {name for action in robustbench_parser()._actions for name in action.option_strings}
     for command in commands:
         for parameter in getattr(command, "params", ()):

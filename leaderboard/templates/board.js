@@ -33,12 +33,29 @@ function connect(section) {
     writeAddress(section.id, board.state);
   }
 
+  function setControls() {
+    $(".find").value = board.state.q;
+    for (const select of facets) select.value = board.state.facets[select.dataset.facet] ?? "";
+  }
+
   const toggled = (list, key) => list.includes(key) ? list.filter((one) => one !== key) : [...list, key];
 
+  // A state of another page, or of nobody: what this table does not have is left out.
+  function known(state) {
+    const names = facets.map((select) => select.dataset.facet);
+    const here = (keys) => keys.filter((key) => board.byKey.has(key));
+    return {
+      ...state,
+      sort: board.heads.some((head) => head.dataset.column === state.sort.replace(/^-/, "")) ? state.sort : "",
+      facets: Object.fromEntries(Object.entries(state.facets).filter(([name]) => names.includes(name))),
+      open: here(state.open),
+      compare: here(state.compare),
+    };
+  }
+
   board.apply = (state, row) => {
-    board.state = state;
-    $(".find").value = state.q;
-    for (const select of facets) select.value = state.facets[select.dataset.facet] ?? "";
+    board.state = known(state);
+    setControls();
     board.show();
     if (row && board.byKey.has(row)) choose(row, false);
   };
@@ -46,11 +63,9 @@ function connect(section) {
   function choose(key, write = true) {
     if (!board.state.open.includes(key)) board.state.open = [...board.state.open, key];
     if (!board.shown.some((row) => row.key === key)) Object.assign(board.state, { q: "", facets: {} });
-    const { state } = board;
-    $(".find").value = state.q;
-    for (const select of facets) select.value = state.facets[select.dataset.facet] ?? "";
+    setControls();
     board.show();
-    if (write) writeAddress(section.id, state);
+    if (write) writeAddress(section.id, board.state);
     const row = board.byKey.get(key);
     row.toggle.focus({ preventScroll: true });
     row.tr.scrollIntoView({ block: "center" });

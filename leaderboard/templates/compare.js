@@ -8,7 +8,7 @@ function showCompared(board, chosen, clear) {
   close.addEventListener("click", clear);
   const head = make("tr", {}, make("th", { scope: "col" }, "number"));
   chosen.forEach((row, m) => head.append(make("th", { scope: "col" },
-    draw("svg", { class: `mark f${m % 8}`, viewBox: "-13 -13 26 26", "aria-hidden": "true" }, draw("use", { href: "#s1" })), row.name)));
+    draw("svg", { class: `mark f${m % 8}`, "aria-hidden": "true" }, draw("use", { href: "#s1", x: 7, y: 7 })), row.name)));
   const body = make("tbody");
   board.heads.forEach((column, k) => {
     if (k === 0 || column.dataset.column === "share_0") return;
@@ -17,8 +17,9 @@ function showCompared(board, chosen, clear) {
     body.append(line);
   });
   for (const grid of board.grids.filter((one) => one.name !== "provenance")) {
+    body.append(make("tr", { class: "group" }, make("th", { scope: "rowgroup", colspan: chosen.length + 1 }, grid.title)));
     grid.heads.forEach((title, k) => {
-      const line = make("tr", {}, make("th", { scope: "row" }, `${grid.title}: ${title}`));
+      const line = make("tr", {}, make("th", { scope: "row" }, title));
       for (const row of chosen) line.append(make("td", {}, gridCells(grid, row.k)[k]));
       body.append(line);
     });

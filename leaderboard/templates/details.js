@@ -1,5 +1,13 @@
 // One row's details, gathered from the tables behind the rows.
+function shade(cells) {
+  for (const cell of cells) {
+    const value = parseFloat(cell.textContent);
+    if (value >= 0) cell.classList.add(`e${Math.round(value / 12.5)}`);
+  }
+}
+
 function readGrids(section) {
+  for (const table of section.querySelectorAll('table[data-grid="errors"]')) shade(table.querySelectorAll("td"));
   return [...section.querySelectorAll("table[data-grid]")].map((table) => ({
     name: table.dataset.grid,
     title: table.closest("details").querySelector("summary").textContent,

@@ -1,20 +1,30 @@
 // The rows of one table: their order, which of them are shown, and what a header says of both.
+// An interval stands below its number, and text at the left, where the script can see to it.
+function layOut(cells, heads) {
+  cells.forEach((cell, k) => {
+    if (heads[k].classList.contains("t")) cell.classList.add("t");
+    const [, value, interval] = cell.textContent.match(/^(.*?) (\[.*\])\s*$/s) ?? [];
+    if (k && interval) cell.replaceChildren(`${value} `, make("i", {}, interval));
+  });
+}
+
 function readRows(section) {
   const raw = JSON.parse(section.querySelector("script.raw").textContent);
+  const family = (k) => raw.families[raw.family[k]];
   const index = new Map(raw.names.map((name, k) => [name, k]));
   const heads = [...section.querySelectorAll(".models thead th")];
   return {
     raw,
     heads,
     body: section.querySelector(".models tbody"),
-    rows: [...section.querySelectorAll(".models tbody tr")].map((tr, k) => ({
+    rows: [...section.querySelectorAll(".models tbody tr")].map((tr, k) => layOut([...tr.cells], heads) ?? ({
       tr,
       k,
       key: tr.id.split("/")[1],
       name: tr.cells[0].textContent,
-      text: `${tr.textContent} ${raw.families[k]}`.toLowerCase(),
+      text: `${tr.textContent} ${family(k)}`.toLowerCase(),
       value: (name) => raw.rows[k][index.get(name)],
-      facet: (name) => name === "family" ? raw.families[k] : tr.cells[heads.findIndex((h) => h.dataset.column === name)].textContent,
+      facet: (name) => name === "family" ? family(k) : tr.cells[heads.findIndex((h) => h.dataset.column === name)].textContent,
     })),
   };
 }

@@ -24,7 +24,7 @@ function textToState(text) {
 function readAddress() {
   const address = location.hash.slice(1);
   const [place, query = ""] = address.split(/\?(.*)/s);
-  const [id, row] = decodeURIComponent(place).split("/");
+  const [id, row] = place.split("/"); // both of letters, digits, dots and hyphens
   const state = textToState(query);
   if (row) state.open = [row];
   return { id, row, state };

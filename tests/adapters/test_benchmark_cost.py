@@ -14,7 +14,7 @@ from iaside_plugins.adapters.benchmark_cost import coalition_passes
     [
         Protocol(5),
         Protocol(8, estimator="permutation", n_permutations=3),
-        Protocol(8, estimator="regression", n_coalitions=40),
+        Protocol(8, estimator="regression", n_coalitions=66),
     ],
     ids=lambda protocol: protocol.estimator,
 )

@@ -93,6 +93,7 @@ def test_worst_case_of_the_headline_budget(ran):
     ("options", "message"),
     [
         ({"n_images": 1}, "2 to 400"), ({"n_images": 401}, "401"), ({"n_seeds": 0}, "one seed"),
+        ({"n_train": 63}, "64 to 1397"), ({"n_train": 1398}, "1398"),
     ],
 )  # fmt: skip
 def test_numbers_out_of_range(tmp_path, options, message):

@@ -125,3 +125,13 @@ def test_written_images_are_the_images(data, tmp_path):
         pixels = np.array(Image.open(file))
         assert pixels.shape == (32, 32)
         np.testing.assert_allclose(pixels / 255, image[0].numpy(), atol=0.5 / 255 + 1e-6)
+
+
+def test_fewer_training_images_are_the_first_ones(data):
+    few = digits.load_digits(100)
+    assert torch.equal(few.train_images, data.train_images[:100])
+    assert torch.equal(few.train_labels, data.train_labels[:100])
+    assert torch.equal(few.test_images, data.test_images)
+    for n in (digits.BATCH - 1, digits.N_TRAIN + 1):
+        with pytest.raises(InputError, match=f"64 to 1397 training images, got {n}"):
+            digits.load_digits(n)

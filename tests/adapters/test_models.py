@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import sys
 import warnings
@@ -15,6 +16,7 @@ import torch
 from iaside_plugins.adapters import local_models
 from iaside_plugins.adapters.models import Preprocessing, describe, load_model, state_digest
 from iaside_plugins.adapters.weights import file_sha256
+from iaside_plugins.device_pool import packed, unpacked
 from iaside_plugins.errors import InputError, InputTypeError
 
 FACTORY = """
@@ -194,6 +196,20 @@ def test_describe_says_model_weights_and_images(here: Path) -> None:
     assert describe(load_model("python:own_nets:plain").info).endswith(
         "\nimages: as they are, in [0, 1]"
     )
+
+
+@pytest.mark.kit
+def test_a_kit_model_whose_class_cannot_be_pickled_gets_to_another_process(
+    kit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IASIDE_KIT", str(kit))
+    model = load_model("kit:c10_resnet20", mean=[0.4, 0.5, 0.6], std=[0.2] * 3)
+    with pytest.raises(pickle.PicklingError):
+        pickle.dumps(model)
+    found = unpacked(packed(model), torch.device("cpu"))
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(found(images), model(images))
 
 
 @pytest.mark.kit

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCH = Path(__file__).with_name("bench_importance.py")
+HAS_SHAPIQ = importlib.util.find_spec("shapiq") is not None
 
 
 def test_the_quick_benchmark_reports_every_figure(tmp_path):
@@ -53,6 +58,19 @@ def test_the_quick_captum_benchmark_reports_every_figure(tmp_path):
         assert row["difference"] < 1e-5  # Captum sums in single precision
 
 
+def test_the_quick_scaling_benchmark_reports_every_figure(tmp_path):
+    bench = BENCH.with_name("bench_scaling.py")
+    command = [sys.executable, str(bench), "--quick", "--json", str(tmp_path / "bench.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert "Rows equal to those of one process: yes" in done.stdout
+    assert report["equal"]
+    assert set(report["speed"]) == set(report["start_seconds"]) == {"1 worker", "2 workers"}
+    for name, speed in report["speed"].items():
+        ratios = [seconds["alone"] / seconds[name] for seconds in report["rounds"]]
+        assert min(ratios) <= speed["median"] <= max(ratios)
+
+
 def test_the_quick_statistics_benchmark_reports_every_figure(tmp_path):
     table = tmp_path / "published.csv"
     rows = [f"{0.5 + k / 100},{1.2 - k / 100 + (k % 3) / 50}" for k in range(40)]
@@ -67,3 +85,68 @@ def test_the_quick_statistics_benchmark_reports_every_figure(tmp_path):
     for row in report["rates"]:
         assert f"{row['kind']}, n = {row['n_models']}: p of ranks" in done.stdout
         assert 0 <= row["verdict"] <= row["p of ranks"] <= 1
+
+
+def _quick(bench: str, kit: Path, folder: Path, *options: str) -> tuple[str, dict]:
+    """A quick benchmark on value tables of the kit, which it keeps in the folder."""
+    command = [sys.executable, str(BENCH.with_name(bench)), str(folder), "--quick",
+               "--json", str(folder / "bench.json"), *options]  # fmt: skip
+    environment = {**os.environ, "IASIDE_KIT": str(kit)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=True, env=environment
+    )
+    return done.stdout, json.loads((folder / "bench.json").read_text())
+
+
+@pytest.mark.kit
+@pytest.mark.slow
+def test_the_quick_coverage_study_reports_every_interval(kit, tmp_path):
+    text, report = _quick("bench_coverage.py", kit, tmp_path)
+    assert "| of | tied bands | images | score | signed score | Shapley values, by band |" in text
+    assert len(report["fixed"]) == 6
+    assert len(report["stopped"]) == 18
+    for row in report["fixed"]:
+        # 40 samples: the standard error of a coverage of 95 % is 3.4 %
+        assert row["signed_score"]["coverage"] >= 0.95 - 3 * 0.034
+        assert len(row["shapley_values"]["coverage"]) == 8
+        wide, plain = row["signed_score"], row["signed_score, jackknife alone"]
+        assert wide["half_width"] >= plain["half_width"] - 1e-9
+    assert (tmp_path / "c10_resnet2b_adv-m8-nall.npz").is_file()
+    assert all(row["n_5"] >= 100 for row in report["stopped"])
+
+
+@pytest.mark.kit
+@pytest.mark.slow
+def test_the_quick_study_of_passes_reports_every_estimator(kit, tmp_path):
+    text, report = _quick("bench_passes.py", kit, tmp_path, "--run")
+    assert "| c10_resnet2b_adv | permutation 8 | 57.0 |" in text
+    assert [row["method"] for row in report["runs"]] == ["exact", "permutation 8"]
+    passes = {row["method"]: row["passes_an_image"] for row in report["simulated"]}
+    for row in report["runs"]:  # what was counted is what was foretold, and one black image
+        assert row["n_forward"] == row["n_images"] * passes[row["method"]] + 1
+
+
+@pytest.mark.kit
+@pytest.mark.slow
+def test_the_quick_study_of_estimators_counts_passes_and_errors(kit, tmp_path):
+    _, report = _quick("bench_estimators.py", kit, tmp_path)
+    ours = {
+        (row["method"], row["budget"]): row
+        for row in report["records"]
+        if not row["method"].startswith("shapiq")
+    }
+    assert len(ours) == 6
+    assert all(row["passes"] <= row["budget"] for row in ours.values())
+    assert ours["regression", 64]["error"] < 1e-12  # all 64 coalitions of 6 bands
+    assert ours["regression", 48]["error"] < ours["permutation", 48]["error"]
+    assert report["shapiq"] == HAS_SHAPIQ
+
+
+@pytest.mark.kit
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_SHAPIQ, reason="shapiq is not installed (pip install shapiq)")
+def test_shapiq_has_the_same_exact_values(kit, tmp_path):
+    _, report = _quick("bench_estimators.py", kit, tmp_path)
+    assert [row["difference"] < 1e-12 for row in report["oracle"]] == [True]
+    rivals = {row["method"] for row in report["records"] if row["method"].startswith("shapiq")}
+    assert len(rivals) == 5

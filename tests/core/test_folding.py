@@ -76,6 +76,38 @@ def _plain() -> nn.Module:
     )  # fmt: skip
 
 
+class Standardised(nn.Conv2d):
+    """A convolution that does more with its weight than multiply by it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight - self.weight.mean(dim=(1, 2, 3), keepdim=True)
+        return nn.functional.conv2d(x, weight / weight.std(), self.bias)
+
+
+class Padded(nn.Conv2d):
+    """A convolution of a kind of its own that is one all the same."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(nn.functional.pad(x, (1, 1, 1, 1)))
+
+
+class Hooked(nn.Sequential):
+    """Hooks change what a layer gives."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+        self[0].register_forward_hook(_twice)
+
+
+def _twice(_module, _inputs, output):
+    return 2 * output
+
+
+def _parametrised() -> nn.Module:
+    conv = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3))
+    return nn.Sequential(conv, nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
+
+
 def _of_the_batch() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False))
 
@@ -87,9 +119,13 @@ def _of_the_batch() -> nn.Module:
         (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), WithActivation(4)), 1),
         (Branching, 1),
         (Shared, 0),
-        (Twice, 0),
+        (Twice, 2),
         (lambda: nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3)), 0),
         (_of_the_batch, 0),
+        (lambda: nn.Sequential(Padded(3, 4, 3), nn.BatchNorm2d(4)), 1),
+        (lambda: nn.Sequential(Standardised(3, 4, 3), nn.BatchNorm2d(4)), 0),
+        (_parametrised, 1),
+        (Hooked, 0),
     ],
 )
 def test_the_folded_model_is_the_same_function(build, folded):
@@ -107,3 +143,19 @@ def test_the_folded_model_is_the_same_function(build, folded):
     if type(model) is not nn.Sequential or not isinstance(model[1], WithActivation):
         assert len(norms[0]) - len(norms[1]) == folded
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_assertions_about_shapes_stay():
+    model = _lively(nn.Sequential(nn.Conv2d(3, 4, 3), WithActivation(4)))
+    found, n = fold_batch_norms(model)
+    assert n == 1
+    assert "_assert" in found.code
+
+
+def test_one_layer_under_two_names_is_folded_for_one_of_them():
+    conv = nn.Conv2d(3, 3, 3)
+    model = _lively(nn.Sequential(nn.Sequential(conv, nn.BatchNorm2d(3)), conv))
+    found, n = fold_batch_norms(model)
+    images = torch.rand(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found(images), model(images), rtol=1e-12, atol=1e-12)
+    assert n == 1

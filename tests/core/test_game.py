@@ -108,7 +108,7 @@ def test_rescale_maps_each_image_to_the_unit_range_and_a_constant_to_zero():
         Protocol(4, absence="gaussian"),
         Protocol(4, range_handling="clip"),
         Protocol(4, estimator="permutation", n_permutations=3),
-        Protocol(5, estimator="regression", n_coalitions=20),
+        Protocol(5, estimator="regression", n_coalitions=32),
     ],
 )
 def test_batching_changes_nothing(protocol):

@@ -10,7 +10,7 @@ from torch import nn
 
 from iaside_plugins import InputError, Protocol, spectral_importance
 from iaside_plugins.errors import InputTypeError
-from iaside_plugins.game import model_device
+from iaside_plugins.input_checks import model_device
 
 
 def _run(model=None, images=None, labels=None, **options):

@@ -27,7 +27,7 @@ def _data(n: int = 160) -> list[tuple]:
         Protocol(3),
         Protocol(3, absence="gaussian"),
         Protocol(4, estimator="permutation"),
-        Protocol(5, estimator="regression", n_coalitions=20),
+        Protocol(5, estimator="regression", n_coalitions=32),
     ],
     ids=lambda p: f"{p.absence}-{p.estimator}",
 )

@@ -147,7 +147,7 @@ def test_reference_takes_each_flag_alone(flags):
         ({"range_handling": "wrap"}, "range_handling must be one of none, .*; got 'wrap'"),
         ({"estimator": "kernel"}, "exact, permutation, regression; got 'kernel'"),
         ({"n_permutations": 0}, "n_permutations must be .* at least 1, got 0"),
-        ({"n_coalitions": 128.0}, "n_coalitions must be .* at least 4, got 128.0"),
+        ({"n_coalitions": 256.0}, "n_coalitions must be .* at least 4, got 256.0"),
         ({"image_batch": 0}, "image_batch must be .* at least 1, got 0"),
         ({"seed": -1}, "seed must be .* at least 0, got -1"),
         ({"seed": 0.5}, "seed must be .* got 0.5"),

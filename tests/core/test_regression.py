@@ -8,13 +8,16 @@ import numpy as np
 import oracles
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iaside_plugins import InputError, Protocol, spectral_importance
 from iaside_plugins.coalitions import members
 from iaside_plugins.regression import (
+    FOLDS,
     _allocate,
+    _folds,
+    _of_size,
     _subsets,
     draw_pairs,
     regression_shapley_values,
@@ -36,7 +39,7 @@ def plans(draw):
     """A number of bands, a number of pairs that the protocol allows, and a seed."""
     m = draw(st.integers(2, 14))
     most = 2 ** (m - 1) - 1
-    n_pairs = draw(st.integers(min(2 * m, most + 1) - 1, min(most, 300)))
+    n_pairs = draw(st.integers(min(4 * m, most + 1) - 1, min(most, 300)))
     return m, n_pairs, draw(st.integers(0, 1000))
 
 
@@ -97,13 +100,17 @@ def test_every_pair_of_a_size_is_as_likely():
         assert abs(counts - expected).max() < 5 * np.sqrt(expected)  # binomial, or less
 
 
-@pytest.mark.parametrize("n_bands", [5, 8, 16, 32])
-def test_the_least_number_of_coalitions_determines_every_band(n_bands):
+@pytest.mark.parametrize("n_bands", [6, 8, 16, 32])
+def test_the_least_number_of_coalitions_is_enough_for_every_fit(n_bands):
     for seed in range(100):
-        pairs = draw_pairs(n_bands, 2 * n_bands - 1, np.random.default_rng(seed))
-        inside = members(pairs, n_bands).astype(float)
-        centred = inside - inside.mean(axis=1, keepdims=True)
-        assert np.linalg.matrix_rank(centred) == n_bands - 1
+        pairs = draw_pairs(n_bands, 4 * n_bands - 1, np.random.default_rng(seed))
+        small = _sizes(pairs, n_bands)
+        fold = _folds(small, _of_size(n_bands, small)[0])
+        for k in range(FOLDS):
+            inside = members(pairs[fold != k], n_bands).astype(float)
+            centred = inside - inside.mean(axis=1, keepdims=True)
+            assert np.linalg.matrix_rank(centred) == n_bands - 1
+            assert set(small[fold == k]) == set(small[fold >= 0]), "a size must be in every fold"
 
 
 # ---- the solve ------------------------------------------------------------------------------
@@ -115,19 +122,14 @@ def test_exact_when_all_coalitions_are_there(n_bands):
     np.testing.assert_allclose(found, oracles.shapley_by_subsets(values), rtol=0, atol=1e-12)
 
 
+@settings(deadline=None, max_examples=30)  # the slow one is slow
 @given(plans())
-def test_equal_to_a_dense_solve_with_a_multiplier(plan):
+def test_equal_to_dense_solves_and_sums_pair_by_pair(plan):
     m, n_pairs, seed = plan
     values = _game(m, seed)
     pairs = draw_pairs(m, n_pairs, np.random.default_rng(seed))
-    coalitions = with_complements(pairs, m)
-    inner, weights = coalitions[1:-1], []
-    for s in members(inner, m).sum(axis=1).tolist():
-        alike = (members(inner, m).sum(axis=1) == s).sum()  # of C(m, s) with the kernel's weight
-        weights.append((m - 1) / (math.comb(m, s) * s * (m - s)) * math.comb(m, s) / alike)
-    ends = values[0], values[-1]
-    expected = oracles.kernel_regression(m, inner.tolist(), values[inner], weights, ends)
-    found = regression_shapley_values(values[coalitions], pairs, m)
+    expected = oracles.cross_fitted_regression(m, pairs.tolist(), values, FOLDS)
+    found = regression_shapley_values(values[with_complements(pairs, m)], pairs, m)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
 
 
@@ -155,7 +157,7 @@ def test_rounding_is_not_taken_for_a_direction(n_bands, n_pairs):
 @pytest.mark.parametrize("n_bands", [6, 20, 32])
 def test_an_additive_game_is_found_exactly_from_few_pairs(n_bands):
     own = np.random.default_rng(2).normal(size=n_bands)
-    pairs = draw_pairs(n_bands, 2 * n_bands - 1, np.random.default_rng(3))
+    pairs = draw_pairs(n_bands, 4 * n_bands - 1, np.random.default_rng(3))
     values = members(with_complements(pairs, n_bands), n_bands) @ own - 3.0
     np.testing.assert_allclose(
         regression_shapley_values(values, pairs, n_bands), own, rtol=0, atol=1e-10
@@ -165,7 +167,7 @@ def test_an_additive_game_is_found_exactly_from_few_pairs(n_bands):
 def test_what_is_even_between_complements_does_not_matter():
     """Shapley values see only v(S) - v(S^c): adding the same to both changes nothing."""
     m, values = 7, _game(7)
-    pairs = draw_pairs(m, 20, np.random.default_rng(0))
+    pairs = draw_pairs(m, 30, np.random.default_rng(0))
     seen = values[with_complements(pairs, m)]
     shift = np.random.default_rng(1).normal(size=len(pairs))
     moved = seen + np.concatenate([[0], shift, shift[::-1], [0]])
@@ -175,28 +177,37 @@ def test_what_is_even_between_complements_does_not_matter():
     )  # fmt: skip
 
 
-def test_the_bias_is_small_beside_the_error_of_one_draw():
-    """Weighted least squares on a sample is consistent, not unbiased.
+@pytest.mark.parametrize(("n_bands", "n_pairs"), [(6, 23), (8, 31), (7, 50)])
+def test_unbiased(n_bands, n_pairs):
+    """A game of white noise is the harshest: the fit alone is off by 14 % of its error here."""
+    values, found = _game(n_bands, 5), []
+    for seed in range(3000):
+        pairs = draw_pairs(n_bands, n_pairs, np.random.default_rng([n_bands, seed]))
+        seen = values[with_complements(pairs, n_bands)]
+        found.append(regression_shapley_values(seen, pairs, n_bands))
+    se = np.std(found, axis=0) / np.sqrt(len(found))
+    error = np.mean(found, axis=0) - oracles.shapley_by_subsets(values)
+    assert (se > 0).all()
+    # eight bands at 4 standard errors: a fair estimator fails one such test in 2000
+    assert (abs(error) < 4 * se).all()
 
-    A game of white noise, 48 of 256 coalitions: 14 % of the error's standard deviation is bias.
-    """
-    m, values = 8, _game(8, 5)
-    exact, found = oracles.shapley_by_subsets(values), []
-    for seed in range(2000):
-        pairs = draw_pairs(m, 23, np.random.default_rng(seed))
-        found.append(regression_shapley_values(values[with_complements(pairs, m)], pairs, m))
-    error = np.array(found) - exact
-    assert abs(error.mean(axis=0)).max() < 0.2 * error.std()
-    more = []
-    for seed in range(200):
-        pairs = draw_pairs(m, 95, np.random.default_rng(seed))
-        more.append(regression_shapley_values(values[with_complements(pairs, m)], pairs, m))
-    assert np.std(np.array(more) - exact) < 0.5 * error.std()
+
+def test_interchangeable_bands_get_the_same_on_the_average():
+    values, inside = _game(7, 6), members(np.arange(2**7), 7)
+    swapped = inside.copy()
+    swapped[:, [1, 4]] = inside[:, [4, 1]]
+    even = (values + values[swapped @ (1 << np.arange(7))]) / 2
+    gap = []
+    for seed in range(1000):
+        pairs = draw_pairs(7, 30, np.random.default_rng(seed))
+        found = regression_shapley_values(even[with_complements(pairs, 7)], pairs, 7)
+        gap.append(found[1] - found[4])
+    assert abs(np.mean(gap)) < 4 * np.std(gap) / np.sqrt(1000)
 
 
 def test_rows_of_many_images_are_each_their_own():
     table = np.random.default_rng(3).normal(size=(5, 64))
-    pairs = draw_pairs(6, 15, np.random.default_rng(0))
+    pairs = draw_pairs(6, 24, np.random.default_rng(0))
     seen = table[:, with_complements(pairs, 6)]
     found = regression_shapley_values(seen, pairs, 6)
     for row, psi in zip(seen, found, strict=True):
@@ -222,9 +233,9 @@ def test_with_all_coalitions_it_is_the_exact_estimator():
 def test_images_have_coalitions_of_their_own_and_every_image_is_efficient():
     images, labels = oracles.sample(3, (24, 24))
     recorder = oracles.Recorder()
-    protocol = Protocol(12, estimator="regression", n_coalitions=48)
+    protocol = Protocol(12, estimator="regression", n_coalitions=96)
     found = spectral_importance(recorder, (images, labels), protocol)
-    assert found.n_forward == 3 * 47 + 1 == len(recorder.images())
+    assert found.n_forward == 3 * 95 + 1 == len(recorder.images())
     other = spectral_importance(oracles.Recorder(), (images, labels), protocol, batch_size=5)
     np.testing.assert_array_equal(other.per_image, found.per_image)
     net = spectral_importance(oracles.TinyNet(), (images, labels), protocol)
@@ -233,12 +244,12 @@ def test_images_have_coalitions_of_their_own_and_every_image_is_efficient():
 
 
 def test_the_seed_decides_and_the_order_of_the_images_does_not():
-    protocol = Protocol(6, estimator="regression", n_coalitions=24)
+    protocol = Protocol(6, estimator="regression", n_coalitions=48)
     images, labels = oracles.sample(4)
     there = spectral_importance(oracles.TinyNet(), (images, labels), protocol)
     back = spectral_importance(oracles.TinyNet(), (images.flip(0), labels.flip(0)), protocol)
     np.testing.assert_allclose(back.per_image[::-1], there.per_image, rtol=0, atol=1e-12)
-    other = Protocol(6, estimator="regression", n_coalitions=24, seed=1)
+    other = Protocol(6, estimator="regression", n_coalitions=48, seed=1)
     moved = spectral_importance(oracles.TinyNet(), (images, labels), other)
     assert abs(moved.per_image - there.per_image).max() > 1e-6
 
@@ -246,10 +257,10 @@ def test_the_seed_decides_and_the_order_of_the_images_does_not():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"n_bands": 8, "n_coalitions": 30}, "even number from 32 to 256 with n_bands=8, got 30"),
-        ({"n_bands": 8, "n_coalitions": 33}, "even number .* got 33"),
-        ({"n_bands": 8, "n_coalitions": 258}, "from 32 to 256 .* got 258"),
-        ({"n_bands": 3}, "from 8 to 8 with n_bands=3, got 128"),
+        ({"n_bands": 8, "n_coalitions": 62}, "even number from 64 to 256 with n_bands=8, got 62"),
+        ({"n_bands": 8, "n_coalitions": 65}, "even number .* got 65"),
+        ({"n_bands": 8, "n_coalitions": 258}, "from 64 to 256 .* got 258"),
+        ({"n_bands": 3}, "from 8 to 8 with n_bands=3, got 256"),
         ({"n_bands": 33}, "at most 32, got 33"),
         ({"range_handling": "batch_modulus"}, "needs estimator='exact'"),
     ],
@@ -259,6 +270,6 @@ def test_protocols_it_cannot_serve_are_refused(fields, message):
         Protocol(estimator="regression", **fields)
 
 
-def test_the_default_serves_seven_bands_and_more():
-    for n_bands in (7, 8, 12, 16, 32):
-        assert Protocol(n_bands, estimator="regression").n_coalitions == 128
+def test_the_default_serves_eight_bands_and_more():
+    for n_bands in (8, 12, 16, 32):
+        assert Protocol(n_bands, estimator="regression").n_coalitions == 256

@@ -54,8 +54,7 @@ def test_a_run_is_read_without_model_or_images(tmp_path, protocol):
     assert {**found.to_dict(), **other} == {**result.to_dict(), **other}
     assert found.protocol.protocol_id == protocol.protocol_id
     assert found.by_class().equals(result.by_class())
-    if not protocol.is_script:
-        assert SpectralImportance.load(tmp_path).to_dict() == found.to_dict()
+    assert SpectralImportance.load(tmp_path).to_dict() == found.to_dict()
 
 
 def test_other_scores_of_the_same_rows(tmp_path):
@@ -72,6 +71,61 @@ def test_an_unfinished_run_can_be_read(tmp_path):
     spectral_importance(oracles.TinyNet(), data, Protocol(3), resume=tmp_path, max_images=3)
     whole = spectral_importance(oracles.TinyNet(), data, Protocol(3))
     np.testing.assert_array_equal(read_run(tmp_path).values, whole.values[:3])
+
+
+def _same(found, result):
+    assert found.ids == result.ids
+    np.testing.assert_array_equal(found.per_image, result.per_image)
+    assert (found.score, found.protocol.beta) == (result.score, result.protocol.beta)
+
+
+@pytest.mark.parametrize("protocol", [
+    Protocol(3, absence="replacement"), Protocol.reference(3), Protocol(3, beta=0.5),
+])  # fmt: skip
+def test_a_folder_that_holds_more_shows_its_last_run(tmp_path, protocol):
+    images, labels = oracles.sample(6)
+    images[5], labels[5] = images[4], labels[4]  # the same image twice
+    net = oracles.TinyNet()
+    for n in (3, 6, 4):
+        result = spectral_importance(net, (images, labels), protocol, resume=tmp_path, max_images=n)
+        _same(read_run(tmp_path), result)
+
+
+def test_the_folder_of_an_evaluation_is_known(tmp_path):
+    result = spectral_importance(
+        oracles.TinyNet(), oracles.sample(2), Protocol(3), resume=tmp_path / "spectral"
+    )
+    _same(read_run(tmp_path), result)
+
+
+def test_reading_touches_nothing(tmp_path):
+    spectral_importance(oracles.TinyNet(), oracles.sample(3), Protocol(3), resume=tmp_path)
+    (tmp_path / "rows-000009-aa.npz").write_bytes(b"half a chunk")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert read_run(tmp_path).n_images == 3
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_the_size_that_memory_allowed_is_kept(tmp_path):
+    """Resumed where there is more room, batches are as before, and so is every bit."""
+    data, calls = oracles.sample(6), []
+
+    class Small(oracles.TinyNet):
+        room = 4
+
+        def forward(self, images):
+            calls.append(len(images))
+            if len(images) > self.room:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return super().forward(images)
+
+    whole = spectral_importance(Small(), data, Protocol(3), batch_size="auto")
+    options = {"batch_size": "auto", "resume": tmp_path}
+    spectral_importance(Small(), data, Protocol(3), **options, max_images=2)
+    Small.room, calls[:] = 1000, []
+    found = spectral_importance(Small(), data, Protocol(3), **options)
+    assert max(calls) <= 4
+    np.testing.assert_array_equal(found.values, whole.values)
 
 
 def test_folders_that_hold_no_run(tmp_path):

@@ -135,3 +135,50 @@ def test_what_was_settled_is_kept_beside_the_identity(tmp_path):
     assert RowStore(tmp_path, {"model": "m"}).settled == {"forwards": {"threads": 2}}
     with pytest.raises(InputError, match="model was 'm' and is now 'n'"):
         RowStore(tmp_path, {"model": "n"})
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO])
+def test_an_error_of_the_system_is_not_taken_for_damage(tmp_path, monkeypatch, number):
+    RowStore(tmp_path, {}, flush_every=1).add("a", np.zeros(2))
+
+    def failing(_path):
+        raise OSError(number, "the system says no")
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    with pytest.raises(InputError, match=r"cannot read .*rows-.*the system says no"):
+        RowStore(tmp_path, {})
+    monkeypatch.undo()
+    assert list(RowStore(tmp_path, {}).rows) == ["a"]
+
+
+def test_chunks_that_are_merged_while_they_are_read(tmp_path, monkeypatch):
+    store = RowStore(tmp_path, {}, flush_every=1)
+    for key in "abc":
+        store.add(key, np.zeros(2))
+    read, merged = Path.read_bytes, []
+
+    def while_merging(path):
+        if path.name.startswith("rows-") and not merged:
+            merged.append(path)
+            store.compact()
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", while_merging)
+    assert sorted(RowStore(tmp_path, {}).rows) == ["a", "b", "c"]
+
+
+def test_chunks_that_another_process_removed_do_not_stop_a_run(tmp_path):
+    store = RowStore(tmp_path, {}, flush_every=1)
+    for key in "ab":
+        store.add(key, np.zeros(2))
+    for chunk in tmp_path.glob("rows-*.npz"):
+        chunk.unlink()
+    store.compact()
+    assert sorted(RowStore(tmp_path, {}).rows) == ["a", "b"]
+
+
+def test_choices_of_two_processes_are_kept(tmp_path):
+    stores = [RowStore(tmp_path, {}) for _ in range(2)]
+    stores[0].settle("forwards", {"threads": 1})
+    stores[1].settle("beta", 0.5)
+    assert RowStore(tmp_path, {}).settled == {"forwards": {"threads": 1}, "beta": 0.5}

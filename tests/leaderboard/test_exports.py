@@ -18,6 +18,7 @@ from iaside_plugins.leaderboard.entry import Entry
 from iaside_plugins.leaderboard.exports import FORMATS, export
 from iaside_plugins.leaderboard.schema import parse_entry
 from iaside_plugins.leaderboard.yaml_text import to_yaml
+from iaside_plugins.report import epsilon
 
 yaml = pytest.importorskip("yaml")
 Make = Callable[..., dict[str, Any]]
@@ -45,7 +46,8 @@ def test_every_committed_entry_can_be_exported(committed: list[Entry]) -> None:
         assert signed["value"] == entry.spectral.signed_score
         names = {m["type"] for m in metrics}
         assert ("mean_corruption_error_unnormalised" in names) == (entry.corruption is not None)
-        assert "mce" not in names  # no committed entry has one, so none may be claimed
+        has_mce = entry.corruption is not None and entry.corruption.mce is not None
+        assert ("mce" in names) == has_mce
         if entry.adversarial is not None:
             assert [m["value"] for m in metrics if m["type"] == "robust_accuracy"] == [
                 case.accuracy.value for case in entry.adversarial.worst_case
@@ -73,7 +75,7 @@ def test_mce_stands_under_its_name_and_reference(make_entry: Make) -> None:
 
 def test_robustbench_json_is_that_of_its_adapter(committed: list[Entry]) -> None:
     made = [entry for entry in committed if entry.benchmark is not None]
-    assert {e.benchmark.threat_model for e in made if e.benchmark} == {"Linf", "corruptions"}
+    assert {e.benchmark.threat_model for e in made if e.benchmark} >= {"Linf", "corruptions"}
     for entry in made:
         fields = json.loads(export(entry, "robustbench"))
         assert fields["clean_acc"] == str(round(100 * entry.clean_accuracy.value, 2))
@@ -84,12 +86,13 @@ def test_robustbench_json_is_that_of_its_adapter(committed: list[Entry]) -> None
         if entry.adversarial is not None:
             robust = entry.adversarial.attacks[0]
             assert fields["autoattack_acc"] == str(round(100 * robust.accuracy.value, 2))
-            assert fields["eps"] == "2/255"
+            assert fields["eps"] == epsilon(robust.epsilon)
             assert group["attack_order"] == ["apgd-ce", "apgd-t", "fab-t", "square"]
             assert fields["corruptions_acc"] is None
         else:
             assert fields["autoattack_acc"] is None
-            assert fields["corruptions_mce"] is None  # without a reference on the same images
+            assert entry.corruption is not None  # an mCE needs a reference on the same images
+            assert (fields["corruptions_mce"] is None) == (entry.corruption.mce is None)
 
 
 def test_other_entries_have_no_number_of_robustbench(make_entry: Make) -> None:
@@ -122,6 +125,13 @@ def test_hostile_strings_stay_text(make_entry: Make) -> None:
     assert min(depths) == 0
     for special in "%$#&_":
         assert not re.search(rf"(?<!\\){re.escape(special)}", record)
+    name = record.split("{{")[1].split(" on cifar10")[0]  # read back, it is the name on one line
+    for letter, command in {"{": "left", "}": "right"}.items():
+        name = name.replace(rf"\textbrace{command}{{}}", letter)
+    for letter, command in {"~": "asciitilde", "^": "asciicircum", '"': "quotedbl"}.items():
+        name = name.replace(rf"\text{command}{{}}", letter)
+    name = re.sub(r"\\([%$#&_])", r"\1", name).replace(r"\textbackslash{}", "\\")
+    assert name == " ".join(HOSTILE.split())
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

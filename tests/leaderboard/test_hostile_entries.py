@@ -21,7 +21,7 @@ HOSTILE = [
     "HUGE", 10**30, -1, 0, 1e308, -1e308, 5e-324, 0.5, "", SCRIPT, "x" * 100_000, None, True, [],
     {}, [[]], {"a": {"a": {}}}, [1e308] * 3,
 ]  # fmt: skip
-SECONDS = 1.0
+SECONDS = 1.0  # of the processor, as other work may share it
 EVERY = 6
 
 

@@ -15,7 +15,9 @@ import pytest
 from iaside_plugins.leaderboard import formatting as fmt
 from iaside_plugins.leaderboard.frame import concatenated, tables
 from iaside_plugins.leaderboard.schema import Entry, parse_entry
-from iaside_plugins.leaderboard.tables import to_csv, to_markdown
+from iaside_plugins.leaderboard.statistics import statistics
+from iaside_plugins.leaderboard.tables import to_csv
+from iaside_plugins.leaderboard.tables import to_markdown as markdown_of
 from iaside_plugins.protocol import Protocol
 
 Make = Callable[..., dict[str, Any]]
@@ -24,6 +26,10 @@ HOSTILE = '<b>|_&"=1+1'
 
 def parsed(*raws: dict[str, Any]) -> list[Entry]:
     return [parse_entry(json.dumps(raw), "x.json") for raw in raws]
+
+
+def to_markdown(entries: list[Entry]) -> str:
+    return markdown_of(entries, statistics(entries))
 
 
 def read_csv(entries: list[Entry]) -> list[dict[str, str]]:
@@ -51,8 +57,7 @@ def test_any_number_of_entries(make_entry: Make, n: int) -> None:
     markdown = to_markdown(entries)
     assert len(cells(markdown)) == len(read_csv(entries)) == n
     assert ("There are no entries yet" in markdown) == (n == 0)
-    assert ("too few to compare scores with errors" in markdown) == (n == 2)
-    assert ("clean accuracy is the rival" in markdown) == (n >= 2)
+    assert ("needs 3" in markdown) == (0 < n < 3)
     assert not re.search(r"\bnan\b|None|<NA>", markdown + to_csv(entries))
 
 
@@ -184,3 +189,18 @@ def test_frame_has_no_empty_row_and_typed_columns(make_entry: Make) -> None:
     assert frame["clean_accuracy"].dtype == "float64"
     assert frame["n_corruptions"].dtype == "Int64"
     assert list(concatenated([]).index) == []
+
+
+def test_intervals_that_are_known_to_be_too_narrow_are_named(make_entry: Make) -> None:
+    old, new = make_entry("old_one"), make_entry("new_one")
+    for raw in (old, new):
+        raw["spectral"]["tied_bands"] = [0, 1]
+    old["spectral"]["score_intervals"] = "jackknife"
+    new["spectral"]["score_intervals"] = "jackknife-and-ties"
+    (fact,) = [
+        line for line in to_markdown(parsed(old, new)).splitlines() if "jackknife alone" in line
+    ]
+    assert r"old\_one" in fact
+    assert "new" not in fact
+    old["spectral"]["tied_bands"] = [0]
+    assert "jackknife alone" not in to_markdown(parsed(old, new))

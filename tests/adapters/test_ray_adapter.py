@@ -1,0 +1,116 @@
+"""A local Ray cluster: equal numbers, a worker killed in the middle, errors, what is missing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from functools import partial
+
+import numpy as np
+import oracles
+import pytest
+import torch
+from deadly import Deadly
+
+from iaside_plugins import InputError, Protocol, spectral_importance
+from iaside_plugins.adapters import ray_adapter
+from iaside_plugins.adapters.ray_adapter import profile_on_ray
+from iaside_plugins.errors import MissingExtraError
+
+OPTIONS = {"batch_size": 8}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A cluster of two CPUs that ends with the module's tests."""
+    ray = pytest.importorskip("ray", reason="needs Ray, of the extra ray")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # otherwise it leaves a token in the home folder
+        ray.init(
+            num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error",
+            object_store_memory=100 * 2**20,
+        )  # fmt: skip
+        yield ray
+        ray.shutdown()
+
+
+def same(found, whole):
+    for name in ("per_image", "ends", "labels", "correct"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
+    assert (found.ids, found.score, found.n_classes) == (whole.ids, whole.score, whole.n_classes)
+
+
+@pytest.mark.slow
+def test_models_and_conditions_as_one_process_makes_them_though_a_worker_dies(cluster, tmp_path):
+    """The second model kills the first worker that runs it, in the middle of a group."""
+    nets = {"timm:a/b": oracles.TinyNet(seed=1), "deadly": Deadly(tmp_path, at=2)}
+    models = {"timm:a/b": partial(oracles.TinyNet, seed=1), "deadly": nets["deadly"]}
+    data = {"clean": oracles.sample(6), "fog 3": oracles.sample(4, seed=5)}
+    for protocol in (Protocol(4, absence="replacement"), Protocol.reference(3, image_batch=3)):
+        folder = tmp_path / protocol.protocol_id
+        found = profile_on_ray(models, data, protocol, resume=folder, **OPTIONS)
+        assert list(found) == [(model, condition) for model in models for condition in data]
+        for (model, condition), result in found.items():
+            net = nets[model] if model == "timm:a/b" else Deadly(tmp_path, times=0)
+            same(result, spectral_importance(net, data[condition], protocol, **OPTIONS))
+    assert len(list(tmp_path.glob("killed-*"))) == 1
+    again = profile_on_ray(models, data, protocol, resume=folder, **OPTIONS)
+    assert [result.n_forward for result in again.values()] == [0] * 4
+    end = time.monotonic() + 60
+    while cluster.available_resources().get("CPU", 0) < 2:  # nothing is left behind
+        assert time.monotonic() < end, "workers are left"
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_a_model_that_kills_every_worker_is_an_error(cluster, tmp_path):
+    net = Deadly(tmp_path, at=1, times=99)
+    with pytest.raises(InputError, match="2 workers died one after the other on the images"):
+        profile_on_ray(
+            {"x": net}, {"clean": oracles.sample(2)}, Protocol(3), retries=1, n_workers=1, **OPTIONS
+        )
+
+
+@pytest.mark.slow
+def test_errors_of_a_worker_come_back_as_they_are(cluster):
+    images, labels = oracles.sample(3)
+    with pytest.raises(InputError, match="label 9 is out of range: the model has 3 outputs"):
+        profile_on_ray({"x": oracles.TinyNet()}, {"c": (images, labels * 0 + 9)}, Protocol(3))
+    with pytest.raises(InputError, match="training mode"):
+        profile_on_ray({"x": oracles.TinyNet().train()}, {"c": (images, labels)})
+
+
+def test_what_a_cluster_has_no_room_for(cluster):
+    with pytest.raises(InputError, match="of 3 CPUs and 0 GPUs: the cluster has 2 CPUs, 0 GPUs"):
+        profile_on_ray({"x": oracles.TinyNet()}, {"c": oracles.sample(2)}, num_cpus=3)
+    with pytest.raises(InputError, match="n_workers must be an integer of at least 1, got 0"):
+        profile_on_ray({"x": oracles.TinyNet()}, {"c": oracles.sample(2)}, n_workers=0)
+
+
+def test_without_ray(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'iaside-plugins\[ray\]'"):
+        profile_on_ray({"x": oracles.TinyNet()}, {"c": oracles.sample(2)})
+
+
+class Refusing:
+    """A Ray that finds no cluster."""
+
+    def is_initialized(self):
+        return False
+
+    def init(self, **_options):
+        raise ConnectionError("Could not find any running Ray instance.\nMore of it.")
+
+
+def test_without_a_cluster(monkeypatch):
+    monkeypatch.setattr(ray_adapter, "_ray", Refusing)
+    with pytest.raises(InputError, match=r"'auto' \(Could .* instance\.\); start one with `ray"):
+        profile_on_ray({"x": oracles.TinyNet()}, {"c": oracles.sample(2)})
+
+
+@pytest.mark.parametrize("empty", [({}, {"c": None}), ({"x": torch.nn.Identity()}, {})])
+def test_nothing_to_do(empty):
+    with pytest.raises(InputError, match="at least one model and one condition"):
+        profile_on_ray(*empty)

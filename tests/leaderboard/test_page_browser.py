@@ -1,0 +1,344 @@
+"""The page in headless Chromium, opened from disk and offline; skipped where there is none."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from iaside_plugins.leaderboard.build import board_files
+from iaside_plugins.leaderboard.frame import tables
+from iaside_plugins.leaderboard.page import short_id
+from iaside_plugins.leaderboard.schema import parse_entry
+from iaside_plugins.leaderboard.statistics import table_id
+
+HOSTILE = '<b>|_&"=1+1'
+FORMULA = "=1+1"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def board(make_entry: Open, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Six models of one table and one of another, built; names that must be escaped."""
+    names = ["alpha", "beta", HOSTILE, FORMULA, "gamma10", "gamma9"]
+    raws = [make_entry(name, k) for k, name in enumerate(names)]
+    for raw in raws[:2]:
+        raw["model"]["training"] = "adversarial"
+    raws.append(make_entry("photo", 9, dataset="imagenet"))
+    entries = [parse_entry(json.dumps(raw), "x") for raw in raws]
+    folder = tmp_path_factory.mktemp("page")
+    files = board_files(entries)
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    table = tables(entries)[0]
+    return {"file": folder / "index.html", "id": short_id(table_id(table)), "table": table,
+            "csv": files["leaderboard.csv"]}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: extra dev")
+    with playwright.sync_playwright() as host:
+        own = Path(host.chromium.executable_path)
+        found = str(own) if own.exists() else next(filter(None, map(shutil.which, BROWSERS)), None)
+        if found is None:
+            pytest.skip(
+                "no Chromium: install chromium, or run python -m playwright install chromium"
+            )
+        opened = host.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Any, board: dict[str, Any]) -> Iterator[Open]:
+    """Opens the page at an address; at the end no error and no request but of the file itself."""
+    said: list[str] = []
+    asked: list[str] = []
+    contexts = []
+
+    def go(fragment: str = "", **options: Any) -> Any:
+        context = browser.new_context(offline=True, **options)
+        contexts.append(context)
+        tab = context.new_page()
+        tab.on("console", lambda message: said.append(message.text))
+        tab.on("pageerror", lambda error: said.append(str(error)))
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.goto(board["file"].as_uri() + fragment)
+        return tab
+
+    yield go
+    for context in contexts:
+        context.close()
+    assert said == []
+    assert all(url.startswith(("file://", "data:", "blob:")) for url in asked)
+    assert {url.split("#")[0] for url in asked if url.startswith("file:")} == {
+        board["file"].as_uri()
+    }
+
+
+def shown(tab: Any) -> list[str]:
+    return tab.eval_on_selector_all(
+        "section.board:not([hidden]) .models tbody tr:not(.detail) > th button",
+        "all => all.map((one) => one.textContent)",
+    )
+
+
+def names_by(board: dict[str, Any], column: str, *, down: bool) -> list[str]:
+    frame = board["table"].frame.sort_values(column, ascending=not down, kind="stable")
+    return list(frame["model"])
+
+
+def test_sort_by_click_and_its_announcement(page: Open, board: dict[str, Any]) -> None:
+    tab = page()
+    own = list(board["table"].frame["model"])
+    assert shown(tab) == own
+    button = tab.locator("th[data-column=signed_score] button").first
+    for order in ("descending", "ascending"):
+        button.click()
+        assert shown(tab) == names_by(board, "signed_score", down=order == "descending")
+        sorts = tab.eval_on_selector_all(
+            "[aria-sort]", "a => a.map(h => h.getAttribute('aria-sort'))"
+        )
+        assert sorts == [order]
+        assert order in tab.locator(".live").first.inner_text()
+    button.click()
+    assert shown(tab) == own
+    assert tab.locator("[aria-sort]").count() == 0
+
+
+def test_every_column_sorts_by_its_raw_numbers(page: Open, board: dict[str, Any]) -> None:
+    tab = page()
+    frame = board["table"].frame
+    heads = tab.locator("section.board:not([hidden]) .models thead th")
+    for k in range(heads.count()):
+        column = heads.nth(k).get_attribute("data-column")
+        tab.goto(board["file"].as_uri() + f"#{board['id']}?sort={quote(f'-{column}')}")
+        if frame[column].dtype != object:
+            values = dict(zip(frame["model"], frame[column], strict=True))
+            found = [round(float(values[name]), 6) for name in shown(tab)]
+            assert found == sorted(found, reverse=True), column
+    tab.goto(board["file"].as_uri() + f"#{board['id']}?sort=model")
+    order = shown(tab)
+    assert order.index("gamma9") < order.index("gamma10")  # as a person counts
+
+
+def test_filter_and_facets(page: Open) -> None:
+    tab = page()
+    tab.locator("input.find").first.fill("gamma")
+    assert set(shown(tab)) == {"gamma9", "gamma10"}
+    assert tab.locator(".live").first.inner_text() == "2 of 6 models"
+    assert (
+        tab.locator(".points a.off").count()
+        == 4 * tab.locator("section.board:not([hidden]) .plot").count()
+    )
+    tab.locator("input.find").first.fill("")
+    tab.locator("select[data-facet=training]").first.select_option("adversarial")
+    assert set(shown(tab)) == {"alpha", "beta"}
+    tab.locator("input.find").first.fill("no such model")
+    assert shown(tab) == []
+    tab.locator("button.reset").first.click()
+    assert len(shown(tab)) == 6
+    assert tab.url.endswith(
+        tab.evaluate("'#' + document.querySelector('section.board:not([hidden])').id")
+    )
+
+
+def test_state_lives_in_the_address(page: Open, board: dict[str, Any]) -> None:
+    tab = page()
+    tab.locator("th[data-column=clean_accuracy] button").first.click()
+    tab.locator("select[data-facet=training]").first.select_option("adversarial")
+    tab.locator("input.find").first.fill("a &b=#c")
+    tab.locator("input.find").first.fill("a")
+    tab.get_by_role("button", name="alpha", exact=True).first.click()
+    for name in ("alpha", "beta"):
+        tab.get_by_label(f"compare {name}").first.check()
+    address, rows = tab.url, shown(tab)
+    other = page(address.removeprefix(board["file"].as_uri()))
+    assert (
+        shown(other)
+        == rows
+        == [n for n in names_by(board, "clean_accuracy", down=True) if n in ("alpha", "beta")]
+    )
+    assert other.locator("input.find").first.input_value() == "a"
+    assert other.locator("tr.detail").count() == 1
+    assert other.locator(".compare:not([hidden]) thead th").count() == 3
+    assert (
+        other.locator("th[data-column=clean_accuracy]").first.get_attribute("aria-sort")
+        == "descending"
+    )
+    assert other.url == address
+
+
+def test_an_address_that_means_nothing_shows_the_board(page: Open) -> None:
+    for fragment in (
+        "#nothing",
+        "#nothing/x?sort=y&open=z&compare=p,q",
+        "#?%E0=1&sort=-nothing",
+        "#/",
+        "#%E0%",
+    ):
+        assert len(shown(page(fragment))) == 6
+
+
+def test_tables_are_chosen_by_link(page: Open) -> None:
+    tab = page()
+    assert tab.locator("section.board:not([hidden])").count() == 1
+    tab.locator("nav a").nth(1).click()
+    assert shown(tab) == ["photo"]
+    assert tab.locator("nav a[aria-current]").count() == 1
+    tab.go_back()
+    assert len(shown(tab)) == 6
+
+
+def test_details_hold_everything_of_the_row(page: Open, board: dict[str, Any]) -> None:
+    tab = page()
+    toggle = tab.get_by_role("button", name="alpha", exact=True).first
+    toggle.click()
+    assert toggle.get_attribute("aria-expanded") == "true"
+    detail = tab.locator("tr.detail")
+    assert toggle.get_attribute("aria-controls") == detail.get_attribute("id")
+    text = detail.inner_text()
+    entry = next(e for e in board["table"].entries if e.model.name == "alpha")
+    for part in (
+        "gaussian noise",
+        entry.model.weights_sha256[:12],
+        f"{100 * entry.spectral.distribution[0]:.1f} % [",
+    ):
+        assert part in text
+    assert detail.locator("svg.chart rect").count() == 4
+    toggle.click()
+    assert tab.locator("tr.detail").count() == 0
+
+
+def test_keyboard_alone(page: Open) -> None:
+    tab = page()
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.className") == "skip"
+    head = tab.locator("th[data-column=signed_score] button").first
+    head.focus()
+    tab.keyboard.press("Enter")
+    assert tab.locator("th[aria-sort=descending]").count() == 1
+    assert tab.evaluate("document.activeElement.closest('th').dataset.column") == "signed_score"
+    tab.get_by_role("button", name="alpha", exact=True).first.focus()
+    tab.keyboard.press("Space")
+    assert tab.locator("tr.detail").count() == 1
+    assert tab.evaluate("document.activeElement.textContent") == "alpha"  # focus stays
+    plot = tab.locator("section.board:not([hidden]) .plot").first
+    assert plot.locator("a[tabindex='0']").count() == 1
+    plot.locator("a[tabindex='0']").focus()
+    tip = tab.locator("#tip")
+    assert tip.is_visible()
+    first = tip.locator("b").inner_text()
+    tab.keyboard.press("ArrowRight")
+    second = tip.locator("b").inner_text()
+    assert first != second
+    assert plot.locator("a[tabindex='0']").count() == 1
+    tab.keyboard.press("Escape")
+    assert not tip.is_visible()
+    tab.keyboard.press("Enter")
+    assert tab.evaluate("document.activeElement.textContent") == second
+
+
+def test_point_shows_its_numbers_and_selects_the_row(page: Open) -> None:
+    tab = page()
+    tab.locator("input.find").first.fill("alpha")
+    point = tab.locator("section.board:not([hidden]) .plot").first.locator(
+        "a[aria-label^='gamma9']"
+    )
+    point.hover()
+    tip = tab.locator("#tip")
+    assert tip.is_visible()
+    assert "clean accuracy ↑:" in tip.inner_text()
+    point.click()
+    assert "gamma9" in shown(tab)  # it was filtered out
+    assert tab.locator("tr.chosen th button").inner_text() == "gamma9"
+    assert tab.locator("input.find").first.input_value() == ""
+
+
+def test_compare(page: Open) -> None:
+    tab = page()
+    tab.get_by_label("compare alpha").first.check()
+    assert tab.locator(".compare:not([hidden])").count() == 0
+    tab.get_by_label(f"compare {HOSTILE}").first.check()
+    panel = tab.locator(".compare:not([hidden])")
+    assert HOSTILE in panel.locator("h3").inner_text()
+    assert panel.locator("svg.chart g").count() == 2
+    row = panel.locator("tbody tr", has_text="clean accuracy").first
+    assert row.locator("td").all_inner_texts()[0] == " ".join(
+        tab.locator("tr[id$='/alpha'] td").nth(2).inner_text().split()
+    )
+    panel.get_by_role("button").click()
+    assert tab.locator(".compare:not([hidden])").count() == 0
+
+
+def test_saved_view_is_the_files_rows(page: Open, board: dict[str, Any]) -> None:
+    tab = page(f"#{board['id']}?sort=-signed_score")
+    with tab.expect_download() as waiting:
+        tab.locator("button.save-csv").first.click()
+    saved = list(
+        csv.DictReader(io.StringIO(Path(waiting.value.path()).read_text(encoding="utf-8")))
+    )
+    whole = {row["model"]: row for row in csv.DictReader(io.StringIO(board["csv"]))}
+    assert waiting.value.suggested_filename == f"{board['id']}.csv"
+    assert [row["model"].removeprefix("'") for row in saved] == names_by(
+        board, "signed_score", down=True
+    )
+    for row in saved:
+        assert set(row) <= set(whole[row["model"]])
+        for name, text in row.items():
+            exact = whole[row["model"]][name]
+            same = text == exact or abs(float(text) - float(exact)) <= 5e-7
+            assert same, name
+    with tab.expect_download() as waiting:
+        tab.locator("button.save-json").first.click()
+    rows = json.loads(Path(waiting.value.path()).read_text(encoding="utf-8"))
+    assert [row["model"] for row in rows] == names_by(board, "signed_score", down=True)
+
+
+def test_hostile_names_are_text(page: Open) -> None:
+    tab = page()
+    assert HOSTILE in shown(tab)
+    assert tab.locator("table b").count() == 0
+    tab.get_by_role("button", name=HOSTILE, exact=True).first.click()
+    assert tab.locator("tr.detail").count() == 1
+
+
+def test_phone(page: Open) -> None:
+    tab = page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    scroller = tab.locator("section.board:not([hidden]) .scroller").first
+    scroller.evaluate("one => { one.scrollLeft = 400; }")
+    left = tab.locator("section.board:not([hidden]) .models tbody th").first.bounding_box()["x"]
+    assert left <= scroller.bounding_box()["x"] + 2  # the first column stays
+    tab.get_by_role("button", name="alpha", exact=True).first.tap()
+    box = tab.locator("tr.detail .inside").bounding_box()
+    assert box["width"] <= 390
+
+
+def test_without_a_script(page: Open, board: dict[str, Any]) -> None:
+    tab = page(java_script_enabled=False)
+    rows = tab.locator(".models").first.locator("tbody tr")
+    assert rows.count() == 6
+    assert rows.first.locator("th").inner_text() == board["table"].frame["model"].iloc[0]
+    assert tab.locator(".controls").first.is_hidden()
+    point = tab.locator(".plot a").first
+    target = point.get_attribute("href")
+    assert tab.locator(f"[id='{target[1:]}']").count() == 1
+    assert tab.locator(".models button").count() == 0
+
+
+def test_dark_scheme(page: Open) -> None:
+    colours = [
+        page(color_scheme=scheme).evaluate("getComputedStyle(document.body).backgroundColor")
+        for scheme in ("light", "dark")
+    ]
+    assert colours == ["rgb(255, 255, 255)", "rgb(22, 23, 26)"]

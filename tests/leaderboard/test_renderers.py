@@ -1,0 +1,273 @@
+"""All renderers of the board: the same values in the same order, and any text comes through."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+import math
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from iaside_plugins.leaderboard import formatting as fmt
+from iaside_plugins.leaderboard.build import board_files
+from iaside_plugins.leaderboard.columns import columns
+from iaside_plugins.leaderboard.entry import Entry
+from iaside_plugins.leaderboard.frame import tables
+from iaside_plugins.leaderboard.latex import to_latex
+from iaside_plugins.leaderboard.page import to_html
+from iaside_plugins.leaderboard.schema import parse_entry
+from iaside_plugins.leaderboard.statistics import statistics
+from iaside_plugins.leaderboard.tables import to_csv, to_json, to_markdown
+
+Make = Callable[..., dict[str, Any]]
+HOSTILE = '<b>|_&"=1+1'
+LATEX = {v: k for k, v in fmt._LATEX.items() if v}
+COMMANDS = re.compile("|".join(re.escape(v) for v in sorted(LATEX, key=len, reverse=True)))
+
+
+def parsed(*raws: dict[str, Any]) -> list[Entry]:
+    return [parse_entry(json.dumps(raw), "x.json") for raw in raws]
+
+
+class Tables(HTMLParser):
+    """Cells of every <table class=models> as a browser reads them, head rows among them."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.rows: list[list[str]] = []
+        self.inside = self.open = False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "table":
+            self.inside = dict(attrs).get("class") == "models"
+        if self.inside and tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th", "caption"):
+            self.open = self.inside and tag != "caption"
+        if self.open and tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "table":
+            self.inside = self.open = False
+
+    def handle_data(self, data: str) -> None:
+        if self.open:
+            self.rows[-1][-1] += data
+
+
+def html_rows(page: str) -> list[list[str]]:
+    return [[cell.strip() for cell in row] for row in Tables(page).rows]
+
+
+def markdown_rows(text: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    rows = [[c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    undone = [[html.unescape(re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", c)) for c in r] for r in rows]
+    return [row for row in undone if row[0] != "---"]
+
+
+def latex_rows(text: str) -> list[list[str]]:
+    lines = re.findall(r"^(.* & .*) \\\\$", text, re.M)
+    return [[latex_text(cell) for cell in re.split(r"(?<!\\) & ", line)] for line in lines]
+
+
+SAMPLES: dict[int, tuple[list[Entry], dict[str, Any]]] = {}
+
+
+def sample(make_entry: Make, seed: int) -> tuple[list[Entry], dict[str, Any]]:
+    """Entries of two tables, and the statistics of a board that they are a part of."""
+    if seed not in SAMPLES:
+        plain = parsed(make_entry("plain", seed), make_entry("other", 5, perturbed=False))
+        SAMPLES[seed] = plain, statistics(parsed(make_entry("odd", seed)) + plain)
+    return SAMPLES[seed]
+
+
+def render_all(entries: list[Entry], found: dict[str, Any]) -> dict[str, str]:
+    return {
+        "README.md": to_markdown(entries, found), "leaderboard.csv": to_csv(entries),
+        "leaderboard.json": to_json(entries), "leaderboard.tex": to_latex(entries, found),
+        "index.html": to_html(entries, found),
+    }  # fmt: skip
+
+
+def latex_text(cell: str) -> str:
+    signs = re.sub(r"\$([-+])\$", r"\1", cell)
+    return COMMANDS.sub(lambda found: LATEX[found[0]], signs).replace("\N{ZERO WIDTH SPACE}", "")
+
+
+NAMES = st.text(
+    alphabet=st.characters(codec="ascii", categories=["L", "N", "P", "S", "Zs"]), min_size=1
+)
+
+
+@settings(
+    max_examples=25, deadline=None, phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)  # fmt: skip
+@given(name=NAMES, accuracy=st.floats(0, 1), score=st.floats(-1, 1), seed=st.integers(0, 3))
+def test_all_renderers_show_the_same(
+    make_entry: Make, name: str, accuracy: float, score: float, seed: int
+) -> None:
+    plain, found = sample(make_entry, seed)
+    clean, spectral = plain[0].clean_accuracy, plain[0].spectral
+    odd = plain[0].model_copy(
+        update={
+            "entry_id": "cifar10--odd--x",
+            "model": plain[0].model.model_copy(update={"name": name}),
+            "clean_accuracy": clean.model_copy(update={"value": accuracy}),
+            "spectral": spectral.model_copy(update={"signed_score": score}),
+        }
+    )
+    entries = [odd, *plain]
+    expected = []
+    for table in tables(entries):
+        shown = columns(table)
+        rows = [[c.cell(row) for c in shown] for row in table.frame.to_dict("records")]
+        expected += [[c.header for c in shown], *rows]
+    files = render_all(entries, found)
+    spark = expected[0].index("importance, low to high")
+
+    def without(rows: list[list[str]]) -> list[list[str]]:
+        return [row[:spark] + row[spark + 1 :] for row in rows]
+
+    assert markdown_rows(files["README.md"]) == expected
+    assert without(html_rows(files["index.html"])) == without(expected)
+    assert without(latex_rows(files["leaderboard.tex"])) == without(expected)
+    raw = list(csv.DictReader(io.StringIO(files["leaderboard.csv"])))
+    cells = [dict(zip(head, row, strict=False)) for head, row in _paired(expected)]
+    assert len(raw) == len(cells) == 3
+    full = [
+        row for table in json.loads(files["leaderboard.json"])["tables"] for row in table["rows"]
+    ]
+    for text, row, exact in zip(cells, raw, full, strict=True):
+        assert row["model"] == fmt.csv_text(exact["model"])
+        for header, column, show in [
+            ("clean accuracy ↑", "clean_accuracy", fmt.percent_interval),
+            ("signed score (+ low, - high bands)", "signed_score", fmt.signed_interval),
+        ]:
+            ends = [column + end for end in ("", "_low", "_high")]
+            assert text[header] == show(*(float(row[end]) for end in ends))
+            assert [float(row[end]) for end in ends] == [exact[end] for end in ends]
+
+
+def _paired(rows: list[list[str]]) -> list[tuple[list[str], list[str]]]:
+    head: list[str] = []
+    found = []
+    for row in rows:
+        if row[0] == "model":
+            head = row
+        else:
+            found.append((head, row))
+    return found
+
+
+def test_hostile_name_survives_every_file(make_entry: Make) -> None:
+    files = board_files(parsed(make_entry(HOSTILE), make_entry("plain", 1), make_entry("c", 2)))
+    assert HOSTILE in {row[0] for row in markdown_rows(files["README.md"])}
+    assert HOSTILE in {row[0] for row in html_rows(files["index.html"])}
+    assert HOSTILE in {row[0] for row in latex_rows(files["leaderboard.tex"])}
+    assert HOSTILE in {r["model"] for r in csv.DictReader(io.StringIO(files["leaderboard.csv"]))}
+    full = json.loads(files["leaderboard.json"])["tables"][0]["rows"]
+    assert HOSTILE in {row["model"] for row in full}
+    spec = json.loads(files["scatter.vl.json"])
+    values = spec["vconcat"][0]["data"]["values"]
+    assert HOSTILE in {row["model"] for row in values}
+    assert "<b>" not in files["index.html"]
+    assert "<b>" not in files["README.md"]
+    (raw,) = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', files["index.html"])
+    data = json.loads(raw)
+    assert HOSTILE in {row[data["names"].index("model")] for row in data["rows"]}
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_few_entries_build_without_an_undefined_number(make_entry: Make, n: int) -> None:
+    files = board_files(parsed(*(make_entry(f"m{k}", k) for k in range(n))))
+    assert len(html_rows(files["index.html"])) == (n + 1 if n else 0)
+    for name in ("index.html", "README.md", "leaderboard.tex", "scatter.vl.json"):
+        assert not re.search(r"\bnan\b|NaN|Infinity|>None<|<NA>", files[name]), name
+    assert ("There are no entries yet" in files["index.html"]) == (n == 0)
+
+
+def test_json_has_every_number_at_full_precision(make_entry: Make) -> None:
+    entry = parsed(make_entry())[0]
+    row = json.loads(board_files([entry])["leaderboard.json"])["tables"][0]["rows"][0]
+    assert row["distribution_interval"] == [
+        list(ends) for ends in entry.spectral.distribution_interval
+    ]
+    assert row["share_0"] == entry.spectral.distribution[0]
+    assert entry.corruption is not None
+    for condition in entry.corruption.conditions:
+        stored = row["corruption_errors"][condition.corruption][str(condition.severity)]
+        assert stored == condition.error.value
+
+
+def test_vega_lite_holds_the_points_of_the_frame(make_entry: Make) -> None:
+    entries = parsed(*(make_entry(f"m{k}", k) for k in range(4)))
+    spec = json.loads(board_files(entries)["scatter.vl.json"])
+    assert spec["$schema"].endswith("vega-lite/v5.json")
+    values = {row["model"]: row for row in spec["vconcat"][0]["data"]["values"]}
+    for entry in entries:
+        row = values[entry.model.name]
+        assert row["x"] == entry.spectral.signed_score
+        assert (row["x_low"], row["x_high"]) == entry.spectral.signed_score_interval
+        assert entry.corruption is not None
+        assert entry.corruption.mce is not None
+        assert row["y"] == entry.corruption.mce.value
+    for chart in spec["vconcat"]:
+        fields = set(chart["data"]["values"][0])
+        used = {part["field"] for layer in chart["layer"] for part in layer["encoding"].values()
+                if isinstance(part, dict)}  # fmt: skip
+        assert used <= fields
+        rest = [row for row in chart["data"]["values"] if "removed" in chart["title"][0]]
+        assert math.fsum(row["x"] for row in rest) == pytest.approx(0, abs=1e-9)
+
+
+def test_latex_structure(make_entry: Make) -> None:
+    text = board_files(parsed(make_entry(HOSTILE), make_entry("b", 1)))["leaderboard.tex"]
+    for rule in ("toprule", "midrule", "bottomrule"):
+        assert text.count(f"\\{rule}") == 1
+    widths = {len(re.split(r"(?<!\\) & ", line)) for line in text.splitlines() if " & " in line}
+    (kinds,) = re.findall(r"\\begin\{tabular\}\{([lr]+)\}", text)
+    assert widths == {len(kinds)}
+    assert text.isascii()
+
+
+def test_latex_compiles(make_entry: Make, tmp_path: Path) -> None:
+    engine = shutil.which("pdflatex") or shutil.which("tectonic")
+    if engine is None:
+        pytest.skip("no LaTeX: install pdflatex or tectonic")
+    odd = "[é*--\\{}$#%~^,,`'ß中"
+    entries = parsed(make_entry(HOSTILE), make_entry("b", 1), make_entry("c", 2))
+    entries[1] = entries[1].model_copy(
+        update={"model": entries[1].model.model_copy(update={"name": odd})}
+    )
+    file = tmp_path / "board.tex"
+    file.write_text(board_files(entries)["leaderboard.tex"], encoding="utf-8")
+    options = ["-interaction=nonstopmode", "-halt-on-error"] if "pdflatex" in engine else []
+    done = subprocess.run(
+        [engine, *options, file.name], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
+    if shutil.which("pdftotext") is None:
+        return
+    text = subprocess.run(
+        ["pdftotext", "-raw", "board.pdf", "-"], cwd=tmp_path, capture_output=True, text=True,
+        check=True,
+    ).stdout  # fmt: skip
+    assert HOSTILE in text
+    assert "[é*--\\{}$#%~^,,`'" in text
