@@ -57,6 +57,7 @@ def test_every_module_and_data_file_is_in_the_wheel(names):
     for pattern, inside in (
         ("adapters/class_maps/*.json", "iaside_plugins/adapters/class_maps"),
         ("iaside_plugins/reference_errors/*.json", "iaside_plugins/reference_errors"),
+        ("leaderboard/templates/*", "iaside_plugins/leaderboard/templates"),
     ):
         files = sorted(ROOT.glob(pattern))
         assert files

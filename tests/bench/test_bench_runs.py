@@ -150,3 +150,15 @@ def test_shapiq_has_the_same_exact_values(kit, tmp_path):
     assert [row["difference"] < 1e-12 for row in report["oracle"]] == [True]
     rivals = {row["method"] for row in report["records"] if row["method"].startswith("shapiq")}
     assert len(rivals) == 5
+
+
+def test_the_quick_benchmark_of_the_board_reports_every_figure(tmp_path):
+    bench = BENCH.with_name("bench_board.py")
+    command = [sys.executable, str(bench), "--quick", "--json", str(tmp_path / "bench.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    records = json.loads((tmp_path / "bench.json").read_text())
+    assert "| models | statistics, s | index.html, s / kB |" in done.stdout
+    assert [record["models"] for record in records] == [0, 1, 2]
+    pages = [record["bytes"]["index.html"] for record in records]
+    assert pages == sorted(pages)
+    assert all(seconds > 0 for record in records for seconds in record["seconds"].values())

@@ -66,7 +66,7 @@ def page(browser: Any, board: dict[str, Any]) -> Iterator[Open]:
     contexts = []
 
     def go(fragment: str = "", **options: Any) -> Any:
-        context = browser.new_context(offline=True, **options)
+        context = browser.new_context(offline=True, reduced_motion="reduce", **options)
         contexts.append(context)
         tab = context.new_page()
         tab.on("console", lambda message: said.append(message.text))
@@ -254,11 +254,11 @@ def test_point_shows_its_numbers_and_selects_the_row(page: Open) -> None:
     point = tab.locator("section.board:not([hidden]) .plot").first.locator(
         "a[aria-label^='gamma9']"
     )
-    point.hover()
+    point.locator("use").hover()
     tip = tab.locator("#tip")
     assert tip.is_visible()
     assert "clean accuracy ↑:" in tip.inner_text()
-    point.click()
+    point.locator("use").click()
     assert "gamma9" in shown(tab)  # it was filtered out
     assert tab.locator("tr.chosen th button").inner_text() == "gamma9"
     assert tab.locator("input.find").first.input_value() == ""
