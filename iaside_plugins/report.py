@@ -95,7 +95,8 @@ def entry_report(entry: Mapping[str, Any], result: SpectralImportance) -> str:
 def epsilon(value: float) -> str:
     """A budget in pixel units: n/255 where that is shorter, for example "8/255", else "0.1"."""
     levels = value * 255
-    if abs(value - round(value, 2)) > 1e-9 and abs(levels - round(levels, 1)) < 1e-6:
+    short = any(abs(levels * k - round(levels * k)) < 1e-6 for k in (10, 4))  # tenths, quarters
+    if abs(value - round(value, 2)) > 1e-9 and short:
         return f"{levels:.4g}/255"
     return f"{value:.4g}"
 

@@ -9,7 +9,7 @@ IASIDE := $(VENV)/bin/iaside
 export IASIDE_KIT := $(KIT)
 export OMP_NUM_THREADS ?= 1
 
-N_SPECTRAL ?= 16  # of the 48 photographs: 255 passes each
+N_SPECTRAL ?= 12  # of the 48 photographs: 255 passes each
 
 CIFAR ?= c10_resnet56 c10_resnet20 c10_resnet2b_adv c10_cnn_a_adv c10_marabou_small c10_small_pgd \
 	c10_wide_kw c10_base_kw

@@ -76,6 +76,8 @@ def test_other_text_stays_in_csv() -> None:
         (fmt.count(11689512), "11.7 M"),
         (fmt.count(999), "999"),
         (fmt.epsilon(8 / 255), "8/255"),
+        (fmt.epsilon(0.25 / 255), "0.25/255"),
+        (fmt.epsilon(0.002), "0.002"),
         (fmt.epsilon(0.5), "0.5"),
         (fmt.epsilon(0.0), "0"),
         (fmt.sparkline([0.0, 0.25, 0.5], 0.5), "▁▅█"),
