@@ -26,6 +26,7 @@ from iaside_plugins.coalition_images import (
 from iaside_plugins.coalitions import BoolMatrix
 from iaside_plugins.errors import InputError
 from iaside_plugins.forwards import Forward
+from iaside_plugins.input_checks import check_in_range
 from iaside_plugins.launched import Launched, on_device, to_device
 from iaside_plugins.memory import first_batch_size, halved, is_out_of_memory
 from iaside_plugins.precision import PRECISIONS
@@ -109,11 +110,7 @@ class Game:
             raise InputError(SINGLE_LOGIT)
         self.n_forward += len(images)
         self.n_classes = out.shape[1]
-        if top_label >= out.shape[1]:
-            raise InputError(
-                f"label {top_label} is out of range: the model has {out.shape[1]} outputs "
-                f"(labels 0 to {out.shape[1] - 1}); check the class map of the data"
-            )
+        check_in_range(top_label, out.shape[1])
         return out.to(self.dtype)
 
     def log_likelihood(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -292,6 +289,7 @@ class Game:
             if not bool(torch.isfinite(logits).all()):
                 raise InputError("the model gives non-finite logits for a black image")
             self._empty[shape] = logits
+        check_in_range(top_label, self._empty[shape].shape[1])  # of an image after the first
         return self._empty[shape]
 
 

@@ -78,3 +78,12 @@ def check_labels(labels: Tensor, n_images: int) -> Tensor:
     if not torch.equal(whole.to(labels.dtype), labels) or (len(whole) and int(whole.min()) < 0):
         raise InputError("expected labels that are class indices 0, 1, 2, ...")
     return whole
+
+
+def check_in_range(label: int, n_classes: int) -> None:
+    """Raise InputError for a label that the model has no output for."""
+    if label >= n_classes:
+        raise InputError(
+            f"label {label} is out of range: the model has {n_classes} outputs "
+            f"(labels 0 to {n_classes - 1}); check the class map of the data"
+        )

@@ -73,6 +73,11 @@ def test_bad_labels_are_refused(labels, message):
         _run(labels=labels)
 
 
+def test_a_label_out_of_range_of_a_later_group_is_refused_too():
+    with pytest.raises(InputError, match="label 3 is out of range: the model has 3 outputs"):
+        _run(labels=torch.tensor([0, 1, 3]), batch_size=16)  # one image in a group
+
+
 def test_whole_labels_of_any_dtype_are_taken():
     images, labels = oracles.sample(3)
     expected = _run(images=images, labels=labels).values
