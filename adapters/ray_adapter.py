@@ -254,7 +254,7 @@ def connected(address: str) -> Iterator[Any]:
             logging_level=logging.ERROR if own else logging.WARNING,
             **({"include_dashboard": False} if own else {}),
         )  # fmt: skip
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"no Ray cluster at {address!r} ({reason}); {START}") from error
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import types
 from functools import partial
 
 import numpy as np
@@ -97,6 +98,8 @@ def test_without_ray(monkeypatch):
 class Refusing:
     """A Ray that finds no cluster."""
 
+    exceptions = types.SimpleNamespace(RayError=ZeroDivisionError)  # base of Ray's own errors
+
     def is_initialized(self):
         return False
 
@@ -114,3 +117,13 @@ def test_without_a_cluster(monkeypatch):
 def test_nothing_to_do(empty):
     with pytest.raises(InputError, match="at least one model and one condition"):
         profile_on_ray(*empty)
+
+
+def test_a_token_that_the_cluster_does_not_take(monkeypatch):
+    def refuse(*_args, **_options):
+        raise ZeroDivisionError("no token\nand much advice")
+
+    monkeypatch.setattr(ray_adapter, "_ray", Refusing)
+    monkeypatch.setattr(Refusing, "init", refuse)
+    with pytest.raises(InputError, match=r"no Ray cluster at 'auto' \(no token\)"):
+        profile_on_ray({"x": oracles.TinyNet()}, {"c": oracles.sample(2)})
