@@ -31,7 +31,7 @@ from iaside_plugins.launched import Launched, on_device, to_device
 from iaside_plugins.memory import first_batch_size, halved, is_out_of_memory
 from iaside_plugins.precision import PRECISIONS
 from iaside_plugins.protocol import Protocol
-from iaside_plugins.settling import settle
+from iaside_plugins.settling import quickest_rows, settle
 
 Model = Callable[[Tensor], Tensor]
 T = TypeVar("T")
@@ -50,8 +50,8 @@ class Game:
         model: (N, C, H, W) images -> (N, n_classes) logits.
         protocol: The choices that change a number.
         device: Where the model is.
-        batch_size: Rows in one forward pass; "auto" begins with many and halves them where memory
-            runs out.
+        batch_size: Rows in one forward pass; "auto" begins with many, halves them where memory
+            runs out, and on a CPU takes the quickest number.
         precision: "float32", "float64" (images and log-likelihoods in double; the model must be
             double too), or "bfloat16" / "float16" (autocast around the model alone).
         choices: What an earlier part of this run settled on (`Forward.choices`), or None.
@@ -87,7 +87,8 @@ class Game:
                     "call model.double()"
                 )
         self.forward = Forward(self.model, self.device, self.precision)
-        self.settled = self.protocol.forwards == "plain" and not self.forward.half
+        self.sized = self.batch_size != "auto" or self.device.type != "cpu"
+        self.settled = self.protocol.forwards == "plain" and not self.forward.half and self.sized
         self.probed = False
 
     @property
@@ -242,14 +243,11 @@ class Game:
         return self._keep[key]
 
     def _settle(self, parts: Tensor, keep: Tensor, images: Tensor, labels: Tensor) -> None:
-        """Choose how the model is run, by the black image and coalitions of the first image.
-
-        On a GPU and for a compiler the probe has the rows of a batch, on a CPU a few.
-        """
+        """Choose how the model is run, by the black image and coalitions of the first image."""
         counted, top_label = self.n_forward, int(labels.max())
         full = self.device.type == "cuda" or self.protocol.forwards == "compiled"
-        most = self.n_rows if full and self.protocol.forwards != "plain" else PROBE_ROWS
-        n = min(most, self.n_rows, len(keep))
+        full = full and self.protocol.forwards != "plain"  # as many rows as there will be
+        n = min(self.n_rows if full or not self.sized else PROBE_ROWS, self.n_rows, len(keep))
         chosen = np.linspace(0, len(keep) - 1, n).astype(int)
         some = keep[torch.from_numpy(chosen).to(keep.device)]
         probe = coalition_images(parts[:1], some, images[:1], np.zeros(len(chosen), dtype=bool))
@@ -257,10 +255,13 @@ class Game:
         probe[0] = 0  # the empty coalition, whose value is in every row
         self.logits(probe[:1], top_label)  # a model of another kind is told what is wrong with it
         self.n_forward = counted
+        some = probe if full else probe[:PROBE_ROWS]
         self.forward = settle(
-            self.forward, self.protocol.forwards, probe, labels[:1].expand(len(probe)), self.choices
+            self.forward, self.protocol.forwards, some, labels[:1].expand(len(some)), self.choices
         )
-        self.settled = self.probed = True
+        if not self.sized:
+            self.n_rows = quickest_rows(self.forward, probe, self.n_rows)
+        self.settled = self.sized = self.probed = True
 
     def _batch(self, parts: Tensor, keep: Tensor, images: Tensor, grand: BoolMatrix) -> Tensor:
         """Coalition images (G * rows, C, H, W) in a buffer that is used again, in their range."""

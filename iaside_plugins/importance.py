@@ -58,8 +58,9 @@ def spectral_importance(
         device: Where the model is; by default where its parameters are. Several, as a list or
             as "cuda:0,cuda:1": a process each, with a copy of the model, for the same numbers.
             The model here stays where it is; scripts then need ``if __name__ == "__main__":``.
-        batch_size: Rows in one forward pass; "auto" begins with 512 on a GPU (64 elsewhere) and
-            halves them where memory runs out. Beside the model, and what it needs for a batch,
+        batch_size: Rows in one forward pass; "auto" begins with 512 on a GPU (64 elsewhere),
+            halves them where memory runs out, and on a CPU takes the quickest of 4, 16 and 64 on
+            the first image. Beside the model, and what it needs for a batch,
             the device holds at most batch_size coalition images and 3 * n_bands + 2 images for
             each image in work (one, or batch_size / 2**n_bands where that is more); the host
             8 * (2**n_bands + 2) bytes for every finished one.

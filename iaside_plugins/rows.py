@@ -21,7 +21,6 @@ from iaside_plugins.absence import derangement, gaussian_baseline, seed_of
 from iaside_plugins.coalitions import all_coalitions
 from iaside_plugins.errors import InputError
 from iaside_plugins.game import Game
-from iaside_plugins.memory import first_batch_size
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.sampling import Draw, draw
 from iaside_plugins.script import script_rows
@@ -42,8 +41,8 @@ def groups_ahead(device: torch.device) -> int:
 def take_up(game: Game, store: RowStore) -> None:
     """What an earlier part of this run settled on, and what is known from the start."""
     game.choices = store.settled.get("forwards")
-    if game.batch_size == "auto":
-        game.n_rows = store.settled.get("batch_size", game.n_rows)
+    if game.batch_size == "auto" and "batch_size" in store.settled:
+        game.n_rows, game.sized = store.settled["batch_size"], True
     if store.settled.get("beta") != game.protocol.beta:
         store.settle("beta", game.protocol.beta)
     store.write_order([])  # until this run ends, the store says what there is
@@ -55,8 +54,7 @@ def _settle(game: Game, store: RowStore) -> None:
         game.choices = game.forward.choices()
         store.settle("forwards", game.choices)
         store.settle("steps", game.forward.to_list())
-    first = first_batch_size(game.batch_size, game.device)
-    if game.n_rows not in (first, store.settled.get("batch_size")):
+    if game.batch_size == "auto" and game.n_rows != store.settled.get("batch_size"):
         store.settle("batch_size", game.n_rows)
 
 

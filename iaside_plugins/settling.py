@@ -27,6 +27,7 @@ TOLERANCE = 1e-3  # nats, greatest difference of a log-probability: rounding giv
 HALF_TOLERANCE = 0.1  # nats, mean difference of the true class's, for bfloat16 and float16
 LEAST_GAIN = 1.02  # below it a step is noise
 REPEATS = 2
+SIZES = (4, 16, 64)  # rows that are tried with batch_size="auto" on a CPU
 _log = logging.getLogger(__name__)
 
 
@@ -194,6 +195,29 @@ def _check_half(plain: Forward, probe: Tensor, labels: Tensor) -> None:
             f"than {HALF_TOLERANCE:g}; use "
             + ("'float16' or 'float32'" if plain.precision == "bfloat16" else "'float32'")
         )
+
+
+@torch.no_grad()
+def quickest_rows(forward: Forward, probe: Tensor, most: int) -> int:
+    """How many of the probe's images to run at once on a CPU: few that stay in its caches, or many.
+
+    Args:
+        forward: As it will be run.
+        probe: Images (N, C, H, W).
+        most: What memory allows.
+    """
+    sizes = [n for n in SIZES if n <= min(most, len(probe))]
+    parts = [forward.laid_out(probe[:n]) for n in sizes]
+    if len(parts) < 2:
+        return most
+    forward(parts[0])  # warms up
+    took = []
+    for images in parts:
+        start = time.perf_counter()
+        for _ in range(REPEATS):
+            forward(images)
+        took.append((time.perf_counter() - start) / len(images))
+    return sizes[took.index(min(took))]
 
 
 def _seconds(forwards: list[Forward], probe: Tensor) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 import numpy as np
 import oracles
@@ -97,3 +98,34 @@ def test_what_auto_begins_with():
     assert first_batch_size(7, torch.device("cpu")) == 7
     with pytest.raises(InputError, match="'auto' or an integer"):
         first_batch_size("most", torch.device("cpu"))
+
+
+class Timed(oracles.TinyNet):
+    """Takes so many seconds a row, by the rows of its batch."""
+
+    def __init__(self, seconds: dict[int, float]) -> None:
+        super().__init__()
+        self.seconds, self.sizes = seconds, []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.sizes.append(len(images))
+        time.sleep(self.seconds.get(len(images), 0.0) * len(images))
+        return super().forward(images)
+
+
+@pytest.mark.parametrize("best", [4, 16, 64])
+def test_auto_takes_the_quickest_batch_on_a_cpu(best, tmp_path):
+    net = Timed({n: 0.0005 if n == best else 0.005 for n in (4, 16, 64)})
+    data = oracles.sample(4, size=(14, 14))
+    found = spectral_importance(
+        net, data, Protocol(7), batch_size="auto", resume=tmp_path, max_images=3
+    )
+    run = net.sizes[net.sizes.index(64, net.sizes.index(64) + 1) + 1 :]  # after the last trial
+    assert max(run) == best
+    plain = spectral_importance(oracles.TinyNet(), data, Protocol(7), batch_size=best, max_images=3)
+    np.testing.assert_array_equal(found.values, plain.values)
+    assert found.n_forward == plain.n_forward
+    net.sizes.clear()
+    again = spectral_importance(net, data, Protocol(7), batch_size="auto", resume=tmp_path)
+    assert max(net.sizes) == best  # not tried again
+    np.testing.assert_array_equal(again.values[:3], found.values)
