@@ -17,7 +17,7 @@ from torch import Tensor
 from iaside_plugins.coalition_images import band_parts, coalition_images, kept_parts
 from iaside_plugins.coalitions import BoolMatrix, all_coalitions, chain_coalitions, members
 from iaside_plugins.errors import InputError
-from iaside_plugins.game import SINGLE_LOGIT
+from iaside_plugins.input_checks import SINGLE_LOGIT
 from iaside_plugins.shapley import chain_shapley_values, shapley_values
 
 Value = Callable[[tuple[Tensor, ...], int], Tensor]

@@ -1,8 +1,8 @@
 """The value table: one image's coalitions through the model, to log-likelihoods in nats.
 
-One FFT an image; every coalition image is a 0/1 combination of the image's bands, so a batch of
-them is one matrix product, written into memory that is used again. Nothing waits for the device
-between batches: what an image gives is copied to the host behind the passes of the next one.
+One FFT an image; a batch of coalition images is one matrix product with the image's bands, into
+memory that is used again. Nothing waits for the device between batches: what an image gives is
+copied to the host behind the passes of the next one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from iaside_plugins.coalition_images import (
 from iaside_plugins.coalitions import BoolMatrix
 from iaside_plugins.errors import InputError
 from iaside_plugins.forwards import Forward
-from iaside_plugins.input_checks import check_in_range
+from iaside_plugins.input_checks import SINGLE_LOGIT, check_in_range
 from iaside_plugins.launched import Launched, on_device, to_device
 from iaside_plugins.memory import first_batch_size, halved, is_out_of_memory
 from iaside_plugins.precision import PRECISIONS
@@ -36,10 +36,6 @@ from iaside_plugins.settling import quickest_rows, settle
 Model = Callable[[Tensor], Tensor]
 T = TypeVar("T")
 PROBE_ROWS = 16  # coalition images on which faster passes are compared and timed on a CPU
-SINGLE_LOGIT = (
-    "expected logits of at least 2 classes, got (N, 1): the likelihood of a single class is always "
-    "1; return two logits, for example torch.cat([torch.zeros_like(z), z], dim=1)"
-)
 
 
 @dataclass

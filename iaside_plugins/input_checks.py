@@ -10,6 +10,11 @@ from torch import Tensor, nn
 from iaside_plugins.bands import check_image_size
 from iaside_plugins.errors import InputError, InputTypeError
 
+SINGLE_LOGIT = (
+    "expected logits of at least 2 classes, got (N, 1): the likelihood of a single class is always "
+    "1; return two logits, for example torch.cat([torch.zeros_like(z), z], dim=1)"
+)
+
 
 def model_device(model: Any, device: torch.device | str | None = None) -> torch.device:
     """The device to run on: the model's own; the model is never moved.

@@ -13,11 +13,12 @@ Escape = Callable[[str | None], str]  # words of an entry to the renderer's own 
 
 
 def heading(table: Table, escape: Escape = fmt.plain) -> str:
-    """Data set, protocol and the benchmark that the entries were made in."""
+    """Data set (how many images, if not all), protocol, the benchmark that entries were made in."""
     first = table.entries[0]
-    made = first.benchmark
+    made, data = first.benchmark, first.data
+    part = "" if data.n_images == data.n_available else f", {data.n_images} images"
     through = "" if made is None else f", RobustBench evaluation ({made.threat_model})"
-    return f"{escape(first.data.name)}, protocol {escape(first.protocol.protocol_id)}{through}"
+    return f"{escape(data.name)}{part}, protocol {escape(first.protocol.protocol_id)}{through}"
 
 
 def facts(table: Table, escape: Escape = fmt.plain) -> list[str]:
