@@ -19,6 +19,7 @@ from iaside_plugins.bands import SpectralPartition
 from iaside_plugins.errors import InputError
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.resampling import Estimate, jackknife
+from iaside_plugins.result_tables import band_table, class_table
 from iaside_plugins.score import importance_distribution, score, score_range, signed_score
 from iaside_plugins.store import jsonable, read_npz, write_atomic
 
@@ -200,19 +201,7 @@ class SpectralImportance:
 
     def to_frame(self) -> pd.DataFrame:
         """One row a band: range in cycles/image, Shapley value, standard error, share, interval."""
-        edges = self.band_edges()
-        return pd.DataFrame(
-            {
-                "band": np.arange(self.protocol.n_bands),
-                "low": edges[:-1],
-                "high": edges[1:],
-                "shapley_value": self.shapley_values,
-                "se": self.shapley_se,
-                "share": self.distribution,
-                "share_low": self.distribution_interval[:, 0],
-                "share_high": self.distribution_interval[:, 1],
-            }
-        )
+        return band_table(self)
 
     def by_class(self) -> pd.DataFrame:
         """One row a class: label, n_images, accuracy, then Shapley values and standard errors.
@@ -220,15 +209,7 @@ class SpectralImportance:
         `band_i` is the mean over the class's images and `se_i` its standard error, in nats; NaN
         for a single image.
         """
-        bands = range(self.protocol.n_bands)
-        frame = pd.DataFrame(self.per_image, columns=[f"band_{i}" for i in bands])
-        grouped = frame.groupby(self.labels)
-        errors = grouped.sem().rename(columns={f"band_{i}": f"se_{i}" for i in bands})
-        out = pd.concat([grouped.mean(), errors], axis=1).rename_axis("label").reset_index()
-        accuracy = pd.Series(self.correct.astype(float)).groupby(self.labels).mean()
-        out.insert(1, "n_images", grouped.size().to_numpy())
-        out.insert(2, "accuracy", accuracy.to_numpy())
-        return out
+        return class_table(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Attributes by name as JSON values (NaN becomes None), with the protocol and its id."""
