@@ -84,7 +84,9 @@ def _traced(module: nn.Module) -> fx.GraphModule | None:
         graph = _Tracer().trace(module)
     except Exception:  # noqa: BLE001  a model's own code may raise anything on a proxy
         return None
-    return fx.GraphModule(module, graph, type(module).__name__)
+    traced = fx.GraphModule(module, graph, type(module).__name__)
+    traced.graph.eliminate_dead_code()  # what only a message's text was made of reads nothing
+    return traced
 
 
 def _fold(traced: fx.GraphModule) -> int:

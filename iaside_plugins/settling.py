@@ -72,7 +72,7 @@ def _fewer_threads(forward: Forward, probe: Tensor) -> Forward:
 
 def _ladder(kind: str, device: torch.device) -> dict[str, Build]:
     """Steps by name, in the order in which they build on one another."""
-    steps: dict[str, Build] = {"fold_batch_norms": _folded, "channels_last": _channels_last}
+    steps: dict[str, Build] = {"channels_last": _channels_last, "fold_batch_norms": _folded}
     if device.type == "cpu":
         steps["threads"] = _fewer_threads
     if kind == "compiled":
@@ -103,15 +103,17 @@ def settle(
     """
     if given is not None:
         return _repeated(plain, kind, probe, given)
-    if plain.half:
-        _check_half(plain, probe, labels)
+    if kind == "plain" and not plain.half:
+        return plain
+    reference = _reference(plain)
+    expected = _log_probabilities(reference, probe)
+    if plain.half and reference is not plain:
+        _check_half(plain, probe, labels, expected)
     forward, steps = plain, []
-    ladder = {} if kind == "plain" else _ladder(kind, plain.device)
-    expected = _log_probabilities(plain, probe) if ladder else torch.empty(0)
-    for name, build in ladder.items():
-        step, forward = _try(name, build, forward, probe, expected)
+    for name, build in ({} if kind == "plain" else _ladder(kind, plain.device)).items():
+        step, forward = _try(name, build, forward, probe, labels, expected)
         steps.append(step)
-        level = logging.WARNING if (step.deviation or 0) > TOLERANCE else logging.INFO
+        level = logging.WARNING if step.deviation and not step.speedup else logging.INFO
         use = "used" if step.used else "not used"
         _log.log(level, "forwards: %s %s: %s", name, use, step.reason)
     return replace(forward, steps=tuple(steps))
@@ -142,20 +144,20 @@ def _repeated(forward: Forward, kind: str, probe: Tensor, given: Mapping[str, An
 
 
 def _try(
-    name: str, build: Build, forward: Forward, probe: Tensor, expected: Tensor
+    name: str, build: Build, forward: Forward, probe: Tensor, labels: Tensor, expected: Tensor
 ) -> tuple[Step, Forward]:
     """One step: built, compared (the second pass: the first may only prepare one), timed."""
     try:
         better = build(forward, probe)
         _log_probabilities(better, probe)
-        deviation = float((_log_probabilities(better, probe) - expected).abs().max())
+        deviation = _deviation(better, probe, labels, expected)
     except Exception as error:
         if is_out_of_memory(error):
             raise
         return Step(name, False, _first_line(error)), forward
     tolerance = HALF_TOLERANCE if forward.half else TOLERANCE
     if not deviation <= tolerance:
-        reason = f"a log-probability moved by {deviation:.2g} nats, more than {tolerance:g}"
+        reason = f"log-probabilities moved by {deviation:.2g} nats, more than {tolerance:g}"
         return Step(name, False, reason, deviation), forward
     before, after = _seconds([forward, better], probe)
     gain = before / after
@@ -177,17 +179,28 @@ def _log_probabilities(forward: Forward, probe: Tensor) -> Tensor:
     return found
 
 
-def _check_half(plain: Forward, probe: Tensor, labels: Tensor) -> None:
-    """Compare autocast with the model in single precision, if its weights are."""
+def _deviation(forward: Forward, probe: Tensor, labels: Tensor, expected: Tensor) -> float:
+    """Nats from the expected: the greatest of all classes, in half precision the class's mean."""
+    difference = (_log_probabilities(forward, probe) - expected).abs()
+    return float(difference.gather(1, labels[:, None]).mean() if forward.half else difference.max())
+
+
+def _reference(plain: Forward) -> Forward:
+    """What others are compared with: the model as it is, in single precision if its weights are."""
     model = plain.model
+    if not plain.half:
+        return plain
     if isinstance(model, nn.Module) and any(
         p.dtype in (torch.float16, torch.bfloat16) for p in model.parameters()
     ):
         _log.warning("the model's weights are %s: not compared with float32", plain.precision)
-        return
-    expected = _log_probabilities(replace(plain, precision="float32"), probe)
-    found = _log_probabilities(plain, probe)
-    difference = float((found - expected).gather(1, labels[:, None]).abs().mean())
+        return plain
+    return replace(plain, precision="float32")
+
+
+def _check_half(plain: Forward, probe: Tensor, labels: Tensor, expected: Tensor) -> None:
+    """Refuse a half precision that moves the log-likelihoods too far."""
+    difference = _deviation(plain, probe, labels, expected)
     if not difference <= HALF_TOLERANCE:
         raise InputError(
             f"precision={plain.precision!r} moves this model's log-likelihoods by "

@@ -84,7 +84,8 @@ def measure(spec: str, options: Choices) -> dict[str, Any]:
     rows = 2**options.n_bands
     ready = torch.rand(options.batch_size, *images.shape[1:], device=device)
 
-    def ours(kind: str, some: slice = slice(None), precision: str = "float32") -> tuple[Any, float]:
+    def ours(name: str, some: slice = slice(None)) -> tuple[Any, float]:
+        kind, _, precision = name.partition(", ")
         protocol = Protocol(options.n_bands, forwards=kind)
         return seconds(
             lambda: spectral_importance(
@@ -144,7 +145,7 @@ def measure(spec: str, options: Choices) -> dict[str, Any]:
 def markdown(report: dict[str, Any]) -> str:
     """The report as a table of ratios against bare forward passes of the same round."""
     names = list(dict.fromkeys(name for row in report["models"] for name in row["seconds"]))
-    shown = [name for name in names if name != "bare" and "paid" not in name]
+    shown = [name for name in names if name != "bare" and "paid once" not in name]
     lines = [
         f"{report['device']}, batch {report['batch_size']}, {report['n_bands']} bands, "
         f"{report['rounds']} rounds, torch {report['torch']}. Seconds over those of bare float32 "

@@ -26,7 +26,7 @@ class WithActivation(nn.BatchNorm2d):
     """A batch norm with its activation inside, as some libraries have."""
 
     def forward(self, x: Tensor) -> Tensor:
-        torch._assert(x.ndim == 4, "expected 4 axes")
+        torch._assert(x.ndim == 4, f"expected 4 axes, got {x.ndim}")
         x = nn.functional.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, self.training, 0.1,
             self.eps,
