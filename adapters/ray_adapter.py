@@ -20,20 +20,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from iaside_plugins.adapters.models import load_model
-from iaside_plugins.crew import RETRIES, Crew, Heard
-from iaside_plugins.crew_rows import Run, computed_by
-from iaside_plugins.device_pool import Surroundings, news, packed, unpacked
+from iaside_plugins.adapters.models.load import load_model
 from iaside_plugins.errors import InputError, MissingExtraError
-from iaside_plugins.game import Game
-from iaside_plugins.importance import Profile
-from iaside_plugins.input_checks import model_device
-from iaside_plugins.memory import first_batch_size
+from iaside_plugins.importance.result import SpectralImportance
+from iaside_plugins.importance.run import Profile
+from iaside_plugins.inference.checks import model_device
+from iaside_plugins.inference.memory import first_batch_size
+from iaside_plugins.parallel.crew_rows import Run, computed_by
+from iaside_plugins.parallel.processes import Surroundings, news, packed, unpacked
+from iaside_plugins.parallel.scheduler import RETRIES, Crew, Heard
+from iaside_plugins.parallel.tasks import Desk, Shard
 from iaside_plugins.protocol import Protocol
-from iaside_plugins.result import SpectralImportance
-from iaside_plugins.rows import take_up
-from iaside_plugins.shards import Desk, Shard
-from iaside_plugins.stream import count, progress_bar
+from iaside_plugins.value_table.game import Game
+from iaside_plugins.value_table.rows import take_up
+from iaside_plugins.value_table.stream import count, progress_bar
 
 Source = nn.Module | str | Callable[[], nn.Module]
 START = "start one with `ray start --head`, or give address='local'"

@@ -1,13 +1,13 @@
 """I-ASIDE: how much of a classifier's predictive power each spatial-frequency band carries."""
 
-from iaside_plugins.bands import SpectralPartition
-from iaside_plugins.comparison import Comparison, compare
-from iaside_plugins.corruption_error import mean_corruption_error
+from iaside_plugins.corruptions.error_rates import mean_corruption_error
 from iaside_plugins.errors import InputError
-from iaside_plugins.importance import spectral_importance
-from iaside_plugins.paired import paired_importance
+from iaside_plugins.importance.comparison import Comparison, compare
+from iaside_plugins.importance.paired import paired_importance
+from iaside_plugins.importance.result import SpectralImportance
+from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.protocol import Protocol
-from iaside_plugins.result import SpectralImportance
+from iaside_plugins.spectral.partition import SpectralPartition
 
 __version__ = "0.1.0"
 

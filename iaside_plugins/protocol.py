@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, fields
 from math import inf
 from typing import Any
 
-from iaside_plugins.bands import BAND_NORMS
 from iaside_plugins.errors import InputError
+from iaside_plugins.spectral.partition import BAND_NORMS
 
 METHOD_VERSION = 1  # raised whenever the same protocol would give another number
 MAX_EXACT_BANDS = 12
@@ -57,7 +57,7 @@ class Protocol:
         shuffled: Whether every coalition sees the images batched in another order.
         forwards: "plain" runs the model as it is; "fast" folds batch norms, puts channels last,
             picks the number of threads and replays CUDA graphs where the log-probabilities stay
-            within 1e-3 nats (see `iaside_plugins.forwards`); "compiled" adds torch.compile.
+            within 1e-3 nats (see `inference.forward`); "compiled" adds torch.compile.
 
     Raises:
         InputError: For a value out of range; the message says what was expected.

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iaside_plugins.errors import InputError
-from iaside_plugins.store import write_atomic
+from iaside_plugins.storage.row_store import write_atomic
 
 if TYPE_CHECKING:
-    from iaside_plugins.leaderboard.entry import Entry
+    from iaside_plugins.entry.schema import Entry
 
 BOARD = Path(__file__).resolve().parent
 
@@ -36,7 +36,7 @@ def validate(files: Iterable[Path | str]) -> list[str]:
     Raises:
         MissingExtraError: Without pydantic.
     """
-    from iaside_plugins.leaderboard.checks import read_entries
+    from iaside_plugins.entry.checks import read_entries
 
     return read_entries([Path(file) for file in files])[1]
 
@@ -67,8 +67,8 @@ def add(
             other content and no reason, or the same weights, protocol and images.
         MissingExtraError: Without pydantic.
     """
-    from iaside_plugins.leaderboard import checks
-    from iaside_plugins.leaderboard.schema import parse_entry
+    from iaside_plugins.entry import checks
+    from iaside_plugins.entry.parse import parse_entry
 
     file, folder = Path(file), Path(folder)
     data = checks.read_bytes(file)
@@ -154,8 +154,10 @@ def build(folder: Path | str = BOARD, *, check: bool = False) -> list[str]:
 
 def board_files(entries: Sequence[Entry]) -> dict[str, str]:
     """Every file that the entries determine, as text by name."""
-    from iaside_plugins.leaderboard import latex, page, statistics, tables, vega
-    from iaside_plugins.leaderboard.json_schema import entry_schema
+    from iaside_plugins.entry.json_schema import entry_schema
+    from iaside_plugins.leaderboard.render import latex, page, vega
+    from iaside_plugins.leaderboard.render import text as tables
+    from iaside_plugins.leaderboard.statistics import board as statistics
 
     found = statistics.statistics(entries)
     return {
@@ -172,7 +174,7 @@ def board_files(entries: Sequence[Entry]) -> dict[str, str]:
 
 def _on_board(folder: Path, *, required: bool = False) -> list[Entry]:
     """Checked entries of a board, each in the folder of its data set."""
-    from iaside_plugins.leaderboard.checks import load_entries
+    from iaside_plugins.entry.checks import load_entries
 
     home = folder / "entries"
     if not home.is_dir() and not required:

@@ -10,11 +10,11 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from iaside_plugins.entry import checks
+from iaside_plugins.entry.parse import parse_entry
+from iaside_plugins.entry.schema import Entry
 from iaside_plugins.errors import InputError
-from iaside_plugins.leaderboard import checks
 from iaside_plugins.leaderboard.build import build
-from iaside_plugins.leaderboard.entry import Entry
-from iaside_plugins.leaderboard.schema import parse_entry
 from iaside_plugins.leaderboard.submission_files import extract
 
 MAX_CHANGED = 50  # entries in one submission

@@ -11,9 +11,9 @@ import re
 import subprocess
 from pathlib import Path
 
+from iaside_plugins.entry.parse import MAX_BYTES
 from iaside_plugins.errors import InputError
-from iaside_plugins.leaderboard.schema import MAX_BYTES
-from iaside_plugins.store import write_atomic
+from iaside_plugins.storage.row_store import write_atomic
 
 PLACE = "leaderboard/entries"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\.json")

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from iaside_plugins import Protocol
 from iaside_plugins.adapters.foolbox_adapter import robust_evaluation
-from iaside_plugins.adapters.foolbox_guards import foolbox
-from iaside_plugins.adapters.perturbation_study import Plan, study_perturbations
-from iaside_plugins.evaluation import Corruptions
+from iaside_plugins.adapters.foolbox_adapter.guards import foolbox
+from iaside_plugins.evaluation.evaluate import Corruptions
+from iaside_plugins.workflows.spectrum_study import Plan, study_perturbations
 
 N, BATCH = 24, 2
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from iaside_plugins.adapters.image_stream import ImageStream
+from iaside_plugins.adapters.imagenet.stream import ImageStream
 
 WNIDS = ("n01440764", "n01443537", "n15075141")  # class indices 0, 1, 999
 

@@ -17,8 +17,8 @@ import torch
 from robustbench_layout import Pooled, fitted
 from torch import Tensor
 
-from iaside_plugins.adapters.array_images import read_cifar
-from iaside_plugins.adapters.robustbench_adapter import evaluate
+from iaside_plugins.adapters.imagenet.cifar import read_cifar
+from iaside_plugins.adapters.robustbench_adapter.api import evaluate
 
 N, BATCH = 12, 4
 

@@ -12,9 +12,9 @@ from image_files import save
 from PIL import Image
 from torch import Tensor, nn
 
-from iaside_plugins.adapters.labels import known_map
-from iaside_plugins.adapters.robustbench_files import robustbench_ids
-from iaside_plugins.adapters.robustbench_names import ORDER
+from iaside_plugins.adapters.imagenet.labels import known_map
+from iaside_plugins.adapters.models.robustbench_names import ORDER
+from iaside_plugins.adapters.robustbench_adapter.files import robustbench_ids
 
 N_IMAGES = 6
 TREE = {"corruptions": "ImageNet-C", "corruptions_3d": "ImageNet-3DCC"}

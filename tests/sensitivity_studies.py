@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.protocol import Protocol
-from iaside_plugins.result import SpectralImportance
-from iaside_plugins.sensitivity import SensitivityReport, StudiedModel
-from iaside_plugins.sensitivity_design import make_design
-from iaside_plugins.shapley import shapley_values
+from iaside_plugins.sensitivity.design import make_design
+from iaside_plugins.sensitivity.report import SensitivityReport, StudiedModel
+from iaside_plugins.shapley.exact import shapley_values
 
 N, K, M = 6, 10, 3
 LEVELS = {"range_handling": ["clip"], "beta": [0.5]}

@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from iaside_plugins.leaderboard import latex, page, statistics, tables, vega
+from iaside_plugins.entry.checks import load_entries
+from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.build import BOARD
-from iaside_plugins.leaderboard.checks import load_entries
-from iaside_plugins.leaderboard.entry import Entry
+from iaside_plugins.leaderboard.render import latex, page, vega
+from iaside_plugins.leaderboard.render import text as tables
+from iaside_plugins.leaderboard.statistics import board as statistics
 
 COUNTS = (0, 1, 2, 100, 1000)
 

@@ -20,10 +20,10 @@ import numpy as np
 from value_tables import value_table
 
 from iaside_plugins import Protocol, SpectralImportance, compare
-from iaside_plugins.resampling import jackknife
-from iaside_plugins.score import importance_distribution, score, signed_score
-from iaside_plugins.shapley import shapley_values
-from iaside_plugins.stopping import Look, Stopping, looks, sequence_width
+from iaside_plugins.importance.stopping import Look, Stopping, looks, sequence_width
+from iaside_plugins.shapley.exact import shapley_values
+from iaside_plugins.shapley.score import importance_distribution, score, signed_score
+from iaside_plugins.stats.intervals import jackknife
 
 FULL = {
     "models": ["c10_resnet20", "c10_resnet2b_adv", "mobilenet_v1_025_128", "mcunet_5fps"],

@@ -19,9 +19,13 @@ from typing import Any
 import numpy as np
 from value_tables import value_table
 
-from iaside_plugins.coalitions import chain_coalitions, cyclic_chains, members
-from iaside_plugins.regression import draw_pairs, regression_shapley_values, with_complements
-from iaside_plugins.shapley import chain_shapley_values, shapley_values
+from iaside_plugins.shapley.coalitions import chain_coalitions, cyclic_chains, members
+from iaside_plugins.shapley.exact import chain_shapley_values, shapley_values
+from iaside_plugins.shapley.regression import (
+    draw_pairs,
+    regression_shapley_values,
+    with_complements,
+)
 
 HAS_SHAPIQ = importlib.util.find_spec("shapiq") is not None
 FULL = {

@@ -52,8 +52,8 @@ def open_model(spec: str, data: str | None, n: int) -> tuple[nn.Module, Tensor, 
         torch.manual_seed(0)
         size = 224
         return NETWORKS[spec](), torch.rand(n, 3, size, size), torch.zeros(n, dtype=torch.long)
-    from iaside_plugins.adapters.sources import Source, open_images
-    from iaside_plugins.adapters.sources import open_model as load
+    from iaside_plugins.workflows.source import Source, open_images
+    from iaside_plugins.workflows.source import open_model as load
 
     if data is None:
         raise SystemExit(f"{spec} needs --data: a folder of class folders")

@@ -28,9 +28,9 @@ import torch
 from torch import Tensor, nn
 
 from iaside_plugins import Protocol, SpectralPartition, spectral_importance
-from iaside_plugins.coalition_images import band_parts, kept_parts
-from iaside_plugins.coalitions import all_coalitions
-from iaside_plugins.game import Game
+from iaside_plugins.shapley.coalitions import all_coalitions
+from iaside_plugins.spectral.coalition_images import band_parts, kept_parts
+from iaside_plugins.value_table.game import Game
 
 FULL = {"size": 224, "n_bands": 8, "batch_size": 32, "rounds": 7, "few": 50, "many": 500}
 QUICK = {"size": 32, "n_bands": 4, "batch_size": 8, "rounds": 2, "few": 4, "many": 16}

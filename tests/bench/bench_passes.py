@@ -19,11 +19,11 @@ import numpy as np
 from value_tables import images_of, value_table
 
 from iaside_plugins import Protocol, SpectralImportance, spectral_importance
-from iaside_plugins.adapters.sources import Source, open_images, open_model
-from iaside_plugins.sampling import draw
-from iaside_plugins.score import importance_distribution, signed_score
-from iaside_plugins.shapley import shapley_values
-from iaside_plugins.ties import estimate
+from iaside_plugins.importance.ties import estimate
+from iaside_plugins.shapley.exact import shapley_values
+from iaside_plugins.shapley.score import importance_distribution, signed_score
+from iaside_plugins.value_table.sampling import draw
+from iaside_plugins.workflows.source import Source, open_images, open_model
 
 EXACT = Protocol()
 SAMPLED = [

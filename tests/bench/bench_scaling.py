@@ -28,12 +28,12 @@ from bench_importance import photographs, resnet18
 
 from iaside_plugins import Protocol, SpectralImportance
 from iaside_plugins.adapters import ray_adapter
-from iaside_plugins.crew import Crew
-from iaside_plugins.crew_rows import Run, computed_by
-from iaside_plugins.device_pool import device_crew
-from iaside_plugins.game import Game
-from iaside_plugins.importance import Profile
-from iaside_plugins.rows import computed
+from iaside_plugins.importance.run import Profile
+from iaside_plugins.parallel.crew_rows import Run, computed_by
+from iaside_plugins.parallel.processes import device_crew
+from iaside_plugins.parallel.scheduler import Crew
+from iaside_plugins.value_table.game import Game
+from iaside_plugins.value_table.rows import computed
 
 FULL = {"size": 112, "n_bands": 6, "batch_size": 32, "n_images": 24, "rounds": 5}
 QUICK = {"size": 32, "n_bands": 3, "batch_size": 8, "n_images": 4, "rounds": 2}

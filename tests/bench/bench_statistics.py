@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from iaside_plugins.leaderboard import statistics_estimates as estimates
-from iaside_plugins.leaderboard.statistics_correlation import partial_correlation, spearman
-from iaside_plugins.leaderboard.statistics_sentences import ADDS, verdict
-from iaside_plugins.resampling import percentile_interval
-from iaside_plugins.store import write_json
+from iaside_plugins.leaderboard.statistics import estimates
+from iaside_plugins.leaderboard.statistics.sentences import ADDS, verdict
+from iaside_plugins.stats.board_correlation import partial_correlation, spearman
+from iaside_plugins.stats.intervals import percentile_interval
+from iaside_plugins.storage.row_store import write_json
 
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray]  # score, outcome, clean accuracy
 NOISE = 0.45  # standard deviation beside standardised clean accuracy

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from iaside_plugins import Protocol
-from iaside_plugins.adapters.sources import Source, open_images, open_model
-from iaside_plugins.coalitions import all_coalitions
-from iaside_plugins.game import Game
-from iaside_plugins.store import read_npz, write_atomic
-from iaside_plugins.stream import items, progress_bar
+from iaside_plugins.shapley.coalitions import all_coalitions
+from iaside_plugins.storage.row_store import read_npz, write_atomic
+from iaside_plugins.value_table.game import Game
+from iaside_plugins.value_table.stream import items, progress_bar
+from iaside_plugins.workflows.source import Source, open_images, open_model
 
 KIT = Path(os.environ.get("IASIDE_KIT") or Path("..") / "shared" / "kit")
 

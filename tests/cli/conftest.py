@@ -11,8 +11,8 @@ import pytest
 from image_files import make_tree, random_pixels, save
 from tiny_model import WATCH
 
-from iaside_plugins import cli
-from iaside_plugins.frost import FROST_FILES
+from iaside_plugins.cli import entry_point as cli
+from iaside_plugins.corruptions.frost import FROST_FILES
 
 CLASSES = ("airplane", "bird", "cat")  # of CIFAR-10: 0, 2, 3
 

@@ -9,7 +9,7 @@ from tiny_model import WATCH
 
 pytest.importorskip("captum", reason="needs the extra captum")
 
-from iaside_plugins.agreement import AgreementReport
+from iaside_plugins.attributions.agreement import AgreementReport
 
 pytestmark = pytest.mark.captum
 MODEL = "python:tiny_model:network"

@@ -14,8 +14,8 @@ from image_files import make_tree, random_pixels, save
 from PIL import Image
 from tiny_model import large_input
 
-from iaside_plugins.corruption_error import mean_corruption_error
-from iaside_plugins.corruptions import CORRUPTION_GROUPS, CORRUPTIONS
+from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS, CORRUPTIONS
+from iaside_plugins.corruptions.error_rates import mean_corruption_error
 
 MODEL = "python:tiny_model:network"
 FAST = ("--n-bands", 3, "--attack-steps", 2)
@@ -178,7 +178,9 @@ def test_out_may_be_a_folder(iaside, images, tmp_path):
 
 
 def test_without_frost_there_is_no_mce(iaside, images, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("iaside_plugins.adapters.plans.find_frost_textures", lambda folder: None)
+    monkeypatch.setattr(
+        "iaside_plugins.adapters.imagenet.corruption_sets.find_frost_textures", lambda folder: None
+    )
     run = iaside(
         "evaluate", MODEL, "--data", images, *FAST, "--attacks", "none", "--out",
         tmp_path / "e.json",

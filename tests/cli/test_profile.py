@@ -11,7 +11,7 @@ import pytest
 from tiny_model import WATCH, network
 
 from iaside_plugins import Protocol, SpectralImportance, __version__, spectral_importance
-from iaside_plugins.adapters.imagenet import ImageFolderData
+from iaside_plugins.adapters.imagenet.folders import ImageFolderData
 
 MODEL = "python:tiny_model:network"
 KEYS = {  # attribute names of the published interface

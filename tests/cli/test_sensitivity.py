@@ -10,7 +10,7 @@ import typer
 from image_files import make_tree
 from tiny_model import WATCH, network
 
-from iaside_plugins import cli
+from iaside_plugins.cli import entry_point as cli
 
 MODEL = "python:tiny_model:network"
 SMALL = ("--device", "cpu", "--n-bands", 3)

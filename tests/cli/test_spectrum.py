@@ -9,7 +9,7 @@ import typer
 from image_files import make_tree, random_pixels, save
 from tiny_model import WATCH
 
-from iaside_plugins import cli
+from iaside_plugins.cli import entry_point as cli
 
 MODEL = ("--model", "python:tiny_model:network", "--device", "cpu")
 SOME = ("--corruptions", "gaussian_noise,contrast,pixelate", "--severities", "1,3", "--n-bands", 4)

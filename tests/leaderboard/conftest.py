@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from iaside_plugins.corruption_error import load_reference, mean_corruption_error
-from iaside_plugins.entry_groups import entry_id, mean, proportion, spectral_group
+from iaside_plugins.corruptions.error_rates import load_reference, mean_corruption_error
+from iaside_plugins.entry.build import entry_id, mean, proportion, spectral_group
+from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.protocol import Protocol
-from iaside_plugins.result import SpectralImportance
-from iaside_plugins.shapley import shapley_values
-from iaside_plugins.store import jsonable
+from iaside_plugins.shapley.exact import shapley_values
+from iaside_plugins.storage.row_store import jsonable
 
 Raw = dict[str, Any]
 TABLE = "alexnet_robustbench_5k"

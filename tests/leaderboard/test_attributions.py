@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from iaside_plugins.agreement import AgreementReport
+from iaside_plugins.attributions.agreement import AgreementReport
 
 FOLDER = Path(__file__).resolve().parents[2] / "leaderboard" / "attributions"
 FILES = sorted(FOLDER.glob("*.json"))

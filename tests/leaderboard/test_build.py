@@ -117,11 +117,14 @@ def test_validate_checks_names_on_a_board(make_entry: Make, board: Board) -> Non
 
 
 def test_default_board_is_the_packages() -> None:
-    assert (BOARD / "checks.py").is_file()
+    assert (BOARD / "entry.schema.json").is_file()
+
+
+PYDANTIC_USERS = ("iaside_plugins.leaderboard.", "iaside_plugins.entry.")
 
 
 def test_missing_pydantic_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in [m for m in sys.modules if m.startswith("iaside_plugins.leaderboard.")]:
+    for name in [m for m in sys.modules if m.startswith(PYDANTIC_USERS)]:
         if name != "iaside_plugins.leaderboard.build":
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pydantic", None)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from iaside_plugins.entry_groups import proportion
+from iaside_plugins.entry.build import proportion
+from iaside_plugins.entry.checks import check_entries, check_entry, load_entries
+from iaside_plugins.entry.parse import Entry, parse_entry
 from iaside_plugins.errors import InputError
-from iaside_plugins.leaderboard.checks import check_entries, check_entry, load_entries
-from iaside_plugins.leaderboard.schema import Entry, parse_entry
 from iaside_plugins.protocol import Protocol
 
 Make = Callable[..., dict[str, Any]]

@@ -67,6 +67,6 @@ def test_its_command_is_one_that_there_is(workflow: dict[Any, Any], iaside_help:
 def iaside_help() -> str:
     from typer.testing import CliRunner
 
-    from iaside_plugins.cli_board import board
+    from iaside_plugins.cli.leaderboard import board
 
     return CliRunner().invoke(board, ["submission", "--help"]).output

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from iaside_plugins.adapters.foolbox_adapter import AttackSpec
-from iaside_plugins.evaluation import Attacks, Corruptions, Job, evaluate
+from iaside_plugins.entry.check_perturbed import CORRUPTIONS
+from iaside_plugins.evaluation.evaluate import Attacks, Corruptions, Job, evaluate
 from iaside_plugins.leaderboard.build import add, board_files, build, validate
-from iaside_plugins.leaderboard.perturbed import CORRUPTIONS
 from iaside_plugins.protocol import Protocol
 
 N, SIDE, CLASSES = 12, 8, 3

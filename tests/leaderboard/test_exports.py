@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iaside_plugins.display.text import epsilon
+from iaside_plugins.entry.checks import load_entries
+from iaside_plugins.entry.exports import FORMATS, export
+from iaside_plugins.entry.parse import parse_entry
+from iaside_plugins.entry.schema import Entry
+from iaside_plugins.entry.yaml_text import to_yaml
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.build import BOARD
-from iaside_plugins.leaderboard.checks import load_entries
-from iaside_plugins.leaderboard.entry import Entry
-from iaside_plugins.leaderboard.exports import FORMATS, export
-from iaside_plugins.leaderboard.schema import parse_entry
-from iaside_plugins.leaderboard.yaml_text import to_yaml
-from iaside_plugins.report import epsilon
 
 yaml = pytest.importorskip("yaml")
 Make = Callable[..., dict[str, Any]]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iaside_plugins.leaderboard import formatting as fmt
+from iaside_plugins.leaderboard.table import formatting as fmt
 
 NAN = float("nan")
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from iaside_plugins.entry.checks import check_entry
+from iaside_plugins.entry.parse import parse_entry
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.build import BOARD, validate
-from iaside_plugins.leaderboard.checks import check_entry
-from iaside_plugins.leaderboard.schema import parse_entry
 
 Make = Callable[..., dict[str, Any]]
 SCRIPT = "<script>alert(1)</script>"

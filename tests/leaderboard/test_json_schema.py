@@ -10,8 +10,8 @@ from typing import Any
 import jsonschema
 import pytest
 
+from iaside_plugins.entry.json_schema import DIALECT, entry_schema
 from iaside_plugins.leaderboard.build import BOARD
-from iaside_plugins.leaderboard.json_schema import DIALECT, entry_schema
 
 Make = Callable[..., dict[str, Any]]
 COMMITTED = BOARD / "entry.schema.json"

@@ -13,10 +13,10 @@ import bench.bench_board as bench
 import pytest
 from markupsafe import escape
 
+from iaside_plugins.entry.parse import parse_entry
 from iaside_plugins.leaderboard.build import board_files
-from iaside_plugins.leaderboard.page import FOLDER, SCRIPTS, short_id, to_html
-from iaside_plugins.leaderboard.schema import parse_entry
-from iaside_plugins.leaderboard.statistics import statistics
+from iaside_plugins.leaderboard.render.page import FOLDER, SCRIPTS, short_id, to_html
+from iaside_plugins.leaderboard.statistics.board import statistics
 
 Make = Callable[..., dict[str, Any]]
 

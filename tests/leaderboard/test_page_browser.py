@@ -13,11 +13,11 @@ from urllib.parse import quote
 
 import pytest
 
+from iaside_plugins.entry.parse import parse_entry
 from iaside_plugins.leaderboard.build import board_files
-from iaside_plugins.leaderboard.frame import tables
-from iaside_plugins.leaderboard.page import short_id
-from iaside_plugins.leaderboard.schema import parse_entry
-from iaside_plugins.leaderboard.statistics import table_id
+from iaside_plugins.leaderboard.render.page import short_id
+from iaside_plugins.leaderboard.statistics.board import table_id
+from iaside_plugins.leaderboard.table.frame import tables
 
 HOSTILE = '<b>|_&"=1+1'
 FORMULA = "=1+1"

@@ -19,16 +19,16 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from iaside_plugins.leaderboard import formatting as fmt
+from iaside_plugins.entry.parse import parse_entry
+from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.build import board_files
-from iaside_plugins.leaderboard.columns import columns
-from iaside_plugins.leaderboard.entry import Entry
-from iaside_plugins.leaderboard.frame import tables
-from iaside_plugins.leaderboard.latex import to_latex
-from iaside_plugins.leaderboard.page import to_html
-from iaside_plugins.leaderboard.schema import parse_entry
-from iaside_plugins.leaderboard.statistics import statistics
-from iaside_plugins.leaderboard.tables import to_csv, to_json, to_markdown
+from iaside_plugins.leaderboard.render.latex import to_latex
+from iaside_plugins.leaderboard.render.page import to_html
+from iaside_plugins.leaderboard.render.text import to_csv, to_json, to_markdown
+from iaside_plugins.leaderboard.statistics.board import statistics
+from iaside_plugins.leaderboard.table import formatting as fmt
+from iaside_plugins.leaderboard.table.columns import columns
+from iaside_plugins.leaderboard.table.frame import tables
 
 Make = Callable[..., dict[str, Any]]
 HOSTILE = '<b>|_&"=1+1'

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from iaside_plugins.entry.parse import MAX_BYTES, Entry, parse_entry
+from iaside_plugins.entry.schema import ProtocolGroup
 from iaside_plugins.errors import InputError
-from iaside_plugins.leaderboard.entry import ProtocolGroup
-from iaside_plugins.leaderboard.schema import MAX_BYTES, Entry, parse_entry
 from iaside_plugins.protocol import Protocol
 
 Make = Callable[..., dict[str, Any]]

@@ -5,15 +5,14 @@ from __future__ import annotations
 import copy
 import json
 import re
-from pathlib import Path
 
 import pytest
 
 from iaside_plugins.errors import InputError
-from iaside_plugins.leaderboard import sensitivity
-from iaside_plugins.leaderboard.spectra import filled
+from iaside_plugins.leaderboard.studies import sensitivity
+from iaside_plugins.leaderboard.studies.spectra import filled
 
-FOLDER = Path(sensitivity.__file__).resolve().parent / "sensitivity"
+FOLDER = sensitivity.FOLDER
 
 
 @pytest.fixture(scope="module")

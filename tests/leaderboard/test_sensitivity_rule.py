@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from iaside_plugins.leaderboard.sensitivity_rule import chosen, effects, verdicts
+from iaside_plugins.leaderboard.studies.sensitivity_rule import chosen, effects, verdicts
 
 GOOD = {
     "axis": "range_handling", "level": "clip", "n_pairs": 4, "association": 0.2,

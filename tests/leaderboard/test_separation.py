@@ -6,12 +6,12 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from iaside_plugins.entry.checks import load_entries
+from iaside_plugins.entry.parse import parse_entry
+from iaside_plugins.entry.schema import Benchmark
 from iaside_plugins.leaderboard.build import BOARD
-from iaside_plugins.leaderboard.checks import load_entries
-from iaside_plugins.leaderboard.entry import Benchmark
-from iaside_plugins.leaderboard.frame import KEYS, tables
-from iaside_plugins.leaderboard.schema import parse_entry
-from iaside_plugins.leaderboard.tables import to_csv
+from iaside_plugins.leaderboard.render.text import to_csv
+from iaside_plugins.leaderboard.table.frame import KEYS, tables
 from iaside_plugins.protocol import Protocol
 
 Make = Callable[..., dict[str, Any]]

@@ -5,15 +5,14 @@ from __future__ import annotations
 import copy
 import json
 import re
-from pathlib import Path
 
 import pytest
 
 from iaside_plugins import InputError
-from iaside_plugins.leaderboard import spectra
-from iaside_plugins.leaderboard.spectra_figure import BUDGET, spectra_figure
+from iaside_plugins.leaderboard.studies import spectra
+from iaside_plugins.leaderboard.studies.spectra_figure import BUDGET, spectra_figure
 
-FOLDER = Path(spectra.__file__).resolve().parent / "spectra"
+FOLDER = spectra.FOLDER
 README = FOLDER / "README.md"
 
 

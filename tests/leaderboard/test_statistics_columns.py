@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from iaside_plugins.leaderboard.entry import Entry
-from iaside_plugins.leaderboard.frame import tables
-from iaside_plugins.leaderboard.schema import parse_entry
-from iaside_plugins.leaderboard.statistics_columns import (
+from iaside_plugins.entry.parse import parse_entry
+from iaside_plugins.entry.schema import Entry
+from iaside_plugins.leaderboard.statistics.columns import (
     Column,
     Measured,
     clean_accuracy,
@@ -22,9 +21,10 @@ from iaside_plugins.leaderboard.statistics_columns import (
     outcomes,
     predictors,
 )
-from iaside_plugins.leaderboard.statistics_family import family
-from iaside_plugins.leaderboard.statistics_ranks import rank_intervals, reliability
-from iaside_plugins.resampling import Z95
+from iaside_plugins.leaderboard.statistics.family import family
+from iaside_plugins.leaderboard.statistics.ranks import rank_intervals, reliability
+from iaside_plugins.leaderboard.table.frame import tables
+from iaside_plugins.stats.intervals import Z95
 
 Make = Callable[..., dict[str, Any]]
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from iaside_plugins.leaderboard import formatting as fmt
-from iaside_plugins.leaderboard.frame import concatenated, tables
-from iaside_plugins.leaderboard.schema import Entry, parse_entry
-from iaside_plugins.leaderboard.statistics import statistics
-from iaside_plugins.leaderboard.tables import to_csv
-from iaside_plugins.leaderboard.tables import to_markdown as markdown_of
+from iaside_plugins.entry.parse import Entry, parse_entry
+from iaside_plugins.leaderboard.render.text import to_csv
+from iaside_plugins.leaderboard.render.text import to_markdown as markdown_of
+from iaside_plugins.leaderboard.statistics.board import statistics
+from iaside_plugins.leaderboard.table import formatting as fmt
+from iaside_plugins.leaderboard.table.frame import concatenated, tables
 from iaside_plugins.protocol import Protocol
 
 Make = Callable[..., dict[str, Any]]

@@ -1,0 +1,261 @@
+"""I-ASIDE and Captum's methods on the same images and the same function, set side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from iaside_plugins.adapters.captum_adapter import host as captum_host
+from iaside_plugins.adapters.captum_adapter.catalogue import METHODS, find_method
+from iaside_plugins.adapters.captum_adapter.methods import BandRun
+from iaside_plugins.adapters.captum_adapter.metrics import (
+    Metrics,
+    residual_and_infidelity,
+    sensitivity,
+)
+from iaside_plugins.attributions.agreement import COSTS, AgreementReport, BandMethod
+from iaside_plugins.attributions.band_space import BandSplit
+from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.inference.checks import model_device
+from iaside_plugins.protocol import METHOD_VERSION, Protocol
+from iaside_plugins.storage.provenance import model_digest, provenance
+from iaside_plugins.storage.row_store import RowStore, jsonable
+from iaside_plugins.value_table.stream import Item, check_max_images, count, items, progress_bar
+
+Array = npt.NDArray[np.float64]
+DEFAULT_METHODS = (
+    "ig", "saliency", "input_x_gradient", "gradient_shap", "feature_ablation", "occlusion",
+    "shapley_sampling", "kernel_shap",
+)  # fmt: skip
+GROUP = 8  # images that go through a method together
+
+
+def compare_attributions(
+    model: Any,
+    data: Any,
+    methods: Sequence[str] = DEFAULT_METHODS,
+    *,
+    protocol: Protocol | None = None,
+    metrics: Metrics | None = None,
+    device: torch.device | str | None = None,
+    batch_size: int = 64,
+    resume: Path | str | None = None,
+    max_images: int | None = None,
+    info: dict[str, Any] | None = None,
+    show_progress: bool = False,
+) -> AgreementReport:
+    """I-ASIDE and Captum's methods, band by band, on the same images.
+
+    All explain the log-likelihood of the true class, with a black baseline. Every method is tried
+    on one image before the work begins.
+
+    Args:
+        model: (N, C, H, W) images in [0, 1] -> (N, n_classes) logits, in evaluation mode.
+        data: (images, labels), or an iterable of such batches.
+        methods: Among `METHODS`; I-ASIDE comes first whether it is named or not.
+        protocol: Bands, norm and seed; the other choices must be the defaults, since Captum's
+            methods know no others.
+        metrics: Settings of infidelity and sensitivity.
+        device: Where the model is; by default where its parameters are.
+        batch_size: Rows in one forward pass, at least.
+        resume: Folder in which finished images are kept; a run that stopped goes on from there.
+        max_images: Stop after so many images.
+        info: What else the report should say of the model.
+        show_progress: Whether to show a progress bar on stderr.
+
+    Raises:
+        InputError: For input that cannot be used, before the work or as soon as it is met.
+    """
+    protocol = protocol or Protocol()
+    metrics = metrics or Metrics()
+    check_protocol(protocol)
+    check_max_images(max_images)
+    study = Study(
+        model, check_methods(methods), protocol, metrics,
+        model_device(model, device), batch_size,
+    )  # fmt: skip
+    identity = {
+        "model": model_digest(model) if resume is not None else None,
+        **run_identity(protocol, metrics, study.device, batch_size),
+    }
+    store = RowStore(resume, identity)
+    rows: dict[str, list[Array]] = {name: [] for name in study.names}
+    ids: list[str] = []
+    size = (0, 0)
+    stream = items(data, protocol.n_bands, max_images)
+    total = count(data, max_images)
+    try:
+        with progress_bar(None if total is None else total * len(rows), show_progress) as bar:
+            bar.unit = "explanation"
+            for group in _groups(stream):
+                if not ids:
+                    study.probe(group[0])
+                    size = (group[0].image.shape[1], group[0].image.shape[2])
+                for name in study.names:
+                    bar.set_description(name, refresh=False)
+                    rows[name] += study.rows(name, group, len(ids), store)
+                    bar.update(len(group))
+                ids += [item.name for item in group]
+    finally:
+        store.flush()
+    if not ids:
+        raise InputError("no images: the data are empty")
+    return AgreementReport(
+        methods=tuple(_band_method(name, np.stack(rows[name])) for name in study.names),
+        protocol=protocol,
+        image_size=size,
+        ids=tuple(ids),
+        info={
+            "model": info or {"name": type(model).__name__},
+            "settings": {
+                **vars(study.metrics),
+                "batch_size": batch_size,
+                "options": {name: dict(find_method(name).options) for name in study.names},
+            },
+            "provenance": provenance(study.device),
+        },
+    )
+
+
+@dataclass
+class Study:
+    """Explains images by each method and measures what that is worth and what it costs."""
+
+    model: Any
+    names: list[str]
+    protocol: Protocol
+    metrics: Metrics
+    device: torch.device
+    batch_size: int
+    _runs: dict[str, BandRun] = field(init=False)
+
+    def __post_init__(self) -> None:
+        split = BandSplit(self.protocol.n_bands, self.protocol.band_norm)
+        self._runs = {
+            name: BandRun(
+                name, self.model, split, batch_size=self.batch_size,
+                seed=self.protocol.seed,
+            )
+            for name in self.names
+        }  # fmt: skip
+
+    def probe(self, item: Item) -> None:
+        """Run every method on one image: what cannot work is said before the long work."""
+        for run in self._runs.values():
+            run.attribute(item.image[None].to(self.device), [item.label])
+
+    def rows(self, name: str, group: Sequence[Item], first: int, store: RowStore) -> list[Array]:
+        """Rows of a group by one method: attributions, then `COSTS`; from the store if there."""
+        measured = [first + k < self.metrics.n_sensitivity for k in range(len(group))]
+        keys = [
+            f"{name}-{item.digest}-{int(sensitive)}"
+            for item, sensitive in zip(group, measured, strict=True)
+        ]
+        if not all(key in store.rows for key in keys):
+            for key, row in zip(keys, self._explain(name, group, measured), strict=True):
+                store.add(key, row)
+        return [store.rows[key] for key in keys]
+
+    def _explain(self, name: str, group: Sequence[Item], measured: Sequence[bool]) -> list[Array]:
+        run = self._runs[name]
+        images = torch.stack([item.image for item in group]).to(self.device)
+        labels = [item.label for item in group]
+        before = run.rows, run.gradient_rows
+        start = self._now()
+        values = run.attribute(images, labels)
+        seconds = self._now() - start
+        costs = [
+            (run.rows - before[0]) / len(group), (run.gradient_rows - before[1]) / len(group),
+            seconds / len(group),
+        ]  # fmt: skip
+        out = []
+        for k, item in enumerate(group):
+            one, label, value = images[k : k + 1], labels[k], values[k : k + 1]
+            seeds = self.protocol.seed, item.digest
+            fit = residual_and_infidelity(run, one, label, value, self.metrics, seeds)
+            change = sensitivity(run, one, label, self.metrics, seeds) if measured[k] else np.nan
+            tail = [*fit, change, *costs]
+            out.append(np.concatenate([value[0].double().cpu().numpy(), tail]))
+        return out
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+
+def _groups(stream: Iterator[Item]) -> Iterator[list[Item]]:
+    """Up to `GROUP` images of one shape that go through the methods together."""
+    while group := list(islice(stream, GROUP)):
+        if len({item.image.shape for item in group}) == 1:
+            yield group
+        else:
+            yield from ([item] for item in group)
+
+
+def run_identity(
+    protocol: Protocol, metrics: Metrics, device: torch.device, batch_size: int
+) -> dict[str, Any]:
+    """What finished rows depend on beside the model and the images: numbers, and seconds."""
+    return {
+        "method_version": METHOD_VERSION,
+        **{f"protocol {name}": value for name, value in protocol.used().items() if name != "beta"},
+        "seed": protocol.seed,
+        "metrics": dict(vars(metrics)),
+        "options": {name: jsonable(dict(one.options)) for name, one in METHODS.items()},
+        "captum": captum_host.VERSION,
+        "torch": str(torch.__version__),
+        "device": device.type,
+        "batch_size": batch_size,
+    }
+
+
+def check_methods(names: Iterable[str]) -> list[str]:
+    """Short names of methods, each once, I-ASIDE first whether it is named or not.
+
+    Raises:
+        InputError: For an unknown name.
+        InputTypeError: For anything but names.
+    """
+    names = list(names) if not isinstance(names, str) else names.split(",")
+    if wrong := [name for name in names if not isinstance(name, str)]:
+        raise InputTypeError(f"expected names of methods ({', '.join(METHODS)}), got {wrong[0]!r}")
+    found = [find_method(name.strip()).name for name in names if name.strip()]
+    return list(dict.fromkeys(["iaside", *found]))
+
+
+def check_protocol(protocol: Protocol) -> None:
+    """Refuse choices that Captum's methods do not know.
+
+    Raises:
+        InputError: For an estimator, absence, range handling or temperature other than the
+            defaults.
+        InputTypeError: For anything but a Protocol.
+    """
+    if not isinstance(protocol, Protocol):
+        raise InputTypeError(f"expected a Protocol, got {protocol!r}")
+    shared = {"estimator": "exact", "absence": "zero", "range_handling": "none", "temperature": 1.0}
+    for name, value in shared.items():
+        if getattr(protocol, name) != value:
+            raise InputError(
+                f"a comparison with Captum's methods needs {name}={value}, which they share, got "
+                f"{getattr(protocol, name)!r}"
+            )
+
+
+def _band_method(name: str, rows: Array) -> BandMethod:
+    """Rows of attributions and `COSTS` as one method's part of the report."""
+    method = find_method(name)
+    m = rows.shape[1] - len(COSTS)
+    return BandMethod(
+        name=name, title=method.title, complete=method.complete, signed=method.signed,
+        per_image=rows[:, :m], **dict(zip(COSTS, rows[:, m:].T, strict=True)),
+    )  # fmt: skip

@@ -1,0 +1,210 @@
+"""Captum's conventions for inputs, baselines, targets and further arguments, checked.
+
+Captum's own helpers are private, and assert; here a mistake is an error that says what to do.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.protocol import MAX_BANDS, MAX_EXACT_BANDS
+from iaside_plugins.spectral.band_maps import check_band_map
+from iaside_plugins.spectral.partition import SpectralPartition
+
+_log = logging.getLogger(__name__)
+Baselines = None | int | float | Tensor | tuple[int | float | Tensor, ...]
+Target = None | int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]]
+
+
+def as_images(inputs: Any) -> tuple[Tensor, ...]:
+    """Inputs as a tuple of image tensors of equal length.
+
+    Raises:
+        InputTypeError: For anything but floating-point tensors.
+        InputError: For a shape other than (N, C, H, W), different N, N = 0, or values that are
+            not finite.
+    """
+    images = inputs if isinstance(inputs, tuple) else (inputs,)
+    for one in images:
+        if not torch.is_tensor(one) or not one.is_floating_point():
+            kind = one.dtype if torch.is_tensor(one) else type(one).__name__
+            raise InputTypeError(f"expected floating-point image tensors, got {kind}")
+        if one.ndim != 4 or len(one) != len(images[0]) or not len(one):
+            raise InputError(
+                f"expected images of shape (N, C, H, W), N >= 1 the same for every input, got "
+                f"{[tuple(other.shape) for other in images]}"
+            )
+    if not images:
+        raise InputError("expected at least one image tensor, got an empty tuple")
+    for one in images:
+        if one.device.type != "meta" and not bool(torch.isfinite(one).all()):
+            raise InputError("expected finite images, got NaN or infinite values")
+    return tuple(one.detach() for one in images)
+
+
+def as_baselines(baselines: Baselines, images: Sequence[Tensor]) -> list[Tensor | None]:
+    """One baseline an input, of the input's shape; None for zero.
+
+    Args:
+        baselines: None, a number, a tensor of an input's shape or with a first axis of length 1,
+            or a tuple of those, one an input.
+        images: The inputs.
+
+    Raises:
+        InputError: For another number of baselines, or another shape.
+        InputTypeError: For callables and other types.
+    """
+    given = baselines if isinstance(baselines, tuple) else (baselines,) * len(images)
+    if len(given) != len(images):
+        raise InputError(f"expected {len(images)} baselines, one an input, got {len(given)}")
+    out: list[Tensor | None] = []
+    for one, image in zip(given, images, strict=True):
+        if one is None or (isinstance(one, (int, float)) and one == 0):
+            out.append(None)
+        elif isinstance(one, (int, float)):
+            out.append(torch.full_like(image, one))
+        elif not torch.is_tensor(one):
+            raise InputTypeError(
+                f"expected baselines as numbers or tensors, got {type(one).__name__}"
+            )
+        elif one.shape[1:] != image.shape[1:] or len(one) not in (1, len(image)):
+            raise InputError(
+                f"expected a baseline of shape {tuple(image.shape)}, or with a first axis of "
+                f"length 1, got {tuple(one.shape)}"
+            )
+        else:
+            out.append(one.detach().to(image).expand_as(image))
+    return out
+
+
+def as_arguments(arguments: Any) -> tuple[Any, ...]:
+    """Further arguments of the forward function as a tuple."""
+    if arguments is None:
+        return ()
+    return arguments if isinstance(arguments, tuple) else (arguments,)
+
+
+def repeat(arguments: tuple[Any, ...], times: int, n_examples: int) -> tuple[Any, ...]:
+    """Arguments for `times` rows an example, one after another; only tensors are repeated.
+
+    A tensor of one entry is every example's.
+
+    Raises:
+        InputError: For a tensor whose first axis is neither the examples nor of length 1.
+    """
+    out = []
+    for one in arguments:
+        if not torch.is_tensor(one) or one.ndim == 0:
+            out.append(one)
+        elif len(one) == n_examples:
+            out.append(one.repeat_interleave(times, dim=0))
+        elif len(one) == 1:
+            out.append(one.expand(n_examples * times, *one.shape[1:]))
+        else:
+            raise InputError(
+                f"expected additional_forward_args with a first axis of {n_examples}, one entry "
+                f"an example, got a tensor of shape {tuple(one.shape)}"
+            )
+    return tuple(out)
+
+
+def as_target(target: Target, n_examples: int) -> Target:
+    """A target in one of two forms: the same for all (None or a tuple), or a list of tuples.
+
+    Raises:
+        InputError: For a list or tensor of another length than the examples.
+        InputTypeError: For targets that are not integers.
+    """
+    if target is None:
+        return None
+    if torch.is_tensor(target):
+        if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+            raise InputTypeError(f"expected integer targets, got {target.dtype}")
+        if target.ndim > 1:
+            raise InputError(f"expected targets of shape (N,), got {tuple(target.shape)}")
+        target = int(target) if target.numel() == 1 else target.tolist()
+    if isinstance(target, list):
+        if len(target) != n_examples:
+            raise InputError(
+                f"expected one target an example, {n_examples} of them, or a single one for all, "
+                f"got {len(target)}"
+            )
+        targets = [_index(one) for one in target]
+        if len({len(one) for one in targets}) > 1:
+            raise InputError(f"expected targets of one length, got {target}")
+        return targets
+    return _index(target)
+
+
+def _index(target: Any) -> tuple[int, ...]:
+    """An index of outputs, as a tuple."""
+    index = target if isinstance(target, tuple) else (target,)
+    if not all(isinstance(part, int) and not isinstance(part, bool) for part in index):
+        raise InputTypeError(f"expected a target of integers, got {target!r}")
+    return index
+
+
+def check_device(forward_func: Any, images: Sequence[Tensor]) -> None:
+    """Raise InputError if a module's weights are elsewhere than the images.
+
+    A data-parallel module distributes the images itself.
+    """
+    if not isinstance(forward_func, nn.Module) or isinstance(forward_func, nn.DataParallel):
+        return
+    weights = [*forward_func.parameters(), *forward_func.buffers()]
+    for one in images:
+        if weights and one.device != weights[0].device:
+            raise InputError(
+                f"the images are on {one.device} and the model is on {weights[0].device}; call "
+                f"images.to('{weights[0].device}') first: neither is moved here"
+            )
+
+
+def as_band_maps(
+    feature_mask: Tensor | tuple[Tensor, ...] | None,
+    images: tuple[Tensor, ...],
+    n_bands: int,
+    norm: str,
+) -> list[Tensor]:
+    """Band of every bin of the unshifted fft2 grid, (H, W), one map an input.
+
+    Raises:
+        InputError: For another number of masks, or a mask that `check_band_map` refuses.
+        InputTypeError: For a mask that holds no integers.
+    """
+    sizes = [tuple(image.shape[2:]) for image in images]
+    if feature_mask is None:
+        partition = SpectralPartition(n_bands, norm)
+        return [partition.index(*size) for size in sizes]
+    masks = feature_mask if isinstance(feature_mask, tuple) else (feature_mask,) * len(images)
+    if len(masks) != len(images):
+        raise InputError(f"expected {len(images)} feature masks, one an input, got {len(masks)}")
+    return [check_band_map(mask, size) for mask, size in zip(masks, sizes, strict=True)]
+
+
+def check_counts(n_bands: int, n_samples: int | None, per_eval: int) -> None:
+    """Refuse counts that are not whole numbers, and exact values that would never end."""
+    for name, count in (("n_samples", n_samples), ("perturbations_per_eval", per_eval)):
+        if count is not None and (type(count) is not int or count < 1):
+            raise InputError(f"{name} must be an integer of at least 1, got {count!r}")
+    most = MAX_EXACT_BANDS if n_samples is None else MAX_BANDS
+    if n_bands > most:
+        raise InputError(
+            f"{n_bands} bands have 2**{n_bands} = {2**n_bands:,} coalitions; use at most {most} "
+            + ("bands, or sample: n_samples=25" if n_samples is None else "bands")
+        )
+
+
+def warn_if_training(forward_func: Any) -> None:
+    """Log a warning if a module, or a part of it, is in training mode."""
+    if isinstance(forward_func, nn.Module) and any(m.training for m in forward_func.modules()):
+        _log.warning(
+            "the model is in training mode: batch norm and dropout make every value depend on "
+            "the batch, and batch norm learns from it; call model.eval() first"
+        )

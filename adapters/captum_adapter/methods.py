@@ -1,0 +1,284 @@
+"""Captum's attribution methods in band space: what each says of every spectral band."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from iaside_plugins.adapters.captum_adapter import host as captum_host
+from iaside_plugins.adapters.captum_adapter.catalogue import find_method, method_of_class
+from iaside_plugins.adapters.captum_adapter.inputs import (
+    Baselines,
+    as_arguments,
+    as_baselines,
+    as_images,
+    as_target,
+    check_device,
+    repeat,
+    warn_if_training,
+)
+from iaside_plugins.adapters.captum_adapter.spectral_shapley import SpectralShapley
+from iaside_plugins.adapters.captum_adapter.values import check_target
+from iaside_plugins.adapters.randomness import preserved_generators, seed_generators
+from iaside_plugins.attributions.band_space import BandForward, BandSplit, GateForward
+from iaside_plugins.attributions.per_example import Output, class_log_likelihoods
+from iaside_plugins.errors import InputError
+from iaside_plugins.spectral.absence import seed_of
+from iaside_plugins.storage.provenance import image_digest
+
+# Arguments of `attribute` that are settled here, and those that would change what it returns.
+GIVEN = {
+    "self", "inputs", "target", "baselines", "additional_forward_args", "feature_mask", "n_bands",
+    "norm", "return_convergence_delta", "return_input_shape",
+}  # fmt: skip
+
+
+def band_attributions(
+    method: str | type,
+    model: Any,
+    images: Tensor,
+    labels: Any,
+    *,
+    n_bands: int = 8,
+    norm: str = "chebyshev",
+    feature_mask: Tensor | None = None,
+    baselines: Baselines = None,
+    additional_forward_args: Any = None,
+    value_fn: Output | None = None,
+    batch_size: int = 64,
+    seed: int = 0,
+    **options: Any,
+) -> Tensor:
+    """Attributions of spectral bands by one of Captum's methods, (N, n_bands).
+
+    Every method explains the same function, the log-likelihood of the label in nats, against the
+    same baseline. Gradient methods run on the band images (`BandForward`), their attributions
+    summed over each; for Integrated Gradients that is exactly the Parseval projection of the
+    averaged gradient (`parseval_shares`). Methods that perturb features run on gates of bands
+    (`GateForward`). Saliency gives the size of the gradient in each band: no sign, no unit, no
+    baseline. Random methods are seeded by image, so that neither batches nor order matter.
+
+    Args:
+        method: One of `METHODS`, the name of its class, or a class of `captum.attr`.
+        model: (N, C, H, W) images -> (N, n_classes) logits, in evaluation mode.
+        images: (N, C, H, W), on the model's device.
+        labels: Classes to explain, (N,), or one for all.
+        n_bands: Number of bands.
+        norm: "chebyshev" or "euclidean".
+        feature_mask: A band map of one's own, see `BandSplit`.
+        baselines: What stands in for a missing band: None for zero, a number, or a tensor.
+        additional_forward_args: Further arguments of the model.
+        value_fn: Outputs to values, instead of the log softmax.
+        batch_size: Rows in one forward pass, at least; never changes the result beyond rounding.
+        seed: Of random methods.
+        options: Of the method's `attribute`, for example ``n_steps=200``.
+
+    Returns:
+        On the images' device, in their dtype, without gradients.
+
+    Raises:
+        InputError: For input that cannot be used, or a model that the method cannot explain.
+        InputTypeError: For a class that is not one of Captum's attribution methods.
+    """
+    run = BandRun(
+        method, model, BandSplit(n_bands, norm, feature_mask), value_fn, batch_size, seed, options
+    )
+    return run.attribute(images, labels, baselines, additional_forward_args)
+
+
+@dataclass
+class BandRun:
+    """One method on one model in band space, with a count of the rows it needed.
+
+    Attributes:
+        method: As for `band_attributions`.
+        model: As for `band_attributions`.
+        split: The bands.
+        value_fn: Outputs to values, by default the log softmax.
+        batch_size: Rows in one forward pass, at least.
+        seed: Of random methods.
+        options: Of the method's `attribute`.
+        rows: Images that went forward so far.
+        gradient_rows: Those of them that went backward too.
+    """
+
+    method: str | type
+    model: Any
+    split: BandSplit
+    value_fn: Output | None = None
+    batch_size: int = 64
+    seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    rows: int = 0
+    gradient_rows: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.method, str):
+            self._known = find_method(self.method)
+            self._class: Any = getattr(captum_host.attr, self._known.captum, SpectralShapley)
+        else:
+            self._known, self._class = method_of_class(self.method), self.method
+        self._takes = set(inspect.signature(self._class.attribute).parameters)
+        options = sorted(self._takes - GIVEN)
+        if unknown := sorted(set(self.options) - set(options)):
+            raise InputError(
+                f"{self._known.title} takes no option {unknown[0]!r}; it takes {', '.join(options)}"
+            )
+        if type(self.batch_size) is not int or self.batch_size < 1:
+            raise InputError(
+                f"batch_size must be an integer of at least 1, got {self.batch_size!r}"
+            )
+
+    def attribute(
+        self, images: Tensor, labels: Any, baselines: Baselines = None, arguments: Any = None
+    ) -> Tensor:
+        """Attributions (N, n_bands), see `band_attributions`."""
+        (whole,) = as_images(images)
+        check_device(self.model, (whole,))
+        warn_if_training(self.model)
+        self.split.index(*whole.shape[2:])
+        (baseline,) = as_baselines(baselines, (whole,))
+        target = as_target(labels, len(whole))
+        further = repeat(as_arguments(arguments), 1, len(whole))
+        step = 1 if self._random else self.batch_size
+        out = []
+        for start in range(0, len(whole), step):
+            some = slice(start, start + step)
+            out.append(
+                self._some(
+                    whole[some],
+                    target[some] if isinstance(target, list) else target,
+                    None if baseline is None else baseline[some],
+                    tuple(
+                        one[some] if torch.is_tensor(one) and one.ndim else one for one in further
+                    ),
+                )
+            )
+        found = torch.cat(out).to(whole)
+        if found.shape != (len(whole), self.split.n_bands) or not bool(found.isfinite().all()):
+            kind = (
+                f"of shape {tuple(found.shape)}" if bool(found.isfinite().all()) else "not finite"
+            )
+            raise InputError(
+                f"{self._known.title} gave attributions {kind}; expected one finite number a band: "
+                "give every image a label, and enough samples"
+            )
+        return found
+
+    def _some(
+        self, images: Tensor, target: Any, baseline: Tensor | None, further: tuple[Any, ...]
+    ) -> Tensor:
+        """Attributions of images that go through the method together."""
+        with preserved_generators(images.device), warnings.catch_warnings():
+            # Captum's own remarks on hooks, one image at a time, and the like: for its authors.
+            warnings.simplefilter("ignore")
+            seed = self.seed
+            if self._random:
+                seed = seed_of(self._known.name, self.seed, image_digest(images[0], 0))
+                seed_generators(seed, images.device)
+            try:
+                if not self._known.captum:
+                    return self._iaside(images, target, baseline, further, seed)
+                if self._known.gates:
+                    return self._on_gates(images, target, baseline, further)
+                return self._on_bands(images, target, baseline, further)
+            except InputError:
+                raise
+            except (
+                AssertionError, RuntimeError, AttributeError, IndexError, TypeError, ValueError,
+                ArithmeticError,
+            ) as error:  # fmt: skip
+                reason = (str(error) or type(error).__name__).splitlines()[0]
+                raise InputError(
+                    f"{self._known.title} cannot explain this model: {reason}; leave the method "
+                    "out, lower batch_size where memory is short, or change the model (DeepLift "
+                    "needs a module of its own for every activation, gradient methods a "
+                    "differentiable forward pass)"
+                ) from error
+
+    @property
+    def _random(self) -> bool:
+        """Whether random numbers are drawn: then anew for each image."""
+        return self._known.random or (not self._known.captum and "n_samples" in self.options)
+
+    def _iaside(
+        self, images: Tensor, target: Any, baseline: Tensor | None, further: tuple[Any, ...],
+        seed: int,
+    ) -> Tensor:  # fmt: skip
+        def counted(batch: Tensor, *arguments: Any) -> Any:
+            self.rows += len(batch)
+            return self.model(batch, *arguments)
+
+        method = SpectralShapley(counted, self.value_fn)
+        attributions: Tensor = method.attribute(
+            images, baseline, target, further, self.split.index(*images.shape[2:]),
+            **{
+                "perturbations_per_eval": max(1, self.batch_size // len(images)),
+                "generator": torch.Generator().manual_seed(seed),
+                **self.options,
+            },
+        )  # fmt: skip
+        return attributions
+
+    def _on_gates(
+        self, images: Tensor, target: Any, baseline: Tensor | None, further: tuple[Any, ...]
+    ) -> Tensor:
+        forward = self.split.gate_forward(self.model, self._checked(target))
+        stack = self.split(images if baseline is None else images - baseline)
+        gates = torch.ones(stack.shape[:2], dtype=images.dtype, device=images.device)
+        return self._captum(forward, gates, {"baselines": 0}, target, (stack, baseline, *further))
+
+    def _on_bands(
+        self, images: Tensor, target: Any, baseline: Tensor | None, further: tuple[Any, ...]
+    ) -> Tensor:
+        forward = self.split.band_forward(self.model, self._checked(target))
+        stack = self.split(images)
+        absent = torch.zeros_like(stack[:1]) if baseline is None else self.split(baseline)
+        attributions = self._captum(forward, stack, {"baselines": absent}, target, further)
+        return attributions.flatten(2).sum(dim=2)
+
+    def _checked(self, target: Any) -> Output:
+        """Outputs to values, refusing a target that they do not have."""
+
+        def values(output: Tensor) -> Tensor:
+            found = (self.value_fn or class_log_likelihoods)(output)
+            check_target(found, target)
+            return found
+
+        return values
+
+    def _captum(
+        self, forward: BandForward | GateForward, inputs: Tensor, absent: dict[str, Any],
+        target: Any, further: tuple[Any, ...],
+    ) -> Tensor:  # fmt: skip
+        """Captum's method on a function of bands; arguments that it does not take are left out."""
+        method = self._class(forward)
+        rows = {
+            "internal_batch_size": max(self.batch_size, len(inputs)),
+            "perturbations_per_eval": max(1, self.batch_size // len(inputs)),
+        }
+        given = {
+            name: value
+            for name, value in {**absent, **rows, "additional_forward_args": further}.items()
+            if name in self._takes
+        }
+        if isinstance(target, list):
+            target = [one[0] if len(one) == 1 else one for one in target]
+        if isinstance(target, tuple) and len(target) == 1:
+            target = target[0]
+        attributions = method.attribute(
+            inputs, target=target, **{**given, **self._known.options, **self.options}
+        )
+        self.rows += forward.rows
+        self.gradient_rows += forward.gradient_rows
+        if isinstance(forward, BandForward) and not method.multiplies_by_inputs:
+            # A gradient has no sign that could be summed over a band: its size is what is left.
+            attributions = attributions.abs()
+        found: Tensor = attributions.detach()
+        return found

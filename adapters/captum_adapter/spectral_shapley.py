@@ -1,0 +1,299 @@
+"""SpectralShapley: I-ASIDE as one more of Captum's perturbation methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from math import ceil
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from iaside_plugins.adapters.captum_adapter import host as captum_host
+from iaside_plugins.adapters.captum_adapter.host import log_usage
+from iaside_plugins.adapters.captum_adapter.inputs import (
+    Baselines,
+    Target,
+    as_band_maps,
+    as_baselines,
+    as_images,
+    check_counts,
+    check_device,
+    warn_if_training,
+)
+from iaside_plugins.adapters.captum_adapter.values import predicted, target_values
+from iaside_plugins.adapters.randomness import preserved_generators
+from iaside_plugins.attributions.per_example import (
+    Example,
+    Output,
+    example_shapley_values,
+    visited,
+)
+from iaside_plugins.errors import InputError
+from iaside_plugins.importance.result import SpectralImportance
+from iaside_plugins.importance.run import spectral_importance
+from iaside_plugins.protocol import Protocol
+from iaside_plugins.shapley.coalitions import cyclic_chains
+from iaside_plugins.spectral.band_maps import check_no_gaps
+
+Images = TypeVar("Images", Tensor, tuple[Tensor, ...])
+
+
+class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore[misc]  # no types
+    r"""Shapley values of spatial-frequency bands (I-ASIDE; Luo et al., TMLR 2024).
+
+    The players are the bands of the image's spectrum. The value of a coalition is the log
+    likelihood, in nats, that the model gives to `target` when the other bands are replaced by the
+    baseline's. Exact from all 2 ** n_bands coalitions, or sampled by permutations.
+
+    The log softmax is applied here: give a model that returns logits. One that already returns
+    log probabilities gives the same numbers, and a forward function of shape (N,) is taken as it
+    is.
+
+    Args:
+        forward_func (Callable or torch.nn.Module): Images (N, C, H, W), or several such inputs,
+            and further arguments, to logits (N, n_classes) or one value an example (N,).
+        value_fn (Callable, optional): Outputs to values instead of the log softmax, for example
+            ``lambda out: out`` for the outputs themselves. Default: None
+
+    Examples::
+
+        >>> # ImageNet model of images in [0, 1], normalising inside: (N, 3, 224, 224) -> (N, 1000)
+        >>> method = SpectralShapley(model)
+        >>> # Nats that each of 8 bands brings to the true class, lowest frequency first: (N, 8)
+        >>> values = method.attribute(images, target=labels, perturbations_per_eval=8)
+        >>> # One explanation of the model over a data set, with intervals
+        >>> result = method.attribute_dataset(loader)
+    """
+
+    def __init__(self, forward_func: Callable[..., Any], value_fn: Output | None = None) -> None:
+        super().__init__(forward_func)
+        self.value_fn = value_fn
+
+    @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
+    def attribute(
+        self,
+        inputs: Images,
+        baselines: Baselines = None,
+        target: Target = None,
+        additional_forward_args: Any = None,
+        feature_mask: Tensor | tuple[Tensor, ...] | None = None,
+        n_samples: int | None = None,
+        perturbations_per_eval: int = 1,
+        show_progress: bool = False,
+        *,
+        n_bands: int = 8,
+        norm: str = "chebyshev",
+        return_input_shape: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> Images:
+        r"""Shapley values of the bands of every example.
+
+        The model is called without gradients; its mode, its device and the global generators are
+        left as they are. Give it in evaluation mode.
+
+        Args:
+            inputs (Tensor or tuple[Tensor, ...]): Images (N, C, H, W), floating point, of any
+                range. Several inputs share their bands: a band is taken from all of them.
+            baselines (scalar, Tensor, tuple of scalar, or Tensor, optional): What stands in for a
+                missing band, in the space of the inputs: a number, or a tensor of the input's
+                shape or with a first axis of length 1. Default: None, for zero
+            target (int, tuple, Tensor, or list, optional): Output to explain, one for all examples
+                or one an example. Default: None, for all outputs
+            additional_forward_args (Any, optional): Further arguments of the forward function;
+                tensors hold one entry an example. Default: None
+            feature_mask (Tensor or tuple[Tensor, ...], optional): A band map of one's own: the
+                band of every bin on the unshifted fft2 grid, integers from 0 without gaps, (H, W)
+                or with leading axes of length 1, symmetric under k -> -k; then `n_bands` is
+                ignored. Default: None
+            n_samples (int, optional): Permutations of the bands to sample, in antithetic pairs,
+                the same for all examples; only coalitions that they pass through are evaluated.
+                For a mean over many images use `attribute_dataset` with a permutation protocol,
+                which draws anew for each. Default: None, for the exact values
+            perturbations_per_eval (int, optional): Coalitions in one forward pass, which has so
+                many times N rows. Never changes the result beyond rounding. Default: 1
+            show_progress (bool, optional): Whether to show a bar over forward passes on stderr.
+                Default: False
+            n_bands (int, optional): Bands of equal radial width from DC to Nyquist. Default: 8
+            norm (str, optional): "chebyshev" for square rings, "euclidean" for round ones.
+                Default: "chebyshev"
+            return_input_shape (bool, optional): Whether to paint the values on the frequency
+                grid, every bin with its band's value, (N, C, H, W). Default: False
+            generator (torch.Generator, optional): Draws the permutations. Default: None, for
+                permutations that are the same in every call
+
+        Returns:
+            *Tensor* or *tuple[Tensor, ...]* of **attributions**: (N, n_bands), in nats, of the
+            inputs' dtype and on their device; a tuple for a tuple, each with the same values. With
+            ``target=None`` and outputs (N, n_classes): (N, n_classes, n_bands). An example's
+            values sum to value(inputs) - value(baselines).
+
+        Raises:
+            InputError: A ValueError that says what to do, for input that cannot be used.
+        """
+        images = as_images(inputs)
+        check_device(self.forward_func, images)
+        warn_if_training(self.forward_func)
+        maps = as_band_maps(feature_mask, images, n_bands, norm)
+        n_bands = n_bands if feature_mask is None else check_no_gaps(maps)
+        check_counts(n_bands, n_samples, perturbations_per_eval)
+        chains = None if n_samples is None else _chains(n_bands, n_samples, generator)
+        games = [
+            Example(*one) for one in zip(images, as_baselines(baselines, images), maps, strict=True)
+        ]
+        value = target_values(
+            self.forward_func, self.value_fn, images, target, additional_forward_args
+        )
+        passes = ceil(len(visited(n_bands, chains)) / perturbations_per_eval)
+        bar = tqdm(total=passes, desc=f"{self.get_name()} attribution", disable=not show_progress)
+        with bar, preserved_generators(images[0].device):
+            values = example_shapley_values(
+                value, games, n_bands, chains=chains, per_pass=perturbations_per_eval,
+                on_pass=partial(bar.update, 1),
+            )  # fmt: skip
+        out = tuple(
+            (_painted(values, game.index, image) if return_input_shape else values).to(image)
+            for image, game in zip(images, games, strict=True)
+        )
+        return out if isinstance(inputs, tuple) else out[0]
+
+    def attribute_future(self) -> NoReturn:
+        """Not implemented.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError("attribute_future is not implemented for SpectralShapley")
+
+    def attribute_dataset(
+        self,
+        dataloader: Any,
+        *,
+        n_bands: int = 8,
+        protocol: Protocol | None = None,
+        target: str = "label",
+        show_progress: bool = False,
+        **options: Any,
+    ) -> SpectralImportance:
+        """The global explanation: spectral importance of the model over a data set, with intervals.
+
+        One pass over the data, streamed. The Shapley values are the means of the per-example
+        values over images, each image counted once whatever the sizes of batches.
+
+        Args:
+            dataloader: Batches (images, labels); images (N, C, H, W) in [0, 1]. A model of
+                normalised images is given as ``nn.Sequential(Normalize(mean, std), model)``.
+            n_bands: Number of bands of the default protocol.
+            protocol: Every choice that changes a number, instead of the default one.
+            target: "label" explains the likelihood of the true class, "predicted" that of the
+                class which the model gives the whole image. Labels and accuracy of the result are
+                then those of the predictions; they cost one more pass an image, which `n_forward`
+                leaves out.
+            show_progress: Whether to show a progress bar on stderr.
+            options: Of `spectral_importance`: device, batch_size, precision, resume, max_images,
+                target_error.
+
+        Returns:
+            The same result as `spectral_importance`; ``by_class()`` summarises it by class.
+
+        Raises:
+            InputError: As `spectral_importance`; for another `target`; with a `value_fn`, since
+                a data set is explained in log-likelihoods.
+        """
+        if self.value_fn is not None:
+            raise InputError(
+                "attribute_dataset explains log-likelihoods: leave value_fn out, or average "
+                "attribute() over the data"
+            )
+        if target not in ("label", "predicted"):
+            raise InputError(f"target must be 'label' or 'predicted', got {target!r}")
+        if protocol is not None and n_bands not in (8, protocol.n_bands):
+            raise InputError(
+                f"n_bands={n_bands} does not fit the protocol's n_bands={protocol.n_bands}; "
+                "give one of them"
+            )
+        protocol = protocol or Protocol(n_bands=n_bands)
+        data = (
+            dataloader
+            if target == "label"
+            else predicted(self.forward_func, dataloader, protocol, **options)
+        )
+        return spectral_importance(
+            self.forward_func, data, protocol,
+            show_progress=show_progress, **options,
+        )  # fmt: skip
+
+    def has_convergence_delta(self) -> bool:
+        """Whether there is a convergence delta: yes, the efficiency residual."""
+        return True
+
+    def compute_convergence_delta(
+        self,
+        attributions: Images,
+        start_point: Baselines,
+        end_point: Images,
+        target: Target = None,
+        additional_forward_args: Any = None,
+    ) -> Tensor:
+        """Efficiency residual of every example: sum of its values - (value(end) - value(start)).
+
+        Rounding only, also for sampled values, which it says nothing about: they are efficient
+        for every permutation.
+
+        Args:
+            attributions: From `attribute`, not painted: (N, ..., n_bands).
+            start_point: The baselines.
+            end_point: The inputs.
+            target: As for `attribute`.
+            additional_forward_args: As for `attribute`.
+
+        Returns:
+            (N,), or (N, n_classes) where all outputs were explained; float64, on the CPU.
+
+        Raises:
+            InputError: For painted attributions, or input that cannot be used.
+        """
+        images = tuple(image.clone() for image in as_images(end_point))  # the model may write
+        check_device(self.forward_func, images)
+        first = attributions[0] if isinstance(attributions, tuple) else attributions
+        if not 2 <= first.ndim <= 3 or len(first) != len(images[0]):
+            raise InputError(
+                f"expected attributions of shape ({len(images[0])}, n_bands), got "
+                f"{tuple(first.shape)}; painted ones have no residual: leave return_input_shape out"
+            )
+        starts = [
+            torch.zeros_like(image) if one is None else one
+            for one, image in zip(as_baselines(start_point, images), images, strict=True)
+        ]
+        value = target_values(
+            self.forward_func, self.value_fn, images, target, additional_forward_args
+        )
+        with torch.no_grad(), preserved_generators(images[0].device):
+            gain = value(images, 1).double() - value(tuple(starts), 1).double()
+        return (first.double().sum(dim=-1) - gain).cpu()
+
+    def get_name(self) -> str:
+        """The method's name."""
+        return "I-ASIDE"
+
+
+def _chains(
+    n_bands: int, n_samples: int, generator: torch.Generator | None
+) -> npt.NDArray[np.int64]:
+    """So many orders in which bands join, the same for all examples."""
+    seed = 0
+    if generator is not None:
+        draw = torch.randint(2**62, (), generator=generator, device=generator.device)
+        seed = int(draw)
+    rng = np.random.default_rng(seed)
+    return cyclic_chains(n_bands, ceil(n_samples / 2), rng)[:n_samples]
+
+
+def _painted(values: Tensor, band_map: Tensor, image: Tensor) -> Tensor:
+    """Every bin of the frequency grid with its band's value, (N, ..., C, H, W)."""
+    grid = values[..., band_map].unsqueeze(-3)
+    return grid.expand(*grid.shape[:-3], *image.shape[1:]).contiguous()

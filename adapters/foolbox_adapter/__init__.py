@@ -1,0 +1,51 @@
+"""I-ASIDE for Foolbox's users (extra `foolbox`): everything there is to import, in one place.
+
+- `SpectralEvaluator`: spectral importance of a Foolbox model; `spectral_score`, its one number.
+- `SpectralMaskModel`: a Foolbox model that sees some bands only.
+- `BandRestrictedPGD`: an attack whose perturbation is confined to some bands.
+- `robust_evaluation`: attacks and budgets over a whole data set, resumable.
+- `parse_attacks`, `adversarial`, `guarded`: the attacks of `iaside evaluate`.
+
+Importing this needs no Foolbox; running it does.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from iaside_plugins.adapters.foolbox_adapter.attacks import (
+    ATTACKS,
+    AttackSpec,
+    adversarial,
+    attack_seed,
+    parse_attacks,
+)
+from iaside_plugins.adapters.foolbox_adapter.evaluator import SpectralEvaluator, spectral_score
+from iaside_plugins.adapters.foolbox_adapter.guards import check_installed, guarded
+from iaside_plugins.adapters.foolbox_adapter.masked_model import SpectralMaskModel
+from iaside_plugins.adapters.foolbox_adapter.robust_evaluation import robust_evaluation
+
+if TYPE_CHECKING:
+    from iaside_plugins.adapters.foolbox_adapter.band_pgd import BandRestrictedPGD
+
+__all__ = [
+    "ATTACKS",
+    "AttackSpec",
+    "BandRestrictedPGD",
+    "SpectralEvaluator",
+    "SpectralMaskModel",
+    "adversarial",
+    "attack_seed",
+    "check_installed",
+    "guarded",
+    "parse_attacks",
+    "robust_evaluation",
+    "spectral_score",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """`BandRestrictedPGD` is one of Foolbox's classes: it is made when it is asked for."""
+    if name == "BandRestrictedPGD":
+        from iaside_plugins.adapters.foolbox_adapter.band_pgd import BandRestrictedPGD
+
+        return BandRestrictedPGD
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,185 @@
+"""Spectral importance for Foolbox's users: called like an attack, on their model and images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from iaside_plugins.adapters.foolbox_adapter.guards import checked_labels
+from iaside_plugins.adapters.foolbox_adapter.models import (
+    PixelSpace,
+    find_networks,
+    labels_of,
+    native,
+)
+from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.importance.result import SpectralImportance
+from iaside_plugins.importance.run import spectral_importance
+from iaside_plugins.inference.precision import PRECISIONS
+from iaside_plugins.protocol import Protocol
+
+MASK_SPACE = "pixel"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FoolboxImportance(SpectralImportance):
+    """A `SpectralImportance` that says in which space the bands were taken.
+
+    Attributes:
+        mask_space: "pixel": bounds mapped to [0, 1], before any normalisation inside the model.
+            In normalised space the same bands would differ in DC: an absent band 0 is black here
+            and would be mean grey there.
+        bounds: Of the Foolbox model.
+    """
+
+    mask_space: str = MASK_SPACE
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As of `SpectralImportance`, with the mask space and the bounds."""
+        return {"mask_space": self.mask_space, "bounds": list(self.bounds), **super().to_dict()}
+
+
+class SpectralEvaluator:
+    """Spectral importance of a Foolbox model: ``evaluator(fmodel, inputs, criterion)``.
+
+    Holds its hyper-parameters and nothing else; its repr gives them back.
+
+    Args:
+        protocol: Choices that change the numbers; by default ``Protocol()``.
+        batch_size: Images in one forward pass.
+        precision: As of `spectral_importance`.
+        choices: Single fields of the protocol instead: n_bands, band_norm, absence,
+            range_handling, estimator, n_permutations, n_coalitions, beta, temperature, ...
+
+    Examples::
+
+        >>> evaluator = SpectralEvaluator(n_bands=8)
+        >>> result = evaluator(fmodel, images, labels)  # beside fb.accuracy(fmodel, images, labels)
+        >>> attacked = evaluator(fmodel, clipped[k], labels)  # the images that an attack made
+
+    Raises:
+        InputError: For an unknown choice, or a value out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        protocol: Protocol | None = None,
+        batch_size: int = 64,
+        precision: str = "float32",
+        **choices: Any,
+    ) -> None:
+        unknown = sorted(set(choices) - {field.name for field in fields(Protocol)})
+        if unknown:
+            known = ", ".join(field.name for field in fields(Protocol))
+            raise InputError(f"unknown hyper-parameter {unknown[0]!r}; known: {known}")
+        if type(batch_size) is not int or batch_size < 1:
+            raise InputError(f"batch_size must be an integer of at least 1, got {batch_size!r}")
+        if precision not in PRECISIONS:
+            raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+        self.protocol = replace(protocol or Protocol(), **choices)
+        self.batch_size = batch_size
+        self.precision = precision
+
+    def __call__(
+        self, fmodel: Any, inputs: Any, criterion: Any, *, show_progress: bool = False
+    ) -> FoolboxImportance:
+        """Spectral importance of a model on a batch of images, with intervals over them.
+
+        The model is neither moved nor changed, and gradients and generators stay as they are.
+
+        Args:
+            fmodel: Any Foolbox model of PyTorch tensors: wrapped, with transformed bounds, or a
+                class of one's own with `bounds` and a call.
+            inputs: Images within its bounds, native or EagerPy, in its own layout.
+            criterion: True classes (N,), integers of any kind, or `Misclassification`.
+            show_progress: Whether to show a progress bar on stderr.
+
+        Raises:
+            InputError: Another criterion, images out of bounds, no images, a network in training
+                mode or on two devices, and as `spectral_importance`.
+            InputTypeError: Not a Foolbox model, or not PyTorch's floating-point tensors.
+        """
+        space = PixelSpace(fmodel)
+        images = native(inputs)
+        if not torch.is_tensor(images) or not images.is_floating_point():
+            kind = images.dtype if torch.is_tensor(images) else type(images).__name__
+            raise InputTypeError(f"expected floating-point PyTorch images, got {kind}")
+        pixels = self._pixels(space, images)
+        labels = checked_labels(labels_of(criterion), len(pixels)).cpu()
+        half, device = None, images.device
+        if len(pixels):
+            networks = find_networks(fmodel, space.leave(pixels[:1]))
+            half, device = networks.half, networks.device
+        result = spectral_importance(
+            _PixelModel(fmodel, space, half), (pixels, labels), self.protocol, device=device,
+            batch_size=self.batch_size, precision=self.precision, show_progress=show_progress,
+        )  # fmt: skip
+        return FoolboxImportance(**vars(result), bounds=space.bounds)
+
+    def _pixels(self, space: PixelSpace, images: Tensor) -> Tensor:
+        """Images in pixel space, in the precision of the run; rounding beyond it is cut off."""
+        lower, upper = space.bounds
+        exact = images.detach().to(torch.float64 if self.precision == "float64" else torch.float32)
+        if exact.numel():
+            low, high = float(exact.min()), float(exact.max())
+            excess = max(lower - low, high - upper)
+            if not excess <= 1e-6 * (upper - lower):  # NaN fails too
+                raise InputError(
+                    f"expected images within the model's bounds [{lower:g}, {upper:g}], got "
+                    f"[{low:.9g}, {high:.9g}], beyond by {excess:.3g}; clip them, or let the model "
+                    "normalise (preprocessing=...) if they are already normalised"
+                )
+        return space.enter(exact).clamp(0, 1)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SpectralEvaluator) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((self.protocol, self.batch_size, self.precision))
+
+    def __repr__(self) -> str:
+        default, choices = Protocol(), self.protocol
+        shown = {
+            name: value
+            for name, value in vars(choices).items()
+            if name in ("n_bands", "band_norm", "absence", "estimator")
+            or value != getattr(default, name)
+        }
+        shown |= {"batch_size": self.batch_size, "precision": self.precision}
+        return f"SpectralEvaluator({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
+
+
+def spectral_score(
+    fmodel: Any, inputs: Any, labels: Any, *, signed: bool = False, **hyper_parameters: Any
+) -> float:
+    """Spectral robustness score of a Foolbox model on a batch, beside ``fb.accuracy``.
+
+    Args:
+        fmodel: Any Foolbox model of PyTorch tensors.
+        inputs: Images within its bounds.
+        labels: True classes (N,), or `Misclassification`.
+        signed: The signed score, which tells high from low, instead of the authors' own.
+        hyper_parameters: Of `SpectralEvaluator`, which also gives intervals.
+
+    Raises:
+        InputError: As `SpectralEvaluator`.
+    """
+    result = SpectralEvaluator(**hyper_parameters)(fmodel, inputs, labels)
+    return result.signed_score if signed else result.score
+
+
+class _PixelModel:
+    """A Foolbox model as a function of pixels (N, C, H, W) in [0, 1] to logits."""
+
+    def __init__(self, fmodel: Any, space: PixelSpace, half: torch.dtype | None) -> None:
+        self._fmodel, self._space, self._half = fmodel, space, half
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        inputs = self._space.leave(pixels)
+        out: Tensor = native(self._fmodel(inputs if self._half is None else inputs.to(self._half)))
+        return out

@@ -1,0 +1,194 @@
+"""One image file -> uint8 array: strict decoding, then the geometry of torchvision, with Pillow.
+
+EXIF orientation is not applied and colour profiles are ignored, as in the pipelines by which the
+published ImageNet accuracies were measured.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
+from iaside_plugins.errors import InputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Pixels = npt.NDArray[np.uint8]
+"""(H, W, 3) RGB or (H, W, 1) grey, uint8."""
+
+_RESAMPLING = {
+    "nearest": "NEAREST",
+    "nearest-exact": "NEAREST",  # Pillow's own is the exact one
+    "box": "BOX",
+    "bilinear": "BILINEAR",
+    "hamming": "HAMMING",
+    "bicubic": "BICUBIC",
+    "lanczos": "LANCZOS",
+}
+_SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
+_SIXTEEN_BIT_FORMATS = ("PNG", "PPM")  # a 32-bit mode read from these holds at most 16 bits
+
+
+class UnreadableImageError(InputError):
+    """A file that is missing, truncated or no image: it alone can be left out."""
+
+
+def pillow() -> Any:
+    """The modules of Pillow.
+
+    Raises:
+        MissingExtraError: Pillow is not installed.
+    """
+    try:
+        import PIL
+        import PIL.Image
+        import PIL.ImageFile
+        import PIL.PngImagePlugin
+    except ImportError as error:
+        raise MissingExtraError(
+            "reading images needs Pillow: pip install 'iaside-plugins[imagenet]'"
+        ) from error
+    return PIL
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        UnreadableImageError: It cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UnreadableImageError(f"cannot be read: {error.strerror or error}") from error
+
+
+def decode(data: bytes, *, grey: bool = False) -> Image.Image:
+    """Decode an image file completely.
+
+    Palettes, CMYK, grey and other modes become RGB; alpha is dropped. Of 16-bit images the high
+    byte is kept, which is also what Pillow does to 16-bit RGB.
+
+    Args:
+        data: Content of the file.
+        grey: Convert to one channel (ITU-R 601 luma) instead of RGB.
+
+    Returns:
+        Image of mode "RGB" or "L"; `info` holds the file's comments.
+
+    Raises:
+        UnreadableImageError: Not an image, damaged, or truncated, even where Pillow has been told
+            to put up with truncation.
+        InputError: Pixels that have no fixed range: 32-bit integers or floats.
+        MissingExtraError: Pillow is not installed.
+    """
+    library = pillow()
+    # What Pillow's decoders raise for damaged files: OSError mostly, the others format by format.
+    damaged = (OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError,
+               OverflowError, struct.error, library.Image.DecompressionBombError)  # fmt: skip
+    with _strict(library):
+        try:
+            image = library.Image.open(io.BytesIO(data))
+            image.load()
+        except damaged as error:
+            unknown = isinstance(error, library.UnidentifiedImageError)
+            reason = "no known image format" if unknown else str(error) or type(error).__name__
+            raise UnreadableImageError(f"cannot be decoded: {reason}") from error
+        image = _eight_bits(image, library)
+        converted: Image.Image = image.convert("L" if grey else "RGB")
+        return converted
+
+
+@contextmanager
+def _strict(library: Any) -> Iterator[None]:
+    """Truncated files are errors; Pillow's remarks on metadata, which pixels ignore, are silent."""
+    tolerant = library.ImageFile.LOAD_TRUNCATED_IMAGES
+    library.ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        library.ImageFile.LOAD_TRUNCATED_IMAGES = tolerant
+
+
+def _eight_bits(image: Any, library: Any) -> Any:
+    """Images of 16 bits by their high byte; all others as they are."""
+    sixteen = image.mode in _SIXTEEN_BITS
+    if image.mode == "I" and image.format in _SIXTEEN_BIT_FORMATS:
+        sixteen = True
+    if sixteen:
+        return library.Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise InputError(
+            f"expected pixels of 8 or 16 bits, got {image.format} of mode {image.mode!r} "
+            "(32 bits, no fixed range); save the images with 8 bits"
+        )
+    return image
+
+
+def shaped(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """Resize and centre crop, as torchvision's Resize and CenterCrop do with Pillow images.
+
+    The short side becomes `resize`, the long one int(resize * long / short), antialiased; nothing
+    is resampled where the short side has that length already. The crop starts at
+    round((size - crop) / 2), halves to even. Nothing is padded.
+
+    Args:
+        image: Decoded image.
+        preprocessing: Its resize, crop and interpolation are used, mean and std are not.
+
+    Raises:
+        InputError: The crop is larger than the image.
+    """
+    width, height = image.size
+    short, resize, crop = min(width, height), preprocessing.resize, preprocessing.crop
+    if resize is not None and short != resize:
+        width, height = (
+            resize if side == short else int(resize * side / short) for side in (width, height)
+        )
+        image = image.resize((width, height), _filter(preprocessing.interpolation))
+    if crop is None:
+        return image
+    if crop > min(width, height):
+        raise InputError(
+            f"the crop of {crop} x {crop} pixels is larger than the image of {width} x {height} "
+            "(width x height); resize first or crop less: nothing is padded"
+        )
+    left, top = round((width - crop) / 2), round((height - crop) / 2)
+    return image.crop((left, top, left + crop, top + crop))
+
+
+def resized(pixels: Pixels, size: int, interpolation: str) -> Pixels:
+    """A square image resized to `size` x `size`, antialiased; as it is if it has that size."""
+    if pixels.shape[:2] == (size, size):
+        return pixels
+    return to_pixels(to_image(pixels).resize((size, size), _filter(interpolation)))
+
+
+def to_image(pixels: Pixels) -> Image.Image:
+    """Image of mode "RGB" or "L" of an array (H, W, 3) or (H, W, 1) uint8."""
+    image: Image.Image = pillow().Image.fromarray(
+        pixels[..., 0] if pixels.shape[2] == 1 else pixels
+    )
+    return image
+
+
+def to_pixels(image: Image.Image) -> Pixels:
+    """Array (H, W, C) uint8 of an image of mode "RGB" or "L"."""
+    pixels = np.array(image)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _filter(interpolation: str) -> Any:
+    return getattr(pillow().Image.Resampling, _RESAMPLING[interpolation])

@@ -1,0 +1,255 @@
+"""Image folders, manifests and ImageNet-C trees as streams of batches.
+
+The public names of everything about image files are here; `records` finds the images, `images`
+decodes them, `image_stream` batches them, `corrupted_images` corrupts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from iaside_plugins.adapters.imagenet.corrupted import CorruptedData
+from iaside_plugins.adapters.imagenet.decoding import (
+    Pixels,
+    decode,
+    pillow,
+    read_bytes,
+    resized,
+    shaped,
+    to_pixels,
+)
+from iaside_plugins.adapters.imagenet.labels import LabelSpace, known_map
+from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
+from iaside_plugins.adapters.imagenet.records import ImageRecord, find_records, select
+from iaside_plugins.adapters.imagenet.stream import ImageStream
+from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS
+from iaside_plugins.errors import InputError
+from iaside_plugins.storage.provenance import ids_digest as image_ids_digest
+
+__all__ = [
+    "CorruptedData",
+    "ImageFolderData",
+    "ImageNetC",
+    "ImageRecord",
+    "LabelSpace",
+    "find_records",
+    "image_ids_digest",
+    "select",
+]
+
+_INNER_FOLDERS = ("ImageNet-C", "ImageNet-3DCC")
+_GROUP_FOLDERS = ("noise", "blur", "weather", "digital", "extra")  # as the archives are named
+_SEVERITIES = ("1", "2", "3", "4", "5")
+_PUBLISHED_SIZE = 224  # pixels, side of the distributed images
+
+
+@dataclass(frozen=True)
+class _FileReader:
+    """Reads an image file: decode, resize and crop, then resize to the model's own input size."""
+
+    preprocessing: Preprocessing
+    grey: bool = False
+    output_size: int | None = None
+
+    def __call__(self, record: ImageRecord) -> Pixels:
+        image = decode(read_bytes(record.path), grey=self.grey)
+        pixels = to_pixels(shaped(image, self.preprocessing))
+        if self.output_size is None:
+            return pixels
+        return resized(pixels, self.output_size, self.preprocessing.interpolation)
+
+
+class ImageFolderData(ImageStream):
+    """The images of a folder `root/<class>/<file>` or of a CSV manifest, see `find_records`.
+
+    Iterating gives batches as `ImageStream` says: images (N, C, H, W) float32 in [0, 1].
+    Unreadable files are left out, logged and listed in `unreadable`; more than 1 % of the images
+    (in a set below 100 a single one) stop the run.
+
+    Args:
+        root: Folder or manifest; may be None where `records` are given.
+        resize: The short side is resized to this, in pixels; None for as it is.
+        crop: Side of the centre crop, pixels; None for none: the images must have one size then.
+        interpolation: Of the resize: "bilinear", "bicubic", ... as Pillow does it.
+        labels: How folders become class indices: "auto", "imagenet", "cifar10", "cifar100",
+            "rank", see `labels.class_map`.
+        classes: File with the class folders in the order of the model's outputs.
+        n_images: Takes a seeded random selection of so many, see `select`; None for all.
+        seed: Of the selection.
+        batch_size: Images per batch.
+        n_workers: Worker processes that decode; 0 decodes in this one.
+        grey: One channel instead of three.
+        records: Use these images instead of looking for them.
+        label_space: What the labels of `records` mean; if not given, `root` tells.
+
+    Attributes:
+        records: The images, selected, in order.
+        label_space: What the labels mean.
+        grey: As given.
+        unreadable: Ids of the unreadable images found so far.
+
+    Raises:
+        InputError: See `find_records` and `ImageStream`.
+        MissingExtraError: Pillow is not installed.
+    """
+
+    def __init__(
+        self,
+        root: Path | str | None,
+        *,
+        resize: int | None = 256,
+        crop: int | None = 224,
+        interpolation: str = "bilinear",
+        labels: str = "auto",
+        classes: Path | str | None = None,
+        n_images: int | None = None,
+        seed: int = 0,
+        batch_size: int = 64,
+        n_workers: int = 0,
+        grey: bool = False,
+        records: Sequence[ImageRecord] | None = None,
+        label_space: LabelSpace | None = None,
+    ) -> None:
+        pillow()
+        reader = _FileReader(Preprocessing(resize, crop, interpolation), grey)
+        if root is not None and (records is None or label_space is None):
+            found, space = find_records(root, labels=labels, classes=classes)
+            records = found if records is None else records
+            label_space = label_space or space
+        elif not records:
+            raise InputError("expected a folder, a CSV manifest or records, got none of them")
+        labels_given = (record.label for record in records)
+        self.label_space = label_space or LabelSpace.of_integers("records", labels_given)
+        self.grey = grey
+        super().__init__(select(records, n_images, seed), reader, batch_size, n_workers)
+
+
+class ImageNetC(ImageStream):
+    """One corruption and severity of a distributed ImageNet-C (or ImageNet-3DCC) tree.
+
+    Reads `root/<corruption>/<severity>/<wnid>/<file>`, also with the folders noise, blur, weather
+    or digital of the archives above the corruption, and with `ImageNet-C` or `ImageNet-3DCC`
+    below the root. The images are 224 x 224 as distributed: nothing is resized, larger ones are
+    cropped at their centre, smaller ones are an error. Iterates as `ImageStream` says.
+
+    Args:
+        root: Folder of the tree.
+        corruption: Name of its folder, for example "gaussian_noise".
+        severity: 1 to 5.
+        records: The clean images of which to read the corrupted ones. They are matched by class
+            folder (or, if the tree has no such folder, by the WordNet id of the label) and file
+            name, whatever its ending; ids and labels stay theirs.
+        output_size: Side in pixels of the model's input, to which the images are resized; None
+            for 224.
+        interpolation: Of that resize.
+        batch_size: Images per batch.
+        n_workers: Worker processes that decode; 0 decodes in this one.
+        grey: One channel instead of three.
+
+    Raises:
+        InputError: No such corruption or severity in the tree, or images of `records` missing.
+        MissingExtraError: Pillow is not installed.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        corruption: str,
+        severity: int,
+        *,
+        records: Sequence[ImageRecord],
+        output_size: int | None = None,
+        interpolation: str = "bilinear",
+        batch_size: int = 64,
+        n_workers: int = 0,
+        grey: bool = False,
+    ) -> None:
+        pillow()
+        folder = tree_cells(Path(root)).get(corruption, {}).get(severity)
+        if folder is None:
+            there = "; ".join(f"{name} {grades}" for name, grades in self.available(root).items())
+            raise InputError(
+                f"{root} has no {corruption!r} of severity {severity!r}; expected "
+                f"<corruption>/<severity>/<wnid>/<file>, found {there or 'no corruption at all'}"
+            )
+        # Checks the output size too, which is a length in pixels like a resize.
+        Preprocessing(output_size, None, interpolation)
+        reader = _FileReader(Preprocessing(None, _PUBLISHED_SIZE, interpolation), grey, output_size)
+        super().__init__(matched_records(folder, records), reader, batch_size, n_workers)
+
+    @classmethod
+    def available(cls, root: Path | str) -> dict[str, list[int]]:
+        """Severities by corruption of a tree; the official order first, then other names."""
+        cells = tree_cells(Path(root))
+        official = [name for name in CORRUPTION_GROUPS if name in cells]
+        others = sorted(cells.keys() - set(official))
+        return {name: sorted(cells[name]) for name in official + others}
+
+
+def tree_cells(root: Path) -> dict[str, dict[int, Path]]:
+    """Corruption -> severity -> folder, in any of the layouts; the first one found counts."""
+    cells: dict[str, dict[int, Path]] = {}
+    for folder in _corruption_folders(root):
+        for severity in _SEVERITIES:
+            if (folder / severity).is_dir():
+                cells.setdefault(folder.name, {}).setdefault(int(severity), folder / severity)
+    return cells
+
+
+def _corruption_folders(root: Path) -> Iterator[Path]:
+    """Every folder that may be that of a corruption, sorted."""
+    for base in (root, *(root / name for name in _INNER_FOLDERS)):
+        for parent in (base, *(base / group for group in _GROUP_FOLDERS)):
+            if parent.is_dir():
+                yield from sorted(path for path in parent.iterdir() if path.is_dir())
+
+
+def grouped_corruptions(root: Path) -> list[str]:
+    """Corruptions that lie in the group folders of the archives and not directly in `root`."""
+    return [
+        name
+        for name, severities in tree_cells(root).items()
+        if any(folder.parent.parent.name in _GROUP_FOLDERS for folder in severities.values())
+    ]
+
+
+def matched_records(folder: Path, records: Sequence[ImageRecord]) -> list[ImageRecord]:
+    """The records with the paths of the files of one corruption and severity, `folder`.
+
+    Raises:
+        InputError: Some are not there, or may be any of several files.
+    """
+    wnids = tuple(known_map("imagenet").index)
+    files: dict[Path, dict[str, list[Path]]] = {}
+    matched, missing = [], []
+    for record in records:
+        name = PurePosixPath(record.image_id)
+        inner = folder / name.parent.name
+        if (name.parent.name == "" or not inner.is_dir()) and record.label < len(wnids):
+            inner = folder / wnids[record.label]
+        if inner not in files:
+            files[inner] = _files_by_stem(inner)
+        same = files[inner].get(name.stem, [])
+        exact = [path for path in same if path.name == name.name]
+        if len(exact or same) > 1:
+            raise InputError(f"{record.image_id} may be any of {', '.join(map(str, same))}")
+        if not same:
+            missing.append(f"{inner.name}/{name.name}")
+        else:
+            matched.append(replace(record, path=(exact or same)[0]))
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {len(records)} images are not in {folder}: "
+            f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}; the tree must hold "
+            "the same files as the clean images"
+        )
+    return matched
+
+
+def _files_by_stem(folder: Path) -> dict[str, list[Path]]:
+    files: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        files.setdefault(path.stem, []).append(path)
+    return files

@@ -1,0 +1,173 @@
+"""From class folders or names to class indices, never by the position of a folder unless asked.
+
+Counting folders gives wrong labels without any error as soon as one class is missing, so names are
+looked up in the class order of a known data set or in a file that the user gives.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+
+from iaside_plugins.errors import InputError
+
+KNOWN_MAPS = ("imagenet", "cifar10", "cifar100")
+"""The data sets whose class order comes with the package."""
+
+LABELS = ("auto", *KNOWN_MAPS, "file", "rank")
+"""Ways to get labels: recognise the names, one known data set, a file of classes, the position."""
+
+_N_NAMED = 5  # how many unknown names an error shows
+
+
+class UnknownClassesError(InputError):
+    """Class names that the class map does not have; `names` holds all of them, sorted."""
+
+    def __init__(self, message: str, names: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.names = tuple(names)
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """What the label indices mean.
+
+    Attributes:
+        name: "imagenet", "cifar10", "cifar100", "file" (a file of classes), "rank" (position of
+            the folder), "manifest" (integers of a manifest) or "records".
+        n_classes: Number of classes, also of those without an image here; for "manifest" and
+            "records" only the largest label + 1.
+        names: Name of every class, for people; ImageNet has two "crane" and two "maillot".
+    """
+
+    name: str
+    n_classes: int
+    names: tuple[str, ...]
+
+    @classmethod
+    def of_integers(cls, name: str, labels: Iterable[int]) -> LabelSpace:
+        """The label space of plain integers: as many classes as the largest needs."""
+        n_classes = max(labels) + 1
+        return cls(name, n_classes, tuple(str(k) for k in range(n_classes)))
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """A label space, and the index that each folder name stands for."""
+
+    space: LabelSpace
+    index: Mapping[str, int]
+
+
+@lru_cache(maxsize=len(KNOWN_MAPS))
+def known_map(name: str) -> ClassMap:
+    """The class order of a known data set.
+
+    Args:
+        name: One of `KNOWN_MAPS`. ImageNet folders are WordNet ids ("n01440764").
+    """
+    resource = files("iaside_plugins.adapters.imagenet") / "class_maps" / f"{name}.json"
+    stored = json.loads(resource.read_text(encoding="utf-8"))
+    folders: list[str] = stored["folders"]
+    names = tuple(stored.get("names", folders))
+    return ClassMap(LabelSpace(name, len(folders), names), _index(folders))
+
+
+def read_classes(path: Path | str) -> ClassMap:
+    """The class order of a file: one class folder name per line, or a JSON list of them.
+
+    Args:
+        path: Text file, UTF-8; the first line is class 0. A name of `.json` is read as JSON.
+
+    Raises:
+        InputError: The file cannot be read, is empty, has an empty line in between (it would
+            shift the classes after it) or names a class twice.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        names = json.loads(text) if path.suffix.lower() == ".json" else text.rstrip().splitlines()
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read the classes of {path}: {error}") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{path} must hold a list of class folder names, nothing else")
+    names = [name.strip() for name in names]
+    if not any(names):
+        raise InputError(f"{path} names no classes; expected one class folder name per line")
+    if "" in names:
+        raise InputError(f"{path}, class {names.index('')}: the name is empty; remove the line")
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise InputError(f"{path} names {_quoted(twice)} more than once; classes must differ")
+    return ClassMap(LabelSpace("file", len(names), tuple(names)), _index(names))
+
+
+def class_map(
+    names: Iterable[str], labels: str = "auto", classes: Path | str | None = None
+) -> ClassMap:
+    """The class map that knows every one of `names`.
+
+    Args:
+        names: Class folders, or the class names of a manifest. A part of the classes will do.
+        labels: One of `LABELS`. "auto" takes the known data set that has the names: ImageNet by
+            WordNet ids, CIFAR by class names. "imagenet" also takes ImageNet's class names where
+            they are unique; "auto" does not, since CIFAR shares two dozen of them. "rank" numbers
+            the sorted names, which is right only if the model was trained on exactly these.
+        classes: File of `read_classes`, used instead of the known data sets.
+
+    Raises:
+        UnknownClassesError: A name is unknown.
+        InputError: `labels` is unknown or contradicts `classes`.
+    """
+    found = sorted(set(names))
+    if labels not in LABELS:
+        raise InputError(f"labels must be one of {', '.join(LABELS)}, got {labels!r}")
+    if (classes is not None) != (labels == "file") and labels != "auto":
+        raise InputError(
+            f"labels={labels!r} does not go with "
+            f"{'no classes file' if classes is None else 'a classes file'}; "
+            "give classes=FILE alone, or another labels without it"
+        )
+    if labels == "rank":
+        return ClassMap(LabelSpace("rank", len(found), tuple(found)), _index(found))
+    if classes is not None:
+        chosen, where = read_classes(classes), f"in {classes}"
+    elif labels == "auto":
+        # The map that knows most, so that one stray folder among a thousand is named as such.
+        chosen = max(map(known_map, KNOWN_MAPS), key=lambda known: len(known.index.keys() & found))
+        matches = len(chosen.index.keys() & found)
+        where = f"of {chosen.space.name}" if matches else f"of {', '.join(KNOWN_MAPS)}"
+    else:
+        chosen, where = _with_names(known_map(labels)), f"of {labels}"
+    if unknown := [name for name in found if name not in chosen.index]:
+        raise UnknownClassesError(_unknown_message(unknown, len(found), where), unknown)
+    return chosen
+
+
+def _index(names: Sequence[str]) -> dict[str, int]:
+    return {name: k for k, name in enumerate(names)}
+
+
+def _with_names(known: ClassMap) -> ClassMap:
+    """The map, knowing also the classes' names where only one class has the name."""
+    times = Counter(known.space.names)
+    unique = {name: k for k, name in enumerate(known.space.names) if times[name] == 1}
+    return ClassMap(known.space, {**unique, **known.index})
+
+
+def _quoted(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:_N_NAMED])
+    return shown + (", ..." if len(names) > _N_NAMED else "")
+
+
+def _unknown_message(unknown: Sequence[str], n_found: int, where: str) -> str:
+    return (
+        f"{len(unknown)} of {n_found} class names are no classes {where}: {_quoted(unknown)}. "
+        "Give classes=FILE with one class folder name per line in the order of the model's "
+        "outputs; or labels='rank' if the outputs are numbered as the sorted folders; or a "
+        "CSV manifest (path,label) with the labels as integers."
+    )

@@ -1,0 +1,80 @@
+"""How an image becomes a model's input: resize, crop and normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from iaside_plugins.errors import InputError, InputTypeError
+
+INTERPOLATIONS = ("nearest", "nearest-exact", "box", "bilinear", "hamming", "bicubic", "lanczos")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes a model's input.
+
+    Attributes:
+        resize: Length in pixels that the short side is resized to, None for no resize.
+        crop: Side in pixels of the centre crop, None for the image as it is.
+        interpolation: One of `INTERPOLATIONS`, used by the resize.
+        mean: Per channel, or one for all; subtracted from pixels in [0, 1] inside the model.
+        std: Per channel, or one for all; divides after the subtraction.
+
+    Raises:
+        InputError: A value is out of its range.
+    """
+
+    resize: int | None = None
+    crop: int | None = None
+    interpolation: str = "bilinear"
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        """Check the values and turn lists into tuples."""
+        for name in ("resize", "crop"):
+            side = getattr(self, name)
+            if side is not None and (type(side) is not int or side < 1):
+                raise InputError(f"{name} must be a number of pixels >= 1 or None, got {side!r}")
+        if self.resize is not None and self.crop is not None and self.crop > self.resize:
+            raise InputError(
+                f"crop ({self.crop}) must not exceed resize ({self.resize}): there is no padding"
+            )
+        if self.interpolation not in INTERPOLATIONS:
+            raise InputError(
+                f"interpolation must be one of {', '.join(INTERPOLATIONS)}, "
+                f"got {self.interpolation!r}"
+            )
+        # Written through object.__setattr__ because the class is frozen: lists are welcome.
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
+        if len(self.mean) != len(self.std) or not self.mean or min(self.std) <= 0:
+            raise InputError(
+                "mean and std must have one value per channel each, std > 0; "
+                f"got mean {self.mean}, std {self.std}"
+            )
+
+    @property
+    def normalises(self) -> bool:
+        """Whether mean and std change the pixels at all."""
+        return set(self.mean) != {0.0} or set(self.std) != {1.0}
+
+    @classmethod
+    def of(cls, given: Preprocessing | Mapping[str, Any]) -> Preprocessing:
+        """A Preprocessing as it is, or one from a mapping of its attributes."""
+        if isinstance(given, cls):
+            return given
+        if not isinstance(given, Mapping):
+            raise InputTypeError(f"preprocessing must be a mapping, got {type(given).__name__}")
+        if unknown := set(given) - set(cls.__dataclass_fields__):
+            raise InputError(
+                f"unknown preprocessing {', '.join(sorted(map(str, unknown)))}; "
+                f"known: {', '.join(cls.__dataclass_fields__)}"
+            )
+        return cls(**given)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Attributes as plain JSON values."""
+        return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}

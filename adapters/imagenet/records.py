@@ -1,0 +1,223 @@
+"""Which images there are and what their labels are: class folders, CSV manifests, selections."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from iaside_plugins.adapters.imagenet.labels import (
+    ClassMap,
+    LabelSpace,
+    UnknownClassesError,
+    class_map,
+)
+from iaside_plugins.errors import InputError
+
+SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
+"""Endings of image files in class folders, in any case."""
+
+_PATH, _LABEL = "path", "label"
+_MOST_CLASSES = 1_000_000  # far beyond any model: a larger label is a slip
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image of a data set.
+
+    Attributes:
+        path: The file.
+        label: Class index.
+        image_id: Its name in the data set, a POSIX path such as "n01440764/x.JPEG"; unique, and
+            never absolute, so that results name no place on this machine.
+    """
+
+    path: Path
+    label: int
+    image_id: str
+
+
+def find_records(
+    root: Path | str, *, labels: str = "auto", classes: Path | str | None = None
+) -> tuple[list[ImageRecord], LabelSpace]:
+    """The images of a folder `root/<class>/<file>` or of a CSV manifest.
+
+    A manifest has the header `path,label` (more columns are ignored). Relative paths start at the
+    manifest's folder; a label is a class name that `labels` or `classes` resolves, or an index.
+
+    Args:
+        root: Folder or manifest file.
+        labels: How class names become indices, see `labels.class_map`.
+        classes: File of classes, see `labels.read_classes`.
+
+    Returns:
+        Records, sorted by folder and file name (a manifest's keep its order), and what their
+        labels mean.
+
+    Raises:
+        InputError: Nothing there, no images, unknown classes; with the line for manifests.
+    """
+    root = Path(root)
+    if root.is_file():
+        return _manifest_records(root, labels, classes)
+    if not root.is_dir():
+        raise InputError(f"there is no folder or CSV manifest {root}")
+    try:
+        folders = {folder.name: image_names(folder) for folder in subfolders(root)}
+    except OSError as error:
+        raise InputError(f"cannot read the class folders of {root}: {error}") from error
+    if not any(folders.values()):
+        raise InputError(f"no images in {root}/<class>/<file>{_where_they_may_be(root)}")
+    empty = [name for name, images in folders.items() if not images]
+    if labels == "rank" and empty:
+        # Counting or leaving out such a folder shifts all labels after it: never guess.
+        raise InputError(f"labels='rank' needs images in every folder; none in {empty[:5]}")
+    known = class_map((name for name, images in folders.items() if images), labels, classes)
+    records = [
+        ImageRecord(root / folder / name, known.index[folder], f"{folder}/{name}")
+        for folder, images in folders.items()
+        for name in images
+    ]
+    return records, known.space
+
+
+def select(records: Sequence[ImageRecord], n: int | None, seed: int) -> list[ImageRecord]:
+    """A random selection without replacement, in the order of `records`.
+
+    The first n of one seeded permutation: a larger n with the same seed contains the smaller one.
+
+    Args:
+        records: All records.
+        n: How many; None, or as many as there are or more, for all.
+        seed: Of numpy's default generator.
+
+    Raises:
+        InputError: n is below 1.
+    """
+    if n is not None and n < 1:
+        raise InputError(f"the number of images must be at least 1, got {n}")
+    if n is None or n >= len(records):
+        return list(records)
+    chosen = np.random.default_rng(seed).permutation(len(records))[:n]
+    return [records[k] for k in np.sort(chosen)]
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Folders in a folder, sorted by name; hidden ones and those of macOS archives are none."""
+    hidden = (".", "__MACOSX")
+    found = [path for path in folder.iterdir() if not path.name.startswith(hidden)]
+    return sorted((path for path in found if path.is_dir()), key=lambda path: path.name)
+
+
+def image_names(folder: Path) -> list[str]:
+    """Names of the image files directly in a folder, sorted; hidden files are no images."""
+    with os.scandir(folder) as entries:
+        return sorted(
+            entry.name
+            for entry in entries
+            if entry.name.lower().endswith(SUFFIXES)
+            and not entry.name.startswith(".")
+            and entry.is_file()
+        )
+
+
+def _where_they_may_be(root: Path) -> str:
+    """A hint at the likely slip: the parent of the right folder, or images without classes."""
+    for folder in subfolders(root):
+        if any(image_names(inner) for inner in subfolders(folder)):
+            return f"; {folder} holds class folders: give that folder instead"
+    if image_names(root):
+        return "; images lie in it directly: sort them into class folders, or give a CSV manifest"
+    return ""
+
+
+@dataclass(frozen=True)
+class _Row:
+    line: int
+    path: Path
+    label: str
+    image_id: str
+
+
+def _manifest_records(
+    manifest: Path, labels: str, classes: Path | str | None
+) -> tuple[list[ImageRecord], LabelSpace]:
+    if labels == "rank":
+        raise InputError("labels='rank' is for class folders; write the index into the manifest")
+    rows = _manifest_rows(manifest)
+    named = {row.label for row in rows if _as_index(row.label) is None}
+    known: ClassMap | None = None
+    if named or classes is not None or labels != "auto":
+        try:
+            known = class_map(named, labels, classes)
+        except UnknownClassesError as error:
+            first = next(row.line for row in rows if row.label in error.names)
+            raise InputError(f"{manifest}, line {first}: {error}") from error
+    records = [ImageRecord(row.path, _resolved(row, known, manifest), row.image_id) for row in rows]
+    if known is not None:
+        return records, known.space
+    return records, LabelSpace.of_integers("manifest", (record.label for record in records))
+
+
+def _manifest_rows(manifest: Path) -> list[_Row]:
+    """The rows, each with an existing file and an id of its own."""
+    rows: list[_Row] = []
+    lines: dict[str, int] = {}
+    try:
+        with manifest.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            if not {_PATH, _LABEL} <= set(reader.fieldnames or ()):
+                raise InputError(
+                    f"{manifest}, line 1: expected the header path,label, "
+                    f"got {','.join(reader.fieldnames or ())[:80]!r}"
+                )
+            for entry in reader:
+                row = _row(manifest, reader.line_num, entry[_PATH] or "", entry[_LABEL] or "")
+                if (first := lines.setdefault(row.image_id, row.line)) != row.line:
+                    raise InputError(
+                        f"{manifest}, line {row.line}: the image {row.image_id} is that of "
+                        f"line {first}; every image once, under a name of its own"
+                    )
+                rows.append(row)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot read {manifest} as a CSV manifest: {error}") from error
+    if not rows:
+        raise InputError(f"{manifest} lists no images")
+    return rows
+
+
+def _row(manifest: Path, line: int, written: str, label: str) -> _Row:
+    written, label = written.strip(), label.strip()
+    if not written or not label:
+        raise InputError(f"{manifest}, line {line}: expected path,label, got {written},{label}")
+    path = manifest.parent / written
+    if not path.is_file():
+        raise InputError(f"{manifest}, line {line}: there is no file {path}")
+    parts = Path(os.path.relpath(path, manifest.parent)).parts
+    if parts[0] == "..":
+        # Outside the manifest's folder the id is folder and file: no machine's paths in results.
+        parts = Path(os.path.abspath(path)).parts[1:][-2:]  # noqa: PTH100  links are kept
+    return _Row(line, path, label, "/".join(parts))
+
+
+def _as_index(label: str) -> int | None:
+    return int(label) if re.fullmatch(r"-?[0-9]+", label) else None
+
+
+def _resolved(row: _Row, known: ClassMap | None, manifest: Path) -> int:
+    """Class index of a row; names first, as class folders may be called by numbers."""
+    if known is not None and row.label in known.index:
+        return known.index[row.label]
+    index = _as_index(row.label)
+    n_classes = _MOST_CLASSES if known is None else known.space.n_classes
+    if index is None or not 0 <= index < n_classes:
+        raise InputError(
+            f"{manifest}, line {row.line}: label {row.label!r} is no class index "
+            f"in 0 .. {n_classes - 1}"
+        )
+    return index

@@ -1,0 +1,155 @@
+"""Networks that others publish: timm and torchvision, with their own weights or without."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from iaside_plugins.adapters.compat import import_timm, import_torchvision
+from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
+from iaside_plugins.adapters.models.built_model import Built, last_width, unknown_name
+from iaside_plugins.adapters.models.downloads import not_had, quiet_download, unreachable
+from iaside_plugins.adapters.models.weights import plain_names, put_state
+from iaside_plugins.errors import InputError
+
+_log = logging.getLogger(__name__)
+_IMAGENET = Preprocessing(
+    resize=256, crop=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+)
+# As torchvision builds them for its published weights: those expect another normalisation inside.
+_AS_PUBLISHED = {
+    "googlenet": {"transform_input": True, "init_weights": False},
+    "inception_v3": {"transform_input": True, "init_weights": False},
+}
+
+
+def from_timm(name: str, *, pretrained: bool) -> Built:
+    """A timm model, `ARCHITECTURE` or `ARCHITECTURE.TAG`.
+
+    Resize and crop follow timm's evaluation: resize = floor(crop / crop_pct).
+    """
+    timm = import_timm()
+    architecture, _, tag = name.partition(".")
+    known = timm.list_models()  # without deprecated names, unlike timm.is_model
+    if architecture not in known:
+        raise unknown_name("timm", architecture, known)
+    tags = [n.partition(".")[2] for n in timm.list_models(f"{architecture}.*", include_tags=True)]
+    if tag and tag not in tags:
+        raise unknown_name(f"timm {architecture}", tag, tags)
+    net: Any = timm.create_model(name) if not pretrained else _timm_pretrained(timm, name)
+    if net.num_classes < 1:
+        raise InputError(f"timm:{name} has no classification head, so it gives no logits")
+    config = net.pretrained_cfg
+    return Built(
+        net=net,
+        name=name,
+        architecture=architecture,
+        preprocessing=_timm_preprocessing(timm, net, name),
+        weights=f"timm {config.get('tag') or tag or 'default'}",
+        dataset="imagenet" if net.num_classes == 1000 else None,
+        licence=config.get("license"),
+    )
+
+
+def _timm_pretrained(timm: Any, name: str) -> nn.Module:
+    """What timm's own download (or its cache) gives; InputError where it fails."""
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.has_weights:
+        raise not_had(f"timm:{name}", "timm publishes none")
+    hub: Any = importlib.import_module("timm.models._hub")
+    client = hub.hf_hub_download
+    at_hub = bool(config.hf_hub_id)
+    if at_hub and client is None:
+        raise not_had(f"timm:{name}", "the library huggingface_hub cannot be imported")
+    url = importlib.import_module("huggingface_hub.constants").ENDPOINT if at_hub else config.url
+    url = url if isinstance(url, str) else url[0]
+    reason = unreachable(url)
+    if reason and not at_hub and not _in_cache(url):
+        raise not_had(f"timm:{name}", reason)
+    try:
+        if at_hub and reason:  # look only among files downloaded before
+            hub.hf_hub_download = functools.partial(client, local_files_only=True)
+        with quiet_download():
+            net: nn.Module = timm.create_model(name, pretrained=True)
+    except Exception as error:  # each host and version raises its own kinds
+        raise not_had(f"timm:{name}", reason or error) from error
+    finally:
+        hub.hf_hub_download = client
+    return net
+
+
+def _timm_preprocessing(timm: Any, net: nn.Module, name: str) -> Preprocessing:
+    data = timm.data.resolve_model_data_config(net)
+    _, height, width = data["input_size"]
+    crop = min(height, width)
+    if height != width or data["crop_mode"] != "center" or data["crop_pct"] > 1:
+        _log.warning(
+            "timm evaluates %s on %d x %d images by '%s' at %s; here the aspect ratio is kept and "
+            "a square of %d is cropped from the centre without padding",
+            name, height, width, data["crop_mode"], data["crop_pct"], crop)  # fmt: skip
+    return Preprocessing(
+        resize=max(crop, int(crop / data["crop_pct"])),
+        crop=crop,
+        interpolation=data["interpolation"],
+        mean=data["mean"],
+        std=data["std"],
+    )
+
+
+def from_torchvision(name: str, *, pretrained: bool) -> Built:
+    """A torchvision classifier, `NAME` or `NAME@WEIGHTS` (default: the newest weights)."""
+    models = import_torchvision().models
+    architecture, _, tag = name.partition("@")
+    known = models.list_models(module=models)
+    if architecture not in known:
+        raise unknown_name("torchvision", architecture, known)
+    published = models.get_model_weights(architecture)
+    if tag and tag != "DEFAULT" and tag not in published.__members__:
+        raise unknown_name(f"torchvision {architecture}", tag, published.__members__)
+    chosen = published[tag] if tag else getattr(published, "DEFAULT", None)
+    net = models.get_model(architecture, weights=None, **_AS_PUBLISHED.get(architecture, {}))
+    if pretrained:
+        if chosen is None:
+            raise not_had(f"torchvision:{name}", "torchvision publishes none")
+        put_state(net, _torchvision_state(chosen, name), str(chosen))
+    preprocessing = _IMAGENET
+    if chosen is not None:
+        images = chosen.transforms()
+        preprocessing = Preprocessing(
+            resize=images.resize_size[0],
+            crop=images.crop_size[0],
+            interpolation=images.interpolation.value,
+            mean=images.mean,
+            std=images.std,
+        )
+    return Built(
+        net=net,
+        name=name,
+        architecture=architecture,
+        preprocessing=preprocessing,
+        weights=f"torchvision {chosen.name if chosen else 'unpublished'}",
+        dataset="imagenet" if last_width(net) == 1000 else None,
+    )
+
+
+def _torchvision_state(chosen: Any, name: str) -> dict[str, torch.Tensor]:
+    """What torchvision's own download (or its cache) gives, without running code from the file."""
+    if not _in_cache(chosen.url) and (reason := unreachable(chosen.url)):
+        raise not_had(f"torchvision:{name}", reason)
+    try:
+        with quiet_download():
+            state = chosen.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except Exception as error:  # network, disk, hash and format errors alike
+        raise not_had(f"torchvision:{name}", error) from error
+    return plain_names(state)
+
+
+def _in_cache(url: str) -> bool:
+    """Whether torch.hub has downloaded this file before."""
+    return (Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name).is_file()

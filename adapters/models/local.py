@@ -1,0 +1,152 @@
+"""Networks on this computer: the kit's, and those a Python factory builds."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import json
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from iaside_plugins.adapters.compat import import_timm, import_torchvision
+from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
+from iaside_plugins.adapters.models.built_model import Built, unknown_name
+from iaside_plugins.errors import InputError, InputTypeError
+
+
+def kit_folder() -> Path:
+    """The kit's folder: the environment variable IASIDE_KIT, or `../shared/kit`."""
+    return Path(os.environ.get("IASIDE_KIT") or Path("..") / "shared" / "kit")
+
+
+def from_kit(name: str) -> Built:
+    """A model of the kit, with the kit's weights. Executes the kit's own loader, `kit.py`.
+
+    Raises:
+        InputError: There is no kit, or it has no model of this name.
+    """
+    folder = kit_folder()
+    record = _kit_record(folder, name)
+    # Mended here, so that the kit's own mend finds nothing to do.
+    if record["arch"]["source"] == "timm":
+        import_timm()
+    elif record["arch"]["source"] == "torchvision":
+        import_torchvision()
+    with warnings.catch_warnings():
+        # The kit's loader leaves its JSON file to be closed by the garbage collector.
+        warnings.simplefilter("ignore", ResourceWarning)
+        net = _kit_loader(folder).load(name)
+    return Built(
+        net=net,
+        name=name,
+        architecture=record["arch"]["fn"],
+        preprocessing=Preprocessing(
+            resize=record["resize"],
+            crop=record["input_size"],
+            interpolation="bilinear",
+            mean=record["mean"],
+            std=record["std"],
+        ),
+        weights=record["file"],
+        dataset=record["dataset"],
+        training=record["training"],
+        licence=record["licence"],
+        file=folder / "weights" / record["file"],
+    )
+
+
+def _kit_record(folder: Path, name: str) -> dict[str, Any]:
+    """What the kit's models.json says of a model."""
+    if not (folder / "models.json").is_file() or not (folder / "kit.py").is_file():
+        raise InputError(
+            f"no kit at {folder} (expected models.json and kit.py there); "
+            "set IASIDE_KIT to the kit's folder"
+        )
+    models = json.loads((folder / "models.json").read_text(encoding="utf-8"))["models"]
+    record: dict[str, Any] | None = next((m for m in models if m["name"] == name), None)
+    if record is None:
+        raise unknown_name("kit", name, [model["name"] for model in models])
+    return record
+
+
+def _kit_loader(folder: Path) -> Any:
+    """The kit's kit.py as a module, imported by its path and kept out of `sys.modules`."""
+    spec = importlib.util.spec_from_file_location("iaside_kit_loader", folder / "kit.py")
+    if spec is None or spec.loader is None:
+        raise InputError(f"{folder / 'kit.py'} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def from_python(path: str) -> Built:
+    """The network that `factory()` of `package.module:factory` returns, on images in [0, 1].
+
+    An attribute `preprocessing` on the network (a Preprocessing or a mapping of its attributes)
+    says how images become its input; without one they are taken as they are. The current
+    directory is importable meanwhile, as for `python -m`.
+
+    Raises:
+        InputError: The module or the factory is not there.
+        InputTypeError: The factory is not callable, or what it returns is no network.
+    """
+    module_name, colon, factory_name = path.partition(":")
+    if not (module_name and colon and factory_name) or module_name.startswith("."):
+        raise InputError(f"expected python:package.module:factory, got python:{path}")
+    with _current_directory_importable():
+        try:
+            module = importlib.import_module(module_name)
+        except ImportError as error:
+            raise InputError(
+                f"cannot import {module_name} ({error}); it is looked for in the current "
+                "directory and among the installed packages"
+            ) from error
+        except Exception as error:
+            raise _failed(module_name, error) from error
+        factory = getattr(module, factory_name, None)
+        if factory is None:
+            public = [name for name in vars(module) if not name.startswith("_")]
+            raise unknown_name(module_name, factory_name, public)
+        if not callable(factory):
+            raise InputTypeError(f"{path} is a {type(factory).__name__}, expected a function")
+        try:
+            net = factory()
+        except InputError:
+            raise
+        except Exception as error:
+            raise _failed(f"{path}()", error) from error
+    if not isinstance(net, nn.Module):
+        raise InputTypeError(f"{path}() must return a torch.nn.Module, got {type(net).__name__}")
+    return Built(
+        net=net,
+        name=factory_name,
+        architecture=type(net).__name__,
+        preprocessing=Preprocessing.of(getattr(net, "preprocessing", {})),
+        weights=f"as built by {path}",
+        code=Path(module.__file__) if module.__file__ else None,
+    )
+
+
+def _failed(what: str, error: Exception) -> InputError:
+    reason = (str(error) or "no reason given").splitlines()[0]
+    return InputError(f"{what} failed: {type(error).__name__}: {reason}")
+
+
+@contextlib.contextmanager
+def _current_directory_importable() -> Iterator[None]:
+    """Put the current directory first on the import path, and take it away again."""
+    here = str(Path.cwd())
+    importlib.invalidate_caches()  # the module may be younger than the last import
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(here)

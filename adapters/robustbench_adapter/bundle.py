@@ -1,0 +1,138 @@
+"""What a pull request or an external evaluation of RobustBench takes, in one folder.
+
+`model_info/...` holds the JSON and the row of cells, `issue.md` the filled form, and, after an
+attack, `adversarial.pt` the images: a float32 tensor in [0, 1] in the order of `image_ids.txt`.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from iaside_plugins.adapters.robustbench_adapter.attacked_images import AttackedImages
+from iaside_plugins.adapters.robustbench_adapter.request import Prepared
+from iaside_plugins.adapters.robustbench_adapter.run import Finished
+from iaside_plugins.adapters.robustbench_adapter.tables import upsert
+from iaside_plugins.display.text import epsilon as budget
+from iaside_plugins.entry import robustbench_json as model_info
+from iaside_plugins.storage.row_store import write_atomic
+
+TO_FILL = "(please fill in)"
+
+
+def write_bundle(
+    folder: Path, ready: Prepared, found: Finished, run: Mapping[str, Any], own: Mapping[str, Any]
+) -> list[Path]:
+    """Write the bundle; returns its files.
+
+    Args:
+        folder: Where it goes; made where it does not exist.
+        ready: The request.
+        found: What was measured.
+        run: RobustBench's fields, of `model_info.measured`.
+        own: Our fields, of `model_info.own_fields`.
+
+    Raises:
+        InputError: A file cannot be written, or one that is there is of another kind.
+    """
+    threat = ready.threat
+    json_file, table = ready.model_info_files()
+    home = folder / "model_info" / threat.dataset / threat.folder
+    files = [home / json_file.name]
+    model_info.update(files[0], run, own)
+    if table is not None:
+        upsert(home / table.name, ready.name, found.cells, threat.corruptions)
+        files.append(home / table.name)
+    files += [folder / "image_ids.txt", folder / "issue.md"]
+    write_atomic(files[-1], issue_text(ready, found, run).encode())
+    ids = list(ready.images.ids)
+    if ready.spec is not None:
+        files.append(folder / "adversarial.pt")
+        ids = _write_tensor(files[-1], ready, found)
+    write_atomic(folder / "image_ids.txt", ("\n".join(ids) + "\n").encode())
+    return files
+
+
+def issue_text(ready: Prepared, found: Finished, run: Mapping[str, Any]) -> str:
+    """The text of an issue: a new model, or an external evaluation after an attack."""
+    threat, info = ready.threat, ready.info
+    lines = [
+        f"# {ready.name}: {threat.dataset}, {threat.model}",
+        "",
+        "## Paper",
+        f"- Title: {TO_FILL}",
+        f"- Link: {TO_FILL}",
+        f"- Authors: {TO_FILL}",
+        f"- Venue: {TO_FILL}",
+        "",
+        "## Model",
+        f"- Model id: {ready.name}",
+        f"- Architecture: {info['architecture']} ({info['n_parameters']:,} parameters)",
+        f"- Checkpoint: {TO_FILL}; SHA-256 {info['weights_sha256']}",
+        f"- Additional training data: {TO_FILL}",
+        "",
+        "## Claim",
+        f"- Dataset: {threat.dataset}, {found.n_images} images ({ready.images.selection})",
+        f"- Threat model: {threat.model}"
+        + (f", eps {budget(ready.spec.epsilons[0])}" if ready.spec is not None else ""),
+        f"- Clean accuracy: {run['clean_acc']} %",
+    ]
+    if ready.spec is not None:
+        lines += [
+            f"- Robust accuracy: {model_info.percent(found.robust_accuracy)} %"
+            + (
+                ""
+                if ready.spec.attacks is None
+                else " under attacks of the submitter's choice, "
+                "which is no AutoAttack accuracy: not for autoattack_acc"
+            ),
+            f"- Method: {ready.spec.name} ({', '.join(ready.spec.order)}), seed "
+            f"{ready.request.seed}, batches of {ready.request.batch_size}",
+            "- Adversarial images: adversarial.pt, float32 in [0, 1], in the order of "
+            f"image_ids.txt (budget {budget(ready.spec.epsilons[0])})",
+        ]
+    else:
+        lines += _corruption_lines(found, run, threat.model)
+    return "\n".join(lines) + "\n"
+
+
+def _corruption_lines(found: Finished, run: Mapping[str, Any], threat_model: str) -> list[str]:
+    suffix = "_3d" if threat_model.endswith("_3d") else ""
+    lines = [f"- Mean accuracy under corruption: {run[f'corruptions_acc{suffix}']} %"]
+    mce = (found.corruption or {}).get("mce")
+    if mce is None:
+        lines.append("- mCE: none, for want of a reference model's errors on the same images")
+    else:
+        lines.append(f"- mCE: {run[f'corruptions_mce{suffix}']} % of {mce['reference']}")
+    return lines
+
+
+def _write_tensor(file: Path, ready: Prepared, found: Finished) -> list[str]:
+    """The adversarial images at the first budget as one tensor, never all in memory at once.
+
+    Returns:
+        Their ids, in order; an unreadable image is not among them.
+    """
+    epsilon = next(iter(found.attacked))
+    stream = AttackedImages(ready.images.clean(None), found.attacked[epsilon])
+    n = len(ready.images.ids)
+    names: list[str] = []
+    with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
+        images: Any = None
+        for batch, _, ids in stream:
+            if images is None:
+                shape = (n, *batch.shape[1:])
+                images = np.memmap(Path(scratch) / "raw", np.float32, "w+", shape=shape)
+            images[len(names) : len(names) + len(batch)] = batch.numpy()
+            names += ids
+        part = Path(scratch) / file.name
+        torch.save(torch.from_numpy(images)[: len(names)], part)
+        del images
+        os.replace(part, file)  # noqa: PTH105  a move within one folder's file system
+    return names

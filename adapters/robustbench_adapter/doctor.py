@@ -1,0 +1,260 @@
+"""What is wrong with a data tree, one line each, and how to mend it; no image is evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from iaside_plugins.adapters.imagenet.cifar import ARCHIVES, CORRUPTED, read_cifar, read_cifar_c
+from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError, decode, read_bytes
+from iaside_plugins.adapters.imagenet.folders import grouped_corruptions, tree_cells
+from iaside_plugins.adapters.imagenet.labels import known_map
+from iaside_plugins.adapters.imagenet.records import find_records, image_names, subfolders
+from iaside_plugins.adapters.models.robustbench_names import ORDER
+from iaside_plugins.adapters.robustbench_adapter.files import robustbench_ids
+from iaside_plugins.corruptions.error_rates import SEVERITIES
+from iaside_plugins.errors import InputError
+
+OK, NOTE, PROBLEM = "ok", "note", "problem"
+TREES = {"ImageNet-C": "corruptions", "ImageNet-3DCC": "corruptions_3d"}
+N_DECODED = 20  # clean files that are decoded, evenly spread
+N_PER_CELL = 4  # and those of one corruption and severity
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: how it stands with a part of the tree.
+
+    Attributes:
+        kind: "ok", "note" (RobustBench stumbles over it, this package does not) or "problem".
+        part: Which part.
+        text: What was found, and for the other kinds how to mend it.
+    """
+
+    kind: str
+    part: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.kind:<8} {self.part}: {self.text}"
+
+
+def diagnose(root: Path) -> list[Finding]:
+    """Findings on every part of a tree that is recognised: clean, corrupted, CIFAR.
+
+    Args:
+        root: RobustBench's data folder, one of the trees in it, class folders, or a CSV manifest.
+
+    Raises:
+        InputError: There is no such folder or file.
+    """
+    if root.is_file():
+        return list(_records(root, root.name))
+    if not root.is_dir():
+        raise InputError(f"there is no folder or CSV manifest {root}")
+    found = [*_clean(root), *_trees(root), *_cifar(root)]
+    if not found and any(_names_classes(root, dataset) for dataset in ARCHIVES):
+        found = list(_records(root, "class folders"))
+    if not found:
+        expected = "val/<wnid>/<file>, ImageNet-C, ImageNet-3DCC, CIFAR-10-C, CIFAR-100-C, "
+        expected += ", ".join(name.split("/")[0] for name, _ in ARCHIVES.values())
+        found = [Finding(PROBLEM, root.name, f"nothing known in it; expected some of {expected}")]
+    return found
+
+
+def _names_classes(root: Path, dataset: str) -> bool:
+    return bool({folder.name for folder in subfolders(root)} & set(known_map(dataset).index))
+
+
+def _records(root: Path, part: str) -> Iterator[Finding]:
+    """Class folders of CIFAR, or a manifest, as a run would read them."""
+    try:
+        records, space = find_records(root)
+    except InputError as error:
+        yield Finding(PROBLEM, part, f"{error}; mend it as it says")
+        return
+    if bad := _damaged([record.path for record in records]):
+        yield Finding(PROBLEM, part, f"{_some(bad)} cannot be decoded; copy them again")
+    n_classes = len({record.label for record in records})
+    of = "" if space.name == "manifest" else f" of {space.name}"
+    yield Finding(OK, part, f"{len(records)} images in {n_classes} classes{of}")
+
+
+def _clean(root: Path) -> Iterator[Finding]:
+    """The class folders of the clean images."""
+    wnids = known_map("imagenet").index
+    home = root / "val" if (root / "val").is_dir() else root
+    folders = [folder for folder in subfolders(home) if folder.name in wnids]
+    if not folders:
+        if home != root:
+            yield Finding(PROBLEM, "val", "holds no class folders such as n01440764; sort the "
+                          "images into them by their WordNet ids")  # fmt: skip
+        return
+    part = home.name if home != root else "clean images"
+    strange = [folder.name for folder in subfolders(home) if folder.name not in wnids]
+    if strange:
+        yield Finding(PROBLEM, part, f"{_some(strange)} are no ImageNet classes; move them away")
+    files = {f"{folder.name}/{name}" for folder in folders for name in image_names(folder)}
+    if not files:
+        yield Finding(PROBLEM, part, "its class folders are empty; unpack the images into them")
+        return
+    if bad := _damaged([home / name for name in sorted(files)]):
+        yield Finding(PROBLEM, part, f"{_some(bad)} cannot be decoded; copy them again")
+    missing = sorted(set(wnids) - {folder.name for folder in folders})
+    if missing:
+        yield Finding(NOTE, part, f"{len(missing)} of 1000 class folders are missing "
+                      f"({_some(missing)}): RobustBench would stop or shift labels; for it, make "
+                      "them, empty ones will do")  # fmt: skip
+    listed = robustbench_ids()
+    there = sum(name in files for name in listed)
+    if there < len(listed):
+        yield Finding(NOTE, part, f"{there} of the {len(listed)} images of RobustBench's list are "
+                      "there: its published figures are of all of them")  # fmt: skip
+    yield Finding(OK, part, f"{len(files)} images in {len(folders)} classes")
+
+
+def _damaged(files: list[Path], n: int = N_DECODED) -> list[str]:
+    """Names of files that cannot be decoded, among a few that are spread evenly."""
+    bad = []
+    for file in files[:: max(1, len(files) // n)]:
+        try:
+            decode(read_bytes(file))
+        except UnreadableImageError:
+            bad.append(file.name)
+    return bad
+
+
+def _trees(root: Path) -> Iterator[Finding]:
+    """ImageNet-C and ImageNet-3DCC, flat or in the groups of the archives."""
+    for part, threat_model in TREES.items():
+        home = root / part
+        names = ORDER[threat_model]
+        if not home.is_dir():
+            inside = set(names) & set(tree_cells(root))
+            if root.name != part and not (inside and not _has_trees(root)):
+                continue
+            home = root
+        yield from _tree(home, part, names, root / "val")
+
+
+def _has_trees(root: Path) -> bool:
+    return any((root / part).is_dir() for part in TREES)
+
+
+def _tree(home: Path, part: str, names: tuple[str, ...], clean: Path) -> Iterator[Finding]:
+    cells = tree_cells(home)
+    problems = []
+    for name in names:
+        if name not in cells:
+            problems.append(f"{name} is missing; unpack its archive there")
+            continue
+        lacking = [s for s in SEVERITIES if s not in cells[name]]
+        if lacking:
+            severities = ", ".join(map(str, lacking))
+            problems.append(f"{name} has no severity {severities}; unpack its archive again")
+    yield from (Finding(PROBLEM, part, problem) for problem in problems)
+    paths = {(name, s): path for name in names for s, path in cells.get(name, {}).items()}
+    files = {cell: {f.name: image_names(f) for f in subfolders(p)} for cell, p in paths.items()}
+    contents = {cell: {c: len(own) for c, own in found.items()} for cell, found in files.items()}
+    yield from _unequal(part, contents)
+    yield from _unlike(part, files, _wanted(clean))
+    for (name, severity), path in paths.items():
+        own = [path / c / file for c, found in files[name, severity].items() for file in found]
+        if bad := _damaged(own, N_PER_CELL):
+            yield Finding(PROBLEM, part, f"{_some(bad)} of {name}/{severity} cannot be decoded; "
+                          "unpack its archive again")  # fmt: skip
+    grouped = grouped_corruptions(home)
+    if grouped:
+        yield Finding(NOTE, part, f"{_some(grouped)} lie in group folders, which RobustBench does "
+                      "not read; for it, move them up to stand directly in "
+                      f"{part}")  # fmt: skip
+    strange = [s.name for s in subfolders(home) if s.name not in names and s.name in cells]
+    if strange:
+        yield Finding(NOTE, part, f"{_some(strange)} are not among the {len(names)}; not used")
+    if not problems and contents:
+        n = sum(next(iter(contents.values())).values())
+        yield Finding(OK, part, f"{len(names)} corruptions at 5 severities, {n} images each")
+
+
+def _wanted(clean: Path) -> set[tuple[str, str]]:
+    """(class, stem) of the clean images that a run takes: RobustBench's where all are there."""
+    if not clean.is_dir():
+        return set()
+    there = {(f.name, Path(name).stem) for f in subfolders(clean) for name in image_names(f)}
+    listed = {(Path(name).parent.name, Path(name).stem) for name in robustbench_ids()}
+    return listed if listed and listed <= there else there
+
+
+def _unlike(
+    part: str, files: dict[tuple[str, int], dict[str, list[str]]], wanted: set[tuple[str, str]]
+) -> Iterator[Finding]:  # fmt: skip
+    """Clean images that cells do not have: one line for all that lack the same."""
+    lacking: dict[tuple[str, ...], list[str]] = {}
+    for (name, severity), found in files.items():
+        there = {(c, Path(file).stem) for c, own in found.items() for file in own}
+        if absent := sorted("/".join(image) for image in wanted - there):
+            lacking.setdefault(tuple(absent), []).append(f"{name}/{severity}")
+    for images, cells in lacking.items():
+        yield Finding(PROBLEM, part, f"{_some(cells)} lack {len(images)} of the {len(wanted)} "
+                      f"clean images ({_some(list(images))}); unpack their archives again, or take "
+                      "these out of val")  # fmt: skip
+
+
+def _unequal(
+    part: str, contents: dict[tuple[str, int], dict[str, int]]
+) -> Iterator[Finding]:  # fmt: skip
+    """Cells that lack classes or images which another cell has."""
+    most: dict[str, int] = {}
+    for classes in contents.values():
+        for wnid, n in classes.items():
+            most[wnid] = max(n, most.get(wnid, 0))
+    for (name, severity), classes in contents.items():
+        cell = f"{name}/{severity}"
+        absent = [wnid for wnid in most if wnid not in classes]
+        fewer = [wnid for wnid, n in classes.items() if n < most[wnid]]
+        if absent:
+            yield Finding(PROBLEM, part, f"{cell} lacks the class folders {_some(absent)}, which "
+                          "other cells have; unpack its archive again")  # fmt: skip
+        if fewer:
+            yield Finding(PROBLEM, part, f"{cell} has fewer images of {_some(fewer)} than other "
+                          "cells; unpack its archive again")  # fmt: skip
+    if contents and not most:
+        yield Finding(PROBLEM, part, "its severities hold no class folders; unpack the archives "
+                      "again")  # fmt: skip
+
+
+def _cifar(root: Path) -> Iterator[Finding]:
+    """The archives of CIFAR and their corrupted arrays."""
+    for dataset, (name, _) in ARCHIVES.items():
+        part = name.split("/")[0]
+        labels = None
+        if (root / part).is_dir() or root.name == part:
+            try:
+                archive = read_cifar(root, dataset)
+            except InputError as error:
+                yield Finding(PROBLEM, part, f"{error}; unpack the archive again")
+                continue
+            if archive is None:
+                yield Finding(PROBLEM, part, f"has no {Path(name).name}; unpack the archive again")
+                continue
+            labels = archive[1]
+            yield Finding(OK, part, f"{len(labels)} test images")
+        home = root / CORRUPTED[dataset]
+        if not home.is_dir() and root.name != home.name:
+            continue
+        problems = []
+        for corruption in ORDER["corruptions"]:
+            try:
+                read_cifar_c(root, dataset, corruption, labels if labels is not None else [])
+            except InputError as error:
+                problems.append(str(error))
+        yield from (Finding(PROBLEM, home.name, f"{p}; download it again") for p in problems)
+        if not problems:
+            yield Finding(OK, home.name, "15 corruptions at 5 severities")
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -1,0 +1,1 @@
+"""Other attribution methods, band by band."""

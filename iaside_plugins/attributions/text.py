@@ -1,0 +1,96 @@
+"""An agreement report for people: plain text for a terminal, Markdown for a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from iaside_plugins.attributions.agreement import AgreementReport
+
+AGREEMENT = {  # column of `to_frame`: heading and format
+    "rank_correlation": ("rank correlation", "+.2f"),
+    "image_rank_correlation": ("image by image", "+.2f"),
+    "sign_agreement": ("same sign", ".2f"),
+    "profile_distance": ("distance", ".2f"),
+}
+METRICS = {
+    "residual": ("residual (nats)", ".2g"),
+    "infidelity": ("infidelity (nats²)", ".3g"),
+    "sensitivity": ("sensitivity", ".2g"),
+}
+
+
+def agreement_markdown(report: AgreementReport) -> str:
+    """One table, a row a method: agreement with the first one, metrics, cost of an image."""
+    head = [
+        "method",
+        *(heading for heading, _ in (AGREEMENT | METRICS).values()),
+        "passes forward + backward",
+        "s/image",
+    ]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for _, row in report.to_frame().iterrows():
+        cells = [str(row["title"]), *_cells(row, AGREEMENT | METRICS), *_cost(row)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def agreement_text(report: AgreementReport) -> str:
+    """Three tables: profiles, agreement with the first method, metrics and cost."""
+    frame, first = report.to_frame(), report.methods[0].title
+    profiles = report.profiles()
+    bands = range(report.protocol.n_bands)
+    shares = [["share of each band", *(f"{band}" for band in bands)]]
+    for method in report.methods:
+        own = profiles.loc[profiles["method"] == method.name, "share"]
+        shares.append([f"  {method.title}", *(f"{share:+.0%}" for share in own)])
+    agreement = [[f"agreement with {first}", *(heading for heading, _ in AGREEMENT.values())]]
+    metrics = [
+        ["metrics and cost", *(heading for heading, _ in METRICS.values()), "passes", "s/image"]
+    ]
+    for k, (_, row) in enumerate(frame.iterrows()):
+        if k:
+            agreement.append([f"  {row['title']}", *_cells(row, AGREEMENT)])
+        metrics.append([f"  {row['title']}", *_cells(row, METRICS), *_cost(row)])
+    return "\n".join(
+        [
+            f"attributions of {report.protocol.n_bands} bands on {report.n_images} images, "
+            f"protocol {report.protocol.protocol_id}; 95 % intervals over images",
+            *_aligned(shares),
+            "",
+            *_aligned(agreement),
+            "",
+            *_aligned(metrics),
+            "rank correlation, same sign, distance: of the mean profiles; image by image: mean of "
+            "each image's own",
+        ]
+    )
+
+
+def _cells(row: pd.Series, columns: dict[str, tuple[str, str]]) -> list[str]:
+    """Figures with their intervals, or a dash where there is none."""
+    cells = []
+    for name, (_, spec) in columns.items():
+        value, low, high = (row.get(f"{name}{end}", np.nan) for end in ("", "_low", "_high"))
+        ends = "" if np.isnan(low) else f" [{low:{spec}}, {high:{spec}}]"
+        cells.append("–" if np.isnan(value) else f"{value:{spec}}{ends}")
+    return cells
+
+
+def _cost(row: pd.Series) -> list[str]:
+    """Passes forward and backward, and seconds, of one image."""
+    return [
+        f"{row['forward_passes']:.0f} + {row['backward_passes']:.0f}",
+        f"{row['seconds']:.2g}",
+    ]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines with columns of equal width."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,5 @@
+"""`python -m iaside_plugins.cli`."""
+
+from iaside_plugins.cli import main
+
+main()

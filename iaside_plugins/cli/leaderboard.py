@@ -1,0 +1,116 @@
+"""The `iaside leaderboard` commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from iaside_plugins.errors import InputError
+
+board = typer.Typer(help="Check entries and build the tables.", rich_markup_mode=None)
+
+
+@board.command()
+def validate(files: Annotated[list[Path], typer.Argument(help="Entry files")]) -> None:
+    """Check entries by recomputing what can be recomputed; problems end with exit 2."""
+    from iaside_plugins.leaderboard.build import validate as check
+
+    problems = check(files)
+    for problem in problems:
+        typer.echo(problem, err=True)
+    if problems:
+        raise InputError(f"{len(problems)} problems in {len(files)} files")
+    typer.echo(f"{len(files)} valid")
+
+
+FolderOption = Annotated[
+    Path | None, typer.Option("--folder", help="Folder that holds entries/; default the checkout's")
+]
+
+
+@board.command()
+def build(
+    folder: FolderOption = None,
+    check: Annotated[bool, typer.Option("--check", help="Compare only; stale: exit 2")] = False,
+) -> None:
+    """Build the board's tables, statistics and schema from the entries."""
+    from iaside_plugins.leaderboard.build import build as make
+    from iaside_plugins.leaderboard.build import default_folder
+
+    stale = make(folder or default_folder(), check=check)
+    if check and stale:
+        raise InputError(f"stale: {', '.join(stale)}; run iaside leaderboard build")
+    typer.echo("up to date" if check else f"built {folder or default_folder()}")
+
+
+@board.command()
+def add(
+    file: Path,
+    folder: FolderOption = None,
+    reason: Annotated[
+        str | None, typer.Option(help="Why an entry of the board is replaced")
+    ] = None,
+    supersedes: Annotated[
+        str | None, typer.Option(help="Id of that entry; default the one of the same id")
+    ] = None,
+) -> None:
+    """Check one entry and put it where the board reads it."""
+    from iaside_plugins.leaderboard.build import add as put
+    from iaside_plugins.leaderboard.build import default_folder
+
+    place = put(file, folder or default_folder(), supersedes=supersedes, reason=reason)
+    typer.echo(f"added {place.name}; now run iaside leaderboard build")
+
+
+@board.command()
+def schema() -> None:
+    """Print the JSON Schema (2020-12) of an entry."""
+    from iaside_plugins.entry.json_schema import entry_schema
+
+    typer.echo(entry_schema(), nl=False)
+
+
+@board.command()
+def submission(
+    commit: Annotated[str, typer.Argument(help="Merge commit of a pull request: fetched, not run")],
+    repository: Annotated[Path, typer.Option(help="Clone that has the commit")] = Path(),
+    folder: FolderOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="New folder for its entries and its board")
+    ] = None,
+    maintainer: Annotated[
+        bool, typer.Option("--maintainer", help="Its author may set 'reproduced'")
+    ] = False,
+) -> None:
+    """Check what a pull request does to the entries of this board; problems end with exit 2."""
+    from iaside_plugins.leaderboard.build import default_folder
+    from iaside_plugins.leaderboard.submission import check_commit
+
+    found = check_commit(
+        repository, commit, folder or default_folder(), out=out, maintainer=maintainer
+    )
+    for problem in found.problems:
+        typer.echo(problem, err=True)
+    if found.problems:
+        raise InputError(f"{len(found.problems)} problems: {found.summary()}")
+    typer.echo(found.summary())
+
+
+@board.command()
+def export(
+    entry: Annotated[Path, typer.Argument(help="Entry file")],
+    to: Annotated[str, typer.Option("--to", help="robustbench, model-card or bibtex")],
+    out: Annotated[Path | None, typer.Option("--out", help="File; default the screen")] = None,
+) -> None:
+    """Write one entry as RobustBench's JSON, a model card's evaluation or a BibTeX record."""
+    from iaside_plugins.entry.checks import load_entries
+    from iaside_plugins.entry.exports import export as text_of
+    from iaside_plugins.storage.row_store import write_atomic
+
+    text = text_of(load_entries([entry])[0], to)
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        write_atomic(out, text.encode())

@@ -1,0 +1,21 @@
+"""The 15 ImageNet-C corruptions, and the errors that are measured under them."""
+
+from iaside_plugins.corruptions.apply import (
+    CORRUPTION_GROUPS,
+    CORRUPTIONS,
+    constants_size,
+    corrupt,
+    corruption_seed,
+    find_frost_textures,
+    load_frost_textures,
+)
+
+__all__ = [
+    "CORRUPTIONS",
+    "CORRUPTION_GROUPS",
+    "constants_size",
+    "corrupt",
+    "corruption_seed",
+    "find_frost_textures",
+    "load_frost_textures",
+]

@@ -1,0 +1,1 @@
+"""Text and pictures that several rooms share."""

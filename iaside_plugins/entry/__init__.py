@@ -1,0 +1,1 @@
+"""The JSON entry of the board: its schema, checks and exports."""

@@ -1,0 +1,74 @@
+"""What an entry says: its name, and statistics with their interval and n, as JSON values."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from iaside_plugins.importance.result import SpectralImportance
+from iaside_plugins.protocol import Protocol
+from iaside_plugins.stats.intervals import mean_interval, wilson
+from iaside_plugins.storage.provenance import ids_digest
+
+SCHEMA_VERSION = 1
+# What the ``benchmark`` group says of an entry made through RobustBench's interface.
+CYCLED = "corruptions, each image under one cell in turn"
+LISTED = "RobustBench's list"
+SELECTED_ALL = "all images there are"
+SELECTED_FIRST = "the first of the test set"
+SELECTED_RANDOM = "a random selection of those there are, seed {seed}"
+
+
+def entry_id(
+    dataset: str, model: str, protocol: Protocol, benchmark: str | None = None,
+    selected: int | None = None,
+) -> str:  # fmt: skip
+    """Name of an entry and its file: data set, model and protocol, safe in a path.
+
+    Args:
+        dataset: Name of the data set.
+        model: Name of the model.
+        protocol: Of the spectral importance.
+        benchmark: Host and threat model of an entry made inside another benchmark, such as
+            "robustbench-Linf"; None for other entries.
+        selected: How many images were taken where there are more, so that a model may have an
+            entry of all images and one of a selection; None for all.
+    """
+    parts = (re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip("-.") for part in (dataset, model))
+    ends = [None if selected is None else f"n{selected}", benchmark]
+    return "--".join([*parts, protocol.protocol_id, *filter(None, ends)])
+
+
+def proportion(hits: npt.ArrayLike) -> dict[str, Any]:
+    """Share of true values with Wilson's 95 % interval and n."""
+    flags = np.asarray(hits, dtype=bool)
+    n, k = len(flags), int(flags.sum())
+    return {"value": k / n, "interval": list(wilson(k, n)), "n": n}
+
+
+def mean(values: npt.ArrayLike) -> dict[str, Any]:
+    """Mean with its normal 95 % interval over images and n."""
+    value, interval = mean_interval(values)
+    return {"value": value, "interval": list(interval), "n": len(np.asarray(values))}
+
+
+def spectral_group(result: SpectralImportance) -> dict[str, Any]:
+    """The entry's ``spectral`` group: means and intervals, not per-image values."""
+    names = (
+        "n_images", "precision", "forwards", "n_forward", "image_size", "value_table",
+        "shapley_values", "shapley_se", "distribution", "distribution_interval", "score",
+        "score_interval", "score_bias", "signed_score", "signed_score_interval",
+        "signed_score_bias", "tied_bands",
+        "efficiency_residual",
+    )  # fmt: skip
+    return {
+        **{name: getattr(result, name) for name in names},
+        "score_intervals": "jackknife-and-ties",
+        "image_ids_sha256": ids_digest(result.ids),
+        "band_edges": result.band_edges(),
+        "ends": result.ends.mean(axis=0),
+        "clean_accuracy": proportion(result.correct),
+    }

@@ -1,0 +1,227 @@
+"""RobustBench's JSON of one model: its fields as it writes them, and ours beside them.
+
+Percents are text, rounded to two decimals as RobustBench rounds them. What is ours is under keys
+that start with ``iaside_``, one group a threat model with all that describes its run; RobustBench
+keeps them when it updates the file. A number that stands in the file already is replaced only if
+it is what this package wrote there before: figures that others published, and everything written
+by hand, stay.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from iaside_plugins.display.text import epsilon
+from iaside_plugins.errors import InputError
+from iaside_plugins.storage.row_store import write_json
+
+FIELDS = (
+    "link", "name", "authors", "additional_data", "number_forward_passes", "dataset", "venue",
+    "architecture", "eps", "clean_acc", "reported", "corruptions_acc", "corruptions_acc_3d",
+    "corruptions_mce", "corruptions_mce_3d", "autoattack_acc", "footnote",
+)  # fmt: skip
+_ACCURACY = {"Linf": "autoattack_acc", "L2": "autoattack_acc", "corruptions": "corruptions_acc",
+             "corruptions_3d": "corruptions_acc_3d"}  # fmt: skip
+_MCE = {"corruptions": "corruptions_mce", "corruptions_3d": "corruptions_mce_3d"}
+_SPECTRAL = (
+    "n_images", "shapley_values", "shapley_se", "distribution", "distribution_interval", "score",
+    "score_interval", "signed_score", "signed_score_interval", "band_edges", "image_size",
+)  # fmt: skip
+_log = logging.getLogger(__name__)
+
+
+def percent(share: float) -> str:
+    """A share as RobustBench writes it: in percent, at most two decimals, as text."""
+    return str(round(share * 100, 2))
+
+
+def measured(
+    threat_model: str,
+    dataset: str,
+    *,
+    clean: float,
+    robust: float,
+    eps: float | None,
+    mce: float | None,
+    standard: bool = True,
+) -> dict[str, Any]:
+    """RobustBench's fields that a run measures; shares in [0, 1].
+
+    Args:
+        threat_model: One of RobustBench's.
+        dataset: One of RobustBench's.
+        clean: Clean accuracy.
+        robust: Robust accuracy.
+        eps: Budget; None for corruptions.
+        mce: mCE with the reference model on the same images; None without one, whereupon the
+            field is left out: another number must not stand there.
+        standard: Whether the attacks were those of AutoAttack's version "standard": under other
+            attacks there is no ``autoattack_acc``, and no budget of it.
+    """
+    found: dict[str, Any] = {"dataset": dataset, "clean_acc": percent(clean)}
+    if not standard:
+        return found
+    found |= {
+        "eps": None if eps is None else epsilon(eps),
+        _ACCURACY[threat_model]: percent(robust),
+    }
+    if mce is not None:
+        found[_MCE[threat_model]] = percent(mce)
+    return found
+
+
+def group_name(threat_model: str, standard: bool = True) -> str:
+    """The key of our group of a run; attacks of the caller's choice have one of their own."""
+    return f"iaside_{threat_model}" + ("" if standard else "_custom")
+
+
+def own_fields(
+    name: str, run: Mapping[str, Any], entry: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Our group: raw numbers, with intervals, the spectral importance and provenance of an entry.
+
+    Args:
+        name: Of `group_name`.
+        run: What identifies and sums up the run, with or without an entry: accuracies, n,
+            digests of weights and images, seed, attacks.
+        entry: The entry; None without one.
+    """
+    group = dict(run)
+    if entry is None:
+        return {name: group}
+    corruption, adversarial = entry["corruption"], entry["adversarial"]
+    group |= {
+        "clean_accuracy_interval": entry["clean_accuracy"]["interval"],
+        "benchmark": {k: v for k, v in entry["benchmark"].items() if k != "profiles"},
+        "provenance": entry["provenance"],
+        "protocol": entry["protocol"],
+        "spectral": {key: entry["spectral"][key] for key in _SPECTRAL},
+    }
+    if adversarial is not None:
+        group["attacks"] = adversarial["attacks"]
+    if corruption is not None:
+        group["unnormalised_mean_error"] = corruption["unnormalised_mean_error"]
+        for key in ("mce", "error_over_published"):
+            claim = corruption[key]
+            group[key] = claim and {k: claim[k] for k in ("value", "reference")}
+    group["profiles"] = [
+        {"condition": profile["condition"], **{key: profile[key] for key in _SPECTRAL}}
+        for profile in entry["benchmark"]["profiles"]
+    ]
+    return {name: group}
+
+
+def read(file: Path) -> dict[str, Any]:
+    """What a file holds; nothing if there is none.
+
+    Raises:
+        InputError: It is not a JSON object.
+    """
+    if not file.is_file():
+        return {}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} is not JSON, so nothing can be added to it: {error}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{file} holds no JSON object, so nothing can be added to it")
+    return found
+
+
+def merged(
+    existing: Mapping[str, Any], run: Mapping[str, Any], own: Mapping[str, Any]
+) -> dict[str, Any]:
+    """An existing file's fields with those of a run.
+
+    A budget and its accuracy, and a mean accuracy and its mCE, are one: both are replaced, or
+    neither. Our groups of other weights go, with the numbers that they had put there.
+
+    Args:
+        existing: What the file holds; empty for a new one.
+        run: Of `measured`.
+        own: Of `own_fields`, one group.
+    """
+    fields = dict(existing) or dict.fromkeys(FIELDS)
+    ((key, group),) = own.items()
+    written = _written(fields)
+    stale = [
+        name for name in fields if name.startswith("iaside_") and not _same(fields[name], group)
+    ]
+    for name in stale:
+        for field, value in _written({name: fields.pop(name)}).items():
+            if fields.get(field) in value:
+                fields[field] = None
+    kept: dict[str, Any] = {}
+    for unit in _units(run):
+        before = {name: fields.get(name) for name in unit}
+        foreign = {
+            name: value for name, value in before.items()
+            if value is not None and value not in written.get(name, ())
+        }  # fmt: skip
+        if all(_equal(value, run.get(name)) for name, value in foreign.items()):
+            fields |= {n: run[n] for n in unit if n in run and n not in foreign}
+            fields |= {n: None for n in unit if n in fields and n not in run and n not in foreign}
+        else:
+            kept |= {n: v for n, v in before.items() if v is not None and v != run.get(n)}
+    if kept:
+        _log.warning(
+            "%s already there and not from this package, so kept; this run's are under %s",
+            ", ".join(f"{name} {value!r}" for name, value in kept.items()), key,
+        )  # fmt: skip
+    return {**fields, key: {**group, "written": dict(run)}}
+
+
+def _written(fields: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """RobustBench's fields -> what our groups say they wrote there."""
+    found: dict[str, list[Any]] = {}
+    for name, group in fields.items():
+        if name.startswith("iaside_") and isinstance(group, Mapping):
+            for field, value in dict(group.get("written") or {}).items():
+                found.setdefault(field, []).append(value)
+    return found
+
+
+def _same(group: Any, other: Mapping[str, Any]) -> bool:
+    """Whether a group of ours is of the same weights."""
+    return isinstance(group, Mapping) and group.get("weights_sha256") == other["weights_sha256"]
+
+
+def _units(run: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Fields that are replaced together."""
+    units: list[tuple[str, ...]] = [("dataset",), ("clean_acc",)]
+    if "autoattack_acc" in run:
+        return [*units, ("eps", "autoattack_acc")]
+    for threat_model, mce in _MCE.items():
+        if _ACCURACY[threat_model] in run:
+            units.append((_ACCURACY[threat_model], mce))
+    return units
+
+
+def _equal(before: Any, value: Any) -> bool:
+    """Whether two fields say the same: RobustBench writes budgets also as 0.0313725..."""
+    if before == value:
+        return True
+    try:
+        return bool(np.isclose(_number(before), _number(value), rtol=1e-6, atol=0))
+    except (TypeError, ValueError, ZeroDivisionError):
+        return False
+
+
+def _number(text: Any) -> float:
+    above, _, below = str(text).partition("/")
+    return float(above) / float(below or 1)
+
+
+def update(file: Path, run: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Merge a run into a file, which is written whole or not at all.
+
+    Raises:
+        InputError: The file is not a JSON object, or cannot be written.
+    """
+    write_json(file, merged(read(file), run, own))

@@ -1,0 +1,284 @@
+"""The entry as strict pydantic models: names, types, units and ranges of every field.
+
+Numbers are raw floats and proportions lie in [0, 1]. `schema` reads JSON into these models and
+settles lengths; `checks` recomputes what an entry claims.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from iaside_plugins.entry.fields import (
+    AboveZero,
+    Bounds,
+    Count,
+    Field,
+    FileName,
+    LongText,
+    Mean,
+    MeanError,
+    Model,
+    Nats,
+    Number,
+    OfBands,
+    OfCoalitions,
+    OneOrMore,
+    Positive,
+    Proportion,
+    Sha256,
+    Share,
+    ShareBounds,
+    Size,
+    Some,
+    Text,
+)
+
+
+class Preprocessing(Model):
+    """How an image becomes the model's input; lengths in pixels."""
+
+    resize: Positive | None
+    crop: Positive | None
+    interpolation: Text
+    mean: Annotated[tuple[Number, ...], OneOrMore]
+    std: Annotated[tuple[AboveZero, ...], OneOrMore]
+
+
+class ModelGroup(Model):
+    """Which network, and which weights."""
+
+    spec: Text
+    name: Text
+    source: Text
+    architecture: Text
+    n_parameters: Count
+    n_classes: Positive | None
+    dataset: Text | None
+    training: Text | None
+    licence: Text | None
+    weights: Text
+    weights_sha256: Sha256
+    preprocessing: Preprocessing
+
+
+class DataGroup(Model):
+    """Which images."""
+
+    name: FileName
+    n_images: Positive
+    n_available: Positive
+    n_unreadable: Count
+    image_ids_sha256: Sha256
+    seed: Count
+    note: LongText | None
+
+
+class ProtocolGroup(Model):
+    """The fields of `iaside_plugins.Protocol`, which checks their values, and its id."""
+
+    n_bands: Annotated[int, Field(ge=2, le=32)]
+    band_norm: str
+    absence: str
+    range_handling: str
+    estimator: str
+    n_permutations: Count
+    n_coalitions: Count = 256  # optional: entries may be older than the regression estimator
+    beta: Number
+    temperature: Number
+    seed: Count
+    absence_std: Number
+    black_empty: bool
+    image_batch: Count
+    shuffled: bool
+    forwards: str = "plain"
+    protocol_id: FileName
+
+
+class Spectral(Model):
+    """Spectral importance: Shapley values in nats, the distribution and the scores."""
+
+    n_images: Positive
+    image_ids_sha256: Sha256
+    precision: Literal["float32", "float64", "bfloat16", "float16"]
+    forwards: Annotated[tuple[FileName, ...], Field(max_length=8)] = ()
+    score_intervals: Literal["jackknife", "jackknife-and-ties"] = "jackknife"
+    n_forward: Count
+    image_size: tuple[Positive, Positive]
+    band_edges: Annotated[tuple[Size, ...], Field(max_length=33)]
+    value_table: Annotated[tuple[Nats, ...], OfCoalitions] | None
+    ends: tuple[Nats, Nats]
+    shapley_values: Annotated[tuple[Number, ...], OfBands]
+    shapley_se: Annotated[tuple[Size | None, ...], OfBands]
+    distribution: Annotated[tuple[Share, ...], OfBands]
+    distribution_interval: Annotated[tuple[ShareBounds, ...], OfBands]
+    score: Size
+    score_interval: Bounds
+    score_bias: Number | None
+    signed_score: Number
+    signed_score_interval: Bounds
+    signed_score_bias: Number | None
+    tied_bands: Annotated[tuple[Count, ...], OneOrMore]
+    efficiency_residual: Number
+    clean_accuracy: Proportion
+
+
+class Condition(Model):
+    """One corruption at one severity."""
+
+    corruption: Text
+    severity: Annotated[int, Field(ge=1, le=5)]
+    error: Proportion
+    probability_change: Mean
+
+
+class Normalised(Model):
+    """A corruption error as a fraction of a reference's (1.0), which may exceed 1."""
+
+    value: Size
+    reference: Text
+
+
+class MeanCorruptionError(Normalised):
+    """mCE: normalised by the reference model's errors on the same images, severities 1 to 5."""
+
+    reference_errors: Annotated[
+        dict[Text, tuple[Share, Share, Share, Share, Share]], Field(max_length=15)
+    ]
+
+
+class Corruption(Model):
+    """Errors under the 15 corruptions."""
+
+    source: Literal["generated", "distributed"]
+    size: Positive | None
+    constants: Literal["224", "32"] | None
+    jpeg: bool
+    seed: Count
+    n_images: Positive
+    uncorrupted_accuracy: Proportion
+    conditions: Annotated[tuple[Condition, ...], OneOrMore]
+    missing: Annotated[tuple[Text, ...], Some]
+    unnormalised_mean_error: MeanError
+    mce: MeanCorruptionError | None
+    error_over_published: Normalised | None
+
+
+class Attack(Model):
+    """One attack at one budget (pixel units of [0, 1] images)."""
+
+    name: FileName
+    norm: Literal["Linf", "L2"]
+    steps: Positive | None
+    rel_stepsize: AboveZero | None
+    random_start: bool
+    epsilon: Size
+    accuracy: Proportion
+    probability_change: Mean
+
+
+class WorstCase(Model):
+    """Images that survive every attack of one norm and budget."""
+
+    norm: Literal["Linf", "L2"]
+    epsilon: Size
+    attacks: Annotated[tuple[FileName, ...], OneOrMore]
+    accuracy: Proportion
+
+
+class Adversarial(Model):
+    """Accuracy under attack."""
+
+    n_images: Positive
+    seed: Count
+    batch_size: Positive
+    attacks: Annotated[tuple[Attack, ...], OneOrMore]
+    worst_case: Annotated[tuple[WorstCase, ...], Some]
+
+
+class Profile(Spectral):
+    """Spectral importance under another condition than clean, of the same model and protocol."""
+
+    condition: Text
+
+
+class AfterAttack(Model):
+    """Accuracy once an attack of several, run one after another, has been through (n as robust)."""
+
+    epsilon: Size
+    attack: FileName
+    accuracy: Share
+
+
+class Benchmark(Model):
+    """How an entry was made inside another benchmark, and what only that has."""
+
+    host: Literal["robustbench"]
+    host_version: Text | None
+    threat_model: Literal["Linf", "L2", "corruptions", "corruptions_3d"]
+    selection: Text
+    clean_preprocessing: Text
+    corrupted_preprocessing: Text | None
+    note: LongText | None
+    after_attack: Annotated[tuple[AfterAttack, ...], Some]
+    profiles: Annotated[tuple[Profile, ...], Some]
+
+
+class Provenance(Model):
+    """What computed the numbers, and when (UTC)."""
+
+    iaside_plugins: Text
+    git_commit: Annotated[str, Field(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")] | None
+    git_dirty: bool | None
+    date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+    python: Text
+    versions: Annotated[dict[Text, Text], Some]
+    device: Text
+    machine: Text
+
+
+class Supersedes(Model):
+    """The entry that this one replaces, known by its file's bytes, and why its numbers change."""
+
+    entry_id: FileName
+    sha256: Sha256
+    reason: LongText
+
+
+class Submission(Model):
+    """Who sent it; "reproduced" is set by a maintainer who ran it again."""
+
+    submitter: Text | None
+    status: Literal["self-reported", "reproduced"]
+    statement: LongText | None
+    supersedes: Supersedes | None = None
+
+
+class Entry(Model):
+    """One model under one protocol."""
+
+    schema_version: Literal[1]
+    entry_id: FileName
+    model: ModelGroup
+    data: DataGroup
+    protocol: ProtocolGroup
+    clean_accuracy: Proportion
+    spectral: Spectral
+    corruption: Corruption | None
+    adversarial: Adversarial | None
+    provenance: Provenance
+    submission: Submission
+    benchmark: Benchmark | None = None
+
+    @property
+    def benchmark_id(self) -> str | None:
+        """What the entry's id ends with where it was made inside another benchmark."""
+        made = self.benchmark
+        return None if made is None else f"{made.host}-{made.threat_model}"
+
+    @property
+    def spectra(self) -> dict[tuple[str | int, ...], Spectral]:
+        """Every spectral importance of the entry by its place: the clean one first."""
+        spectra: dict[tuple[str | int, ...], Spectral] = {("spectral",): self.spectral}
+        for k, profile in enumerate(self.benchmark.profiles if self.benchmark else ()):
+            spectra["benchmark", "profiles", k] = profile
+        return spectra

@@ -1,0 +1,230 @@
+"""One model, one protocol -> entry: clean, corrupted, adversarial, spectral.
+
+Knows no host: images come as iterables, attacks as functions. Every condition keeps, for every
+image, the probability of the true class and whether it is classified correctly; the entry holds
+error rates and paired changes made from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from iaside_plugins.corruptions.error_rates import SEVERITIES
+from iaside_plugins.entry.build import (
+    SCHEMA_VERSION,
+    entry_id,
+    mean,
+    proportion,
+    spectral_group,
+)
+from iaside_plugins.evaluation.conditions import Images, Outcome, Runner
+from iaside_plugins.evaluation.corruption import Corruptions as Corruptions
+from iaside_plugins.evaluation.corruption import corruption_group
+from iaside_plugins.importance.result import SpectralImportance
+from iaside_plugins.importance.run import spectral_importance
+from iaside_plugins.protocol import Protocol
+from iaside_plugins.storage.provenance import ids_digest, provenance
+from iaside_plugins.storage.row_store import jsonable
+from iaside_plugins.value_table.game import Model
+from iaside_plugins.value_table.stream import count, progress_bar
+
+
+@dataclass(frozen=True)
+class Attacks:
+    """What is evaluated under attack.
+
+    Attributes:
+        specs: Attacks, each with ``name``, ``norm``, ``epsilons`` (pixels, [0, 1]) and
+            ``to_dict()``.
+        images: Images to attack.
+        run: (model, images, labels, spec, seed, first_index) -> one adversarial batch an epsilon.
+        seed: Seeds every batch together with the attack's name and the first image's index.
+        batch_size: Images in one batch; part of the result, since batches are seeded.
+        keep: Whether outcomes are kept for a resumed run; not where `run` reads finished images.
+    """
+
+    specs: Sequence[Any]
+    images: Images
+    run: Callable[[Model, Tensor, Tensor, Any, int, int], Sequence[Tensor]]
+    seed: int
+    batch_size: int
+    keep: bool = True
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that `evaluate` needs beside the model and the protocol.
+
+    Attributes:
+        model: The entry's ``model`` group.
+        data: The entry's ``data`` group without counts of this run: name, n_available, seed, note.
+        clean: All images.
+        spectral: Images for the spectral importance (the same, or a part of them).
+        corruptions: Or None to leave them out.
+        attacks: Or None to leave them out.
+    """
+
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    clean: Images
+    spectral: Images
+    corruptions: Corruptions | None = None
+    attacks: Attacks | None = None
+
+
+def evaluate(
+    model: Model,
+    job: Job,
+    protocol: Protocol,
+    *,
+    batch_size: int | str = 64,
+    precision: str = "float32",
+    devices: str | None = None,
+    resume: Path | str | None = None,
+    show_progress: bool = False,
+) -> tuple[dict[str, Any], SpectralImportance]:
+    """The entry of one model under one protocol, and the spectral importance behind it.
+
+    Args:
+        model: (N, C, H, W) images in [0, 1] -> logits, in evaluation mode.
+        job: Images, corruptions and attacks, with what the entry says of them.
+        protocol: Of the spectral importance.
+        batch_size: Rows in one forward pass of the spectral importance; "auto": as many as memory
+            allows, there and under the conditions.
+        precision: As in `spectral_importance`.
+        devices: Among which the images of the spectral importance are shared, as its `device`;
+            conditions run where the model is.
+        resume: Folder that keeps finished images of every condition.
+        show_progress: Whether to show progress bars.
+
+    Returns:
+        The entry, as JSON values, and the spectral importance.
+
+    Raises:
+        InputError: For input that cannot be used; what was finished is kept in `resume`.
+    """
+    # First, since it takes the protocol, the precision and the least size of images for granted.
+    result = spectral_importance(
+        model, job.spectral, protocol, device=devices, batch_size=batch_size, precision=precision,
+        resume=None if resume is None else Path(resume) / "spectral", show_progress=show_progress,
+    )  # fmt: skip
+    clean, corruption, adversarial, device = conditions(
+        model, job, batch_size=batch_size, resume=resume, show_progress=show_progress
+    )
+    n_unreadable = len(getattr(job.clean, "unreadable", ()))
+    n_taken = len(clean.ids) + n_unreadable
+    selected = n_taken if n_taken < job.data["n_available"] else None
+    entry = {
+        "schema_version": SCHEMA_VERSION,
+        "entry_id": entry_id(job.data["name"], job.model["name"], protocol, selected=selected),
+        "model": {**job.model, "n_classes": result.n_classes},
+        "data": {
+            **job.data,
+            "n_images": len(clean.ids),
+            "n_unreadable": n_unreadable,
+            "image_ids_sha256": ids_digest(clean.ids),
+        },
+        "protocol": protocol.to_dict(),
+        "clean_accuracy": proportion(clean.correct),
+        "spectral": spectral_group(result),
+        "corruption": corruption,
+        "adversarial": adversarial,
+        "provenance": provenance(device),
+        "submission": {"submitter": None, "status": "self-reported", "statement": None},
+    }
+    return jsonable(entry), result
+
+
+def conditions(
+    model: Model,
+    job: Job,
+    *,
+    batch_size: int | str = 64,
+    resume: Path | str | None = None,
+    show_progress: bool = False,
+) -> tuple[Outcome, dict[str, Any] | None, dict[str, Any] | None, torch.device]:
+    """The clean outcome, the entry's ``corruption`` and ``adversarial`` groups, and the device.
+
+    The arguments are those of `evaluate`.
+
+    Raises:
+        InputError: For input that cannot be used; what was finished is kept in `resume`.
+    """
+    corruption = adversarial = None
+    with progress_bar(_n_passes(job), show_progress) as bar:
+        runner = Runner(model, resume, bar, batch_size)
+        clean = runner.run("clean", job.clean)
+        if job.corruptions is not None:
+            corruption = corruption_group(runner, job.corruptions, clean)
+        if job.attacks is not None:
+            adversarial = _attacked(runner, job.attacks, clean)
+    return clean, corruption, adversarial, runner.game.device
+
+
+def _n_passes(job: Job) -> int | None:
+    """Images that go through clean, corrupted and attacked conditions, if it can be told."""
+    n, n_attacked = count(job.clean), 0
+    if n is None:
+        return None
+    if job.attacks is not None:
+        n_attacked = len(job.attacks.specs) * (count(job.attacks.images) or 0)
+    passes = 1
+    if job.corruptions is not None:
+        passes += len(job.corruptions.names) * len(SEVERITIES)
+        passes += job.corruptions.images(None, 0) is not None
+    return n * passes + n_attacked
+
+
+def _attacked(runner: Runner, plan: Attacks, clean: Outcome) -> dict[str, Any]:
+    """The entry's ``adversarial`` group.
+
+    An image counts as robust where the clean image and the attacked one are both classified
+    correctly; in the worst case it must survive every attack of the norm and budget.
+    """
+    attacks: list[dict[str, Any]] = []
+    survivors: dict[tuple[str, float], Any] = {}
+    names: dict[tuple[str, float], list[str]] = {}
+    for spec in plan.specs:
+        settings = spec.to_dict()
+        tag = "-".join(f"{key}={value}" for key, value in sorted(settings.items()))
+        tag += f"-seed={plan.seed}-batch={plan.batch_size}"
+        conditions = [f"{tag}|{spec.name} {epsilon!r}" for epsilon in spec.epsilons]
+
+        def attack(x: Tensor, y: Tensor, first: int, spec: Any = spec) -> Sequence[Tensor]:
+            return plan.run(runner.model, x, y, spec, plan.seed, first)
+
+        outcomes = runner.collect(conditions, plan.images, attack, keep=plan.keep)
+        for epsilon, outcome in zip(spec.epsilons, outcomes, strict=True):
+            outcome = outcome.among(clean)
+            base = clean.at(outcome.ids)
+            robust = outcome.correct & base.correct
+            attacks.append(
+                {
+                    **settings,
+                    "epsilon": float(epsilon),
+                    "accuracy": proportion(robust),
+                    "probability_change": mean(np.abs(outcome.probability - base.probability)),
+                }
+            )
+            key = (spec.norm, float(epsilon))
+            survivors[key] = survivors.get(key, True) & robust
+            names.setdefault(key, []).append(spec.name)
+    worst = [
+        {"norm": norm, "epsilon": epsilon, "attacks": names[norm, epsilon],
+         "accuracy": proportion(robust)}
+        for (norm, epsilon), robust in sorted(survivors.items())
+    ]  # fmt: skip
+    return {
+        "n_images": attacks[0]["accuracy"]["n"],
+        "seed": plan.seed,
+        "batch_size": plan.batch_size,
+        "attacks": attacks,
+        "worst_case": worst,
+    }

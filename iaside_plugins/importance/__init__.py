@@ -1,0 +1,1 @@
+"""Spectral importance of a model: the run and its result."""

@@ -1,0 +1,293 @@
+"""SpectralImportance: what the value table says, each number with its interval over images."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from iaside_plugins.errors import InputError
+from iaside_plugins.importance import ties
+from iaside_plugins.importance.result_tables import band_table, class_table
+from iaside_plugins.protocol import Protocol
+from iaside_plugins.shapley import exact as shapley
+from iaside_plugins.shapley.score import importance_distribution, score, score_range, signed_score
+from iaside_plugins.spectral.partition import SpectralPartition
+from iaside_plugins.stats.intervals import Estimate, jackknife
+from iaside_plugins.storage.row_store import jsonable, read_npz, write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Array = npt.NDArray[np.float64]
+FORMAT = 1
+ATTRIBUTES = (
+    "n_images", "n_classes", "n_forward", "precision", "forwards", "image_size", "clean_accuracy",
+    "shapley_values", "shapley_se", "distribution", "distribution_interval",
+    "score", "score_interval", "score_bias",
+    "signed_score", "signed_score_interval", "signed_score_bias", "tied_bands",
+    "efficiency_residual", "value_table", "per_image", "values", "labels", "ids",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class SpectralImportance:
+    """Spectral importance of one model on one set of images.
+
+    K images, M bands. Intervals are 95 % delete-one jackknife intervals over images; those of the
+    scores are wider where bands tie at the minimum (see `tied_bands`).
+
+    Attributes:
+        protocol: Every choice that changes a number.
+        per_image: Shapley values of every image (K, M), in nats.
+        ends: Log-likelihood of every image under the empty and the grand coalition (K, 2), nats.
+        values: Value table of every image (K, 2**M) in nats, bit i of the column = band i; None
+            for the permutation estimator.
+        labels: Class of every image (K,).
+        ids: Name or digest of every image, in order.
+        correct: Whether the grand coalition of every image is classified correctly (K,).
+        n_classes: Number of the model's outputs.
+        n_forward: Images that went through the model in this run (0 if all rows were resumed).
+        image_size: Height and width of the model's input.
+        precision: Of the forward passes.
+        forwards: What made them faster (names of `forwards.Step`); empty for the plain model.
+    """
+
+    protocol: Protocol
+    per_image: Array
+    ends: Array
+    values: Array | None
+    labels: npt.NDArray[np.int64]
+    ids: tuple[str, ...]
+    correct: npt.NDArray[np.bool_]
+    n_classes: int
+    n_forward: int
+    image_size: tuple[int, int]
+    precision: str
+    forwards: tuple[str, ...] = ()
+
+    @property
+    def n_images(self) -> int:
+        """Number of images K."""
+        return len(self.per_image)
+
+    @property
+    def clean_accuracy(self) -> float:
+        """Share of images whose grand coalition is classified correctly, in [0, 1].
+
+        The grand coalition is the image itself, except under "rescale" and the released
+        script's rescaling.
+        """
+        return float(self.correct.mean())
+
+    @property
+    def shapley_values(self) -> Array:
+        """Shapley values (M,) in nats: the means over images."""
+        return np.asarray(self.per_image.mean(axis=0))
+
+    @property
+    def shapley_se(self) -> Array:
+        """Standard errors (M,) of the Shapley values over images; NaN for a single image."""
+        if self.n_images < 2:
+            return np.full(self.protocol.n_bands, np.nan)
+        return np.asarray(self.per_image.std(axis=0, ddof=1) / np.sqrt(self.n_images))
+
+    @cached_property
+    def _distribution(self) -> Estimate:
+        return jackknife(self.per_image, importance_distribution)
+
+    @cached_property
+    def _signed(self) -> Estimate:
+        beta = self.protocol.beta
+        return ties.estimate(self.per_image, lambda shares: signed_score(shares, beta))
+
+    @cached_property
+    def _score(self) -> Estimate:
+        beta = self.protocol.beta
+        return ties.estimate(self.per_image, lambda shares: score(shares, beta))
+
+    @property
+    def distribution(self) -> Array:
+        """Importance distribution (M,): shares in [0, 1] that sum to 1, the least is 0."""
+        return self._distribution.value
+
+    @property
+    def distribution_interval(self) -> Array:
+        """Interval of every share (M, 2), cut to [0, 1]."""
+        return np.asarray(np.clip(self._distribution.interval, 0, 1))
+
+    @property
+    def score(self) -> float:
+        """Spectral robustness score in [0, `score_range`]; folds: see `signed_score`."""
+        return float(self._score.value)
+
+    @property
+    def score_interval(self) -> Array:
+        """Interval of the score (2,), cut to its range."""
+        low, high = score_range(self.protocol.n_bands, self.protocol.beta)
+        return np.asarray(np.clip(self._score.interval, 0, max(-low, high)))
+
+    @property
+    def score_bias(self) -> float:
+        """Jackknife estimate of the score's bias (reported, not subtracted)."""
+        return float(self._score.bias)
+
+    @property
+    def signed_score(self) -> float:
+        """The score without its absolute value: positive leans to low bands, negative to high."""
+        return float(self._signed.value)
+
+    @property
+    def signed_score_interval(self) -> Array:
+        """Interval of the signed score (2,), cut to its range."""
+        low, high = score_range(self.protocol.n_bands, self.protocol.beta)
+        return np.asarray(np.clip(self._signed.interval, low, high))
+
+    @property
+    def signed_score_bias(self) -> float:
+        """Jackknife estimate of the signed score's bias (reported, not subtracted)."""
+        return float(self._signed.bias)
+
+    @property
+    def tied_bands(self) -> list[int]:
+        """Bands that cannot be told from the least important one, itself first.
+
+        Band j is tied where the paired difference of its Shapley value to the least one's is
+        within 1.96 standard errors. With two or more the scores are biased towards 0, as the
+        minimum of tied estimates lies below each, and their intervals also reach over what the
+        tied bands give as one (see `ties`).
+        """
+        return ties.tied_bands(self.per_image)
+
+    @property
+    def value_table(self) -> Array | None:
+        """Characteristic function (2**M,) in nats: the mean of `values`; None if estimated."""
+        return None if self.values is None else np.asarray(self.values.mean(axis=0))
+
+    @property
+    def efficiency_residual(self) -> float:
+        """Sum of Shapley values - (v(grand) - v(empty)) in nats: rounding only."""
+        ends = self.ends.mean(axis=0)
+        return float(self.shapley_values.sum() - (ends[1] - ends[0]))
+
+    def interactions(self, order: int = 2) -> Array:
+        """Shapley interaction index (M, M) in nats, Shapley values on the diagonal.
+
+        Args:
+            order: 2, or 1 for the Shapley values (M,) alone.
+
+        Raises:
+            InputError: For another order, or without a value table (permutation estimator).
+        """
+        if order == 1:
+            return self.shapley_values
+        if order != 2:
+            raise InputError(f"order must be 1 or 2, got {order!r}")
+        table = self.value_table
+        if table is None:
+            raise InputError("interactions need the value table: use estimator='exact'")
+        return shapley.interactions(table)
+
+    def band_edges(self) -> Array:
+        """Band edges (M + 1,) in cycles/image along the shorter side, see `SpectralPartition`."""
+        return band_edges(self.protocol, self.image_size)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a band: range in cycles/image, Shapley value, standard error, share, interval."""
+        return band_table(self)
+
+    def by_class(self) -> pd.DataFrame:
+        """One row a class: label, n_images, accuracy, then Shapley values and standard errors.
+
+        `band_i` is the mean over the class's images and `se_i` its standard error, in nats; NaN
+        for a single image.
+        """
+        return class_table(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Attributes by name as JSON values (NaN becomes None), with the protocol and its id."""
+        out = {name: jsonable(getattr(self, name)) for name in ATTRIBUTES}
+        return {"protocol": self.protocol.to_dict(), **out}
+
+    def save(self, path: Path | str) -> None:
+        """Write the result to an .npz file (no pickle), whole or not at all.
+
+        Raises:
+            InputError: If the file cannot be written.
+        """
+        head = {
+            "format": FORMAT, "protocol": asdict(self.protocol), "ids": self.ids,
+            "n_classes": self.n_classes, "n_forward": self.n_forward,
+            "image_size": self.image_size, "precision": self.precision, "forwards": self.forwards,
+        }  # fmt: skip
+        arrays = {
+            "per_image": self.per_image, "ends": self.ends,
+            "labels": self.labels, "correct": self.correct,
+        }  # fmt: skip
+        if self.values is not None:
+            arrays["values"] = self.values
+        with io.BytesIO() as file:
+            np.savez_compressed(file, head=np.array(json.dumps(head)), **arrays)  # type: ignore[arg-type]
+            write_atomic(Path(path), file.getvalue())
+
+    @classmethod
+    def load(cls, path: Path | str) -> SpectralImportance:
+        """The result that `save` wrote, or what the folder of a resumable run holds by now.
+
+        Nothing in the file is executed; neither the model nor the images are needed.
+
+        Raises:
+            InputError: If the file is not a saved result, or of a later version.
+        """
+        if Path(path).is_dir():
+            from iaside_plugins.importance.run import read_run
+
+            return read_run(path)
+        try:
+            arrays: dict[str, Any] = read_npz(Path(path))
+            head = json.loads(str(arrays.pop("head")))
+            version = head.pop("format")
+        except (KeyError, ValueError, AttributeError, TypeError) as error:
+            raise InputError(f"{path} is not a saved SpectralImportance: {error}") from error
+        if version != FORMAT:
+            raise InputError(f"{path} was written by another version of iaside-plugins")
+        try:
+            return cls(
+                protocol=Protocol(**head.pop("protocol")),
+                ids=tuple(head.pop("ids")),
+                image_size=tuple(head.pop("image_size")),
+                values=arrays.pop("values", None),
+                forwards=tuple(head.pop("forwards", ())),
+                **arrays,
+                **head,
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{path} is not a saved SpectralImportance: {error}") from error
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Shapley values by band with intervals, on `ax` or a new figure (needs matplotlib)."""
+        from iaside_plugins.display.plots import plot_profile
+
+        return plot_profile(self, ax=ax)
+
+    def __repr__(self) -> str:
+        low, high = self.signed_score_interval
+        return (
+            f"SpectralImportance({self.n_images} images, {self.protocol.n_bands} bands, signed "
+            f"score {self.signed_score:+.3f} [{low:+.3f}, {high:+.3f}], "
+            f"{self.protocol.protocol_id})"
+        )
+
+
+def band_edges(protocol: Protocol, image_size: Sequence[int]) -> Array:
+    """Band edges (M + 1,) in cycles/image of a protocol at an image size (height, width)."""
+    norm = "euclidean" if protocol.band_norm == "euclidean" else "chebyshev"  # boxes are square
+    return SpectralPartition(protocol.n_bands, norm).edges_in_cycles(image_size[0], image_size[1])

@@ -1,0 +1,258 @@
+"""spectral_importance: model and images to the importance of each spectral band."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from iaside_plugins.errors import InputError
+from iaside_plugins.importance.result import SpectralImportance
+from iaside_plugins.importance.stopping import Look, Stopping, looks, stopping_rule
+from iaside_plugins.inference.checks import model_device
+from iaside_plugins.inference.memory import first_batch_size
+from iaside_plugins.parallel.crew_rows import Run, computed_by
+from iaside_plugins.parallel.processes import Devices, device_crew, one_or_several
+from iaside_plugins.protocol import Protocol
+from iaside_plugins.storage.provenance import model_digest
+from iaside_plugins.storage.row_store import RowStore, read_header
+from iaside_plugins.value_table.game import Game, Model
+from iaside_plugins.value_table.rows import Pair, Seen, computed, image_groups, split_rows, take_up
+from iaside_plugins.value_table.stream import check_max_images, count, expect, items, progress_bar
+
+Array = npt.NDArray[np.float64]
+
+
+def spectral_importance(
+    model: Model,
+    data: Any,
+    protocol: Protocol | None = None,
+    *,
+    device: Devices = None,
+    batch_size: int | str = 64,
+    precision: str = "float32",
+    resume: Path | str | None = None,
+    max_images: int | None = None,
+    target_error: float | None = None,
+    target: str = "signed_score",
+    show_progress: bool = False,
+) -> SpectralImportance:
+    """Shapley values of the spectral bands of a model's log-likelihood, over a set of images.
+
+    All coalitions of bands see the same images; an image gives a complete row of the value
+    table before the next is touched. The model is called without gradients and never moved.
+
+    Args:
+        model: (N, C, H, W) float images in [0, 1] -> (N, n_classes) logits, in evaluation mode;
+            normalisation belongs inside.
+        data: (images, labels), or an iterable of (images, labels) or (images, labels, ids)
+            batches. Streamed, except for the "replacement" absence and a shuffled protocol,
+            which hold all images in memory. Where a run may stop early (`max_images`,
+            `target_error`), they must come in random order, not class by class.
+        protocol: Every choice that changes a number; ``Protocol()`` by default.
+        device: Where the model is; by default where its parameters are. Several, as a list or
+            as "cuda:0,cuda:1": a process each, with a copy of the model, for the same numbers.
+            The model here stays where it is; scripts then need ``if __name__ == "__main__":``.
+        batch_size: Rows in one forward pass; "auto" begins with 512 on a GPU (64 elsewhere),
+            halves them where memory runs out, and on a CPU takes the quickest of 4, 16 and 64 on
+            the first image. Beside the model, and what it needs for a batch,
+            the device holds at most batch_size coalition images and 3 * n_bands + 2 images for
+            each image in work (one, or batch_size / 2**n_bands where that is more); the host
+            8 * (2**n_bands + 2) bytes for every finished one.
+        precision: "float32", "float64", or "bfloat16" / "float16" (autocast, less exact).
+        resume: Folder in which finished images are kept; a run that stopped goes on from there.
+        max_images: Stop after so many images.
+        target_error: Stop once the target's half-width is at most this (looked at every 25
+            images from 100 on).
+        target: What `target_error` is for: the interval of the "signed_score" or the "score", or
+            the "sign" of every band's Shapley value (see `stopping.Stopping`).
+        show_progress: Whether to show a progress bar on stderr.
+
+    Returns:
+        The result, with per-image values, intervals, and the number of forward passes.
+
+    Raises:
+        InputError: For input that cannot be used (see the message), before or as soon as it is
+            met; rows finished until then are kept in `resume`.
+        InputTypeError: For images that are not floating-point numbers.
+    """
+    protocol = protocol or Protocol()
+    single, devices = one_or_several(device)
+    game = Game(model, protocol, model_device(model, single), batch_size, precision)
+    profile = Profile(
+        model, data, protocol, precision=precision, resume=resume, max_images=max_images,
+        target_error=target_error, target=target,
+    )  # fmt: skip
+    n_rows = first_batch_size(batch_size, devices[0]) if devices else game.n_rows
+    run = Run("", protocol, batch_size, precision, profile.groups(n_rows), profile.store)
+    take_up(game, profile.store)
+    finished = closing(_computed(model, game, run, devices))
+    try:
+        with progress_bar(known := count(data, max_images), show_progress) as bar, finished as each:
+            bar.set_description("bands", refresh=False)
+            for group, keys in each:
+                bar.update(len(group))
+                look = profile.take(group, keys)
+                if look is not None:
+                    expect(bar, look.n_expected, known)
+                    if look.done:
+                        break
+    finally:
+        profile.store.flush()
+    if devices:
+        return profile.result(run.n_forward, tuple(run.choices or ()))
+    return profile.result(game.n_forward, tuple(game.forward.choices()))
+
+
+def _computed(
+    model: Model, game: Game, run: Run, devices: Sequence[torch.device]
+) -> Generator[tuple[list[Pair], list[str]], None, None]:
+    """Groups with the keys of their rows, by this process or by one on each of several devices."""
+    if not devices:
+        yield from computed(game, run.groups, run.store)
+        return
+    with device_crew(model, devices) as crew:
+        for _, group, keys in computed_by(crew, [run]):
+            yield group, keys
+
+
+class Profile:
+    """One model's rows over one stream of images, from the first group to the result.
+
+    The arguments are those of `spectral_importance`.
+
+    Attributes:
+        store: Where finished rows are.
+
+    Raises:
+        InputError: For arguments out of range, or a folder of another run.
+    """
+
+    def __init__(
+        self, model: Model, data: Any, protocol: Protocol, *, precision: str,
+        resume: Path | str | None, max_images: int | None, target_error: float | None,
+        target: str = "signed_score",
+    ) -> None:  # fmt: skip
+        check_max_images(max_images)
+        self._stopping = stopping_rule(target_error, target, protocol.beta)
+        self.protocol, self.precision = protocol, precision
+        self._stream = items(data, protocol.n_bands, max_images)
+        identity = {
+            **{f"protocol {k}": value for k, value in protocol.used().items() if k != "beta"},
+            "precision": precision,
+            "model": model_digest(model) if resume is not None else None,
+        }
+        self.store = RowStore(resume, identity)
+        self._finished: list[tuple[Seen, Array]] = []
+        self._order: list[tuple[str, str]] = []
+
+    def groups(self, n_rows: int) -> Iterator[list[Pair]]:
+        """The images in groups that share forward passes of so many rows."""
+        return image_groups(self._stream, self.protocol, n_rows)
+
+    def take(self, group: list[Pair], keys: list[str]) -> Look | None:
+        """Take the next group, whose rows are in the store; a look at the target, if it was time.
+
+        Where the look is done, images behind it are dropped again.
+        """
+        first = len(self._finished)
+        for key, (item, _) in zip(keys, group, strict=True):
+            self._finished.append((Seen.of(item), self.store.rows[key]))
+            self._order.append((key, self._finished[-1][0].to_json()))
+        look = _look(self._finished, first, self.protocol, self._stopping)
+        if look is not None and look.done:
+            self._finished = self._finished[: look.n_images]
+        return look
+
+    def result(self, n_forward: int, forwards: tuple[str, ...]) -> SpectralImportance:
+        """What the groups say; the store keeps their order.
+
+        Raises:
+            InputError: There were none.
+        """
+        self.store.flush()
+        self.store.write_order(self._order[: len(self._finished)])
+        if not self._finished:
+            raise InputError("no images: the data are empty")
+        return _result(
+            self.protocol, self._finished, self.precision, n_forward=n_forward, forwards=forwards
+        )
+
+
+def read_run(folder: Path | str, beta: float | None = None) -> SpectralImportance:
+    """What the folder of a resumable run holds by now, without the model or the images.
+
+    The images of the last run in it; where that was killed or is still running, every image that
+    is finished there.
+
+    Args:
+        folder: The `resume` of `spectral_importance`, of a run that is finished or not.
+        beta: Of the scores, the one choice that the rows do not depend on; the run's by default.
+
+    Raises:
+        InputError: If it holds no such run, or none of its images is finished.
+    """
+    folder = Path(folder)
+    if not (folder / "run.json").exists() and (folder / "spectral" / "run.json").exists():
+        folder = folder / "spectral"  # of `evaluate`
+    identity, settled = read_header(folder)
+    start = "protocol "
+    fields = {k.removeprefix(start): v for k, v in identity.items() if k.startswith(start)}
+    if not fields or "precision" not in identity:
+        raise InputError(f"{folder} holds no run of spectral_importance")
+    chosen = settled.get("beta", 0.75) if beta is None else beta
+    protocol = Protocol.from_dict({**fields, "beta": chosen})
+    store = RowStore(folder, identity, read_only=True)
+    finished = [
+        (Seen.from_json(note), store.rows[key])
+        for key, note in store.read_order() or store.notes.items()
+        if key in store.rows  # a chunk may have been damaged since
+    ]
+    if not finished:
+        raise InputError(f"{folder} holds no finished image yet")
+    return _result(
+        protocol, finished, identity["precision"], n_forward=0,
+        forwards=tuple(settled.get("forwards", {})),
+    )  # fmt: skip
+
+
+def _look(
+    finished: list[tuple[Seen, Array]], before: int, protocol: Protocol, stopping: Stopping | None
+) -> Look | None:
+    """The first look since `before` images that was enough, or else the last one, if any."""
+    look = None
+    if stopping is None:
+        return look
+    for n in looks(before, len(finished)):
+        rows = np.stack([row for _, row in finished[:n]])
+        look = stopping.look(split_rows(protocol, rows[:, 2:])[2])
+        if look.done:
+            break
+    return look
+
+
+def _result(
+    protocol: Protocol, finished: list[tuple[Seen, Array]], precision: str, *, n_forward: int,
+    forwards: tuple[str, ...],
+) -> SpectralImportance:  # fmt: skip
+    rows = np.stack([row for _, row in finished])
+    values, ends, per_image = split_rows(protocol, rows[:, 2:])
+    return SpectralImportance(
+        protocol=protocol,
+        per_image=per_image,
+        ends=ends,
+        values=values,
+        labels=np.array([seen.label for seen, _ in finished]),
+        ids=tuple(seen.name for seen, _ in finished),
+        correct=rows[:, 0] > 0,
+        n_classes=int(rows[0, 1]),
+        n_forward=n_forward,
+        image_size=finished[0][0].size,
+        precision=precision,
+        forwards=forwards,
+    )

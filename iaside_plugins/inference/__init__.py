@@ -1,0 +1,1 @@
+"""Running a model: checks, memory, precision and speed."""

@@ -1,0 +1,253 @@
+"""Faster forward passes of a user's model, each step checked against the model as it is.
+
+Opt-in by the protocol (``forwards="fast"`` or ``"compiled"``). A step is taken where it changes no
+log-probability of a probe by more than `TOLERANCE` and saves time on this machine. The names of the
+steps in use are kept with the result; why the others are not is in the log and the resume folder.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from iaside_plugins.errors import InputError
+from iaside_plugins.inference.cuda_graph import Graphed
+from iaside_plugins.inference.folding import copied, fold_batch_norms
+from iaside_plugins.inference.forward import Forward, Step
+from iaside_plugins.inference.memory import is_out_of_memory
+
+Build = Callable[[Forward, Tensor], Forward]
+TOLERANCE = 1e-3  # nats, greatest difference of a log-probability: rounding gives 1e-5
+HALF_TOLERANCE = 0.1  # nats, mean difference of the true class's, for bfloat16 and float16
+LEAST_GAIN = 1.02  # below it a step is noise
+REPEATS = 2
+SIZES = (4, 16, 64)  # rows that are tried with batch_size="auto" on a CPU
+_log = logging.getLogger(__name__)
+
+
+def _folded(forward: Forward, _probe: Tensor) -> Forward:
+    model, n = fold_batch_norms(_module(forward))
+    if n == 0:
+        raise InputError("there is no batch norm to fold")
+    return replace(forward, model=model)
+
+
+def _channels_last(forward: Forward, probe: Tensor) -> Forward:
+    if probe.shape[1] == 1:
+        raise InputError("images of one channel have but one layout")
+    model: Any = copied(_module(forward))
+    model = model.to(memory_format=torch.channels_last)
+    return replace(forward, model=model, channels_last=True)
+
+
+def _compiled(forward: Forward, _probe: Tensor) -> Forward:
+    return replace(forward, model=torch.compile(_module(forward)))
+
+
+def _graphed(forward: Forward, _probe: Tensor) -> Forward:
+    return replace(forward, model=Graphed(forward.model))
+
+
+def _module(forward: Forward) -> nn.Module:
+    if not isinstance(forward.model, nn.Module):
+        raise InputError("the model is a plain function, no torch module")
+    return forward.model
+
+
+def _fewer_threads(forward: Forward, probe: Tensor) -> Forward:
+    """The quickest number of threads among torch's own, half of it and one."""
+    most = torch.get_num_threads()
+    tried = {n: replace(forward, threads=n) for n in sorted({most, max(1, most // 2), 1})}
+    if len(tried) == 1:
+        raise InputError("torch has one thread")
+    seconds = _seconds(list(tried.values()), probe)
+    return list(tried.values())[seconds.index(min(seconds))]
+
+
+def _ladder(kind: str, device: torch.device) -> dict[str, Build]:
+    """Steps by name, in the order in which they build on one another."""
+    steps: dict[str, Build] = {"channels_last": _channels_last, "fold_batch_norms": _folded}
+    if device.type == "cpu":
+        steps["threads"] = _fewer_threads
+    if kind == "compiled":
+        steps["compile"] = _compiled
+    elif device.type == "cuda":
+        steps["cuda_graph"] = _graphed
+    return steps
+
+
+@torch.no_grad()
+def settle(
+    plain: Forward, kind: str, probe: Tensor, labels: Tensor,
+    given: Mapping[str, Any] | None = None,
+) -> Forward:  # fmt: skip
+    """The fastest forward pass that gives the plain model's log-probabilities.
+
+    Args:
+        plain: The model as it is, in the precision asked for.
+        kind: The protocol's ``forwards``.
+        probe: Images (N, C, H, W) as they will come, on the model's device.
+        labels: Their classes (N,).
+        given: `Forward.choices` of an earlier part of this run: taken as they are, not judged
+            again by another image, so that a resumed run rounds as the first part did.
+
+    Raises:
+        InputError: If half precision moves the true class's log-probability by more than
+            `HALF_TOLERANCE` nats in the mean, or a step of `given` can no longer be built or run.
+    """
+    if given is not None:
+        return _repeated(plain, kind, probe, given)
+    if kind == "plain" and not plain.half:
+        return plain
+    reference = _reference(plain)
+    expected = _log_probabilities(reference, probe)
+    if plain.half and reference is not plain:
+        _check_half(plain, probe, labels, expected)
+    forward, steps = plain, []
+    for name, build in ({} if kind == "plain" else _ladder(kind, plain.device)).items():
+        step, forward = _try(name, build, forward, probe, labels, expected)
+        steps.append(step)
+        level = logging.WARNING if step.deviation and not step.speedup else logging.INFO
+        use = "used" if step.used else "not used"
+        _log.log(level, "forwards: %s %s: %s", name, use, step.reason)
+    return replace(forward, steps=tuple(steps))
+
+
+def _repeated(forward: Forward, kind: str, probe: Tensor, given: Mapping[str, Any]) -> Forward:
+    """The steps that an earlier part of this run took."""
+    steps = []
+    for name, build in ({} if kind == "plain" else _ladder(kind, forward.device)).items():
+        if name not in given:
+            steps.append(Step(name, False, "not in use when this run began"))
+            continue
+        try:
+            if name == "threads":
+                forward = replace(forward, threads=int(given[name]))
+            else:
+                forward = build(forward, probe)
+            _log_probabilities(forward, probe)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise InputError(
+                f"this run began with {name} and it can no longer be used ({_first_line(error)}); "
+                "give another folder for a new run"
+            ) from error
+        steps.append(Step(name, True, "as when this run began"))
+    return replace(forward, steps=tuple(steps))
+
+
+def _try(
+    name: str, build: Build, forward: Forward, probe: Tensor, labels: Tensor, expected: Tensor
+) -> tuple[Step, Forward]:
+    """One step: built, compared (the second pass: the first may only prepare one), timed."""
+    try:
+        better = build(forward, probe)
+        _log_probabilities(better, probe)
+        deviation = _deviation(better, probe, labels, expected)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        return Step(name, False, _first_line(error)), forward
+    tolerance = HALF_TOLERANCE if forward.half else TOLERANCE
+    if not deviation <= tolerance:
+        reason = f"log-probabilities moved by {deviation:.2g} nats, more than {tolerance:g}"
+        return Step(name, False, reason, deviation), forward
+    before, after = _seconds([forward, better], probe)
+    gain = before / after
+    if gain < LEAST_GAIN:
+        return Step(name, False, "no faster here", deviation, gain), forward
+    return Step(name, True, f"{gain:.2f} times faster on the probe", deviation, gain), better
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]
+
+
+def _log_probabilities(forward: Forward, probe: Tensor) -> Tensor:
+    logits = forward(forward.laid_out(probe))
+    wide = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    found = torch.log_softmax(logits.to(wide), dim=1)
+    if not bool(torch.isfinite(found).all()):
+        raise InputError("log-probabilities are not finite")
+    return found
+
+
+def _deviation(forward: Forward, probe: Tensor, labels: Tensor, expected: Tensor) -> float:
+    """Nats from the expected: the greatest of all classes, in half precision the class's mean."""
+    difference = (_log_probabilities(forward, probe) - expected).abs()
+    return float(difference.gather(1, labels[:, None]).mean() if forward.half else difference.max())
+
+
+def _reference(plain: Forward) -> Forward:
+    """What others are compared with: the model as it is, in single precision if its weights are."""
+    model = plain.model
+    if not plain.half:
+        return plain
+    if isinstance(model, nn.Module) and any(
+        p.dtype in (torch.float16, torch.bfloat16) for p in model.parameters()
+    ):
+        _log.warning("the model's weights are %s: not compared with float32", plain.precision)
+        return plain
+    return replace(plain, precision="float32")
+
+
+def _check_half(plain: Forward, probe: Tensor, labels: Tensor, expected: Tensor) -> None:
+    """Refuse a half precision that moves the log-likelihoods too far."""
+    difference = _deviation(plain, probe, labels, expected)
+    if not difference <= HALF_TOLERANCE:
+        raise InputError(
+            f"precision={plain.precision!r} moves this model's log-likelihoods by "
+            f"{difference:.2g} nats in the mean over {len(probe)} coalition images, more "
+            f"than {HALF_TOLERANCE:g}; use "
+            + ("'float16' or 'float32'" if plain.precision == "bfloat16" else "'float32'")
+        )
+
+
+@torch.no_grad()
+def quickest_rows(forward: Forward, probe: Tensor, most: int) -> int:
+    """How many of the probe's images to run at once on a CPU: few that stay in its caches, or many.
+
+    Args:
+        forward: As it will be run.
+        probe: Images (N, C, H, W).
+        most: What memory allows.
+    """
+    sizes = [n for n in SIZES if n <= min(most, len(probe))]
+    parts = [forward.laid_out(probe[:n]) for n in sizes]
+    if len(parts) < 2:
+        return most
+    forward(parts[0])  # warms up
+    took = []
+    for images in parts:
+        start = time.perf_counter()
+        for _ in range(REPEATS):
+            forward(images)
+        took.append((time.perf_counter() - start) / len(images))
+    return sizes[took.index(min(took))]
+
+
+def _seconds(forwards: list[Forward], probe: Tensor) -> list[float]:
+    """Least seconds of each over a few turns, after one that warms it up."""
+    found = [float("inf")] * len(forwards)
+    for turn in range(REPEATS + 1):
+        for k, forward in enumerate(forwards):
+            images = forward.laid_out(probe)
+            _wait(probe.device)
+            start = time.perf_counter()
+            forward(images)
+            _wait(probe.device)
+            if turn > 0:
+                found[k] = min(found[k], time.perf_counter() - start)
+    return found
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,1 @@
+"""Rows made by several workers."""

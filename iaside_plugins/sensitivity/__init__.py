@@ -1,0 +1,1 @@
+"""How much the result depends on the choices of the protocol."""

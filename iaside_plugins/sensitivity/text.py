@@ -1,0 +1,147 @@
+"""A sensitivity study for people: rows of tables, and text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from iaside_plugins.sensitivity.design import AXES
+from iaside_plugins.spectra.text import aligned
+
+Row = Sequence[str]
+EXPLORATORY = 30  # fewer models cannot settle a partial correlation
+TITLES = {
+    "range_handling": "range handling", "absence": "absence", "band_norm": "partition",
+    "n_bands": "bands", "temperature": "temperature", "beta": "beta",
+}  # fmt: skip
+
+
+def sensitivity_text(data: Mapping[str, Any]) -> str:
+    """What a report's `to_dict` says, for a terminal."""
+    n, variants = len(data["models"]), data["variants"]
+    base = next(v for v in variants if v["name"] == data["base"])
+    lines = [
+        f"{n} models, {data['n_images']} images, {len(variants)} variants; base: {data['base']}",
+        f"ranking of models: reliability over halves of the images {number(base['reliability'])}, "
+        f"agreement with variants that differ in one choice {number(base['stability'])}",
+        "",
+        *aligned(effect_rows(data)),
+        "ranking: rank correlation of the models' signed scores with those before the change",
+    ]
+    if retained := retained_names(data):
+        lines += [
+            "association: partial rank correlation of the signed score with "
+            f"{', '.join(retained)}, given clean accuracy (mean); {caution(n)}",
+            f"at the base: {with_ends(base['association'], base['association_interval'])}",
+        ]  # fmt: skip
+    shown = one_at_a_time(data)
+    head, *rows = movement_rows(data)
+    moved = [[label, *rows[k][1:]] for k, label in shown]
+    lines += ["", *aligned([head, *moved])]
+    if len(variants) > len(shown):
+        lines.append(f"({len(variants) - len(shown)} more variants: --json FILE)")
+    return "\n".join(lines)
+
+
+def effect_rows(data: Mapping[str, Any], n_bands: int | None = None) -> list[Row]:
+    """One row an axis and level: the change of what counts, averaged over matched variants."""
+    rows: list[Row] = [
+        ["axis", "level instead of the base's", "variants", "association", "one model left out",
+         "at the base", "stability", "reliability", "signed score", "ranking"]
+    ]  # fmt: skip
+    effects = data["effects"] if n_bands is None else data["effects_by_bands"][str(n_bands)]
+    for e in effects:
+        low, high = (number(end) for end in e["association_left_out"])
+        rows.append(
+            [
+                TITLES[e["axis"]], level_text(e["level"]), str(e["n_pairs"]),
+                number(e["association"]), low if low == high else f"{low} to {high}",
+                number(e["association_at_base"]), number(e["stability"]), number(e["reliability"]),
+                number(e["signed_score"]), number(e["ranking"]),
+            ]
+        )  # fmt: skip
+    return rows
+
+
+def movement_rows(data: Mapping[str, Any]) -> list[Row]:
+    """One row a variant: how far profile, scores and ranking are from the base's."""
+    rows: list[Row] = [
+        ["variant", "profile distance", "profile ranks", "signed score", "score", "ranks of models",
+         "half-width", "tied bands", "below 0"]
+    ]  # fmt: skip
+    rows += [
+            [
+                one["variant"], number(one.get("profile_distance"), ".3f"),
+                number(one.get("profile_rank_correlation")), number(one.get("signed_score_change")),
+                number(one.get("score_change")), number(one["spearman_with_base"]),
+                number(one["half_width"], ".3f"), number(one["tied_bands"], ".1f"),
+                str(one["negative"]),
+            ]
+            for one in data["movements"]
+        ]  # fmt: skip
+    return rows
+
+
+def association_rows(
+    data: Mapping[str, Any],
+    variants: Sequence[str],
+    score: str = "signed_score",
+    outcomes: Sequence[str] | None = None,
+) -> list[Row]:
+    """One row a variant, one column an outcome: plain, then partial rank correlation."""
+    names = [
+        name for name in dict.fromkeys(one["outcome"] for one in data["associations"])
+        if outcomes is None or name in outcomes
+    ]  # fmt: skip
+    found = {(one["variant"], one["outcome"], one["score"]): one for one in data["associations"]}
+    rows: list[Row] = [["variant", *names]]
+    for variant in variants:
+        cells = []
+        for name in names:
+            one = found[variant, name, score]
+            given = with_ends(one["partial"], one["partial_interval"])
+            cells.append(f"{number(one['spearman'])}; {given}")
+        rows.append([variant, *cells])
+    return rows
+
+
+def retained_names(data: Mapping[str, Any]) -> list[str]:
+    """The outcomes that the association is a mean over."""
+    names = dict.fromkeys(one["outcome"] for one in data["associations"])
+    return [name for name in names if name.startswith("retained ")]
+
+
+def one_at_a_time(data: Mapping[str, Any]) -> list[tuple[int, str]]:
+    """The base and every variant that differs from it on one axis: place, and what differs."""
+    variants = data["variants"]
+    base = next(one for one in variants if one["name"] == data["base"])
+    out = [(variants.index(base), "base")]
+    for k, one in enumerate(variants):
+        changed = [axis for axis in AXES if one[axis] != base[axis]]
+        if len(changed) == 1:
+            word = level_text(one[changed[0]])
+            out.append((k, f"{TITLES[changed[0]]} {word}"))
+    return out
+
+
+def caution(n_models: int) -> str:
+    """How far a correlation over so many models can be trusted."""
+    word = "exploratory" if n_models < EXPLORATORY else "sufficient"
+    return f"n = {n_models} models: {word}"
+
+
+def level_text(level: Any) -> str:
+    """A level as a word."""
+    return f"{level:g}" if isinstance(level, (int, float)) else str(level)
+
+
+def number(value: float | None, spec: str = "+.2f") -> str:
+    """A figure, or a dash where there is none."""
+    return "–" if value is None else f"{value:{spec}}"
+
+
+def with_ends(value: float | None, ends: Sequence[float | None]) -> str:
+    """A figure with its interval, where there is one."""
+    if value is None or ends[0] is None or ends[1] is None:
+        return number(value)
+    return f"{value:+.2f} [{ends[0]:+.2f}, {ends[1]:+.2f}]"

@@ -1,0 +1,1 @@
+"""From a value table to Shapley values and the score; numpy only."""

@@ -1,0 +1,285 @@
+"""Where perturbations put their energy in the spectrum, set against the images' own energy.
+
+For a clean image x and a perturbed one x', band by band (Luo et al., TMLR 2024):
+``SNR_i = E||band_i(x)||^2 / E||band_i(x' - x)||^2``, means over images, shown in decibel
+(10 log10). All in float64, whatever the images' precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.spectral.band_maps import image_size
+from iaside_plugins.spectral.energy import band_energies, band_frequencies, decibel
+from iaside_plugins.spectral.partition import SpectralPartition
+from iaside_plugins.spectral.power_law import FIT, FIT_RANGES, fit_power_law
+from iaside_plugins.stats.intervals import Estimate, jackknife
+from iaside_plugins.storage.row_store import jsonable
+from iaside_plugins.value_table.stream import tensor
+
+Array = npt.NDArray[np.float64]
+COLUMNS = ("clean_energy", "energy", "density", "share", "snr_db", "snr_without_dc_db")
+
+
+@dataclass(frozen=True, eq=False)
+class PerturbationSpectrum:
+    """Band energies of a perturbation and of the clean images, over K images and M bands.
+
+    Intervals are 95 % delete-one jackknife intervals over images, of ratios of means where a
+    figure is one. A figure that K images cannot give (none for K = 0, an interval for K = 1) is
+    NaN; the SNR of a band that no image's perturbation touches is infinite.
+
+    Attributes:
+        partition: The bands.
+        image_size: Height and width.
+        n_channels: Of the images.
+        per_image: Rows of `band_energies` of the images that count, (K, 2 M + 2).
+        n_failed: Images left out because the mask said so (failed attacks).
+        n_unchanged: Images left out because the perturbed image is the clean one.
+    """
+
+    partition: SpectralPartition
+    image_size: tuple[int, int]
+    n_channels: int
+    per_image: Array
+    n_failed: int = 0
+    n_unchanged: int = 0
+
+    @property
+    def n_images(self) -> int:
+        """Images that count, K."""
+        return len(self.per_image)
+
+    @property
+    def n_bins(self) -> npt.NDArray[np.int64]:
+        """Frequencies in each band (M,): wide rings have many, so band totals grow with them."""
+        index = self.partition.index(*self.image_size).flatten()
+        return np.asarray(torch.bincount(index, minlength=self.partition.n_bands).numpy())
+
+    @cached_property
+    def frequencies(self) -> Array:
+        """Where a band stands in fits and plots, cycles/image (M,); NaN for a band of DC alone.
+
+        The geometric mean of the radial frequencies of its bins without DC, in the partition's
+        norm, along the shorter side.
+        """
+        return band_frequencies(self.partition, *self.image_size)
+
+    @cached_property
+    def clean_energy(self) -> Estimate:
+        """Energy of each band of the clean images (M,): by Parseval in squared pixels."""
+        return self._estimate(lambda x: x[..., : self._m])
+
+    @cached_property
+    def energy(self) -> Estimate:
+        """Energy of each band of the perturbation (M,), in squared pixels, summed over bins."""
+        return self._estimate(lambda x: x[..., self._m : 2 * self._m])
+
+    @cached_property
+    def density(self) -> Estimate:
+        """Energy of the perturbation per frequency bin and channel (M,): flat for white noise.
+
+        White noise has the variance of its pixels in every bin.
+        """
+        cells = self.n_bins * self.n_channels
+        return self._estimate(lambda x: x[..., self._m : 2 * self._m] / cells)
+
+    @cached_property
+    def share(self) -> Estimate:
+        """Share of the perturbation's energy in each band (M,); sums to 1."""
+        return self._estimate(lambda x: _shares(x[..., self._m : 2 * self._m]))
+
+    @cached_property
+    def snr_db(self) -> Estimate:
+        """Signal-to-noise ratio of each band (M,) in dB: the ratio of the mean energies.
+
+        Band totals and densities give the same ratio, since both count the same bins.
+        """
+        return self._estimate(lambda x: decibel(x[..., : self._m], x[..., self._m : 2 * self._m]))
+
+    @cached_property
+    def snr_without_dc_db(self) -> Estimate:
+        """`snr_db` with DC taken out of band 0: the points of the fits; NaN for a band of DC."""
+        return self._estimate(lambda x: decibel(*self._without_dc(x)))
+
+    @cached_property
+    def overall_snr_db(self) -> Estimate:
+        """Signal-to-noise ratio of whole images in dB: what a rival without bands knows."""
+        m = self._m
+        return self._estimate(
+            lambda x: decibel(x[..., :m].sum(axis=-1), x[..., m : 2 * m].sum(axis=-1))
+        )
+
+    @cached_property
+    def snr_fit(self) -> Estimate:
+        """`power_law.FIT` of the SNR against frequency (4,): slope -2 is SNR ~ 1 / f^2."""
+        return self._fit(lambda signal, noise: signal / noise)
+
+    @cached_property
+    def density_fit(self) -> Estimate:
+        """`power_law.FIT` of the perturbation's density: slope 0 for white noise."""
+        bins = self._bins_without_dc
+        return self._fit(lambda signal, noise: noise / bins)
+
+    @cached_property
+    def clean_fit(self) -> Estimate:
+        """`power_law.FIT` of the clean images' density; its slope is near -2 for photographs."""
+        bins = self._bins_without_dc
+        return self._fit(lambda signal, noise: signal / bins)
+
+    @property
+    def slope(self) -> float:
+        """Slope of log10 SNR over log10 frequency: the exponent of a power law.
+
+        Fitted by least squares through one point a band, each of the same weight, without DC (its
+        frequency is 0): band 0 enters with its other bins. Ten times it is dB per decade.
+        """
+        return float(self.snr_fit.value[0])
+
+    @property
+    def slope_interval(self) -> Array:
+        """Interval (2,) of the slope."""
+        return np.asarray(self.snr_fit.interval[0])
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a band: range and frequency (cycles/image), energies, shares and SNR."""
+        edges = self.partition.edges_in_cycles(*self.image_size)
+        columns: dict[str, Any] = {
+            "band": np.arange(self._m), "low": edges[:-1], "high": edges[1:],
+            "frequency": self.frequencies, "n_bins": self.n_bins,
+        }  # fmt: skip
+        for name in COLUMNS:
+            found: Estimate = getattr(self, name)
+            columns |= {
+                name: found.value,
+                f"{name}_low": found.interval[:, 0],
+                f"{name}_high": found.interval[:, 1],
+            }
+        return pd.DataFrame(columns)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Figures as JSON values (NaN and infinities become null), without the images' rows."""
+        fits = {"snr_fit": self.snr_fit, "density_fit": self.density_fit}
+        return {
+            "n_images": self.n_images,
+            "n_failed": self.n_failed,
+            "n_unchanged": self.n_unchanged,
+            "overall_snr_db": jsonable(float(self.overall_snr_db.value)),
+            "overall_snr_db_interval": jsonable(self.overall_snr_db.interval),
+            **{name: _fit_dict(found) for name, found in fits.items()},
+            "bands": jsonable(self.to_frame().to_dict("records")),
+        }
+
+    @property
+    def _m(self) -> int:
+        return self.partition.n_bands
+
+    @property
+    def _bins_without_dc(self) -> Array:
+        bins = self.n_bins.astype(np.float64)
+        bins[0] -= 1
+        return bins * self.n_channels
+
+    def _without_dc(self, x: Array) -> tuple[Array, Array]:
+        """Energies of signal and noise (..., M), DC taken out of band 0."""
+        m = self._m
+        signal, noise = x[..., :m].copy(), x[..., m : 2 * m].copy()
+        signal[..., 0] -= x[..., 2 * m]
+        noise[..., 0] -= x[..., 2 * m + 1]
+        if self.n_bins[0] == 1:
+            signal[..., 0] = noise[..., 0] = np.nan
+        return signal, noise
+
+    def _estimate(self, statistic: Callable[[Array], Array]) -> Estimate:
+        """A jackknife estimate over images; NaN where the images cannot give it."""
+        if not self.n_images:
+            shape = np.shape(statistic(np.ones(2 * self._m + 2)))
+            nan = np.full(shape, np.nan)
+            return Estimate(nan, nan, nan, np.full((*shape, 2), np.nan))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return jackknife(self.per_image, statistic)
+
+    def _fit(self, quantity: Callable[[Array, Array], Array]) -> Estimate:
+        m, bins = self._m, self._bins_without_dc
+
+        def statistic(x: Array) -> Array:
+            signal, noise = self._without_dc(x)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                return fit_power_law(self.frequencies[used], quantity(signal, noise)[..., used])
+
+        mean = self.per_image.mean(axis=0) if self.n_images else np.ones(2 * m + 2)
+        signal, noise = self._without_dc(mean)
+        held = (signal > 0) & (noise > 0) if self.n_images else bins > 0
+        used = np.flatnonzero(held & (bins > 0))
+        found = self._estimate(statistic)
+        limits = np.array([FIT_RANGES[name] for name in FIT])
+        return replace(found, interval=np.clip(found.interval, limits[:, :1], limits[:, 1:]))
+
+
+def perturbation_spectrum(
+    clean: Any,
+    perturbed: Any,
+    mask: Any = None,
+    *,
+    n_bands: int = 8,
+    norm: str = "chebyshev",
+) -> PerturbationSpectrum:
+    """Band energies of perturbations, and their SNR against the clean images.
+
+    Images for which the mask is False, and those whose perturbation is exactly zero (attacks hand
+    back the clean image where they fail or had nothing to do), are left out and counted.
+
+    Args:
+        clean: (N, C, H, W) floating-point images, of any range.
+        perturbed: The same images perturbed, (N, C, H, W).
+        mask: (N,) bool, which images count, for example Foolbox's `is_adv`; all by default.
+        n_bands: Number of bands.
+        norm: "chebyshev" or "euclidean".
+
+    Raises:
+        InputError: Shapes that differ or are not (N, C, H, W), images too small for the bands,
+            values that are not finite, a mask that does not fit.
+        InputTypeError: Images that are not floating point, a mask that is not bool.
+    """
+    partition = SpectralPartition(n_bands, norm)
+    x, y = tensor(clean), tensor(perturbed)
+    rows = band_energies(x, y, partition)
+    keep = np.ones(len(rows), dtype=bool) if mask is None else _checked_mask(mask, len(rows))
+    changed = rows[:, n_bands : 2 * n_bands].sum(axis=1) > 0
+    return PerturbationSpectrum(
+        partition, image_size(x), int(x.shape[1]), rows[keep & changed],
+        n_failed=int((~keep).sum()), n_unchanged=int((keep & ~changed).sum()),
+    )  # fmt: skip
+
+
+def _shares(energy: Array) -> Array:
+    return np.asarray(energy / energy.sum(axis=-1, keepdims=True))
+
+
+def _fit_dict(found: Estimate) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for k, name in enumerate(FIT):
+        out[name] = jsonable(float(found.value[k]))
+        out[f"{name}_interval"] = jsonable(found.interval[k])
+    return out
+
+
+def _checked_mask(mask: Any, n: int) -> npt.NDArray[np.bool_]:
+    found = np.asarray(tensor(mask).cpu().numpy())
+    if found.dtype != np.bool_:
+        raise InputTypeError(f"expected a mask of bool, one an image, got {found.dtype}")
+    if found.shape != (n,):
+        raise InputError(
+            f"expected a mask of shape ({n},), one an image, got {found.shape}; of several "
+            "epsilons take one row at a time: perturbation_spectrum(x, clipped[k], is_adv[k])"
+        )
+    return found

@@ -1,0 +1,221 @@
+"""Spectra of perturbations on one set of images, and beside them where a model looks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from iaside_plugins.importance.result import SpectralImportance
+from iaside_plugins.spectra.conditions import Condition, error, identity, pooled, success
+from iaside_plugins.spectra.perturbation import PerturbationSpectrum
+from iaside_plugins.spectra.vulnerability import Vulnerability, vulnerability
+from iaside_plugins.spectral.partition import SpectralPartition
+from iaside_plugins.spectral.power_law import FIT
+from iaside_plugins.stats.correlation import rank_correlation
+from iaside_plugins.stats.intervals import Estimate, bootstrap
+from iaside_plugins.storage.row_store import jsonable, write_json
+
+Array = npt.NDArray[np.float64]
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class SpectrumReport:
+    """Perturbations of one set of images, and the model's importance if there is a model.
+
+    Attributes:
+        conditions: The perturbations.
+        partition: The bands.
+        image_size: Height and width of the images as they are perturbed.
+        n_channels: Of the images.
+        importance: Of the model, or None without one.
+        info: What else is known: model, corruptions' and attacks' settings, provenance.
+    """
+
+    conditions: tuple[Condition, ...]
+    partition: SpectralPartition
+    image_size: tuple[int, int]
+    n_channels: int
+    importance: SpectralImportance | None
+    info: Mapping[str, Any]
+
+    @cached_property
+    def spectra(self) -> list[tuple[Condition, PerturbationSpectrum]]:
+        """Every condition with its spectrum; the mean over its severities before a corruption's."""
+        conditions: list[Condition] = []
+        for condition in self.conditions:
+            known = [c.name for c in conditions if c.kind == condition.kind == "corruption"]
+            if condition.kind == "corruption" and condition.name not in known:
+                conditions.append(pooled([c for c in self.corruptions if c.name == condition.name]))
+            conditions.append(condition)
+        form = (self.partition, self.image_size, self.n_channels)
+        return [(condition, condition.spectrum(*form)) for condition in conditions]
+
+    @property
+    def corruptions(self) -> list[Condition]:
+        """The corruptions, one a severity."""
+        return [c for c in self.conditions if c.kind == "corruption"]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the corruptions, in order."""
+        return list(dict.fromkeys(c.name for c in self.corruptions))
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a condition: counts, SNR, the fit of a power law, and the model's error.
+
+        `snr_db` is of whole images; `slope`, `curvature`, `r_squared`, `residual_db` are of log SNR
+        over log frequency (`power_law.FIT`); `density_slope` of the perturbation itself;
+        `success` of an attack: on which share of the images that are classified correctly without
+        it (`n_correct`). With 95 % intervals over images (`_low`, `_high`).
+        """
+        rows = []
+        for condition, spectrum in self.spectra:
+            row: dict[str, Any] = {
+                **identity(condition), "n_images": spectrum.n_images,
+                "n_failed": spectrum.n_failed, "n_unchanged": spectrum.n_unchanged,
+                **_ends("snr_db", spectrum.overall_snr_db),
+            }  # fmt: skip
+            if condition.kind != "band attack":  # one band is no spectrum
+                for k, name in enumerate(FIT):
+                    row |= _ends(name, spectrum.snr_fit, k)
+                row |= _ends("density_slope", spectrum.density_fit, 0)
+            rows.append(row | error(condition) | success(condition))
+        return pd.DataFrame(rows)
+
+    def bands(self) -> pd.DataFrame:
+        """One row a condition and band: `PerturbationSpectrum.to_frame`."""
+        parts = []
+        for condition, spectrum in self.spectra:
+            part = spectrum.to_frame()
+            for k, (name, value) in enumerate(identity(condition).items()):
+                part.insert(k, name, value)
+            parts.append(part)
+        return pd.concat(parts, ignore_index=True)
+
+    def matches(self) -> pd.DataFrame:
+        """One row a condition: does the perturbation go where the model looks?
+
+        Rank correlation, over bands, of Shapley values with the perturbation's energy per band
+        (`energy`), its density per frequency bin (`density`) and its SNR (`snr`), with bootstrap
+        intervals over the images that both have. Empty without a model.
+        """
+        if self.importance is None:
+            return pd.DataFrame()
+        rows = []
+        for condition, spectrum in self.spectra:
+            psi, place = self._importance_of(condition)
+            m = self.partition.n_bands
+            changed = condition.energies[:, m : 2 * m].sum(axis=1) > 0
+            held = np.flatnonzero((condition.counts & changed)[place])
+            row: dict[str, Any] = {**identity(condition), "n_images": len(held)}
+            if len(held):
+                joint = np.concatenate([psi, condition.energies[place][:, : 2 * m]], axis=1)[held]
+                row |= _correlations(joint, m, spectrum.n_bins)
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    @cached_property
+    def vulnerability(self) -> dict[str, Vulnerability]:
+        """Predicted against measured error: over corruptions, and over corruptions x severities.
+
+        Empty without a model, or with fewer than three conditions.
+        """
+        groups = {
+            "corruptions": [
+                c for c, _ in self.spectra if c.kind == "corruption" and c.strength is None
+            ],
+            "severities": self.corruptions,
+        }
+        out = {}
+        for name, chosen in groups.items():
+            found = self._vulnerability(chosen)
+            if found is not None:
+                out[name] = found
+        return out
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every table as JSON values, without the images' own rows."""
+        out: dict[str, Any] = {
+            "format": FORMAT,
+            **jsonable(dict(self.info)),
+            "n_bands": self.partition.n_bands,
+            "band_norm": self.partition.norm,
+            "image_size": list(self.image_size),
+            "conditions": jsonable(self.to_frame().to_dict("records")),
+            "bands": jsonable(self.bands().to_dict("records")),
+            "matches": jsonable(self.matches().to_dict("records")),
+            "vulnerability": {k: v.to_dict() for k, v in self.vulnerability.items()},
+            "importance": None,
+        }
+        if self.importance is not None:
+            kept = ("per_image", "values", "labels", "ids", "value_table")
+            found = self.importance.to_dict()
+            out["importance"] = {k: v for k, v in found.items() if k not in kept} | {
+                "bands": jsonable(self.importance.to_frame().to_dict("records"))
+            }
+        return out
+
+    def save(self, path: Path | str) -> None:
+        """Write `to_dict` to a JSON file, whole or not at all.
+
+        Raises:
+            InputError: If the file cannot be written.
+        """
+        write_json(Path(path), self.to_dict())
+
+    def _importance_of(self, condition: Condition) -> tuple[Array, npt.NDArray[np.int64]]:
+        """Shapley values of the images that condition and importance share, and their places."""
+        assert self.importance is not None
+        row = {name: k for k, name in enumerate(self.importance.ids)}
+        place = [k for k, name in enumerate(condition.ids) if name in row]
+        psi = self.importance.per_image[[row[condition.ids[k]] for k in place]]
+        return psi, np.array(place, dtype=np.int64)
+
+    def _vulnerability(self, chosen: Sequence[Condition]) -> Vulnerability | None:
+        if self.importance is None or not chosen:
+            return None
+        known = set(self.importance.ids).intersection(*(c.ids for c in chosen))
+        ids = [name for name in self.importance.ids if name in known]
+        row = {name: k for k, name in enumerate(self.importance.ids)}
+        psi, m = self.importance.per_image[[row[name] for name in ids]], self.partition.n_bands
+        energies, wrong = [], []
+        for condition in chosen:
+            place = {name: k for k, name in enumerate(condition.ids)}
+            at = [place[name] for name in ids]
+            energies.append(condition.energies[at][:, : 2 * m])
+            wrong.append(condition.wrong[at])
+        names = [c.name if c.strength is None else f"{c.name}-{c.strength:g}" for c in chosen]
+        return vulnerability(names, psi, energies, wrong)
+
+
+def _ends(name: str, found: Estimate, k: int | None = None) -> dict[str, float]:
+    value, (low, high) = (
+        (found.value, found.interval) if k is None else (found.value[k], found.interval[k])
+    )
+    return {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
+
+
+def _correlations(rows: Array, m: int, n_bins: npt.NDArray[np.int64]) -> dict[str, float]:
+    """Rank correlations of importance with energy, density and SNR of a perturbation."""
+
+    def statistic(x: Array) -> Array:
+        psi, signal, noise = x[..., :m], x[..., m : 2 * m], x[..., 2 * m :]
+        with np.errstate(divide="ignore"):
+            others = (noise, noise / n_bins, signal / noise)
+        return np.stack([rank_correlation(psi, other) for other in others], axis=-1)
+
+    values, intervals = bootstrap(rows, statistic)
+    out: dict[str, float] = {}
+    for name, value, (low, high) in zip(
+        ("energy", "density", "snr"), values, intervals, strict=True
+    ):
+        out |= {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
+    return out

@@ -1,0 +1,161 @@
+"""A spectrum report for people: plain text for a terminal, Markdown for a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from iaside_plugins.display.text import epsilon
+from iaside_plugins.spectra.vulnerability import PREDICTORS
+
+PREDICTOR_TITLES = dict(
+    zip(
+        PREDICTORS,
+        ("importance and SNR", "overall SNR alone", "SNR by band, equal importance"),
+        strict=True,
+    )
+)
+
+
+def spectrum_text(data: Mapping[str, Any]) -> str:
+    """Tables of a report's `to_dict`: SNR by band, power laws, and the joined view."""
+    frame, bands = pd.DataFrame(data["conditions"]), pd.DataFrame(data["bands"])
+    height, width = data["image_size"]
+    lines = [
+        f"SNR of perturbations in {data['n_bands']} bands ({data['band_norm']}), images of "
+        f"{height} x {width}; 95 % intervals over images",
+        *aligned(_snr_rows(frame, bands)),
+        "",
+        *aligned(_fit_rows(frame)),
+        "slope: of log SNR over log frequency, without DC, one point a band of the same weight; "
+        "bend: second order, 0 for a power law",
+    ]
+    if any(row["kind"] == "band attack" for row in data["conditions"]):
+        lines += ["", *aligned(_band_attack_rows(data))]
+    if data["importance"] is not None:
+        lines += ["", *aligned(_match_rows(data))]
+        lines.append("rank correlations, over bands, of Shapley values with the perturbation")
+        for group, found in data["vulnerability"].items():
+            lines += ["", *_vulnerability_lines(group, found)]
+    return "\n".join(lines)
+
+
+def fit_table(data: Mapping[str, Any]) -> str:
+    """The power laws of a report's `to_dict` as one Markdown table."""
+    rows = _fit_rows(pd.DataFrame(data["conditions"]), headline=True)
+    lines = [f"| {' | '.join(rows[0])} |", "|" + "---|" * len(rows[0])]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows[1:])])
+
+
+def label(row: Mapping[str, Any]) -> str:
+    """Name of a condition with its severity or budget."""
+    strength = row["strength"]
+    absent = strength is None or np.isnan(strength)
+    if row["kind"] == "corruption":
+        return f"{row['title']}{'' if absent else f' {strength:g}'}"
+    return f"{row['title']}, {'least' if absent else f'eps {epsilon(float(strength))}'}"
+
+
+def figure(row: Mapping[str, Any], name: str, spec: str) -> str:
+    """A figure with its interval, or a dash where there is none."""
+    value, low, high = (row.get(f"{name}{end}") for end in ("", "_low", "_high"))
+    if value is None or np.isnan(value):
+        return "–"
+    ends = "" if low is None or np.isnan(low) else f" [{low:{spec}}, {high:{spec}}]"
+    return f"{value:{spec}}{ends}"
+
+
+def is_headline(row: Mapping[str, Any]) -> bool:
+    """Whether a condition is a corruption over all its severities, or an attack."""
+    strength = row["strength"]
+    if row["kind"] == "corruption":
+        return strength is None or bool(np.isnan(strength))
+    return bool(row["kind"] == "attack")
+
+
+def _snr_rows(frame: pd.DataFrame, bands: pd.DataFrame) -> list[list[str]]:
+    count = int(bands["band"].max()) + 1
+    rows = [["SNR (dB) by band", *(str(k) for k in range(count))]]
+    for k, row in enumerate(frame.to_dict("records")):
+        named = {str(key): value for key, value in row.items()}
+        if is_headline(named):
+            part = bands.iloc[k * count : (k + 1) * count]
+            cells = ["–" if pd.isna(v) else f"{v:.1f}" for v in part["snr_db"]]
+            rows.append([f"  {label(named)}", *cells])
+    return rows
+
+
+def _fit_rows(frame: pd.DataFrame, headline: bool = False) -> list[list[str]]:
+    with_error = bool(frame["error"].notna().any())
+    head = ["power law", "slope", "bend", "R²", "misfit (dB)", "images (left out)"]
+    rows = [[*head, "error"] if with_error else head]
+    for row in frame.to_dict("records"):
+        known = {str(key): value for key, value in row.items()}
+        if known["kind"] == "band attack" or (headline and not is_headline(known)):
+            continue
+        out = int(known["n_failed"]) + int(known["n_unchanged"])
+        cells = [
+            ("" if headline else "  ") + label(known), figure(known, "slope", "+.2f"),
+            figure(known, "curvature", "+.2f"), figure(known, "r_squared", ".2f"),
+            figure(known, "residual_db", ".1f"), f"{known['n_images']} ({out})",
+        ]  # fmt: skip
+        rows.append([*cells, figure(known, "error", ".0%")] if with_error else cells)
+    return rows
+
+
+def _band_attack_rows(data: Mapping[str, Any]) -> list[list[str]]:
+    """Success of attacks that are confined to one band, a row a budget, a column a band."""
+    found: dict[float, dict[int, str]] = {}
+    for row in data["conditions"]:
+        if row["kind"] == "band attack":
+            band = int(row["name"].rpartition("_")[2])
+            found.setdefault(row["strength"], {})[band] = f"{row['success']:.0%}"
+    bands = range(data["n_bands"])
+    rows = [["success of PGD L2 inside one band", *map(str, bands)]]
+    for budget, cells in found.items():
+        rows.append([f"  eps {epsilon(budget)}", *(cells.get(band, "–") for band in bands)])
+    return rows
+
+
+def _match_rows(data: Mapping[str, Any]) -> list[list[str]]:
+    rows = [["where the model looks, and where it is perturbed", "total", "per frequency", "SNR"]]
+    for row in data["matches"]:
+        if is_headline(row):
+            cells = [figure(row, name, "+.2f") for name in ("energy", "density", "snr")]
+            rows.append([f"  {label(row)}", *cells])
+    return rows
+
+
+def _vulnerability_lines(group: str, found: Mapping[str, Any]) -> list[str]:
+    over = "corruptions" if group == "corruptions" else "corruptions x severities"
+    lines = [
+        f"error under {found['n_conditions']} {over} predicted without corrupted labels "
+        f"(rank correlation, {found['n_images']} images, {found['status']})"
+    ]
+    for row in found["predictors"]:
+        text = f"  {PREDICTOR_TITLES[row['predictor']]:<32} {_ends(row, 'rank_correlation', '')}"
+        if "advantage" in row:
+            text += f"   importance adds {_ends(row, 'advantage', 'advantage_')}"
+        lines.append(text)
+    return lines
+
+
+def _ends(row: Mapping[str, Any], name: str, prefix: str) -> str:
+    named = {
+        name: row[name],
+        f"{name}_low": row[f"{prefix}low"],
+        f"{name}_high": row[f"{prefix}high"],
+    }
+    return figure(named, name, "+.2f")
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines with columns of equal width."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,60 @@
+"""Energies of images and perturbations by band, and the frequency at which a band stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from iaside_plugins.errors import InputError
+from iaside_plugins.spectral.band_maps import image_size
+from iaside_plugins.spectral.partition import SpectralPartition
+
+Array = npt.NDArray[np.float64]
+
+
+def band_energies(clean: Any, perturbed: Any, partition: SpectralPartition) -> Array:
+    """Rows (N, 2 M + 2): band energies of x, of x' - x, and the energies of their DC bins.
+
+    By Parseval, in squared pixels summed over channels; float64.
+
+    Raises:
+        InputError: Shapes that differ or are not (N, C, H, W), or values that are not finite.
+        InputTypeError: Images that are not floating-point numbers.
+    """
+    size = image_size(clean)
+    image_size(perturbed)
+    if clean.shape != perturbed.shape:
+        raise InputError(
+            f"expected clean and perturbed images of one shape, got {tuple(clean.shape)} and "
+            f"{tuple(perturbed.shape)}"
+        )
+    x = clean.detach().double()
+    delta = perturbed.detach().to(x) - x
+    if not bool(torch.isfinite(delta).all()):
+        raise InputError("the images hold values that are not finite (NaN or infinite)")
+    parts = [partition.energy(x), partition.energy(delta)]
+    parts += [
+        part.sum(dim=(2, 3)).square().sum(1, True) / (size[0] * size[1]) for part in (x, delta)
+    ]
+    return np.asarray(torch.cat(parts, dim=1).cpu().numpy())
+
+
+def band_frequencies(partition: SpectralPartition, height: int, width: int) -> Array:
+    """Geometric mean frequency of each band's bins without DC, cycles/image (M,); NaN if none."""
+    ky = np.abs(np.fft.fftfreq(height, 1 / height))[:, None] / (height / 2)
+    kx = np.abs(np.fft.fftfreq(width, 1 / width))[None, :] / (width / 2)
+    radius = np.maximum(ky, kx) if partition.norm == "chebyshev" else np.hypot(ky, kx)
+    cycles = radius * min(height, width) / 2
+    index = partition.index(height, width).numpy()
+    index[0, 0] = -1
+    bands = [np.log(cycles[index == band]) for band in range(partition.n_bands)]
+    return np.array([np.exp(part.mean()) if part.size else np.nan for part in bands])
+
+
+def decibel(signal: Array, noise: Array) -> Array:
+    """10 log10 of a ratio of energies; infinite where there is no noise."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(10 * np.log10(signal / noise))

@@ -1,0 +1,1 @@
+"""Files, rows of a run and provenance."""

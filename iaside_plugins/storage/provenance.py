@@ -1,0 +1,103 @@
+"""Where a number comes from: versions, commit, digests; never paths or users."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+RECORDED = ("torch", "torchvision", "timm", "numpy", "scipy", "pillow", "opencv-python-headless",
+            "foolbox", "captum", "scikit-learn", "robustbench", "pyautoattack")  # fmt: skip
+
+
+def state_digest(module: nn.Module) -> str:
+    """SHA-256 (hex) of a module's state: names, dtypes, shapes and bytes, in the state's order."""
+    return _tensors_digest(module.state_dict())
+
+
+def _tensors_digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in tensors.items():
+        array = tensor.detach().cpu().contiguous()
+        digest.update(f"{name}|{array.dtype}|{tuple(array.shape)}|".encode())
+        digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def model_digest(model: Any) -> str:
+    """Digest of what decides a model's outputs, as far as it can be read.
+
+    For an ``nn.Module``: its class, its modules as they print, its state, and
+    buffers that the state leaves out; code in a forward method is not seen. For
+    another callable only its qualified name is known, so two closures of one function cannot be
+    told apart.
+    """
+    kind = type(model)
+    if isinstance(model, nn.Module):
+        tensors = {**model.state_dict(), **dict(model.named_buffers())}
+        text = f"{model!r}|{_tensors_digest(tensors)}"
+        return f"{kind.__qualname__}:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return f"callable:{getattr(model, '__qualname__', kind.__qualname__)}"
+
+
+def image_digest(image: torch.Tensor, label: int) -> str:
+    """First 16 hex digits of the SHA-256 of one image's float32 pixels, shape and label."""
+    pixels = np.ascontiguousarray(image.detach().to("cpu", torch.float32).numpy())
+    head = f"{pixels.shape}|{label}|".encode()
+    return hashlib.sha256(head + pixels.tobytes()).hexdigest()[:16]
+
+
+def ids_digest(ids: Iterable[str]) -> str:
+    """SHA-256 (hex) of image ids in their order, one a line."""
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
+
+
+def _git(*arguments: str) -> str | None:
+    """Output of git in the package's own checkout, or None where it is not a checkout of ours."""
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def provenance(device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Versions, commit, date and device class of this run, as plain JSON values.
+
+    ``git_commit`` and ``git_dirty`` are null outside a checkout of this package: the commit of
+    whatever repository the caller happens to stand in would be a wrong answer.
+    """
+    versions = {}
+    for name in RECORDED:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    from iaside_plugins import __version__
+
+    status = _git("status", "--porcelain")
+    device = torch.device(device)
+    return {
+        "iaside_plugins": __version__,
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_dirty": None if status is None else bool(status),
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "python": platform.python_version(),
+        "versions": versions,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "machine": platform.machine(),
+    }

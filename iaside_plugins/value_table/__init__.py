@@ -1,0 +1,1 @@
+"""Coalitions of bands through a model: the value table."""

@@ -1,0 +1,133 @@
+"""Images of any source as one stream of checked items: pairs of tensors, loaders, batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from iaside_plugins.errors import InputError
+from iaside_plugins.inference.checks import check_images, check_labels
+from iaside_plugins.storage.provenance import image_digest
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image (C, H, W) in [0, 1], its label, its digest, and its name (or digest)."""
+
+    image: Tensor
+    label: int
+    digest: str
+    name: str
+
+
+def items(data: Any, n_bands: int, max_images: int | None = None) -> Iterator[Item]:
+    """Checked images of `data`, at most `max_images`, one at a time.
+
+    Args:
+        data: A pair of (images, labels), or an iterable of (images, labels) or
+            (images, labels, ids) batches; torch tensors or numpy arrays.
+        n_bands: Bands that every image must be able to hold.
+        max_images: Stops after so many images.
+
+    Raises:
+        InputError: For malformed batches, images outside [0, 1] or too small, bad labels.
+        InputTypeError: For integer images.
+    """
+    return islice(_items(data, n_bands), max_images)
+
+
+def batches(data: Any) -> Iterator[Sequence[Any]]:
+    """Batches (images, labels) or (images, labels, ids) of `data`, their values unchecked.
+
+    Raises:
+        InputError: For anything but a pair of arrays or an iterable of such batches.
+    """
+    found: Iterable[Any] = [data] if _is_pair(data) else data
+    if not isinstance(found, Iterable):
+        raise InputError(
+            "expected data as (images, labels) or an iterable of (images, labels) batches, got "
+            f"{type(data).__name__}"
+        )
+    for batch in found:
+        if not isinstance(batch, Sequence) or len(batch) not in (2, 3):
+            raise InputError(
+                "expected batches of (images, labels) or (images, labels, ids), got "
+                f"{type(batch).__name__}"
+            )
+        yield batch
+
+
+def _items(data: Any, n_bands: int) -> Iterator[Item]:
+    for batch in batches(data):
+        images = tensor(batch[0])
+        check_images(images, n_bands)
+        labels = check_labels(tensor(batch[1]), len(images))
+        names = [None] * len(images) if len(batch) == 2 else _names(batch[2])
+        if len(names) != len(images):
+            raise InputError(f"got {len(names)} ids for {len(images)} images")
+        for image, label, name in zip(images, labels.tolist(), names, strict=True):
+            digest = image_digest(image, label)
+            yield Item(image, label, digest, digest if name is None else name)
+
+
+def check_max_images(max_images: int | None) -> None:
+    """Raise InputError unless it is None or an integer of at least 1."""
+    if max_images is not None and (type(max_images) is not int or max_images < 1):
+        raise InputError(f"max_images must be an integer of at least 1, got {max_images!r}")
+
+
+def tensor(values: Any) -> Tensor:
+    """A tensor without gradient; arrays are copied, whatever their memory layout."""
+    if isinstance(values, np.ndarray):
+        values = torch.from_numpy(np.array(values, order="C"))
+    return torch.as_tensor(values).detach()
+
+
+def _names(ids: Any) -> list[Any]:
+    """Ids as text; tensors and arrays of numbers by their values."""
+    return [str(name) for name in (ids.tolist() if hasattr(ids, "tolist") else ids)]
+
+
+def _is_pair(data: Any) -> bool:
+    arrays = (Tensor, np.ndarray)
+    return (
+        isinstance(data, (tuple, list))
+        and len(data) in (2, 3)
+        and isinstance(data[0], arrays)
+        and isinstance(data[1], arrays)
+    )
+
+
+def progress_bar(total: int | None, show: bool) -> tqdm[Any]:
+    """A bar over images on stderr; silent where stderr is not a terminal."""
+    return tqdm(total=total, unit="image", disable=None if show else True)
+
+
+def expect(bar: tqdm[Any], n_expected: int, known: int | None) -> None:
+    """Let a bar count to the images that are expected to be enough, of those `known` to be there.
+
+    Its remaining time follows.
+    """
+    bar.total = max(bar.n, n_expected if known is None else min(known, n_expected))
+    bar.refresh()
+
+
+def count(data: Any, max_images: int | None = None) -> int | None:
+    """Number of images, for a progress bar, or None where only running through would tell."""
+    known: int | None = None
+    if _is_pair(data):
+        known = len(data[0])
+    elif hasattr(data, "dataset") and hasattr(data.dataset, "__len__"):
+        known = len(data.dataset)
+    elif hasattr(data, "records"):
+        known = len(data.records)
+    if known is None or max_images is None:
+        return known if max_images is None else max_images
+    return min(known, max_images)

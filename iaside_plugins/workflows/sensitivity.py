@@ -1,0 +1,242 @@
+"""The value tables of a sensitivity study: several models, every variant of a design, resumable."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from iaside_plugins.adapters.imagenet.folders import ImageFolderData
+from iaside_plugins.adapters.models.load import Classifier
+from iaside_plugins.entry.outcomes import outcomes, read_entries
+from iaside_plugins.errors import InputError
+from iaside_plugins.importance.result import SpectralImportance
+from iaside_plugins.importance.run import spectral_importance
+from iaside_plugins.inference.checks import check_images
+from iaside_plugins.protocol import Protocol
+from iaside_plugins.sensitivity.design import Design, known_level, make_design
+from iaside_plugins.sensitivity.logit_cache import Remembering
+from iaside_plugins.sensitivity.off_range import off_range_share
+from iaside_plugins.sensitivity.report import SensitivityReport, StudiedModel
+from iaside_plugins.sensitivity.temperature import fitted_temperature
+from iaside_plugins.storage.provenance import provenance
+from iaside_plugins.storage.resume_folder import kept
+from iaside_plugins.storage.row_store import check_writable
+from iaside_plugins.workflows.source import Source, open_images, open_model
+
+RANGE_IMAGES = 32  # on which the share of pixels outside [0, 1] is measured
+
+
+@dataclass(frozen=True)
+class Studied:
+    """One model that is ready to be studied: opened, with its images and what entries say of it."""
+
+    model: Classifier
+    images: ImageFolderData
+    outcomes: Mapping[str, float]
+
+
+def one_each(
+    models: Sequence[str], weights: Sequence[Path] | None, names: Sequence[str] | None
+) -> list[tuple[str, Path | None, str | None]]:
+    """Each model with its weights and its name.
+
+    One model with several weights is that many models, called as their files are.
+
+    Raises:
+        InputError: For another number of weights or names than of models.
+    """
+    files: list[Path | None] = list(weights or [])
+    if len(models) == 1 and len(files) > 1:
+        models = list(models) * len(files)
+        names = names or [file.stem for file in weights or []]
+    titles: list[str | None] = list(names or [])
+    for option, given in (("--weights", files), ("--name", titles)):
+        if given and len(given) != len(models):
+            raise InputError(f"expected one {option} a model, {len(models)}, got {len(given)}")
+    nothing = [None] * len(models)
+    return list(zip(models, files or nothing, titles or nothing, strict=True))
+
+
+def pick_design(base: Protocol, *, crossed: str | None = None, **levels: str | None) -> Design:
+    """A design from lists such as "none,clip" by axis.
+
+    Raises:
+        InputError: For a word that is no level of its axis, and as `make_design`.
+    """
+    found = {
+        axis: [known_level(axis, word.strip()) for word in text.split(",") if word.strip()]
+        for axis, text in levels.items()
+        if text is not None
+    }
+    bands = None
+    if crossed is not None:
+        bands = [known_level("n_bands", word) for word in crossed.split(",") if word.strip()]
+    return make_design(base, found, bands)
+
+
+def open_studied(
+    models: Iterable[tuple[str, Path | None, str | None]],
+    source: Source,
+    design: Design,
+    *,
+    entries: Sequence[Path] = (),
+    device: str = "auto",
+) -> list[Studied]:
+    """Every model with its images, checked before any of the work.
+
+    Args:
+        models: Of `one_each`.
+        source: The images.
+        design: What will be varied, for what the images must hold.
+        entries: Files, or folders of them.
+        device: "auto", "cpu" or "cuda[:i]".
+
+    Raises:
+        InputError: For models, images or entries that cannot be used, or do not belong together.
+    """
+    known = read_entries(entries)
+    out = []
+    for spec, weights, name in models:
+        model = open_model(spec, weights=weights, name=name, device=device)
+        info = model.info
+        said = outcomes(known, info.weights_sha256, info.name) if known else {}
+        out.append(Studied(model, open_images(source, model), said))
+    names = [one.model.info.name for one in out]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"two models are called {twice[0]}: give each its own with --name")
+    for one in out:  # now, and not when the largest number of bands has its turn
+        first = torch.as_tensor(next(iter(one.images))[0])
+        check_images(first, max(design.levels["n_bands"]))
+    return out
+
+
+def run_study(
+    studied: Sequence[Studied],
+    design: Design,
+    source: Source,
+    *,
+    batch_size: int = 64,
+    resume: Path | None = None,
+    say: Callable[[str], None] | None = None,
+) -> SensitivityReport:
+    """All tables of all models, and what they say.
+
+    Args:
+        studied: The models.
+        design: What to vary.
+        source: The images, for the identity of unfinished work.
+        batch_size: Rows in one forward pass.
+        resume: Folder in which finished images are kept, instead of one that success removes.
+        say: Receives a line for every finished model; None for silence, without progress bars.
+
+    Raises:
+        InputError: As `spectral_importance` and `fitted_temperature`, or for a folder that
+            cannot be written.
+    """
+    if resume is not None:
+        check_writable(resume, folder=True)
+    found = []
+    with ExitStack() as unfinished:  # of all models until the last one is finished
+        for one in studied:
+            info = one.model.info
+            folder = None if resume is None else resume / re.sub(r"[^\w.-]+", "-", info.name)
+            rows = unfinished.enter_context(kept(folder, "sensitivity", source.which(), one.model))
+            done = study_model(
+                one.model, one.images, design, outcomes=one.outcomes, batch_size=batch_size,
+                resume=rows, show_progress=say is not None,
+            )  # fmt: skip
+            found.append(done)
+            if say is not None:
+                base = done.results[design.variants().index(design.base_variant)]
+                say(f"{info.name}: {base}")
+    first = studied[0]
+    return SensitivityReport(
+        design, tuple(found), seed=source.seed, off_range=_off_range(first.images, design),
+        info={"seed": source.seed, "provenance": provenance(first.model.mean.device)},
+    )  # fmt: skip
+
+
+def study_model(
+    model: Classifier,
+    images: Iterable[Any],
+    design: Design,
+    *,
+    outcomes: Mapping[str, float] | None = None,
+    batch_size: int = 64,
+    resume: Path | None = None,
+    show_progress: bool = False,
+) -> StudiedModel:
+    """The results of one model under every variant of a design.
+
+    A table is made for every choice of range handling, absence, partition and bands; the fitted
+    temperature uses the same passes, and beta needs none.
+
+    Args:
+        model: On its device, in evaluation mode.
+        images: Batches (images, labels) or (images, labels, ids); kept in memory.
+        design: What to vary.
+        outcomes: What the model's entries say, see `sensitivity_outcomes.outcomes`.
+        batch_size: Rows in one forward pass.
+        resume: Folder in which finished images are kept, a folder a table.
+        show_progress: Whether to show a progress bar for every table.
+
+    Raises:
+        InputError: As `spectral_importance` and `fitted_temperature`.
+    """
+    batches = list(images)
+    net = Remembering(model)
+    variants = design.variants()
+    temperature = None
+    if any(variant.fitted for variant in variants):
+        temperature = _temperature(net, batches, model.mean.device)
+    done: dict[str, SpectralImportance] = {}
+    results = []
+    for place, variant in enumerate(variants):
+        protocol = variant.table(temperature or 1.0)
+        if place and _passes(protocol) != _passes(variants[place - 1].protocol):
+            net.forget()
+        key = dataclasses.replace(protocol, beta=design.base.beta).protocol_id
+        if key not in done:
+            done[key] = spectral_importance(
+                net, batches, protocol, batch_size=batch_size,
+                resume=None if resume is None else resume / key, show_progress=show_progress,
+            )  # fmt: skip
+        results.append(dataclasses.replace(done[key], protocol=protocol))
+    return StudiedModel(
+        model.info.name, tuple(results), temperature, dict(outcomes or {}), model.info.to_dict()
+    )
+
+
+def _off_range(images: ImageFolderData, design: Design) -> tuple[float, ...]:
+    """`off_range_share` of every variant, on the first images."""
+    batch = next(iter(images))
+    sample, known = torch.as_tensor(batch[0])[:RANGE_IMAGES], {}
+    for variant in design.variants():
+        chosen = variant.protocol
+        key = (chosen.n_bands, chosen.band_norm, chosen.absence)
+        if key not in known:
+            known[key] = off_range_share(sample, chosen)
+    return tuple(
+        known[v.protocol.n_bands, v.protocol.band_norm, v.protocol.absence]
+        for v in design.variants()
+    )
+
+
+def _passes(protocol: Protocol) -> dict[str, Any]:
+    """What decides the coalition images of a table."""
+    return {k: v for k, v in protocol.used().items() if k not in ("beta", "temperature")}
+
+
+def _temperature(net: Remembering, batches: Sequence[Any], device: torch.device) -> float:
+    with torch.no_grad():
+        logits = [net(torch.as_tensor(batch[0]).to(device)).double().cpu() for batch in batches]
+    labels = np.concatenate([np.asarray(batch[1]) for batch in batches])
+    return fitted_temperature(torch.cat(logits).numpy(), labels)

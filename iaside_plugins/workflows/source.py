@@ -1,0 +1,143 @@
+"""One model and its images, as the command line and the demo open them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from iaside_plugins.adapters.imagenet.folders import (
+    ImageFolderData,
+    ImageRecord,
+    LabelSpace,
+    find_records,
+    select,
+)
+from iaside_plugins.adapters.imagenet.labels import KNOWN_MAPS
+from iaside_plugins.adapters.models.load import Classifier, load_model
+from iaside_plugins.cli.values import pick_devices
+from iaside_plugins.errors import InputError
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where images come from, and which of them are taken.
+
+    Attributes:
+        root: Folder of class folders, or a CSV manifest.
+        labels: "auto", or "rank" to number folders by their rank.
+        classes: File of class names, one a line.
+        n_images: How many to take, seeded; None for all.
+        seed: Of the selection.
+        workers: Processes that decode.
+        batch_size: Images in one batch.
+        name: Of the data set, instead of what its labels say.
+        note: What the entry should say of the images.
+    """
+
+    root: Path
+    labels: str = "auto"
+    classes: Path | None = None
+    n_images: int | None = None
+    seed: int = 0
+    workers: int = 0
+    batch_size: int = 64
+    name: str | None = None
+    note: str | None = None
+
+    def which(self) -> tuple[str, ...]:
+        """What decides the images and their labels, for the identity of unfinished work."""
+        chosen = (self.root.resolve(), self.labels, self.classes, self.n_images, self.seed)
+        return tuple(map(str, chosen))
+
+
+def open_model(
+    spec: str, *, device: str = "auto", name: str | None = None, training: str | None = None,
+    precision: str = "float32", **options: Any,
+) -> Classifier:  # fmt: skip
+    """A classifier on its device, with the name and training that the entry shall say.
+
+    Args:
+        spec: As for `load_model`.
+        device: "auto", "cpu" or "cuda[:i]"; of several, "cuda:0,cuda:1", the first.
+        name: Instead of the model's own name.
+        training: How it was trained, instead of what its source says.
+        precision: "float64" makes the weights double; others leave them.
+        options: Of `load_model`.
+
+    Raises:
+        InputError: As `load_model` and `pick_devices`.
+    """
+    target, _ = pick_devices(device)
+    model = load_model(spec, **options)
+    info = model.info
+    model.info = dataclasses.replace(
+        info, name=name or info.name, training=training or info.training
+    )
+    return model.to(target, torch.float64 if precision == "float64" else None)
+
+
+def is_grey(model: nn.Module) -> bool:
+    """Whether the first convolution of a model reads one channel."""
+    first = next((part for part in model.modules() if isinstance(part, nn.Conv2d)), None)
+    return first is not None and first.in_channels == 1
+
+
+def find_images(source: Source, model: Classifier) -> tuple[list[ImageRecord], LabelSpace]:
+    """All images of a source, with labels that are the model's.
+
+    Raises:
+        InputError: For folders or labels that cannot be used, labels of another data set than
+            the model's, or labels out of its range.
+    """
+    records, space = find_records(source.root, labels=source.labels, classes=source.classes)
+    trained_on = model.info.dataset
+    if trained_on in KNOWN_MAPS and space.name in KNOWN_MAPS and space.name != trained_on:
+        raise InputError(
+            f"{model.info.name} is a classifier of {trained_on}, the folders are classes of "
+            f"{space.name}; give its own images, or --classes FILE if its outputs mean these"
+        )
+    # Only what the network itself says: the width of some layer may not be that of the logits.
+    n_classes = getattr(model.net, "num_classes", None)
+    largest = max(record.label for record in records)
+    if isinstance(n_classes, int) and largest >= n_classes:
+        raise InputError(
+            f"the images have labels up to {largest} ({space.name}), but the model has "
+            f"{n_classes} outputs; check --labels and --classes"
+        )
+    return records, space
+
+
+def open_images(
+    source: Source, model: Classifier, n_images: int | None = None, *, shuffled: bool = False,
+    found: tuple[list[ImageRecord], LabelSpace] | None = None,
+) -> ImageFolderData:  # fmt: skip
+    """The images of a source as the model takes them, at most `n_images` of the selected ones.
+
+    Args:
+        source: Where the images come from.
+        model: What takes them.
+        n_images: At most so many of those that the source selects.
+        shuffled: In a seeded random order instead of sorted by class: for runs that may stop
+            early, which must not see some classes only.
+        found: What `find_images` found, if it has been called.
+
+    Raises:
+        InputError: See `find_images`.
+    """
+    records, space = found or find_images(source, model)
+    records = select(select(records, source.n_images, source.seed), n_images, source.seed)
+    if shuffled:
+        order = np.random.default_rng(source.seed).permutation(len(records))
+        records = [records[k] for k in order]
+    taken = model.info.preprocessing
+    return ImageFolderData(
+        source.root, resize=taken.resize, crop=taken.crop, interpolation=taken.interpolation,
+        records=records, label_space=space, batch_size=source.batch_size, n_workers=source.workers,
+        grey=is_grey(model),
+    )  # fmt: skip

@@ -1,0 +1,63 @@
+"""The board as one LaTeX document whose tables can be copied into a paper (booktabs)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from iaside_plugins.entry.schema import Entry
+from iaside_plugins.leaderboard.table import formatting as fmt
+from iaside_plugins.leaderboard.table.columns import Column, columns, shares, top_share
+from iaside_plugins.leaderboard.table.facts import conclusions, facts, heading
+from iaside_plugins.leaderboard.table.frame import Row, Table, records, tables
+
+PREAMBLE = r"""% Built from entries/ by `iaside leaderboard build`; do not edit.
+% A table in a paper needs \usepackage[T1]{fontenc}, \usepackage{booktabs} and \iasidebar.
+\documentclass{article}
+\usepackage[T1]{fontenc}
+\usepackage[paperwidth=120cm,paperheight=80cm,margin=2cm]{geometry}
+\usepackage{booktabs}
+\newcommand{\iasidebar}[1]{\rule{2pt}{#1pt}\kern0.5pt}
+\begin{document}
+\pagestyle{empty}
+\raggedright
+"""
+BAR = 8.0  # points, of the greatest share
+
+
+def to_latex(entries: Sequence[Entry], statistics: Mapping[str, Any]) -> str:
+    """A document that compiles with pdfLaTeX: facts, table and sentence of every table."""
+    parts = zip(tables(entries), statistics["tables"], strict=True)
+    body = [_section(table, found) for table, found in parts]
+    return PREAMBLE + ("".join(body) or "There are no entries yet.\n") + "\\end{document}\n"
+
+
+def _section(table: Table, found: Mapping[str, Any]) -> str:
+    shown = columns(table)
+    bands, top = shares(table), top_share(table)
+    kinds = "".join("r" if column.kind == "number" else "l" for column in shown)
+    lines = [
+        rf"\section*{{{fmt.latex(heading(table))}}}",
+        *(rf"\par {fmt.latex(line)}" for line in [*facts(table), *conclusions(found)]),
+        r"\par\medskip",
+        rf"\begin{{tabular}}{{{kinds}}}",
+        r"\toprule",
+        _line([fmt.latex(column.header) for column in shown]),
+        r"\midrule",
+        *(_line([_cell(c, row, bands, top) for c in shown]) for row in records(table.frame)),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\clearpage",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _cell(column: Column, row: Row, bands: Sequence[str], top: float) -> str:
+    if column.kind == "profile":
+        return "".join(rf"\iasidebar{{{BAR * row[name] / top:.1f}}}" for name in bands)
+    text = column.cell(row)
+    return fmt.latex_number(text) if column.kind == "number" else fmt.latex(text)

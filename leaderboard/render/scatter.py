@@ -1,0 +1,169 @@
+"""Which numbers are plotted against which, and where: points, error bars, axes. No drawing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from iaside_plugins.leaderboard.statistics.columns import CORRUPTION_ERROR, clean_accuracy
+from iaside_plugins.leaderboard.statistics.comparison import residual
+from iaside_plugins.leaderboard.table import formatting as fmt
+from iaside_plugins.leaderboard.table.frame import Row, Table, records
+
+Record = Mapping[str, Any]
+PREDICTOR = "signed_score"
+SCORE_TITLE = "signed score: high bands (-) to low bands (+)"
+NAN = float("nan")
+Span = tuple[float, float, float]  # value, low, high; NaN without an interval
+
+
+@dataclass(frozen=True)
+class Point:
+    """One model in a panel: its row in the table, and where it stands."""
+
+    row: int
+    x: Span
+    y: Span
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A number's axis.
+
+    Attributes:
+        title: What it shows, with the direction that is good.
+        low, high: Ends, in the number's own unit.
+        ticks: (position, text).
+    """
+
+    title: str
+    low: float
+    high: float
+    ticks: tuple[tuple[float, str], ...]
+
+    def share(self, value: float) -> float:
+        """Where a value lies between the ends, 0 to 1."""
+        return (value - self.low) / (self.high - self.low)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot.
+
+    Attributes:
+        name: Short and fixed, of the renderer's use.
+        title: One line.
+        x, y: Axes.
+        points: In the order of the table's rows; models without either number are left out.
+        zero: Whether the zero lines mean something: no difference from what accuracy predicts.
+    """
+
+    name: str
+    title: str
+    x: Axis
+    y: Axis
+    points: tuple[Point, ...]
+    zero: bool = False
+
+
+def _axis(title: str, spans: list[Span], show: Callable[[float], str]) -> Axis:
+    """An axis that holds all values and intervals, with about five round ticks.
+
+    Args:
+        title: Of the axis.
+        spans: At least one.
+        show: A tick's text.
+    """
+    ends = [end for span in spans for end in span if not math.isnan(end)]
+    low, high = min(ends), max(ends)
+    pad = 0.05 * (high - low) or 0.05 * abs(high) or 0.5
+    low, high = low - pad, high + pad
+    ticks = [float(t) for t in MaxNLocator(5).tick_values(low, high) if low <= t <= high]
+    return Axis(title, low, high, tuple((t, show(t)) for t in ticks))
+
+
+def panels(table: Table, found: Record) -> list[Panel]:
+    """The plots of a table: the score against each of `plotted`, and after removing accuracy.
+
+    Args:
+        table: Of the board.
+        found: Its statistics.
+    """
+    rows = records(table.frame)
+    outcomes = {outcome["id"]: outcome for outcome in found["outcomes"]}
+    made = []
+    for name in plotted(found):
+        outcome = outcomes[name]
+        made += [_raw(rows, outcome), *_without_clean(table, rows, outcome)]
+    return made
+
+
+def plotted(found: Record) -> list[str]:
+    """Outcomes to plot: the error under corruption, and the attack that tells most models apart."""
+    ids = [outcome["id"] for outcome in found["outcomes"]]
+    errors = [name for name in ("mce", CORRUPTION_ERROR) if name in ids][:1]
+    spread = {
+        outcome["id"]: np.ptp([point["value"] for point in outcome["points"]])
+        for outcome in found["outcomes"]
+        if outcome["id"].startswith("robust_")
+    }
+    return errors + sorted(spread, key=lambda name: -spread[name])[:1]
+
+
+def _raw(rows: list[Row], outcome: Record) -> Panel:
+    name = outcome["id"]
+    points = [
+        Point(k, _span(row, PREDICTOR), _span(row, name))
+        for k, row in enumerate(rows)
+        if not math.isnan(row[name])
+    ]
+    show = fmt.ratio_tick if name == "mce" else fmt.percent_tick
+    arrow = "↓" if outcome["better"] == "lower" else "↑"
+    return _panel(name, f"signed score and {_brief(outcome['label'])}", points, SCORE_TITLE,
+                  f"{_brief(outcome['label'])} {arrow}", (fmt.signed_tick, show))  # fmt: skip
+
+
+def _without_clean(table: Table, rows: list[Row], outcome: Record) -> list[Panel]:
+    """Both numbers after a line in the logit of clean accuracy; nothing below three models."""
+    rests = {p["entry_id"]: p["residual"] for p in outcome["points"] if p["residual"] is not None}
+    if not rests:
+        return []
+    clean = clean_accuracy(table).measured
+    scores = {row["entry_id"]: row[PREDICTOR] for row in rows}
+    x = residual([scores[key] for key in rests], [clean[key].scaled for key in rests])
+    if x is None:
+        return []
+    place = {row["entry_id"]: k for k, row in enumerate(rows)}
+    points = [
+        Point(place[key], (score, NAN, NAN), (rests[key], NAN, NAN))
+        for key, score in zip(rests, x, strict=True)
+    ]
+    label = _brief(outcome["label"])
+    return [
+        _panel(f"{outcome['id']}--without-clean", f"{label}, clean accuracy removed",
+               sorted(points, key=lambda point: point.row), "signed score, clean accuracy removed",
+               f"{outcome['scale']}, clean accuracy removed", (fmt.signed_tick, fmt.signed_tick),
+               zero=True)
+    ]  # fmt: skip
+
+
+def _brief(label: str) -> str:
+    """An outcome's label without what stands in its last brackets."""
+    return label.split(" (")[0]
+
+
+def _panel(
+    name: str, title: str, points: list[Point], x: str, y: str,
+    show: tuple[Callable[[float], str], Callable[[float], str]], *, zero: bool = False,
+) -> Panel:  # fmt: skip
+    return Panel(name, title, _axis(x, [p.x for p in points], show[0]),
+                 _axis(y, [p.y for p in points], show[1]), tuple(points), zero)  # fmt: skip
+
+
+def _span(row: Row, name: str) -> Span:
+    return row[name], row.get(f"{name}_low", NAN), row.get(f"{name}_high", NAN)

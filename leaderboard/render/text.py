@@ -1,0 +1,123 @@
+"""The board as text: Markdown for people, CSV and JSON with raw numbers; same rows, same order."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from iaside_plugins.entry.check_perturbed import severity_errors
+from iaside_plugins.entry.schema import Entry
+from iaside_plugins.leaderboard.table import formatting as fmt
+from iaside_plugins.leaderboard.table.columns import Column, columns
+from iaside_plugins.leaderboard.table.facts import conclusions, facts, heading
+from iaside_plugins.leaderboard.table.frame import TEXTS, Row, Table, concatenated, records, tables
+
+Statistics = Mapping[str, Any]
+
+INTRODUCTION = """\
+# Leaderboard
+
+Built from `entries/` by `iaside leaderboard build`; do not edit. Raw numbers: `leaderboard.csv`
+and `leaderboard.json`; as a page to sort and filter: `index.html`; for papers: `leaderboard.tex`.
+How to add a model: `CONTRIBUTING.md`.
+
+- One table holds one data set, one protocol and the same images. Numbers of different tables are
+  not comparable, nor with published numbers on other images.
+- Rows stand by clean accuracy, highest first, then by name. The order ranks nothing else.
+- Brackets are 95 % intervals over images (Wilson for proportions, jackknife for scores). They say
+  nothing about other training runs of a model. ↑ more is better, ↓ less is better.
+- The signed score is above 0 where importance leans to low frequencies, below 0 where it leans to
+  high ones. The score is its absolute value (Luo et al., TMLR 2024), which cannot tell the two
+  apart. Compare neither across numbers of bands.
+- Importance: share of each band, lowest frequency first; one scale a table.
+- Robust accuracy is the worst case: an image counts where it survives every attack named. Gradient
+  attacks of fixed steps bound robustness from above.
+"""
+NO_ENTRIES = "\nThere are no entries yet.\n"
+
+
+def to_csv(entries: Sequence[Entry]) -> str:
+    """All entries, one row each, at full precision; the keys of the table are its columns."""
+    frame = concatenated(tables(entries))
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([fmt.csv_text(name) for name in frame.columns])
+    for row in records(frame):
+        writer.writerow([_raw(name, value) for name, value in row.items()])
+    return file.getvalue()
+
+
+def _raw(name: Any, value: Any) -> str:
+    """A cell of the CSV file: text made safe, numbers as Python writes them, nothing if missing."""
+    if _missing(value):
+        return ""
+    return fmt.csv_text(str(value)) if name in TEXTS else repr(value)
+
+
+def to_json(entries: Sequence[Entry]) -> str:
+    """All tables at full precision, with the errors by corruption and severity and each attack."""
+    board = {"tables": [_json_table(table) for table in tables(entries)]}
+    return json.dumps(board, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _json_table(table: Table) -> Row:
+    rows = []
+    for entry, row in zip(table.entries, records(table.frame), strict=True):
+        spectral, adversarial = entry.spectral, entry.adversarial
+        rows.append(
+            {name: None if _missing(value) else value for name, value in row.items()}
+            | {
+                "distribution_interval": spectral.distribution_interval,
+                "shapley_se": spectral.shapley_se,
+                "corruption_errors": None
+                if entry.corruption is None
+                else severity_errors(entry.corruption),
+                "attacks": None
+                if adversarial is None
+                else [attack.model_dump() for attack in adversarial.attacks],
+                "provenance": entry.provenance.model_dump(),
+            }
+        )
+    return {"heading": heading(table), "facts": facts(table), "rows": rows}
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+
+
+def to_markdown(entries: Sequence[Entry], statistics: Statistics) -> str:
+    """The board's README: what its numbers mean, then one section a table."""
+    parts = tables(entries)
+    sections = [_section(*part) for part in zip(parts, statistics["tables"], strict=True)]
+    return INTRODUCTION + ("".join(sections) if parts else NO_ENTRIES)
+
+
+def _section(table: Table, found: Statistics) -> str:
+    shown = columns(table)
+    lines = [
+        "",
+        f"## {heading(table, fmt.markdown)}",
+        "",
+        *(f"- {line}" for line in facts(table, fmt.markdown)),
+        *(f"- {fmt.markdown(line)}" for line in conclusions(found)),
+        "",
+        _line([column.header for column in shown]),
+        _line(["---"] * len(shown)),
+        *(_line([_cell(column, row) for column in shown]) for row in records(table.frame)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(column: Column, row: Row) -> str:
+    text = column.cell(row)
+    return fmt.markdown(text) if column.kind in ("text", "ratio") else text
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,194 @@
+"""What statistics compare: the columns of one table, raw and on the scale of a straight line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from iaside_plugins.corruptions.error_rates import SEVERITIES
+from iaside_plugins.display.text import epsilon
+from iaside_plugins.entry.check_perturbed import GROUPS, severity_errors
+from iaside_plugins.entry.schema import Entry
+from iaside_plugins.leaderboard.table.frame import Row, Table, Threat, records
+
+Bounds = tuple[float | None, float | None]
+PREDICTORS = {"signed_score": "signed score", "score": "score"}
+ENDS = ("", "_low", "_high")
+CORRUPTION_ERROR = "mean_corruption_error_unnormalised"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One number of one model.
+
+    Attributes:
+        value: As the entry states it.
+        scaled: On the column's scale, on which it is compared with a straight line.
+        interval: 95 % over images; None where the entry has none.
+    """
+
+    value: float
+    scaled: float
+    interval: Bounds = (None, None)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number of every model that has it.
+
+    Attributes:
+        id: The same for ever, and that of the CSV file where the number stands there.
+        label: For people, plain text.
+        better: "higher" or "lower"; None for what has no good direction.
+        scale: "logit" for proportions, "log" for ratios, "raw".
+        measured: By entry_id.
+        missing: Why a model has none, by entry_id.
+    """
+
+    id: str
+    label: str
+    better: str | None
+    scale: str
+    measured: dict[str, Measured]
+    missing: dict[str, str]
+
+
+def logit(share: float, n: int) -> float:
+    """log(p / (1 - p)) of a proportion of n images, finite at 0 and 1.
+
+    Half an image is added to either side (Haldane, Annals of Human Genetics 20, 1956).
+    """
+    return math.log((share * n + 0.5) / ((1 - share) * n + 0.5))
+
+
+def _log_share(share: float, n: int) -> float:
+    return math.log((share * n + 0.5) / (n + 1))
+
+
+def clean_accuracy(table: Table) -> Column:
+    """The rival of every score."""
+
+    def read(entry: Entry) -> Measured:
+        clean = entry.clean_accuracy
+        return Measured(clean.value, logit(clean.value, clean.n), clean.interval)
+
+    return _column("clean_accuracy", "clean accuracy", "higher", "logit", table, read)
+
+
+def predictors(table: Table) -> list[Column]:
+    """The scores; no direction of them is good."""
+
+    def reader(name: str) -> Callable[[Entry], Measured]:
+        def read(entry: Entry) -> Measured:
+            value = float(getattr(entry.spectral, name))
+            return Measured(value, value, getattr(entry.spectral, f"{name}_interval"))
+
+        return read
+
+    return [
+        _column(name, label, None, "raw", table, reader(name)) for name, label in PREDICTORS.items()
+    ]
+
+
+def outcomes(table: Table) -> list[Column]:
+    """What a score may say something about, as far as a model of the table has it."""
+    found = [
+        _column(CORRUPTION_ERROR, "mean corruption error (unnormalised)", "lower", "logit", table,
+                _mean_error),
+        _column("mce", "mCE", "lower", "log", table, _mce),
+        _column("retained_accuracy_corruption", "accuracy under corruption, share of clean",
+                "higher", "log", table, _retained_under_corruption),
+    ]  # fmt: skip
+    rows = {row["entry_id"]: row for row in records(table.frame)}
+    for threat in table.threats:
+        budget = f"{threat.norm} {epsilon(threat.epsilon)} ({', '.join(threat.attacks)})"
+        found += [
+            _column(threat.column, f"robust accuracy {budget}", "higher", "logit", table,
+                    _robust(threat, rows, retained=False)),
+            _column(threat.column.replace("robust", "retained", 1),
+                    f"robust accuracy, share of clean, {budget}", "higher", "log", table,
+                    _robust(threat, rows, retained=True)),
+        ]  # fmt: skip
+    return [column for column in found if column.measured]
+
+
+def corruption_errors(table: Table) -> list[tuple[str, Column]]:
+    """Group and column of every corruption: its mean error over the five severities."""
+
+    def reader(name: str) -> Callable[[Entry], Measured | str]:
+        def read(entry: Entry) -> Measured | str:
+            if entry.corruption is None:
+                return "corruptions not evaluated"
+            rates = severity_errors(entry.corruption).get(name, {})
+            if len(rates) < len(SEVERITIES):
+                return f"{name} not evaluated"
+            value = math.fsum(rates.values()) / len(rates)
+            return Measured(value, logit(value, entry.corruption.n_images))
+
+        return read
+
+    columns = [
+        (group, _column(name, name.replace("_", " "), "lower", "logit", table, reader(name)))
+        for group, names in GROUPS.items()
+        for name in names
+    ]
+    return [(group, column) for group, column in columns if column.measured]
+
+
+def _column(
+    id_: str, label: str, better: str | None, scale: str, table: Table,
+    read: Callable[[Entry], Measured | str],
+) -> Column:  # fmt: skip
+    measured: dict[str, Measured] = {}
+    missing: dict[str, str] = {}
+    for entry in table.entries:
+        found = read(entry)
+        if isinstance(found, str):
+            missing[entry.entry_id] = found
+        else:
+            measured[entry.entry_id] = found
+    return Column(id_, label, better, scale, measured, missing)
+
+
+def _mean_error(entry: Entry) -> Measured | str:
+    if entry.corruption is None:
+        return "corruptions not evaluated"
+    mean = entry.corruption.unnormalised_mean_error
+    return Measured(mean.value, logit(mean.value, mean.n), mean.interval)
+
+
+def _mce(entry: Entry) -> Measured | str:
+    if entry.corruption is None or entry.corruption.mce is None:
+        return "no mCE: no reference model on the same images"
+    value = entry.corruption.mce.value
+    return Measured(value, math.log(value)) if value > 0 else "an mCE of 0 has no logarithm"
+
+
+def _retained_under_corruption(entry: Entry) -> Measured | str:
+    """Share of the accuracy on the same images uncorrupted."""
+    if entry.corruption is None:
+        return "corruptions not evaluated"
+    mean, clean = entry.corruption.unnormalised_mean_error, entry.corruption.uncorrupted_accuracy
+    return _retained(1 - mean.value, mean.n, clean.value, clean.n)
+
+
+def _robust(
+    threat: Threat, rows: dict[str, Row], *, retained: bool
+) -> Callable[[Entry], Measured | str]:
+    def read(entry: Entry) -> Measured | str:
+        value, low, high = (rows[entry.entry_id][threat.column + end] for end in ENDS)
+        if math.isnan(value):
+            return "not attacked in this way"
+        clean = entry.clean_accuracy
+        if retained:
+            return _retained(value, threat.n_images, clean.value, clean.n)
+        return Measured(value, logit(value, threat.n_images), (low, high))
+
+    return read
+
+
+def _retained(value: float, n: int, clean: float, n_clean: int) -> Measured | str:
+    if clean == 0:
+        return "no share of a clean accuracy of 0"
+    return Measured(value / clean, _log_share(value, n) - _log_share(clean, n_clean))

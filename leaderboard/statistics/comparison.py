@@ -1,0 +1,116 @@
+"""One score against one outcome, with clean accuracy as the rival: all numbers of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from iaside_plugins.leaderboard.statistics.estimates import (
+    CORRELATIONS,
+    MIN_INTERVAL,
+    MIN_MODELS,
+    Sample,
+    added_rank_correlation,
+    correlation,
+    partial_pearson,
+    partial_spearman,
+    undefined,
+)
+from iaside_plugins.stats import permutation as draw
+from iaside_plugins.stats.board_correlation import Array, partial_correlation, spearman
+
+Raw = tuple[Array, Array, Array]  # score, outcome, clean accuracy, each (n,)
+
+
+def compare(raw: Raw, scaled: Raw, sample: Sample) -> dict[str, Any]:
+    """All numbers of a comparison, by the names of stats.json.
+
+    Args:
+        raw: Score, outcome and clean accuracy as entries state them: for ranks and plain
+            correlations.
+        scaled: The same on scales on which a straight line is plausible (logit of proportions,
+            logarithm of ratios): for what a line in clean accuracy leaves.
+        sample: The models.
+    """
+    score, outcome, clean = raw
+
+    def three(a: Array, b: Array) -> dict[str, Any]:
+        return {name: correlation(name, a, b, sample) for name in CORRELATIONS}
+
+    partials = {
+        "partial_spearman": partial_spearman(score, outcome, clean, sample),
+        "partial_pearson": partial_pearson(*scaled, sample),
+    }
+    return {
+        "n_models": sample.n, "n_families": sample.n_families,
+        "clean_accuracy_range": [clean.min(), clean.max()],
+        **three(score, outcome),
+        "clean": three(clean, outcome),
+        "score_and_clean": three(score, clean),
+        **partials,
+        "partial_p": _greatest([part["p"] for part in partials.values()]),
+        "added": {
+            "spearman": added_rank_correlation(score, outcome, clean, sample),
+            "r2": unseen_families(*scaled, sample),
+        },
+        "left_out": left_out(score, outcome, clean, sample),
+    }  # fmt: skip
+
+
+def _greatest(values: Sequence[float | None]) -> float | None:
+    """The greatest, None where one is None: a claim must survive every test."""
+    known = [value for value in values if value is not None]
+    return max(known) if len(known) == len(values) else None
+
+
+def unseen_families(x: Array, y: Array, z: Array, sample: Sample) -> dict[str, Any]:
+    """Leave-one-family-out R2 of y on a line in z, without and with x, and the gain."""
+    least = min((sample.n - sample.families.count(f) for f in set(sample.families)), default=0)
+    reason = undefined(sample, x, y, z)
+    if sample.n_families < MIN_MODELS or least < MIN_INTERVAL:
+        reason = (
+            f"{sample.n_families} families and at least {least} models to fit, needs {MIN_MODELS} "
+            f"and {MIN_INTERVAL}"
+        )
+    if reason is not None:
+        return {"clean": None, "clean_and_score": None, "gain": None, "reason": reason}
+    without = draw.leave_one_family_out([z], y, sample.families)
+    with_score = draw.leave_one_family_out([z, x], y, sample.families)
+    return {"clean": without, "clean_and_score": with_score, "gain": with_score - without,
+            "reason": None}  # fmt: skip
+
+
+def left_out(x: Array, y: Array, z: Array, sample: Sample) -> list[dict[str, Any]]:
+    """The rank correlation, and that given z, without each family in turn.
+
+    Args:
+        x: Predictor (n,).
+        y: Outcome (n,).
+        z: Clean accuracy (n,).
+        sample: The models.
+    """
+    out = []
+    for family in sorted(set(sample.families)):
+        keep = np.array([float(name != family) for name in sample.families])[None]
+        rest = [v[keep[0] > 0] for v in (x, y, z)]
+        n = int(keep.sum())
+        few = n < MIN_MODELS or any(np.ptp(v) == 0 for v in rest)
+        plain = None if few else float(spearman(x, y, keep)[0])
+        given = (
+            np.nan if few or n == MIN_MODELS else partial_correlation(spearman, x, y, z, keep)[0]
+        )
+        out.append({"family": family, "n_models": n, "spearman": plain,
+                    "partial_spearman": None if np.isnan(given) else float(given)})  # fmt: skip
+    return out
+
+
+def residual(y: Sequence[float], z: Sequence[float]) -> list[float] | None:
+    """What a line in z leaves of y (effective robustness); None below three models.
+
+    Source: Taori et al., Measuring Robustness to Natural Distribution Shifts, NeurIPS 2020.
+    """
+    if len(y) < MIN_MODELS or np.ptp(z) == 0:
+        return None
+    return [float(v) for v in draw.residuals(np.array(y), np.array(z))]

@@ -1,0 +1,1 @@
+"""The published studies of the repository."""

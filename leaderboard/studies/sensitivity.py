@@ -1,0 +1,251 @@
+"""Builds the page of `sensitivity/`: tables and figure from one JSON file, made of studies.
+
+``python -m iaside_plugins.leaderboard.studies.sensitivity NAME=STUDY.json ...`` takes what
+`iaside sensitivity --json` wrote, by name of the population, into sensitivity.json; without
+arguments it builds page and figure from sensitivity.json again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from iaside_plugins.display.plots import save_figure
+from iaside_plugins.errors import InputError
+from iaside_plugins.leaderboard.studies import sensitivity_rule as rule
+from iaside_plugins.leaderboard.studies.spectra import filled
+from iaside_plugins.leaderboard.table.formatting import markdown
+from iaside_plugins.sensitivity.plots import plot_sensitivity
+from iaside_plugins.sensitivity.text import (
+    TITLES,
+    association_rows,
+    effect_rows,
+    level_text,
+    movement_rows,
+    number,
+    one_at_a_time,
+    with_ends,
+)
+from iaside_plugins.storage.row_store import write_atomic, write_json
+
+FOLDER = Path(__file__).resolve().parents[1] / "sensitivity"
+CHOICE = "cifar10"  # the study in which choices are crossed, and the one around the default
+DEFAULT = "cifar10-8"
+OUTCOMES = ("corruption error", "accuracy Linf 2/255", "retained Linf 2/255")
+PLAIN = {"temperature": 1.0, "beta": 0.75}  # variants whose pairs of rankings are kept
+Row = Sequence[str]
+
+
+def condense(studies: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What the page needs of studies, by name of the population.
+
+    Profiles, tables of outcomes and pairs of rankings are kept for variants of the default
+    temperature and beta alone, and for those that differ from the base once; scores for all.
+
+    Raises:
+        InputError: For something other than studies of `iaside sensitivity`.
+    """
+    out = {}
+    for name, study in studies.items():
+        try:
+            plain = [all(v[k] == x for k, x in PLAIN.items()) for v in study["variants"]]
+            places = np.flatnonzero(plain).tolist()
+            names = {study["variants"][k]["name"] for k in places}
+            names |= {study["variants"][k]["name"] for k, _ in one_at_a_time(study)}
+            out[name] = {
+                **{k: v for k, v in study.items() if k not in ("spearman", "kendall")},
+                "variants": [v if v["name"] in names else _short(v) for v in study["variants"]],
+                "associations": [a for a in study["associations"] if a["variant"] in names],
+                "movements": [m for m in study["movements"] if m["variant"] in names],
+                "ranked": [study["variants"][k]["name"] for k in places],
+                **{k: [[study[k][i][j] for j in places] for i in places]
+                   for k in ("spearman", "kendall")},
+            }  # fmt: skip
+        except (KeyError, TypeError, IndexError, StopIteration) as error:
+            raise InputError(f"{name} is not a study of iaside sensitivity: {error}") from error
+    return out
+
+
+def _short(variant: Mapping[str, Any]) -> dict[str, Any]:
+    """A variant with the signed scores of its models alone."""
+    kept = ("model", "signed_score")
+    return {**variant, "models": [{key: one[key] for key in kept} for one in variant["models"]]}
+
+
+def tables(data: Mapping[str, Any]) -> dict[str, str]:
+    """The page's tables and sentences in Markdown, by name."""
+    choice = data[CHOICE]
+    out = {
+        "verdict": _verdict_sentence(data),
+        "rule": _table(_rule_rows(data)),
+        "default": _table(_default_rows(data[DEFAULT])),
+        "one_at_a_time": _table(_one_at_a_time_rows(choice)),
+        "scores": _table(_score_rows(choice)),
+        "association": _table(_association_rows(choice)),
+        "folded": _table(_association_rows(choice, "score")),
+        "levels": _table(_level_rows(choice)),
+        "temperatures": _table(_temperature_rows(data)),
+    }
+    for name, study in data.items():
+        out[f"effects_{name}"] = _table(effect_rows(study))
+        out[f"summary_{name}"] = _summary(study)
+    return out
+
+
+def build(folder: Path = FOLDER, studies: Mapping[str, Path] | None = None) -> None:
+    """Write sensitivity.json (if there are studies), README.md and sensitivity.png of a folder."""
+    if studies:
+        found = {name: json.loads(path.read_text("utf-8")) for name, path in studies.items()}
+        write_json(folder / "sensitivity.json", condense(found), indent=None)
+    data = json.loads((folder / "sensitivity.json").read_text(encoding="utf-8"))
+    readme = folder / "README.md"
+    page = filled(readme.read_text(encoding="utf-8"), tables(data))
+    write_atomic(readme, page.encode())
+    save_figure(plot_sensitivity(data[CHOICE]), folder / "sensitivity.png")
+
+
+def _verdict_sentence(data: Mapping[str, Any]) -> str:
+    studies = data[CHOICE], data[DEFAULT]
+    if found := rule.chosen(*studies):
+        named = ", ".join(f"{TITLES[v.axis]} {level_text(v.level)}" for v in found)
+        return f"**Passes the rule on the kit: {named}.**"
+    known = [v for v in rule.verdicts(*studies) if v.admissible and v.association is not None]
+    best = max(known, key=lambda v: v.association or 0)
+    return (
+        f"**The default stays** ({data[DEFAULT]['base']}): no level of any axis passes the rule. "
+        f"The greatest main effect of an admissible level is {TITLES[best.axis]} "
+        f"{level_text(best.level)}, {number(best.association)}, where {number(rule.GAIN)} is "
+        "asked for."
+    )
+
+
+def _rule_rows(data: Mapping[str, Any]) -> list[Row]:
+    studies = data[CHOICE], data[DEFAULT]
+    rows: list[Row] = [
+        ["axis", "level", "pairs", "a: effect on A", "b: with any model left out",
+         "c: at the default", "d: S", "R there", "admissible", "fails", "replaces the default"]
+    ]  # fmt: skip
+    for e, v in zip(rule.effects(*studies), rule.verdicts(*studies), strict=True):
+        low, high = e["association_left_out"]
+        rows.append(
+            [
+                TITLES[e["axis"]], level_text(e["level"]), str(e["n_pairs"]),
+                number(e["association"]), f"{number(low)} to {number(high)}",
+                number(e["association_at_base"]), number(e["stability"]),
+                number(e["reliability_there"], ".2f"), "yes" if v.admissible else "no",
+                v.fails or "–", "yes" if v.qualifies else "no",
+            ]
+        )  # fmt: skip
+    return rows
+
+
+def _default_rows(study: Mapping[str, Any]) -> list[Row]:
+    """Every variant of the study around the default: association, reliability, scores below 0."""
+    rows: list[Row] = [["variant", "A", "R", "S", "ranks of models beside the default's"]]
+    moved = {one["variant"]: one for one in study["movements"]}
+    rows += [
+        [
+            v["name"], with_ends(v["association"], v["association_interval"]),
+            number(v["reliability"], ".2f"), number(v["stability"], ".2f"),
+            number(moved[v["name"]]["spearman_with_base"]),
+        ]
+        for v in study["variants"] if v["name"] in moved
+    ]  # fmt: skip
+    return rows
+
+
+def _one_at_a_time_rows(study: Mapping[str, Any]) -> list[Row]:
+    chosen = [study["variants"][k]["name"] for k, _ in one_at_a_time(study)]
+    head, *rows = movement_rows(study)
+    by_name = {row[0]: row for row in rows}
+    extra = {v["name"]: v for v in study["variants"]}
+    more = ["reliability R", "stability S", "outside [0, 1]"]
+    return [
+        [*head, *more],
+        *(
+            [
+                *by_name[name], number(extra[name]["reliability"], ".2f"),
+                number(extra[name]["stability"], ".2f"), number(extra[name]["off_range"], ".0%"),
+            ]
+            for name in chosen
+        ),
+    ]  # fmt: skip
+
+
+def _score_rows(study: Mapping[str, Any]) -> list[Row]:
+    chosen = one_at_a_time(study)
+    rows: list[Row] = [["variant", *(m["name"] for m in study["models"])]]
+    for k, label in chosen:
+        cells = [
+            with_ends(one["signed_score"], one["signed_score_interval"])
+            for one in study["variants"][k]["models"]
+        ]
+        rows.append([label, *cells])
+    return rows
+
+
+def _association_rows(study: Mapping[str, Any], score: str = "signed_score") -> list[Row]:
+    labels = {study["variants"][k]["name"]: label for k, label in one_at_a_time(study)}
+    head, *rows = association_rows(study, list(labels), score, OUTCOMES)
+    mean = {v["name"]: with_ends(v["association"], v["association_interval"])
+            for v in study["variants"]}  # fmt: skip
+    if score != "signed_score":
+        return [head, *([labels[row[0]], *row[1:]] for row in rows)]
+    return [[*head, "A"], *([labels[row[0]], *row[1:], mean[row[0]]] for row in rows)]
+
+
+def _level_rows(study: Mapping[str, Any]) -> list[Row]:
+    """Mean rank correlation between rankings, by range handling and absence, where crossed."""
+    kept = {v["name"]: v for v in study["variants"]}
+    groups: dict[tuple[str, str], list[int]] = {}
+    for k, name in enumerate(study["ranked"]):
+        v = kept[name]
+        groups.setdefault((v["range_handling"], v["absence"]), []).append(k)
+    rows: list[Row] = [["", *(f"{a}, {r}" for r, a in groups)]]
+    for (r, a), first in groups.items():
+        cells = []
+        for second in groups.values():
+            pairs = [study["spearman"][i][j] for i in first for j in second if i != j]
+            known = [pair for pair in pairs if pair is not None]
+            cells.append(number(float(np.mean(known)) if known else None))
+        rows.append([f"{a}, {r}", *cells])
+    return rows
+
+
+def _temperature_rows(data: Mapping[str, Any]) -> list[Row]:
+    rows: list[Row] = [["model", "data", "training", "clean accuracy", "fitted temperature"]]
+    for name in (n for n in data if n not in (DEFAULT, "digits")):
+        for model in data[name]["models"]:
+            training = str(model["model"].get("training") or "unstated")
+            rows.append(
+                [model["name"], name, training, f"{model['clean_accuracy']:.0%}",
+                 number(model["temperature"], ".2f")]
+            )  # fmt: skip
+    return rows
+
+
+def _summary(study: Mapping[str, Any]) -> str:
+    base = next(v for v in study["variants"] if v["name"] == study["base"])
+    a = with_ends(base["association"], base["association_interval"])
+    return (
+        f"{len(study['models'])} models, {study['n_images']} images, {len(study['variants'])} "
+        f"variants. At the base ({study['base']}): A = {a}, "
+        f"R = {number(base['reliability'], '.2f')}, S = {number(base['stability'], '.2f')}."
+    )
+
+
+def _table(rows: Sequence[Row]) -> str:
+    """A Markdown table; no text of an entry can break out of its cell."""
+    safe = [[markdown(cell) for cell in row] for row in rows]
+    lines = [f"| {' | '.join(row)} |" for row in safe]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+if __name__ == "__main__":
+    given = dict(argument.split("=", 1) for argument in sys.argv[1:])
+    build(FOLDER, {name: Path(path) for name, path in given.items()})

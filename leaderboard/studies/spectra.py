@@ -1,0 +1,250 @@
+"""Builds the page of `spectra/`: tables and figure from one JSON file, made of spectrum reports.
+
+``python -m iaside_plugins.leaderboard.studies.spectra REPORT.json ...`` takes what
+`iaside spectrum --json` wrote into spectra.json; without reports it builds page and figure from
+spectra.json again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from iaside_plugins.corruptions.apply import CORRUPTIONS
+from iaside_plugins.display.plots import save_figure
+from iaside_plugins.display.text import epsilon
+from iaside_plugins.errors import InputError
+from iaside_plugins.leaderboard.studies.spectra_figure import spectra_figure
+from iaside_plugins.spectra.text import PREDICTOR_TITLES, figure, is_headline, label
+from iaside_plugins.spectra.vulnerability import across_models
+from iaside_plugins.storage.row_store import write_atomic, write_json
+
+FOLDER = Path(__file__).resolve().parents[1] / "spectra"
+DIGITS = 5  # significant ones that spectra.json keeps
+LAW = 0.95  # lower end of R² from which a falling SNR is called a power law
+BAND_COLUMNS = ("kind", "name", "strength", "band", "frequency", "share", "snr_without_dc_db",
+                "snr_without_dc_db_low", "snr_without_dc_db_high")  # fmt: skip
+BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?\n?(<!-- end -->)", re.S)
+
+
+def condense(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the page needs of spectrum reports, rounded, by name of the model.
+
+    Of a model without attacks only the importance and the prediction: the spectra of its
+    corruptions are those of the others.
+
+    Raises:
+        InputError: For something other than reports of `iaside spectrum`.
+    """
+    out: dict[str, Any] = {}
+    for report in reports:
+        try:
+            model = report["model"]
+            name = f"images-{report['n_bands']}" if model is None else str(model["name"])
+            kept = [row for row in report["conditions"] if row["kind"] != "corruption" or
+                    row["strength"] is None]  # fmt: skip
+            bands = [row for row in report["bands"] if row["kind"] != "band attack" and
+                     is_headline(row)]  # fmt: skip
+            if model is None:
+                bands = []
+            elif not report["attacks"]:
+                kept = bands = []
+            out[name] = {
+                "model": model,
+                **{key: report[key] for key in ("n_bands", "band_norm", "image_size", "seed",
+                                                "corruptions", "attacks", "provenance")},
+                "conditions": kept,
+                "bands": [{key: row[key] for key in BAND_COLUMNS} for row in bands],
+                "matches": [row for row in report["matches"] if row["kind"] == "attack"],
+                "vulnerability": {
+                    group: _without_severities(found)
+                    for group, found in report["vulnerability"].items()
+                },
+                "importance": report["importance"],
+            }  # fmt: skip
+        except (KeyError, TypeError) as error:
+            raise InputError(f"not a report of iaside spectrum: it lacks {error}") from error
+    rounded: dict[str, Any] = _rounded(out)
+    return rounded
+
+
+def tables(data: Mapping[str, Any]) -> dict[str, str]:
+    """The page's tables in Markdown, by name."""
+    models = {name: one for name, one in data.items() if one["model"] is not None}
+    attacked = {name: one for name, one in models.items() if one["attacks"]}
+    first = next(iter(attacked.values()))
+    return {
+        "corruptions": _law_table(first, "corruption"),
+        "photographs": _law_table(data["images-8"], "corruption"),
+        "fine": _law_table(data["images-28"], "corruption"),
+        "attacks": "\n\n".join(
+            f"{name}:\n\n{_law_table(m, 'attack')}" for name, m in attacked.items()
+        ),
+        "models": _model_table(models),
+        "bands": _band_table(attacked),
+        "matches": _match_table(attacked),
+        "prediction": _prediction_table(models),
+        "across": _across_table(models),
+    }
+
+
+def page(text: str, data: Mapping[str, Any]) -> str:
+    """The page with its tables filled in, see `filled`."""
+    return filled(text, tables(data))
+
+
+def filled(text: str, found: Mapping[str, str]) -> str:
+    """A page with what was found put between ``<!-- NAME -->`` and ``<!-- end -->``.
+
+    Raises:
+        InputError: If the page asks for a table that there is not.
+    """
+
+    def fill(match: re.Match[str]) -> str:
+        if match[2] not in found:
+            raise InputError(f"there is no table {match[2]!r}; there are {', '.join(found)}")
+        return f"{match[1]}{found[match[2]]}\n{match[3]}"
+
+    return BLOCK.sub(fill, text)
+
+
+def build(folder: Path = FOLDER, reports: Sequence[Path] = ()) -> None:
+    """Write spectra.json (if there are reports), README.md and spectra.png of a folder."""
+    if reports:
+        write_json(folder / "spectra.json", condense(json.loads(p.read_text()) for p in reports))
+    data = json.loads((folder / "spectra.json").read_text(encoding="utf-8"))
+    readme = folder / "README.md"
+    write_atomic(readme, page(readme.read_text(encoding="utf-8"), data).encode())
+    save_figure(spectra_figure(data), folder / "spectra.png")
+
+
+def follows(row: Mapping[str, Any]) -> bool:
+    """Whether the SNR falls like a power law: slope's interval below 0, R² of `LAW` and more."""
+    return bool(row["slope_high"] is not None and row["slope_high"] < 0
+                and row["r_squared_low"] is not None and row["r_squared_low"] >= LAW)  # fmt: skip
+
+
+def _law_table(one: Mapping[str, Any], kind: str) -> str:
+    rows = [["perturbation", "slope of SNR", "bend", "R²", "misfit (dB)",
+             "slope of the perturbation", "power law", "n (left out)"]]  # fmt: skip
+    for row in one["conditions"]:
+        if row["kind"] == kind:
+            left_out = row["n_failed"] + row["n_unchanged"]
+            rows.append(
+                [
+                    label(row), figure(row, "slope", "+.2f"), figure(row, "curvature", "+.2f"),
+                    figure(row, "r_squared", ".2f"), figure(row, "residual_db", ".1f"),
+                    figure(row, "density_slope", "+.2f"), "yes" if follows(row) else "**no**",
+                    f"{row['n_images']} ({left_out})",
+                ]
+            )  # fmt: skip
+    return _markdown(rows)
+
+
+def _model_table(models: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = [["model", "training", "clean accuracy", "signed score", "share of bands 0-3",
+             "share of bands 4-7"]]  # fmt: skip
+    for name, one in models.items():
+        found = one["importance"]
+        shares = [band["share"] for band in found["bands"]]
+        low, high = found["signed_score_interval"]
+        rows.append(
+            [
+                name, str(one["model"]["training"]), f"{found['clean_accuracy']:.0%}",
+                f"{found['signed_score']:+.2f} [{low:+.2f}, {high:+.2f}]",
+                f"{sum(shares[:4]):.0%}", f"{sum(shares[4:]):.0%}",
+            ]
+        )  # fmt: skip
+    return _markdown(rows)
+
+
+def _band_table(models: Mapping[str, Mapping[str, Any]]) -> str:
+    n = next(iter(models.values()))["n_bands"]
+    rows = [["model", "eps (L2)", *(f"band {band}" for band in range(n))]]
+    for name, one in models.items():
+        attacks = pd.DataFrame([r for r in one["conditions"] if r["kind"] == "band attack"])
+        for budget, part in attacks.groupby("strength"):
+            cells = [figure(row, "success", ".0%") for row in _records(part)]
+            rows.append([name, epsilon(float(str(budget))), *cells])
+    return _markdown(rows)
+
+
+def _match_table(models: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = [["model", "attack", "energy in total", "energy per frequency"]]
+    for name, one in models.items():
+        for row in one["matches"]:
+            if row["kind"] == "attack":
+                cells = [figure(row, key, "+.2f") for key in ("energy", "density")]
+                rows.append([name, label(row), *cells])
+    return _markdown(rows)
+
+
+def _prediction_table(models: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = [["model", "over", *PREDICTOR_TITLES.values(), "importance adds to overall SNR",
+             "to equal importance"]]  # fmt: skip
+    for name, one in models.items():
+        for group, found in one["vulnerability"].items():
+            over = "corruptions" if group == "corruptions" else "corruptions x severities"
+            known = {row["predictor"]: row for row in found["predictors"]}
+            cells = [_ends(known[p], "rank_correlation", "") for p in PREDICTOR_TITLES]
+            cells += [_ends(row, "advantage", "advantage_") for row in known.values()
+                      if "advantage" in row]  # fmt: skip
+            rows.append([name, f"{found['n_conditions']} {over}", *cells])
+    return _markdown(rows)
+
+
+def _across_table(models: Mapping[str, Mapping[str, Any]]) -> str:
+    known = {
+        name: {
+            "clean_error": 1 - one["importance"]["clean_accuracy"],
+            "conditions": one["vulnerability"]["corruptions"]["conditions"],
+        }
+        for name, one in models.items()
+    }
+    titles = PREDICTOR_TITLES | {"clean_error": "clean accuracy alone"}
+    rows = [["predictor", "rank correlation with the error", "models x corruptions"]]
+    for row in across_models(known):
+        cells = [titles[row["predictor"]], _ends(row, "rank_correlation", "")]
+        rows.append([*cells, f"{row['n_models']} x {row['n_conditions']}"])
+    return _markdown(rows)
+
+
+def _ends(row: Mapping[str, Any], name: str, prefix: str) -> str:
+    if row[name] is None:
+        return "–"
+    return f"{row[name]:+.2f} [{row[f'{prefix}low']:+.2f}, {row[f'{prefix}high']:+.2f}]"
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+def _without_severities(found: Mapping[str, Any]) -> dict[str, Any]:
+    """A prediction; its conditions are kept for corruptions only, see `across_models`."""
+    kept = len(found["conditions"]) <= len(CORRUPTIONS)
+    return {key: value for key, value in found.items() if key != "conditions" or kept}
+
+
+def _rounded(value: Any, key: str = "") -> Any:
+    """Numbers with `DIGITS` significant digits; budgets and severities exactly."""
+    if isinstance(value, dict):
+        return {name: _rounded(item, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    exact = key == "strength" or not isinstance(value, float)
+    return value if exact else float(f"{value:.{DIGITS}g}")
+
+
+if __name__ == "__main__":
+    build(FOLDER, [Path(argument) for argument in sys.argv[1:]])

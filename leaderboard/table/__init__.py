@@ -1,0 +1,1 @@
+"""Entries as one table of raw numbers, and how they are printed."""

@@ -1,0 +1,155 @@
+"""How numbers and text look: the only place that rounds, adds percent signs and escapes."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from iaside_plugins.display.text import epsilon as epsilon  # one notation on the board and screen
+
+NOTHING = "–"  # what was not evaluated
+BARS = "▁▂▃▄▅▆▇█"
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#!|~$^])")
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
+    "%": r"\%", "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "[": "{[}", "]": "{]}", "*": "{*}",  # after \\ they would be its argument
+    '"': r"\textquotedbl{}", "'": r"\textquotesingle{}", "`": r"\textasciigrave{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    NOTHING: "--", "\N{ZERO WIDTH SPACE}": "{}", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
+}  # fmt: skip
+_ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0308": '"'}
+_LIGATURE = re.compile(r"([-,])(?=\1)")  # two of them would become one other sign
+_SIGN = re.compile(r"(?<![\w.])([-+])(?=\d)")
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # wide ones too
+
+
+def percent(value: float) -> str:
+    """A proportion as a percentage with one decimal, for example "93.3 %"."""
+    return NOTHING if math.isnan(value) else f"{100 * value:.1f} %"
+
+
+def percent_interval(value: float, low: float, high: float) -> str:
+    """A proportion with its interval, for example "93.3 % [88.1, 96.3]"."""
+    return percent(value) + _bounds(low, high, 100, ".1f")
+
+
+def signed_interval(value: float, low: float, high: float) -> str:
+    """A number that has a sign, with its interval, for example "-0.142 [-0.180, -0.104]"."""
+    return signed(value) + _bounds(low, high, 1, "+.3f")
+
+
+def number_interval(value: float, low: float, high: float) -> str:
+    """A number that has no sign, with its interval, for example "0.142 [0.104, 0.180]"."""
+    return NOTHING if math.isnan(value) else f"{value:.3f}" + _bounds(low, high, 1, ".3f")
+
+
+def _bounds(low: float, high: float, factor: float, spec: str) -> str:
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    return f" [{factor * low:{spec}}, {factor * high:{spec}}]"
+
+
+def signed(value: float) -> str:
+    """A number that has a sign, for example "-0.142"."""
+    return NOTHING if math.isnan(value) else f"{value:+.3f}"
+
+
+def ratio(value: float, reference: str | None) -> str:
+    """A fraction of a reference model's error, for example "0.764 of AlexNet"."""
+    return NOTHING if math.isnan(value) else f"{value:.3f} of {plain(reference)}"
+
+
+def correlation(estimate: Mapping[str, Any]) -> str:
+    """A correlation with its interval over models, for example "+0.60 [-0.24, +0.97]"."""
+    if estimate["value"] is None:
+        return NOTHING
+    low, high = estimate["interval"] or (math.nan, math.nan)
+    return f"{estimate['value']:+.2f}" + _bounds(low, high, 1, "+.2f")
+
+
+def p_value(value: float | None) -> str:
+    """A p-value with two significant digits."""
+    return NOTHING if value is None else f"{value:.2g}"
+
+
+def percent_tick(value: float) -> str:
+    """A proportion on an axis, for example "40 %"."""
+    return f"{100 * value:.3g} %"
+
+
+def signed_tick(value: float) -> str:
+    """A number that has a sign on an axis, for example "+0.2"."""
+    return "0" if abs(value) < 1e-12 else f"{value:+.3g}"
+
+
+def ratio_tick(value: float) -> str:
+    """A ratio on an axis, for example "0.8"."""
+    return f"{value:.3g}"
+
+
+def count(value: float) -> str:
+    """A large count with three figures, for example "11.7 M"."""
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.0f}"
+
+
+def sparkline(shares: Sequence[float], top: float) -> str:
+    """One bar a share, low bands first, all of a table on the scale 0 to `top`."""
+    steps = len(BARS) - 1
+    return "".join(BARS[min(steps, round(steps * share / top))] for share in shares)
+
+
+def plain(text: str | None) -> str:
+    """Text of an entry on one line, or the dash of what is missing; a renderer escapes it."""
+    return _one_line(text or "") or NOTHING
+
+
+def markdown(text: str | None) -> str:
+    """Text that shows as itself in a Markdown table cell: no markup, no HTML, no link, one line."""
+    escaped = _MARKDOWN.sub(r"\\\1", html.escape(plain(text), quote=False))
+    return re.sub(
+        r"(?i)(://|www\.|@)", lambda found: f"{found[0][:-1]}&#{ord(found[0][-1])};", escaped
+    )
+
+
+def csv_text(text: str) -> str:
+    """Text that a spreadsheet does not run as a formula: one gets a leading apostrophe."""
+    line = _one_line(text)
+    return f"'{line}" if line.startswith(_FORMULA) else line
+
+
+def latex(text: str | None) -> str:
+    """Text that shows as itself in LaTeX (T1 encoding): no command, no argument, one line.
+
+    A character that pdfLaTeX cannot set without further packages shows as its code point.
+    """
+    apart = _LIGATURE.sub("\\1\N{ZERO WIDTH SPACE}", plain(text))
+    return "".join(_LATEX.get(c) or _latex_letter(c) for c in apart)
+
+
+def latex_number(text: str) -> str:
+    """A number as the functions above write it, with a minus sign instead of a hyphen."""
+    return _SIGN.sub(r"$\1$", text.replace("%", r"\%").replace(NOTHING, _LATEX[NOTHING]))
+
+
+def _latex_letter(letter: str) -> str:
+    """One character: ASCII as it is, a letter with one accent as a command, else U+XXXX."""
+    if letter.isascii():
+        return letter
+    base, *accents = list(unicodedata.normalize("NFD", letter))
+    if base.isascii() and len(accents) == 1 and accents[0] in _ACCENTS:
+        return f"\\{_ACCENTS[accents[0]]}{{{base}}}"
+    return f"\\texttt{{U+{ord(letter):04X}}}"
+
+
+def _one_line(text: str) -> str:
+    """Control, format and separator characters, and runs of blanks, as one blank."""
+    visible = (c if unicodedata.category(c)[0] not in "CZ" else " " for c in text)
+    return " ".join("".join(visible).split())

@@ -1,0 +1,132 @@
+"""The report of spectra: pooling, matching, intervals, text and pictures, on planted numbers."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from iaside_plugins import Protocol, SpectralPartition, spectral_importance
+from iaside_plugins.spectra.conditions import Condition, pooled
+from iaside_plugins.spectra.perturbation import perturbation_spectrum
+from iaside_plugins.spectra.plots import plot_spectrum
+from iaside_plugins.spectra.report import SpectrumReport
+from iaside_plugins.spectra.text import fit_table, label, spectrum_text
+from iaside_plugins.spectral.energy import band_energies
+from iaside_plugins.stats.correlation import rank_correlation
+
+PARTITION = SpectralPartition(4)
+RNG = torch.Generator().manual_seed(0)
+X = torch.rand(8, 3, 16, 16, generator=RNG, dtype=torch.float64)
+NOISE = torch.randn(X.shape, generator=RNG, dtype=torch.float64)
+IDS = tuple("abcdefgh")
+
+
+def condition(name: str, strength: float, scale: float, **options) -> Condition:
+    wrong = (np.arange(8) < 8 * scale).astype(float)
+    given = {
+        "kind": "corruption", "name": name, "title": name, "strength": strength, "norm": None,
+        "ids": IDS, "energies": band_energies(X, X + scale * NOISE, PARTITION),
+        "counts": np.ones(8, dtype=bool), "wrong": wrong,
+    }  # fmt: skip
+    return Condition(**given | options)
+
+
+def report(conditions, importance=None) -> SpectrumReport:
+    return SpectrumReport(
+        tuple(conditions), PARTITION, (16, 16), 3, importance, {"model": None, "seed": 0}
+    )
+
+
+@pytest.fixture(scope="module")
+def importance():
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 16), torch.nn.Flatten())
+    for parameter in net.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=RNG) / 9
+    batch = [(X.float(), torch.arange(8) % 5, list(IDS))]
+    return spectral_importance(net.eval(), batch, Protocol(n_bands=4))
+
+
+CONDITIONS = [
+    condition("fog", 1, 0.1), condition("fog", 2, 0.5), condition("snow", 1, 0.3),
+    condition("snow", 2, 0.9), condition("frost", 1, 0.2), condition("frost", 2, 0.4),
+    condition(
+        "pgd", 8 / 255, 0.2, kind="attack", title="PGD Linf", norm="Linf",
+        counts=np.array([True] * 5 + [False] * 3), wrong=np.array([1.0] * 6 + [0.0] * 2),
+    ),
+    condition("ddn", None, 0.05, kind="attack", title="DDN L2", norm="L2"),
+    condition("band_pgd_1", 0.5, 0.05, kind="band attack", title="PGD L2 in band 1", norm="L2"),
+]  # fmt: skip
+
+
+def test_a_corruption_over_all_severities_averages_each_image_first():
+    one, two = CONDITIONS[:2]
+    both = pooled([one, two])
+    np.testing.assert_allclose(both.energies, (one.energies + two.energies) / 2)
+    np.testing.assert_allclose(both.wrong, (one.wrong + two.wrong) / 2)
+    short = condition("fog", 2, 0.5, ids=IDS[1:], energies=two.energies[1:], wrong=two.wrong[1:],
+                      counts=two.counts[1:])  # fmt: skip
+    assert pooled([one, short]).ids == IDS[1:]  # an image unreadable in one is left out of both
+
+
+def test_figures_are_those_of_the_spectra():
+    frame = report(CONDITIONS).to_frame()
+    assert [label(row) for row in frame.to_dict("records")] == [
+        "fog", "fog 1", "fog 2", "snow", "snow 1", "snow 2", "frost", "frost 1", "frost 2",
+        "PGD Linf, eps 8/255", "DDN L2, least", "PGD L2 in band 1, eps 0.5",
+    ]  # fmt: skip
+    row = frame.iloc[2]
+    alone = perturbation_spectrum(X, X + 0.5 * NOISE, n_bands=4)
+    assert row["slope"] == pytest.approx(alone.slope, abs=1e-9)
+    assert row["slope_low"] == pytest.approx(alone.slope_interval[0], abs=1e-9)
+    assert row["error"] == 4 / 8
+    assert frame.iloc[0]["error"] == pytest.approx((1 + 4) / 16)
+    assert frame.iloc[0]["error_low"] < frame.iloc[0]["error"] < frame.iloc[0]["error_high"]
+    attack = frame.iloc[9]
+    assert (attack["n_images"], attack["n_failed"], attack["n_unchanged"]) == (5, 3, 0)
+    # 5 successes, 1 misclassified without an attack, 2 that withstand
+    assert (attack["n_correct"], attack["success"], attack["error"]) == (7, 5 / 7, 6 / 8)
+    assert np.isnan(frame.iloc[11]["slope"])  # one band is no spectrum
+    bands = report(CONDITIONS).bands()
+    assert len(bands) == 12 * 4
+
+
+def test_matches_are_rank_correlations_over_bands(importance):
+    found = report(CONDITIONS, importance).matches()
+    row = found[found["name"] == "ddn"].iloc[0]
+    energy = CONDITIONS[7].energies.mean(axis=0)[4:8]
+    expected = rank_correlation(importance.shapley_values, energy)
+    assert row["energy"] == pytest.approx(float(expected))
+    assert row["energy_low"] <= row["energy"] <= row["energy_high"]
+    assert report(CONDITIONS).matches().empty
+
+
+def test_vulnerability_is_over_corruptions_and_over_severities(importance):
+    found = report(CONDITIONS, importance).vulnerability
+    assert found["corruptions"].names == ("fog", "snow", "frost")
+    assert len(found["severities"].names) == 6
+    # White noise of four strengths on one spectrum: SNR says all, and every predictor knows it.
+    for predictor in ("overall_snr", "equal_importance"):
+        assert found["severities"].correlation[predictor][0] == pytest.approx(1, abs=0.03)
+    assert report(CONDITIONS).vulnerability == {}
+
+
+@pytest.mark.parametrize("with_model", [False, True])
+def test_text_json_and_picture(importance, with_model, tmp_path):
+    found = report(CONDITIONS, importance if with_model else None)
+    found.save(tmp_path / "found.json")
+    data = json.loads((tmp_path / "found.json").read_text())
+    text = spectrum_text(data)
+    assert "PGD Linf, eps 8/255" in text
+    assert ("importance adds" in text) == with_model
+    assert len(fit_table(data).splitlines()) == 2 + 3 + 2
+    figure = plot_spectrum(data)
+    figure.savefig(tmp_path / "found.png")
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles[:5] == ["fog", "snow", "frost", "PGD Linf, eps 8/255", "DDN L2, least"]
+    assert ("importance and attack energy" in titles) == with_model
+    line = figure.axes[0].lines[-1]
+    slope = np.diff(line.get_ydata()[[0, -1]]) / np.diff(np.log10(line.get_xdata()[[0, -1]])) / 10
+    assert slope[0] == pytest.approx(data["conditions"][0]["slope"])
