@@ -1,5 +1,6 @@
 """I-ASIDE: how much of a classifier's predictive power each spatial-frequency band carries."""
 
+from iaside_plugins._version import __version__
 from iaside_plugins.corruptions.error_rates import mean_corruption_error
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.comparison import Comparison, compare
@@ -9,14 +10,13 @@ from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.spectral.partition import SpectralPartition
 
-__version__ = "0.1.0"
-
 __all__ = [
     "Comparison",
     "InputError",
     "Protocol",
     "SpectralImportance",
     "SpectralPartition",
+    "__version__",
     "compare",
     "mean_corruption_error",
     "paired_importance",

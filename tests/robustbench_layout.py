@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from iaside_plugins.adapters.imagenet.labels import known_map
 from iaside_plugins.adapters.models.robustbench_names import ORDER
-from iaside_plugins.adapters.robustbench_adapter.files import robustbench_ids
+from iaside_plugins.entry.robustbench_json import robustbench_ids
 
 N_IMAGES = 6
 TREE = {"corruptions": "ImageNet-C", "corruptions_3d": "ImageNet-3DCC"}

@@ -23,9 +23,9 @@ from iaside_plugins.adapters.robustbench_adapter.request import Prepared, Reques
 from iaside_plugins.adapters.robustbench_adapter.run import Finished, cost_of, finished, run_facts
 from iaside_plugins.adapters.robustbench_adapter.tables import upsert
 from iaside_plugins.entry import robustbench_json as model_info
+from iaside_plugins.entry.write import write_entry
 from iaside_plugins.errors import InputError
 from iaside_plugins.protocol import Protocol
-from iaside_plugins.workflows.evaluate import write_entry
 
 __all__ = ["benchmark", "cost", "evaluate"]
 _HOSTS = {  # what RobustBench's users import beside `benchmark`, and where it has it

@@ -12,8 +12,8 @@ from iaside_plugins.adapters.imagenet.folders import grouped_corruptions, tree_c
 from iaside_plugins.adapters.imagenet.labels import known_map
 from iaside_plugins.adapters.imagenet.records import find_records, image_names, subfolders
 from iaside_plugins.adapters.models.robustbench_names import ORDER
-from iaside_plugins.adapters.robustbench_adapter.files import robustbench_ids
 from iaside_plugins.corruptions.error_rates import SEVERITIES
+from iaside_plugins.entry.robustbench_json import robustbench_ids
 from iaside_plugins.errors import InputError
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"

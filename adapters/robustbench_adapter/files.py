@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from iaside_plugins.adapters.imagenet.corrupted import CorruptedData
@@ -29,24 +27,12 @@ from iaside_plugins.adapters.robustbench_adapter.images import (
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.corruptions.frost import find_frost_textures, load_frost_textures
 from iaside_plugins.entry.build import LISTED, SELECTED_ALL, SELECTED_RANDOM
+from iaside_plugins.entry.robustbench_json import robustbench_ids
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import Images
 
 N_DECODED = 8  # images of every corruption and severity, before any work
 GENERATE = "generate"  # in place of a folder: corrupted here, as `iaside evaluate` does
-
-
-@cache
-def robustbench_ids() -> tuple[str, ...]:
-    """`<wnid>/<file>` of RobustBench's ImageNet images in its order; empty if not installed.
-
-    Read from the installed package, which is not imported for it.
-    """
-    spec = importlib.util.find_spec("robustbench")
-    if spec is None or spec.origin is None:
-        return ()
-    file = Path(spec.origin).parent / "helper_files" / "imagenet_test_image_ids.txt"
-    return tuple(file.read_text(encoding="utf-8").split()) if file.is_file() else ()
 
 
 @dataclass(frozen=True)

@@ -26,14 +26,14 @@ from iaside_plugins.adapters.robustbench_adapter.images import BenchmarkImages
 from iaside_plugins.adapters.robustbench_adapter.reference import corruption_plan
 from iaside_plugins.adapters.robustbench_adapter.request_checks import check_words
 from iaside_plugins.adapters.robustbench_adapter.tables import read_table
-from iaside_plugins.cli.values import pick_device
+from iaside_plugins.devices import pick_device
 from iaside_plugins.entry import robustbench_json as model_info
+from iaside_plugins.entry.write import check_texts
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.evaluation.evaluate import Corruptions
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.provenance import state_digest
 from iaside_plugins.storage.row_store import check_writable
-from iaside_plugins.workflows.evaluate import check_texts
 
 _log = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from iaside_plugins.adapters.robustbench_adapter.cost import Cost, estimate
 from iaside_plugins.adapters.robustbench_adapter.images import part_of
 from iaside_plugins.adapters.robustbench_adapter.request import Prepared, host_version
 from iaside_plugins.adapters.robustbench_adapter.same_model import check_same_model
+from iaside_plugins.budgets import epsilon as budget
 from iaside_plugins.corruptions.error_rates import SEVERITIES, cell_accuracies, mean_accuracy
-from iaside_plugins.display.text import epsilon as budget
 from iaside_plugins.entry.build import CYCLED, entry_id, spectral_group
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import Images

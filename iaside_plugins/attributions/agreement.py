@@ -200,7 +200,7 @@ class AgreementReport:
 
     def plot(self) -> Figure:
         """Normalised profiles with intervals, a row a method (needs matplotlib)."""
-        from iaside_plugins.display.plots import plot_agreement
+        from iaside_plugins.attributions.plots import plot_agreement
 
         return plot_agreement({"": self})
 

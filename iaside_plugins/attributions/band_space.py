@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from iaside_plugins.attributions.per_example import Output, check_rows, class_log_likelihoods
 from iaside_plugins.errors import InputError
-from iaside_plugins.inference.precision import exact_product
 from iaside_plugins.spectral.band_maps import (
     check_band_map,
     check_no_gaps,
@@ -23,6 +22,7 @@ from iaside_plugins.spectral.band_maps import (
     split_bands,
 )
 from iaside_plugins.spectral.partition import SpectralPartition
+from iaside_plugins.tensors import exact_product
 
 
 class BandSplit(nn.Module):

@@ -80,9 +80,10 @@ def compare(
     from iaside_plugins.adapters.captum_adapter.metrics import Metrics
     from iaside_plugins.adapters.models.load import describe
     from iaside_plugins.attributions.files import by_model, load_reports
+    from iaside_plugins.attributions.plots import plot_agreement
     from iaside_plugins.attributions.text import agreement_text
     from iaside_plugins.cli.values import check_outputs, pick_protocol
-    from iaside_plugins.display.plots import plot_agreement, save_figure
+    from iaside_plugins.display.plots import save_figure
     from iaside_plugins.storage.resume_folder import kept
     from iaside_plugins.workflows.source import Source, open_images, open_model
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from iaside_plugins import __version__
+from iaside_plugins._version import __version__
 from iaside_plugins.cli.compare import compare
 from iaside_plugins.cli.doctor import doctor
 from iaside_plugins.cli.evaluate import evaluate
@@ -177,13 +177,8 @@ def profile(
     """Spectral importance of one model: printed, saved, plotted."""
     from iaside_plugins.adapters.models.load import describe
     from iaside_plugins.adapters.ray_adapter import importance_on_ray
-    from iaside_plugins.cli.values import (
-        check_needs,
-        check_outputs,
-        pick_batch_size,
-        pick_devices,
-        pick_protocol,
-    )
+    from iaside_plugins.cli.values import check_needs, check_outputs, pick_batch_size, pick_protocol
+    from iaside_plugins.devices import pick_devices
     from iaside_plugins.display.plots import plot_profiles, save_figure
     from iaside_plugins.display.text import spectral_report
     from iaside_plugins.importance.run import spectral_importance

@@ -89,18 +89,15 @@ def evaluate(
     """One leaderboard entry: clean, corrupted, attacked, spectral; checked before it is written."""
     from iaside_plugins.adapters.foolbox_adapter import parse_attacks
     from iaside_plugins.adapters.models.load import describe
-    from iaside_plugins.cli.values import (
-        budgets,
-        check_outputs,
-        pick_batch_size,
-        pick_devices,
-        pick_protocol,
-    )
+    from iaside_plugins.budgets import budgets
+    from iaside_plugins.cli.values import check_outputs, pick_batch_size, pick_protocol
+    from iaside_plugins.devices import pick_devices
     from iaside_plugins.display.plots import plot_profiles, save_figure
     from iaside_plugins.display.text import entry_report
+    from iaside_plugins.entry.write import write_entry
     from iaside_plugins.evaluation.evaluate import evaluate as run
     from iaside_plugins.storage.resume_folder import kept
-    from iaside_plugins.workflows.evaluate import make_job, write_entry
+    from iaside_plugins.workflows.evaluate import make_job
     from iaside_plugins.workflows.source import Source, open_model
 
     check_outputs(save, plot, json_file, out)

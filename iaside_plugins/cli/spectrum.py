@@ -80,13 +80,9 @@ def spectrum(
     """SNR of corruptions and attacks per band, power laws, and where the model looks."""
     from iaside_plugins.adapters.foolbox_adapter.catalogue import attack_names, attack_runs
     from iaside_plugins.adapters.models.load import describe
-    from iaside_plugins.cli.values import (
-        budgets,
-        check_needs,
-        check_outputs,
-        pick_device,
-        pick_protocol,
-    )
+    from iaside_plugins.budgets import budgets
+    from iaside_plugins.cli.values import check_needs, check_outputs, pick_protocol
+    from iaside_plugins.devices import pick_device
     from iaside_plugins.display.plots import save_figure
     from iaside_plugins.spectra.plots import plot_spectrum
     from iaside_plugins.spectra.text import spectrum_text

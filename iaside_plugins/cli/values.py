@@ -7,43 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from iaside_plugins.display.plots import figure_format
 from iaside_plugins.errors import InputError
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.row_store import check_writable
 
 IMAGES_AT_ONCE = 64  # read, and attacked under one seed, with --batch-size auto
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of a name: "auto" is the first GPU if there is one, else the CPU.
-
-    Raises:
-        InputError: For an unknown device, or a GPU where there is none.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"device must be auto, cpu or cuda[:i], got {name!r}") from error
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"device must be auto, cpu or cuda[:i], got {name!r}")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device={name}: this computer has {torch.cuda.device_count()} CUDA GPUs")
-    return device
-
-
-def pick_devices(text: str) -> tuple[torch.device, str | None]:
-    """Where the model is, and the devices among which images are shared, if there are several.
-
-    Raises:
-        InputError: As `pick_device`, for any of them.
-    """
-    devices = [pick_device(name.strip()) for name in text.split(",")]
-    return devices[0], ",".join(map(str, devices)) if len(devices) > 1 else None
 
 
 def pick_batch_size(text: str) -> tuple[int | str, int]:
@@ -104,26 +73,6 @@ def pick_protocol(
         known = ", ".join(field.name for field in dataclasses.fields(Protocol))
         raise InputError(f"unknown protocol field ({error}); known: {known}") from error
     return protocol
-
-
-def budgets(text: str | None) -> list[float] | None:
-    """Budgets of a list such as "2/255,8/255" or "0.1,0.5", each once; None for no text.
-
-    Raises:
-        InputError: For anything that is not a number or a fraction.
-    """
-    if text is None:
-        return None
-    found = []
-    for part in text.split(","):
-        above, slash, below = part.strip().partition("/")
-        try:
-            found.append(float(above) / (float(below) if slash else 1.0))
-        except (ValueError, ZeroDivisionError) as error:
-            raise InputError(
-                f"budgets are numbers or fractions such as 2/255,8/255; got {part.strip()!r}"
-            ) from error
-    return list(dict.fromkeys(found))
 
 
 def check_needs(needed: str, there: bool, **options: Any) -> None:

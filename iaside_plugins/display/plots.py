@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from iaside_plugins.attributions.agreement import AgreementReport
 from iaside_plugins.errors import InputError, MissingExtraError
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.stats.intervals import Z95
@@ -97,69 +95,6 @@ def plot_profiles(results: Mapping[str, SpectralImportance]) -> Figure:
     right.set_ylim(0, None)
     right.legend(fontsize="small")
     return figure
-
-
-def plot_agreement(reports: Mapping[str, AgreementReport]) -> Figure:
-    """Normalised profiles with 95 % intervals: a row a method, a column a model.
-
-    The first method's profile stands in grey behind the others; each panel says the rank
-    correlation of the two with its interval.
-
-    Args:
-        reports: Reports by the name of the model; the methods that all of them have are shown.
-
-    Raises:
-        InputError: If the reports have different numbers of bands.
-        MissingExtraError: If matplotlib is not installed.
-    """
-    first = next(iter(reports.values()))
-    titles = {
-        method.name: method.title
-        for method in first.methods
-        if all(method.name in report.names for report in reports.values())
-    }
-    names = list(titles)
-    figure, axes = new_figure(
-        1.2 + 3.4 * len(reports), 1.2 + 0.95 * len(names), len(reports), len(names)
-    )
-    grid = np.array(axes, dtype=object).reshape(len(names), len(reports))
-    for column, (title, report) in enumerate(reports.items()):
-        found = report.to_frame().set_index("method")
-        if report.protocol.n_bands != first.protocol.n_bands:
-            raise InputError(f"expected reports of one number of bands, {title} has another")
-        profiles = dict(list(report.profiles().groupby("method")))
-        for row, name in enumerate(names):
-            _plot_shares(grid[row][column], profiles[name], profiles[names[0]], row == 0)
-            if row:
-                _note(grid[row][column], found.loc[name])
-            if not column:
-                grid[row][0].set_ylabel(titles[name].replace(" ", "\n", 1), fontsize=9)
-        heading = f"{title}\n{report.n_images} images".strip()
-        grid[0][column].set_title(heading, fontsize=9, parse_math=False)
-        grid[-1][column].set_xlabel("band (0 is the lowest)")
-    figure.suptitle("share of each band, 95 % intervals over images", fontsize=10)
-    return figure
-
-
-def _plot_shares(ax: Axes, profile: pd.DataFrame, first: pd.DataFrame, is_first: bool) -> None:
-    """One method's shares as points with intervals, over the first one's as grey bars."""
-    ax.axhline(0, color="0.6", linewidth=0.8)
-    ax.bar(first["band"], first["share"], color="0.75" if is_first else "0.88", width=0.8)
-    share = profile["share"].to_numpy()
-    ends = profile[["share_low", "share_high"]].to_numpy().T
-    ax.errorbar(
-        profile["band"], share, yerr=np.nan_to_num(np.abs(ends - share)),
-        fmt="o", markersize=3.5, capsize=2, color="0.3" if is_first else "C0",
-    )  # fmt: skip
-    ax.set_xticks(profile["band"])
-
-
-def _note(ax: Axes, row: Any) -> None:
-    """Rank correlation with the first method, in a corner."""
-    value, low, high = (row[f"rank_correlation{end}"] for end in ("", "_low", "_high"))
-    if not np.isnan(value):
-        text = f"rank correlation {value:+.2f} [{low:+.2f}, {high:+.2f}]"
-        ax.text(0.98, 0.95, text, transform=ax.transAxes, ha="right", va="top", fontsize=7)
 
 
 def figure_format(path: Path | str) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from iaside_plugins.budgets import epsilon
 from iaside_plugins.corruptions.error_rates import CORRUPTIONS_3DCC
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.stats.intervals import wilson
@@ -92,15 +93,6 @@ def entry_report(entry: Mapping[str, Any], result: SpectralImportance) -> str:
     return "\n".join(lines)
 
 
-def epsilon(value: float) -> str:
-    """A budget in pixel units: n/255 where that is shorter, for example "8/255", else "0.1"."""
-    levels = value * 255
-    short = any(abs(levels * k - round(levels * k)) < 1e-6 for k in (10, 4))  # tenths, quarters
-    if abs(value - round(value, 2)) > 1e-9 and short:
-        return f"{levels:.4g}/255"
-    return f"{value:.4g}"
-
-
 def _corruption_lines(corruption: Mapping[str, Any]) -> list[str]:
     """Error by corruption at severities 1 to 5, and the mean under its proper name."""
     errors: dict[str, list[float]] = {}
@@ -136,3 +128,12 @@ def _corruption_lines(corruption: Mapping[str, Any]) -> list[str]:
             f"{over['value']:.1%}"
         )
     return lines
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines with columns of equal width."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

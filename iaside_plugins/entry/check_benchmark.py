@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from iaside_plugins.budgets import epsilon
 from iaside_plugins.corruptions.error_rates import CORRUPTIONS_3DCC
-from iaside_plugins.display.text import epsilon
 from iaside_plugins.entry.build import (
     CYCLED,
     LISTED,
@@ -96,7 +96,7 @@ def _is_listed(entry: Entry, n: int) -> bool:
         return True
     if n == WHOLE_LIST:
         return entry.data.image_ids_sha256 == LIST_SHA256
-    from iaside_plugins.adapters.robustbench_adapter.files import robustbench_ids
+    from iaside_plugins.entry.robustbench_json import robustbench_ids
 
     listed = robustbench_ids()
     return not listed or ids_digest(listed[:n]) == entry.data.image_ids_sha256

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from iaside_plugins.display.text import epsilon
+from iaside_plugins.budgets import epsilon
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.entry.yaml_text import to_yaml
 from iaside_plugins.errors import InputError

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iaside_plugins.display.text import epsilon
+from iaside_plugins.budgets import epsilon
 from iaside_plugins.errors import InputError
 
 if TYPE_CHECKING:

@@ -9,15 +9,17 @@ by hand, stay.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from iaside_plugins.display.text import epsilon
+from iaside_plugins.budgets import epsilon
 from iaside_plugins.errors import InputError
 from iaside_plugins.storage.row_store import write_json
 
@@ -225,3 +227,16 @@ def update(file: Path, run: Mapping[str, Any], own: Mapping[str, Any]) -> None:
         InputError: The file is not a JSON object, or cannot be written.
     """
     write_json(file, merged(read(file), run, own))
+
+
+@cache
+def robustbench_ids() -> tuple[str, ...]:
+    """`<wnid>/<file>` of RobustBench's ImageNet images in its order; empty if not installed.
+
+    Read from the installed package, which is not imported for it.
+    """
+    spec = importlib.util.find_spec("robustbench")
+    if spec is None or spec.origin is None:
+        return ()
+    file = Path(spec.origin).parent / "helper_files" / "imagenet_test_image_ids.txt"
+    return tuple(file.read_text(encoding="utf-8").split()) if file.is_file() else ()

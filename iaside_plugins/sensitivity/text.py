@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from iaside_plugins.display.text import aligned
 from iaside_plugins.sensitivity.design import AXES
-from iaside_plugins.spectra.text import aligned
 
 Row = Sequence[str]
 EXPLORATORY = 30  # fewer models cannot settle a partial correlation

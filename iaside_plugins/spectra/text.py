@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from iaside_plugins.display.text import epsilon
+from iaside_plugins.budgets import epsilon
+from iaside_plugins.display.text import aligned
 from iaside_plugins.spectra.vulnerability import PREDICTORS
 
 PREDICTOR_TITLES = dict(
@@ -150,12 +151,3 @@ def _ends(row: Mapping[str, Any], name: str, prefix: str) -> str:
         f"{name}_high": row[f"{prefix}high"],
     }
     return figure(named, name, "+.2f")
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines with columns of equal width."""
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]

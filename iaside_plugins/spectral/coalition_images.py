@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iaside_plugins.inference.precision import exact_product
 from iaside_plugins.shapley.coalitions import BoolMatrix
 from iaside_plugins.spectral.band_maps import split_bands
-from iaside_plugins.value_table.pending import to_device
+from iaside_plugins.tensors import exact_product, to_device
 
 
 def band_parts(images: Tensor, baselines: Tensor | None, index: Tensor, n_bands: int) -> Tensor:

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from iaside_plugins._version import __version__
+
 RECORDED = ("torch", "torchvision", "timm", "numpy", "scipy", "pillow", "opencv-python-headless",
             "foolbox", "captum", "scikit-learn", "robustbench", "pyautoattack")  # fmt: skip
 
@@ -87,8 +89,6 @@ def provenance(device: torch.device | str = "cpu") -> dict[str, Any]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    from iaside_plugins import __version__
-
     status = _git("status", "--porcelain")
     device = torch.device(device)
     return {

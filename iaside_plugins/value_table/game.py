@@ -31,7 +31,8 @@ from iaside_plugins.spectral.coalition_images import (
     kept_parts,
 )
 from iaside_plugins.spectral.partition import SpectralPartition
-from iaside_plugins.value_table.pending import Launched, on_device, to_device
+from iaside_plugins.tensors import on_device, to_device
+from iaside_plugins.value_table.pending import Launched
 
 Model = Callable[[Tensor], Tensor]
 T = TypeVar("T")

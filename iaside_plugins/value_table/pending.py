@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,26 +13,7 @@ from torch import Tensor
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.shapley.coalitions import BoolMatrix
-
-
-def on_device(device: torch.device) -> AbstractContextManager[Any]:
-    """The device as the current one: streams, events and graphs are of the current device."""
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
-
-
-def to_device(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """A tensor of the host on a device, without waiting for what the device is doing."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, dtype, non_blocking=True)
-
-
-def to_host(tensor: Tensor) -> Tensor:
-    """A copy on the host, which is there once the device's event after it has passed."""
-    if tensor.device.type != "cuda":
-        return tensor.cpu()
-    pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-    return pinned.copy_(tensor, non_blocking=True)
+from iaside_plugins.tensors import to_host
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ import torch
 
 from iaside_plugins.adapters.foolbox_adapter import parse_attacks
 from iaside_plugins.display.plots import plot_profiles, save_figure
+from iaside_plugins.entry.write import write_entry
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.evaluate import evaluate
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.workflows import digits
-from iaside_plugins.workflows.evaluate import make_job, write_entry
+from iaside_plugins.workflows.evaluate import make_job
 from iaside_plugins.workflows.source import Source, open_model
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from iaside_plugins.adapters.imagenet.folders import (
 )
 from iaside_plugins.adapters.imagenet.labels import KNOWN_MAPS
 from iaside_plugins.adapters.models.load import Classifier, load_model
-from iaside_plugins.cli.values import pick_devices
+from iaside_plugins.devices import pick_devices
 from iaside_plugins.errors import InputError
 
 

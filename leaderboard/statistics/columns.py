@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from iaside_plugins.budgets import epsilon
 from iaside_plugins.corruptions.error_rates import SEVERITIES
-from iaside_plugins.display.text import epsilon
 from iaside_plugins.entry.check_perturbed import GROUPS, severity_errors
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.table.frame import Row, Table, Threat, records

@@ -16,9 +16,9 @@ from typing import Any
 
 import pandas as pd
 
+from iaside_plugins.budgets import epsilon
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.display.plots import save_figure
-from iaside_plugins.display.text import epsilon
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.studies.spectra_figure import spectra_figure
 from iaside_plugins.spectra.text import PREDICTOR_TITLES, figure, is_headline, label

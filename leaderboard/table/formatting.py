@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from iaside_plugins.display.text import epsilon as epsilon  # one notation on the board and screen
+from iaside_plugins.budgets import epsilon as epsilon
 
 NOTHING = "–"  # what was not evaluated
 BARS = "▁▂▃▄▅▆▇█"

@@ -79,7 +79,7 @@ def test_plotting_leaves_matplotlib_as_it_was(tmp_path):
 
 def test_agreement_is_a_row_a_method_and_a_column_a_model():
     from iaside_plugins.attributions.agreement import AgreementReport, BandMethod
-    from iaside_plugins.display.plots import plot_agreement
+    from iaside_plugins.attributions.plots import plot_agreement
     from iaside_plugins.errors import InputError
 
     def report(n_bands: int, names: str) -> AgreementReport:

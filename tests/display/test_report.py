@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from iaside_plugins import SpectralImportance
+from iaside_plugins.budgets import epsilon
 from iaside_plugins.corruptions.apply import CORRUPTIONS
-from iaside_plugins.display.text import BAR, entry_report, epsilon, percent, spectral_report
+from iaside_plugins.display.text import BAR, entry_report, percent, spectral_report
 from iaside_plugins.protocol import Protocol
 
 

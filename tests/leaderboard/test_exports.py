@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iaside_plugins.display.text import epsilon
+from iaside_plugins.budgets import epsilon
 from iaside_plugins.entry.checks import load_entries
 from iaside_plugins.entry.exports import FORMATS, export
 from iaside_plugins.entry.parse import parse_entry

@@ -18,8 +18,8 @@ from robustbench_layout import Layout, Pooled, fitted, make_cifar, make_imagenet
 
 from iaside_plugins.adapters.imagenet.cifar import ArrayImages, read_cifar
 from iaside_plugins.adapters.robustbench_adapter.api import benchmark
-from iaside_plugins.adapters.robustbench_adapter.files import robustbench_ids
 from iaside_plugins.adapters.robustbench_adapter.tables import read_table, upsert
+from iaside_plugins.entry.robustbench_json import robustbench_ids
 
 SMALL = transforms.Compose([transforms.Resize((32, 32)), transforms.ToTensor()])
 GOOD, BAD = 1.0, 2.5  # brittleness of two networks under corruption

@@ -15,13 +15,13 @@ from robustbench_layout import Layout, Pooled, make_folder, make_imagenet
 
 from iaside_plugins.adapters.models.robustbench_names import ORDER
 from iaside_plugins.adapters.robustbench_adapter.api import benchmark, cost, evaluate
-from iaside_plugins.adapters.robustbench_adapter.files import robustbench_ids
 from iaside_plugins.adapters.robustbench_adapter.reference import corruption_plan
 from iaside_plugins.adapters.robustbench_adapter.request import Request, prepared
 from iaside_plugins.adapters.robustbench_adapter.tables import upsert
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.corruptions.error_rates import load_reference
 from iaside_plugins.entry.build import LISTED
+from iaside_plugins.entry.robustbench_json import robustbench_ids
 from iaside_plugins.errors import InputError
 from iaside_plugins.storage.provenance import ids_digest
 

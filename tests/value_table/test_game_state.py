@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from iaside_plugins import Protocol, spectral_importance
-from iaside_plugins.inference.precision import exact_product
+from iaside_plugins.tensors import exact_product
 
 
 def _run(model=None, images=None, labels=None, **options):

@@ -14,11 +14,12 @@ from torch import nn
 from iaside_plugins.adapters.foolbox_adapter import parse_attacks
 from iaside_plugins.corruptions.apply import corrupt, corruption_seed
 from iaside_plugins.corruptions.frost import FROST_FILES
+from iaside_plugins.entry.write import write_entry
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.evaluate import evaluate
 from iaside_plugins.leaderboard.build import validate
 from iaside_plugins.protocol import Protocol
-from iaside_plugins.workflows.evaluate import make_job, write_entry
+from iaside_plugins.workflows.evaluate import make_job
 from iaside_plugins.workflows.source import Source, is_grey, open_images, open_model
 
 CLASSES = ("airplane", "frog")
