@@ -153,12 +153,27 @@ def _autoattack() -> list[str]:
         """The arguments, and the one returned value, of the package ``autoattack``."""
 
         def __init__(
-            self, model: Any, norm: str = "Linf", eps: float = 0.3, seed: int | None = None,
-            verbose: bool = True, attacks_to_run: Any = None, version: str = "standard",
-            is_tf_model: bool = False, device: Any = "cuda", log_path: Any = None,
-        ) -> None:  # fmt: skip
-            super().__init__(model, norm=norm, eps=eps, seed=seed, version=version,
-                             attacks=attacks_to_run or None, device=device)  # fmt: skip
+            self,
+            model: Any,
+            norm: str = "Linf",
+            eps: float = 0.3,
+            seed: int | None = None,
+            verbose: bool = True,
+            attacks_to_run: Any = None,
+            version: str = "standard",
+            is_tf_model: bool = False,
+            device: Any = "cuda",
+            log_path: Any = None,
+        ) -> None:
+            super().__init__(
+                model,
+                norm=norm,
+                eps=eps,
+                seed=seed,
+                version=version,
+                attacks=attacks_to_run or None,
+                device=device,
+            )
             self.verbose = verbose
 
         def run_standard_evaluation(

@@ -26,9 +26,8 @@ from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import Profile
 from iaside_plugins.inference.checks import model_device
 from iaside_plugins.inference.memory import first_batch_size
-from iaside_plugins.parallel.crew_rows import Run, computed_by
 from iaside_plugins.parallel.processes import Surroundings, news, packed, unpacked
-from iaside_plugins.parallel.scheduler import RETRIES, Crew, Heard
+from iaside_plugins.parallel.scheduler import RETRIES, Crew, Heard, Run, computed_by
 from iaside_plugins.parallel.tasks import Desk, Shard
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.value_table.game import Game
@@ -111,9 +110,15 @@ def profile_on_ray(
                     slugs = [_slug(text) for text in (name, condition) if text]
                     folder = None if resume is None else Path(resume, *slugs)
                     profile = Profile(
-                        model, images, protocol, precision=precision, resume=folder,
-                        max_images=max_images, target_error=target_error, target=target,
-                    )  # fmt: skip
+                        model,
+                        images,
+                        protocol,
+                        precision=precision,
+                        resume=folder,
+                        max_images=max_images,
+                        target_error=target_error,
+                        target=target,
+                    )
                     groups = profile.groups(n_rows)
                     take_up(game, profile.store)
                     run = Run(name, protocol, batch_size, precision, groups, profile.store)
@@ -250,10 +255,11 @@ def connected(address: str) -> Iterator[Any]:
     own = address == "local"
     try:
         ray.init(
-            address=address, log_to_driver=False,
+            address=address,
+            log_to_driver=False,
             logging_level=logging.ERROR if own else logging.WARNING,
             **({"include_dashboard": False} if own else {}),
-        )  # fmt: skip
+        )
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"no Ray cluster at {address!r} ({reason}); {START}") from error

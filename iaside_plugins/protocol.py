@@ -86,9 +86,12 @@ class Protocol:
                     f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}"
                 )
         for name, least in (
-            ("n_bands", 2), ("n_permutations", 1), ("n_coalitions", 4), ("image_batch", 1),
+            ("n_bands", 2),
+            ("n_permutations", 1),
+            ("n_coalitions", 4),
+            ("image_batch", 1),
             ("seed", 0),
-        ):  # fmt: skip
+        ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise InputError(f"{name} must be an integer of at least {least}, got {value!r}")

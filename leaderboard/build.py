@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iaside_plugins.errors import InputError
-from iaside_plugins.storage.row_store import write_atomic
+from iaside_plugins.storage.files import write_atomic
 
 if TYPE_CHECKING:
     from iaside_plugins.entry.schema import Entry
@@ -110,8 +110,10 @@ def _with_reason(data: bytes, folder: Path, old: Entry | None, reason: str) -> b
     raw = json.loads(data)
     digest = hashlib.sha256(_place(folder, old).read_bytes()).hexdigest()
     raw["submission"]["supersedes"] = {
-        "entry_id": old.entry_id, "sha256": digest, "reason": reason,
-    }  # fmt: skip
+        "entry_id": old.entry_id,
+        "sha256": digest,
+        "reason": reason,
+    }
     return (json.dumps(raw, indent=1, allow_nan=False) + "\n").encode()
 
 
@@ -154,8 +156,8 @@ def build(folder: Path | str = BOARD, *, check: bool = False) -> list[str]:
 
 def board_files(entries: Sequence[Entry]) -> dict[str, str]:
     """Every file that the entries determine, as text by name."""
-    from iaside_plugins.entry.json_schema import entry_schema
-    from iaside_plugins.leaderboard.render import latex, page, vega
+    from iaside_plugins.entry.parse import entry_schema
+    from iaside_plugins.leaderboard.render import latex, page, scatter
     from iaside_plugins.leaderboard.render import text as tables
     from iaside_plugins.leaderboard.statistics import board as statistics
 
@@ -166,7 +168,7 @@ def board_files(entries: Sequence[Entry]) -> dict[str, str]:
         "leaderboard.json": tables.to_json(entries),
         "leaderboard.tex": latex.to_latex(entries, found),
         "index.html": page.to_html(entries, found),
-        "scatter.vl.json": vega.to_vega(entries, found),
+        "scatter.vl.json": scatter.to_vega(entries, found),
         "stats.json": statistics.to_json(found),
         "entry.schema.json": entry_schema(),
     }

@@ -16,9 +16,14 @@ def generator(seed: int = 0) -> torch.Generator:
 def small_net(channels: int = 3) -> nn.Module:
     """A random convolutional net whose weights do not depend on the global generator."""
     net = nn.Sequential(
-        nn.Conv2d(channels, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 5),
-    )  # fmt: skip
+        nn.Conv2d(channels, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, 2),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32, 5),
+    )
     for parameter in net.parameters():
         parameter.data = torch.randn(parameter.shape, generator=generator(parameter.numel())) / 3
     with torch.no_grad():  # else a random net puts all images in one class

@@ -53,9 +53,17 @@ def main(kind: str, data: str, resume: str, log: str) -> None:
         given = {"threat_model": "corruptions"}
         Logged.pause = 0.002
     entry = evaluate(
-        network(data), n_examples=N, dataset="cifar10", data_dir=data, batch_size=BATCH, n_bands=2,
-        n_spectral=3, resume=resume, show_progress=False, **given,
-    )  # fmt: skip
+        network(data),
+        n_examples=N,
+        dataset="cifar10",
+        data_dir=data,
+        batch_size=BATCH,
+        n_bands=2,
+        n_spectral=3,
+        resume=resume,
+        show_progress=False,
+        **given,
+    )
     for name in ("date", "git_dirty"):
         entry["provenance"].pop(name)
     for spectral in (entry["spectral"], *entry["benchmark"]["profiles"]):

@@ -84,10 +84,16 @@ def log_likelihood(model: Model, image: np.ndarray, label: int, temperature: flo
 
 
 def value_table(
-    model: Model, images: np.ndarray, labels: Sequence[int], n_bands: int, *,
-    norm: str = "chebyshev", baselines: np.ndarray | None = None, range_handling: str = "none",
+    model: Model,
+    images: np.ndarray,
+    labels: Sequence[int],
+    n_bands: int,
+    *,
+    norm: str = "chebyshev",
+    baselines: np.ndarray | None = None,
+    range_handling: str = "none",
     temperature: float = 1.0,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """Value table (K, 2**n_bands): one forward pass an image and coalition."""
     baselines = np.zeros_like(images) if baselines is None else baselines
     masks = band_masks(n_bands, *images.shape[2:], norm)
@@ -127,9 +133,12 @@ def shapley_by_subsets(values: np.ndarray) -> np.ndarray:
 
 
 def kernel_regression(
-    n_bands: int, coalitions: Sequence[int], values: Sequence[float], weights: Sequence[float],
+    n_bands: int,
+    coalitions: Sequence[int],
+    values: Sequence[float],
+    weights: Sequence[float],
     ends: tuple[float, float],
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """Weighted least squares of v(S) - v(empty) on membership, the sum fixed by a multiplier.
 
     One dense system for the bands and the multiplier of ``sum(psi) = v(grand) - v(empty)``.
@@ -267,9 +276,15 @@ def script_batch(
 
 
 def script_table(
-    model: Model, images: np.ndarray, labels: Sequence[int], n_bands: int, *,
-    image_batch: int = 10, rings: np.ndarray | None = None, temperature: float = 1.0,
-) -> np.ndarray:  # fmt: skip
+    model: Model,
+    images: np.ndarray,
+    labels: Sequence[int],
+    n_bands: int,
+    *,
+    image_batch: int = 10,
+    rings: np.ndarray | None = None,
+    temperature: float = 1.0,
+) -> np.ndarray:
     """Value table (K, 2**n_bands) of the released script: zero baseline, fixed unshuffled batches.
 
     Its global value of a coalition is the column mean; a row is not the image's own.
@@ -325,9 +340,13 @@ class Recorder(nn.Module):
 
 
 def sample(
-    n_images: int = 4, size: tuple[int, int] = (12, 12), channels: int = 3, n_classes: int = 3,
-    seed: int = 0, dtype: torch.dtype = torch.float32,
-) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    n_images: int = 4,
+    size: tuple[int, int] = (12, 12),
+    channels: int = 3,
+    n_classes: int = 3,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Images in [0, 1] with a falling spectrum, as photographs have, and labels."""
     rng = np.random.default_rng(seed)
     fy, fx = np.fft.fftfreq(size[0])[:, None], np.fft.fftfreq(size[1])[None, :]

@@ -117,8 +117,9 @@ def make_cifar(root: Path, n: int = 12, noisy: tuple[str, ...] = ORDER["corrupti
     corrupted.mkdir()
     np.save(corrupted / "labels.npy", np.tile(labels, 5))
     for k, name in enumerate(noisy):
-        parts = [images + 6.0 * s * (1 + k % 3) * rng.standard_normal(images.shape)
-                 for s in range(1, 6)]  # fmt: skip
+        parts = [
+            images + 6.0 * s * (1 + k % 3) * rng.standard_normal(images.shape) for s in range(1, 6)
+        ]
         np.save(corrupted / f"{name}.npy", np.concatenate(parts).clip(0, 255).astype(np.uint8))
     return root
 

@@ -18,12 +18,18 @@ RETAINED = ("retained Linf 2/255", "retained Linf 8/255")
 def result(values: np.ndarray, protocol: Protocol) -> SpectralImportance:
     """A result of value tables (K, 2**n_bands)."""
     return SpectralImportance(
-        protocol=protocol, per_image=shapley_values(values), ends=values[:, [0, -1]],
-        values=values, labels=np.zeros(len(values), dtype=np.int64),
+        protocol=protocol,
+        per_image=shapley_values(values),
+        ends=values[:, [0, -1]],
+        values=values,
+        labels=np.zeros(len(values), dtype=np.int64),
         ids=tuple(f"image {k}" for k in range(len(values))),
-        correct=np.arange(len(values)) % 2 == 0, n_classes=10, n_forward=0, image_size=(16, 16),
+        correct=np.arange(len(values)) % 2 == 0,
+        n_classes=10,
+        n_forward=0,
+        image_size=(16, 16),
         precision="float64",
-    )  # fmt: skip
+    )
 
 
 def make_report(n: int = N, entries: bool = True, seed: int = 0) -> SensitivityReport:

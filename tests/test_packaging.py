@@ -13,9 +13,23 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-HEAVY = ("matplotlib", "torchvision", "timm", "foolbox", "eagerpy", "sklearn", "PIL", "cv2",
-         "scipy", "pydantic", "safetensors", "robustbench", "pyautoattack", "ray",
-         "typer")  # fmt: skip
+HEAVY = (
+    "matplotlib",
+    "torchvision",
+    "timm",
+    "foolbox",
+    "eagerpy",
+    "sklearn",
+    "PIL",
+    "cv2",
+    "scipy",
+    "pydantic",
+    "safetensors",
+    "robustbench",
+    "pyautoattack",
+    "ray",
+    "typer",
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +46,22 @@ def names(tmp_path_factory):
         )
     out = tmp_path_factory.mktemp("wheel")
     done = subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--skip-dependency-check",
-         "--outdir", str(out), str(copy)],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "build",
+            "--wheel",
+            "--no-isolation",
+            "--skip-dependency-check",
+            "--outdir",
+            str(out),
+            str(copy),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     (wheel,) = out.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:

@@ -108,9 +108,15 @@ def test_all_ids_seen_here_are_different():
 def test_reference_is_the_released_script():
     reference = Protocol.reference(n_bands=6)
     assert reference == Protocol(
-        n_bands=6, band_norm="boxes", absence="zero", range_handling="batch_modulus",
-        estimator="exact", black_empty=True, image_batch=10, shuffled=False,
-    )  # fmt: skip
+        n_bands=6,
+        band_norm="boxes",
+        absence="zero",
+        range_handling="batch_modulus",
+        estimator="exact",
+        black_empty=True,
+        image_batch=10,
+        shuffled=False,
+    )
     assert reference.is_script
     assert not Protocol().is_script
 

@@ -14,13 +14,28 @@ import iaside_plugins
 from iaside_plugins import errors
 
 PROMISED = {
-    "Protocol", "SpectralImportance", "SpectralPartition", "compare", "mean_corruption_error",
+    "Protocol",
+    "SpectralImportance",
+    "SpectralPartition",
+    "compare",
+    "mean_corruption_error",
     "spectral_importance",
-}  # fmt: skip
+}
 HEAVY = (
-    "matplotlib", "torchvision", "timm", "foolbox", "eagerpy", "captum", "robustbench", "cv2",
-    "scipy", "PIL", "sklearn", "pydantic", "ray",
-)  # fmt: skip
+    "matplotlib",
+    "torchvision",
+    "timm",
+    "foolbox",
+    "eagerpy",
+    "captum",
+    "robustbench",
+    "cv2",
+    "scipy",
+    "PIL",
+    "sklearn",
+    "pydantic",
+    "ray",
+)
 
 
 def test_the_promised_names_are_exported_and_sorted():
@@ -48,10 +63,15 @@ def test_the_main_signature_is_the_promised_one():
     names = list(signature.parameters)
     assert names[:3] == ["model", "data", "protocol"]
     keywords = {
-        "device": None, "batch_size": 64, "precision": "float32", "resume": None,
-        "max_images": None, "target_error": None, "target": "signed_score",
+        "device": None,
+        "batch_size": 64,
+        "precision": "float32",
+        "resume": None,
+        "max_images": None,
+        "target_error": None,
+        "target": "signed_score",
         "show_progress": False,
-    }  # fmt: skip
+    }
     found = {
         name: parameter.default
         for name, parameter in signature.parameters.items()
@@ -63,9 +83,16 @@ def test_the_main_signature_is_the_promised_one():
 def test_protocol_defaults_are_the_promised_ones():
     protocol = iaside_plugins.Protocol()
     promised = {
-        "n_bands": 8, "band_norm": "chebyshev", "absence": "zero", "range_handling": "none",
-        "estimator": "exact", "n_permutations": 1, "beta": 0.75, "temperature": 1.0, "seed": 0,
-    }  # fmt: skip
+        "n_bands": 8,
+        "band_norm": "chebyshev",
+        "absence": "zero",
+        "range_handling": "none",
+        "estimator": "exact",
+        "n_permutations": 1,
+        "beta": 0.75,
+        "temperature": 1.0,
+        "seed": 0,
+    }
     assert {name: getattr(protocol, name) for name in promised} == promised
 
 

@@ -8,9 +8,8 @@
 - `compare_attributions`: I-ASIDE and Captum's methods on the same images, as a report.
 """
 
-from iaside_plugins.adapters.captum_adapter.catalogue import METHODS
 from iaside_plugins.adapters.captum_adapter.comparison import compare_attributions
-from iaside_plugins.adapters.captum_adapter.methods import band_attributions
+from iaside_plugins.adapters.captum_adapter.methods import METHODS, band_attributions
 from iaside_plugins.adapters.captum_adapter.spectral_shapley import SpectralShapley
 from iaside_plugins.attributions.band_space import BandSplit, heat_map_spectrum
 

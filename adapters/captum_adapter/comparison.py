@@ -14,8 +14,7 @@ import numpy.typing as npt
 import torch
 
 from iaside_plugins.adapters.captum_adapter import host as captum_host
-from iaside_plugins.adapters.captum_adapter.catalogue import METHODS, find_method
-from iaside_plugins.adapters.captum_adapter.methods import BandRun
+from iaside_plugins.adapters.captum_adapter.methods import METHODS, BandRun, find_method
 from iaside_plugins.adapters.captum_adapter.metrics import (
     Metrics,
     residual_and_infidelity,
@@ -26,15 +25,22 @@ from iaside_plugins.attributions.band_space import BandSplit
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.inference.checks import model_device
 from iaside_plugins.protocol import METHOD_VERSION, Protocol
+from iaside_plugins.storage.files import jsonable
 from iaside_plugins.storage.provenance import model_digest, provenance
-from iaside_plugins.storage.row_store import RowStore, jsonable
+from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.value_table.stream import Item, check_max_images, count, items, progress_bar
 
 Array = npt.NDArray[np.float64]
 DEFAULT_METHODS = (
-    "ig", "saliency", "input_x_gradient", "gradient_shap", "feature_ablation", "occlusion",
-    "shapley_sampling", "kernel_shap",
-)  # fmt: skip
+    "ig",
+    "saliency",
+    "input_x_gradient",
+    "gradient_shap",
+    "feature_ablation",
+    "occlusion",
+    "shapley_sampling",
+    "kernel_shap",
+)
 GROUP = 8  # images that go through a method together
 
 
@@ -79,9 +85,13 @@ def compare_attributions(
     check_protocol(protocol)
     check_max_images(max_images)
     study = Study(
-        model, check_methods(methods), protocol, metrics,
-        model_device(model, device), batch_size,
-    )  # fmt: skip
+        model,
+        check_methods(methods),
+        protocol,
+        metrics,
+        model_device(model, device),
+        batch_size,
+    )
     identity = {
         "model": model_digest(model) if resume is not None else None,
         **run_identity(protocol, metrics, study.device, batch_size),
@@ -141,11 +151,14 @@ class Study:
         split = BandSplit(self.protocol.n_bands, self.protocol.band_norm)
         self._runs = {
             name: BandRun(
-                name, self.model, split, batch_size=self.batch_size,
+                name,
+                self.model,
+                split,
+                batch_size=self.batch_size,
                 seed=self.protocol.seed,
             )
             for name in self.names
-        }  # fmt: skip
+        }
 
     def probe(self, item: Item) -> None:
         """Run every method on one image: what cannot work is said before the long work."""
@@ -173,9 +186,10 @@ class Study:
         values = run.attribute(images, labels)
         seconds = self._now() - start
         costs = [
-            (run.rows - before[0]) / len(group), (run.gradient_rows - before[1]) / len(group),
+            (run.rows - before[0]) / len(group),
+            (run.gradient_rows - before[1]) / len(group),
             seconds / len(group),
-        ]  # fmt: skip
+        ]
         out = []
         for k, item in enumerate(group):
             one, label, value = images[k : k + 1], labels[k], values[k : k + 1]
@@ -256,6 +270,10 @@ def _band_method(name: str, rows: Array) -> BandMethod:
     method = find_method(name)
     m = rows.shape[1] - len(COSTS)
     return BandMethod(
-        name=name, title=method.title, complete=method.complete, signed=method.signed,
-        per_image=rows[:, :m], **dict(zip(COSTS, rows[:, m:].T, strict=True)),
-    )  # fmt: skip
+        name=name,
+        title=method.title,
+        complete=method.complete,
+        signed=method.signed,
+        per_image=rows[:, :m],
+        **dict(zip(COSTS, rows[:, m:].T, strict=True)),
+    )

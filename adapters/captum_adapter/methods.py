@@ -6,13 +6,13 @@ import inspect
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from iaside_plugins.adapters.captum_adapter import host as captum_host
-from iaside_plugins.adapters.captum_adapter.catalogue import find_method, method_of_class
 from iaside_plugins.adapters.captum_adapter.inputs import (
     Baselines,
     as_arguments,
@@ -20,23 +20,32 @@ from iaside_plugins.adapters.captum_adapter.inputs import (
     as_images,
     as_target,
     check_device,
+    check_target,
     repeat,
     warn_if_training,
 )
 from iaside_plugins.adapters.captum_adapter.spectral_shapley import SpectralShapley
-from iaside_plugins.adapters.captum_adapter.values import check_target
-from iaside_plugins.adapters.randomness import preserved_generators, seed_generators
+from iaside_plugins.adapters.isolation import preserved_generators, seed_generators
+from iaside_plugins.adapters.models.classifier import unknown_name
 from iaside_plugins.attributions.band_space import BandForward, BandSplit, GateForward
 from iaside_plugins.attributions.per_example import Output, class_log_likelihoods
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.spectral.absence import seed_of
 from iaside_plugins.storage.provenance import image_digest
 
 # Arguments of `attribute` that are settled here, and those that would change what it returns.
 GIVEN = {
-    "self", "inputs", "target", "baselines", "additional_forward_args", "feature_mask", "n_bands",
-    "norm", "return_convergence_delta", "return_input_shape",
-}  # fmt: skip
+    "self",
+    "inputs",
+    "target",
+    "baselines",
+    "additional_forward_args",
+    "feature_mask",
+    "n_bands",
+    "norm",
+    "return_convergence_delta",
+    "return_input_shape",
+}
 
 
 def band_attributions(
@@ -191,9 +200,14 @@ class BandRun:
             except InputError:
                 raise
             except (
-                AssertionError, RuntimeError, AttributeError, IndexError, TypeError, ValueError,
+                AssertionError,
+                RuntimeError,
+                AttributeError,
+                IndexError,
+                TypeError,
+                ValueError,
                 ArithmeticError,
-            ) as error:  # fmt: skip
+            ) as error:
                 reason = (str(error) or type(error).__name__).splitlines()[0]
                 raise InputError(
                     f"{self._known.title} cannot explain this model: {reason}; leave the method "
@@ -208,22 +222,30 @@ class BandRun:
         return self._known.random or (not self._known.captum and "n_samples" in self.options)
 
     def _iaside(
-        self, images: Tensor, target: Any, baseline: Tensor | None, further: tuple[Any, ...],
+        self,
+        images: Tensor,
+        target: Any,
+        baseline: Tensor | None,
+        further: tuple[Any, ...],
         seed: int,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         def counted(batch: Tensor, *arguments: Any) -> Any:
             self.rows += len(batch)
             return self.model(batch, *arguments)
 
         method = SpectralShapley(counted, self.value_fn)
         attributions: Tensor = method.attribute(
-            images, baseline, target, further, self.split.index(*images.shape[2:]),
+            images,
+            baseline,
+            target,
+            further,
+            self.split.index(*images.shape[2:]),
             **{
                 "perturbations_per_eval": max(1, self.batch_size // len(images)),
                 "generator": torch.Generator().manual_seed(seed),
                 **self.options,
             },
-        )  # fmt: skip
+        )
         return attributions
 
     def _on_gates(
@@ -254,9 +276,13 @@ class BandRun:
         return values
 
     def _captum(
-        self, forward: BandForward | GateForward, inputs: Tensor, absent: dict[str, Any],
-        target: Any, further: tuple[Any, ...],
-    ) -> Tensor:  # fmt: skip
+        self,
+        forward: BandForward | GateForward,
+        inputs: Tensor,
+        absent: dict[str, Any],
+        target: Any,
+        further: tuple[Any, ...],
+    ) -> Tensor:
         """Captum's method on a function of bands; arguments that it does not take are left out."""
         method = self._class(forward)
         rows = {
@@ -282,3 +308,132 @@ class BandRun:
             attributions = attributions.abs()
         found: Tensor = attributions.detach()
         return found
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of Captum's, and how it runs on bands.
+
+    Attributes:
+        name: Short name, as on the command line.
+        title: Name in tables and plots.
+        captum: Name of its class in `captum.attr`; "" for I-ASIDE.
+        gates: Whether it perturbs features: then it runs on n_bands gates instead of band images.
+        complete: Whether its values sum to value(image) - value(baseline), up to its own error.
+        signed: Whether its values have a sign and a unit (nats).
+        random: Whether it draws random numbers.
+        options: Arguments of `attribute`; Captum's own defaults where none is named.
+    """
+
+    name: str
+    title: str
+    captum: str
+    gates: bool = False
+    complete: bool = False
+    signed: bool = True
+    random: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+METHODS: Mapping[str, Method] = MappingProxyType(
+    {
+        method.name: method
+        for method in (
+            Method("iaside", "I-ASIDE", "", complete=True),
+            Method(
+                "ig",
+                "Integrated Gradients",
+                "IntegratedGradients",
+                complete=True,
+                options={"n_steps": 64},
+            ),
+            Method("saliency", "Saliency", "Saliency", signed=False),
+            Method("input_x_gradient", "Input X Gradient", "InputXGradient"),
+            Method(
+                "gradient_shap",
+                "GradientShap",
+                "GradientShap",
+                complete=True,
+                random=True,
+                options={"n_samples": 64},
+            ),
+            # Complete on logits, not through a log softmax, which it has no rule for.
+            Method("deep_lift", "DeepLift", "DeepLift"),
+            Method("feature_ablation", "Feature Ablation", "FeatureAblation", gates=True),
+            Method(
+                "shapley_sampling",
+                "Shapley Value Sampling",
+                "ShapleyValueSampling",
+                gates=True,
+                complete=True,
+                random=True,
+                options={"n_samples": 25},
+            ),
+            Method(
+                "kernel_shap",
+                "Kernel SHAP",
+                "KernelShap",
+                gates=True,
+                complete=True,
+                random=True,
+                options={"n_samples": 200},
+            ),
+            # A window over single bands would be Feature Ablation again.
+            Method(
+                "occlusion",
+                "Occlusion (2 bands)",
+                "Occlusion",
+                gates=True,
+                options={"sliding_window_shapes": (2,)},
+            ),
+        )
+    }
+)
+
+
+def find_method(name: str) -> Method:
+    """A method by its short name, or by the name of its class in Captum, in any case.
+
+    Raises:
+        InputError: For an unknown name, with the closest ones.
+    """
+    for method in METHODS.values():
+        if name.lower() in (method.name, method.captum.lower()) and name:
+            return method
+    raise unknown_name("attribution method", name, METHODS)
+
+
+def method_of_class(kind: Any) -> Method:
+    """A method of Captum's given by its class; known ones keep their options.
+
+    Raises:
+        InputTypeError: For anything but one of Captum's attribution classes.
+    """
+    if not (isinstance(kind, type) and issubclass(kind, captum_host.attr.Attribution)):
+        raise InputTypeError(
+            f"expected the name of a method ({', '.join(METHODS)}) or a class of captum.attr, got "
+            f"{kind!r}"
+        )
+    needed = [
+        name
+        for name, one in inspect.signature(kind).parameters.items()
+        if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
+    ]
+    from_forward = needed in (["forward_func"], ["model"])
+    if not from_forward or not inspect.isfunction(getattr(kind, "attribute", None)):
+        raise InputTypeError(
+            f"{kind.__name__} cannot run on bands: expected a method that is made from a forward "
+            f"function alone, this one takes {', '.join(needed)}"
+        )
+    if issubclass(kind, captum_host.attr.FeaturePermutation):
+        raise InputTypeError(
+            "FeaturePermutation cannot run on bands of one image: it exchanges features between "
+            "the examples of a batch; use FeatureAblation"
+        )
+    if issubclass(kind, SpectralShapley):
+        return METHODS["iaside"]
+    for method in METHODS.values():
+        if getattr(captum_host.attr, method.captum, None) is kind:
+            return method
+    gates = issubclass(kind, captum_host.attr.PerturbationAttribution)
+    return Method(kind.__name__, kind.__name__, kind.__name__, gates=gates, random=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from iaside_plugins.adapters.captum_adapter import host as captum_host
 from iaside_plugins.adapters.captum_adapter.methods import BandRun
-from iaside_plugins.adapters.randomness import preserved_generators, seed_generators
+from iaside_plugins.adapters.isolation import preserved_generators, seed_generators
 from iaside_plugins.errors import InputError
 from iaside_plugins.spectral.absence import seed_of
 
@@ -76,9 +76,16 @@ def residual_and_infidelity(
         gain = forward(gates, stack)[0, label] - forward(0 * gates, stack)[0, label]
         seed_generators(seed_of("infidelity", *seeds), image.device)
         infidelity = captum_host.metrics.infidelity(
-            forward, drop, gates, value, additional_forward_args=(stack,), target=label,
-            n_perturb_samples=n, max_examples_per_batch=min(run.batch_size, n), normalize=True,
-        )  # fmt: skip
+            forward,
+            drop,
+            gates,
+            value,
+            additional_forward_args=(stack,),
+            target=label,
+            n_perturb_samples=n,
+            max_examples_per_batch=min(run.batch_size, n),
+            normalize=True,
+        )
     return float(value.double().sum() - gain.double()), float(infidelity[0])
 
 
@@ -101,7 +108,10 @@ def sensitivity(run: BandRun, image: Tensor, label: int, metrics: Metrics, seeds
     with preserved_generators(image.device):
         seed_generators(seed_of("sensitivity", *seeds), image.device)
         found = captum_host.metrics.sensitivity_max(
-            explain, image, perturb_radius=metrics.sensitivity_radius,
-            n_perturb_samples=metrics.sensitivity_samples, target=label,
-        )  # fmt: skip
+            explain,
+            image,
+            perturb_radius=metrics.sensitivity_radius,
+            n_perturb_samples=metrics.sensitivity_samples,
+            target=label,
+        )
     return float(found[0])

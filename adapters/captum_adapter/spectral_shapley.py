@@ -23,10 +23,11 @@ from iaside_plugins.adapters.captum_adapter.inputs import (
     as_images,
     check_counts,
     check_device,
+    predicted,
+    target_values,
     warn_if_training,
 )
-from iaside_plugins.adapters.captum_adapter.values import predicted, target_values
-from iaside_plugins.adapters.randomness import preserved_generators
+from iaside_plugins.adapters.isolation import preserved_generators
 from iaside_plugins.attributions.per_example import (
     Example,
     Output,
@@ -152,9 +153,13 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         bar = tqdm(total=passes, desc=f"{self.get_name()} attribution", disable=not show_progress)
         with bar, preserved_generators(images[0].device):
             values = example_shapley_values(
-                value, games, n_bands, chains=chains, per_pass=perturbations_per_eval,
+                value,
+                games,
+                n_bands,
+                chains=chains,
+                per_pass=perturbations_per_eval,
                 on_pass=partial(bar.update, 1),
-            )  # fmt: skip
+            )
         out = tuple(
             (_painted(values, game.index, image) if return_input_shape else values).to(image)
             for image, game in zip(images, games, strict=True)
@@ -223,9 +228,12 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
             else predicted(self.forward_func, dataloader, protocol, **options)
         )
         return spectral_importance(
-            self.forward_func, data, protocol,
-            show_progress=show_progress, **options,
-        )  # fmt: skip
+            self.forward_func,
+            data,
+            protocol,
+            show_progress=show_progress,
+            **options,
+        )
 
     def has_convergence_delta(self) -> bool:
         """Whether there is a convergence delta: yes, the efficiency residual."""

@@ -22,7 +22,7 @@ from iaside_plugins.adapters.foolbox_adapter.models import (
     native,
     safe,
 )
-from iaside_plugins.adapters.randomness import seed_generators
+from iaside_plugins.adapters.isolation import seed_generators
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.spectral.absence import seed_of
 from iaside_plugins.storage.provenance import image_digest
@@ -219,9 +219,17 @@ def attack_rows(
 
 
 def _kept_rows(
-    run: AttackRun, fmodel: Any, x: Tensor, y: Tensor, batch: int, seed: int, first: int,
-    marks: Array, measure: Measure, store: RowStore,
-) -> list[list[Array]]:  # fmt: skip
+    run: AttackRun,
+    fmodel: Any,
+    x: Tensor,
+    y: Tensor,
+    batch: int,
+    seed: int,
+    first: int,
+    marks: Array,
+    measure: Measure,
+    store: RowStore,
+) -> list[list[Array]]:
     """Rows of one batch under every budget of one attack, from the store if they are there.
 
     Kept rows begin with the marks of the clean logits: those of a model that answers otherwise

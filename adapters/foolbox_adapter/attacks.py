@@ -23,7 +23,7 @@ from iaside_plugins.adapters.foolbox_adapter.guards import (
     foolbox,
     guarded,
 )
-from iaside_plugins.adapters.randomness import seed_generators
+from iaside_plugins.adapters.isolation import seed_generators
 from iaside_plugins.errors import InputError
 
 # Each default budget has published figures to stand beside. Linf: 0.5/255 and 2/255 are those of

@@ -43,20 +43,24 @@ MINIMAL: Mapping[str, MinimalAttack] = MappingProxyType(
         "deepfool": MinimalAttack("DeepFool L2", "L2DeepFoolAttack", {"steps": 50}),
         "ddn": MinimalAttack("DDN L2", "DDNAttack", {"steps": 100}),
         "cw": MinimalAttack(
-            "C&W L2", "L2CarliniWagnerAttack",
+            "C&W L2",
+            "L2CarliniWagnerAttack",
             {"binary_search_steps": 5, "steps": 200, "initial_const": 0.01},
         ),
         "l0_fmn": MinimalAttack("sparse: L0 FMN", "L0FMNAttack", {"steps": 100}),
         "l1_fmn": MinimalAttack("sparse: L1 FMN", "L1FMNAttack", {"steps": 100}),
     }
-)  # fmt: skip
+)
 TITLES: Mapping[str, str] = MappingProxyType(
     {
-        "fgsm": "FGSM Linf", "pgd": "PGD Linf", "fgm": "FGM L2", "pgd_l2": "PGD L2",
+        "fgsm": "FGSM Linf",
+        "pgd": "PGD Linf",
+        "fgm": "FGM L2",
+        "pgd_l2": "PGD L2",
         **{name: attack.title for name, attack in MINIMAL.items()},
         "band_pgd": "PGD L2 inside one band",
     }
-)  # fmt: skip
+)
 
 
 def attack_names(text: str) -> list[str]:
@@ -131,10 +135,13 @@ def _band_runs(
         AttackRun(
             f"band_pgd_{band}",
             BandRestrictedPGD(
-                [band], n_bands=partition.n_bands, band_norm=partition.norm, keep="bounds",
+                [band],
+                n_bands=partition.n_bands,
+                band_norm=partition.norm,
+                keep="bounds",
                 **length,
             ),
             budgets,
         )
         for band in range(partition.n_bands)
-    ]  # fmt: skip
+    ]

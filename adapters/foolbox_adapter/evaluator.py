@@ -18,7 +18,7 @@ from iaside_plugins.adapters.foolbox_adapter.models import (
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
-from iaside_plugins.inference.precision import PRECISIONS
+from iaside_plugins.inference.forward import PRECISIONS
 from iaside_plugins.protocol import Protocol
 
 MASK_SPACE = "pixel"
@@ -116,9 +116,14 @@ class SpectralEvaluator:
             networks = find_networks(fmodel, space.leave(pixels[:1]))
             half, device = networks.half, networks.device
         result = spectral_importance(
-            _PixelModel(fmodel, space, half), (pixels, labels), self.protocol, device=device,
-            batch_size=self.batch_size, precision=self.precision, show_progress=show_progress,
-        )  # fmt: skip
+            _PixelModel(fmodel, space, half),
+            (pixels, labels),
+            self.protocol,
+            device=device,
+            batch_size=self.batch_size,
+            precision=self.precision,
+            show_progress=show_progress,
+        )
         return FoolboxImportance(**vars(result), bounds=space.bounds)
 
     def _pixels(self, space: PixelSpace, images: Tensor) -> Tensor:

@@ -79,9 +79,11 @@ def robust_evaluation(
         )
     correct = ~np.asarray(wrong, dtype=bool)
     return RobustEvaluation(
-        tuple(ids), correct, tuple(_outcome(run, rows, correct) for run in runs),
+        tuple(ids),
+        correct,
+        tuple(_outcome(run, rows, correct) for run in runs),
         {"seed": seed, "bounds": list(bounds_of(fmodel))},
-    )  # fmt: skip
+    )
 
 
 def as_fmodel(model: Any) -> Any:
@@ -131,6 +133,11 @@ def _outcome(
             norms = norms if run.minimal else np.where(found, epsilon, np.inf)
         far.append(norms)
     return AttackOutcome(
-        run.name, run.norm, run.settings, run.minimal, tuple(budgets),
-        np.array(is_adv, dtype=bool).reshape(len(budgets), len(correct)), np.min(far, axis=0),
-    )  # fmt: skip
+        run.name,
+        run.norm,
+        run.settings,
+        run.minimal,
+        tuple(budgets),
+        np.array(is_adv, dtype=bool).reshape(len(budgets), len(correct)),
+        np.min(far, axis=0),
+    )

@@ -22,9 +22,12 @@ ARCHIVES = {  # data set -> file of the test set, key of its labels
 CORRUPTED = {"cifar10": "CIFAR-10-C", "cifar100": "CIFAR-100-C"}
 SIDE = 32
 _ALLOWED = {
-    ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"),
-}  # fmt: skip
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("_codecs", "encode"),
+}
 
 
 class ArrayImages:
@@ -42,9 +45,13 @@ class ArrayImages:
     """
 
     def __init__(
-        self, pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64],
-        rows: npt.NDArray[np.int64], ids: Sequence[str], batch_size: int,
-    ) -> None:  # fmt: skip
+        self,
+        pixels: npt.NDArray[np.uint8],
+        labels: npt.NDArray[np.int64],
+        rows: npt.NDArray[np.int64],
+        ids: Sequence[str],
+        batch_size: int,
+    ) -> None:
         if type(batch_size) is not int or batch_size < 1:
             raise InputError(f"batch_size must be an integer >= 1, got {batch_size!r}")
         self.pixels, self.labels, self.rows, self.ids = pixels, labels, rows, list(ids)
@@ -77,8 +84,17 @@ def read_cifar(root: Path, dataset: str) -> tuple[Any, Any] | None:
         data = _ArraysOnly(io.BytesIO(file.read_bytes()), encoding="bytes").load()
         pixels = np.asarray(data[b"data"], dtype=np.uint8).reshape(-1, 3, SIDE, SIDE)
         labels = np.asarray(data[key], dtype=np.int64)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, IndexError,
-            ImportError, pickle.UnpicklingError) as error:  # fmt: skip
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        AttributeError,
+        IndexError,
+        ImportError,
+        pickle.UnpicklingError,
+    ) as error:
         raise InputError(f"{file} is not the test set of {dataset}: {error}") from error
     if len(pixels) != len(labels) or not len(labels):
         raise InputError(f"{file}: {len(pixels)} images and {len(labels)} labels")

@@ -38,7 +38,7 @@ from iaside_plugins.corruptions import functions as _corruption_functions
 from iaside_plugins.corruptions.apply import CORRUPTIONS, corrupt, corruption_seed
 from iaside_plugins.corruptions.frost import HOW_TO_GET_TEXTURES, load_frost_textures
 from iaside_plugins.errors import InputError
-from iaside_plugins.storage.row_store import write_atomic
+from iaside_plugins.storage.files import write_atomic
 
 Textures = str | os.PathLike[str] | Sequence[npt.NDArray[np.uint8]]
 """A folder with the frost textures, or the textures, (h, w, 3) uint8 RGB."""
@@ -180,9 +180,15 @@ class CorruptedData(ImageStream):
             key = cache_key(preprocessing, jpeg=jpeg, seed=seed, grey=grey)
             folder = Path(cache) / key / step.name / str(step.severity)
         reader = _Reader(
-            preprocessing, grey, step, jpeg, output_size, output.interpolation, folder,
+            preprocessing,
+            grey,
+            step,
+            jpeg,
+            output_size,
+            output.interpolation,
+            folder,
             _digest(step),
-        )  # fmt: skip
+        )
         super().__init__(records, reader, batch_size, n_workers)
 
 

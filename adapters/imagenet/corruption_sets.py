@@ -26,9 +26,13 @@ SMALL = 96  # models with a smaller input are corrupted at their own size
 
 
 def generated(
-    clean: ImageFolderData, own: Preprocessing, seed: int, jpeg: bool | None = None,
-    frost: Path | None = None, cache: Path | None = None,
-) -> Corruptions:  # fmt: skip
+    clean: ImageFolderData,
+    own: Preprocessing,
+    seed: int,
+    jpeg: bool | None = None,
+    frost: Path | None = None,
+    cache: Path | None = None,
+) -> Corruptions:
     """Corruptions made here: at 224 pixels for models of photographs, else at the model's size.
 
     Args:
@@ -62,17 +66,30 @@ def generated(
         if name is None and _same_pixels(geometry, own):
             return None
         return CorruptedData(
-            clean.records, name, severity, resize=geometry.resize, crop=geometry.crop,
+            clean.records,
+            name,
+            severity,
+            resize=geometry.resize,
+            crop=geometry.crop,
             output_size=own.crop if standard and own.crop != size else None,
-            interpolation=geometry.interpolation, output_interpolation=own.interpolation,
-            jpeg=jpeg, seed=seed, frost_textures=textures, cache=cache,
-            batch_size=clean.batch_size, n_workers=clean.n_workers, grey=clean.grey,
-        )  # fmt: skip
+            interpolation=geometry.interpolation,
+            output_interpolation=own.interpolation,
+            jpeg=jpeg,
+            seed=seed,
+            frost_textures=textures,
+            cache=cache,
+            batch_size=clean.batch_size,
+            n_workers=clean.n_workers,
+            grey=clean.grey,
+        )
 
     settings = {
-        "source": "generated", "size": size, "constants": str(constants), "jpeg": jpeg,
+        "source": "generated",
+        "size": size,
+        "constants": str(constants),
+        "jpeg": jpeg,
         "seed": seed,
-    }  # fmt: skip
+    }
     missing = tuple(name for name in CORRUPTIONS if name not in names)
     return Corruptions(names, missing, images, settings)
 
@@ -108,9 +125,12 @@ def distributed(root: Path, clean: ImageFolderData, own: Preprocessing, seed: in
         logger.warning("%s lacks %s: the mean is not an mCE", root.name, ", ".join(missing))
     output_size = None if own.crop in (None, STANDARD_SIZE) else own.crop
     shared: dict[str, Any] = {
-        "output_size": output_size, "interpolation": own.interpolation, "grey": clean.grey,
-        "batch_size": clean.batch_size, "n_workers": clean.n_workers,
-    }  # fmt: skip
+        "output_size": output_size,
+        "interpolation": own.interpolation,
+        "grey": clean.grey,
+        "batch_size": clean.batch_size,
+        "n_workers": clean.n_workers,
+    }
 
     def images(name: str | None, severity: int) -> Images | None:
         if name is not None:
@@ -118,15 +138,24 @@ def distributed(root: Path, clean: ImageFolderData, own: Preprocessing, seed: in
         if _same_pixels(STANDARD, own):
             return None
         return CorruptedData(
-            clean.records, None, 0, resize=STANDARD_RESIZE, crop=STANDARD_SIZE, jpeg=False,
-            seed=seed, **{**shared, "interpolation": "bilinear"},
+            clean.records,
+            None,
+            0,
+            resize=STANDARD_RESIZE,
+            crop=STANDARD_SIZE,
+            jpeg=False,
+            seed=seed,
+            **{**shared, "interpolation": "bilinear"},
             output_interpolation=own.interpolation,
-        )  # fmt: skip
+        )
 
     settings = {
-        "source": "distributed", "size": STANDARD_SIZE, "constants": str(STANDARD_SIZE),
-        "jpeg": True, "seed": seed,
-    }  # fmt: skip
+        "source": "distributed",
+        "size": STANDARD_SIZE,
+        "constants": str(STANDARD_SIZE),
+        "jpeg": True,
+        "seed": seed,
+    }
     return Corruptions(names, missing, images, settings)
 
 

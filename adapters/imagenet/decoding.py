@@ -94,8 +94,18 @@ def decode(data: bytes, *, grey: bool = False) -> Image.Image:
     """
     library = pillow()
     # What Pillow's decoders raise for damaged files: OSError mostly, the others format by format.
-    damaged = (OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError,
-               OverflowError, struct.error, library.Image.DecompressionBombError)  # fmt: skip
+    damaged = (
+        OSError,
+        SyntaxError,
+        ValueError,
+        TypeError,
+        EOFError,
+        IndexError,
+        KeyError,
+        OverflowError,
+        struct.error,
+        library.Image.DecompressionBombError,
+    )
     with _strict(library):
         try:
             image = library.Image.open(io.BytesIO(data))

@@ -13,7 +13,7 @@ from torch import nn
 
 from iaside_plugins.adapters.compat import import_timm, import_torchvision
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
-from iaside_plugins.adapters.models.built_model import Built, last_width, unknown_name
+from iaside_plugins.adapters.models.classifier import Built, last_width, unknown_name
 from iaside_plugins.adapters.models.downloads import not_had, quiet_download, unreachable
 from iaside_plugins.adapters.models.weights import plain_names, put_state
 from iaside_plugins.errors import InputError
@@ -92,7 +92,13 @@ def _timm_preprocessing(timm: Any, net: nn.Module, name: str) -> Preprocessing:
         _log.warning(
             "timm evaluates %s on %d x %d images by '%s' at %s; here the aspect ratio is kept and "
             "a square of %d is cropped from the centre without padding",
-            name, height, width, data["crop_mode"], data["crop_pct"], crop)  # fmt: skip
+            name,
+            height,
+            width,
+            data["crop_mode"],
+            data["crop_pct"],
+            crop,
+        )
     return Preprocessing(
         resize=max(crop, int(crop / data["crop_pct"])),
         crop=crop,

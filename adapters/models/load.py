@@ -21,8 +21,13 @@ import numpy as np
 import torch
 
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
-from iaside_plugins.adapters.models.built_model import Built, last_width
-from iaside_plugins.adapters.models.classifier import Classifier, ModelInfo, describe
+from iaside_plugins.adapters.models.classifier import (
+    Built,
+    Classifier,
+    ModelInfo,
+    describe,
+    last_width,
+)
 from iaside_plugins.adapters.models.hubs import from_timm, from_torchvision
 from iaside_plugins.adapters.models.local import from_kit, from_python
 from iaside_plugins.adapters.models.robustbench_zoo import MODEL_DIR, from_robustbench
@@ -40,9 +45,12 @@ __all__ = [
 ]
 
 FORMS = (
-    "timm:NAME", "torchvision:NAME", "kit:NAME", "robustbench:DATASET/THREAT/NAME",
+    "timm:NAME",
+    "torchvision:NAME",
+    "kit:NAME",
+    "robustbench:DATASET/THREAT/NAME",
     "python:package.module:factory",
-)  # fmt: skip
+)
 
 
 def load_model(
@@ -93,9 +101,14 @@ def load_model(
     if built.code is not None:
         model.code_sha256 = file_sha256(built.code)
     given: dict[str, Any] = {
-        "weights": weights, "resize": resize, "crop": crop, "interpolation": interpolation,
-        "mean": mean, "std": std, "model_dir": model_dir,
-    }  # fmt: skip
+        "weights": weights,
+        "resize": resize,
+        "crop": crop,
+        "interpolation": interpolation,
+        "mean": mean,
+        "std": std,
+        "model_dir": model_dir,
+    }
     model.rebuild = functools.partial(load_model, spec, **given)
     return model
 

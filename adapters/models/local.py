@@ -17,7 +17,7 @@ from torch import nn
 
 from iaside_plugins.adapters.compat import import_timm, import_torchvision
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
-from iaside_plugins.adapters.models.built_model import Built, unknown_name
+from iaside_plugins.adapters.models.classifier import Built, unknown_name
 from iaside_plugins.errors import InputError, InputTypeError
 
 

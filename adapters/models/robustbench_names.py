@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from iaside_plugins.adapters.compat import import_robustbench
-from iaside_plugins.adapters.models.built_model import unknown_name
+from iaside_plugins.adapters.models.classifier import unknown_name
 from iaside_plugins.corruptions.error_rates import CORRUPTIONS_3DCC
 from iaside_plugins.errors import InputError
 
@@ -15,10 +15,22 @@ THREAT_MODELS = ("Linf", "L2", "corruptions", "corruptions_3d")
 N_CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet": 1000}
 # In the order of RobustBench's loops and of the columns of its tables.
 ORDER_2D = (
-    "shot_noise", "motion_blur", "snow", "pixelate", "gaussian_noise", "defocus_blur",
-    "brightness", "fog", "zoom_blur", "frost", "glass_blur", "impulse_noise", "contrast",
-    "jpeg_compression", "elastic_transform",
-)  # fmt: skip
+    "shot_noise",
+    "motion_blur",
+    "snow",
+    "pixelate",
+    "gaussian_noise",
+    "defocus_blur",
+    "brightness",
+    "fog",
+    "zoom_blur",
+    "frost",
+    "glass_blur",
+    "impulse_noise",
+    "contrast",
+    "jpeg_compression",
+    "elastic_transform",
+)
 ORDER = {"corruptions": ORDER_2D, "corruptions_3d": CORRUPTIONS_3DCC}
 
 

@@ -106,9 +106,7 @@ class GeometryReader:
         return resized(pixels, geometry.square, geometry.preprocessing.interpolation)
 
 
-def resolve(
-    threat: Threat, model: Any, model_name: str | None, preprocessing: Any
-) -> Geometry:  # fmt: skip
+def resolve(threat: Threat, model: Any, model_name: str | None, preprocessing: Any) -> Geometry:
     """The geometry of the clean images, by RobustBench's rules.
 
     In its order: a function as it is; a key; CIFAR images as they are; the configuration of a

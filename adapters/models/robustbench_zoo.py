@@ -14,7 +14,7 @@ from torch import nn
 
 from iaside_plugins.adapters.compat import import_robustbench
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
-from iaside_plugins.adapters.models.built_model import Built
+from iaside_plugins.adapters.models.classifier import Built
 from iaside_plugins.adapters.models.robustbench_names import (
     DATASETS,
     N_CLASSES,
@@ -28,8 +28,11 @@ from iaside_plugins.adapters.models.robustbench_preprocessing import of_zoo
 from iaside_plugins.errors import InputError
 
 MODEL_DIR = Path("models")  # RobustBench's own default, below the current directory
-TRAINING = {"Linf": "robust to Linf attacks", "L2": "robust to L2 attacks",
-            "corruptions": "robust to common corruptions"}  # fmt: skip
+TRAINING = {
+    "Linf": "robust to Linf attacks",
+    "L2": "robust to L2 attacks",
+    "corruptions": "robust to common corruptions",
+}
 
 
 def from_robustbench(path: str, *, pretrained: bool, model_dir: Path | str = MODEL_DIR) -> Built:
@@ -61,10 +64,15 @@ def from_robustbench(path: str, *, pretrained: bool, model_dir: Path | str = MOD
     if dataset == "imagenet":
         resized = of_zoo(Threat(dataset, threat), name).preprocessing
     return Built(
-        net=net, name=name, architecture=type(getattr(net, "model", net)).__name__,
-        preprocessing=resized, weights=f"RobustBench {dataset}/{threat}/{name}", dataset=dataset,
-        training=TRAINING[threat], file=file if pretrained and file.is_file() else None,
-    )  # fmt: skip
+        net=net,
+        name=name,
+        architecture=type(getattr(net, "model", net)).__name__,
+        preprocessing=resized,
+        weights=f"RobustBench {dataset}/{threat}/{name}",
+        dataset=dataset,
+        training=TRAINING[threat],
+        file=file if pretrained and file.is_file() else None,
+    )
 
 
 def load_zoo_model(
@@ -77,8 +85,9 @@ def load_zoo_model(
     """
     from iaside_plugins.adapters.models.load import load_model
 
-    return load_model(f"robustbench:{dataset}/{threat}/{name}", weights=weights,
-                      model_dir=model_dir)  # fmt: skip
+    return load_model(
+        f"robustbench:{dataset}/{threat}/{name}", weights=weights, model_dir=model_dir
+    )
 
 
 def _plain(dataset: str, threat: str, name: str) -> nn.Module:
@@ -113,9 +122,11 @@ def _loaded(dataset: str, threat: str, name: str, model_dir: Path) -> nn.Module:
     said = io.StringIO()
     try:
         with (
-            warnings.catch_warnings(), contextlib.redirect_stdout(said),
-            contextlib.redirect_stderr(said), torch.no_grad(),
-        ):  # fmt: skip
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(said),
+            contextlib.redirect_stderr(said),
+            torch.no_grad(),
+        ):
             warnings.simplefilter("ignore")
             net: nn.Module = load(name, str(model_dir), dataset, threat)
     except Exception as error:  # the download, the disk, the file and its fit each raise their own

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from iaside_plugins.adapters.compat import import_robustbench
-from iaside_plugins.adapters.robustbench_adapter.attack_log import attack_log
+from iaside_plugins.adapters.robustbench_adapter.attacked_images import attack_log
 from iaside_plugins.adapters.robustbench_adapter.bundle import write_bundle
 from iaside_plugins.adapters.robustbench_adapter.cost import Cost
 from iaside_plugins.adapters.robustbench_adapter.request import Prepared, Request, prepared
@@ -206,10 +206,14 @@ def _write(ready: Prepared, found: Finished) -> None:
     mce = None if found.corruption is None else found.corruption["mce"]
     standard = ready.spec is None or ready.spec.attacks is None
     measured = model_info.measured(
-        threat.model, threat.dataset, clean=found.clean_accuracy, robust=found.robust_accuracy,
-        eps=ready.spec.epsilons[0] if ready.spec else None, mce=mce and mce["value"],
+        threat.model,
+        threat.dataset,
+        clean=found.clean_accuracy,
+        robust=found.robust_accuracy,
+        eps=ready.spec.epsilons[0] if ready.spec else None,
+        mce=mce and mce["value"],
         standard=standard,
-    )  # fmt: skip
+    )
     own = model_info.own_fields(
         model_info.group_name(threat.model, standard), run_facts(ready, found), found.entry
     )

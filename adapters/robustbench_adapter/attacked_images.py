@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import Images
+from iaside_plugins.storage.files import read_npz
 from iaside_plugins.storage.provenance import image_digest
-from iaside_plugins.storage.row_store import read_npz
 
 
 @dataclass
@@ -60,3 +63,31 @@ class AttackedImages:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Sequence[str]]]:
         for x, y, ids in self.images:
             yield self.attacked.batch(x, y), y, ids
+
+
+@contextmanager
+def attack_log(path: str | Path | None) -> Iterator[None]:
+    """Append what AutoAttack logs to a file, every level of it, and put its logger back after.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    if path is None:
+        yield
+        return
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    logger = logging.getLogger("auto-attack")
+    level = logger.level
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        handler.close()

@@ -30,8 +30,8 @@ from iaside_plugins.adapters.robustbench_adapter.attacked_images import Attacked
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import Images
 from iaside_plugins.inference.checks import check_images, check_labels
+from iaside_plugins.storage.files import read_npz, write_atomic, write_json
 from iaside_plugins.storage.provenance import image_digest, model_digest
-from iaside_plugins.storage.row_store import read_npz, write_atomic, write_json
 
 STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 ATTACKS = (*STANDARD, "apgd-dlr", "fab")
@@ -88,8 +88,13 @@ class AutoAttackSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """As the attacks of an entry: name, norm, steps, rel_stepsize, random_start."""
-        return {"name": self.name, "norm": self.norm, "steps": None, "rel_stepsize": None,
-                "random_start": True}  # fmt: skip
+        return {
+            "name": self.name,
+            "norm": self.norm,
+            "steps": None,
+            "rel_stepsize": None,
+            "random_start": True,
+        }
 
 
 def check_installed() -> None:
@@ -130,10 +135,14 @@ def run_autoattack(
     """
     check_model(model, torch.empty(0, device=device).device)
     identity = {
-        "model": model_digest(model), "norm": spec.norm, "epsilon": epsilon,
-        "attacks": list(spec.order), "standard": spec.attacks is None, "seed": seed,
+        "model": model_digest(model),
+        "norm": spec.norm,
+        "epsilon": epsilon,
+        "attacks": list(spec.order),
+        "standard": spec.attacks is None,
+        "seed": seed,
         "pyautoattack": metadata.version("pyautoattack"),
-    }  # fmt: skip
+    }
     name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     home = folder / f"autoattack-{name}"
     write_json(home / "run.json", identity)
@@ -249,9 +258,14 @@ class _Work:
         with isolated(self.model, self.device) as device:
             version = "standard" if self.spec.attacks is None else "custom"
             runner = library.AutoAttack(
-                self.model, norm=self.spec.norm, eps=self.epsilon, seed=self.seed, device=device,
-                version=version, attacks=None if version == "standard" else [attack],
-            )  # fmt: skip
+                self.model,
+                norm=self.spec.norm,
+                eps=self.epsilon,
+                seed=self.seed,
+                device=device,
+                version=version,
+                attacks=None if version == "standard" else [attack],
+            )
             runner.attacks_to_run = [attack]
             clean = x.to(torch.float32).clamp(0, 1)
             adversarial, predicted = runner.run_standard_evaluation(clean, y, batch_size=len(x))
@@ -292,5 +306,6 @@ def _warn_of_square(accuracy: dict[str, float]) -> None:
         if drop > SQUARE_LIMIT:
             _log.warning(
                 "the Square attack lowered robust accuracy by %.2f points after the gradient "
-                "attacks: gradients may be masked, and the figure may be too high", 100 * drop
-            )  # fmt: skip
+                "attacks: gradients may be masked, and the figure may be too high",
+                100 * drop,
+            )

@@ -21,7 +21,7 @@ from iaside_plugins.adapters.robustbench_adapter.run import Finished
 from iaside_plugins.adapters.robustbench_adapter.tables import upsert
 from iaside_plugins.budgets import epsilon as budget
 from iaside_plugins.entry import robustbench_json as model_info
-from iaside_plugins.storage.row_store import write_atomic
+from iaside_plugins.storage.files import write_atomic
 
 TO_FILL = "(please fill in)"
 

@@ -20,9 +20,13 @@ from iaside_plugins.value_table.sampling import draw
 # Upper bounds of one image at the settings of the version "standard": (forward passes alone,
 # forward with backward). An image that an attack fools leaves the later ones out.
 ATTACK_PASSES = {
-    "apgd-ce": (2, 101), "apgd-dlr": (2, 101), "apgd-t": (18, 909), "fab-t": (2000, 900),
-    "fab": (400, 100 * 9), "square": (5002, 0),
-}  # fmt: skip
+    "apgd-ce": (2, 101),
+    "apgd-dlr": (2, 101),
+    "apgd-t": (18, 909),
+    "fab-t": (2000, 900),
+    "fab": (400, 100 * 9),
+    "square": (5002, 0),
+}
 _PROBE = 16  # images
 
 
@@ -63,9 +67,17 @@ def coalition_passes(protocol: Protocol) -> int:
 
 
 def estimate(
-    game: Game, batch: Any, *, protocol: Protocol | None, n: int, n_cells: int, n_spectral: int,
-    n_profiles: int, attacks: tuple[str, ...], n_budgets: int,
-) -> Cost:  # fmt: skip
+    game: Game,
+    batch: Any,
+    *,
+    protocol: Protocol | None,
+    n: int,
+    n_cells: int,
+    n_spectral: int,
+    n_profiles: int,
+    attacks: tuple[str, ...],
+    n_budgets: int,
+) -> Cost:
     """The cost of a run, and the first sign that model and images go together.
 
     Args:

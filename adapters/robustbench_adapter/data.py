@@ -66,8 +66,18 @@ def open_images(
     archive = None if threat.dataset == "imagenet" else read_cifar(root, threat.dataset)
     if archive is not None:
         return _arrays(threat, n, archive, Path(corruptions_data_dir or root), batch_size)
-    return ImageFiles(threat, n, root, Path(corruptions_data_dir or root), geometry, corrupted,
-                  batch_size, n_workers, seed, cache).found()  # fmt: skip
+    return ImageFiles(
+        threat,
+        n,
+        root,
+        Path(corruptions_data_dir or root),
+        geometry,
+        corrupted,
+        batch_size,
+        n_workers,
+        seed,
+        cache,
+    ).found()
 
 
 def _arrays(

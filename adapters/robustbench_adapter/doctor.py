@@ -89,8 +89,12 @@ def _clean(root: Path) -> Iterator[Finding]:
     folders = [folder for folder in subfolders(home) if folder.name in wnids]
     if not folders:
         if home != root:
-            yield Finding(PROBLEM, "val", "holds no class folders such as n01440764; sort the "
-                          "images into them by their WordNet ids")  # fmt: skip
+            yield Finding(
+                PROBLEM,
+                "val",
+                "holds no class folders such as n01440764; sort the "
+                "images into them by their WordNet ids",
+            )
         return
     part = home.name if home != root else "clean images"
     strange = [folder.name for folder in subfolders(home) if folder.name not in wnids]
@@ -104,14 +108,22 @@ def _clean(root: Path) -> Iterator[Finding]:
         yield Finding(PROBLEM, part, f"{_some(bad)} cannot be decoded; copy them again")
     missing = sorted(set(wnids) - {folder.name for folder in folders})
     if missing:
-        yield Finding(NOTE, part, f"{len(missing)} of 1000 class folders are missing "
-                      f"({_some(missing)}): RobustBench would stop or shift labels; for it, make "
-                      "them, empty ones will do")  # fmt: skip
+        yield Finding(
+            NOTE,
+            part,
+            f"{len(missing)} of 1000 class folders are missing "
+            f"({_some(missing)}): RobustBench would stop or shift labels; for it, make "
+            "them, empty ones will do",
+        )
     listed = robustbench_ids()
     there = sum(name in files for name in listed)
     if there < len(listed):
-        yield Finding(NOTE, part, f"{there} of the {len(listed)} images of RobustBench's list are "
-                      "there: its published figures are of all of them")  # fmt: skip
+        yield Finding(
+            NOTE,
+            part,
+            f"{there} of the {len(listed)} images of RobustBench's list are "
+            "there: its published figures are of all of them",
+        )
     yield Finding(OK, part, f"{len(files)} images in {len(folders)} classes")
 
 
@@ -163,13 +175,20 @@ def _tree(home: Path, part: str, names: tuple[str, ...], clean: Path) -> Iterato
     for (name, severity), path in paths.items():
         own = [path / c / file for c, found in files[name, severity].items() for file in found]
         if bad := _damaged(own, N_PER_CELL):
-            yield Finding(PROBLEM, part, f"{_some(bad)} of {name}/{severity} cannot be decoded; "
-                          "unpack its archive again")  # fmt: skip
+            yield Finding(
+                PROBLEM,
+                part,
+                f"{_some(bad)} of {name}/{severity} cannot be decoded; unpack its archive again",
+            )
     grouped = grouped_corruptions(home)
     if grouped:
-        yield Finding(NOTE, part, f"{_some(grouped)} lie in group folders, which RobustBench does "
-                      "not read; for it, move them up to stand directly in "
-                      f"{part}")  # fmt: skip
+        yield Finding(
+            NOTE,
+            part,
+            f"{_some(grouped)} lie in group folders, which RobustBench does "
+            "not read; for it, move them up to stand directly in "
+            f"{part}",
+        )
     strange = [s.name for s in subfolders(home) if s.name not in names and s.name in cells]
     if strange:
         yield Finding(NOTE, part, f"{_some(strange)} are not among the {len(names)}; not used")
@@ -189,7 +208,7 @@ def _wanted(clean: Path) -> set[tuple[str, str]]:
 
 def _unlike(
     part: str, files: dict[tuple[str, int], dict[str, list[str]]], wanted: set[tuple[str, str]]
-) -> Iterator[Finding]:  # fmt: skip
+) -> Iterator[Finding]:
     """Clean images that cells do not have: one line for all that lack the same."""
     lacking: dict[tuple[str, ...], list[str]] = {}
     for (name, severity), found in files.items():
@@ -197,14 +216,16 @@ def _unlike(
         if absent := sorted("/".join(image) for image in wanted - there):
             lacking.setdefault(tuple(absent), []).append(f"{name}/{severity}")
     for images, cells in lacking.items():
-        yield Finding(PROBLEM, part, f"{_some(cells)} lack {len(images)} of the {len(wanted)} "
-                      f"clean images ({_some(list(images))}); unpack their archives again, or take "
-                      "these out of val")  # fmt: skip
+        yield Finding(
+            PROBLEM,
+            part,
+            f"{_some(cells)} lack {len(images)} of the {len(wanted)} "
+            f"clean images ({_some(list(images))}); unpack their archives again, or take "
+            "these out of val",
+        )
 
 
-def _unequal(
-    part: str, contents: dict[tuple[str, int], dict[str, int]]
-) -> Iterator[Finding]:  # fmt: skip
+def _unequal(part: str, contents: dict[tuple[str, int], dict[str, int]]) -> Iterator[Finding]:
     """Cells that lack classes or images which another cell has."""
     most: dict[str, int] = {}
     for classes in contents.values():
@@ -215,14 +236,23 @@ def _unequal(
         absent = [wnid for wnid in most if wnid not in classes]
         fewer = [wnid for wnid, n in classes.items() if n < most[wnid]]
         if absent:
-            yield Finding(PROBLEM, part, f"{cell} lacks the class folders {_some(absent)}, which "
-                          "other cells have; unpack its archive again")  # fmt: skip
+            yield Finding(
+                PROBLEM,
+                part,
+                f"{cell} lacks the class folders {_some(absent)}, which "
+                "other cells have; unpack its archive again",
+            )
         if fewer:
-            yield Finding(PROBLEM, part, f"{cell} has fewer images of {_some(fewer)} than other "
-                          "cells; unpack its archive again")  # fmt: skip
+            yield Finding(
+                PROBLEM,
+                part,
+                f"{cell} has fewer images of {_some(fewer)} than other "
+                "cells; unpack its archive again",
+            )
     if contents and not most:
-        yield Finding(PROBLEM, part, "its severities hold no class folders; unpack the archives "
-                      "again")  # fmt: skip
+        yield Finding(
+            PROBLEM, part, "its severities hold no class folders; unpack the archives again"
+        )
 
 
 def _cifar(root: Path) -> Iterator[Finding]:

@@ -75,9 +75,7 @@ class ImageFiles:
         if generated is not None:
             settings["source"] = "generated"
         ids = tuple(record.image_id for record in records)
-        return BenchmarkImages(
-            self.threat, ids, len(available), selection, clean, cell, settings
-        )  # fmt: skip
+        return BenchmarkImages(self.threat, ids, len(available), selection, clean, cell, settings)
 
     def _stream(self, records: Sequence[ImageRecord], geometry: Geometry) -> ImageStream:
         return ImageStream(records, GeometryReader(geometry), self.batch_size, self.n_workers)
@@ -139,11 +137,20 @@ class ImageFiles:
             if name is None and size is None and self.geometry.same_pixels(made):
                 return None
             return CorruptedData(
-                chosen, name, severity, resize=made.preprocessing.resize,
-                crop=made.preprocessing.crop, output_size=size, output_interpolation=own,
-                jpeg=large, seed=self.seed, frost_textures=frost, batch_size=self.batch_size,
-                n_workers=self.n_workers, cache=self.cache,
-            )  # fmt: skip
+                chosen,
+                name,
+                severity,
+                resize=made.preprocessing.resize,
+                crop=made.preprocessing.crop,
+                output_size=size,
+                output_interpolation=own,
+                jpeg=large,
+                seed=self.seed,
+                frost_textures=frost,
+                batch_size=self.batch_size,
+                n_workers=self.n_workers,
+                cache=self.cache,
+            )
 
         return images
 

@@ -46,9 +46,11 @@ def corruption_plan(images: BenchmarkImages, reference: Any) -> Corruptions:
     """
     threat = images.threat
     plan = Corruptions(
-        threat.corruptions, (), lambda name, severity: images.cell(name, severity, None),
+        threat.corruptions,
+        (),
+        lambda name, severity: images.cell(name, severity, None),
         images.settings,
-    )  # fmt: skip
+    )
     if reference is None:
         if not _is_whole(images):
             return plan

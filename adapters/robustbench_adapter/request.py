@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from iaside_plugins.adapters.models.built_model import last_width
+from iaside_plugins.adapters.models.classifier import last_width
 from iaside_plugins.adapters.models.load import Classifier, ModelInfo, load_model
 from iaside_plugins.adapters.models.robustbench_names import Threat
 from iaside_plugins.adapters.models.robustbench_preprocessing import Geometry, of_corrupted, resolve
@@ -32,8 +32,8 @@ from iaside_plugins.entry.write import check_texts
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.evaluation.evaluate import Corruptions
 from iaside_plugins.protocol import Protocol
+from iaside_plugins.storage.files import check_writable
 from iaside_plugins.storage.provenance import state_digest
-from iaside_plugins.storage.row_store import check_writable
 
 _log = logging.getLogger(__name__)
 
@@ -171,19 +171,41 @@ def prepared(request: Request) -> Iterator[Prepared]:
     geometry = resolve(threat, model, request.model_name, request.preprocessing)
     corrupted = of_corrupted(threat, model, request.preprocessing)
     images = open_images(
-        threat, request.n_examples, request.data_dir, request.corruptions_data_dir or None,
-        geometry, corrupted, batch_size=request.batch_size, n_workers=request.workers,
-        seed=request.seed, cache=request.cache,
-    )  # fmt: skip
+        threat,
+        request.n_examples,
+        request.data_dir,
+        request.corruptions_data_dir or None,
+        geometry,
+        corrupted,
+        batch_size=request.batch_size,
+        n_workers=request.workers,
+        seed=request.seed,
+        cache=request.cache,
+    )
     plan = None if threat.is_attack else corruption_plan(images, request.reference_errors)
     info = _info(model, request.model_name, geometry)
-    data = {"name": threat.dataset, "n_available": images.n_available, "seed": request.seed,
-            "note": request.note}  # fmt: skip
+    data = {
+        "name": threat.dataset,
+        "n_available": images.n_available,
+        "seed": request.seed,
+        "note": request.note,
+    }
     check_texts(info, data)
     ready = Prepared(
-        request, model, info["name"], threat, images, _part(images, request), geometry, corrupted,
-        protocol, spec, plan, info, data,
-    )  # fmt: skip
+        request,
+        model,
+        info["name"],
+        threat,
+        images,
+        _part(images, request),
+        geometry,
+        corrupted,
+        protocol,
+        spec,
+        plan,
+        info,
+        data,
+    )
     _check_outputs(ready)
     with _in_eval_mode(model):
         model.to(device)
@@ -243,12 +265,19 @@ def _info(model: nn.Module, model_name: str | None, geometry: Geometry) -> dict[
     else:
         name = model_name or type(model).__name__
         info = ModelInfo(
-            spec="a module of the caller's", name=name, source="python",
+            spec="a module of the caller's",
+            name=name,
+            source="python",
             architecture=type(model).__name__,
             n_parameters=sum(p.numel() for p in model.parameters()),
-            n_classes=last_width(model), preprocessing=geometry.preprocessing, dataset=None,
-            training=None, licence=None, weights="as given", weights_sha256=state_digest(model),
-        )  # fmt: skip
+            n_classes=last_width(model),
+            preprocessing=geometry.preprocessing,
+            dataset=None,
+            training=None,
+            licence=None,
+            weights="as given",
+            weights_sha256=state_digest(model),
+        )
     own = info.to_dict()
     images = {
         **geometry.to_dict(),

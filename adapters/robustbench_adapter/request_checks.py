@@ -16,8 +16,15 @@ if TYPE_CHECKING:
     from iaside_plugins.adapters.robustbench_adapter.request import Request
 
 GREATEST_SEED = 2**32 - 1  # of numpy's old generator, which AutoAttack seeds
-_PATHS = ("log_path", "aa_state_path", "resume", "entry_path", "bundle", "cache",
-          "corruptions_data_dir")  # fmt: skip
+_PATHS = (
+    "log_path",
+    "aa_state_path",
+    "resume",
+    "entry_path",
+    "bundle",
+    "cache",
+    "corruptions_data_dir",
+)
 _FLAGS = ("to_disk", "spectral", "profiles", "show_progress")
 _TEXTS = ("model_name", "note")
 
@@ -82,9 +89,11 @@ def _check_types(request: Request) -> None:
             f"None, got {given!r}"
         )
     for name, least, most in (
-        ("n_examples", 1, None), ("batch_size", 1, None), ("workers", 0, None),
+        ("n_examples", 1, None),
+        ("batch_size", 1, None),
+        ("workers", 0, None),
         ("seed", 0, GREATEST_SEED),
-    ):  # fmt: skip
+    ):
         value = getattr(request, name)
         if type(value) is not int or value < least or (most is not None and value > most):
             top = "" if most is None else f" and at most {most}"

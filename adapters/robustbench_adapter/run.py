@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,18 +20,18 @@ from iaside_plugins.adapters.robustbench_adapter.autoattack import AutoAttackSpe
 from iaside_plugins.adapters.robustbench_adapter.cost import Cost, estimate
 from iaside_plugins.adapters.robustbench_adapter.images import part_of
 from iaside_plugins.adapters.robustbench_adapter.request import Prepared, host_version
-from iaside_plugins.adapters.robustbench_adapter.same_model import check_same_model
 from iaside_plugins.budgets import epsilon as budget
 from iaside_plugins.corruptions.error_rates import SEVERITIES, cell_accuracies, mean_accuracy
 from iaside_plugins.entry.build import CYCLED, entry_id, spectral_group
+from iaside_plugins.entry.robustbench_json import read
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import Images
 from iaside_plugins.evaluation.evaluate import Attacks, Job, conditions, evaluate
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
+from iaside_plugins.storage.files import jsonable, write_json
 from iaside_plugins.storage.provenance import ids_digest, model_digest
 from iaside_plugins.storage.resume_folder import kept
-from iaside_plugins.storage.row_store import jsonable
 from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.stream import progress_bar
 
@@ -81,11 +82,16 @@ def cost_of(ready: Prepared) -> Cost:
         n_cells += ready.images.cell(None, 0, None) is not None
     n_profiles = (n_budgets or 1) if request.profiles else 0
     cost = estimate(
-        game, next(iter(ready.images.clean(None))), n=len(ready.images.ids),
+        game,
+        next(iter(ready.images.clean(None))),
+        n=len(ready.images.ids),
         protocol=ready.protocol if request.spectral else None,
-        n_cells=n_cells, n_spectral=len(ready.spectral_part), n_profiles=n_profiles,
-        attacks=ready.spec.order if ready.spec else (), n_budgets=n_budgets,
-    )  # fmt: skip
+        n_cells=n_cells,
+        n_spectral=len(ready.spectral_part),
+        n_profiles=n_profiles,
+        attacks=ready.spec.order if ready.spec else (),
+        n_budgets=n_budgets,
+    )
     _check_classes(ready, game.n_classes)
     return cost
 
@@ -113,9 +119,16 @@ def finished(ready: Prepared, cost: Cost) -> Iterator[Finished]:
         InputError: For input that cannot be used; what was finished is kept.
     """
     request, spec = ready.request, ready.spec
-    which = (ready.threat, request.n_examples, Path(request.data_dir).resolve(), request.seed,
-             request.corruptions_data_dir, request.batch_size, ready.protocol.used(),
-             request.precision)  # fmt: skip
+    which = (
+        ready.threat,
+        request.n_examples,
+        Path(request.data_dir).resolve(),
+        request.seed,
+        request.corruptions_data_dir,
+        request.batch_size,
+        ready.protocol.used(),
+        request.precision,
+    )
     folder = None if request.resume is None else Path(request.resume)
     with kept(folder, "robustbench", *map(str, which), ready.model) as home:
         kind = f"{model_digest(ready.model)} {ready.device().type} {request.precision}"
@@ -129,17 +142,24 @@ def finished(ready: Prepared, cost: Cost) -> Iterator[Finished]:
         job = _job(ready, attacked)
         if request.spectral:
             entry, result = evaluate(
-                ready.model, job, ready.protocol, batch_size=request.batch_size,
-                precision=request.precision, resume=home, show_progress=request.show_progress,
-            )  # fmt: skip
+                ready.model,
+                job,
+                ready.protocol,
+                batch_size=request.batch_size,
+                precision=request.precision,
+                resume=home,
+                show_progress=request.show_progress,
+            )
             n, digest = entry["data"]["n_images"], entry["data"]["image_ids_sha256"]
             clean = entry["clean_accuracy"]["value"]
             corruption, adversarial = entry["corruption"], entry["adversarial"]
             entry["benchmark"] = jsonable(_benchmark(ready, attacked, home))
             entry["entry_id"] = entry_id(
-                entry["data"]["name"], entry["model"]["name"], ready.protocol,
+                entry["data"]["name"],
+                entry["model"]["name"],
+                ready.protocol,
                 f"robustbench-{ready.threat.model}",
-            )  # fmt: skip
+            )
         else:
             outcome, corruption, adversarial, _ = conditions(
                 ready.model, job, resume=home, show_progress=request.show_progress
@@ -149,9 +169,17 @@ def finished(ready: Prepared, cost: Cost) -> Iterator[Finished]:
         _check_agreement(adversarial, attacked)
         cells = {} if corruption is None else cell_accuracies(corruption["conditions"])
         yield Finished(
-            n, digest, clean, _robust(cells, adversarial), cells, entry, result, corruption,
-            adversarial, attacked,
-        )  # fmt: skip
+            n,
+            digest,
+            clean,
+            _robust(cells, adversarial),
+            cells,
+            entry,
+            result,
+            corruption,
+            adversarial,
+            attacked,
+        )
 
 
 def _check_agreement(adversarial: dict[str, Any] | None, attacked: dict[float, Attacked]) -> None:
@@ -201,10 +229,16 @@ def _attack(ready: Prepared, spec: AutoAttackSpec, epsilon: float, home: Path) -
     total = len(ready.images.ids) * (1 + len(spec.order))
     with progress_bar(total, request.show_progress) as bar:
         return run_autoattack(
-            ready.model, ready.images.clean(None), spec, epsilon, device=ready.device(),
-            seed=request.seed, batch_size=request.batch_size,
-            folder=home / "attacks" if own is None else Path(own), bar=bar,
-        )  # fmt: skip
+            ready.model,
+            ready.images.clean(None),
+            spec,
+            epsilon,
+            device=ready.device(),
+            seed=request.seed,
+            batch_size=request.batch_size,
+            folder=home / "attacks" if own is None else Path(own),
+            bar=bar,
+        )
 
 
 def _job(ready: Prepared, attacked: dict[float, Attacked]) -> Job:
@@ -218,12 +252,17 @@ def _job(ready: Prepared, attacked: dict[float, Attacked]) -> Job:
         ) -> list[Tensor]:
             return [attacked[epsilon].batch(x, y) for epsilon in spec.epsilons]
 
-        attacks = Attacks([ready.spec], clean(None), batches, request.seed, request.batch_size,
-                          keep=False)  # fmt: skip
+        attacks = Attacks(
+            [ready.spec], clean(None), batches, request.seed, request.batch_size, keep=False
+        )
     return Job(
-        model=ready.info, data=ready.data, clean=clean(None), spectral=clean(ready.spectral_part),
-        corruptions=ready.plan, attacks=attacks,
-    )  # fmt: skip
+        model=ready.info,
+        data=ready.data,
+        clean=clean(None),
+        spectral=clean(ready.spectral_part),
+        corruptions=ready.plan,
+        attacks=attacks,
+    )
 
 
 def _benchmark(ready: Prepared, attacked: dict[float, Attacked], home: Path) -> dict[str, Any]:
@@ -236,10 +275,14 @@ def _benchmark(ready: Prepared, attacked: dict[float, Attacked], home: Path) -> 
     profiles = []
     for condition, images in _conditions(ready, attacked):
         result = spectral_importance(
-            ready.model, images, ready.protocol, batch_size=ready.request.batch_size,
-            precision=ready.request.precision, resume=home / "spectral",
+            ready.model,
+            images,
+            ready.protocol,
+            batch_size=ready.request.batch_size,
+            precision=ready.request.precision,
+            resume=home / "spectral",
             show_progress=ready.request.show_progress,
-        )  # fmt: skip
+        )
         profiles.append({"condition": condition, **spectral_group(result)})
     return {
         "host": "robustbench",
@@ -263,10 +306,12 @@ def _conditions(ready: Prepared, attacked: dict[float, Attacked]) -> list[tuple[
         return [(CYCLED, Cycled(ready, part))]
     name = ready.spec.name
     return [
-        (f"{name} {ready.threat.model} {budget(epsilon)}",
-         AttackedImages(ready.images.clean(part), found))
+        (
+            f"{name} {ready.threat.model} {budget(epsilon)}",
+            AttackedImages(ready.images.clean(part), found),
+        )
         for epsilon, found in attacked.items()
-    ]  # fmt: skip
+    ]
 
 
 class Cycled:
@@ -288,3 +333,44 @@ class Cycled:
             images = self._cell(name, severity, part)
             if images is not None:
                 yield from images
+
+
+FILE = "model.json"
+
+
+TOLERANCE = 1e-3  # of the greatest logit: more than devices and sizes of batches change
+
+
+def check_same_model(
+    folder: Path, kind: str, logits: Mapping[str, Sequence[float]], *, ours: bool
+) -> None:
+    """Note a model's logits in a folder of unfinished work, or compare them with those there.
+
+    Args:
+        folder: The folder.
+        kind: What else tells runs apart (digest of the weights, device, precision); runs of
+            another kind are not compared.
+        logits: Digest of an image -> logits.
+        ours: Whether the folder is in the cache and may be emptied, so that the run starts anew.
+
+    Raises:
+        InputError: The folder is the user's, and was begun with another model.
+    """
+    kept = read(folder / FILE)
+    known = kept.get(kind, {})
+    if any(not _same(known[name], row) for name, row in logits.items() if name in known):
+        if not ours:
+            raise InputError(
+                f"{folder} holds the work of another model: it has the same class and weights, and "
+                "its logits of the same images are others now; give another folder"
+            )
+        shutil.rmtree(folder, ignore_errors=True)
+        kept, known = {}, {}
+    write_json(folder / FILE, {**kept, kind: {**known, **logits}}, indent=None)
+
+
+def _same(before: Sequence[float], now: Sequence[float]) -> bool:
+    old, new = np.asarray(before), np.asarray(now)
+    if old.shape != new.shape:
+        return False
+    return bool(np.abs(old - new).max() <= TOLERANCE * np.abs(old).max())

@@ -15,7 +15,7 @@ import pandas as pd
 
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.errors import InputError
-from iaside_plugins.storage.row_store import write_atomic
+from iaside_plugins.storage.files import write_atomic
 
 Cells = Mapping[tuple[str, int], float]
 """(corruption, severity) -> accuracy in [0, 1]."""

@@ -27,7 +27,7 @@ from iaside_plugins.stats.intervals import (
     median_interval,
     percentile_interval,
 )
-from iaside_plugins.storage.row_store import jsonable, write_json
+from iaside_plugins.storage.files import jsonable, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -146,8 +146,10 @@ class AgreementReport:
         for i, j in pairs:
             first, second = self.methods[i], self.methods[j]
             row: dict[str, Any] = {
-                "first": first.name, "second": second.name, "n_images": self.n_images,
-            }  # fmt: skip
+                "first": first.name,
+                "second": second.name,
+                "n_images": self.n_images,
+            }
             for name in STATISTICS:
                 known = name == "rank_correlation" or (first.signed and second.signed)
                 row |= self._pair(name, i, j) if known else _unknown(name)
@@ -263,9 +265,12 @@ def _method(data: Mapping[str, Any]) -> BandMethod:
     """A method from JSON values; a null is a number that was not measured."""
     numbers = {name: np.array(data[name], dtype=np.float64) for name in ("per_image", *COSTS)}
     return BandMethod(
-        name=str(data["name"]), title=str(data["title"]), complete=bool(data["complete"]),
-        signed=bool(data["signed"]), **numbers,
-    )  # fmt: skip
+        name=str(data["name"]),
+        title=str(data["title"]),
+        complete=bool(data["complete"]),
+        signed=bool(data["signed"]),
+        **numbers,
+    )
 
 
 def _unknown(name: str) -> dict[str, float]:
@@ -283,3 +288,31 @@ def _centre(
     known = values[~np.isnan(values)]
     centre, (low, high) = interval(known) if len(known) else (np.nan, (np.nan, np.nan))
     return {name: centre, f"{name}_low": low, f"{name}_high": high, f"{name}_n": len(known)}
+
+
+def load_reports(paths: Iterable[Path | str], protocol: Protocol) -> list[AgreementReport]:
+    """Saved reports that can stand beside one of such a protocol.
+
+    Raises:
+        InputError: As `AgreementReport.load`, or for other bands.
+    """
+    reports = []
+    for path in paths:
+        reports.append(AgreementReport.load(path))
+        found = reports[-1].protocol
+        if (found.n_bands, found.band_norm) != (protocol.n_bands, protocol.band_norm):
+            raise InputError(
+                f"{path} has {found.n_bands} {found.band_norm} bands, this comparison "
+                f"{protocol.n_bands} {protocol.band_norm} ones"
+            )
+    return reports
+
+
+def by_model(reports: Iterable[AgreementReport]) -> dict[str, AgreementReport]:
+    """Reports by the name of their model; a name that came before gets a number."""
+    named: dict[str, AgreementReport] = {}
+    for report in reports:
+        name = str(report.info["model"].get("name", "model"))
+        number = sum(other.split(" #")[0] == name for other in named) + 1
+        named[name if number == 1 else f"{name} #{number}"] = report
+    return named

@@ -66,9 +66,14 @@ def _plot_shares(ax: Axes, profile: pd.DataFrame, first: pd.DataFrame, is_first:
     share = profile["share"].to_numpy()
     ends = profile[["share_low", "share_high"]].to_numpy().T
     ax.errorbar(
-        profile["band"], share, yerr=np.nan_to_num(np.abs(ends - share)),
-        fmt="o", markersize=3.5, capsize=2, color="0.3" if is_first else "C0",
-    )  # fmt: skip
+        profile["band"],
+        share,
+        yerr=np.nan_to_num(np.abs(ends - share)),
+        fmt="o",
+        markersize=3.5,
+        capsize=2,
+        color="0.3" if is_first else "C0",
+    )
     ax.set_xticks(profile["band"])
 
 

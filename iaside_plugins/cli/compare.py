@@ -28,8 +28,8 @@ from iaside_plugins.cli.options import (
     Seed,
     Weights,
     Workers,
+    show,
 )
-from iaside_plugins.cli.output import show
 from iaside_plugins.errors import InputError
 
 
@@ -79,7 +79,7 @@ def compare(
     )
     from iaside_plugins.adapters.captum_adapter.metrics import Metrics
     from iaside_plugins.adapters.models.load import describe
-    from iaside_plugins.attributions.files import by_model, load_reports
+    from iaside_plugins.attributions.agreement import by_model, load_reports
     from iaside_plugins.attributions.plots import plot_agreement
     from iaside_plugins.attributions.text import agreement_text
     from iaside_plugins.cli.values import check_outputs, pick_protocol
@@ -96,8 +96,15 @@ def compare(
         raise InputError("--beside is for the plot: give --plot FILE as well")
     earlier = load_reports(beside or (), chosen)
     source = Source(data, labels, classes, n_images, seed, workers, batch_size)
-    net = open_model(model, weights=weights, device=device, name=name,
-                     resize=resize, crop=crop, interpolation=interpolation)  # fmt: skip
+    net = open_model(
+        model,
+        weights=weights,
+        device=device,
+        name=name,
+        resize=resize,
+        crop=crop,
+        interpolation=interpolation,
+    )
     # In random order, so that the first images, which all metrics see, are of many classes.
     images = open_images(source, net, shuffled=True)
     silent = quiet or json_file == "-"
@@ -106,9 +113,16 @@ def compare(
     run = run_identity(chosen, metrics, net.mean.device, batch_size)
     with kept(resume, "compare", source.which(), run, net) as folder:
         report = compare_attributions(
-            net, images, names, protocol=chosen, metrics=metrics, batch_size=batch_size,
-            resume=folder, info=net.info.to_dict(), show_progress=not silent,
-        )  # fmt: skip
+            net,
+            images,
+            names,
+            protocol=chosen,
+            metrics=metrics,
+            batch_size=batch_size,
+            resume=folder,
+            info=net.info.to_dict(),
+            show_progress=not silent,
+        )
         if plot is not None:
             save_figure(plot_agreement(by_model([*earlier, report])), plot)
         show(json_file, report.to_dict(), agreement_text(report), quiet)

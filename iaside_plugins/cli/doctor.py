@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from iaside_plugins.cli.options import JsonFile, Quiet
-from iaside_plugins.cli.output import show
+from iaside_plugins.cli.options import JsonFile, Quiet, show
 from iaside_plugins.errors import InputError
 
 

@@ -41,8 +41,8 @@ from iaside_plugins.cli.options import (
     Seed,
     Weights,
     Workers,
+    show,
 )
-from iaside_plugins.cli.output import show
 from iaside_plugins.cli.sensitivity import sensitivity
 from iaside_plugins.cli.show import show as show_result
 from iaside_plugins.cli.spectrum import spectrum
@@ -50,9 +50,10 @@ from iaside_plugins.errors import InputError
 
 app = typer.Typer(
     help="How much of a classifier's predictive power each spatial-frequency band carries.",
-    add_completion=False, rich_markup_mode=None,
+    add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
-)  # fmt: skip
+)
 app.add_typer(board, name="leaderboard")
 
 # The base of typer's usage errors, wherever this version of typer takes them from.
@@ -128,10 +129,17 @@ def demo(
             "evaluates ImageNet models: see README."
         )
     trained = Demo(
-        out, n_seeds=n_seeds, n_images=n_images, n_train=n_train, seed=seed, device=device,
+        out,
+        n_seeds=n_seeds,
+        n_images=n_images,
+        n_train=n_train,
+        seed=seed,
+        device=device,
         batch_size=batch_size,
-        protocol=pick_protocol(protocol, n_bands, seed), resume=resume, show_progress=not silent,
-    ).run(_silence if silent else typer.echo)  # fmt: skip
+        protocol=pick_protocol(protocol, n_bands, seed),
+        resume=resume,
+        show_progress=not silent,
+    ).run(_silence if silent else typer.echo)
     files = f"entries, table (README.md) and plot (profiles.png) are in {out}/"
     entries = {"entries": [one.entry for one in trained]}
     show(json_file, entries, f"\n{summary(trained)}\n\n{files}", quiet)
@@ -192,18 +200,29 @@ def profile(
     rows, together = pick_batch_size(batch_size)
     chosen = pick_protocol(protocol, n_bands, seed, forwards)
     source = Source(data, labels, classes, n_images, seed, workers, together)
-    net = open_model(model, weights=weights, device=place, name=name, precision=precision,
-                     resize=resize, crop=crop, interpolation=interpolation)  # fmt: skip
+    net = open_model(
+        model,
+        weights=weights,
+        device=place,
+        name=name,
+        precision=precision,
+        resize=resize,
+        crop=crop,
+        interpolation=interpolation,
+    )
     images = open_images(source, net, shuffled=target_error is not None)
     silent = quiet or json_file == "-"
     if not silent:
         typer.echo(describe(net.info))
     with kept(resume, "profile", source.which(), chosen.used(), precision, net) as folder:
         given: dict[str, Any] = {
-            "batch_size": rows, "precision": precision, "resume": folder,
-            "target_error": target_error, "target": target or "signed_score",
+            "batch_size": rows,
+            "precision": precision,
+            "resume": folder,
+            "target_error": target_error,
+            "target": target or "signed_score",
             "show_progress": not silent,
-        }  # fmt: skip
+        }
         if ray is None:
             result = spectral_importance(net, images, chosen, device=several, **given)
         else:

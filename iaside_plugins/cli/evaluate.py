@@ -33,8 +33,8 @@ from iaside_plugins.cli.options import (
     Training,
     Weights,
     Workers,
+    show,
 )
-from iaside_plugins.cli.output import show
 
 
 def evaluate(
@@ -108,20 +108,43 @@ def evaluate(
         "" if attacks == "none" else attacks, budgets(epsilons), budgets(epsilons_l2), attack_steps
     )
     source = Source(data, labels, classes, n_images, seed, workers, together, dataset, note)
-    net = open_model(model, weights=weights, device=device, name=name, training=training,
-                     precision=precision, resize=resize, crop=crop,
-                     interpolation=interpolation)  # fmt: skip
-    job = make_job(source, net, corruptions=corruptions, attacks=specs, n_spectral=n_spectral,
-                   n_attack=n_attack, jpeg=jpeg, frost=frost, cache=cache,
-                   reference=reference)  # fmt: skip
+    net = open_model(
+        model,
+        weights=weights,
+        device=device,
+        name=name,
+        training=training,
+        precision=precision,
+        resize=resize,
+        crop=crop,
+        interpolation=interpolation,
+    )
+    job = make_job(
+        source,
+        net,
+        corruptions=corruptions,
+        attacks=specs,
+        n_spectral=n_spectral,
+        n_attack=n_attack,
+        jpeg=jpeg,
+        frost=frost,
+        cache=cache,
+        reference=reference,
+    )
     silent = quiet or json_file == "-"
     if not silent:
         typer.echo(describe(net.info))
     with kept(resume, "evaluate", source.which(), chosen.used(), precision, net) as folder:
         entry, result = run(
-            net, job, chosen, batch_size=rows, precision=precision, devices=several,
-            resume=folder, show_progress=not silent,
-        )  # fmt: skip
+            net,
+            job,
+            chosen,
+            batch_size=rows,
+            precision=precision,
+            devices=several,
+            resume=folder,
+            show_progress=not silent,
+        )
         written = write_entry(out, entry)
         if save is not None:
             result.save(save)

@@ -67,7 +67,7 @@ def add(
 @board.command()
 def schema() -> None:
     """Print the JSON Schema (2020-12) of an entry."""
-    from iaside_plugins.entry.json_schema import entry_schema
+    from iaside_plugins.entry.parse import entry_schema
 
     typer.echo(entry_schema(), nl=False)
 
@@ -107,7 +107,7 @@ def export(
     """Write one entry as RobustBench's JSON, a model card's evaluation or a BibTeX record."""
     from iaside_plugins.entry.checks import load_entries
     from iaside_plugins.entry.exports import export as text_of
-    from iaside_plugins.storage.row_store import write_atomic
+    from iaside_plugins.storage.files import write_atomic
 
     text = text_of(load_entries([entry])[0], to)
     if out is None:

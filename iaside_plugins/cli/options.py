@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from iaside_plugins.storage.files import write_json
 
 ModelSpec = Annotated[
     str,
@@ -56,3 +59,18 @@ JsonFile = Annotated[str | None, typer.Option("--json", help="Write JSON to FILE
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars, no summary")]
 Precision = Annotated[str, typer.Option(help="float32, float64, bfloat16, float16")]
 PlotFile = Annotated[Path | None, typer.Option("--plot", help="Plot to FILE.png, .svg or .pdf")]
+
+
+def show(json_file: str | None, data: dict[str, Any], text: str, quiet: bool) -> None:
+    """JSON where asked for, and the summary unless quiet or stdout is taken by the JSON.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
+    if json_file == "-":
+        typer.echo(json.dumps(data, indent=1, allow_nan=False))
+        return
+    if json_file is not None:
+        write_json(Path(json_file), data)
+    if not quiet:
+        typer.echo(text)

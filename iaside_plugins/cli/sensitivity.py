@@ -22,8 +22,8 @@ from iaside_plugins.cli.options import (
     Resume,
     Seed,
     Workers,
+    show,
 )
-from iaside_plugins.cli.output import show
 
 
 def sensitivity(
@@ -96,18 +96,28 @@ def sensitivity(
 
     check_outputs(None, plot, json_file)
     design = pick_design(
-        pick_protocol(protocol, n_bands, seed), range_handling=range_handling, absence=absence,
-        band_norm=band_norm, n_bands=bands, temperature=temperature, beta=beta, crossed=crossed,
-    )  # fmt: skip
+        pick_protocol(protocol, n_bands, seed),
+        range_handling=range_handling,
+        absence=absence,
+        band_norm=band_norm,
+        n_bands=bands,
+        temperature=temperature,
+        beta=beta,
+        crossed=crossed,
+    )
     source = Source(data, labels, classes, n_images, seed, workers, batch_size)
     studied = open_studied(
         one_each(models, weights, name), source, design, entries=entries or (), device=device
     )
     silent = quiet or json_file == "-"
     report = run_study(
-        studied, design, source, batch_size=batch_size, resume=resume,
+        studied,
+        design,
+        source,
+        batch_size=batch_size,
+        resume=resume,
         say=None if silent else typer.echo,
-    )  # fmt: skip
+    )
     found = to_dict(report)
     if plot is not None:
         save_figure(plot_sensitivity(found), plot)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from iaside_plugins.cli.options import JsonFile, PlotFile, Quiet
-from iaside_plugins.cli.output import show as show_found
+from iaside_plugins.cli.options import show as show_found
 from iaside_plugins.errors import InputError
 
 
@@ -29,7 +29,7 @@ def show(
     from iaside_plugins.display.plots import plot_profiles, save_figure
     from iaside_plugins.display.text import spectral_report
     from iaside_plugins.importance.result import SpectralImportance
-    from iaside_plugins.storage.row_store import write_atomic
+    from iaside_plugins.storage.files import write_atomic
 
     check_outputs(by_class, plot, json_file)
     if not source.exists():

@@ -27,8 +27,8 @@ from iaside_plugins.cli.options import (
     Seed,
     Weights,
     Workers,
+    show,
 )
-from iaside_plugins.cli.output import show
 
 
 def spectrum(
@@ -94,8 +94,14 @@ def spectrum(
 
     check_outputs(None, plot, json_file)
     check_needs("--model", model is not None, weights=weights, name=name)
-    check_needs("--attacks", attacks != "none", epsilons=epsilons, epsilons_l2=epsilons_l2,
-                attack_steps=attack_steps, n_attack=n_attack)  # fmt: skip
+    check_needs(
+        "--attacks",
+        attacks != "none",
+        epsilons=epsilons,
+        epsilons_l2=epsilons_l2,
+        attack_steps=attack_steps,
+        n_attack=n_attack,
+    )
     pick_device(device)
     # Without a model nothing passes forward, so that any number of bands is cheap.
     free = None if model is not None else "estimator=permutation"
@@ -104,19 +110,36 @@ def spectrum(
     strengths = check_severities(severities)
     names = attack_names(attacks)
     runs = attack_runs(
-        names, budgets(epsilons), budgets(epsilons_l2), attack_steps,
+        names,
+        budgets(epsilons),
+        budgets(epsilons_l2),
+        attack_steps,
         SpectralPartition(chosen.n_bands, chosen.band_norm),
-    )  # fmt: skip
+    )
     source = Source(data, labels, classes, n_images, seed, workers, batch_size)
     net = None
     if model is not None:
-        net = open_model(model, weights=weights, device=device, name=name,
-                         resize=resize, crop=crop, interpolation=interpolation)  # fmt: skip
+        net = open_model(
+            model,
+            weights=weights,
+            device=device,
+            name=name,
+            resize=resize,
+            crop=crop,
+            interpolation=interpolation,
+        )
     plan = make_plan(
-        source, net, corruptions=corruptions, severities=strengths, runs=runs, n_attack=n_attack,
+        source,
+        net,
+        corruptions=corruptions,
+        severities=strengths,
+        runs=runs,
+        n_attack=n_attack,
         shape={"resize": resize, "crop": crop, "interpolation": interpolation},
-        jpeg=jpeg, frost=frost, cache=cache,
-    )  # fmt: skip
+        jpeg=jpeg,
+        frost=frost,
+        cache=cache,
+    )
     silent = quiet or json_file == "-"
     if net is not None and not silent:
         typer.echo(describe(net.info))
@@ -124,9 +147,15 @@ def spectrum(
     identity = (source.which(), chosen.used(), resize, crop, interpolation, made)
     with kept(resume, "spectrum", *identity, net) as folder:
         report = study_perturbations(
-            plan, net, protocol=chosen, seed=seed, batch_size=batch_size, resume=folder,
-            info={"model": None if net is None else net.info.to_dict()}, show_progress=not silent,
-        )  # fmt: skip
+            plan,
+            net,
+            protocol=chosen,
+            seed=seed,
+            batch_size=batch_size,
+            resume=folder,
+            info={"model": None if net is None else net.info.to_dict()},
+            show_progress=not silent,
+        )
         found = report.to_dict()
         if plot is not None:
             save_figure(plot_spectrum(found), plot)

@@ -10,7 +10,7 @@ from typing import Any
 from iaside_plugins.display.plots import figure_format
 from iaside_plugins.errors import InputError
 from iaside_plugins.protocol import Protocol
-from iaside_plugins.storage.row_store import check_writable
+from iaside_plugins.storage.files import check_writable
 
 IMAGES_AT_ONCE = 64  # read, and attacked under one seed, with --batch-size auto
 
@@ -92,9 +92,11 @@ def check_needs(needed: str, there: bool, **options: Any) -> None:
 
 
 def check_outputs(
-    save: Path | None = None, plot: Path | None = None, json_file: str | None = None,
+    save: Path | None = None,
+    plot: Path | None = None,
+    json_file: str | None = None,
     out: Path | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Refuse outputs that could not be written, before the work and not after it.
 
     Raises:

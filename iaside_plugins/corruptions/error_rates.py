@@ -23,9 +23,19 @@ from iaside_plugins.errors import InputError, InputTypeError
 
 SEVERITIES = (1, 2, 3, 4, 5)
 CORRUPTIONS_3DCC = (  # ImageNet-3DCC (Kar et al., CVPR 2022), in the order of RobustBench's tables
-    "near_focus", "far_focus", "bit_error", "color_quant", "flash", "fog_3d", "h265_abr",
-    "h265_crf", "iso_noise", "low_light", "xy_motion_blur", "z_motion_blur",
-)  # fmt: skip
+    "near_focus",
+    "far_focus",
+    "bit_error",
+    "color_quant",
+    "flash",
+    "fog_3d",
+    "h265_abr",
+    "h265_crf",
+    "iso_noise",
+    "low_light",
+    "xy_motion_blur",
+    "z_motion_blur",
+)
 
 SeverityErrors = Iterable[float] | Mapping[int, float] | Mapping[str, float]
 """Error rates in [0, 1] of one corruption: five in the order of severity, or severity -> rate."""

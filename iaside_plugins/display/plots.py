@@ -59,9 +59,14 @@ def plot_profile(
     centre = (edges[:-1] + edges[1:]) / 2
     ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
     ax.errorbar(
-        centre, result.shapley_values, yerr=Z95 * np.nan_to_num(result.shapley_se),
-        marker="o", markersize=4, capsize=3, label=label,
-    )  # fmt: skip
+        centre,
+        result.shapley_values,
+        yerr=Z95 * np.nan_to_num(result.shapley_se),
+        marker="o",
+        markersize=4,
+        capsize=3,
+        label=label,
+    )
     ax.set_xlim(0, edges[-1])
     ax.set_xticks(edges)
     ax.set_xticklabels([f"{edge:.3g}" for edge in edges])
@@ -83,9 +88,14 @@ def plot_profiles(results: Mapping[str, SpectralImportance]) -> Figure:
         share, interval = result.distribution, result.distribution_interval
         width = np.abs(interval.T - share)
         right.errorbar(
-            (edges[:-1] + edges[1:]) / 2, share, yerr=np.nan_to_num(width),
-            marker="o", markersize=4, capsize=3, label=name,
-        )  # fmt: skip
+            (edges[:-1] + edges[1:]) / 2,
+            share,
+            yerr=np.nan_to_num(width),
+            marker="o",
+            markersize=4,
+            capsize=3,
+            label=name,
+        )
         right.set_xticks(edges)
         right.set_xticklabels([f"{edge:.3g}" for edge in edges])
     left.set_title("predictive power carried by each band")
@@ -119,7 +129,7 @@ def save_figure(figure: Figure, path: Path | str) -> None:
     """
     import io
 
-    from iaside_plugins.storage.row_store import write_atomic
+    from iaside_plugins.storage.files import write_atomic
 
     with io.BytesIO() as file:
         figure.savefig(file, format=figure_format(path), dpi=150)

@@ -23,9 +23,12 @@ SELECTED_RANDOM = "a random selection of those there are, seed {seed}"
 
 
 def entry_id(
-    dataset: str, model: str, protocol: Protocol, benchmark: str | None = None,
+    dataset: str,
+    model: str,
+    protocol: Protocol,
+    benchmark: str | None = None,
     selected: int | None = None,
-) -> str:  # fmt: skip
+) -> str:
     """Name of an entry and its file: data set, model and protocol, safe in a path.
 
     Args:
@@ -58,12 +61,25 @@ def mean(values: npt.ArrayLike) -> dict[str, Any]:
 def spectral_group(result: SpectralImportance) -> dict[str, Any]:
     """The entry's ``spectral`` group: means and intervals, not per-image values."""
     names = (
-        "n_images", "precision", "forwards", "n_forward", "image_size", "value_table",
-        "shapley_values", "shapley_se", "distribution", "distribution_interval", "score",
-        "score_interval", "score_bias", "signed_score", "signed_score_interval",
-        "signed_score_bias", "tied_bands",
+        "n_images",
+        "precision",
+        "forwards",
+        "n_forward",
+        "image_size",
+        "value_table",
+        "shapley_values",
+        "shapley_se",
+        "distribution",
+        "distribution_interval",
+        "score",
+        "score_interval",
+        "score_bias",
+        "signed_score",
+        "signed_score_interval",
+        "signed_score_bias",
+        "tied_bands",
         "efficiency_residual",
-    )  # fmt: skip
+    )
     return {
         **{name: getattr(result, name) for name in names},
         "score_intervals": "jackknife-and-ties",

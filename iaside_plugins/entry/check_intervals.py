@@ -14,8 +14,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from iaside_plugins.entry.check_text import walk
-from iaside_plugins.entry.fields import Mean, MeanError, Proportion
-from iaside_plugins.entry.schema import Entry, Spectral
+from iaside_plugins.entry.schema import Entry, Mean, MeanError, Proportion, Spectral
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley.score import score_range
 from iaside_plugins.stats.intervals import Z95, wilson
@@ -72,9 +71,14 @@ def close(place: str, got: float | Sequence[float], expected: np.ndarray) -> Pro
 
 
 def _around(
-    place: str, value: float, interval: tuple[float | None, float | None], n: int, limits: Limits,
-    *, even: bool = True,
-) -> Problems:  # fmt: skip
+    place: str,
+    value: float,
+    interval: tuple[float | None, float | None],
+    n: int,
+    limits: Limits,
+    *,
+    even: bool = True,
+) -> Problems:
     """Two numbers around the value, inside the limits, and (even) as far to either side of it."""
     low, high = interval
     if low is None or high is None:

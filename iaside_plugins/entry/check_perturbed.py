@@ -136,8 +136,14 @@ def adversarial_problems(adversarial: Adversarial) -> Problems:
     seen: set[tuple[object, ...]] = set()
     for k, attack in enumerate(adversarial.attacks):
         place = pointer("adversarial", "attacks", k)
-        cell = (attack.name, attack.norm, attack.steps, attack.rel_stepsize,
-                attack.random_start, attack.epsilon)  # fmt: skip
+        cell = (
+            attack.name,
+            attack.norm,
+            attack.steps,
+            attack.rel_stepsize,
+            attack.random_start,
+            attack.epsilon,
+        )
         if cell in seen:
             yield f"{place}: expected every attack once, got {attack.name} again"
         seen.add(cell)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from iaside_plugins.entry.fields import Model
 from iaside_plugins.entry.parse import pointer
-from iaside_plugins.entry.schema import Entry
+from iaside_plugins.entry.schema import Entry, Model
 
 Problems = Iterator[str]
 PRIVATE = re.compile(

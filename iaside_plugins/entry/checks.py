@@ -122,8 +122,12 @@ def clashes(entries: Iterable[Entry]) -> list[tuple[int, str]]:
     problems: list[tuple[int, str]] = []
     seen: dict[tuple[str, ...], str] = {}
     for k, entry in enumerate(entries):
-        run = (entry.model.weights_sha256, entry.protocol.protocol_id,
-               entry.data.image_ids_sha256, entry.benchmark_id or "")  # fmt: skip
+        run = (
+            entry.model.weights_sha256,
+            entry.protocol.protocol_id,
+            entry.data.image_ids_sha256,
+            entry.benchmark_id or "",
+        )
         if (entry.entry_id,) in seen:
             problems.append((k, f"/entry_id: expected unique ids, got {entry.entry_id!r} twice"))
         elif run in seen:

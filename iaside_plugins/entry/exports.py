@@ -8,18 +8,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 from iaside_plugins.budgets import epsilon
 from iaside_plugins.entry.schema import Entry
-from iaside_plugins.entry.yaml_text import to_yaml
 from iaside_plugins.errors import InputError
 
 Record = dict[str, Any]
 _BIB = {letter: rf"\{letter}" for letter in "%$#&_"} | {
-    "{": r"\textbraceleft{}", "}": r"\textbraceright{}", "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", '"': r"\textquotedbl{}",
-}  # fmt: skip
+    "{": r"\textbraceleft{}",
+    "}": r"\textbraceright{}",
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    '"': r"\textquotedbl{}",
+}
 
 
 def export(entry: Entry, to: str) -> str:
@@ -58,10 +62,14 @@ def robustbench(entry: Entry) -> str:
     standard = all(attack.name == "autoattack_standard" for attack in attacks)
     mce = None if entry.corruption is None else entry.corruption.mce
     measured = model_info.measured(
-        made.threat_model, entry.data.name, clean=run["clean_accuracy"],
-        robust=run["robust_accuracy"], eps=attacks[0].epsilon if attacks else None,
-        mce=None if mce is None else mce.value, standard=standard,
-    )  # fmt: skip
+        made.threat_model,
+        entry.data.name,
+        clean=run["clean_accuracy"],
+        robust=run["robust_accuracy"],
+        eps=attacks[0].epsilon if attacks else None,
+        mce=None if mce is None else mce.value,
+        standard=standard,
+    )
     own = model_info.own_fields(model_info.group_name(made.threat_model, standard), run, raw)
     return json.dumps(model_info.merged({}, measured, own), indent=1, allow_nan=False) + "\n"
 
@@ -98,22 +106,28 @@ def model_card(entry: Entry) -> str:
 
     Proportions lie in [0, 1] as everywhere in an entry; n and the interval stand with each metric.
     """
-    groups = [("clean images", _clean(entry)), ("corrupted images", _corrupted(entry)),
-              ("attacked images", _attacked(entry))]  # fmt: skip
+    groups = [
+        ("clean images", _clean(entry)),
+        ("corrupted images", _corrupted(entry)),
+        ("attacked images", _attacked(entry)),
+    ]
     results = [
         {
             "task": {"type": "image-classification", "name": "Image classification"},
             "dataset": {
-                "type": entry.data.name, "name": f"{entry.data.name}, {what}",
-                "args": {"n_images": entry.data.n_images,
-                         "image_ids_sha256": entry.data.image_ids_sha256,
-                         "note": entry.data.note},
+                "type": entry.data.name,
+                "name": f"{entry.data.name}, {what}",
+                "args": {
+                    "n_images": entry.data.n_images,
+                    "image_ids_sha256": entry.data.image_ids_sha256,
+                    "note": entry.data.note,
+                },
             },
             "metrics": metrics,
         }
         for what, metrics in groups
         if metrics
-    ]  # fmt: skip
+    ]
     return to_yaml({"model-index": [{"name": entry.model.name, "results": results}]})
 
 
@@ -128,16 +142,21 @@ def _clean(entry: Entry) -> list[Record]:
         _metric("accuracy", "Accuracy", entry.clean_accuracy),
         *(
             {
-                "type": name, "name": label, "value": getattr(spectral, name),
-                "args": {"interval": list(getattr(spectral, f"{name}_interval")),
-                         "n": spectral.n_images, **about},
+                "type": name,
+                "name": label,
+                "value": getattr(spectral, name),
+                "args": {
+                    "interval": list(getattr(spectral, f"{name}_interval")),
+                    "n": spectral.n_images,
+                    **about,
+                },
             }
             for name, label in (
                 ("signed_score", "Signed spectral robustness score"),
                 ("score", "Spectral robustness score"),
             )
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _corrupted(entry: Entry) -> list[Record]:
@@ -158,11 +177,15 @@ def _attacked(entry: Entry) -> list[Record]:
         return []
     return [
         _metric(
-            "robust_accuracy", f"Robust accuracy, {case.norm} {epsilon(case.epsilon)}",
-            case.accuracy, attacks=list(case.attacks), norm=case.norm, epsilon=case.epsilon,
+            "robust_accuracy",
+            f"Robust accuracy, {case.norm} {epsilon(case.epsilon)}",
+            case.accuracy,
+            attacks=list(case.attacks),
+            norm=case.norm,
+            epsilon=case.epsilon,
         )
         for case in entry.adversarial.worst_case
-    ]  # fmt: skip
+    ]
 
 
 def bibtex(entry: Entry) -> str:
@@ -189,5 +212,64 @@ def _bib(text: str) -> str:
 
 
 FORMATS: dict[str, Callable[[Entry], str]] = {
-    "robustbench": robustbench, "model-card": model_card, "bibtex": bibtex,
-}  # fmt: skip
+    "robustbench": robustbench,
+    "model-card": model_card,
+    "bibtex": bibtex,
+}
+
+
+# What YAML does not take as it is inside quotes, and JSON does.
+_UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+
+
+_PLAIN = re.compile(r"[a-z][a-z0-9_-]*")
+
+
+_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}  # no text in YAML 1.1
+
+
+def to_yaml(value: Any) -> str:
+    """A mapping or a list, one item a line; lists of numbers and text stay on one."""
+    return "\n".join(_lines(value)) + "\n"
+
+
+def _lines(value: Any) -> list[str]:
+    if isinstance(value, dict) and value:
+        return [line for key, item in value.items() for line in _item(f"{_key(key)}:", item)]
+    if isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
+        return [line for item in value for line in _element(item)]
+    return [_flow(value)]
+
+
+def _item(head: str, value: Any) -> list[str]:
+    """A key with its value behind it, or below it where that has lines of its own."""
+    inner = _lines(value)
+    if isinstance(value, (dict, list)) and value and not (len(inner) == 1 and inner[0][0] == "["):
+        return [head, *(f"  {line}" for line in inner)]
+    return [f"{head} {inner[0]}"]
+
+
+def _element(value: Any) -> list[str]:
+    first, *rest = _lines(value)
+    return [f"- {first}", *(f"  {line}" for line in rest)]
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_flow, value))}]"
+    if isinstance(value, str):
+        return _quoted(value)
+    if isinstance(value, float):
+        digits = format(Decimal(json.dumps(value, allow_nan=False)), "f")
+        return digits if "." in digits else f"{digits}.0"
+    return json.dumps(value, allow_nan=False)
+
+
+def _key(text: str) -> str:
+    return text if _PLAIN.fullmatch(text) and text not in _WORDS else _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    return _UNPRINTABLE.sub(
+        lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False)
+    )

@@ -6,8 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from iaside_plugins.entry.fields import ValidationError
-from iaside_plugins.entry.schema import Entry
+from iaside_plugins.entry.schema import Entry, ValidationError
 from iaside_plugins.errors import InputError
 
 __all__ = ["MAX_BYTES", "Entry", "parse_entry", "pointer"]
@@ -118,9 +117,13 @@ def _lengths(entry: Entry) -> Iterator[str]:
     """Lists whose length is not what the number of bands asks for."""
     n_bands = entry.protocol.n_bands
     expected = {
-        "band_edges": n_bands + 1, "value_table": 2**n_bands, "shapley_values": n_bands,
-        "shapley_se": n_bands, "distribution": n_bands, "distribution_interval": n_bands,
-    }  # fmt: skip
+        "band_edges": n_bands + 1,
+        "value_table": 2**n_bands,
+        "shapley_values": n_bands,
+        "shapley_se": n_bands,
+        "distribution": n_bands,
+        "distribution_interval": n_bands,
+    }
     for home, spectral in entry.spectra.items():
         for name, length in expected.items():
             values = getattr(spectral, name)
@@ -136,3 +139,20 @@ def _lengths(entry: Entry) -> Iterator[str]:
             f"{pointer('model', 'preprocessing', 'std')}: expected {len(preprocessing.mean)} "
             f"numbers as in mean, got {len(preprocessing.std)}"
         )
+
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def entry_schema() -> str:
+    """JSON Schema (2020-12) of an entry: types, names, units and ranges, as text.
+
+    It cannot say what one field asks of another (lengths, sums, recomputed numbers):
+    `iaside leaderboard validate` checks those too.
+    """
+    schema = {
+        "$schema": DIALECT,
+        **Entry.model_json_schema(mode="validation"),
+        "title": "Leaderboard entry",
+    }
+    return json.dumps(schema, indent=1, sort_keys=True) + "\n"

@@ -21,20 +21,47 @@ import numpy as np
 
 from iaside_plugins.budgets import epsilon
 from iaside_plugins.errors import InputError
-from iaside_plugins.storage.row_store import write_json
+from iaside_plugins.storage.files import write_json
 
 FIELDS = (
-    "link", "name", "authors", "additional_data", "number_forward_passes", "dataset", "venue",
-    "architecture", "eps", "clean_acc", "reported", "corruptions_acc", "corruptions_acc_3d",
-    "corruptions_mce", "corruptions_mce_3d", "autoattack_acc", "footnote",
-)  # fmt: skip
-_ACCURACY = {"Linf": "autoattack_acc", "L2": "autoattack_acc", "corruptions": "corruptions_acc",
-             "corruptions_3d": "corruptions_acc_3d"}  # fmt: skip
+    "link",
+    "name",
+    "authors",
+    "additional_data",
+    "number_forward_passes",
+    "dataset",
+    "venue",
+    "architecture",
+    "eps",
+    "clean_acc",
+    "reported",
+    "corruptions_acc",
+    "corruptions_acc_3d",
+    "corruptions_mce",
+    "corruptions_mce_3d",
+    "autoattack_acc",
+    "footnote",
+)
+_ACCURACY = {
+    "Linf": "autoattack_acc",
+    "L2": "autoattack_acc",
+    "corruptions": "corruptions_acc",
+    "corruptions_3d": "corruptions_acc_3d",
+}
 _MCE = {"corruptions": "corruptions_mce", "corruptions_3d": "corruptions_mce_3d"}
 _SPECTRAL = (
-    "n_images", "shapley_values", "shapley_se", "distribution", "distribution_interval", "score",
-    "score_interval", "signed_score", "signed_score_interval", "band_edges", "image_size",
-)  # fmt: skip
+    "n_images",
+    "shapley_values",
+    "shapley_se",
+    "distribution",
+    "distribution_interval",
+    "score",
+    "score_interval",
+    "signed_score",
+    "signed_score_interval",
+    "band_edges",
+    "image_size",
+)
 _log = logging.getLogger(__name__)
 
 
@@ -163,9 +190,10 @@ def merged(
     for unit in _units(run):
         before = {name: fields.get(name) for name in unit}
         foreign = {
-            name: value for name, value in before.items()
+            name: value
+            for name, value in before.items()
             if value is not None and value not in written.get(name, ())
-        }  # fmt: skip
+        }
         if all(_equal(value, run.get(name)) for name, value in foreign.items()):
             fields |= {n: run[n] for n in unit if n in run and n not in foreign}
             fields |= {n: None for n in unit if n in fields and n not in run and n not in foreign}
@@ -174,8 +202,9 @@ def merged(
     if kept:
         _log.warning(
             "%s already there and not from this package, so kept; this run's are under %s",
-            ", ".join(f"{name} {value!r}" for name, value in kept.items()), key,
-        )  # fmt: skip
+            ", ".join(f"{name} {value!r}" for name, value in kept.items()),
+            key,
+        )
     return {**fields, key: {**group, "written": dict(run)}}
 
 

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from iaside_plugins.errors import InputError
-from iaside_plugins.storage.row_store import write_json
+from iaside_plugins.storage.files import write_json
 
 
 def check_texts(model: dict[str, Any], data: dict[str, Any]) -> None:
     """Refuse names and notes that an entry may not hold, before the work and not after it."""
     from iaside_plugins.entry.check_text import faults
-    from iaside_plugins.entry.fields import ValidationError
-    from iaside_plugins.entry.schema import DataGroup, ModelGroup
+    from iaside_plugins.entry.schema import DataGroup, ModelGroup, ValidationError
 
     counts = {"n_images": 1, "n_unreadable": 0, "image_ids_sha256": "0" * 64}
     try:

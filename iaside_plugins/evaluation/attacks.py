@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from iaside_plugins.stats.intervals import mean_interval, median_interval, wilson
-from iaside_plugins.storage.row_store import jsonable
+from iaside_plugins.storage.files import jsonable
 
 Array = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -83,10 +83,13 @@ class RobustEvaluation:
             for epsilon, is_adv in zip(outcome.epsilons, outcome.is_adv, strict=True):
                 rows.append(
                     {
-                        "attack": outcome.name, "norm": outcome.norm, "epsilon": epsilon,
-                        "n_adv": int(is_adv.sum()), **_accuracy(self.correct & ~is_adv),
+                        "attack": outcome.name,
+                        "norm": outcome.norm,
+                        "epsilon": epsilon,
+                        "n_adv": int(is_adv.sum()),
+                        **_accuracy(self.correct & ~is_adv),
                     }
-                )  # fmt: skip
+                )
         return pd.DataFrame(rows)
 
     def worst_case(self) -> pd.DataFrame:
@@ -105,10 +108,12 @@ class RobustEvaluation:
                 names = [outcome.name for outcome in chosen if _counts(outcome, epsilon)]
                 rows.append(
                     {
-                        "norm": norm, "epsilon": epsilon, "attacks": ", ".join(names),
+                        "norm": norm,
+                        "epsilon": epsilon,
+                        "attacks": ", ".join(names),
                         **_accuracy(robust),
                     }
-                )  # fmt: skip
+                )
         return pd.DataFrame(rows)
 
     def distances(self) -> pd.DataFrame:
@@ -124,11 +129,16 @@ class RobustEvaluation:
             median, (low, high) = median_interval(far) if len(far) else (np.nan, (np.nan, np.nan))
             rows.append(
                 {
-                    "attack": outcome.name, "norm": outcome.norm, "minimal": outcome.minimal,
-                    "median": median, "median_low": low, "median_high": high,
-                    "n_failed": int(np.isinf(far).sum()), "n_images": len(far),
+                    "attack": outcome.name,
+                    "norm": outcome.norm,
+                    "minimal": outcome.minimal,
+                    "median": median,
+                    "median_low": low,
+                    "median_high": high,
+                    "n_failed": int(np.isinf(far).sum()),
+                    "n_images": len(far),
                 }
-            )  # fmt: skip
+            )
         return pd.DataFrame(rows)
 
     def areas(self) -> pd.DataFrame:
@@ -151,11 +161,14 @@ class RobustEvaluation:
             area, (low, high) = mean_interval(per_image)
             rows.append(
                 {
-                    "norm": norm, "area": area, "area_low": max(0.0, low),
-                    "area_high": min(1.0, high), "greatest": budgets[-1],
+                    "norm": norm,
+                    "area": area,
+                    "area_low": max(0.0, low),
+                    "area_high": min(1.0, high),
+                    "greatest": budgets[-1],
                     "n_images": self.n_images,
                 }
-            )  # fmt: skip
+            )
         return pd.DataFrame(rows)
 
     def to_dict(self) -> dict[str, Any]:
@@ -186,6 +199,9 @@ def _broken(outcome: AttackOutcome, epsilon: float) -> Flags:
 def _accuracy(robust: Flags) -> dict[str, Any]:
     low, high = wilson(int(robust.sum()), len(robust))
     return {
-        "accuracy": float(robust.mean()), "accuracy_low": low, "accuracy_high": high,
-        "n_robust": int(robust.sum()), "n_images": len(robust),
-    }  # fmt: skip
+        "accuracy": float(robust.mean()),
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "n_robust": int(robust.sum()),
+        "n_images": len(robust),
+    }

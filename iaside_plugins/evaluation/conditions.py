@@ -65,9 +65,13 @@ class Runner:
         return self.collect([condition], images)[0]
 
     def collect(
-        self, conditions: Sequence[str], images: Images, perturb: Perturb | None = None,
-        *, keep: bool = True,
-    ) -> list[Outcome]:  # fmt: skip
+        self,
+        conditions: Sequence[str],
+        images: Images,
+        perturb: Perturb | None = None,
+        *,
+        keep: bool = True,
+    ) -> list[Outcome]:
         """Outcomes under several conditions of one pass over the images.
 
         Args:

@@ -30,8 +30,8 @@ from iaside_plugins.evaluation.corruption import corruption_group
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.protocol import Protocol
+from iaside_plugins.storage.files import jsonable
 from iaside_plugins.storage.provenance import ids_digest, provenance
-from iaside_plugins.storage.row_store import jsonable
 from iaside_plugins.value_table.game import Model
 from iaside_plugins.value_table.stream import count, progress_bar
 
@@ -112,9 +112,15 @@ def evaluate(
     """
     # First, since it takes the protocol, the precision and the least size of images for granted.
     result = spectral_importance(
-        model, job.spectral, protocol, device=devices, batch_size=batch_size, precision=precision,
-        resume=None if resume is None else Path(resume) / "spectral", show_progress=show_progress,
-    )  # fmt: skip
+        model,
+        job.spectral,
+        protocol,
+        device=devices,
+        batch_size=batch_size,
+        precision=precision,
+        resume=None if resume is None else Path(resume) / "spectral",
+        show_progress=show_progress,
+    )
     clean, corruption, adversarial, device = conditions(
         model, job, batch_size=batch_size, resume=resume, show_progress=show_progress
     )
@@ -217,10 +223,14 @@ def _attacked(runner: Runner, plan: Attacks, clean: Outcome) -> dict[str, Any]:
             survivors[key] = survivors.get(key, True) & robust
             names.setdefault(key, []).append(spec.name)
     worst = [
-        {"norm": norm, "epsilon": epsilon, "attacks": names[norm, epsilon],
-         "accuracy": proportion(robust)}
+        {
+            "norm": norm,
+            "epsilon": epsilon,
+            "attacks": names[norm, epsilon],
+            "accuracy": proportion(robust),
+        }
         for (norm, epsilon), robust in sorted(survivors.items())
-    ]  # fmt: skip
+    ]
     return {
         "n_images": attacks[0]["accuracy"]["n"],
         "seed": plan.seed,

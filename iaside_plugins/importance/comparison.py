@@ -15,7 +15,7 @@ from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley.score import importance_distribution, score, signed_score
 from iaside_plugins.stats.intervals import jackknife
-from iaside_plugins.storage.row_store import jsonable
+from iaside_plugins.storage.files import jsonable
 
 Array = npt.NDArray[np.float64]
 

@@ -83,10 +83,15 @@ def paired_importance(
             for model, folder, done in zip(models, folders, parts, strict=True):
                 done.append(
                     spectral_importance(
-                        model, batches, protocol, device=device, batch_size=batch_size,
-                        precision=precision, resume=folder,
+                        model,
+                        batches,
+                        protocol,
+                        device=device,
+                        batch_size=batch_size,
+                        precision=precision,
+                        resume=folder,
                     )
-                )  # fmt: skip
+                )
             bar.update(len(chunk))
             rows = [np.concatenate([part.per_image for part in done]) for done in parts]
             if len(chunk) == CHECK_EVERY:

@@ -16,13 +16,12 @@ import pandas as pd
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance import ties
-from iaside_plugins.importance.result_tables import band_table, class_table
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley import exact as shapley
 from iaside_plugins.shapley.score import importance_distribution, score, score_range, signed_score
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.stats.intervals import Estimate, jackknife
-from iaside_plugins.storage.row_store import jsonable, read_npz, write_atomic
+from iaside_plugins.storage.files import jsonable, read_npz, write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,12 +29,31 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 FORMAT = 1
 ATTRIBUTES = (
-    "n_images", "n_classes", "n_forward", "precision", "forwards", "image_size", "clean_accuracy",
-    "shapley_values", "shapley_se", "distribution", "distribution_interval",
-    "score", "score_interval", "score_bias",
-    "signed_score", "signed_score_interval", "signed_score_bias", "tied_bands",
-    "efficiency_residual", "value_table", "per_image", "values", "labels", "ids",
-)  # fmt: skip
+    "n_images",
+    "n_classes",
+    "n_forward",
+    "precision",
+    "forwards",
+    "image_size",
+    "clean_accuracy",
+    "shapley_values",
+    "shapley_se",
+    "distribution",
+    "distribution_interval",
+    "score",
+    "score_interval",
+    "score_bias",
+    "signed_score",
+    "signed_score_interval",
+    "signed_score_bias",
+    "tied_bands",
+    "efficiency_residual",
+    "value_table",
+    "per_image",
+    "values",
+    "labels",
+    "ids",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,14 +242,21 @@ class SpectralImportance:
             InputError: If the file cannot be written.
         """
         head = {
-            "format": FORMAT, "protocol": asdict(self.protocol), "ids": self.ids,
-            "n_classes": self.n_classes, "n_forward": self.n_forward,
-            "image_size": self.image_size, "precision": self.precision, "forwards": self.forwards,
-        }  # fmt: skip
+            "format": FORMAT,
+            "protocol": asdict(self.protocol),
+            "ids": self.ids,
+            "n_classes": self.n_classes,
+            "n_forward": self.n_forward,
+            "image_size": self.image_size,
+            "precision": self.precision,
+            "forwards": self.forwards,
+        }
         arrays = {
-            "per_image": self.per_image, "ends": self.ends,
-            "labels": self.labels, "correct": self.correct,
-        }  # fmt: skip
+            "per_image": self.per_image,
+            "ends": self.ends,
+            "labels": self.labels,
+            "correct": self.correct,
+        }
         if self.values is not None:
             arrays["values"] = self.values
         with io.BytesIO() as file:
@@ -291,3 +316,41 @@ def band_edges(protocol: Protocol, image_size: Sequence[int]) -> Array:
     """Band edges (M + 1,) in cycles/image of a protocol at an image size (height, width)."""
     norm = "euclidean" if protocol.band_norm == "euclidean" else "chebyshev"  # boxes are square
     return SpectralPartition(protocol.n_bands, norm).edges_in_cycles(image_size[0], image_size[1])
+
+
+if TYPE_CHECKING:
+    from iaside_plugins.importance.result import SpectralImportance
+
+
+def band_table(result: SpectralImportance) -> pd.DataFrame:
+    """One row a band: range in cycles/image, Shapley value, standard error, share, interval."""
+    edges = result.band_edges()
+    return pd.DataFrame(
+        {
+            "band": np.arange(result.protocol.n_bands),
+            "low": edges[:-1],
+            "high": edges[1:],
+            "shapley_value": result.shapley_values,
+            "se": result.shapley_se,
+            "share": result.distribution,
+            "share_low": result.distribution_interval[:, 0],
+            "share_high": result.distribution_interval[:, 1],
+        }
+    )
+
+
+def class_table(result: SpectralImportance) -> pd.DataFrame:
+    """One row a class: label, n_images, accuracy, then Shapley values and standard errors.
+
+    `band_i` is the mean over the class's images and `se_i` its standard error, in nats; NaN
+    for a single image.
+    """
+    bands = range(result.protocol.n_bands)
+    frame = pd.DataFrame(result.per_image, columns=[f"band_{i}" for i in bands])
+    grouped = frame.groupby(result.labels)
+    errors = grouped.sem().rename(columns={f"band_{i}": f"se_{i}" for i in bands})
+    out = pd.concat([grouped.mean(), errors], axis=1).rename_axis("label").reset_index()
+    accuracy = pd.Series(result.correct.astype(float)).groupby(result.labels).mean()
+    out.insert(1, "n_images", grouped.size().to_numpy())
+    out.insert(2, "accuracy", accuracy.to_numpy())
+    return out

@@ -16,8 +16,8 @@ from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.stopping import Look, Stopping, looks, stopping_rule
 from iaside_plugins.inference.checks import model_device
 from iaside_plugins.inference.memory import first_batch_size
-from iaside_plugins.parallel.crew_rows import Run, computed_by
 from iaside_plugins.parallel.processes import Devices, device_crew, one_or_several
+from iaside_plugins.parallel.scheduler import Run, computed_by
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.provenance import model_digest
 from iaside_plugins.storage.row_store import RowStore, read_header
@@ -85,9 +85,15 @@ def spectral_importance(
     single, devices = one_or_several(device)
     game = Game(model, protocol, model_device(model, single), batch_size, precision)
     profile = Profile(
-        model, data, protocol, precision=precision, resume=resume, max_images=max_images,
-        target_error=target_error, target=target,
-    )  # fmt: skip
+        model,
+        data,
+        protocol,
+        precision=precision,
+        resume=resume,
+        max_images=max_images,
+        target_error=target_error,
+        target=target,
+    )
     n_rows = first_batch_size(batch_size, devices[0]) if devices else game.n_rows
     run = Run("", protocol, batch_size, precision, profile.groups(n_rows), profile.store)
     take_up(game, profile.store)
@@ -134,10 +140,17 @@ class Profile:
     """
 
     def __init__(
-        self, model: Model, data: Any, protocol: Protocol, *, precision: str,
-        resume: Path | str | None, max_images: int | None, target_error: float | None,
+        self,
+        model: Model,
+        data: Any,
+        protocol: Protocol,
+        *,
+        precision: str,
+        resume: Path | str | None,
+        max_images: int | None,
+        target_error: float | None,
         target: str = "signed_score",
-    ) -> None:  # fmt: skip
+    ) -> None:
         check_max_images(max_images)
         self._stopping = stopping_rule(target_error, target, protocol.beta)
         self.protocol, self.precision = protocol, precision
@@ -216,9 +229,12 @@ def read_run(folder: Path | str, beta: float | None = None) -> SpectralImportanc
     if not finished:
         raise InputError(f"{folder} holds no finished image yet")
     return _result(
-        protocol, finished, identity["precision"], n_forward=0,
+        protocol,
+        finished,
+        identity["precision"],
+        n_forward=0,
         forwards=tuple(settled.get("forwards", {})),
-    )  # fmt: skip
+    )
 
 
 def _look(
@@ -237,9 +253,13 @@ def _look(
 
 
 def _result(
-    protocol: Protocol, finished: list[tuple[Seen, Array]], precision: str, *, n_forward: int,
+    protocol: Protocol,
+    finished: list[tuple[Seen, Array]],
+    precision: str,
+    *,
+    n_forward: int,
     forwards: tuple[str, ...],
-) -> SpectralImportance:  # fmt: skip
+) -> SpectralImportance:
     rows = np.stack([row for _, row in finished])
     values, ends, per_image = split_rows(protocol, rows[:, 2:])
     return SpectralImportance(

@@ -171,8 +171,15 @@ def _norm(
     if node.op != "call_function" or node.target is not nn.functional.batch_norm:
         return None
     names = (
-        "input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps",
-    )  # fmt: skip
+        "input",
+        "running_mean",
+        "running_var",
+        "weight",
+        "bias",
+        "training",
+        "momentum",
+        "eps",
+    )
     given = {"training": False, "eps": 1e-5} | dict(zip(names, node.args, strict=False))
     given |= node.kwargs
     tensors = [_value(given.get(name), traced) for name in names[1:5]]

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from iaside_plugins.inference.cuda_graph import Graphed
-from iaside_plugins.inference.precision import PRECISIONS
 
 Model = Callable[[Tensor], Tensor]
 
@@ -101,3 +100,11 @@ def _threads(n: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+PRECISIONS = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}

@@ -84,9 +84,12 @@ def _ladder(kind: str, device: torch.device) -> dict[str, Build]:
 
 @torch.no_grad()
 def settle(
-    plain: Forward, kind: str, probe: Tensor, labels: Tensor,
+    plain: Forward,
+    kind: str,
+    probe: Tensor,
+    labels: Tensor,
     given: Mapping[str, Any] | None = None,
-) -> Forward:  # fmt: skip
+) -> Forward:
     """The fastest forward pass that gives the plain model's log-probabilities.
 
     Args:

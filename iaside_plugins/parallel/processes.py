@@ -32,11 +32,15 @@ from iaside_plugins.value_table.rows import Rows, groups_ahead
 
 # What decides how torch rounds or which of its algorithms it takes, where this version has it.
 FLAGS = (
-    "backends.fp32_precision", "backends.cuda.matmul.fp32_precision",
-    "backends.cudnn.conv.fp32_precision", "backends.mkldnn.matmul.fp32_precision",
-    "backends.mkldnn.conv.fp32_precision", "backends.cudnn.enabled", "backends.cudnn.benchmark",
+    "backends.fp32_precision",
+    "backends.cuda.matmul.fp32_precision",
+    "backends.cudnn.conv.fp32_precision",
+    "backends.mkldnn.matmul.fp32_precision",
+    "backends.mkldnn.conv.fp32_precision",
+    "backends.cudnn.enabled",
+    "backends.cudnn.benchmark",
     "backends.cudnn.deterministic",
-)  # fmt: skip
+)
 DIED_EARLY = (
     "scripts that use several devices keep their own work under `if __name__ == '__main__':`, and "
     "the model's class in a module"

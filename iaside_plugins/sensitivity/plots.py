@@ -26,8 +26,9 @@ def plot_sensitivity(data: Mapping[str, Any]) -> Figure:
     """
     figure, axes = new_figure(15, 5.4, columns=3)
     _scores(axes[0], data)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncol=8,
-                  fontsize=7)  # fmt: skip
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncol=8, fontsize=7
+    )
     _rankings(axes[1], data)
     _associations(axes[2], data)
     return figure
@@ -40,15 +41,23 @@ def _scores(ax: Axes, data: Mapping[str, Any]) -> None:
         cells = [data["variants"][place]["models"][k] for place, _ in chosen]
         value = np.array([cell["signed_score"] for cell in cells])
         ends = np.array(
-            [[np.nan if end is None else end for end in cell["signed_score_interval"]]
-             for cell in cells]
-        )  # fmt: skip
+            [
+                [np.nan if end is None else end for end in cell["signed_score_interval"]]
+                for cell in cells
+            ]
+        )
         error = np.nan_to_num(np.abs(ends.T - value))
         shift = (k - (len(data["models"]) - 1) / 2) * 0.7 / len(data["models"])
         ax.errorbar(
-            value, height - shift, xerr=error, fmt="o", markersize=3, linewidth=0.8,
-            color=f"C{k % 10}", label=model["name"].replace("$", r"\$"),
-        )  # fmt: skip
+            value,
+            height - shift,
+            xerr=error,
+            fmt="o",
+            markersize=3,
+            linewidth=0.8,
+            color=f"C{k % 10}",
+            label=model["name"].replace("$", r"\$"),
+        )
     ax.axvline(0, color="0.7", linewidth=0.8, zorder=0)
     ax.set_yticks(height, [label for _, label in chosen], fontsize=8)
     ax.set_xlabel("signed score, 95 % intervals over images")
@@ -85,8 +94,14 @@ def _associations(ax: Axes, data: Mapping[str, Any]) -> None:
     variants = [one for one in data["variants"] if one["association"] is not None]
     ax.set_title("3  With retained shares, given clean accuracy", fontsize=10)
     if not variants:
-        ax.text(0.5, 0.5, "no association: needs entries\nof four or more models", ha="center",
-                va="center", transform=ax.transAxes)  # fmt: skip
+        ax.text(
+            0.5,
+            0.5,
+            "no association: needs entries\nof four or more models",
+            ha="center",
+            va="center",
+            transform=ax.transAxes,
+        )
         ax.set_axis_off()
         return
     base = next((one for one in variants if one["name"] == data["base"]), None)
@@ -95,8 +110,14 @@ def _associations(ax: Axes, data: Mapping[str, Any]) -> None:
         for level in _levels(data, axis):
             own = [one["association"] for one in variants if one[axis] == level]
             at = len(labels)
-            ax.plot(own, np.full(len(own), at), "|", color=f"C{AXES.index(axis)}", markersize=9,
-                    alpha=0.6)  # fmt: skip
+            ax.plot(
+                own,
+                np.full(len(own), at),
+                "|",
+                color=f"C{AXES.index(axis)}",
+                markersize=9,
+                alpha=0.6,
+            )
             ax.plot(np.mean(own), at, "D", color=f"C{AXES.index(axis)}", markersize=5)
             labels.append(f"{TITLES[axis]} {level_text(level)}")
     if base is not None:

@@ -20,7 +20,7 @@ from iaside_plugins.sensitivity.statistics import (
 )
 from iaside_plugins.stats.correlation import profile_distance, rank_correlation
 from iaside_plugins.stats.intervals import percentile_interval
-from iaside_plugins.storage.row_store import jsonable
+from iaside_plugins.storage.files import jsonable
 
 Array = npt.NDArray[np.float64]
 Record = dict[str, Any]
@@ -33,20 +33,30 @@ def to_dict(report: SensitivityReport) -> Record:
     """Everything that a report says, as rounded JSON values; nothing of single images."""
     design, models = report.design, report.models
     found = {
-        "format": FORMAT, **report.info, "base": design.base_variant.name,
+        "format": FORMAT,
+        **report.info,
+        "base": design.base_variant.name,
         "axes": {axis: list(design.levels[axis]) for axis in AXES},
-        "crossed": list(design.crossed), "n_images": models[0].results[0].n_images,
+        "crossed": list(design.crossed),
+        "n_images": models[0].results[0].n_images,
         "models": [
-            {"name": m.name, "clean_accuracy": clean, "temperature": m.temperature,
-             "outcomes": dict(m.outcomes), "model": dict(m.info)}
+            {
+                "name": m.name,
+                "clean_accuracy": clean,
+                "temperature": m.temperature,
+                "outcomes": dict(m.outcomes),
+                "model": dict(m.info),
+            }
             for m, clean in zip(models, report.clean, strict=True)
         ],
         "variants": [_variant(report, k) for k in range(len(report.variants))],
-        "movements": movements(report), "associations": associations(report),
+        "movements": movements(report),
+        "associations": associations(report),
         "effects": effects(report),
         "effects_by_bands": {str(n): effects(report, n) for n in design.levels["n_bands"]},
-        "spearman": report.spearman, "kendall": report.kendall,
-    }  # fmt: skip
+        "spearman": report.spearman,
+        "kendall": report.kendall,
+    }
     rounded: Record = _rounded(jsonable(found))
     return rounded
 
@@ -113,12 +123,16 @@ def _associations(report: SensitivityReport, outcome: str, name: str, x: Array) 
     ends = percentile_interval(drawn)
     return [
         {
-            "variant": variant.name, "outcome": outcome, "score": name,
-            "spearman": found[0, k], "spearman_interval": ends[0, k],
-            "partial": found[1, k], "partial_interval": ends[1, k],
+            "variant": variant.name,
+            "outcome": outcome,
+            "score": name,
+            "spearman": found[0, k],
+            "spearman_interval": ends[0, k],
+            "partial": found[1, k],
+            "partial_interval": ends[1, k],
         }
         for k, variant in enumerate(report.variants)
-    ]  # fmt: skip
+    ]
 
 
 def effects(report: SensitivityReport, n_bands: int | None = None) -> list[Record]:
@@ -146,7 +160,9 @@ def effects(report: SensitivityReport, n_bands: int | None = None) -> list[Recor
             changes = main_effect(left_out, pairs)
             out.append(
                 {
-                    "axis": name, "level": level, "n_pairs": len(pairs),
+                    "axis": name,
+                    "level": level,
+                    "n_pairs": len(pairs),
                     "association": main_effect(report.association, pairs),
                     "association_left_out": [changes.min(), changes.max()],
                     "association_at_base": main_effect(report.association, at_base),
@@ -158,21 +174,24 @@ def effects(report: SensitivityReport, n_bands: int | None = None) -> list[Recor
                     "signed_score": main_effect(report.signed_scores, pairs).mean(),
                     "ranking": np.mean([report.spearman[pair] for pair in pairs] or [np.nan]),
                 }
-            )  # fmt: skip
+            )
     return out
 
 
 def _variant(report: SensitivityReport, k: int) -> Record:
     variant = report.variants[k]
     return {
-        "name": variant.name, **dict(zip(AXES, variant.levels, strict=True)),
-        "reliability": report.reliability[k], "stability": report.stability[k],
+        "name": variant.name,
+        **dict(zip(AXES, variant.levels, strict=True)),
+        "reliability": report.reliability[k],
+        "stability": report.stability[k],
         "association": report.association[k],
         "association_interval": report.association_interval[k],
         "off_range": None if report.off_range is None else report.off_range[k],
         "models": [
             {
-                "model": model.name, "signed_score": model.results[k].signed_score,
+                "model": model.name,
+                "signed_score": model.results[k].signed_score,
                 "signed_score_interval": model.results[k].signed_score_interval,
                 "score": model.results[k].score,
                 "distribution": model.results[k].distribution,
@@ -180,7 +199,7 @@ def _variant(report: SensitivityReport, k: int) -> Record:
             }
             for model in report.models
         ],
-    }  # fmt: skip
+    }
 
 
 def _rounded(value: Any) -> Any:

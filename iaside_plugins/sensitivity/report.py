@@ -103,11 +103,12 @@ class SensitivityReport:
         """(V,) see `half_reliability`; variants of one table and beta share it."""
         found = [
             half_reliability(
-                [model.results[k].per_image for model in self.models], variant.protocol.beta,
+                [model.results[k].per_image for model in self.models],
+                variant.protocol.beta,
                 self.seed,
             )
             for k, variant in enumerate(self.variants)
-        ]  # fmt: skip
+        ]
         return np.array(found)
 
     @cached_property
@@ -134,9 +135,10 @@ class SensitivityReport:
         """Outcomes that every model has, beside clean accuracy."""
         names = self.models[0].outcomes
         return [
-            name for name in names
+            name
+            for name in names
             if name != "clean accuracy" and all(name in model.outcomes for model in self.models)
-        ]  # fmt: skip
+        ]
 
     @property
     def clean(self) -> Array:
@@ -170,6 +172,8 @@ class SensitivityReport:
 
     def _of(self, attribute: str) -> Array:
         return np.array(
-            [[getattr(m.results[k], attribute) for m in self.models]
-             for k in range(len(self.variants))]
-        )  # fmt: skip
+            [
+                [getattr(m.results[k], attribute) for m in self.models]
+                for k in range(len(self.variants))
+            ]
+        )

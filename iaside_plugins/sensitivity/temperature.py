@@ -61,6 +61,8 @@ def fitted_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
         )
     found = minimize_scalar(
         lambda log_t: negative_log_likelihood(z, y, float(np.exp(log_t))),
-        bounds=tuple(np.log(RANGE)), method="bounded", options={"xatol": 1e-8},
-    )  # fmt: skip
+        bounds=tuple(np.log(RANGE)),
+        method="bounded",
+        options={"xatol": 1e-8},
+    )
     return float(f"{np.exp(found.x):.{DIGITS}g}")

@@ -11,9 +11,13 @@ from iaside_plugins.sensitivity.design import AXES
 Row = Sequence[str]
 EXPLORATORY = 30  # fewer models cannot settle a partial correlation
 TITLES = {
-    "range_handling": "range handling", "absence": "absence", "band_norm": "partition",
-    "n_bands": "bands", "temperature": "temperature", "beta": "beta",
-}  # fmt: skip
+    "range_handling": "range handling",
+    "absence": "absence",
+    "band_norm": "partition",
+    "n_bands": "bands",
+    "temperature": "temperature",
+    "beta": "beta",
+}
 
 
 def sensitivity_text(data: Mapping[str, Any]) -> str:
@@ -33,7 +37,7 @@ def sensitivity_text(data: Mapping[str, Any]) -> str:
             "association: partial rank correlation of the signed score with "
             f"{', '.join(retained)}, given clean accuracy (mean); {caution(n)}",
             f"at the base: {with_ends(base['association'], base['association_interval'])}",
-        ]  # fmt: skip
+        ]
     shown = one_at_a_time(data)
     head, *rows = movement_rows(data)
     moved = [[label, *rows[k][1:]] for k, label in shown]
@@ -46,39 +50,68 @@ def sensitivity_text(data: Mapping[str, Any]) -> str:
 def effect_rows(data: Mapping[str, Any], n_bands: int | None = None) -> list[Row]:
     """One row an axis and level: the change of what counts, averaged over matched variants."""
     rows: list[Row] = [
-        ["axis", "level instead of the base's", "variants", "association", "one model left out",
-         "at the base", "stability", "reliability", "signed score", "ranking"]
-    ]  # fmt: skip
+        [
+            "axis",
+            "level instead of the base's",
+            "variants",
+            "association",
+            "one model left out",
+            "at the base",
+            "stability",
+            "reliability",
+            "signed score",
+            "ranking",
+        ]
+    ]
     effects = data["effects"] if n_bands is None else data["effects_by_bands"][str(n_bands)]
     for e in effects:
         low, high = (number(end) for end in e["association_left_out"])
         rows.append(
             [
-                TITLES[e["axis"]], level_text(e["level"]), str(e["n_pairs"]),
-                number(e["association"]), low if low == high else f"{low} to {high}",
-                number(e["association_at_base"]), number(e["stability"]), number(e["reliability"]),
-                number(e["signed_score"]), number(e["ranking"]),
+                TITLES[e["axis"]],
+                level_text(e["level"]),
+                str(e["n_pairs"]),
+                number(e["association"]),
+                low if low == high else f"{low} to {high}",
+                number(e["association_at_base"]),
+                number(e["stability"]),
+                number(e["reliability"]),
+                number(e["signed_score"]),
+                number(e["ranking"]),
             ]
-        )  # fmt: skip
+        )
     return rows
 
 
 def movement_rows(data: Mapping[str, Any]) -> list[Row]:
     """One row a variant: how far profile, scores and ranking are from the base's."""
     rows: list[Row] = [
-        ["variant", "profile distance", "profile ranks", "signed score", "score", "ranks of models",
-         "half-width", "tied bands", "below 0"]
-    ]  # fmt: skip
+        [
+            "variant",
+            "profile distance",
+            "profile ranks",
+            "signed score",
+            "score",
+            "ranks of models",
+            "half-width",
+            "tied bands",
+            "below 0",
+        ]
+    ]
     rows += [
-            [
-                one["variant"], number(one.get("profile_distance"), ".3f"),
-                number(one.get("profile_rank_correlation")), number(one.get("signed_score_change")),
-                number(one.get("score_change")), number(one["spearman_with_base"]),
-                number(one["half_width"], ".3f"), number(one["tied_bands"], ".1f"),
-                str(one["negative"]),
-            ]
-            for one in data["movements"]
-        ]  # fmt: skip
+        [
+            one["variant"],
+            number(one.get("profile_distance"), ".3f"),
+            number(one.get("profile_rank_correlation")),
+            number(one.get("signed_score_change")),
+            number(one.get("score_change")),
+            number(one["spearman_with_base"]),
+            number(one["half_width"], ".3f"),
+            number(one["tied_bands"], ".1f"),
+            str(one["negative"]),
+        ]
+        for one in data["movements"]
+    ]
     return rows
 
 
@@ -90,9 +123,10 @@ def association_rows(
 ) -> list[Row]:
     """One row a variant, one column an outcome: plain, then partial rank correlation."""
     names = [
-        name for name in dict.fromkeys(one["outcome"] for one in data["associations"])
+        name
+        for name in dict.fromkeys(one["outcome"] for one in data["associations"])
         if outcomes is None or name in outcomes
-    ]  # fmt: skip
+    ]
     found = {(one["variant"], one["outcome"], one["score"]): one for one in data["associations"]}
     rows: list[Row] = [["variant", *names]]
     for variant in variants:

@@ -19,11 +19,17 @@ import torch
 
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.spectral.band_maps import image_size
-from iaside_plugins.spectral.energy import band_energies, band_frequencies, decibel
+from iaside_plugins.spectral.energy import (
+    FIT,
+    FIT_RANGES,
+    band_energies,
+    band_frequencies,
+    decibel,
+    fit_power_law,
+)
 from iaside_plugins.spectral.partition import SpectralPartition
-from iaside_plugins.spectral.power_law import FIT, FIT_RANGES, fit_power_law
 from iaside_plugins.stats.intervals import Estimate, jackknife
-from iaside_plugins.storage.row_store import jsonable
+from iaside_plugins.storage.files import jsonable
 from iaside_plugins.value_table.stream import tensor
 
 Array = npt.NDArray[np.float64]
@@ -154,9 +160,12 @@ class PerturbationSpectrum:
         """One row a band: range and frequency (cycles/image), energies, shares and SNR."""
         edges = self.partition.edges_in_cycles(*self.image_size)
         columns: dict[str, Any] = {
-            "band": np.arange(self._m), "low": edges[:-1], "high": edges[1:],
-            "frequency": self.frequencies, "n_bins": self.n_bins,
-        }  # fmt: skip
+            "band": np.arange(self._m),
+            "low": edges[:-1],
+            "high": edges[1:],
+            "frequency": self.frequencies,
+            "n_bins": self.n_bins,
+        }
         for name in COLUMNS:
             found: Estimate = getattr(self, name)
             columns |= {
@@ -256,9 +265,13 @@ def perturbation_spectrum(
     keep = np.ones(len(rows), dtype=bool) if mask is None else _checked_mask(mask, len(rows))
     changed = rows[:, n_bands : 2 * n_bands].sum(axis=1) > 0
     return PerturbationSpectrum(
-        partition, image_size(x), int(x.shape[1]), rows[keep & changed],
-        n_failed=int((~keep).sum()), n_unchanged=int((keep & ~changed).sum()),
-    )  # fmt: skip
+        partition,
+        image_size(x),
+        int(x.shape[1]),
+        rows[keep & changed],
+        n_failed=int((~keep).sum()),
+        n_unchanged=int((keep & ~changed).sum()),
+    )
 
 
 def _shares(energy: Array) -> Array:

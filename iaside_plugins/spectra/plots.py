@@ -67,9 +67,14 @@ def plot_snr(ax: Axes, row: Row, bands: pd.DataFrame) -> None:
     known = part[["frequency", *columns]].astype(float).dropna(subset=["frequency", columns[0]])
     x, y, low, high = known.to_numpy().T
     ax.errorbar(
-        x, y, yerr=np.nan_to_num(np.abs([low - y, high - y])), fmt="o", markersize=3, capsize=2,
+        x,
+        y,
+        yerr=np.nan_to_num(np.abs([low - y, high - y])),
+        fmt="o",
+        markersize=3,
+        capsize=2,
         color="C0" if row["kind"] == "corruption" else "C3",
-    )  # fmt: skip
+    )
     ax.set_xscale("log")
     ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     slope = row["slope"]

@@ -99,10 +99,13 @@ def _fit_rows(frame: pd.DataFrame, headline: bool = False) -> list[list[str]]:
             continue
         out = int(known["n_failed"]) + int(known["n_unchanged"])
         cells = [
-            ("" if headline else "  ") + label(known), figure(known, "slope", "+.2f"),
-            figure(known, "curvature", "+.2f"), figure(known, "r_squared", ".2f"),
-            figure(known, "residual_db", ".1f"), f"{known['n_images']} ({out})",
-        ]  # fmt: skip
+            ("" if headline else "  ") + label(known),
+            figure(known, "slope", "+.2f"),
+            figure(known, "curvature", "+.2f"),
+            figure(known, "r_squared", ".2f"),
+            figure(known, "residual_db", ".1f"),
+            f"{known['n_images']} ({out})",
+        ]
         rows.append([*cells, figure(known, "error", ".0%")] if with_error else cells)
     return rows
 

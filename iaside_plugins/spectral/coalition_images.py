@@ -46,9 +46,14 @@ def channels_last_parts(parts: Tensor, images: Tensor) -> Tensor:
 
 
 def coalition_images(
-    parts: Tensor, keep: Tensor, images: Tensor, grand: BoolMatrix, buffer: Tensor | None = None,
-    *, channels_last: bool = False,
-) -> Tensor:  # fmt: skip
+    parts: Tensor,
+    keep: Tensor,
+    images: Tensor,
+    grand: BoolMatrix,
+    buffer: Tensor | None = None,
+    *,
+    channels_last: bool = False,
+) -> Tensor:
     """Coalition images (N * R, C, H, W), the R coalitions of the first image first.
 
     Args:

@@ -104,8 +104,6 @@ def partial(xy: Array, xz: Array, yz: Array) -> Array:
     return np.asarray(np.clip(np.where(known, (xy - xz * yz) / spread, np.nan), -1, 1))
 
 
-def partial_correlation(
-    kind: Correlation, x: Array, y: Array, z: Array, counts: Array
-) -> Array:  # fmt: skip
+def partial_correlation(kind: Correlation, x: Array, y: Array, z: Array, counts: Array) -> Array:
     """Partial correlation (B,) of x and y given z, by `pearson` or `spearman`."""
     return partial(kind(x, y, counts), kind(x, z, counts), kind(y, z, counts))

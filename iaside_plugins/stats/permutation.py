@@ -46,8 +46,9 @@ def residuals(y: Array, z: Array) -> Array:
     y0 = y - y.mean(axis=-1, keepdims=True)
     z0 = z - z.mean(axis=-1, keepdims=True)
     size = (z0**2).sum(axis=-1, keepdims=True)
-    slope = np.divide((y0 * z0).sum(axis=-1, keepdims=True), size,
-                      out=np.zeros(size.shape), where=size > 0)  # fmt: skip
+    slope = np.divide(
+        (y0 * z0).sum(axis=-1, keepdims=True), size, out=np.zeros(size.shape), where=size > 0
+    )
     return np.asarray(y0 - slope * z0)
 
 
@@ -87,9 +88,7 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
     return out
 
 
-def leave_one_family_out(
-    columns: Sequence[Array], y: Array, families: Sequence[str]
-) -> float:  # fmt: skip
+def leave_one_family_out(columns: Sequence[Array], y: Array, families: Sequence[str]) -> float:
     """R2 of y predicted by a linear fit for families that the fit has not seen.
 
     1 - (squared errors of the fit) / (squared errors of the mean of the training models): 0 for

@@ -17,8 +17,20 @@ from torch import nn
 
 from iaside_plugins._version import __version__
 
-RECORDED = ("torch", "torchvision", "timm", "numpy", "scipy", "pillow", "opencv-python-headless",
-            "foolbox", "captum", "scikit-learn", "robustbench", "pyautoattack")  # fmt: skip
+RECORDED = (
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "scipy",
+    "pillow",
+    "opencv-python-headless",
+    "foolbox",
+    "captum",
+    "scikit-learn",
+    "robustbench",
+    "pyautoattack",
+)
 
 
 def state_digest(module: nn.Module) -> str:

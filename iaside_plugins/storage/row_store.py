@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import logging
-import os
-import struct
 import time
 import uuid
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iaside_plugins.errors import InputError
+from iaside_plugins.storage.files import DAMAGE, _arrays, write_atomic, write_json
 
 Rows = dict[str, npt.NDArray[np.float64]]
 FLUSH_SECONDS = 10.0  # of work that a kill may cost, beside the image under way
@@ -26,101 +22,6 @@ MERGE_AT = 64  # chunks
 SETTLED = "settled"
 ORDER = "order.json"
 _log = logging.getLogger(__name__)
-# What numpy, zipfile and zlib raise on a file that is cut, changed or something else.
-DAMAGE = (
-    ValueError, KeyError, TypeError, EOFError, RuntimeError, AttributeError, OverflowError,
-    zipfile.BadZipFile, zlib.error, struct.error, SyntaxError,
-)  # fmt: skip
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: to a temporary file beside it, then renamed.
-
-    Raises:
-        InputError: If the folder cannot be made or written.
-    """
-    if not path.name:
-        raise InputError(f"cannot write {path}: expected the name of a file")
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(data)
-            with part.open("rb") as file:
-                os.fsync(file.fileno())  # else a power cut may leave the name without the bytes
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def check_writable(path: Path, *, folder: bool = False) -> None:
-    """Raise InputError unless a file could be written there; leaves no file or folder behind.
-
-    Args:
-        path: The file, or with `folder` a folder that files will be written in.
-        folder: Which of the two.
-    """
-    if path.is_dir() and not folder:
-        raise InputError(f"cannot write {path}: it is a folder")
-    if folder and path.exists() and not path.is_dir():
-        raise InputError(f"cannot write into {path}: it is a file, expected a folder")
-    probe = (
-        path / ".probe" if folder else path.with_name(f".{path.name}.probe" if path.name else "")
-    )
-    made = [parent for parent in probe.parents if not parent.exists()]
-    try:
-        write_atomic(probe, b"")
-    except InputError as error:
-        reason = str(error).removeprefix(f"cannot write {probe}: ")
-        raise InputError(f"cannot write {path}: {reason}") from error
-    probe.unlink()
-    for parent in made:  # the innermost first; another process may have put something in it
-        with contextlib.suppress(OSError):
-            parent.rmdir()
-
-
-def jsonable(value: Any) -> Any:
-    """Arrays and tuples to lists, NaN and infinities to None, numpy scalars to Python's."""
-    if isinstance(value, dict):
-        return {key: jsonable(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, (list, tuple)):
-        return [jsonable(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
-
-
-def write_json(path: Path, data: Any, indent: int | None = 1) -> None:
-    """Write JSON values in their own order, whole or not at all; NaN is refused.
-
-    Raises:
-        InputError: If the file cannot be written.
-    """
-    write_atomic(path, (json.dumps(data, indent=indent, allow_nan=False) + "\n").encode())
-
-
-def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of an .npz file; nothing in it is executed.
-
-    Raises:
-        InputError: If the file cannot be read, is damaged, or holds anything but plain arrays.
-    """
-    try:
-        return _arrays(path.read_bytes())
-    except (OSError, *DAMAGE) as error:
-        raise InputError(f"{path} is not a sound .npz file: {error}") from error
-
-
-def _arrays(held: bytes) -> dict[str, npt.NDArray[Any]]:
-    """The arrays in the bytes of an .npz file; raises `DAMAGE` for others."""
-    with np.load(io.BytesIO(held), allow_pickle=False) as data:
-        return {name: data[name] for name in data.files}
 
 
 class RowStore:
@@ -144,9 +45,13 @@ class RowStore:
     """
 
     def __init__(
-        self, folder: Path | str | None, identity: dict[str, Any], flush_every: int = 16,
-        *, read_only: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        folder: Path | str | None,
+        identity: dict[str, Any],
+        flush_every: int = 16,
+        *,
+        read_only: bool = False,
+    ) -> None:
         self.folder = None if folder is None else Path(folder)
         self.rows: Rows = {}
         self.notes: dict[str, str] = {}  # what is said of a row beside its numbers

@@ -8,18 +8,18 @@ copied to the host behind the passes of the next one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.checks import SINGLE_LOGIT, check_in_range
-from iaside_plugins.inference.forward import Forward
+from iaside_plugins.inference.forward import PRECISIONS, Forward
 from iaside_plugins.inference.memory import first_batch_size, halved, is_out_of_memory
-from iaside_plugins.inference.precision import PRECISIONS
 from iaside_plugins.inference.tuning import quickest_rows, settle
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley.coalitions import BoolMatrix
@@ -31,8 +31,7 @@ from iaside_plugins.spectral.coalition_images import (
     kept_parts,
 )
 from iaside_plugins.spectral.partition import SpectralPartition
-from iaside_plugins.tensors import on_device, to_device
-from iaside_plugins.value_table.pending import Launched
+from iaside_plugins.tensors import on_device, to_device, to_host
 
 Model = Callable[[Tensor], Tensor]
 T = TypeVar("T")
@@ -117,9 +116,13 @@ class Game:
         return scaled.gather(1, labels[:, None])[:, 0]
 
     def rows(
-        self, images: Tensor, baselines: Tensor | None, labels: Tensor, coalitions: BoolMatrix,
+        self,
+        images: Tensor,
+        baselines: Tensor | None,
+        labels: Tensor,
+        coalitions: BoolMatrix,
         names: Sequence[str],
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+    ) -> tuple[Tensor, Tensor]:
         """Values and hits of a group of images, all over the same coalitions.
 
         Args:
@@ -139,9 +142,13 @@ class Game:
         return self.launch(images, baselines, labels, coalitions, names).finish()
 
     def launch(
-        self, images: Tensor, baselines: Tensor | None, labels: Tensor, coalitions: BoolMatrix,
+        self,
+        images: Tensor,
+        baselines: Tensor | None,
+        labels: Tensor,
+        coalitions: BoolMatrix,
         names: Sequence[str],
-    ) -> Launched:  # fmt: skip
+    ) -> Launched:
         """Begin `rows` (same arguments): on a GPU the passes run on after this returns.
 
         Raises:
@@ -152,11 +159,13 @@ class Game:
         def run(n: int) -> Launched:
             parts = [
                 self._launch(
-                    images[k : k + n], None if baselines is None else baselines[k : k + n],
-                    labels[k : k + n], coalitions,
+                    images[k : k + n],
+                    None if baselines is None else baselines[k : k + n],
+                    labels[k : k + n],
+                    coalitions,
                 )
                 for k in range(0, len(images), n)
-            ]  # fmt: skip
+            ]
             return Launched.of(parts, coalitions, names)
 
         with on_device(self.device):
@@ -297,3 +306,67 @@ def rescale_(images: Tensor) -> Tensor:
     low, high = images.amin(dim=axes, keepdim=True), images.amax(dim=axes, keepdim=True)
     span = torch.where(high > low, high - low, torch.ones_like(high))
     return images.sub_(low).div_(span)
+
+
+@dataclass(frozen=True)
+class Launched:
+    """Passes that were begun.
+
+    Attributes:
+        run: Which of the coalitions went through the model, (R,) indices.
+        values: Their log-likelihoods (G, R), nats.
+        finite: Whether their logits are finite (G, R).
+        hits: Whether the grand coalition is right (G,).
+        empty: Log-likelihoods of the black image (G,) for the coalitions that did not run, or None.
+    """
+
+    run: npt.NDArray[np.int64]
+    values: Tensor
+    finite: Tensor
+    hits: Tensor
+    empty: Tensor | None
+    coalitions: BoolMatrix | None = None
+    names: Sequence[str] = ()
+    event: Any = None
+
+    @classmethod
+    def of(
+        cls, parts: Sequence[Launched], coalitions: BoolMatrix, names: Sequence[str]
+    ) -> Launched:
+        """Several groups over the same coalitions as one, its copy to the host begun."""
+        empties = [part.empty for part in parts if part.empty is not None]
+        launched = cls(
+            run=parts[0].run,
+            values=to_host(torch.cat([part.values for part in parts])),
+            finite=to_host(torch.cat([part.finite for part in parts])),
+            hits=to_host(torch.cat([part.hits for part in parts])),
+            empty=to_host(torch.cat(empties)) if empties else None,
+            coalitions=coalitions,
+            names=names,
+        )
+        if parts[0].values.device.type != "cuda":
+            return launched
+        return replace(launched, event=torch.cuda.current_stream().record_event())
+
+    def finish(self) -> tuple[Tensor, Tensor]:
+        """Log-likelihoods (G, R) float64 of all coalitions and hits (G,), once they are here.
+
+        Raises:
+            InputError: For non-finite logits; says which image and coalition.
+        """
+        assert self.coalitions is not None
+        if self.event is not None:
+            self.event.synchronize()
+        if not bool(self.finite.all()):
+            image, row = (int(k) for k in torch.nonzero(~self.finite)[0])
+            bands = np.flatnonzero(self.coalitions[self.run[row]]).tolist()
+            raise InputError(
+                "the model gives non-finite logits (NaN or infinite) for image "
+                f"{self.names[image]}, coalition of bands {bands}; check the model's weights and "
+                "precision"
+            )
+        table = torch.zeros(len(self.values), len(self.coalitions), dtype=torch.float64)
+        if self.empty is not None:
+            table[:] = self.empty.double()[:, None]
+        table[:, torch.from_numpy(self.run)] = self.values.double()
+        return table, self.hits

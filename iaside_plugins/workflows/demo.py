@@ -111,9 +111,13 @@ class Demo:
         except OSError as error:
             raise InputError(f"cannot write into {self.folder}: {error.strerror}") from error
         return Source(
-            root, classes=classes, n_images=self.n_images, seed=self.seed, name="digits",
+            root,
+            classes=classes,
+            n_images=self.n_images,
+            seed=self.seed,
+            name="digits",
             note="scikit-learn digits enlarged to 32 x 32",
-        )  # fmt: skip
+        )
 
     def _one(self, source: Source, data: digits.Digits, training: str, seed: int) -> Trained:
         """One network: trained, saved, loaded again by its specification, evaluated."""
@@ -125,14 +129,20 @@ class Demo:
             NETWORK, weights=weights, device=self.device, name=name, training=training
         )
         job = make_job(
-            source, model, corruptions="generate", cache=self.folder / "corrupted",
+            source,
+            model,
+            corruptions="generate",
+            cache=self.folder / "corrupted",
             attacks=parse_attacks("fgsm,pgd", epsilons_linf=EPSILONS, steps=self.attack_steps),
-        )  # fmt: skip
+        )
         entry, result = evaluate(
-            model, job, self.protocol, batch_size=self.batch_size,
+            model,
+            job,
+            self.protocol,
+            batch_size=self.batch_size,
             resume=(self.resume or self.folder / "unfinished") / name,
             show_progress=self.show_progress,
-        )  # fmt: skip
+        )
         write_entry(self.folder / "entries" / "digits" / f"{entry['entry_id']}.json", entry)
         result.save(self.folder / "results" / f"{name}.npz")
         return Trained(training, seed, entry, result)
@@ -209,8 +219,9 @@ def _reading(rows: dict[str, Any], cut: int, m: int) -> list[str]:
         + ", ".join(f"{value:.0%} ({training})" for training, value in high.items())
         + ".",
         "- By signed score, from high frequencies to low: "
-        + ", ".join(f"{training} (attacked {attacked[training]:.2f})" for training in order) + ".",
+        + ", ".join(f"{training} (attacked {attacked[training]:.2f})" for training in order)
+        + ".",
         "- The score is not a robustness measure: where a network that leans low breaks all the "
         "same, as training with blur can show, the profile says what it reads, not how firmly.",
         "- Intervals over images are in the entries; the brackets above are the spread over seeds.",
-    ]  # fmt: skip
+    ]

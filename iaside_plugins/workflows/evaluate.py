@@ -74,9 +74,13 @@ def make_job(
     }
     check_texts(info, data)
     return Job(
-        model=info, data=data, clean=clean, corruptions=plan, attacks=attacked,
+        model=info,
+        data=data,
+        clean=clean,
+        corruptions=plan,
+        attacks=attacked,
         spectral=open_images(source, model, n_spectral, found=found),
-    )  # fmt: skip
+    )
 
 
 def _attack(

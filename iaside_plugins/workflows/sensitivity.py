@@ -26,9 +26,9 @@ from iaside_plugins.sensitivity.logit_cache import Remembering
 from iaside_plugins.sensitivity.off_range import off_range_share
 from iaside_plugins.sensitivity.report import SensitivityReport, StudiedModel
 from iaside_plugins.sensitivity.temperature import fitted_temperature
+from iaside_plugins.storage.files import check_writable
 from iaside_plugins.storage.provenance import provenance
 from iaside_plugins.storage.resume_folder import kept
-from iaside_plugins.storage.row_store import check_writable
 from iaside_plugins.workflows.source import Source, open_images, open_model
 
 RANGE_IMAGES = 32  # on which the share of pixels outside [0, 1] is measured
@@ -150,18 +150,26 @@ def run_study(
             folder = None if resume is None else resume / re.sub(r"[^\w.-]+", "-", info.name)
             rows = unfinished.enter_context(kept(folder, "sensitivity", source.which(), one.model))
             done = study_model(
-                one.model, one.images, design, outcomes=one.outcomes, batch_size=batch_size,
-                resume=rows, show_progress=say is not None,
-            )  # fmt: skip
+                one.model,
+                one.images,
+                design,
+                outcomes=one.outcomes,
+                batch_size=batch_size,
+                resume=rows,
+                show_progress=say is not None,
+            )
             found.append(done)
             if say is not None:
                 base = done.results[design.variants().index(design.base_variant)]
                 say(f"{info.name}: {base}")
     first = studied[0]
     return SensitivityReport(
-        design, tuple(found), seed=source.seed, off_range=_off_range(first.images, design),
+        design,
+        tuple(found),
+        seed=source.seed,
+        off_range=_off_range(first.images, design),
         info={"seed": source.seed, "provenance": provenance(first.model.mean.device)},
-    )  # fmt: skip
+    )
 
 
 def study_model(
@@ -206,9 +214,13 @@ def study_model(
         key = dataclasses.replace(protocol, beta=design.base.beta).protocol_id
         if key not in done:
             done[key] = spectral_importance(
-                net, batches, protocol, batch_size=batch_size,
-                resume=None if resume is None else resume / key, show_progress=show_progress,
-            )  # fmt: skip
+                net,
+                batches,
+                protocol,
+                batch_size=batch_size,
+                resume=None if resume is None else resume / key,
+                show_progress=show_progress,
+            )
         results.append(dataclasses.replace(done[key], protocol=protocol))
     return StudiedModel(
         model.info.name, tuple(results), temperature, dict(outcomes or {}), model.info.to_dict()

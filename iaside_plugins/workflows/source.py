@@ -57,9 +57,14 @@ class Source:
 
 
 def open_model(
-    spec: str, *, device: str = "auto", name: str | None = None, training: str | None = None,
-    precision: str = "float32", **options: Any,
-) -> Classifier:  # fmt: skip
+    spec: str,
+    *,
+    device: str = "auto",
+    name: str | None = None,
+    training: str | None = None,
+    precision: str = "float32",
+    **options: Any,
+) -> Classifier:
     """A classifier on its device, with the name and training that the entry shall say.
 
     Args:
@@ -114,9 +119,13 @@ def find_images(source: Source, model: Classifier) -> tuple[list[ImageRecord], L
 
 
 def open_images(
-    source: Source, model: Classifier, n_images: int | None = None, *, shuffled: bool = False,
+    source: Source,
+    model: Classifier,
+    n_images: int | None = None,
+    *,
+    shuffled: bool = False,
     found: tuple[list[ImageRecord], LabelSpace] | None = None,
-) -> ImageFolderData:  # fmt: skip
+) -> ImageFolderData:
     """The images of a source as the model takes them, at most `n_images` of the selected ones.
 
     Args:
@@ -137,7 +146,13 @@ def open_images(
         records = [records[k] for k in order]
     taken = model.info.preprocessing
     return ImageFolderData(
-        source.root, resize=taken.resize, crop=taken.crop, interpolation=taken.interpolation,
-        records=records, label_space=space, batch_size=source.batch_size, n_workers=source.workers,
+        source.root,
+        resize=taken.resize,
+        crop=taken.crop,
+        interpolation=taken.interpolation,
+        records=records,
+        label_space=space,
+        batch_size=source.batch_size,
+        n_workers=source.workers,
         grey=is_grey(model),
-    )  # fmt: skip
+    )

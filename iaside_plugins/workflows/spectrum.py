@@ -157,19 +157,36 @@ def _without_model(source: Source, shape: dict[str, Any]) -> tuple[ImageFolderDa
     }
     own = Preprocessing(**given)
     if not given:
-        first, _, _ = next(iter(ImageFolderData(source.root, records=records[:1], resize=None,
-                                                crop=None, label_space=space)))  # fmt: skip
+        first, _, _ = next(
+            iter(
+                ImageFolderData(
+                    source.root, records=records[:1], resize=None, crop=None, label_space=space
+                )
+            )
+        )
         own = STANDARD if min(first.shape[2:]) >= SMALL else own
     clean = ImageFolderData(
-        source.root, resize=own.resize, crop=own.crop, interpolation=own.interpolation,
-        records=records, label_space=space, batch_size=source.batch_size, n_workers=source.workers,
-    )  # fmt: skip
+        source.root,
+        resize=own.resize,
+        crop=own.crop,
+        interpolation=own.interpolation,
+        records=records,
+        label_space=space,
+        batch_size=source.batch_size,
+        n_workers=source.workers,
+    )
     return clean, own
 
 
 def _first(clean: ImageFolderData, n: int, own: Preprocessing) -> ImageFolderData:
     return ImageFolderData(
-        None, resize=own.resize, crop=own.crop, interpolation=own.interpolation,
-        records=clean.records[:n], label_space=clean.label_space, batch_size=clean.batch_size,
-        n_workers=clean.n_workers, grey=clean.grey,
-    )  # fmt: skip
+        None,
+        resize=own.resize,
+        crop=own.crop,
+        interpolation=own.interpolation,
+        records=clean.records[:n],
+        label_space=clean.label_space,
+        batch_size=clean.batch_size,
+        n_workers=clean.n_workers,
+        grey=clean.grey,
+    )

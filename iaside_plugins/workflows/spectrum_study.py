@@ -19,8 +19,7 @@ from iaside_plugins.evaluation.evaluate import Corruptions
 from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.inference.checks import check_images, model_device
 from iaside_plugins.protocol import Protocol
-from iaside_plugins.spectra.conditions import Condition
-from iaside_plugins.spectra.report import SpectrumReport
+from iaside_plugins.spectra.report import Condition, SpectrumReport
 from iaside_plugins.spectral.energy import band_energies
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.storage.provenance import image_digest, model_digest, provenance
@@ -92,9 +91,13 @@ def study_perturbations(
     importance = None
     if model is not None:
         importance = spectral_importance(
-            model, plan.clean, protocol, batch_size=batch_size, show_progress=show_progress,
+            model,
+            plan.clean,
+            protocol,
+            batch_size=batch_size,
+            show_progress=show_progress,
             resume=None if folder is None else folder / "spectral",
-        )  # fmt: skip
+        )
     conditions: list[Condition] = []
     shape: tuple[int, int, int] | None = None
     with progress_bar(_total(plan), show_progress) as bar:
@@ -114,14 +117,21 @@ def study_perturbations(
         channels, height, width = next(iter(plan.clean))[0].shape[1:]
         shape = channels, height, width
     return SpectrumReport(
-        tuple(conditions), partition, (shape[1], shape[2]), shape[0], importance,
+        tuple(conditions),
+        partition,
+        (shape[1], shape[2]),
+        shape[0],
+        importance,
         {
-            "model": None, **(info or {}),
+            "model": None,
+            **(info or {}),
             "corruptions": None if plan.corruptions is None else dict(plan.corruptions.settings),
-            "attacks": {run.name: run.settings for run in plan.runs}, "seed": seed,
-            "protocol": protocol.to_dict(), "provenance": provenance(device),
+            "attacks": {run.name: run.settings for run in plan.runs},
+            "seed": seed,
+            "protocol": protocol.to_dict(),
+            "provenance": provenance(device),
         },
-    )  # fmt: skip
+    )
 
 
 def _total(plan: Plan) -> int | None:
@@ -136,9 +146,14 @@ class CorruptionStudy:
     """Corrupted images beside the same images uncorrupted, through the same geometry."""
 
     def __init__(
-        self, plan: Corruptions, clean: Images, partition: SpectralPartition, model: Any,
-        folder: Path | None, origin: str = "",
-    ) -> None:  # fmt: skip
+        self,
+        plan: Corruptions,
+        clean: Images,
+        partition: SpectralPartition,
+        model: Any,
+        folder: Path | None,
+        origin: str = "",
+    ) -> None:
         self._plan, self._partition = plan, partition
         plain = plan.images(None, 0)
         self._plain: Images = clean if plain is None else plain
@@ -189,9 +204,16 @@ class CorruptionStudy:
         table = np.stack([self._store.rows[keys[image]] for image in ids])
         everything = np.ones(len(ids), dtype=bool)
         return Condition(
-            "corruption", name, name.replace("_", " "), float(severity), None, tuple(ids),
-            table[:, 1:], everything, table[:, 0],
-        )  # fmt: skip
+            "corruption",
+            name,
+            name.replace("_", " "),
+            float(severity),
+            None,
+            tuple(ids),
+            table[:, 1:],
+            everything,
+            table[:, 0],
+        )
 
     def _pairs(
         self, name: str, severity: int
@@ -232,9 +254,13 @@ class CorruptionStudy:
 
 
 def _attacked(
-    plan: Plan, partition: SpectralPartition, model: Any, seed: int, folder: Path | None,
+    plan: Plan,
+    partition: SpectralPartition,
+    model: Any,
+    seed: int,
+    folder: Path | None,
     on_images: Callable[[int], object],
-) -> list[Condition]:  # fmt: skip
+) -> list[Condition]:
     """Every attack and budget as a condition; failed attacks do not count."""
     from iaside_plugins.adapters.foolbox_adapter.robust_evaluation import as_fmodel
 
@@ -259,13 +285,17 @@ def _attacked(
     correct = ~np.asarray(wrong, dtype=bool)
     return [
         Condition(
-            *_kind(run, titles), epsilon, run.norm, tuple(ids),
-            rows[run.name, epsilon][:, 1:], correct & (rows[run.name, epsilon][:, 0] > 0),
+            *_kind(run, titles),
+            epsilon,
+            run.norm,
+            tuple(ids),
+            rows[run.name, epsilon][:, 1:],
+            correct & (rows[run.name, epsilon][:, 0] > 0),
             np.maximum(rows[run.name, epsilon][:, 0], ~correct),
         )
         for run in plan.runs
         for epsilon in run.epsilons
-    ]  # fmt: skip
+    ]
 
 
 def _kind(run: AttackRun, titles: Mapping[str, str]) -> tuple[str, str, str]:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,12 @@ from markupsafe import Markup
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.errors import MissingExtraError
 from iaside_plugins.leaderboard.render import charts
-from iaside_plugins.leaderboard.render.page_data import raw_rows
-from iaside_plugins.leaderboard.render.page_statistics import correlation_rows, heat_map, rank_grid
 from iaside_plugins.leaderboard.render.scatter import panels
 from iaside_plugins.leaderboard.table import formatting as fmt
-from iaside_plugins.leaderboard.table.columns import columns, shares, top_share
+from iaside_plugins.leaderboard.table.columns import Column, columns, shares, top_share
 from iaside_plugins.leaderboard.table.facts import conclusions, facts, heading
-from iaside_plugins.leaderboard.table.frame import Table, records, tables
-from iaside_plugins.leaderboard.table.grids import grids
+from iaside_plugins.leaderboard.table.frame import Row, Table, records, tables
+from iaside_plugins.leaderboard.table.grids import Grid, grids
 
 try:
     import jinja2
@@ -41,7 +40,7 @@ SCRIPTS = (
     "plots.js",
     "downloads.js",
     "board.js",
-)  # fmt: skip  in the order of their use
+)  # in the order of their use
 MARKS = 8  # colours and shapes of families; the last is for all others
 
 
@@ -89,8 +88,10 @@ def _section(table: Table, found: Mapping[str, Any]) -> dict[str, Any]:
         "columns": shown,
         "cells": [[column.cell(row) for column in shown] for row in rows],
         "sparklines": [
-            (charts.sparkline([row[n] for n in names], top),
-             " ".join(f"{100 * row[n]:.0f}" for n in names))
+            (
+                charts.sparkline([row[n] for n in names], top),
+                " ".join(f"{100 * row[n]:.0f}" for n in names),
+            )
             for row in rows
         ],
         "spark_width": charts.SPARK_BAR * len(names),
@@ -106,7 +107,7 @@ def _section(table: Table, found: Mapping[str, Any]) -> dict[str, Any]:
         "heat": heat_map(found),
         "found": found,
         "raw": raw_rows(shown, rows, families),
-    }  # fmt: skip
+    }
 
 
 def short_id(table_id: str) -> str:
@@ -149,3 +150,118 @@ def _facets(table: Table, families: Sequence[str]) -> list[tuple[str, str, list[
     return [
         (name, name, sorted(set(found))) for name, found in values.items() if len(set(found)) > 1
     ]
+
+
+DECIMALS = 6  # as in stats.json
+
+
+ENDS = ("", "_low", "_high")
+
+
+def raw_rows(shown: Sequence[Column], rows: Sequence[Row], families: Sequence[str]) -> Row:
+    """Columns of the frame behind the shown ones, and each row's family.
+
+    Args:
+        shown: Columns of the table, in order.
+        rows: Of its frame, in order.
+        families: Of the models.
+    """
+    kinds = sorted(set(families))
+    names = [
+        name for c in shown for name in ([c.name + e for e in ENDS] if c.has_interval else [c.name])
+    ]
+    return {
+        "families": kinds,
+        "family": [kinds.index(family) for family in families],
+        "names": names,
+        "rows": [[_json(row.get(name)) for name in names] for row in rows],
+    }
+
+
+def _json(value: Any) -> Any:
+    if value is None or value != value or str(value) == "<NA>":
+        return None
+    return round(value, DECIMALS) if isinstance(value, float) else value
+
+
+Record = Mapping[str, Any]
+
+
+RIVAL = "clean_accuracy"
+
+
+@dataclass(frozen=True)
+class Heat:
+    """One corruption: correlations of the signed score, of its rival, and given the rival.
+
+    `cells` are text and a step from -4 to 4 (None: no number).
+    """
+
+    corruption: str
+    group: str
+    n_models: int
+    cells: tuple[tuple[str, int | None], ...]
+
+
+def correlation_rows(found: Record) -> list[dict[str, Any]]:
+    """Every comparison of the signed score: score, rival, given the rival, p, what it shows."""
+    return [
+        {
+            "outcome": one["outcome_label"],
+            "n": f"{one['n_models']} in {one['n_families']}",
+            "cells": [
+                fmt.correlation(one["spearman"]),
+                fmt.correlation(one["clean"]["spearman"]),
+                fmt.correlation(one["partial_spearman"]),
+                fmt.p_value(one["partial_p_holm"]),
+                one["verdict"],
+            ],
+            "sentence": one["sentence"],
+        }
+        for one in found["comparisons"]
+        if one["predictor"] == "signed_score"
+    ]
+
+
+def heat_map(found: Record) -> list[Heat]:
+    """Spearman's correlations of the signed score with the error under each corruption."""
+    return [
+        Heat(
+            row["corruption"].replace("_", " "),
+            row["group"],
+            row["n_models"],
+            tuple(
+                (fmt.correlation(row[name]), _step(row[name]["value"]))
+                for name in ("spearman", "clean", "partial_spearman")
+            ),
+        )
+        for one in found["per_corruption"]
+        if one["predictor"] == "signed_score"
+        for row in one["corruptions"]
+    ]
+
+
+def rank_grid(found: Record) -> Grid:
+    """Ranks with their 95 % intervals over images, of the scores and their first outcome."""
+    wanted = [RIVAL, *(one.split("--")[1] for one in [found["primary"]] if one), "signed_score"]
+    ranked = [one for one in found["ranks"] if one["column"] in wanted]
+    places = [{place["entry_id"]: _rank(place) for place in one["models"]} for one in ranked]
+    return Grid(
+        "ranks",
+        "Ranks",
+        "Rank with its 95 % interval over images; 1 is the highest, for errors the lowest.",
+        tuple(one["label"] for one in ranked),
+        tuple(
+            tuple(place.get(model["entry_id"], fmt.NOTHING) for place in places)
+            for model in found["models"]
+        ),
+    )
+
+
+def _rank(place: Record) -> str:
+    low, high = place["low"], place["high"]
+    return f"{place['rank']}" + ("" if low is None else f" [{low}, {high}]")
+
+
+def _step(value: float | None) -> int | None:
+    return None if value is None else round(4 * value)

@@ -1,19 +1,22 @@
-"""Which numbers are plotted against which, and where: points, error bars, axes. No drawing."""
+"""The scatter plots of the board: points, error bars and axes, and the same as Vega-Lite."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.statistics.columns import CORRUPTION_ERROR, clean_accuracy
 from iaside_plugins.leaderboard.statistics.comparison import residual
 from iaside_plugins.leaderboard.table import formatting as fmt
-from iaside_plugins.leaderboard.table.frame import Row, Table, records
+from iaside_plugins.leaderboard.table.facts import heading
+from iaside_plugins.leaderboard.table.frame import Row, Table, records, tables
 
 Record = Mapping[str, Any]
 PREDICTOR = "signed_score"
@@ -124,8 +127,14 @@ def _raw(rows: list[Row], outcome: Record) -> Panel:
     ]
     show = fmt.ratio_tick if name == "mce" else fmt.percent_tick
     arrow = "↓" if outcome["better"] == "lower" else "↑"
-    return _panel(name, f"signed score and {_brief(outcome['label'])}", points, SCORE_TITLE,
-                  f"{_brief(outcome['label'])} {arrow}", (fmt.signed_tick, show))  # fmt: skip
+    return _panel(
+        name,
+        f"signed score and {_brief(outcome['label'])}",
+        points,
+        SCORE_TITLE,
+        f"{_brief(outcome['label'])} {arrow}",
+        (fmt.signed_tick, show),
+    )
 
 
 def _without_clean(table: Table, rows: list[Row], outcome: Record) -> list[Panel]:
@@ -145,11 +154,16 @@ def _without_clean(table: Table, rows: list[Row], outcome: Record) -> list[Panel
     ]
     label = _brief(outcome["label"])
     return [
-        _panel(f"{outcome['id']}--without-clean", f"{label}, clean accuracy removed",
-               sorted(points, key=lambda point: point.row), "signed score, clean accuracy removed",
-               f"{outcome['scale']}, clean accuracy removed", (fmt.signed_tick, fmt.signed_tick),
-               zero=True)
-    ]  # fmt: skip
+        _panel(
+            f"{outcome['id']}--without-clean",
+            f"{label}, clean accuracy removed",
+            sorted(points, key=lambda point: point.row),
+            "signed score, clean accuracy removed",
+            f"{outcome['scale']}, clean accuracy removed",
+            (fmt.signed_tick, fmt.signed_tick),
+            zero=True,
+        )
+    ]
 
 
 def _brief(label: str) -> str:
@@ -158,12 +172,89 @@ def _brief(label: str) -> str:
 
 
 def _panel(
-    name: str, title: str, points: list[Point], x: str, y: str,
-    show: tuple[Callable[[float], str], Callable[[float], str]], *, zero: bool = False,
-) -> Panel:  # fmt: skip
-    return Panel(name, title, _axis(x, [p.x for p in points], show[0]),
-                 _axis(y, [p.y for p in points], show[1]), tuple(points), zero)  # fmt: skip
+    name: str,
+    title: str,
+    points: list[Point],
+    x: str,
+    y: str,
+    show: tuple[Callable[[float], str], Callable[[float], str]],
+    *,
+    zero: bool = False,
+) -> Panel:
+    return Panel(
+        name,
+        title,
+        _axis(x, [p.x for p in points], show[0]),
+        _axis(y, [p.y for p in points], show[1]),
+        tuple(points),
+        zero,
+    )
 
 
 def _span(row: Row, name: str) -> Span:
     return row[name], row.get(f"{name}_low", NAN), row.get(f"{name}_high", NAN)
+
+
+Specification = dict[str, Any]
+
+
+def to_vega(entries: Sequence[Entry], statistics: Mapping[str, Any]) -> str:
+    """All panels of all tables below one another, as one Vega-Lite 5 specification."""
+    charts = [
+        _chart(table, found, panel)
+        for table, found in zip(tables(entries), statistics["tables"], strict=True)
+        for panel in panels(table, found)
+    ]
+    spec = {
+        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+        "description": "Spectral score against error and accuracy under attack; lines are 95 % "
+        "intervals over images",
+        "vconcat": charts,
+    }
+    return json.dumps(spec, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _chart(table: Table, found: Mapping[str, Any], panel: Panel) -> Specification:
+    x, y = (_encoding(axis, name) for axis, name in ((panel.x, "x"), (panel.y, "y")))
+    lines = [
+        {
+            "mark": "rule",
+            "encoding": {"x": x, "x2": {"field": "x_high"}, "y": y} | {"x": x | {"field": "x_low"}},
+        },
+        {
+            "mark": "rule",
+            "encoding": {"x": x, "y": y | {"field": "y_low"}, "y2": {"field": "y_high"}},
+        },
+    ]
+    group = {"field": "family", "type": "nominal"}
+    tooltip = [{"field": name} for name in ("model", "family", "x", "y")]
+    points = {
+        "mark": {"type": "point", "filled": True, "size": 60},
+        "encoding": {"x": x, "y": y, "color": group, "shape": group, "tooltip": tooltip},
+    }
+    return {
+        "title": [panel.title, heading(table)],
+        "data": {"values": _values(found, panel)},
+        "layer": [*lines, points],
+    }
+
+
+def _encoding(axis: Axis, field: str) -> Specification:
+    return {
+        "field": field,
+        "type": "quantitative",
+        "title": axis.title,
+        "scale": {"domain": [axis.low, axis.high], "nice": False, "zero": False},
+    }
+
+
+def _values(found: Mapping[str, Any], panel: Panel) -> list[Specification]:
+    values = []
+    for point in panel.points:
+        model = found["models"][point.row]
+        row: Specification = {"model": model["model"], "family": model["family"]}
+        for name, span in (("x", point.x), ("y", point.y)):
+            for end, value in zip(("", "_low", "_high"), span, strict=True):
+                row[name + end] = None if math.isnan(value) else value
+        values.append(row)
+    return values

@@ -23,17 +23,17 @@ from iaside_plugins.leaderboard.statistics.columns import (
     Column,
     clean_accuracy,
     corruption_errors,
+    family,
     outcomes,
     predictors,
 )
 from iaside_plugins.leaderboard.statistics.comparison import compare, residual
-from iaside_plugins.leaderboard.statistics.family import family
 from iaside_plugins.leaderboard.statistics.ranks import rank_intervals, reliability
 from iaside_plugins.leaderboard.statistics.sentences import EXPLORATORY, sentence, status, verdict
 from iaside_plugins.leaderboard.table.frame import KEYS, Table, records, tables
 from iaside_plugins.stats.board_correlation import Array
 from iaside_plugins.stats.permutation import holm
-from iaside_plugins.storage.row_store import jsonable
+from iaside_plugins.storage.files import jsonable
 
 Record = dict[str, Any]
 Samples = dict[tuple[tuple[str, ...], ...], estimates.Sample]  # by models and families
@@ -63,14 +63,16 @@ def statistics(entries: Iterable[Entry]) -> Record:
     return {
         "schema_version": SCHEMA_VERSION,
         "method": {
-            "confidence": 0.95, "seed": estimates.SEED, "n_resamples": estimates.N_RESAMPLES,
+            "confidence": 0.95,
+            "seed": estimates.SEED,
+            "n_resamples": estimates.N_RESAMPLES,
             "n_permutations": estimates.N_PERMUTATIONS,
             "n_permutations_kendall": estimates.N_PERMUTATIONS_KENDALL,
             "exploratory_below": EXPLORATORY,
             "cautions": list(CAUTIONS),
         },
         "tables": [_rounded(_table(table)) for table in tables(entries)],
-    }  # fmt: skip
+    }
 
 
 def to_json(found: Record) -> str:
@@ -115,14 +117,19 @@ def _table(table: Table) -> Record:
         members.setdefault(name, []).append(entry_id)
     measured = [*scores, clean, *found]
     return {
-        "id": table_id(table), "keys": _keys(table),
-        "n_models": len(table.entries), "n_families": len(members),
+        "id": table_id(table),
+        "keys": _keys(table),
+        "n_models": len(table.entries),
+        "n_families": len(members),
         "status": status(len(table.entries), estimates.MIN_MODELS),
         "primary": _primary(found),
         "families": [{"family": name, "models": ids} for name, ids in sorted(members.items())],
         "models": [
-            {"entry_id": entry.entry_id, "model": entry.model.name,
-             "family": families[entry.entry_id]}
+            {
+                "entry_id": entry.entry_id,
+                "model": entry.model.name,
+                "family": families[entry.entry_id],
+            }
             for entry in table.entries
         ],
         "outcomes": [_outcome(column, clean) for column in found],
@@ -130,7 +137,7 @@ def _table(table: Table) -> Record:
         "per_corruption": [_per_corruption(x, clean, table, families, samples) for x in scores],
         "ranks": [r for r in map(rank_intervals, measured) if r["models"]],
         "reliability": [reliability(c) for c in measured if any(_bounded(c))],
-    }  # fmt: skip
+    }
 
 
 def _primary(found: Sequence[Column]) -> str | None:
@@ -151,15 +158,21 @@ def _outcome(column: Column, clean: Column) -> Record:
         [column.measured[key].scaled for key in ids], [clean.measured[key].scaled for key in ids]
     )
     return {
-        "id": column.id, "label": column.label, "better": column.better, "scale": column.scale,
+        "id": column.id,
+        "label": column.label,
+        "better": column.better,
+        "scale": column.scale,
         "points": [
-            {"entry_id": key, "value": column.measured[key].value,
-             "clean_accuracy": clean.measured[key].value,
-             "residual": None if rest is None else rest[k]}
+            {
+                "entry_id": key,
+                "value": column.measured[key].value,
+                "clean_accuracy": clean.measured[key].value,
+                "residual": None if rest is None else rest[k],
+            }
             for k, key in enumerate(ids)
         ],
         "excluded": [{"entry_id": key, "reason": why} for key, why in column.missing.items()],
-    }  # fmt: skip
+    }
 
 
 def _columns(
@@ -185,31 +198,36 @@ def _comparison(
     sample, of = _columns(y, families, samples)
     return {
         "id": f"{x.id}--{y.id}",
-        "predictor": x.id, "predictor_label": x.label, "outcome": y.id, "outcome_label": y.label,
+        "predictor": x.id,
+        "predictor_label": x.label,
+        "outcome": y.id,
+        "outcome_label": y.label,
         "status": status(sample.n, estimates.MIN_MODELS),
         **compare(
             (of(x), of(y), of(clean)),
             (of(x, "scaled"), of(y, "scaled"), of(clean, "scaled")),
             sample,
         ),
-    }  # fmt: skip
+    }
 
 
 def _per_corruption(
     x: Column, clean: Column, table: Table, families: dict[str, str], samples: Samples
-) -> Record:  # fmt: skip
+) -> Record:
     """Rank correlation with the error under every corruption, corrected for their number."""
     rows: list[Record] = []
     for group, y in corruption_errors(table):
         sample, of = _columns(y, families, samples)
         rows.append(
             {
-                "corruption": y.id, "group": group, "n_models": sample.n,
+                "corruption": y.id,
+                "group": group,
+                "n_models": sample.n,
                 "spearman": estimates.correlation("spearman", of(x), of(y), sample),
                 "clean": estimates.correlation("spearman", of(clean), of(y), sample),
                 "partial_spearman": estimates.partial_spearman(of(x), of(y), of(clean), sample),
             }
-        )  # fmt: skip
+        )
     for name in ("spearman", "partial_spearman"):
         corrected = holm([row[name]["p"] for row in rows])
         for row, p in zip(rows, corrected, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -94,22 +95,45 @@ def predictors(table: Table) -> list[Column]:
 def outcomes(table: Table) -> list[Column]:
     """What a score may say something about, as far as a model of the table has it."""
     found = [
-        _column(CORRUPTION_ERROR, "mean corruption error (unnormalised)", "lower", "logit", table,
-                _mean_error),
+        _column(
+            CORRUPTION_ERROR,
+            "mean corruption error (unnormalised)",
+            "lower",
+            "logit",
+            table,
+            _mean_error,
+        ),
         _column("mce", "mCE", "lower", "log", table, _mce),
-        _column("retained_accuracy_corruption", "accuracy under corruption, share of clean",
-                "higher", "log", table, _retained_under_corruption),
-    ]  # fmt: skip
+        _column(
+            "retained_accuracy_corruption",
+            "accuracy under corruption, share of clean",
+            "higher",
+            "log",
+            table,
+            _retained_under_corruption,
+        ),
+    ]
     rows = {row["entry_id"]: row for row in records(table.frame)}
     for threat in table.threats:
         budget = f"{threat.norm} {epsilon(threat.epsilon)} ({', '.join(threat.attacks)})"
         found += [
-            _column(threat.column, f"robust accuracy {budget}", "higher", "logit", table,
-                    _robust(threat, rows, retained=False)),
-            _column(threat.column.replace("robust", "retained", 1),
-                    f"robust accuracy, share of clean, {budget}", "higher", "log", table,
-                    _robust(threat, rows, retained=True)),
-        ]  # fmt: skip
+            _column(
+                threat.column,
+                f"robust accuracy {budget}",
+                "higher",
+                "logit",
+                table,
+                _robust(threat, rows, retained=False),
+            ),
+            _column(
+                threat.column.replace("robust", "retained", 1),
+                f"robust accuracy, share of clean, {budget}",
+                "higher",
+                "log",
+                table,
+                _robust(threat, rows, retained=True),
+            ),
+        ]
     return [column for column in found if column.measured]
 
 
@@ -137,9 +161,13 @@ def corruption_errors(table: Table) -> list[tuple[str, Column]]:
 
 
 def _column(
-    id_: str, label: str, better: str | None, scale: str, table: Table,
+    id_: str,
+    label: str,
+    better: str | None,
+    scale: str,
+    table: Table,
     read: Callable[[Entry], Measured | str],
-) -> Column:  # fmt: skip
+) -> Column:
     measured: dict[str, Measured] = {}
     missing: dict[str, str] = {}
     for entry in table.entries:
@@ -192,3 +220,47 @@ def _retained(value: float, n: int, clean: float, n_clean: int) -> Measured | st
     if clean == 0:
         return "no share of a clean accuracy of 0"
     return Measured(value / clean, _log_share(value, n) - _log_share(clean, n_clean))
+
+
+SIZES = frozenset(
+    {
+        "atto",
+        "femto",
+        "pico",
+        "nano",
+        "tiny",
+        "mini",
+        "small",
+        "medium",
+        "base",
+        "large",
+        "xlarge",
+        "huge",
+        "giant",
+        "patch",
+    }
+)
+
+
+UNKNOWN = "unknown"
+
+
+def family(architecture: str, training: str | None) -> str:
+    """The family of a model, for resampling: "resnet, adversarial".
+
+    Models that differ in size, budget or seed alone are not independent draws, so an interval
+    that resamples models one by one is too short for them. A family is the architecture's name up
+    to its first number, without words for sizes and without pieces of one or two letters, and the
+    training up to its first comma or bracket ("adversarial, L-inf 2/255" is "adversarial").
+    Models of unstated training are one family an architecture: rather too few families than too
+    many.
+
+    Args:
+        architecture: The host's name of it, such as "resnet50" or "DeiT Base".
+        training: How it was trained; None if unstated.
+    """
+    head = re.split(r"v?\d", architecture.lower(), maxsplit=1)[0]
+    words = [word for word in re.findall(r"[^\W\d_]+", head) if len(word) > 2]
+    name = " ".join(word for word in words if word not in SIZES)
+    way = re.split(r"[,(\[]", (training or UNKNOWN).lower(), maxsplit=1)[0].strip()
+    return f"{name or ' '.join(architecture.lower().split())}, {way or UNKNOWN}"

@@ -44,7 +44,8 @@ def compare(raw: Raw, scaled: Raw, sample: Sample) -> dict[str, Any]:
         "partial_pearson": partial_pearson(*scaled, sample),
     }
     return {
-        "n_models": sample.n, "n_families": sample.n_families,
+        "n_models": sample.n,
+        "n_families": sample.n_families,
         "clean_accuracy_range": [clean.min(), clean.max()],
         **three(score, outcome),
         "clean": three(clean, outcome),
@@ -56,7 +57,7 @@ def compare(raw: Raw, scaled: Raw, sample: Sample) -> dict[str, Any]:
             "r2": unseen_families(*scaled, sample),
         },
         "left_out": left_out(score, outcome, clean, sample),
-    }  # fmt: skip
+    }
 
 
 def _greatest(values: Sequence[float | None]) -> float | None:
@@ -78,8 +79,12 @@ def unseen_families(x: Array, y: Array, z: Array, sample: Sample) -> dict[str, A
         return {"clean": None, "clean_and_score": None, "gain": None, "reason": reason}
     without = draw.leave_one_family_out([z], y, sample.families)
     with_score = draw.leave_one_family_out([z, x], y, sample.families)
-    return {"clean": without, "clean_and_score": with_score, "gain": with_score - without,
-            "reason": None}  # fmt: skip
+    return {
+        "clean": without,
+        "clean_and_score": with_score,
+        "gain": with_score - without,
+        "reason": None,
+    }
 
 
 def left_out(x: Array, y: Array, z: Array, sample: Sample) -> list[dict[str, Any]]:
@@ -101,8 +106,14 @@ def left_out(x: Array, y: Array, z: Array, sample: Sample) -> list[dict[str, Any
         given = (
             np.nan if few or n == MIN_MODELS else partial_correlation(spearman, x, y, z, keep)[0]
         )
-        out.append({"family": family, "n_models": n, "spearman": plain,
-                    "partial_spearman": None if np.isnan(given) else float(given)})  # fmt: skip
+        out.append(
+            {
+                "family": family,
+                "n_models": n,
+                "spearman": plain,
+                "partial_spearman": None if np.isnan(given) else float(given),
+            }
+        )
     return out
 
 

@@ -30,8 +30,10 @@ MIN_MODELS = 3  # of a correlation
 MIN_INTERVAL = 5  # models or families, of an interval: below, resamples are a handful
 MIN_DEFINED = 0.95  # share of resamples in which a statistic must exist to have an interval
 CORRELATIONS: dict[str, Correlation] = {
-    "spearman": spearman, "kendall": kendall, "pearson": pearson,
-}  # fmt: skip
+    "spearman": spearman,
+    "kendall": kendall,
+    "pearson": pearson,
+}
 Estimate = dict[str, Any]
 
 
@@ -154,7 +156,7 @@ def undefined(sample: Sample, *columns: Array, least: int = MIN_MODELS) -> str |
 
 def _estimate(
     statistic: Callable[[Array], Array], permuted: Array | None, sample: Sample
-) -> Estimate:  # fmt: skip
+) -> Estimate:
     """A statistic of all models with its intervals and p, as far as there are enough of them."""
     value = float(statistic(sample.all)[0])
     if np.isnan(value):
@@ -172,9 +174,12 @@ def _estimate(
 
 
 def _interval(
-    statistic: Callable[[Array], Array], n: int, of: str, counts: Callable[[], Array],
+    statistic: Callable[[Array], Array],
+    n: int,
+    of: str,
+    counts: Callable[[], Array],
     reasons: list[str],
-) -> Array | None:  # fmt: skip
+) -> Array | None:
     """Percentile interval over resamples; None, and why in `reasons`."""
     if n < MIN_INTERVAL:
         reasons.append(f"no interval over {of}: {n}, needs {MIN_INTERVAL}")

@@ -34,18 +34,21 @@ def rank_intervals(column: Column) -> dict[str, Any]:
         others = [row for row in rows if row[0] != key]
         ranked.append(
             {
-                "entry_id": key, "value": value,
+                "entry_id": key,
+                "value": value,
                 "rank": 1 + sum(other[2] > signed for other in others),
                 "low": 1 + sum(other[3][0] > high for other in others),
                 "high": len(rows) - sum(other[3][1] < low for other in others),
                 "tied": any(other[2] == signed for other in others),
             }
-        )  # fmt: skip
+        )
     return {
-        "column": column.id, "label": column.label,
-        "first": "lowest" if column.better == "lower" else "highest", "better": column.better,
+        "column": column.id,
+        "label": column.label,
+        "first": "lowest" if column.better == "lower" else "highest",
+        "better": column.better,
         "models": sorted(ranked, key=lambda row: (row["rank"], row["entry_id"])),
-    }  # fmt: skip
+    }
 
 
 def reliability(column: Column) -> dict[str, Any]:
@@ -71,6 +74,9 @@ def reliability(column: Column) -> dict[str, Any]:
         return {**found, **empty, "reason": "the column is the same for all models"}
     noise, spread = float((errors**2).mean()), float(values.var(ddof=1))
     return {
-        **found, "value": 1 - noise / spread, "standard_error": noise**0.5,
-        "standard_deviation": spread**0.5, "reason": None,
-    }  # fmt: skip
+        **found,
+        "value": 1 - noise / spread,
+        "standard_error": noise**0.5,
+        "standard_deviation": spread**0.5,
+        "reason": None,
+    }

@@ -81,9 +81,10 @@ def estimate(found: dict[str, Any]) -> str:
 def _judgement(comparison: Comparison) -> str:
     p = comparison["partial_p_holm"]
     corrected = (
-        "" if p is None
+        ""
+        if p is None
         else f" (p = {p:.2g} after Holm's correction for {comparison['n_comparisons']} comparisons)"
-    )  # fmt: skip
+    )
     words = {
         ADDS: f"The score says more than clean accuracy does{corrected}.",
         NOTHING: f"Nothing beyond clean accuracy is shown{corrected}.",

@@ -31,7 +31,7 @@ from iaside_plugins.sensitivity.text import (
     one_at_a_time,
     with_ends,
 )
-from iaside_plugins.storage.row_store import write_atomic, write_json
+from iaside_plugins.storage.files import write_atomic, write_json
 
 FOLDER = Path(__file__).resolve().parents[1] / "sensitivity"
 CHOICE = "cifar10"  # the study in which choices are crossed, and the one around the default
@@ -63,9 +63,11 @@ def condense(studies: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
                 "associations": [a for a in study["associations"] if a["variant"] in names],
                 "movements": [m for m in study["movements"] if m["variant"] in names],
                 "ranked": [study["variants"][k]["name"] for k in places],
-                **{k: [[study[k][i][j] for j in places] for i in places]
-                   for k in ("spearman", "kendall")},
-            }  # fmt: skip
+                **{
+                    k: [[study[k][i][j] for j in places] for i in places]
+                    for k in ("spearman", "kendall")
+                },
+            }
         except (KeyError, TypeError, IndexError, StopIteration) as error:
             raise InputError(f"{name} is not a study of iaside sensitivity: {error}") from error
     return out
@@ -127,20 +129,37 @@ def _verdict_sentence(data: Mapping[str, Any]) -> str:
 def _rule_rows(data: Mapping[str, Any]) -> list[Row]:
     studies = data[CHOICE], data[DEFAULT]
     rows: list[Row] = [
-        ["axis", "level", "pairs", "a: effect on A", "b: with any model left out",
-         "c: at the default", "d: S", "R there", "admissible", "fails", "replaces the default"]
-    ]  # fmt: skip
+        [
+            "axis",
+            "level",
+            "pairs",
+            "a: effect on A",
+            "b: with any model left out",
+            "c: at the default",
+            "d: S",
+            "R there",
+            "admissible",
+            "fails",
+            "replaces the default",
+        ]
+    ]
     for e, v in zip(rule.effects(*studies), rule.verdicts(*studies), strict=True):
         low, high = e["association_left_out"]
         rows.append(
             [
-                TITLES[e["axis"]], level_text(e["level"]), str(e["n_pairs"]),
-                number(e["association"]), f"{number(low)} to {number(high)}",
-                number(e["association_at_base"]), number(e["stability"]),
-                number(e["reliability_there"], ".2f"), "yes" if v.admissible else "no",
-                v.fails or "–", "yes" if v.qualifies else "no",
+                TITLES[e["axis"]],
+                level_text(e["level"]),
+                str(e["n_pairs"]),
+                number(e["association"]),
+                f"{number(low)} to {number(high)}",
+                number(e["association_at_base"]),
+                number(e["stability"]),
+                number(e["reliability_there"], ".2f"),
+                "yes" if v.admissible else "no",
+                v.fails or "–",
+                "yes" if v.qualifies else "no",
             ]
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -150,12 +169,15 @@ def _default_rows(study: Mapping[str, Any]) -> list[Row]:
     moved = {one["variant"]: one for one in study["movements"]}
     rows += [
         [
-            v["name"], with_ends(v["association"], v["association_interval"]),
-            number(v["reliability"], ".2f"), number(v["stability"], ".2f"),
+            v["name"],
+            with_ends(v["association"], v["association_interval"]),
+            number(v["reliability"], ".2f"),
+            number(v["stability"], ".2f"),
             number(moved[v["name"]]["spearman_with_base"]),
         ]
-        for v in study["variants"] if v["name"] in moved
-    ]  # fmt: skip
+        for v in study["variants"]
+        if v["name"] in moved
+    ]
     return rows
 
 
@@ -169,12 +191,14 @@ def _one_at_a_time_rows(study: Mapping[str, Any]) -> list[Row]:
         [*head, *more],
         *(
             [
-                *by_name[name], number(extra[name]["reliability"], ".2f"),
-                number(extra[name]["stability"], ".2f"), number(extra[name]["off_range"], ".0%"),
+                *by_name[name],
+                number(extra[name]["reliability"], ".2f"),
+                number(extra[name]["stability"], ".2f"),
+                number(extra[name]["off_range"], ".0%"),
             ]
             for name in chosen
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _score_rows(study: Mapping[str, Any]) -> list[Row]:
@@ -192,8 +216,9 @@ def _score_rows(study: Mapping[str, Any]) -> list[Row]:
 def _association_rows(study: Mapping[str, Any], score: str = "signed_score") -> list[Row]:
     labels = {study["variants"][k]["name"]: label for k, label in one_at_a_time(study)}
     head, *rows = association_rows(study, list(labels), score, OUTCOMES)
-    mean = {v["name"]: with_ends(v["association"], v["association_interval"])
-            for v in study["variants"]}  # fmt: skip
+    mean = {
+        v["name"]: with_ends(v["association"], v["association_interval"]) for v in study["variants"]
+    }
     if score != "signed_score":
         return [head, *([labels[row[0]], *row[1:]] for row in rows)]
     return [[*head, "A"], *([labels[row[0]], *row[1:], mean[row[0]]] for row in rows)]
@@ -223,9 +248,14 @@ def _temperature_rows(data: Mapping[str, Any]) -> list[Row]:
         for model in data[name]["models"]:
             training = str(model["model"].get("training") or "unstated")
             rows.append(
-                [model["name"], name, training, f"{model['clean_accuracy']:.0%}",
-                 number(model["temperature"], ".2f")]
-            )  # fmt: skip
+                [
+                    model["name"],
+                    name,
+                    training,
+                    f"{model['clean_accuracy']:.0%}",
+                    number(model["temperature"], ".2f"),
+                ]
+            )
     return rows
 
 

@@ -12,24 +12,34 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from iaside_plugins.budgets import epsilon
 from iaside_plugins.corruptions.apply import CORRUPTIONS
-from iaside_plugins.display.plots import save_figure
+from iaside_plugins.display.plots import new_figure, save_figure
 from iaside_plugins.errors import InputError
-from iaside_plugins.leaderboard.studies.spectra_figure import spectra_figure
+from iaside_plugins.spectra.plots import bands_of
 from iaside_plugins.spectra.text import PREDICTOR_TITLES, figure, is_headline, label
 from iaside_plugins.spectra.vulnerability import across_models
-from iaside_plugins.storage.row_store import write_atomic, write_json
+from iaside_plugins.storage.files import write_atomic, write_json
 
 FOLDER = Path(__file__).resolve().parents[1] / "spectra"
 DIGITS = 5  # significant ones that spectra.json keeps
 LAW = 0.95  # lower end of R² from which a falling SNR is called a power law
-BAND_COLUMNS = ("kind", "name", "strength", "band", "frequency", "share", "snr_without_dc_db",
-                "snr_without_dc_db_low", "snr_without_dc_db_high")  # fmt: skip
+BAND_COLUMNS = (
+    "kind",
+    "name",
+    "strength",
+    "band",
+    "frequency",
+    "share",
+    "snr_without_dc_db",
+    "snr_without_dc_db_low",
+    "snr_without_dc_db_high",
+)
 BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?\n?(<!-- end -->)", re.S)
 
 
@@ -47,18 +57,32 @@ def condense(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         try:
             model = report["model"]
             name = f"images-{report['n_bands']}" if model is None else str(model["name"])
-            kept = [row for row in report["conditions"] if row["kind"] != "corruption" or
-                    row["strength"] is None]  # fmt: skip
-            bands = [row for row in report["bands"] if row["kind"] != "band attack" and
-                     is_headline(row)]  # fmt: skip
+            kept = [
+                row
+                for row in report["conditions"]
+                if row["kind"] != "corruption" or row["strength"] is None
+            ]
+            bands = [
+                row for row in report["bands"] if row["kind"] != "band attack" and is_headline(row)
+            ]
             if model is None:
                 bands = []
             elif not report["attacks"]:
                 kept = bands = []
             out[name] = {
                 "model": model,
-                **{key: report[key] for key in ("n_bands", "band_norm", "image_size", "seed",
-                                                "corruptions", "attacks", "provenance")},
+                **{
+                    key: report[key]
+                    for key in (
+                        "n_bands",
+                        "band_norm",
+                        "image_size",
+                        "seed",
+                        "corruptions",
+                        "attacks",
+                        "provenance",
+                    )
+                },
                 "conditions": kept,
                 "bands": [{key: row[key] for key in BAND_COLUMNS} for row in bands],
                 "matches": [row for row in report["matches"] if row["kind"] == "attack"],
@@ -67,7 +91,7 @@ def condense(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
                     for group, found in report["vulnerability"].items()
                 },
                 "importance": report["importance"],
-            }  # fmt: skip
+            }
         except (KeyError, TypeError) as error:
             raise InputError(f"not a report of iaside spectrum: it lacks {error}") from error
     rounded: dict[str, Any] = _rounded(out)
@@ -126,41 +150,70 @@ def build(folder: Path = FOLDER, reports: Sequence[Path] = ()) -> None:
 
 def follows(row: Mapping[str, Any]) -> bool:
     """Whether the SNR falls like a power law: slope's interval below 0, R² of `LAW` and more."""
-    return bool(row["slope_high"] is not None and row["slope_high"] < 0
-                and row["r_squared_low"] is not None and row["r_squared_low"] >= LAW)  # fmt: skip
+    return bool(
+        row["slope_high"] is not None
+        and row["slope_high"] < 0
+        and row["r_squared_low"] is not None
+        and row["r_squared_low"] >= LAW
+    )
 
 
 def _law_table(one: Mapping[str, Any], kind: str) -> str:
-    rows = [["perturbation", "slope of SNR", "bend", "R²", "misfit (dB)",
-             "slope of the perturbation", "power law", "n (left out)"]]  # fmt: skip
+    rows = [
+        [
+            "perturbation",
+            "slope of SNR",
+            "bend",
+            "R²",
+            "misfit (dB)",
+            "slope of the perturbation",
+            "power law",
+            "n (left out)",
+        ]
+    ]
     for row in one["conditions"]:
         if row["kind"] == kind:
             left_out = row["n_failed"] + row["n_unchanged"]
             rows.append(
                 [
-                    label(row), figure(row, "slope", "+.2f"), figure(row, "curvature", "+.2f"),
-                    figure(row, "r_squared", ".2f"), figure(row, "residual_db", ".1f"),
-                    figure(row, "density_slope", "+.2f"), "yes" if follows(row) else "**no**",
+                    label(row),
+                    figure(row, "slope", "+.2f"),
+                    figure(row, "curvature", "+.2f"),
+                    figure(row, "r_squared", ".2f"),
+                    figure(row, "residual_db", ".1f"),
+                    figure(row, "density_slope", "+.2f"),
+                    "yes" if follows(row) else "**no**",
                     f"{row['n_images']} ({left_out})",
                 ]
-            )  # fmt: skip
+            )
     return _markdown(rows)
 
 
 def _model_table(models: Mapping[str, Mapping[str, Any]]) -> str:
-    rows = [["model", "training", "clean accuracy", "signed score", "share of bands 0-3",
-             "share of bands 4-7"]]  # fmt: skip
+    rows = [
+        [
+            "model",
+            "training",
+            "clean accuracy",
+            "signed score",
+            "share of bands 0-3",
+            "share of bands 4-7",
+        ]
+    ]
     for name, one in models.items():
         found = one["importance"]
         shares = [band["share"] for band in found["bands"]]
         low, high = found["signed_score_interval"]
         rows.append(
             [
-                name, str(one["model"]["training"]), f"{found['clean_accuracy']:.0%}",
+                name,
+                str(one["model"]["training"]),
+                f"{found['clean_accuracy']:.0%}",
                 f"{found['signed_score']:+.2f} [{low:+.2f}, {high:+.2f}]",
-                f"{sum(shares[:4]):.0%}", f"{sum(shares[4:]):.0%}",
+                f"{sum(shares[:4]):.0%}",
+                f"{sum(shares[4:]):.0%}",
             ]
-        )  # fmt: skip
+        )
     return _markdown(rows)
 
 
@@ -186,15 +239,25 @@ def _match_table(models: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _prediction_table(models: Mapping[str, Mapping[str, Any]]) -> str:
-    rows = [["model", "over", *PREDICTOR_TITLES.values(), "importance adds to overall SNR",
-             "to equal importance"]]  # fmt: skip
+    rows = [
+        [
+            "model",
+            "over",
+            *PREDICTOR_TITLES.values(),
+            "importance adds to overall SNR",
+            "to equal importance",
+        ]
+    ]
     for name, one in models.items():
         for group, found in one["vulnerability"].items():
             over = "corruptions" if group == "corruptions" else "corruptions x severities"
             known = {row["predictor"]: row for row in found["predictors"]}
             cells = [_ends(known[p], "rank_correlation", "") for p in PREDICTOR_TITLES]
-            cells += [_ends(row, "advantage", "advantage_") for row in known.values()
-                      if "advantage" in row]  # fmt: skip
+            cells += [
+                _ends(row, "advantage", "advantage_")
+                for row in known.values()
+                if "advantage" in row
+            ]
             rows.append([name, f"{found['n_conditions']} {over}", *cells])
     return _markdown(rows)
 
@@ -248,3 +311,118 @@ def _rounded(value: Any, key: str = "") -> Any:
 
 if __name__ == "__main__":
     build(FOLDER, [Path(argument) for argument in sys.argv[1:]])
+
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+COLOURS = ("C3", "C0", "C2")  # of the models, in order
+
+
+BUDGET = 0.5  # L2, of the attacks inside one band
+
+
+CURVES = (  # corruptions of the first panel: name, text, style
+    ("gaussian_noise", "Gaussian noise", "-"),
+    ("pixelate", "pixelate", "--"),
+    ("motion_blur", "motion blur", "-."),
+    ("contrast", "contrast", ":"),
+)
+
+
+def spectra_figure(data: Mapping[str, Any]) -> Figure:
+    """Three panels: SNR against frequency, importance by band, success inside one band.
+
+    Args:
+        data: Of spectra.json.
+    """
+    models = {
+        name: one for name, one in data.items() if one["model"] is not None and one["attacks"]
+    }
+    figure, axes = new_figure(12.5, 3.9, columns=3)
+    _perturbations(axes[0], models)
+    _importance(axes[1], models)
+    _success(axes[2], models)
+    return figure
+
+
+def _perturbations(ax: Axes, models: Mapping[str, Any]) -> None:
+    first = next(iter(models.values()))
+    bands = pd.DataFrame(first["bands"])
+    for name, text, style in CURVES:
+        part = bands_of(bands, {"kind": "corruption", "name": name, "strength": None})
+        ax.plot(part["frequency"], part["snr_without_dc_db"], style, color="0.4", label=text)
+    for (name, one), colour in zip(models.items(), COLOURS, strict=False):
+        row = {"kind": "attack", "name": "pgd_l2", "strength": 0.5}
+        part = bands_of(pd.DataFrame(one["bands"]), row)
+        ax.plot(
+            part["frequency"],
+            part["snr_without_dc_db"],
+            marker="o",
+            markersize=3,
+            color=colour,
+            label=f"PGD (L2) on {name}",
+        )
+    ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+    ax.set_ylim(-10, 70)  # room for the legend
+    ax.set_xscale("log")
+    ax.set_xticks([1, 2, 4, 8, 16], ["1", "2", "4", "8", "16"])
+    ax.minorticks_off()
+    ax.set_xlabel("spatial frequency (cycles/image)")
+    ax.set_ylabel("signal over perturbation (dB)")
+    ax.set_title("1  Signal over perturbation, by frequency", fontsize=10)
+    ax.legend(fontsize=6.5, loc="upper right", ncol=2)
+
+
+def _importance(ax: Axes, models: Mapping[str, Any]) -> None:
+    width = 0.8 / len(models)
+    for k, ((name, one), colour) in enumerate(zip(models.items(), COLOURS, strict=False)):
+        own = pd.DataFrame(one["importance"]["bands"])
+        share = own["share"].to_numpy(float)
+        ends = own[["share_low", "share_high"]].to_numpy(float).T
+        ax.bar(
+            own["band"] + (k - (len(models) - 1) / 2) * width,
+            share,
+            width,
+            color=colour,
+            yerr=np.abs(ends - share),
+            error_kw={"linewidth": 0.8},
+            label=_named(name, one),
+        )
+    ax.set_title("2  Where each net looks", fontsize=10)
+    ax.set_ylabel("share of the evidence (Shapley)")
+    ax.set_xlabel("band, low to high frequency")
+    ax.legend(fontsize=6.5)
+
+
+def _success(ax: Axes, models: Mapping[str, Any]) -> None:
+    for (name, one), colour in zip(models.items(), COLOURS, strict=False):
+        rows = pd.DataFrame(
+            [
+                row
+                for row in one["conditions"]
+                if row["kind"] == "band attack" and row["strength"] == BUDGET
+            ]
+        )
+        value = rows["success"].to_numpy(float)
+        ends = rows[["success_low", "success_high"]].to_numpy(float).T
+        ax.errorbar(
+            range(len(value)),
+            value,
+            yerr=np.abs(ends - value),
+            marker="o",
+            markersize=4,
+            capsize=2,
+            color=colour,
+            label=_named(name, one),
+        )
+    ax.set_ylim(0, 1)
+    ax.set_title(f"3  Broken inside one band alone (L2, eps {BUDGET})", fontsize=10)
+    ax.set_ylabel("share of correct images broken")
+    ax.set_xlabel("band, low to high frequency")
+
+
+def _named(name: str, one: Mapping[str, Any]) -> str:
+    return f"{name} ({one['model']['training']})"

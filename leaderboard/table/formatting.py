@@ -15,13 +15,30 @@ NOTHING = "–"  # what was not evaluated
 BARS = "▁▂▃▄▅▆▇█"
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#!|~$^])")
 _LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
-    "%": r"\%", "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "[": "{[}", "]": "{]}", "*": "{*}",  # after \\ they would be its argument
-    '"': r"\textquotedbl{}", "'": r"\textquotesingle{}", "`": r"\textasciigrave{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    NOTHING: "--", "\N{ZERO WIDTH SPACE}": "{}", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
-}  # fmt: skip
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "[": "{[}",
+    "]": "{]}",
+    "*": "{*}",  # after \\ they would be its argument
+    '"': r"\textquotedbl{}",
+    "'": r"\textquotesingle{}",
+    "`": r"\textasciigrave{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    NOTHING: "--",
+    "\N{ZERO WIDTH SPACE}": "{}",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+}
 _ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0308": '"'}
 _LIGATURE = re.compile(r"([-,])(?=\1)")  # two of them would become one other sign
 _SIGN = re.compile(r"(?<![\w.])([-+])(?=\d)")

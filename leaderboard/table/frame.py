@@ -14,15 +14,49 @@ from iaside_plugins.entry.check_perturbed import GROUPS, severity_errors
 from iaside_plugins.entry.schema import Attack, Corruption, Entry, WorstCase
 
 Row = dict[str, Any]
-KEYS = ("dataset", "protocol_id", "benchmark", "image_ids_sha256", "spectral_image_ids_sha256",
-        "corruption_source", "corruption_jpeg", "corruption_size", "corruption_constants",
-        "corruption_seed", "corruption_missing", "n_corruption_images")  # fmt: skip
-TEXTS = ("dataset", "protocol_id", "benchmark", "image_ids_sha256", "spectral_image_ids_sha256",
-         "corruption_source", "corruption_jpeg", "corruption_constants", "corruption_missing",
-         "model", "training", "entry_id", "weights_sha256", "status", "mce_reference",
-         "error_over_published_reference")  # fmt: skip
-COUNTS = ("corruption_size", "corruption_seed", "n_corruption_images", "n_parameters", "n_images",
-          "n_spectral_images", "input_height", "input_width", "n_corruptions")  # fmt: skip
+KEYS = (
+    "dataset",
+    "protocol_id",
+    "benchmark",
+    "image_ids_sha256",
+    "spectral_image_ids_sha256",
+    "corruption_source",
+    "corruption_jpeg",
+    "corruption_size",
+    "corruption_constants",
+    "corruption_seed",
+    "corruption_missing",
+    "n_corruption_images",
+)
+TEXTS = (
+    "dataset",
+    "protocol_id",
+    "benchmark",
+    "image_ids_sha256",
+    "spectral_image_ids_sha256",
+    "corruption_source",
+    "corruption_jpeg",
+    "corruption_constants",
+    "corruption_missing",
+    "model",
+    "training",
+    "entry_id",
+    "weights_sha256",
+    "status",
+    "mce_reference",
+    "error_over_published_reference",
+)
+COUNTS = (
+    "corruption_size",
+    "corruption_seed",
+    "n_corruption_images",
+    "n_parameters",
+    "n_images",
+    "n_spectral_images",
+    "input_height",
+    "input_width",
+    "n_corruptions",
+)
 
 
 @dataclass(frozen=True, order=True)
@@ -166,10 +200,16 @@ def _corrupted(corruption: Corruption | None) -> Row:
     """Errors under corruption, all None where nothing was corrupted."""
     name = "mean_corruption_error_unnormalised"
     empty: Row = _estimate(name, None, (None, None)) | dict.fromkeys(
-        ["n_corruptions", "mce", "mce_reference", "error_over_published",
-         "error_over_published_reference", *(f"error_{group}" for group in GROUPS),
-         "mean_probability_change"]
-    )  # fmt: skip
+        [
+            "n_corruptions",
+            "mce",
+            "mce_reference",
+            "error_over_published",
+            "error_over_published_reference",
+            *(f"error_{group}" for group in GROUPS),
+            "mean_probability_change",
+        ]
+    )
     if corruption is None:
         return empty
     mean, errors = corruption.unnormalised_mean_error, severity_errors(corruption)
@@ -206,7 +246,12 @@ def _cases(entry: Entry) -> list[tuple[Threat, WorstCase]]:
             for attack in adversarial.attacks
             if (attack.norm, attack.epsilon) == (case.norm, case.epsilon)
         ]
-        threat = Threat(case.norm, case.epsilon, tuple(sorted(labels)), case.accuracy.n,
-                        entry.data.seed if part else None)  # fmt: skip
+        threat = Threat(
+            case.norm,
+            case.epsilon,
+            tuple(sorted(labels)),
+            case.accuracy.n,
+            entry.data.seed if part else None,
+        )
         out.append((threat, case))
     return out

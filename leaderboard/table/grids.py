@@ -104,8 +104,17 @@ def _accuracies(entry: Entry) -> dict[tuple[str, float, str], str]:
 
 
 def _provenance(table: Table) -> Grid:
-    names = ("source", "architecture", "weights", "weights sha256", "date", "package", "commit",
-             "made with", "submitter")  # fmt: skip
+    names = (
+        "source",
+        "architecture",
+        "weights",
+        "weights sha256",
+        "date",
+        "package",
+        "commit",
+        "made with",
+        "submitter",
+    )
     columns = list(zip(*(_origin(entry) for entry in table.entries), strict=True))
     same = {names[k] for k, column in enumerate(columns) if len(set(column)) == 1}
     if len(table.entries) == 1:
@@ -136,8 +145,11 @@ def _origin(entry: Entry) -> list[str]:
         fmt.plain(made.iaside_plugins),
         commit + (" + changes" if made.git_dirty else ""),
         ", ".join(
-            [*([f"torch {fmt.plain(torch)}"] if torch else []), fmt.plain(made.device),
-             fmt.plain(made.machine)]
+            [
+                *([f"torch {fmt.plain(torch)}"] if torch else []),
+                fmt.plain(made.device),
+                fmt.plain(made.machine),
+            ]
         ),
         fmt.plain(entry.submission.submitter),
-    ]  # fmt: skip
+    ]

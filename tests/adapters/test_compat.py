@@ -62,8 +62,9 @@ def test_a_failing_import_is_mended_once(tmp_path: Path) -> None:
     package = tmp_path / "torchvision"
     package.mkdir()
     (package / "__init__.py").write_text(BROKEN)
-    (package / "extension.py").write_text("import sys\nSTARTS = sys.__dict__.setdefault('S', [])\n"
-                                          "STARTS.append(1)\n")  # fmt: skip
+    (package / "extension.py").write_text(
+        "import sys\nSTARTS = sys.__dict__.setdefault('S', [])\nSTARTS.append(1)\n"
+    )
     script = """
         import sys, torch
         sys.path.insert(0, sys.argv[1])
@@ -79,8 +80,10 @@ def test_a_failing_import_is_mended_once(tmp_path: Path) -> None:
     """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(script), str(tmp_path)],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
 
 

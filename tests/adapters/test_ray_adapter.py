@@ -29,9 +29,12 @@ def cluster():
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_AUTH_MODE", "disabled")  # otherwise it leaves a token in the home folder
         ray.init(
-            num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error",
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="error",
             object_store_memory=100 * 2**20,
-        )  # fmt: skip
+        )
         yield ray
         ray.shutdown()
 

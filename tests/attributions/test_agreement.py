@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 
 from iaside_plugins import InputError, Protocol
-from iaside_plugins.attributions.agreement import AgreementReport, BandMethod
-from iaside_plugins.attributions.files import by_model, load_reports
+from iaside_plugins.attributions.agreement import (
+    AgreementReport,
+    BandMethod,
+    by_model,
+    load_reports,
+)
 from iaside_plugins.attributions.text import agreement_text
 from iaside_plugins.stats.correlation import profile_distance, rank_correlation
 
@@ -22,10 +26,18 @@ def method(name, per_image, *, complete=True, signed=True):
     rng = np.random.default_rng(0)
     sensitivity = np.where(np.arange(K) < 10, rng.random(K), np.nan)
     return BandMethod(
-        name=name, title=name.title(), complete=complete, signed=signed, per_image=per_image,
-        residual=rng.normal(size=K), infidelity=rng.random(K), sensitivity=sensitivity,
-        rows=np.full(K, 16.0), gradient_rows=np.zeros(K), seconds=np.full(K, 0.25),
-    )  # fmt: skip
+        name=name,
+        title=name.title(),
+        complete=complete,
+        signed=signed,
+        per_image=per_image,
+        residual=rng.normal(size=K),
+        infidelity=rng.random(K),
+        sensitivity=sensitivity,
+        rows=np.full(K, 16.0),
+        gradient_rows=np.zeros(K),
+        seconds=np.full(K, 0.25),
+    )
 
 
 @pytest.fixture(scope="module")

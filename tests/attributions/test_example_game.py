@@ -69,9 +69,12 @@ def test_equal_to_the_oracle_in_double(size, baseline):
 
     found = example_shapley_values(value, [Example(images, baselines, index)], 3, per_pass=3)
     table = oracles.value_table(
-        net, images.numpy(), labels, 3,
+        net,
+        images.numpy(),
+        labels,
+        3,
         baselines=None if baselines is None else baselines.numpy(),
-    )  # fmt: skip
+    )
     expected = [oracles.shapley_by_orders(row) for row in table]
     np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-12)  # double throughout
 

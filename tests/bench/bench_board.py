@@ -17,7 +17,7 @@ import numpy as np
 from iaside_plugins.entry.checks import load_entries
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.build import BOARD
-from iaside_plugins.leaderboard.render import latex, page, vega
+from iaside_plugins.leaderboard.render import latex, page, scatter
 from iaside_plugins.leaderboard.render import text as tables
 from iaside_plugins.leaderboard.statistics import board as statistics
 
@@ -61,7 +61,7 @@ def measure(counts: tuple[int, ...]) -> list[dict[str, Any]]:
             "leaderboard.csv": lambda: tables.to_csv(entries),  # noqa: B023
             "leaderboard.json": lambda: tables.to_json(entries),  # noqa: B023
             "leaderboard.tex": lambda: latex.to_latex(entries, found),  # noqa: B023
-            "scatter.vl.json": lambda: vega.to_vega(entries, found),  # noqa: B023
+            "scatter.vl.json": lambda: scatter.to_vega(entries, found),  # noqa: B023
         }.items():
             start = time.perf_counter()
             size[name] = len(render().encode())

@@ -101,9 +101,13 @@ def measure(choices: dict[str, Any]) -> dict[str, Any]:
             }
         )
     return {
-        "torch": torch.__version__, "captum": captum.__version__, "machine": platform.machine(),
-        "threads": 1, **choices, "records": records,
-    }  # fmt: skip
+        "torch": torch.__version__,
+        "captum": captum.__version__,
+        "machine": platform.machine(),
+        "threads": 1,
+        **choices,
+        "records": records,
+    }
 
 
 def markdown(report: dict[str, Any]) -> str:

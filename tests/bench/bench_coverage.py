@@ -28,15 +28,25 @@ from iaside_plugins.stats.intervals import jackknife
 FULL = {
     "models": ["c10_resnet20", "c10_resnet2b_adv", "mobilenet_v1_025_128", "mcunet_5fps"],
     "pairs": [["c10_resnet20", "c10_resnet2b_adv"], ["mobilenet_v1_025_128", "mcunet_5fps"]],
-    "tied": [1, 2, 3], "n_images": [50, 200], "samples": 2000, "stopped_samples": 400,
-    "errors": [0.03, 0.02], "sign_error": 0.1, "most": 3000,
-}  # fmt: skip
+    "tied": [1, 2, 3],
+    "n_images": [50, 200],
+    "samples": 2000,
+    "stopped_samples": 400,
+    "errors": [0.03, 0.02],
+    "sign_error": 0.1,
+    "most": 3000,
+}
 QUICK = {
     "models": ["c10_resnet2b_adv", "c10_cnn_a_adv"],
     "pairs": [["c10_resnet2b_adv", "c10_cnn_a_adv"]],
-    "tied": [1, 2], "n_images": [50], "samples": 40, "stopped_samples": 10, "errors": [0.04],
-    "sign_error": 0.2, "most": 500,
-}  # fmt: skip
+    "tied": [1, 2],
+    "n_images": [50],
+    "samples": 40,
+    "stopped_samples": 10,
+    "errors": [0.04],
+    "sign_error": 0.2,
+    "most": 500,
+}
 Array = np.ndarray
 
 
@@ -60,11 +70,18 @@ def result_of(psi: Array) -> SpectralImportance:
     k, m = psi.shape
     ends = np.stack([0 * psi[:, 0], psi.sum(axis=1)], axis=1)
     return SpectralImportance(
-        protocol=Protocol(m), per_image=psi, ends=ends, values=None,
-        labels=np.zeros(k, np.int64), ids=tuple(map(str, range(k))),
-        correct=np.ones(k, bool), n_classes=2, n_forward=0, image_size=(32, 32),
+        protocol=Protocol(m),
+        per_image=psi,
+        ends=ends,
+        values=None,
+        labels=np.zeros(k, np.int64),
+        ids=tuple(map(str, range(k))),
+        correct=np.ones(k, bool),
+        n_classes=2,
+        n_forward=0,
+        image_size=(32, 32),
         precision="float32",
-    )  # fmt: skip
+    )
 
 
 def scores(psi: Array) -> dict[str, Array]:
@@ -171,10 +188,15 @@ def stopped(
         taken.append(n)
     few, many = np.quantile(taken, [0.05, 0.95])
     return {
-        "target": stopping.target, "error": stopping.error, "n_mean": float(np.mean(taken)),
-        "n_5": few, "n_95": many, "never": float(np.mean(np.array(taken) >= most)),
-        "wrong_signs": wrong_signs / samples, **tally.report(),
-    }  # fmt: skip
+        "target": stopping.target,
+        "error": stopping.error,
+        "n_mean": float(np.mean(taken)),
+        "n_5": few,
+        "n_95": many,
+        "never": float(np.mean(np.array(taken) >= most)),
+        "wrong_signs": wrong_signs / samples,
+        **tally.report(),
+    }
 
 
 def has_wrong_sign(drawn: list[Array], truth: Array) -> bool:
@@ -266,8 +288,11 @@ def markdown(report: dict[str, Any]) -> str:
         ]
     )
     outside = np.mean((found < 0.92) | (found > 0.97))
-    lines += ["", f"{len(found)} coverages: {100 * found.min():.1f} to {100 * found.max():.1f} %, "
-              f"{100 * outside:.0f} % of them outside 92 to 97 %."]  # fmt: skip
+    lines += [
+        "",
+        f"{len(found)} coverages: {100 * found.min():.1f} to {100 * found.max():.1f} %, "
+        f"{100 * outside:.0f} % of them outside 92 to 97 %.",
+    ]
     return "\n".join(lines)
 
 

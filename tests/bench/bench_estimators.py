@@ -31,19 +31,28 @@ HAS_SHAPIQ = importlib.util.find_spec("shapiq") is not None
 FULL = {
     "tables": [
         *((name, m, 20) for name in ("c10_resnet20", "mobilenet_v1_025_128") for m in (8, 10, 12)),
-        ("c10_resnet2b_adv", 16, 12), ("c10_resnet20", 16, 2),
+        ("c10_resnet2b_adv", 16, 12),
+        ("c10_resnet20", 16, 2),
     ],
     "budgets": {8: [64, 128], 10: [128, 256], 12: [128, 512], 16: [128, 512, 2048]},
-    "repeats": 10, "rival_repeats": 10, "rival_images": 5,
-}  # fmt: skip
+    "repeats": 10,
+    "rival_repeats": 10,
+    "rival_images": 5,
+}
 QUICK = {
-    "tables": [("c10_resnet2b_adv", 6, 4)], "budgets": {6: [48, 64]}, "repeats": 2,
-    "rival_repeats": 2, "rival_images": 2,
-}  # fmt: skip
+    "tables": [("c10_resnet2b_adv", 6, 4)],
+    "budgets": {6: [48, 64]},
+    "repeats": 2,
+    "rival_repeats": 2,
+    "rival_images": 2,
+}
 RIVALS: dict[str, dict[str, Any]] = {
-    "PermutationSamplingSV": {}, "KernelSHAP": {"pairing_trick": True},
-    "UnbiasedKernelSHAP": {"pairing_trick": True}, "SVARM": {}, "StratifiedSamplingSV": {},
-}  # fmt: skip
+    "PermutationSamplingSV": {},
+    "KernelSHAP": {"pairing_trick": True},
+    "UnbiasedKernelSHAP": {"pairing_trick": True},
+    "SVARM": {},
+    "StratifiedSamplingSV": {},
+}
 Array = np.ndarray
 Estimator = Callable[[Array, int, int, int], tuple[Array, int]]  # table, bands, budget, seed
 
@@ -139,17 +148,21 @@ def errors(
     size = np.sqrt((exact**2).mean())
     bias = np.sqrt(max(0.0, float((error.mean(axis=0) ** 2 - noise).mean())))
     return {
-        "budget": budget, "passes": float(np.mean(passes)),
-        "error": float(np.sqrt((error**2).mean()) / size), "bias": float(bias / size),
+        "budget": budget,
+        "passes": float(np.mean(passes)),
+        "error": float(np.sqrt((error**2).mean()) / size),
+        "bias": float(bias / size),
         "bias_noise": float(np.sqrt(noise.mean()) / size),
-    }  # fmt: skip
+    }
 
 
 def measure(folder: Path, choices: dict[str, Any]) -> dict[str, Any]:
     """Everything, as JSON values."""
     ours: dict[str, Estimator] = {
-        "permutation": chains, "regression": leverage, "one fit": one_fit,
-    }  # fmt: skip
+        "permutation": chains,
+        "regression": leverage,
+        "one fit": one_fit,
+    }
     rivals = {f"shapiq {name}": rival(name, **o) for name, o in RIVALS.items() if HAS_SHAPIQ}
     report: dict[str, Any] = {"shapiq": HAS_SHAPIQ, "oracle": [], "records": []}
     for name, m, n_images in choices["tables"]:

@@ -89,11 +89,14 @@ def measure(spec: str, options: Choices) -> dict[str, Any]:
         protocol = Protocol(options.n_bands, forwards=kind)
         return seconds(
             lambda: spectral_importance(
-                model, (images[some], labels[some]), protocol,
+                model,
+                (images[some], labels[some]),
+                protocol,
                 batch_size=options.batch_size if kind == "plain" else "auto",
                 precision=precision or "float32",
-            ), device,
-        )  # fmt: skip
+            ),
+            device,
+        )
 
     def bare() -> float:
         return seconds(lambda: forwards(model, ready, rows * n), device)[1]
@@ -120,22 +123,32 @@ def measure(spec: str, options: Choices) -> dict[str, Any]:
             found.setdefault(kind, []).append(steady)
             found.setdefault(f"{kind}, paid once", []).append(took - steady)
     report: dict[str, Any] = {
-        "model": spec, "input": list(images.shape[1:]), "n_images": n,
+        "model": spec,
+        "input": list(images.shape[1:]),
+        "n_images": n,
         "seconds": found,
         "steps": {kind: list(result.forwards) for kind, result in results.items()},
         "refused": refused,
         "signed_score": {kind: result.signed_score for kind, result in results.items()},
         "greatest_difference_nats": {
             kind: float(np.abs(result.values - results["plain"].values).max())
-            for kind, result in results.items() if kind != "plain"
+            for kind, result in results.items()
+            if kind != "plain"
         },
-    }  # fmt: skip
+    }
     if options.script is not None:
         run = script_function(options.script)
         data = torch.utils.data.TensorDataset(images, labels)
-        call = {"criterion": None, "dataset": data, "K": n, "M": options.n_bands,
-                "batch_size": min(n, options.batch_size), "maskout": "zero", "progressbar": False,
-                "device": device}  # fmt: skip
+        call = {
+            "criterion": None,
+            "dataset": data,
+            "K": n,
+            "M": options.n_bands,
+            "batch_size": min(n, options.batch_size),
+            "maskout": "zero",
+            "progressbar": False,
+            "device": device,
+        }
         found["script"] = [seconds(lambda: run(model, **call), device)[1]]
         with torch.no_grad():
             found["script, no_grad"] = [seconds(lambda: run(model, **call), device)[1]]
@@ -192,10 +205,14 @@ def main() -> None:
     device = torch.device(options.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     report: dict[str, Any] = {
-        "device": name, "torch": torch.__version__, "threads": 1, "n_bands": options.n_bands,
-        "batch_size": options.batch_size, "rounds": options.rounds,
+        "device": name,
+        "torch": torch.__version__,
+        "threads": 1,
+        "n_bands": options.n_bands,
+        "batch_size": options.batch_size,
+        "rounds": options.rounds,
         "models": [measure(spec, options) for spec in options.models.split(",")],
-    }  # fmt: skip
+    }
     print(markdown(report))
     if options.json is not None:
         options.json.write_text(json.dumps(report, indent=1) + "\n")

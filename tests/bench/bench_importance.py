@@ -75,8 +75,15 @@ def resnet18() -> nn.Module:
 
 def mobilenet_v2() -> nn.Module:
     """MobileNetV2 1.0 for 224 x 224 (Sandler et al. 2018)."""
-    stages = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1),
-              (6, 160, 3, 2), (6, 320, 1, 1)]  # expansion, channels, blocks, stride  # fmt: skip
+    stages = [
+        (1, 16, 1, 1),
+        (6, 24, 2, 2),
+        (6, 32, 3, 2),
+        (6, 64, 4, 2),
+        (6, 96, 3, 1),
+        (6, 160, 3, 2),
+        (6, 320, 1, 1),
+    ]  # expansion, channels, blocks, stride
     layers, channels = [*conv(3, 32, 3, 2), nn.ReLU6(True)], 32
     for expansion, out, blocks, first in stages:
         for block in range(blocks):
@@ -243,9 +250,13 @@ def measure(choices: dict[str, int]) -> dict[str, Any]:
     """Everything, as JSON values."""
     torch.set_num_threads(1)
     report: dict[str, Any] = {
-        "torch": torch.__version__, "numpy": np.__version__, "machine": platform.machine(),
-        "threads": 1, **choices, "networks": {},
-    }  # fmt: skip
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "threads": 1,
+        **choices,
+        "networks": {},
+    }
     rows = 2 ** choices["n_bands"]
     for name, build in NETWORKS.items():
         records = overhead(build(), choices)

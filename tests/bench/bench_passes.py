@@ -32,13 +32,22 @@ SAMPLED = [
 ]
 FULL = {
     "models": ["c10_resnet20", "c10_resnet2b_adv", "mobilenet_v1_025_128", "mcunet_5fps"],
-    "budget": 51_000, "draws": 20, "samples": 400,
-    "run": ["mobilenet_v1_025_128", "mcunet_5fps"], "n_exact": 150, "n_sampled": 600,
-}  # fmt: skip
+    "budget": 51_000,
+    "draws": 20,
+    "samples": 400,
+    "run": ["mobilenet_v1_025_128", "mcunet_5fps"],
+    "n_exact": 150,
+    "n_sampled": 600,
+}
 QUICK = {
-    "models": ["c10_resnet2b_adv"], "budget": 10_000, "draws": 2, "samples": 10,
-    "run": ["c10_resnet2b_adv"], "n_exact": 10, "n_sampled": 30,
-}  # fmt: skip
+    "models": ["c10_resnet2b_adv"],
+    "budget": 10_000,
+    "draws": 2,
+    "samples": 10,
+    "run": ["c10_resnet2b_adv"],
+    "n_exact": 10,
+    "n_sampled": 30,
+}
 Array = np.ndarray
 
 
@@ -85,10 +94,14 @@ def simulate(tables: Array, protocol: Protocol, choices: dict[str, Any]) -> dict
         halves.append((high - low) / 2)
         covered.append(low <= truth <= high)
     return {
-        "method": name_of(protocol), "passes_an_image": passes, "n_images": n,
-        "sd": float(np.std(values)), "half_width": float(np.mean(halves)),
-        "bias": float(np.mean(values) - truth), "coverage": float(np.mean(covered)),
-    }  # fmt: skip
+        "method": name_of(protocol),
+        "passes_an_image": passes,
+        "n_images": n,
+        "sd": float(np.std(values)),
+        "half_width": float(np.mean(halves)),
+        "bias": float(np.mean(values) - truth),
+        "coverage": float(np.mean(covered)),
+    }
 
 
 # ---- truly run -------------------------------------------------------------------------------
@@ -109,10 +122,13 @@ def facts(found: SpectralImportance) -> dict[str, Any]:
     """What is compared of a result."""
     low, high = found.signed_score_interval.tolist()
     return {
-        "n_images": found.n_images, "n_forward": found.n_forward,
-        "signed_score": found.signed_score, "interval": [low, high],
-        "half_width": (high - low) / 2, "tied_bands": found.tied_bands,
-    }  # fmt: skip
+        "n_images": found.n_images,
+        "n_forward": found.n_forward,
+        "signed_score": found.signed_score,
+        "interval": [low, high],
+        "half_width": (high - low) / 2,
+        "tied_bands": found.tied_bands,
+    }
 
 
 def measure(folder: Path, choices: dict[str, Any], run: bool) -> dict[str, Any]:
@@ -148,9 +164,12 @@ def markdown(report: dict[str, Any]) -> str:
         for row in report["simulated"]
     ]
     if report["runs"]:
-        lines += ["", "| model | estimator | images | passes | signed score, 95 % | half-width "
-                  "| times fewer passes for an equal half-width |",
-                  "|---|---|---|---|---|---|---|"]  # fmt: skip
+        lines += [
+            "",
+            "| model | estimator | images | passes | signed score, 95 % | half-width "
+            "| times fewer passes for an equal half-width |",
+            "|---|---|---|---|---|---|---|",
+        ]
     lines += [
         f"| {row['model']} | {row['method']} | {row['n_images']} | {row['n_forward']:,} "
         f"| {row['signed_score']:+.3f} [{row['interval'][0]:+.3f}, {row['interval'][1]:+.3f}] "

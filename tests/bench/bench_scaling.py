@@ -29,9 +29,8 @@ from bench_importance import photographs, resnet18
 from iaside_plugins import Protocol, SpectralImportance
 from iaside_plugins.adapters import ray_adapter
 from iaside_plugins.importance.run import Profile
-from iaside_plugins.parallel.crew_rows import Run, computed_by
 from iaside_plugins.parallel.processes import device_crew
-from iaside_plugins.parallel.scheduler import Crew
+from iaside_plugins.parallel.scheduler import Crew, Run, computed_by
 from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.rows import computed
 
@@ -42,9 +41,14 @@ QUICK = {"size": 32, "n_bands": 3, "batch_size": 8, "n_images": 4, "rounds": 2}
 def profile_of(model: torch.nn.Module, n_images: int, choices: dict[str, int]) -> Profile:
     """A profile of images made when they are asked for."""
     return Profile(
-        model, photographs(n_images, choices["size"]), Protocol(choices["n_bands"]),
-        precision="float32", resume=None, max_images=None, target_error=None,
-    )  # fmt: skip
+        model,
+        photographs(n_images, choices["size"]),
+        Protocol(choices["n_bands"]),
+        precision="float32",
+        resume=None,
+        max_images=None,
+        target_error=None,
+    )
 
 
 def alone(model: torch.nn.Module, n_images: int, choices: dict[str, int]) -> SpectralImportance:
@@ -90,8 +94,12 @@ def measure(choices: dict[str, int], devices: list[str], on_ray: bool) -> dict[s
         if on_ray:
             import ray
 
-            ray.init(num_cpus=len(devices), include_dashboard=False, log_to_driver=False,
-                     logging_level="error")  # fmt: skip
+            ray.init(
+                num_cpus=len(devices),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="error",
+            )
             stack.callback(ray.shutdown)
         for n in range(1, len(devices) + 1):
             places = [torch.device(name) for name in devices[:n]]
@@ -112,14 +120,19 @@ def measure(choices: dict[str, int], devices: list[str], on_ray: bool) -> dict[s
                 seconds[name] = time.perf_counter() - start
             rounds.append(seconds)
     return {
-        "torch": torch.__version__, "machine": platform.machine(), "cores": os.cpu_count(),
-        "workers": "ray" if on_ray else "processes", "devices": devices, **choices,
-        "rounds": rounds, "start_seconds": starts,
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "workers": "ray" if on_ray else "processes",
+        "devices": devices,
+        **choices,
+        "rounds": rounds,
+        "start_seconds": starts,
         "speed": {name: ratio(rounds, name) for name in methods if name != "alone"},
         "equal": all(
             np.array_equal(result.values, results["alone"].values) for result in results.values()
         ),
-    }  # fmt: skip
+    }
 
 
 def ratio(rounds: list[dict[str, float]], name: str) -> dict[str, float]:

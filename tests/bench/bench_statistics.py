@@ -29,7 +29,7 @@ from iaside_plugins.leaderboard.statistics import estimates
 from iaside_plugins.leaderboard.statistics.sentences import ADDS, verdict
 from iaside_plugins.stats.board_correlation import partial_correlation, spearman
 from iaside_plugins.stats.intervals import percentile_interval
-from iaside_plugins.storage.row_store import write_json
+from iaside_plugins.storage.files import write_json
 
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray]  # score, outcome, clean accuracy
 NOISE = 0.45  # standard deviation beside standardised clean accuracy
@@ -83,11 +83,13 @@ def findings(raw: Columns, scaled: Columns, models: estimates.Sample) -> dict[st
     both = [part["p"] for part in (ranks, line) if part["p"] is not None]
     clean = float(spearman(raw[2], raw[1], models.all)[0])
     numbers = {
-        "n_models": models.n, "n_families": models.n_families,
+        "n_models": models.n,
+        "n_families": models.n_families,
         "clean": {"spearman": {"value": clean}},
-        "partial_spearman": ranks, "partial_pearson": line,
+        "partial_spearman": ranks,
+        "partial_pearson": line,
         "partial_p_holm": max(both) if len(both) == 2 else None,
-    }  # fmt: skip
+    }
     return {
         "p of ranks": _below(ranks["p"]),
         "p of the line": _below(line["p"]),

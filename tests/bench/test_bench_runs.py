@@ -89,8 +89,15 @@ def test_the_quick_statistics_benchmark_reports_every_figure(tmp_path):
 
 def _quick(bench: str, kit: Path, folder: Path, *options: str) -> tuple[str, dict]:
     """A quick benchmark on value tables of the kit, which it keeps in the folder."""
-    command = [sys.executable, str(BENCH.with_name(bench)), str(folder), "--quick",
-               "--json", str(folder / "bench.json"), *options]  # fmt: skip
+    command = [
+        sys.executable,
+        str(BENCH.with_name(bench)),
+        str(folder),
+        "--quick",
+        "--json",
+        str(folder / "bench.json"),
+        *options,
+    ]
     environment = {**os.environ, "IASIDE_KIT": str(kit)}
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=300, check=True, env=environment

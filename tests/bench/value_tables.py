@@ -10,7 +10,7 @@ import torch
 
 from iaside_plugins import Protocol
 from iaside_plugins.shapley.coalitions import all_coalitions
-from iaside_plugins.storage.row_store import read_npz, write_atomic
+from iaside_plugins.storage.files import read_npz, write_atomic
 from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.stream import items, progress_bar
 from iaside_plugins.workflows.source import Source, open_images, open_model

@@ -16,8 +16,7 @@ pytest.importorskip("captum", reason="needs the extra captum")
 import captum.attr as captum_attr
 
 from iaside_plugins.adapters.captum_adapter import METHODS, SpectralShapley, band_attributions
-from iaside_plugins.adapters.captum_adapter.catalogue import find_method
-from iaside_plugins.adapters.captum_adapter.methods import BandRun
+from iaside_plugins.adapters.captum_adapter.methods import BandRun, find_method
 from iaside_plugins.attributions.band_space import BandSplit
 
 pytestmark = pytest.mark.captum
@@ -193,9 +192,15 @@ def test_own_band_maps_and_further_arguments(net):
     scale = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
     for name in ("iaside", "ig", "feature_ablation"):
         found = band_attributions(
-            name, lambda x, s: net(x) * s[:, None], IMAGES, LABELS, n_bands=M,
-            additional_forward_args=scale, value_fn=lambda out: out, batch_size=2,
-        )  # fmt: skip
+            name,
+            lambda x, s: net(x) * s[:, None],
+            IMAGES,
+            LABELS,
+            n_bands=M,
+            additional_forward_args=scale,
+            value_fn=lambda out: out,
+            batch_size=2,
+        )
         plain = run(name, net, value_fn=lambda out: out)
         np.testing.assert_allclose(found.numpy(), (plain * scale[:, None]).numpy(), atol=1e-10)
 
@@ -206,16 +211,27 @@ def test_arguments_of_one_entry_and_of_other_lengths(net):
         if name == "deep_lift":  # takes modules of one input
             continue
         found = band_attributions(
-            name, lambda x, s: net(x) * s[:, None], IMAGES, LABELS, n_bands=M,
-            additional_forward_args=one, value_fn=lambda out: out, batch_size=2,
-        )  # fmt: skip
+            name,
+            lambda x, s: net(x) * s[:, None],
+            IMAGES,
+            LABELS,
+            n_bands=M,
+            additional_forward_args=one,
+            value_fn=lambda out: out,
+            batch_size=2,
+        )
         plain = run(name, net, value_fn=lambda out: out)
         np.testing.assert_allclose(found.numpy(), 2 * plain.numpy(), atol=1e-6, err_msg=name)
         with pytest.raises(InputError, match="first axis of 3"):
             band_attributions(
-                name, lambda x, s: net(x) * s, IMAGES, LABELS, n_bands=M, batch_size=2,
+                name,
+                lambda x, s: net(x) * s,
+                IMAGES,
+                LABELS,
+                n_bands=M,
+                batch_size=2,
                 additional_forward_args=torch.ones(10),
-            )  # fmt: skip
+            )
 
 
 def test_sampled_values_draw_anew_for_each_image(net):

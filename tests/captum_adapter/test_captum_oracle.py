@@ -50,9 +50,11 @@ def test_gate_form(case, per_eval):
     n_bands, net, images, labels, found = case
     split = BandSplit(n_bands)
     captums = ShapleyValues(split.gate_forward(net)).attribute(
-        torch.ones(2, n_bands, dtype=torch.float64), target=labels,
-        additional_forward_args=(split(images),), perturbations_per_eval=per_eval,
-    )  # fmt: skip
+        torch.ones(2, n_bands, dtype=torch.float64),
+        target=labels,
+        additional_forward_args=(split(images),),
+        perturbations_per_eval=per_eval,
+    )
     np.testing.assert_allclose(captums.numpy(), found, rtol=0, atol=tolerance(net, images))
 
 
@@ -61,9 +63,12 @@ def test_band_stack_form_with_a_baseline(case):
     split = BandSplit(n_bands)
     baseline = torch.full_like(images, 0.3)
     captums = ShapleyValues(split.band_forward(net)).attribute(
-        split(images), split(baseline), labels,
-        feature_mask=torch.arange(n_bands).view(1, -1, 1, 1, 1), perturbations_per_eval=2,
-    )  # fmt: skip
+        split(images),
+        split(baseline),
+        labels,
+        feature_mask=torch.arange(n_bands).view(1, -1, 1, 1, 1),
+        perturbations_per_eval=2,
+    )
     ours = SpectralShapley(net).attribute(images, 0.3, labels, n_bands=n_bands)
     np.testing.assert_allclose(
         captums[:, :, 0, 0, 0].numpy(), ours.numpy(), rtol=0, atol=tolerance(net, images)
@@ -99,9 +104,10 @@ def test_real_and_imaginary_parts_share_their_bands(case):
         return net(torch.fft.ifft2(torch.complex(real, imaginary)).real).log_softmax(dim=1)
 
     parts = ShapleyValues(forward).attribute(
-        (spectrum.real.contiguous(), spectrum.imag.contiguous()), target=labels,
+        (spectrum.real.contiguous(), spectrum.imag.contiguous()),
+        target=labels,
         feature_mask=(index, index),
-    )  # fmt: skip
+    )
     for part in parts:
         for band in range(n_bands):
             y, x = torch.nonzero(index[0, 0] == band)[0]

@@ -146,8 +146,9 @@ def test_targets_of_outputs_with_more_axes():
     images = IMAGES.double()
     np.testing.assert_allclose(
         method.attribute(images, target=(1, 2), n_bands=M).numpy(),
-        flat.attribute(images, target=5, n_bands=M).numpy(), atol=1e-12,
-    )  # fmt: skip
+        flat.attribute(images, target=5, n_bands=M).numpy(),
+        atol=1e-12,
+    )
     assert method.attribute(images, target=1, n_bands=M).shape == (5, 3, M)
     each = method.attribute(images, target=[(k % 2, k % 3) for k in range(5)], n_bands=M)
     assert each.shape == (5, M)
@@ -172,9 +173,12 @@ def test_further_arguments_are_repeated_with_their_example():
     scale = torch.arange(1.0, 6.0, dtype=torch.float64)
     method = SpectralShapley(forward, value_fn=lambda out: out)
     found = method.attribute(
-        IMAGES.double(), target=LABELS, additional_forward_args=(scale, "as it is"), n_bands=M,
+        IMAGES.double(),
+        target=LABELS,
+        additional_forward_args=(scale, "as it is"),
+        n_bands=M,
         perturbations_per_eval=3,
-    )  # fmt: skip
+    )
     plain = SpectralShapley(bare, value_fn=lambda out: out).attribute(
         IMAGES.double(), target=LABELS, n_bands=M
     )
@@ -321,15 +325,23 @@ def test_infidelity_runs_unchanged_and_exact_values_of_an_additive_model_have_no
         return dropped, gates - dropped
 
     found = infidelity(
-        split.gate_forward(linear), drop, torch.ones(5, M), values,
-        additional_forward_args=(split(IMAGES),), n_perturb_samples=20,
-    )  # fmt: skip
+        split.gate_forward(linear),
+        drop,
+        torch.ones(5, M),
+        values,
+        additional_forward_args=(split(IMAGES),),
+        n_perturb_samples=20,
+    )
     assert found.shape == (5,)
     assert float(found.max()) < 1e-9
     wrong = infidelity(
-        split.gate_forward(linear), drop, torch.ones(5, M), values.flip(1),
-        additional_forward_args=(split(IMAGES),), n_perturb_samples=20,
-    )  # fmt: skip
+        split.gate_forward(linear),
+        drop,
+        torch.ones(5, M),
+        values.flip(1),
+        additional_forward_args=(split(IMAGES),),
+        n_perturb_samples=20,
+    )
     assert float(wrong.min()) > 1e-3
 
 
@@ -364,9 +376,12 @@ def test_it_works_through_a_noise_tunnel():
     assert float((found - plain).abs().max()) > 1e-3
     assert found.shape == (5, M)
     masked = NoiseTunnel(method).attribute(
-        images, nt_samples=2, stdevs=1e-12, target=LABELS,
+        images,
+        nt_samples=2,
+        stdevs=1e-12,
+        target=LABELS,
         feature_mask=SpectralPartition(M).index(10, 9)[None, None],
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(masked.numpy(), plain.numpy(), atol=1e-9)
     quiet = NoiseTunnel(method).attribute(
         images, nt_samples=3, stdevs=1e-12, target=LABELS, n_bands=M

@@ -44,7 +44,7 @@ PLAIN = ("--corruptions", "none", "--attacks", "none")
         (("--crop", 64), ["crop of 64", "32"]),
         (("--colour", "red"), ["--colour"]),
     ],
-)  # fmt: skip
+)
 def test_options(iaside, images, tmp_path, monkeypatch, arguments, fragments):
     monkeypatch.chdir(tmp_path)
     if "--n-bands" not in arguments and "n_bands" not in str(arguments):
@@ -68,11 +68,13 @@ def test_a_gpu_where_there_is_none(iaside, images):
         ("python:tiny_model:N_CLASSES", ["N_CLASSES", "function"]),
         ("python:tiny_model:no_network", ["torch.nn.Module", "str"]),
         ("python:tiny_model:nan_always", ["non-finite", "black image"]),
-        ("python:tiny_model:nan_without_band_0",
-         ["non-finite", "airplane/img_0.png", "coalition of bands [1]"]),
+        (
+            "python:tiny_model:nan_without_band_0",
+            ["non-finite", "airplane/img_0.png", "coalition of bands [1]"],
+        ),
         ("python:tiny_model:five_channels", ["3", "32", "channels"]),
     ],
-)  # fmt: skip
+)
 def test_models(iaside, images, model, fragments):
     iaside("profile", model, "--data", images, "--n-bands", 4).refused(*fragments)
 
@@ -119,8 +121,9 @@ def test_truncated_image(iaside, images, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "option", ["--json", "--save", "--plot", "--resume", "--out"],
-)  # fmt: skip
+    "option",
+    ["--json", "--save", "--plot", "--resume", "--out"],
+)
 def test_output_below_a_file(iaside, images, tmp_path, option):
     blocked = tmp_path / "a_file"
     blocked.write_text("not a folder")
@@ -171,7 +174,7 @@ def test_protocol_files_that_are_none(iaside, images, tmp_path):
         (("--attacks", "none", "--dataset", "my photographs"), ["my photographs"]),
         (("--attacks", "none", "--note", "from /home/someone"), ["/home/someone"]),
     ],
-)  # fmt: skip
+)
 def test_evaluate_is_refused_before_the_work(iaside, images, tmp_path, arguments, fragments):
     command = ("evaluate", MODEL, "--data", images, "--out", tmp_path / "e.json")
     WATCH.rows = 0

@@ -32,9 +32,17 @@ def test_it_prints_tables_and_writes_json_and_a_picture(iaside, images, tmp_path
     assert report.protocol.n_bands == 3
     assert "| Saliency |" in report.to_markdown()
     beside = iaside(
-        "compare", MODEL, "--data", images, *QUICK, "--plot", tmp_path / "both.png",
-        "--beside", out, "--quiet",
-    )  # fmt: skip
+        "compare",
+        MODEL,
+        "--data",
+        images,
+        *QUICK,
+        "--plot",
+        tmp_path / "both.png",
+        "--beside",
+        out,
+        "--quiet",
+    )
     assert beside.code == 0, beside.err
     assert beside.out == ""
     widths = [

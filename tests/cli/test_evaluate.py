@@ -34,9 +34,20 @@ def first(iaside, images, frost, tmp_path):
     """One whole entry: 15 corruptions made here, two attacks."""
     out = tmp_path / "first.json"
     run = iaside(
-        "evaluate", MODEL, "--data", images, *FAST, "--frost", frost, "--out", out,
-        "--epsilons", "2/255,0.1", "--json", tmp_path / "copy.json",
-    )  # fmt: skip
+        "evaluate",
+        MODEL,
+        "--data",
+        images,
+        *FAST,
+        "--frost",
+        frost,
+        "--out",
+        out,
+        "--epsilons",
+        "2/255,0.1",
+        "--json",
+        tmp_path / "copy.json",
+    )
     assert run.code == 0, run.err
     assert run.err == ""
     return run, out
@@ -125,19 +136,49 @@ def test_published_tables_are_for_imagenet_at_224_only(iaside, images, frost, tm
 
 def test_clean_and_spectral_only(iaside, images, tmp_path):
     run = iaside(
-        "evaluate", MODEL, "--data", images, "--n-bands", 3, *PLAIN, "--out", tmp_path / "e.json",
-        "--n-images", 5, "--n-spectral", 2, "--name", "Mine (v2)", "--training", "by hand",
-        "--dataset", "toys", "--note", "uniform noise", "--seed", 3, "--json", "-",
-        "--save", tmp_path / "r.npz", "--plot", tmp_path / "p.svg",
-    )  # fmt: skip
+        "evaluate",
+        MODEL,
+        "--data",
+        images,
+        "--n-bands",
+        3,
+        *PLAIN,
+        "--out",
+        tmp_path / "e.json",
+        "--n-images",
+        5,
+        "--n-spectral",
+        2,
+        "--name",
+        "Mine (v2)",
+        "--training",
+        "by hand",
+        "--dataset",
+        "toys",
+        "--note",
+        "uniform noise",
+        "--seed",
+        3,
+        "--json",
+        "-",
+        "--save",
+        tmp_path / "r.npz",
+        "--plot",
+        tmp_path / "p.svg",
+    )
     entry = json.loads(run.out)
     assert entry == json.loads((tmp_path / "e.json").read_text())
     assert entry["corruption"] is None
     assert entry["adversarial"] is None
     assert entry["data"] == {
-        "name": "toys", "n_available": 6, "n_images": 5, "n_unreadable": 0, "seed": 3,
-        "note": "uniform noise", "image_ids_sha256": entry["data"]["image_ids_sha256"],
-    }  # fmt: skip
+        "name": "toys",
+        "n_available": 6,
+        "n_images": 5,
+        "n_unreadable": 0,
+        "seed": 3,
+        "note": "uniform noise",
+        "image_ids_sha256": entry["data"]["image_ids_sha256"],
+    }
     assert entry["spectral"]["n_images"] == 2
     assert entry["model"]["name"] == "Mine (v2)"
     assert entry["model"]["training"] == "by hand"
@@ -149,23 +190,55 @@ def test_clean_and_spectral_only(iaside, images, tmp_path):
 
 def test_attacks_of_both_norms_on_a_part(iaside, images, tmp_path):
     run = iaside(
-        "evaluate", MODEL, "--data", images, *FAST, "--corruptions", "none",
-        "--attacks", "fgm,pgd_l2,fgsm", "--epsilons-l2", "0.25,1", "--epsilons", "0.03",
-        "--n-attack", 4, "--out", tmp_path / "e.json", "--json", "-",
-    )  # fmt: skip
+        "evaluate",
+        MODEL,
+        "--data",
+        images,
+        *FAST,
+        "--corruptions",
+        "none",
+        "--attacks",
+        "fgm,pgd_l2,fgsm",
+        "--epsilons-l2",
+        "0.25,1",
+        "--epsilons",
+        "0.03",
+        "--n-attack",
+        4,
+        "--out",
+        tmp_path / "e.json",
+        "--json",
+        "-",
+    )
     group = json.loads(run.out)["adversarial"]
     assert group["n_images"] == 4
     worst = [(c["norm"], c["epsilon"], c["attacks"]) for c in group["worst_case"]]
     assert worst == [
-        ("L2", 0.25, ["fgm", "pgd_l2"]), ("L2", 1.0, ["fgm", "pgd_l2"]), ("Linf", 0.03, ["fgsm"]),
-    ]  # fmt: skip
+        ("L2", 0.25, ["fgm", "pgd_l2"]),
+        ("L2", 1.0, ["fgm", "pgd_l2"]),
+        ("Linf", 0.03, ["fgsm"]),
+    ]
 
 
 def test_a_budget_named_twice_counts_once(iaside, images, tmp_path):
     run = iaside(
-        "evaluate", MODEL, "--data", images, "--n-bands", 2, "--corruptions", "none", "--attacks",
-        "fgsm", "--epsilons", "0.1,0.1,25.5/255", "--out", tmp_path / "e.json", "--json", "-",
-    )  # fmt: skip
+        "evaluate",
+        MODEL,
+        "--data",
+        images,
+        "--n-bands",
+        2,
+        "--corruptions",
+        "none",
+        "--attacks",
+        "fgsm",
+        "--epsilons",
+        "0.1,0.1,25.5/255",
+        "--out",
+        tmp_path / "e.json",
+        "--json",
+        "-",
+    )
     assert run.code == 0, run.err
     assert [c["epsilon"] for c in json.loads(run.out)["adversarial"]["attacks"]] == [0.1]
 
@@ -182,9 +255,16 @@ def test_without_frost_there_is_no_mce(iaside, images, tmp_path, monkeypatch, ca
         "iaside_plugins.adapters.imagenet.corruption_sets.find_frost_textures", lambda folder: None
     )
     run = iaside(
-        "evaluate", MODEL, "--data", images, *FAST, "--attacks", "none", "--out",
+        "evaluate",
+        MODEL,
+        "--data",
+        images,
+        *FAST,
+        "--attacks",
+        "none",
+        "--out",
         tmp_path / "e.json",
-    )  # fmt: skip
+    )
     entry = json.loads((tmp_path / "e.json").read_text())
     assert list(errors_of(entry)) == [name for name in CORRUPTIONS if name != "frost"]
     assert entry["corruption"]["missing"] == ["frost"]
@@ -231,9 +311,22 @@ def distributed(tmp_path_factory):
 
 def _large(iaside, tree, corruptions, out, *more):
     run = iaside(
-        "evaluate", "python:tiny_model:large_input", "--data", tree, "--corruptions", corruptions,
-        "--attacks", "none", "--n-bands", 2, "--out", out, "--json", "-", *more,
-    )  # fmt: skip
+        "evaluate",
+        "python:tiny_model:large_input",
+        "--data",
+        tree,
+        "--corruptions",
+        corruptions,
+        "--attacks",
+        "none",
+        "--n-bands",
+        2,
+        "--out",
+        out,
+        "--json",
+        "-",
+        *more,
+    )
     assert run.code == 0, run.err
     return json.loads(run.out)
 
@@ -275,7 +368,15 @@ def test_distributed_tree_that_lacks_corruptions(iaside, distributed, tmp_path, 
     assert list(errors_of(entry)) == ["snow"]
     (part / "snow" / "2" / "bird" / "img_0.JPEG").unlink()
     run = iaside(
-        "evaluate", "python:tiny_model:large_input", "--data", distributed / "clean",
-        "--corruptions", part, "--attacks", "none", "--out", Path(tmp_path, "f.json"),
-    )  # fmt: skip
+        "evaluate",
+        "python:tiny_model:large_input",
+        "--data",
+        distributed / "clean",
+        "--corruptions",
+        part,
+        "--attacks",
+        "none",
+        "--out",
+        Path(tmp_path, "f.json"),
+    )
     run.refused("1 of 4 images", "bird/img_0.png")

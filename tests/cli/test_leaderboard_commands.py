@@ -16,9 +16,20 @@ BOARD = Path(__file__).resolve().parents[2] / "leaderboard"
 def entry(iaside, images, tmp_path):
     path = tmp_path / "entry.json"
     run = iaside(
-        "evaluate", "python:tiny_model:network", "--data", images, "--n-bands", 2, "--corruptions",
-        "none", "--attacks", "none", "--out", path, "--quiet",
-    )  # fmt: skip
+        "evaluate",
+        "python:tiny_model:network",
+        "--data",
+        images,
+        "--n-bands",
+        2,
+        "--corruptions",
+        "none",
+        "--attacks",
+        "none",
+        "--out",
+        path,
+        "--quiet",
+    )
     assert (run.code, run.out, run.err) == (0, "", "")
     return path
 

@@ -15,17 +15,33 @@ TESTS = Path(__file__).resolve().parent.parent
 def _run(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "iaside_plugins.cli", *map(str, arguments)]
     return subprocess.run(
-        command, capture_output=True, encoding="utf-8", errors="replace", timeout=120, check=False,
-        env={**os.environ, "PYTHONPATH": f"{TESTS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
-             "PYTHONUTF8": "1", **env},
-    )  # fmt: skip
+        command,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=120,
+        check=False,
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{TESTS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+            "PYTHONUTF8": "1",
+            **env,
+        },
+    )
 
 
 def test_profile_prints_on_a_terminal_without_bars(images, tmp_path):
     done = _run(
-        "profile", "python:tiny_model:network", "--data", images, "--n-bands", 3,
-        IASIDE_CACHE=str(tmp_path), PYTHONIOENCODING="cp1252", PYTHONUTF8="0",
-    )  # fmt: skip
+        "profile",
+        "python:tiny_model:network",
+        "--data",
+        images,
+        "--n-bands",
+        3,
+        IASIDE_CACHE=str(tmp_path),
+        PYTHONIOENCODING="cp1252",
+        PYTHONUTF8="0",
+    )
     assert done.returncode == 0, done.stderr
     assert "signed score" in done.stdout
     assert done.stderr == ""  # "█" is none of the characters of that encoding
@@ -36,9 +52,13 @@ def test_bad_input_is_one_line(tmp_path):
     damaged = tree / "bird" / "img_1.png"
     damaged.write_bytes(damaged.read_bytes()[:900])
     done = _run(
-        "profile", "python:tiny_model:network", "--data", tree, "--quiet",
+        "profile",
+        "python:tiny_model:network",
+        "--data",
+        tree,
+        "--quiet",
         IASIDE_CACHE=str(tmp_path / "cache"),
-    )  # fmt: skip
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert "1 of 3 images are unreadable" in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr

@@ -15,10 +15,22 @@ from iaside_plugins.adapters.imagenet.folders import ImageFolderData
 
 MODEL = "python:tiny_model:network"
 KEYS = {  # attribute names of the published interface
-    "n_images", "n_classes", "shapley_values", "shapley_se", "per_image", "values", "distribution",
-    "distribution_interval", "score", "score_interval", "signed_score", "signed_score_interval",
-    "efficiency_residual", "n_forward", "protocol",
-}  # fmt: skip
+    "n_images",
+    "n_classes",
+    "shapley_values",
+    "shapley_se",
+    "per_image",
+    "values",
+    "distribution",
+    "distribution_interval",
+    "score",
+    "score_interval",
+    "signed_score",
+    "signed_score_interval",
+    "efficiency_residual",
+    "n_forward",
+    "protocol",
+}
 BAND = re.compile(
     r"^ +(\d+) +([\d.]+)-([\d.]+) +([+-][\d.]+) ± ([\d.]+) \(s\.e\.\) +([\d.]+)% ([ -])(█*)$", re.M
 )
@@ -97,15 +109,20 @@ def test_save_and_plot(iaside, images, tmp_path):
         ("default", (), Protocol()),
         ("reference", (), Protocol.reference()),
         ("reference,image_batch=3", ("--n-bands", 3), Protocol.reference(3, image_batch=3)),
-        ("absence=gaussian,range_handling=clip", ("--seed", 5),
-         Protocol(absence="gaussian", range_handling="clip", seed=5)),
+        (
+            "absence=gaussian,range_handling=clip",
+            ("--seed", 5),
+            Protocol(absence="gaussian", range_handling="clip", seed=5),
+        ),
         ("seed=3,absence=gaussian", ("--seed", 5), Protocol(absence="gaussian", seed=3)),
-        ("estimator=permutation,beta=0.5", ("--n-bands", 4),
-         Protocol(n_bands=4, estimator="permutation", beta=0.5)),
-        ("reference,black_empty=false", ("--n-bands", 3),
-         Protocol.reference(3, black_empty=False)),
+        (
+            "estimator=permutation,beta=0.5",
+            ("--n-bands", 4),
+            Protocol(n_bands=4, estimator="permutation", beta=0.5),
+        ),
+        ("reference,black_empty=false", ("--n-bands", 3), Protocol.reference(3, black_empty=False)),
     ],
-)  # fmt: skip
+)
 def test_protocols(iaside, images, text, extra, expected):
     arguments = ("--n-images", 3, "--protocol", text, *extra, "--json", "-")
     found = json.loads(iaside("profile", MODEL, "--data", images, *arguments).out)

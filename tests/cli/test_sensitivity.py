@@ -34,11 +34,17 @@ def weights(tmp_path_factory):
 def test_several_weights_of_one_model(iaside, images, weights, tmp_path):
     out, picture = tmp_path / "found.json", tmp_path / "found.png"
     given = [part for file in weights for part in ("--weights", file)]
-    run = iaside("sensitivity", MODEL, *given, "--data", images, *SMALL,
-                 "--json", out, "--plot", picture)  # fmt: skip
+    run = iaside(
+        "sensitivity", MODEL, *given, "--data", images, *SMALL, "--json", out, "--plot", picture
+    )
     assert run.code == 0, run.err
-    for text in ("4 models, 6 images, 108 variants", "range handling", "replacement", "fitted",
-                 "net-2: SpectralImportance(6 images"):  # fmt: skip
+    for text in (
+        "4 models, 6 images, 108 variants",
+        "range handling",
+        "replacement",
+        "fitted",
+        "net-2: SpectralImportance(6 images",
+    ):
         assert text in run.out, text
     data = json.loads(out.read_text())
     assert [model["name"] for model in data["models"]] == [file.stem for file in weights]
@@ -53,17 +59,47 @@ def test_entries_give_associations(iaside, images, weights, tmp_path):
     board.mkdir()
     for k, file in enumerate(weights):
         run = iaside(
-            "evaluate", MODEL, "--weights", file, "--name", f"net {k}", "--data", images, *SMALL,
-            "--corruptions", "none", "--attacks", "fgsm", "--epsilons", "4/255,64/255",
-            "--out", board, "--quiet",
-        )  # fmt: skip
+            "evaluate",
+            MODEL,
+            "--weights",
+            file,
+            "--name",
+            f"net {k}",
+            "--data",
+            images,
+            *SMALL,
+            "--corruptions",
+            "none",
+            "--attacks",
+            "fgsm",
+            "--epsilons",
+            "4/255,64/255",
+            "--out",
+            board,
+            "--quiet",
+        )
         assert run.code == 0, run.err
     given = [part for file in weights for part in ("--weights", file)]
     run = iaside(
-        "sensitivity", MODEL, *given, "--data", images, *SMALL, "--entries", board,
-        "--absence", "zero", "--band-norm", "chebyshev", "--temperature", "1", "--beta", "0.75",
-        "--json", "-",
-    )  # fmt: skip
+        "sensitivity",
+        MODEL,
+        *given,
+        "--data",
+        images,
+        *SMALL,
+        "--entries",
+        board,
+        "--absence",
+        "zero",
+        "--band-norm",
+        "chebyshev",
+        "--temperature",
+        "1",
+        "--beta",
+        "0.75",
+        "--json",
+        "-",
+    )
     assert run.code == 0, run.err
     data = json.loads(run.out)
     assert len(data["variants"]) == 3
@@ -71,17 +107,29 @@ def test_entries_give_associations(iaside, images, weights, tmp_path):
     assert {"accuracy Linf 4/255", "accuracy Linf 64/255"} <= outcomes
     entry = json.loads(next(board.glob("*net-2*")).read_text())
     said = data["models"][2]["outcomes"]
-    assert data["models"][2]["clean_accuracy"] == pytest.approx(entry["clean_accuracy"]["value"],
-                                                                rel=1e-4)  # fmt: skip
+    assert data["models"][2]["clean_accuracy"] == pytest.approx(
+        entry["clean_accuracy"]["value"], rel=1e-4
+    )
     case = entry["adversarial"]["worst_case"][0]["accuracy"]["value"]
     assert said["accuracy Linf 4/255"] == pytest.approx(case, rel=1e-4)
 
 
 def test_an_interrupted_run_goes_on_and_finds_the_same(iaside, images, weights, tmp_path):
     arguments = (
-        "sensitivity", MODEL, "--weights", weights[0], "--weights", weights[1], "--data", images,
-        *SMALL, "--absence", "zero", "--quiet", "--json",
-    )  # fmt: skip
+        "sensitivity",
+        MODEL,
+        "--weights",
+        weights[0],
+        "--weights",
+        weights[1],
+        "--data",
+        images,
+        *SMALL,
+        "--absence",
+        "zero",
+        "--quiet",
+        "--json",
+    )
     assert iaside(*arguments, tmp_path / "whole.json").code == 0
     whole = WATCH.rows
     WATCH.interrupt_after, WATCH.rows = 3 * whole // 4, 0
@@ -102,9 +150,19 @@ def test_it_takes_what_every_command_takes():
     root = typer.main.get_command(cli.app)
     found = {name for one in root.commands["sensitivity"].params for name in one.opts}
     common = {
-        "--device", "--batch-size", "--seed", "--n-images", "--n-bands", "--protocol", "--resume",
-        "--json", "--quiet", "--plot", "--data", "--entries",
-    }  # fmt: skip
+        "--device",
+        "--batch-size",
+        "--seed",
+        "--n-images",
+        "--n-bands",
+        "--protocol",
+        "--resume",
+        "--json",
+        "--quiet",
+        "--plot",
+        "--data",
+        "--entries",
+    }
     assert common <= found
 
 
@@ -133,12 +191,35 @@ def test_mistakes_end_with_one_line(iaside, images, arguments, fragments):
 
 def test_an_entry_of_other_weights_is_refused(iaside, images, weights, tmp_path):
     run = iaside(
-        "evaluate", MODEL, "--weights", weights[0], "--data", images, *SMALL, "--corruptions",
-        "none", "--attacks", "none", "--out", tmp_path, "--quiet",
-    )  # fmt: skip
+        "evaluate",
+        MODEL,
+        "--weights",
+        weights[0],
+        "--data",
+        images,
+        *SMALL,
+        "--corruptions",
+        "none",
+        "--attacks",
+        "none",
+        "--out",
+        tmp_path,
+        "--quiet",
+    )
     assert run.code == 0, run.err
-    run = iaside("sensitivity", MODEL, "--weights", weights[1], "--name", "other", "--data",
-                 images, *SMALL, "--entries", tmp_path)  # fmt: skip
+    run = iaside(
+        "sensitivity",
+        MODEL,
+        "--weights",
+        weights[1],
+        "--name",
+        "other",
+        "--data",
+        images,
+        *SMALL,
+        "--entries",
+        tmp_path,
+    )
     run.refused("no entry is of the weights of other", "--entries")
 
 

@@ -36,15 +36,36 @@ def test_corruptions_alone_need_no_model(iaside, images, tmp_path):
 def test_a_model_adds_importance_errors_attacks_and_the_joined_view(iaside, images, tmp_path):
     out, picture = tmp_path / "found.json", tmp_path / "found.png"
     run = iaside(
-        "spectrum", "--data", images, *SOME, *MODEL, "--attacks", "fgsm,deepfool,band_pgd",
-        "--epsilons", "8/255", "--epsilons-l2", "0.5", "--attack-steps", 3, "--n-attack", 4,
-        "--json", out, "--plot", picture,
-    )  # fmt: skip
+        "spectrum",
+        "--data",
+        images,
+        *SOME,
+        *MODEL,
+        "--attacks",
+        "fgsm,deepfool,band_pgd",
+        "--epsilons",
+        "8/255",
+        "--epsilons-l2",
+        "0.5",
+        "--attack-steps",
+        3,
+        "--n-attack",
+        4,
+        "--json",
+        out,
+        "--plot",
+        picture,
+    )
     assert run.code == 0, run.err
     for text in (
-        "FGSM Linf, eps 8/255", "DeepFool L2, least", "success of PGD L2 inside one band",
-        "where the model looks", "importance and SNR", "importance adds", "exploratory",
-    ):  # fmt: skip
+        "FGSM Linf, eps 8/255",
+        "DeepFool L2, least",
+        "success of PGD L2 inside one band",
+        "where the model looks",
+        "importance and SNR",
+        "importance adds",
+        "exploratory",
+    ):
         assert text in run.out, text
     data = json.loads(out.read_text())
     assert data["model"]["name"] == "network"
@@ -66,16 +87,38 @@ def test_it_takes_what_every_command_takes():
     root = typer.main.get_command(cli.app)
     options = {name for parameter in root.commands["spectrum"].params for name in parameter.opts}
     common = {
-        "--device", "--batch-size", "--seed", "--n-images", "--n-bands", "--protocol", "--resume",
-        "--json", "--quiet", "--plot", "--data", "--corruptions", "--attacks",
-    }  # fmt: skip
+        "--device",
+        "--batch-size",
+        "--seed",
+        "--n-images",
+        "--n-bands",
+        "--protocol",
+        "--resume",
+        "--json",
+        "--quiet",
+        "--plot",
+        "--data",
+        "--corruptions",
+        "--attacks",
+    }
     assert common <= options
 
 
 def test_photographs_are_corrupted_at_224_and_measured_as_the_model_sees_them(iaside, tmp_path):
     tree = make_tree(tmp_path / "photographs", ("bird", "cat"), n=1, height=260, width=300)
-    arguments = ("spectrum", "--data", tree, "--corruptions", "pixelate", "--severities", 2,
-                 "--json", "-", "--n-bands", 2)  # fmt: skip
+    arguments = (
+        "spectrum",
+        "--data",
+        tree,
+        "--corruptions",
+        "pixelate",
+        "--severities",
+        2,
+        "--json",
+        "-",
+        "--n-bands",
+        2,
+    )
     alone = json.loads(iaside(*arguments).out)
     assert alone["image_size"] == [224, 224]
     assert alone["corruptions"]["size"] == 224
@@ -91,27 +134,52 @@ def test_a_distributed_tree_is_read(iaside, tmp_path):
     clean = make_tree(tmp_path / "clean", ("bird", "cat"), n=1, height=256, width=256)
     for severity in range(1, 6):
         made = make_tree(
-            tmp_path / "imagenet-c" / "fog" / str(severity), ("bird", "cat"), n=1, height=224,
+            tmp_path / "imagenet-c" / "fog" / str(severity),
+            ("bird", "cat"),
+            n=1,
+            height=224,
             width=224,
-        )  # fmt: skip
+        )
         for path in made.rglob("*.png"):
             save(path.with_suffix(".JPEG"), random_pixels(severity, 224, 224))
             path.unlink()
-    run = iaside("spectrum", "--data", clean, "--corruptions", tmp_path / "imagenet-c",
-                 "--severities", "1,5", "--n-bands", 2, "--json", "-")  # fmt: skip
+    run = iaside(
+        "spectrum",
+        "--data",
+        clean,
+        "--corruptions",
+        tmp_path / "imagenet-c",
+        "--severities",
+        "1,5",
+        "--n-bands",
+        2,
+        "--json",
+        "-",
+    )
     assert run.code == 0, run.err
     data = json.loads(run.out)
     assert data["corruptions"]["source"] == "distributed"
     assert [(row["name"], row["strength"]) for row in data["conditions"]] == [
-        ("fog", None), ("fog", 1.0), ("fog", 5.0)
-    ]  # fmt: skip
+        ("fog", None),
+        ("fog", 1.0),
+        ("fog", 5.0),
+    ]
 
 
 def test_without_a_model_many_bands_cost_nothing(iaside, images):
     run = iaside(
-        "spectrum", "--data", images, "--corruptions", "contrast", "--severities", "1",
-        "--n-bands", 14, "--json", "-",
-    )  # fmt: skip
+        "spectrum",
+        "--data",
+        images,
+        "--corruptions",
+        "contrast",
+        "--severities",
+        "1",
+        "--n-bands",
+        14,
+        "--json",
+        "-",
+    )
     assert run.code == 0, run.err
     assert json.loads(run.out)["n_bands"] == 14
 
@@ -125,8 +193,19 @@ def test_json_on_stdout_is_alone_there(iaside, images):
 
 
 def test_an_interrupted_run_goes_on_and_finds_the_same(iaside, images, tmp_path):
-    arguments = ("spectrum", "--data", images, *SOME, *MODEL, "--attacks", "pgd",
-                 "--attack-steps", 3, "--quiet", "--json")  # fmt: skip
+    arguments = (
+        "spectrum",
+        "--data",
+        images,
+        *SOME,
+        *MODEL,
+        "--attacks",
+        "pgd",
+        "--attack-steps",
+        3,
+        "--quiet",
+        "--json",
+    )
     assert iaside(*arguments, tmp_path / "whole.json").code == 0
     whole = WATCH.rows
     WATCH.interrupt_after, WATCH.rows = whole - 10, 0

@@ -26,19 +26,37 @@ TABLES = {"": "alexnet_robustbench_5k", "_3d": "alexnet_robustbench_3dcc_5k"}
 # RobustBench's Standard_R50: mean error over severities, in the order of RobustBench's table.
 R50 = {
     "": {
-        "shot_noise": 0.70904, "motion_blur": 0.61868, "snow": 0.67848, "pixelate": 0.55140,
-        "gaussian_noise": 0.68536, "defocus_blur": 0.61096, "brightness": 0.32156,
-        "fog": 0.54500, "zoom_blur": 0.63684, "frost": 0.62684, "glass_blur": 0.73232,
-        "impulse_noise": 0.74012, "contrast": 0.60896, "jpeg_compression": 0.46156,
+        "shot_noise": 0.70904,
+        "motion_blur": 0.61868,
+        "snow": 0.67848,
+        "pixelate": 0.55140,
+        "gaussian_noise": 0.68536,
+        "defocus_blur": 0.61096,
+        "brightness": 0.32156,
+        "fog": 0.54500,
+        "zoom_blur": 0.63684,
+        "frost": 0.62684,
+        "glass_blur": 0.73232,
+        "impulse_noise": 0.74012,
+        "contrast": 0.60896,
+        "jpeg_compression": 0.46156,
         "elastic_transform": 0.55044,
     },
     "_3d": {
-        "near_focus": 0.40640, "far_focus": 0.45024, "bit_error": 0.53156, "color_quant": 0.43640,
-        "flash": 0.62120, "fog_3d": 0.57224, "h265_abr": 0.38304, "h265_crf": 0.32344,
-        "iso_noise": 0.73280, "low_light": 0.55596, "xy_motion_blur": 0.67800,
+        "near_focus": 0.40640,
+        "far_focus": 0.45024,
+        "bit_error": 0.53156,
+        "color_quant": 0.43640,
+        "flash": 0.62120,
+        "fog_3d": 0.57224,
+        "h265_abr": 0.38304,
+        "h265_crf": 0.32344,
+        "iso_noise": 0.73280,
+        "low_light": 0.55596,
+        "xy_motion_blur": 0.67800,
         "z_motion_blur": 0.65460,
     },
-}  # fmt: skip
+}
 
 
 def constant(means: dict[str, float]) -> dict[str, list[float]]:

@@ -20,12 +20,18 @@ def result(per_image, side=64):
     n, m = psi.shape
     ends = np.stack([np.full(n, -2.0), -2.0 + psi.sum(axis=1)], axis=1)
     return SpectralImportance(
-        protocol=Protocol(n_bands=m, estimator="permutation"), per_image=psi, ends=ends,
+        protocol=Protocol(n_bands=m, estimator="permutation"),
+        per_image=psi,
+        ends=ends,
         values=None,
-        labels=np.zeros(n, dtype=np.int64), ids=tuple(map(str, range(n))),
-        correct=np.ones(n, dtype=bool), n_classes=3, n_forward=0, image_size=(side, side + 8),
+        labels=np.zeros(n, dtype=np.int64),
+        ids=tuple(map(str, range(n))),
+        correct=np.ones(n, dtype=bool),
+        n_classes=3,
+        n_forward=0,
+        image_size=(side, side + 8),
         precision="float32",
-    )  # fmt: skip
+    )
 
 
 PSI = np.array([[0.8, -0.4, 0.1, 0.0], [1.2, -0.2, 0.3, 0.0], [1.0, -0.3, 0.2, 0.0]])
@@ -37,8 +43,11 @@ def test_rows():
     rows = lines[2:6]
     assert [line.split()[0] for line in rows] == ["0", "1", "2", "3"]
     assert [re.search(r"([\d.]+)-([\d.]+)", line).groups() for line in rows] == [
-        ("0.0", "8.0"), ("8.0", "16.0"), ("16.0", "24.0"), ("24.0", "32.0"),
-    ]  # fmt: skip
+        ("0.0", "8.0"),
+        ("8.0", "16.0"),
+        ("16.0", "24.0"),
+        ("24.0", "32.0"),
+    ]
     assert "+1.000 ± 0.115 (s.e.)" in rows[0]  # 0.2 / sqrt(3)
     assert [line.count("█") for line in rows] == [BAR, round(0.3 * BAR), round(0.2 * BAR), 0]
     assert [" -█" in line for line in rows] == [False, True, False, False]
@@ -65,11 +74,21 @@ def test_one_image_and_nothing_at_all():
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (8 / 255, "8/255"), (0.5 / 255, "0.5/255"), (0.25 / 255, "0.25/255"), (0.1, "0.1"),
-        (0.03, "0.03"), (0.2, "0.2"), (1.0, "1"), (0.0, "0"), (16 / 255, "16/255"),
-        (0.125, "0.125"), (0.5, "0.5"), (100.5 / 255, "100.5/255"), (1 / 765, "0.001307"),
+        (8 / 255, "8/255"),
+        (0.5 / 255, "0.5/255"),
+        (0.25 / 255, "0.25/255"),
+        (0.1, "0.1"),
+        (0.03, "0.03"),
+        (0.2, "0.2"),
+        (1.0, "1"),
+        (0.0, "0"),
+        (16 / 255, "16/255"),
+        (0.125, "0.125"),
+        (0.5, "0.5"),
+        (100.5 / 255, "100.5/255"),
+        (1 / 765, "0.001307"),
     ],
-)  # fmt: skip
+)
 def test_budgets(value, text):
     assert epsilon(value) == text
 
@@ -86,19 +105,30 @@ def share(value):
 
 def entry(names, **more):
     conditions = [
-        {"corruption": name, "severity": severity, "error": share(0.1 * severity),
-         "probability_change": share(0.01 * severity)}
+        {
+            "corruption": name,
+            "severity": severity,
+            "error": share(0.1 * severity),
+            "probability_change": share(0.01 * severity),
+        }
         for name in names
         for severity in range(1, 6)
-    ]  # fmt: skip
+    ]
     corruption = {
-        "source": "generated", "n_images": 10, "conditions": conditions, "missing": [],
-        "mce": None, "error_over_published": None,
+        "source": "generated",
+        "n_images": 10,
+        "conditions": conditions,
+        "missing": [],
+        "mce": None,
+        "error_over_published": None,
         "unnormalised_mean_error": {
-            "value": 0.3, "interval": [0.2, 0.4], "n": 10, "n_corruptions": len(names)
+            "value": 0.3,
+            "interval": [0.2, 0.4],
+            "n": 10,
+            "n_corruptions": len(names),
         },
         **more,
-    }  # fmt: skip
+    }
     return {"clean_accuracy": share(0.9), "corruption": corruption, "adversarial": None}
 
 

@@ -56,8 +56,15 @@ def test_handwritten_and_published_fields_stay(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "mine.json"
-    theirs = {"name": "A paper", "external": "48.00", "unreliable": False, "footnote": "",
-              "clean_acc": "91.00", "eps": None, "spectral_note": 3}  # fmt: skip
+    theirs = {
+        "name": "A paper",
+        "external": "48.00",
+        "unreliable": False,
+        "footnote": "",
+        "clean_acc": "91.00",
+        "eps": None,
+        "spectral_note": 3,
+    }
     file.write_text(json.dumps(theirs))
     found = update(file, measured())
     assert found | {k: v for k, v in theirs.items() if k != "eps"} == found
@@ -105,9 +112,13 @@ def test_2d_and_3d_stand_in_one_file(tmp_path: Path) -> None:
 
 
 def merged(
-    existing: dict[str, Any], threat_model: str = "Linf", *, weights: str = "a",
-    standard: bool = True, **given: Any,
-) -> dict[str, Any]:  # fmt: skip
+    existing: dict[str, Any],
+    threat_model: str = "Linf",
+    *,
+    weights: str = "a",
+    standard: bool = True,
+    **given: Any,
+) -> dict[str, Any]:
     numbers = {"clean": 0.9, "robust": 0.5, "eps": 8 / 255, "mce": None, **given}
     if threat_model.startswith("corruptions"):
         numbers["eps"] = None

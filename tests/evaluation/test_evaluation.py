@@ -133,8 +133,10 @@ def test_corruption_group_by_plain_loops(net, through_geometry):
         x = corrupted(cell["corruption"], cell["severity"])
         misses = wrong(net, x)
         assert cell["error"] == {
-            "value": misses.sum() / N, "interval": list(wilson(misses.sum(), N)), "n": N,
-        }  # fmt: skip
+            "value": misses.sum() / N,
+            "interval": list(wilson(misses.sum(), N)),
+            "n": N,
+        }
         change = np.abs(probability(net, x) - probability(net, base))
         # the model runs in float32 in batches of 4 here and of 11 there
         assert cell["probability_change"]["value"] == pytest.approx(change.mean(), abs=1e-6)
@@ -162,9 +164,7 @@ def test_adversarial_group_by_plain_loops(net):
     hits = {}
     for cell in group["attacks"]:
         one = spec(cell["name"], (cell["epsilon"],), cell["norm"])
-        x = torch.cat([
-            perturb(net, IMAGES[k : k + 4], None, one, 3, k)[0] for k in range(0, N, 4)
-        ])  # fmt: skip
+        x = torch.cat([perturb(net, IMAGES[k : k + 4], None, one, 3, k)[0] for k in range(0, N, 4)])
         robust = clean & ~wrong(net, x)
         hits[cell["name"], cell["epsilon"]] = robust
         assert cell["accuracy"] == proportion(robust)
@@ -263,8 +263,13 @@ def test_same_picture_twice_is_attacked_as_in_the_first_run(net, tmp_path):
     labels = LABELS.clone()
     labels[9] = LABELS[0]
     clean = batches(twice, labels)
-    one = Job(model=MODEL, data=DATA, clean=clean, spectral=clean,
-              attacks=attacks(spec("one"), images=clean))  # fmt: skip
+    one = Job(
+        model=MODEL,
+        data=DATA,
+        clean=clean,
+        spectral=clean,
+        attacks=attacks(spec("one"), images=clean),
+    )
     first = comparable(run(net, one, resume=tmp_path))
     assert comparable(run(net, one, resume=tmp_path)) == first
 

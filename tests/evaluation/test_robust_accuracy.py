@@ -12,15 +12,23 @@ from iaside_plugins.evaluation.attacks import AttackOutcome, RobustEvaluation
 
 CORRECT = np.array([True, True, True, True, True, True, True, False])
 FIRST = AttackOutcome(
-    "first", "Linf", "First()", False, (0.1, 0.2),
+    "first",
+    "Linf",
+    "First()",
+    False,
+    (0.1, 0.2),
     np.array([[1, 0, 0, 0, 0, 0, 0, 1], [1, 1, 0, 0, 0, 0, 0, 0]], dtype=bool),
     np.array([0.1, 0.2, np.inf, np.inf, np.inf, np.inf, np.inf, 0.1]),
-)  # fmt: skip
+)
 SECOND = AttackOutcome(
-    "second", "Linf", "Second()", True, (0.2,),
+    "second",
+    "Linf",
+    "Second()",
+    True,
+    (0.2,),
     np.array([[0, 0, 1, 0, 0, 0, 0, 1]], dtype=bool),
     np.array([0.5, 0.3, 0.15, 0.4, np.inf, np.inf, np.inf, 0.0]),
-)  # fmt: skip
+)
 OTHER = AttackOutcome(
     "other", "L2", "Other()", True, (), np.zeros((0, 8), dtype=bool), np.full(8, np.inf)
 )

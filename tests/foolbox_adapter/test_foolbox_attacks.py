@@ -48,9 +48,14 @@ def generator(seed: int = 0) -> torch.Generator:
 def small_net(channels: int = 3) -> nn.Module:
     """A random convolutional net with weights that do not depend on the global generator."""
     net = nn.Sequential(
-        nn.Conv2d(channels, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 5),
-    )  # fmt: skip
+        nn.Conv2d(channels, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, 2),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32, 5),
+    )
     for parameter in net.parameters():
         parameter.data = torch.randn(parameter.shape, generator=generator(parameter.numel())) / 4
     return net.eval()
@@ -302,9 +307,11 @@ def test_guard_cuda_stays_untouched(net: nn.Module, images: Tensor, labels: Tens
 @pytest.mark.parametrize("kind", ["int32", "uint8", "numpy", "list"])
 def test_guard_label_types(net: nn.Module, images: Tensor, labels: Tensor, kind: str) -> None:
     given = {
-        "int32": labels.int(), "uint8": labels.byte(), "numpy": labels.numpy(),
+        "int32": labels.int(),
+        "uint8": labels.byte(),
+        "numpy": labels.numpy(),
         "list": labels.tolist(),
-    }[kind]  # fmt: skip
+    }[kind]
     ours = adversarial(net, images, given, FGSM, seed=0)
     for a, b in zip(ours, adversarial(net, images, labels, FGSM, seed=0), strict=True):
         assert torch.equal(a, b)

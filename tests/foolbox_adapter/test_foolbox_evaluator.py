@@ -153,9 +153,11 @@ def test_it_keeps_no_state(labels):
 @pytest.mark.parametrize("kind", ["int32", "uint8", "numpy", "list"])
 def test_guard_label_types(labels, kind):
     given = {
-        "int32": labels.int(), "uint8": labels.byte(), "numpy": labels.numpy(),
+        "int32": labels.int(),
+        "uint8": labels.byte(),
+        "numpy": labels.numpy(),
         "list": labels.tolist(),
-    }[kind]  # fmt: skip
+    }[kind]
     plain = EVALUATE(fmodel(), images(), labels)
     np.testing.assert_array_equal(EVALUATE(fmodel(), images(), given).values, plain.values)
 
@@ -243,10 +245,18 @@ def test_guard_device(labels, monkeypatch):
         ),
     ],
     ids=[
-        "1e-5 above", "normalised", "255", "nan", "empty", "labels", "negative", "beyond", "float",
+        "1e-5 above",
+        "normalised",
+        "255",
+        "nan",
+        "empty",
+        "labels",
+        "negative",
+        "beyond",
+        "float",
         "criterion",
     ],
-)  # fmt: skip
+)
 def test_guard_bad_input(labels, change, message):
     with pytest.raises(InputError, match=message):
         EVALUATE(*change(fmodel(), images(), labels))

@@ -93,11 +93,16 @@ def test_gradients_lie_in_the_bands():
 @pytest.mark.parametrize(
     ("coalition", "bands"),
     [
-        ([2, 0, 2], (0, 2)), (range(4), (0, 1, 2, 3)), (3, (3,)), ([], ()), ({1}, (1,)),
-        ([True, False, False, True], (0, 3)), (torch.tensor([True, False, True, False]), (0, 2)),
+        ([2, 0, 2], (0, 2)),
+        (range(4), (0, 1, 2, 3)),
+        (3, (3,)),
+        ([], ()),
+        ({1}, (1,)),
+        ([True, False, False, True], (0, 3)),
+        (torch.tensor([True, False, True, False]), (0, 2)),
         (np.array([1, 3]), (1, 3)),
     ],
-)  # fmt: skip
+)
 def test_coalitions(coalition, bands):
     assert as_bands(coalition, 4) == bands
 

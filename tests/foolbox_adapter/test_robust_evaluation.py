@@ -21,10 +21,15 @@ import eagerpy as ep  # noqa: E402 - after Foolbox, whose import warns
 A = fb.attacks
 EPSILONS = {"Linf": [0.0, 0.05, 0.02], "L2": [0.5, 1.0], "L1": [5.0]}
 ATTACKS = {
-    "fgsm": A.FGSM(), "pgd": A.LinfPGD(steps=5), "noise": A.LinfAdditiveUniformNoiseAttack(),
-    "deepfool": A.L2DeepFoolAttack(), "ddn": A.DDNAttack(steps=10), "l2": A.L2PGD(steps=4),
-    "fmn": A.L1FMNAttack(steps=10), "best": A.LinfPGD(steps=3).repeat(2),
-}  # fmt: skip
+    "fgsm": A.FGSM(),
+    "pgd": A.LinfPGD(steps=5),
+    "noise": A.LinfAdditiveUniformNoiseAttack(),
+    "deepfool": A.L2DeepFoolAttack(),
+    "ddn": A.DDNAttack(steps=10),
+    "l2": A.L2PGD(steps=4),
+    "fmn": A.L1FMNAttack(steps=10),
+    "best": A.LinfPGD(steps=3).repeat(2),
+}
 
 
 def batches(n: int = 6, size: int = 4):
@@ -57,9 +62,12 @@ def by_hand(fmodel, attack, name, epsilons, seed):
 def test_equal_to_foolboxs_own_loop_to_the_last_bit(name):
     attack = ATTACKS[name]
     found = robust_evaluation(
-        fb.PyTorchModel(small_net(), bounds=(0, 1), device="cpu"), batches(), {name: attack},
-        EPSILONS, seed=7,
-    )  # fmt: skip
+        fb.PyTorchModel(small_net(), bounds=(0, 1), device="cpu"),
+        batches(),
+        {name: attack},
+        EPSILONS,
+        seed=7,
+    )
     (outcome,) = found.outcomes
     # In a context of its own: Foolbox leaves gradients and generators behind.
     model = fb.PyTorchModel(small_net(), bounds=(0, 1), device="cpu")
@@ -147,8 +155,12 @@ def test_guard_parameters_mode_and_generators(net):
     data = batches()
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
     model = fb.PyTorchModel(net, bounds=(0, 1), device="cpu")
-    for fmodel in (net, model, model.transform_bounds((0, 1), wrapper=True),
-                   SpectralMaskModel(model, [0, 1], n_bands=4)):  # fmt: skip
+    for fmodel in (
+        net,
+        model,
+        model.transform_bounds((0, 1), wrapper=True),
+        SpectralMaskModel(model, [0, 1], n_bands=4),
+    ):
         robust_evaluation(fmodel, data, QUICK, [0.05])
         assert all(p.grad is None for p in net.parameters())
         assert [p.requires_grad for p in net.parameters()] == [False] + [True] * 5
@@ -163,10 +175,13 @@ def test_guard_parameters_mode_and_generators(net):
 @pytest.mark.parametrize("kind", ["int32", "uint8", "numpy", "list", "eagerpy", "criterion"])
 def test_guard_label_types(net, kind):
     convert = {
-        "int32": lambda y: y.int(), "uint8": lambda y: y.byte(), "numpy": lambda y: y.numpy(),
-        "list": lambda y: y.tolist(), "eagerpy": ep.astensor,
+        "int32": lambda y: y.int(),
+        "uint8": lambda y: y.byte(),
+        "numpy": lambda y: y.numpy(),
+        "list": lambda y: y.tolist(),
+        "eagerpy": ep.astensor,
         "criterion": fb.criteria.Misclassification,
-    }[kind]  # fmt: skip
+    }[kind]
     plain = robust_evaluation(net, batches(), QUICK, [0.05])
     found = robust_evaluation(net, [(x, convert(y)) for x, y in batches()], QUICK, [0.05])
     np.testing.assert_array_equal(found.outcomes[0].is_adv, plain.outcomes[0].is_adv)
@@ -192,9 +207,11 @@ def test_guard_half_precision():
     assert found.n_images == 6
     half = [(x.half(), y) for x, y in batches()]
     whole = fb.PyTorchModel(
-        small_net(), bounds=(0, 1), device="cpu",
+        small_net(),
+        bounds=(0, 1),
+        device="cpu",
         preprocessing={"mean": [0.5] * 3, "std": [0.2] * 3, "axis": -3},
-    )  # fmt: skip
+    )
     assert robust_evaluation(whole, half, QUICK, [0.1]).n_images == 6
 
 
@@ -233,10 +250,19 @@ def test_bounds_are_the_models(net):
         ((5, QUICK, [0.1]), InputError, "expected data as"),
     ],
     ids=[
-        "images", "labels", "label 5", "no attack", "zero", "negative", "no distance", "none",
-        "norm", "spatial", "data",
+        "images",
+        "labels",
+        "label 5",
+        "no attack",
+        "zero",
+        "negative",
+        "no distance",
+        "none",
+        "norm",
+        "spatial",
+        "data",
     ],
-)  # fmt: skip
+)
 def test_bad_input(net, arguments, kind, message):
     with pytest.raises(kind, match=message):
         robust_evaluation(net, *arguments)

@@ -63,9 +63,14 @@ def test_code_in_an_archive_is_not_run(cifar: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"text", pickle.dumps([1]), pickle.dumps({b"data": np.zeros((2, 5), np.uint8)}),
-     pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1]})],
-)  # fmt: skip
+    [
+        b"",
+        b"text",
+        pickle.dumps([1]),
+        pickle.dumps({b"data": np.zeros((2, 5), np.uint8)}),
+        pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1]}),
+    ],
+)
 def test_another_file_is_refused(cifar: Path, content: bytes) -> None:
     (cifar / "cifar-10-batches-py/test_batch").write_bytes(content)
     with pytest.raises(InputError, match="test_batch"):

@@ -144,7 +144,7 @@ def test_ids_are_never_absolute(tmp_path: Path) -> None:
         ("path,label\nq/img_0.png,cat\nq/img_1.png,10\n", "line 3: label '10' .* in 0 .. 9$"),
         ("path,label\nq/img_0.png,0\nq/../q/img_0.png,1\n", "line 3: .* q/img_0.png .* of line 2"),
     ],
-)  # fmt: skip
+)
 def test_manifest_errors_name_the_line(tmp_path: Path, text: str, message: str) -> None:
     make_tree(tmp_path, folders=("q",), n=2)
     with pytest.raises(InputError, match=message):

@@ -10,14 +10,26 @@ import oracles
 import pytest
 
 from iaside_plugins import InputError, Protocol, SpectralImportance, spectral_importance
-from iaside_plugins.storage.row_store import jsonable
+from iaside_plugins.storage.files import jsonable
 
 # The attribute names that the design promises; also the keys of to_dict() and of --json.
 PROMISED = [
-    "n_images", "n_classes", "shapley_values", "shapley_se", "per_image", "values", "distribution",
-    "distribution_interval", "score", "score_interval", "signed_score", "signed_score_interval",
-    "efficiency_residual", "n_forward", "protocol",
-]  # fmt: skip
+    "n_images",
+    "n_classes",
+    "shapley_values",
+    "shapley_se",
+    "per_image",
+    "values",
+    "distribution",
+    "distribution_interval",
+    "score",
+    "score_interval",
+    "signed_score",
+    "signed_score_interval",
+    "efficiency_residual",
+    "n_forward",
+    "protocol",
+]
 
 
 @pytest.fixture(scope="module")

@@ -162,9 +162,14 @@ def test_every_target_stops_a_run_where_its_look_says(target):
     expected = next(n for n in looks(0, 300) if stopping.look(whole.per_image[:n]).done)
     for batch_size in (8, 512):
         found = spectral_importance(
-            net, Steps(), Protocol(4), target_error=ratio * (1 + 1e-6), target=target,
-            max_images=300, batch_size=batch_size,
-        )  # fmt: skip
+            net,
+            Steps(),
+            Protocol(4),
+            target_error=ratio * (1 + 1e-6),
+            target=target,
+            max_images=300,
+            batch_size=batch_size,
+        )
         assert found.n_images == expected
 
 

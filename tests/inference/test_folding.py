@@ -28,9 +28,15 @@ class WithActivation(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         torch._assert(x.ndim == 4, f"expected 4 axes, got {x.ndim}")
         x = nn.functional.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, 0.1,
+            x,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training,
+            0.1,
             self.eps,
-        )  # fmt: skip
+        )
         return x.relu()
 
 
@@ -70,10 +76,15 @@ class Branching(nn.Module):
 
 def _plain() -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
-        nn.Conv2d(8, 8, 3, groups=4), nn.BatchNorm2d(8, affine=False),
-        nn.Flatten(), nn.Linear(8 * 4 * 4, 5), nn.BatchNorm1d(5),
-    )  # fmt: skip
+        nn.Conv2d(3, 8, 3, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, groups=4),
+        nn.BatchNorm2d(8, affine=False),
+        nn.Flatten(),
+        nn.Linear(8 * 4 * 4, 5),
+        nn.BatchNorm1d(5),
+    )
 
 
 class Standardised(nn.Conv2d):

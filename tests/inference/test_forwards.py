@@ -23,9 +23,13 @@ FAST = Protocol(3, forwards="fast")
 def _net() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 4),
-    ).eval()  # fmt: skip
+        nn.Conv2d(3, 8, 3, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32, 4),
+    ).eval()
 
 
 @pytest.fixture
@@ -130,8 +134,13 @@ def _never(*_):
 def test_what_began_with_a_step_is_refused_without_it():
     plain = Forward(lambda x: x.flatten(1)[:, :4], CPU)
     with pytest.raises(InputError, match=r"began with fold_batch_norms .* no torch module"):
-        settle(plain, "fast", torch.rand(2, 3, 8, 8), torch.zeros(2, dtype=torch.long),
-               {"fold_batch_norms": True})  # fmt: skip
+        settle(
+            plain,
+            "fast",
+            torch.rand(2, 3, 8, 8),
+            torch.zeros(2, dtype=torch.long),
+            {"fold_batch_norms": True},
+        )
 
 
 class Uncopied(nn.Sequential):
@@ -237,16 +246,18 @@ def test_a_resumed_run_is_not_judged_by_another_image(tmp_path):
     torch.manual_seed(0)
     net = HalfWeights().eval()
     images, labels = oracles.sample(3, n_classes=4)
-    spectral_importance(net, (images[:1], labels[:1]), Protocol(3), precision="bfloat16",
-                        resume=tmp_path)  # fmt: skip
+    spectral_importance(
+        net, (images[:1], labels[:1]), Protocol(3), precision="bfloat16", resume=tmp_path
+    )
     assert json.loads((tmp_path / "run.json").read_text())["settled"]["forwards"] == {}
     with torch.no_grad():
         checks = []
         settling_check = settling._check_half
         try:
             settling._check_half = lambda *given: checks.append(given)
-            spectral_importance(net, (images, labels), Protocol(3), precision="bfloat16",
-                                resume=tmp_path)  # fmt: skip
+            spectral_importance(
+                net, (images, labels), Protocol(3), precision="bfloat16", resume=tmp_path
+            )
         finally:
             settling._check_half = settling_check
     assert checks == []

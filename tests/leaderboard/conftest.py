@@ -16,7 +16,7 @@ from iaside_plugins.entry.build import entry_id, mean, proportion, spectral_grou
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley.exact import shapley_values
-from iaside_plugins.storage.row_store import jsonable
+from iaside_plugins.storage.files import jsonable
 
 Raw = dict[str, Any]
 TABLE = "alexnet_robustbench_5k"
@@ -63,20 +63,35 @@ def corruption(rng: np.random.Generator, missing: tuple[str, ...]) -> Raw:
     for cell in conditions:
         errors[cell["corruption"]].append(cell["error"]["value"])
     return {
-        "source": "generated", "size": 224, "constants": "224", "jpeg": True, "seed": 0,
-        "n_images": N, "uncorrupted_accuracy": proportion(np.arange(N) < 17),
-        "conditions": conditions, "missing": list(missing),
+        "source": "generated",
+        "size": 224,
+        "constants": "224",
+        "jpeg": True,
+        "seed": 0,
+        "n_images": N,
+        "uncorrupted_accuracy": proportion(np.arange(N) < 17),
+        "conditions": conditions,
+        "missing": list(missing),
         "unnormalised_mean_error": {
-            "value": value, "interval": [value - 0.1, value + 0.1], "n": N,
+            "value": value,
+            "interval": [value - 0.1, value + 0.1],
+            "n": N,
             "n_corruptions": len(names),
         },
-        "mce": None if missing else {
-            "value": 1.0, "reference": "AlexNet", "reference_errors": errors,
+        "mce": None
+        if missing
+        else {
+            "value": 1.0,
+            "reference": "AlexNet",
+            "reference_errors": errors,
         },
-        "error_over_published": None if missing else {
-            "value": mean_corruption_error(errors, TABLE), "reference": TABLE,
+        "error_over_published": None
+        if missing
+        else {
+            "value": mean_corruption_error(errors, TABLE),
+            "reference": TABLE,
         },
-    }  # fmt: skip
+    }
 
 
 def adversarial(rng: np.random.Generator) -> Raw:
@@ -85,15 +100,25 @@ def adversarial(rng: np.random.Generator) -> Raw:
         fgsm, pgd = rng.random((2, N)) < 0.6
         for name, steps, hits in (("fgsm", None, fgsm), ("pgd", 10, pgd)):
             attacks.append(
-                {"name": name, "norm": "Linf", "steps": steps,
-                 "rel_stepsize": steps and 0.25, "random_start": steps is not None,
-                 "epsilon": epsilon, "accuracy": proportion(hits),
-                 "probability_change": mean(rng.random(N))}
-            )  # fmt: skip
+                {
+                    "name": name,
+                    "norm": "Linf",
+                    "steps": steps,
+                    "rel_stepsize": steps and 0.25,
+                    "random_start": steps is not None,
+                    "epsilon": epsilon,
+                    "accuracy": proportion(hits),
+                    "probability_change": mean(rng.random(N)),
+                }
+            )
         worst.append(
-            {"norm": "Linf", "epsilon": epsilon, "attacks": ["fgsm", "pgd"],
-             "accuracy": proportion(fgsm & pgd)}
-        )  # fmt: skip
+            {
+                "norm": "Linf",
+                "epsilon": epsilon,
+                "attacks": ["fgsm", "pgd"],
+                "accuracy": proportion(fgsm & pgd),
+            }
+        )
     return {"n_images": N, "seed": 0, "batch_size": 10, "attacks": attacks, "worst_case": worst}
 
 
@@ -114,24 +139,51 @@ def make(
         "schema_version": 1,
         "entry_id": entry_id(dataset, name, protocol),
         "model": {
-            "spec": "kit:resnet20", "name": name, "source": "kit", "architecture": "ResNet-20",
-            "n_parameters": 272474, "n_classes": 10, "dataset": "cifar10", "training": "standard",
-            "licence": "MIT", "weights": "resnet20.pth", "weights_sha256": sha256(f"{name}{seed}"),
-            "preprocessing": {"resize": None, "crop": None, "interpolation": "bilinear",
-                              "mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]},
+            "spec": "kit:resnet20",
+            "name": name,
+            "source": "kit",
+            "architecture": "ResNet-20",
+            "n_parameters": 272474,
+            "n_classes": 10,
+            "dataset": "cifar10",
+            "training": "standard",
+            "licence": "MIT",
+            "weights": "resnet20.pth",
+            "weights_sha256": sha256(f"{name}{seed}"),
+            "preprocessing": {
+                "resize": None,
+                "crop": None,
+                "interpolation": "bilinear",
+                "mean": [0.5, 0.5, 0.5],
+                "std": [0.2, 0.2, 0.2],
+            },
         },
-        "data": {"name": dataset, "n_images": n, "n_available": 150, "n_unreadable": 0,
-                 "image_ids_sha256": sha256(dataset), "seed": 0, "note": "the first images"},
+        "data": {
+            "name": dataset,
+            "n_images": n,
+            "n_available": 150,
+            "n_unreadable": 0,
+            "image_ids_sha256": sha256(dataset),
+            "seed": 0,
+            "note": "the first images",
+        },
         "protocol": protocol.to_dict(),
         "clean_accuracy": proportion(rng.random(n) < 0.9),
         "spectral": spectral(rng, protocol, n),
         "corruption": corruption(rng, missing) if perturbed else None,
         "adversarial": adversarial(rng) if perturbed else None,
-        "provenance": {"iaside_plugins": "0.1.0", "git_commit": "a" * 40, "git_dirty": False,
-                       "date": "2025-03-01T12:00:00Z", "python": "3.11.9",
-                       "versions": {"torch": "2.13.0"}, "device": "cpu", "machine": "x86_64"},
+        "provenance": {
+            "iaside_plugins": "0.1.0",
+            "git_commit": "a" * 40,
+            "git_dirty": False,
+            "date": "2025-03-01T12:00:00Z",
+            "python": "3.11.9",
+            "versions": {"torch": "2.13.0"},
+            "device": "cpu",
+            "machine": "x86_64",
+        },
         "submission": {"submitter": None, "status": "self-reported", "statement": None},
-    }  # fmt: skip
+    }
     return jsonable(entry)
 
 

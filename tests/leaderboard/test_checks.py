@@ -121,7 +121,7 @@ FLIPPED: list[tuple[str, Any, str]] = [
     ("/provenance/date", "2025-02-30T00:00:00Z", "/provenance/date: expected a date in UTC"),
     ("/model/name", "other", "/entry_id: expected 'cifar10--other--m4-"),
     ("/entry_id", "cifar10--resnet20", "/entry_id: expected 'cifar10--resnet20--m4-"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("path", "new", "message"), FLIPPED, ids=[f[0] for f in FLIPPED])
@@ -192,11 +192,14 @@ def test_attack_twice_is_named(make_entry: Make) -> None:
 def test_mce_needs_all_fifteen(make_entry: Make) -> None:
     raw = make_entry(missing=("frost", "fog"))
     raw["corruption"]["mce"] = {
-        "value": 0.9, "reference": "AlexNet", "reference_errors": {"fog": [0.5] * 5},
-    }  # fmt: skip
+        "value": 0.9,
+        "reference": "AlexNet",
+        "reference_errors": {"fog": [0.5] * 5},
+    }
     raw["corruption"]["error_over_published"] = {
-        "value": 0.9, "reference": "alexnet_robustbench_5k",
-    }  # fmt: skip
+        "value": 0.9,
+        "reference": "alexnet_robustbench_5k",
+    }
     found = problems(raw)
     assert found[0] == "/corruption/mce: expected null, since frost, fog is missing"
     assert found[1].startswith("/corruption/mce/reference: not an mCE: lacks")
@@ -206,32 +209,54 @@ def test_mce_needs_all_fifteen(make_entry: Make) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "/data/images", "see /etc/passwd", "~/weights.pth", "~me/weights.pth", "kit:/srv/kit",
-        "file:weights FILE://host/x", r"C:\weights", "d:/weights", r"\\server\share\x",
-        "$HOME/x", "${HOME}/x", r"%USERPROFILE%\x", "path=/opt/x", "(/opt/x)",
+        "/data/images",
+        "see /etc/passwd",
+        "~/weights.pth",
+        "~me/weights.pth",
+        "kit:/srv/kit",
+        "file:weights FILE://host/x",
+        r"C:\weights",
+        "d:/weights",
+        r"\\server\share\x",
+        "$HOME/x",
+        "${HOME}/x",
+        r"%USERPROFILE%\x",
+        "path=/opt/x",
+        "(/opt/x)",
     ],
-)  # fmt: skip
+)
 def test_path_in_any_string_is_refused(make_entry: Make, text: str) -> None:
     raw = make_entry()
     raw["model"]["weights"] = text
     raw["provenance"]["versions"] = {text: "1"}
     assert [problem.split(": expected no absolute path")[0] for problem in problems(raw)] == [
-        "/model/weights", "/provenance/versions",
-    ]  # fmt: skip
+        "/model/weights",
+        "/provenance/versions",
+    ]
 
 
 @pytest.mark.parametrize(
     "text",
-    ["localhost", "http://localhost:80/x", "node7.cluster.internal", "a.LOCAL", "192.168.0.7",
-     "see 127.0.0.1", "http://10.1.2.3/x", "me@build17:data", "me@build-17.example.org:x/y"],
-)  # fmt: skip
+    [
+        "localhost",
+        "http://localhost:80/x",
+        "node7.cluster.internal",
+        "a.LOCAL",
+        "192.168.0.7",
+        "see 127.0.0.1",
+        "http://10.1.2.3/x",
+        "me@build17:data",
+        "me@build-17.example.org:x/y",
+    ],
+)
 def test_private_host_in_any_string_is_refused(make_entry: Make, text: str) -> None:
     raw = make_entry()
     raw["submission"]["statement"] = text
     raw["provenance"]["versions"] = {"torch": text}
     assert [problem.split(": expected no name or address")[0] for problem in problems(raw)] == [
-        "/provenance/versions/torch", "/submission/statement",
-    ]  # fmt: skip
+        "/provenance/versions/torch",
+        "/submission/statement",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -256,10 +281,22 @@ def test_part_of_the_images_has_other_ids(make_entry: Make) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["torchvision:resnet50@IMAGENET1K_V1", "10.2.1.243", "me@example.org", "local", "é 漢 🙂",
-     "two\nlines\tand tab", "https://example.org/a/b", "CC-BY/MIT", "timm/r50.a1",
-     "eps 8/255", "a ~ b", "a / b", "</b>"],
-)  # fmt: skip
+    [
+        "torchvision:resnet50@IMAGENET1K_V1",
+        "10.2.1.243",
+        "me@example.org",
+        "local",
+        "é 漢 🙂",
+        "two\nlines\tand tab",
+        "https://example.org/a/b",
+        "CC-BY/MIT",
+        "timm/r50.a1",
+        "eps 8/255",
+        "a ~ b",
+        "a / b",
+        "</b>",
+    ],
+)
 def test_other_strings_pass(make_entry: Make, text: str) -> None:
     raw = make_entry()
     raw["submission"]["statement"] = text
@@ -322,8 +359,10 @@ def test_links_large_and_absent_files_are_refused(make_entry: Make, tmp_path: Pa
     large = tmp_path / "large.json"
     large.write_bytes(b" " * 5_000_001)
     for path, message in [
-        (link, "symbolic link"), (large, "at most 5,000,000"), (tmp_path / "no", "cannot read"),
-    ]:  # fmt: skip
+        (link, "symbolic link"),
+        (large, "at most 5,000,000"),
+        (tmp_path / "no", "cannot read"),
+    ]:
         with pytest.raises(InputError, match=message):
             load_entries([path])
 
@@ -382,7 +421,7 @@ BENCHMARK: list[tuple[str, str, Any, str]] = [
     ("corruptions", "/data/seed", 1, "/benchmark/selection"),
     ("corruptions", "/benchmark/profiles", thrice, "/benchmark/profiles: expected"),
     ("corruptions", "/benchmark/profiles/0/condition", "clean", "/benchmark/profiles: expected"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("kind", "path", "new", "message"), BENCHMARK)

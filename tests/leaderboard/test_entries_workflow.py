@@ -36,8 +36,9 @@ def test_it_runs_on_plain_pull_requests_with_a_token_that_only_reads(
 def test_what_runs_is_the_base_branch(workflow: dict[Any, Any]) -> None:
     checkout = next(s for s in steps(workflow) if s.get("uses", "").startswith("actions/checkout@"))
     assert checkout["with"] == {
-        "ref": "${{ github.event.pull_request.base.ref }}", "persist-credentials": False,
-    }  # fmt: skip
+        "ref": "${{ github.event.pull_request.base.ref }}",
+        "persist-credentials": False,
+    }
     text = FILE.read_text()
     assert "head.sha" not in text
     assert "head.ref" not in text

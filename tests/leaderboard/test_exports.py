@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from iaside_plugins.budgets import epsilon
 from iaside_plugins.entry.checks import load_entries
-from iaside_plugins.entry.exports import FORMATS, export
+from iaside_plugins.entry.exports import FORMATS, export, to_yaml
 from iaside_plugins.entry.parse import parse_entry
 from iaside_plugins.entry.schema import Entry
-from iaside_plugins.entry.yaml_text import to_yaml
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.build import BOARD
 

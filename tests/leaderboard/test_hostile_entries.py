@@ -18,9 +18,25 @@ from iaside_plugins.leaderboard.build import BOARD, validate
 Make = Callable[..., dict[str, Any]]
 SCRIPT = "<script>alert(1)</script>"
 HOSTILE = [
-    "HUGE", 10**30, -1, 0, 1e308, -1e308, 5e-324, 0.5, "", SCRIPT, "x" * 100_000, None, True, [],
-    {}, [[]], {"a": {"a": {}}}, [1e308] * 3,
-]  # fmt: skip
+    "HUGE",
+    10**30,
+    -1,
+    0,
+    1e308,
+    -1e308,
+    5e-324,
+    0.5,
+    "",
+    SCRIPT,
+    "x" * 100_000,
+    None,
+    True,
+    [],
+    {},
+    [[]],
+    {"a": {"a": {}}},
+    [1e308] * 3,
+]
 SECONDS = 1.0  # of the processor, as other work may share it
 EVERY = 6
 
@@ -68,10 +84,23 @@ def test_any_value_in_any_place_is_survived(make_entry: Make) -> None:
                 accepted.add((path[-1], str(value)[:20]))
     # what no other number of the entry contradicts: facts of the model, and free text
     assert {str(name) for name, value in accepted if value == SCRIPT} <= {
-        "spec", "source", "architecture", "dataset", "training", "licence", "weights", "note",
-        "interpolation", "iaside_plugins", "python", "torch", "device", "submitter", "statement",
+        "spec",
+        "source",
+        "architecture",
+        "dataset",
+        "training",
+        "licence",
+        "weights",
+        "note",
+        "interpolation",
+        "iaside_plugins",
+        "python",
+        "torch",
+        "device",
+        "submitter",
+        "statement",
         "reference",
-    }  # fmt: skip
+    }
     large = ("HUGE", "1000", "1e+308", "-1e+308", "x", "[[", "[1e")
     assert not {name for name, value in accepted if value.startswith(large)}
 

@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from iaside_plugins.entry.json_schema import DIALECT, entry_schema
+from iaside_plugins.entry.parse import DIALECT, entry_schema
 from iaside_plugins.leaderboard.build import BOARD
 
 Make = Callable[..., dict[str, Any]]
@@ -41,16 +41,27 @@ def test_every_committed_entry_fits(validator: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("/schema_version", 2), ("/clean_accuracy/value", 93.0), ("/clean_accuracy/value", "0.9"),
-        ("/clean_accuracy/n", 0), ("/model/name", ""), ("/model/colour", "red"),
-        ("/data/name", "../x"), ("/entry_id", "a/b"), ("/spectral/value_table/0", 0.5),
-        ("/spectral/precision", "int8"), ("/corruption/conditions/0/severity", 6),
-        ("/adversarial/attacks/0/norm", "L1"), ("/submission/status", "verified"),
-        ("/provenance/git_commit", "main"), ("/provenance/date", "yesterday"),
-        ("/spectral/shapley_values", [0.0] * 33), ("/data/n_images", 2**53 + 1),
-        ("/submission/supersedes", {"entry_id": "x", "reason": "y"}), ("/benchmark", {}),
+        ("/schema_version", 2),
+        ("/clean_accuracy/value", 93.0),
+        ("/clean_accuracy/value", "0.9"),
+        ("/clean_accuracy/n", 0),
+        ("/model/name", ""),
+        ("/model/colour", "red"),
+        ("/data/name", "../x"),
+        ("/entry_id", "a/b"),
+        ("/spectral/value_table/0", 0.5),
+        ("/spectral/precision", "int8"),
+        ("/corruption/conditions/0/severity", 6),
+        ("/adversarial/attacks/0/norm", "L1"),
+        ("/submission/status", "verified"),
+        ("/provenance/git_commit", "main"),
+        ("/provenance/date", "yesterday"),
+        ("/spectral/shapley_values", [0.0] * 33),
+        ("/data/n_images", 2**53 + 1),
+        ("/submission/supersedes", {"entry_id": "x", "reason": "y"}),
+        ("/benchmark", {}),
     ],
-)  # fmt: skip
+)
 def test_what_the_models_refuse_does_not_fit(
     make_entry: Make, validator: Any, path: str, value: Any
 ) -> None:

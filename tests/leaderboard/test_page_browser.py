@@ -39,8 +39,12 @@ def board(make_entry: Open, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     table = tables(entries)[0]
-    return {"file": folder / "index.html", "id": short_id(table_id(table)), "table": table,
-            "csv": files["leaderboard.csv"]}  # fmt: skip
+    return {
+        "file": folder / "index.html",
+        "id": short_id(table_id(table)),
+        "table": table,
+        "csv": files["leaderboard.csv"],
+    }
 
 
 @pytest.fixture(scope="module")

@@ -97,10 +97,12 @@ def sample(make_entry: Make, seed: int) -> tuple[list[Entry], dict[str, Any]]:
 
 def render_all(entries: list[Entry], found: dict[str, Any]) -> dict[str, str]:
     return {
-        "README.md": to_markdown(entries, found), "leaderboard.csv": to_csv(entries),
-        "leaderboard.json": to_json(entries), "leaderboard.tex": to_latex(entries, found),
+        "README.md": to_markdown(entries, found),
+        "leaderboard.csv": to_csv(entries),
+        "leaderboard.json": to_json(entries),
+        "leaderboard.tex": to_latex(entries, found),
         "index.html": to_html(entries, found),
-    }  # fmt: skip
+    }
 
 
 def latex_text(cell: str) -> str:
@@ -114,9 +116,11 @@ NAMES = st.text(
 
 
 @settings(
-    max_examples=25, deadline=None, phases=[Phase.explicit, Phase.generate],
+    max_examples=25,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
-)  # fmt: skip
+)
 @given(name=NAMES, accuracy=st.floats(0, 1), score=st.floats(-1, 1), seed=st.integers(0, 3))
 def test_all_renderers_show_the_same(
     make_entry: Make, name: str, accuracy: float, score: float, seed: int
@@ -228,8 +232,12 @@ def test_vega_lite_holds_the_points_of_the_frame(make_entry: Make) -> None:
         assert row["y"] == entry.corruption.mce.value
     for chart in spec["vconcat"]:
         fields = set(chart["data"]["values"][0])
-        used = {part["field"] for layer in chart["layer"] for part in layer["encoding"].values()
-                if isinstance(part, dict)}  # fmt: skip
+        used = {
+            part["field"]
+            for layer in chart["layer"]
+            for part in layer["encoding"].values()
+            if isinstance(part, dict)
+        }
         assert used <= fields
         rest = [row for row in chart["data"]["values"] if "removed" in chart["title"][0]]
         assert math.fsum(row["x"] for row in rest) == pytest.approx(0, abs=1e-9)
@@ -258,16 +266,23 @@ def test_latex_compiles(make_entry: Make, tmp_path: Path) -> None:
     file.write_text(board_files(entries)["leaderboard.tex"], encoding="utf-8")
     options = ["-interaction=nonstopmode", "-halt-on-error"] if "pdflatex" in engine else []
     done = subprocess.run(
-        [engine, *options, file.name], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        [engine, *options, file.name],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
         check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout[-2000:]
     assert "Overfull" not in done.stdout
     if shutil.which("pdftotext") is None:
         return
     text = subprocess.run(
-        ["pdftotext", "-raw", "board.pdf", "-"], cwd=tmp_path, capture_output=True, text=True,
+        ["pdftotext", "-raw", "board.pdf", "-"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
         check=True,
-    ).stdout  # fmt: skip
+    ).stdout
     assert HOSTILE in text
     assert "[é*--\\{}$#%~^,,`'" in text

@@ -75,18 +75,25 @@ def test_studies_are_of_the_models_and_images_that_the_criterion_names(data):
 def test_condensing_keeps_the_numbers():
     levels = {"n_bands": 8, "range_handling": "none", "absence": "zero", "band_norm": "chebyshev"}
     variants = [
-        {"name": f"T={t} beta={b}", "temperature": t, "beta": b, **levels,
-         "models": [{"model": "a", "signed_score": b, "score": b}]}
-        for t in (1.0, "fitted") for b in (0.75, 0.9)
-    ]  # fmt: skip
+        {
+            "name": f"T={t} beta={b}",
+            "temperature": t,
+            "beta": b,
+            **levels,
+            "models": [{"model": "a", "signed_score": b, "score": b}],
+        }
+        for t in (1.0, "fitted")
+        for b in (0.75, 0.9)
+    ]
     names = [v["name"] for v in variants]
     study = {
-        "base": names[0], "variants": variants,
+        "base": names[0],
+        "variants": variants,
         "associations": [{"variant": name} for name in names],
         "movements": [{"variant": name} for name in names],
         "spearman": [[i + j / 10 for j in range(4)] for i in range(4)],
         "kendall": [[-i - j / 10 for j in range(4)] for i in range(4)],
-    }  # fmt: skip
+    }
     kept = sensitivity.condense({"some": study})["some"]
     assert kept["ranked"] == names[:1]
     assert kept["spearman"] == [[0.0]]

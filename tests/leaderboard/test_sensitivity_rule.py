@@ -9,10 +9,16 @@ import pytest
 from iaside_plugins.leaderboard.studies.sensitivity_rule import chosen, effects, verdicts
 
 GOOD = {
-    "axis": "range_handling", "level": "clip", "n_pairs": 4, "association": 0.2,
-    "association_left_out": [0.05, 0.3], "association_at_base": 0.1, "stability": -0.05,
-    "reliability": -0.02, "reliability_there": 0.9,
-}  # fmt: skip
+    "axis": "range_handling",
+    "level": "clip",
+    "n_pairs": 4,
+    "association": 0.2,
+    "association_left_out": [0.05, 0.3],
+    "association_at_base": 0.1,
+    "stability": -0.05,
+    "reliability": -0.02,
+    "reliability_there": 0.9,
+}
 
 
 def study(*levels: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -65,8 +71,10 @@ def test_what_is_not_admissible_never_replaces_it(change):
 
 
 def test_of_two_levels_of_one_axis_the_greater_effect_is_taken():
-    zero, more = ({**GOOD, "axis": "absence", "level": f"level {k}", "association": 0.2 + k / 10}
-                  for k in range(2))  # fmt: skip
+    zero, more = (
+        {**GOOD, "axis": "absence", "level": f"level {k}", "association": 0.2 + k / 10}
+        for k in range(2)
+    )
     assert [v.level for v in chosen(*study(zero, GOOD, more))] == ["level 1", "clip"]
 
 
@@ -78,5 +86,7 @@ def test_main_effects_are_crossed_ones_and_changes_at_the_default_are_the_defaul
     assert [e["association"] for e in found] == [0.2, 0.2, 0.3]
     assert [e["association_at_base"] for e in found] == [-0.3, 0.1, 0.1]
     assert [v.fails for v in verdicts({"effects": crossed}, {"effects": [near, bands]})] == [
-        "c", "", ""
-    ]  # fmt: skip
+        "c",
+        "",
+        "",
+    ]

@@ -22,15 +22,22 @@ def test_an_entry_made_inside_another_benchmark_stands_apart(make_entry: Make) -
     other = parse_entry(json.dumps(make_entry("b", 1)), "x.json")
     assert len(tables([own, other])) == 1
     made = Benchmark(
-        host="robustbench", host_version=None, threat_model="corruptions", selection="all",
-        clean_preprocessing="none", corrupted_preprocessing="none", note=None, after_attack=(),
+        host="robustbench",
+        host_version=None,
+        threat_model="corruptions",
+        selection="all",
+        clean_preprocessing="none",
+        corrupted_preprocessing="none",
+        note=None,
+        after_attack=(),
         profiles=(),
-    )  # fmt: skip
+    )
     through = other.model_copy(update={"benchmark": made})
     apart = tables([own, through])
     assert [list(table.frame["benchmark"]) for table in apart] == [
-        [None], ["robustbench-corruptions"],
-    ]  # fmt: skip
+        [None],
+        ["robustbench-corruptions"],
+    ]
     assert to_csv([own, through]).splitlines()[0].split(",")[2] == "benchmark"
 
 

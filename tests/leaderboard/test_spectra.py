@@ -10,7 +10,7 @@ import pytest
 
 from iaside_plugins import InputError
 from iaside_plugins.leaderboard.studies import spectra
-from iaside_plugins.leaderboard.studies.spectra_figure import BUDGET, spectra_figure
+from iaside_plugins.leaderboard.studies.spectra import BUDGET, spectra_figure
 
 FOLDER = spectra.FOLDER
 README = FOLDER / "README.md"
@@ -82,9 +82,11 @@ def test_the_figure_shows_the_json(data):
     assert heights == pytest.approx(shares)
     drawn = [line.get_ydata()[-1] for line in broken.get_lines() if len(line.get_ydata()) == 8]
     last = [
-        row["success"] for one in models for row in one["conditions"]
+        row["success"]
+        for one in models
+        for row in one["conditions"]
         if row["name"] == "band_pgd_7" and row["strength"] == BUDGET
-    ]  # fmt: skip
+    ]
     assert set(last) <= set(drawn)
 
 

@@ -95,8 +95,11 @@ def test_point_estimates_are_scipys(entries: list[Entry], table: dict[str, Any])
     found = one(table)
     kinds = {"spearman": stats.spearmanr, "kendall": stats.kendalltau, "pearson": stats.pearsonr}
     for name, kind in kinds.items():
-        for part, a, b in [(found, signed, error), (found["clean"], clean, error),
-                           (found["score_and_clean"], signed, clean)]:  # fmt: skip
+        for part, a, b in [
+            (found, signed, error),
+            (found["clean"], clean, error),
+            (found["score_and_clean"], signed, clean),
+        ]:
             assert part[name]["value"] == pytest.approx(kind(a, b).statistic, abs=2e-6)
     ranks = [stats.rankdata(v) for v in (signed, error, clean)]
     rest = [v - np.polyval(np.polyfit(ranks[2], v, 1), ranks[2]) for v in ranks[:2]]
@@ -120,9 +123,14 @@ def test_interval_is_the_bootstraps(entries: list[Entry], table: dict[str, Any])
     signed = np.array([e.spectral.signed_score for e in entries])
     error = np.array([e.corruption.unnormalised_mean_error.value for e in entries if e.corruption])
     independent = stats.bootstrap(
-        (signed, error), lambda a, b: stats.spearmanr(a, b).statistic, paired=True,
-        vectorized=False, method="percentile", n_resamples=1000, rng=np.random.default_rng(5),
-    ).confidence_interval  # fmt: skip
+        (signed, error),
+        lambda a, b: stats.spearmanr(a, b).statistic,
+        paired=True,
+        vectorized=False,
+        method="percentile",
+        n_resamples=1000,
+        rng=np.random.default_rng(5),
+    ).confidence_interval
     assert one(table)["spearman"]["interval"] == pytest.approx(list(independent), abs=0.12)
 
 
@@ -205,8 +213,13 @@ def test_sentence_comes_from_the_numbers(table: dict[str, Any]) -> None:
     changed["clean"]["spearman"]["value"] = 0.11
     changed["partial_spearman"]["interval"] = [-0.44, -0.33]
     new = sentence(changed)
-    for part in ("n = 77 models", "Spearman -0.99", "alone: +0.11", "[-0.44, -0.33]",
-                 "says more than clean accuracy does (p = 0.012 after Holm"):  # fmt: skip
+    for part in (
+        "n = 77 models",
+        "Spearman -0.99",
+        "alone: +0.11",
+        "[-0.44, -0.33]",
+        "says more than clean accuracy does (p = 0.012 after Holm",
+    ):
         assert part in new
         assert part not in text
     assert "Exploratory" not in new
@@ -217,9 +230,13 @@ def test_sentence_comes_from_the_numbers(table: dict[str, Any]) -> None:
 def claim(**changes: Any) -> dict[str, Any]:
     part = {"value": 0.6, "interval": [0.3, 0.8], "family_interval": [0.2, 0.9], "p": 0.001}
     found: dict[str, Any] = {
-        "n_models": 30, "n_families": 12, "clean": {"spearman": {"value": -0.9}},
-        "partial_spearman": dict(part), "partial_pearson": dict(part), "partial_p_holm": 0.01,
-    }  # fmt: skip
+        "n_models": 30,
+        "n_families": 12,
+        "clean": {"spearman": {"value": -0.9}},
+        "partial_spearman": dict(part),
+        "partial_pearson": dict(part),
+        "partial_p_holm": 0.01,
+    }
     for key, value in changes.items():
         where, _, name = key.rpartition("__")
         (found[where] if where else found)[name] = value

@@ -17,11 +17,11 @@ from iaside_plugins.leaderboard.statistics.columns import (
     Measured,
     clean_accuracy,
     corruption_errors,
+    family,
     logit,
     outcomes,
     predictors,
 )
-from iaside_plugins.leaderboard.statistics.family import family
 from iaside_plugins.leaderboard.statistics.ranks import rank_intervals, reliability
 from iaside_plugins.leaderboard.table.frame import tables
 from iaside_plugins.stats.intervals import Z95
@@ -117,9 +117,7 @@ def test_missing_numbers_are_left_out_with_their_reason(make_entry: Make) -> Non
     assert list(found["mce"].missing.items()) == [
         (raw["entry_id"], "no mCE: no reference model on the same images")
     ]
-    assert found[table.threats[0].column].missing == {
-        raw["entry_id"]: "not attacked in this way"
-    }  # fmt: skip
+    assert found[table.threats[0].column].missing == {raw["entry_id"]: "not attacked in this way"}
     assert outcomes(tables(parsed(make_entry(perturbed=False)))[0]) == []
     raw = make_entry("zero")
     for cell in (raw["clean_accuracy"], raw["corruption"]["uncorrupted_accuracy"]):
@@ -138,13 +136,18 @@ def test_ranks_are_left_open_where_intervals_meet() -> None:
     best_first = rank_intervals(column("higher", *rows))
     assert best_first["first"] == "highest"
     assert [tuple(m.values()) for m in best_first["models"]] == [
-        ("m0", 0.9, 1, 1, 2, False), ("m1", 0.8, 2, 1, 3, True), ("m2", 0.8, 2, 2, 3, True),
+        ("m0", 0.9, 1, 1, 2, False),
+        ("m1", 0.8, 2, 1, 3, True),
+        ("m2", 0.8, 2, 2, 3, True),
         ("m3", 0.1, 4, 4, 4, False),
-    ]  # fmt: skip
+    ]
     least_first = rank_intervals(column("lower", *rows))
     assert [(m["entry_id"], m["rank"], m["low"], m["high"]) for m in least_first["models"]] == [
-        ("m3", 1, 1, 1), ("m1", 2, 2, 4), ("m2", 2, 2, 3), ("m0", 4, 3, 4),
-    ]  # fmt: skip
+        ("m3", 1, 1, 1),
+        ("m1", 2, 2, 4),
+        ("m2", 2, 2, 3),
+        ("m0", 4, 3, 4),
+    ]
     assert rank_intervals(column(None))["models"] == []
     without = Column("c", "c", None, "raw", {"a": Measured(1, 1)}, {})
     assert rank_intervals(without)["models"] == []

@@ -14,8 +14,7 @@ import pytest
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.build import add, board_files
-from iaside_plugins.leaderboard.submission import check_commit, check_submission
-from iaside_plugins.leaderboard.submission_files import extract
+from iaside_plugins.leaderboard.submission import check_commit, check_submission, extract
 
 Make = Callable[..., dict[str, Any]]
 git_needed = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
@@ -232,9 +231,13 @@ def test_what_is_no_entry_is_named_and_not_written(
     commit(repository)
     found = check_commit(repository, "pull", repository / "leaderboard")
     assert {problem.split(":")[0] for problem in found.problems} == {
-        "'cifar10/run.sh'", "'cifar10/deep/x.json'", "'cifar10/a b.json'", "'cifar10/link.json'",
-        "'cifar10/large.json'", f"'cifar10/{runnable.name}'",
-    }  # fmt: skip
+        "'cifar10/run.sh'",
+        "'cifar10/deep/x.json'",
+        "'cifar10/a b.json'",
+        "'cifar10/link.json'",
+        "'cifar10/large.json'",
+        f"'cifar10/{runnable.name}'",
+    }
     target = tmp_path / "target"
     extract(repository, "pull", target)
     written = [path.name for path in target.rglob("*") if path.is_file()]

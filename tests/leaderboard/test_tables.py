@@ -112,16 +112,25 @@ def test_rows_stand_by_clean_accuracy_then_name(make_entry: Make) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [("data", "name"), ("data", "image_ids_sha256"), ("spectral", "image_ids_sha256"),
-     ("corruption", "source"), ("corruption", "jpeg"), ("corruption", "constants"),
-     ("protocol", "protocol_id")],
-)  # fmt: skip
+    [
+        ("data", "name"),
+        ("data", "image_ids_sha256"),
+        ("spectral", "image_ids_sha256"),
+        ("corruption", "source"),
+        ("corruption", "jpeg"),
+        ("corruption", "constants"),
+        ("protocol", "protocol_id"),
+    ],
+)
 def test_what_is_not_comparable_stands_apart(make_entry: Make, path: tuple[str, str]) -> None:
     one, two = make_entry("one"), make_entry("two")
     assert len(tables(parsed(one, two))) == 1
     two[path[0]][path[1]] = {
-        "image_ids_sha256": "0" * 64, "source": "distributed", "jpeg": False, "constants": "32",
-    }.get(path[1], "other")  # fmt: skip
+        "image_ids_sha256": "0" * 64,
+        "source": "distributed",
+        "jpeg": False,
+        "constants": "32",
+    }.get(path[1], "other")
     assert len(tables(parsed(one, two))) == 2
 
 
@@ -131,8 +140,9 @@ def test_attacks_of_other_strength_get_their_own_column(make_entry: Make) -> Non
         attack["steps"] = attack["steps"] and 40
     table = tables(parsed(one, two))[0]
     assert [threat.attacks[1] for threat in table.threats] == [
-        "pgd-10x0.25-random", "pgd-40x0.25-random",
-    ] * 2  # fmt: skip
+        "pgd-10x0.25-random",
+        "pgd-40x0.25-random",
+    ] * 2
     rows = cells(to_markdown(parsed(one, two)))
     assert [row.count("–") for row in rows] == [2, 2]
 
@@ -154,11 +164,14 @@ def test_section_says_what_was_measured(make_entry: Make) -> None:
     raw = make_entry()
     text = to_markdown(parsed(raw))
     for fact in [
-        f"protocol {raw['protocol']['protocol_id']}", "n = 20 (spectral: n = 20), seed 0",
-        "Note: the first images", "beta 0.75, temperature 1, seed 0",
+        f"protocol {raw['protocol']['protocol_id']}",
+        "n = 20 (spectral: n = 20), seed 0",
+        "Note: the first images",
+        "beta 0.75, temperature 1, seed 0",
         "generated here at 224 pixels, constants of 224, JPEG on, seed 0, n = 20.",
-        "Attacks within Linf 8/255: fgsm, pgd-10x0.25-random; n = 20.", "clean accuracy ↑",
-    ]:  # fmt: skip
+        "Attacks within Linf 8/255: fgsm, pgd-10x0.25-random; n = 20.",
+        "clean accuracy ↑",
+    ]:
         assert fact in text
 
 

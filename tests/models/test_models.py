@@ -93,9 +93,12 @@ def test_a_factory_can_say_its_preprocessing(here: Path) -> None:
     std = torch.tensor([0.2, 0.3, 0.4]).view(3, 1, 1)
     assert torch.equal(model(x), model.net((x - mean) / std))  # exact: the same two operations
     assert model.info.to_dict()["preprocessing"] == {
-        "resize": 40, "crop": 32, "interpolation": "bilinear",
-        "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4],
-    }  # fmt: skip
+        "resize": 40,
+        "crop": 32,
+        "interpolation": "bilinear",
+        "mean": [0.5, 0.4, 0.3],
+        "std": [0.2, 0.3, 0.4],
+    }
 
 
 def test_one_value_normalises_grey_images(here: Path) -> None:
@@ -231,9 +234,14 @@ def test_kit_logits_are_those_of_the_kit(
     info = model.info
     assert info.n_classes == reference.shape[1]
     assert (info.preprocessing.resize, info.preprocessing.crop) == (
-        record["resize"], record["input_size"])  # fmt: skip
+        record["resize"],
+        record["input_size"],
+    )
     assert (info.dataset, info.training, info.licence) == (
-        record["dataset"], record["training"], record["licence"])  # fmt: skip
+        record["dataset"],
+        record["training"],
+        record["licence"],
+    )
     assert info.weights == record["file"]
     assert info.weights_sha256 == file_sha256(kit / "weights" / record["file"])
 

@@ -15,8 +15,7 @@ import torch
 from iaside_plugins import InputError, Protocol, spectral_importance
 from iaside_plugins.importance.run import Profile
 from iaside_plugins.importance.stopping import MIN_IMAGES
-from iaside_plugins.parallel.crew_rows import Run, computed_by
-from iaside_plugins.parallel.scheduler import HELD, Crew, Heard
+from iaside_plugins.parallel.scheduler import HELD, Crew, Heard, Run, computed_by
 from iaside_plugins.parallel.tasks import Desk
 
 CPU = torch.device("cpu")
@@ -85,9 +84,14 @@ def run_all(workers, jobs, n_workers=3, resume=None, target=None):
         for k, (model, data, protocol) in enumerate(jobs):
             folder = None if resume is None else resume / str(k)
             profile = Profile(
-                workers.models[model], data, protocol, precision="float32", resume=folder,
-                max_images=None, target_error=target,
-            )  # fmt: skip
+                workers.models[model],
+                data,
+                protocol,
+                precision="float32",
+                resume=folder,
+                max_images=None,
+                target_error=target,
+            )
             run = Run(model, protocol, BATCH, "float32", profile.groups(BATCH), profile.store)
             profiles[run] = profile
             yield run
@@ -118,11 +122,15 @@ def same(found, whole):
 
 
 PROTOCOLS = [
-    Protocol(2), Protocol(4), Protocol(4, absence="replacement"), Protocol(3, absence="gaussian"),
-    Protocol(4, estimator="permutation"), Protocol.reference(3, image_batch=3),
+    Protocol(2),
+    Protocol(4),
+    Protocol(4, absence="replacement"),
+    Protocol(3, absence="gaussian"),
+    Protocol(4, estimator="permutation"),
+    Protocol.reference(3, image_batch=3),
     Protocol.reference(3, image_batch=3, absence="gaussian_bins"),
     Protocol.reference(3, image_batch=4, shuffled=True),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda p: p.protocol_id)

@@ -18,7 +18,6 @@ from deadly import Deadly, Slow, local_class
 from iaside_plugins import InputError, Protocol, spectral_importance
 from iaside_plugins.errors import InputTypeError
 from iaside_plugins.importance.run import Profile
-from iaside_plugins.parallel.crew_rows import Run, computed_by
 from iaside_plugins.parallel.processes import (
     Processes,
     device_crew,
@@ -26,6 +25,7 @@ from iaside_plugins.parallel.processes import (
     packed,
     unpacked,
 )
+from iaside_plugins.parallel.scheduler import Run, computed_by
 
 TWO = ["cpu", "cpu"]
 OPTIONS = {"batch_size": 8}
@@ -78,8 +78,9 @@ def test_rows_and_images_larger_than_a_pipe_holds():
     """A parent that waited to be read, and a worker that waited to be read, would wait forever."""
     data, protocol = oracles.sample(240, (16, 16)), Protocol.reference(8, image_batch=120)
     net = oracles.TinyNet()
-    profile = Profile(net, data, protocol, precision="float32", resume=None, max_images=None,
-                      target_error=None)  # fmt: skip
+    profile = Profile(
+        net, data, protocol, precision="float32", resume=None, max_images=None, target_error=None
+    )
     run = Run("", protocol, 64, "float32", profile.groups(64), profile.store)
     with device_crew(net, [torch.device("cpu")]) as crew:
         for _, group, keys in computed_by(crew, [run]):
@@ -132,9 +133,11 @@ def test_workers_end_with_their_parent(tmp_path, end):
     out.mkdir()
     parent = subprocess.Popen(
         [sys.executable, str(script), str(out), str(tmp_path / "run")],
-        env={**os.environ, "PYTHONPATH": str(TESTS)}, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        stderr=subprocess.PIPE,
+        text=True,
         start_new_session=True,
-    )  # fmt: skip
+    )
     wait_until(lambda: len(list(out.glob("pid-*"))) == 2)
     os.killpg(parent.pid, end) if end == signal.SIGINT else parent.send_signal(end)  # as Ctrl-C
     error = parent.communicate(timeout=60)[1]

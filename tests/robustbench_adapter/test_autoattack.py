@@ -45,8 +45,9 @@ def batches(x: Tensor, y: Tensor, size: int = 4) -> list[tuple[Tensor, Tensor, l
 
 def run(net: Pooled, x: Tensor, y: Tensor, folder: Path, **options: object):
     options = {"spec": FAST, "epsilon": EPS, "device": "cpu", "seed": 0, "batch_size": 3, **options}
-    return run_autoattack(net, batches(x, y), options.pop("spec"), options.pop("epsilon"),
-                          folder=folder, **options)  # fmt: skip
+    return run_autoattack(
+        net, batches(x, y), options.pop("spec"), options.pop("epsilon"), folder=folder, **options
+    )
 
 
 def images(found, x: Tensor, y: Tensor) -> Tensor:

@@ -29,8 +29,9 @@ def tree(tmp_path: Path) -> Path:
     for wnid in WNIDS:
         folders = [root / "val" / wnid]
         for part, names in (("ImageNet-C", "corruptions"), ("ImageNet-3DCC", "corruptions_3d")):
-            folders += [root / part / name / str(s) / wnid for name in ORDER[names]
-                        for s in range(1, 6)]  # fmt: skip
+            folders += [
+                root / part / name / str(s) / wnid for name in ORDER[names] for s in range(1, 6)
+            ]
         for folder in folders:
             folder.mkdir(parents=True)
             shutil.copy(image, folder / "a.png")
@@ -100,9 +101,10 @@ BROKEN = {
     "pickle": (lambda r: (r / "cifar-10-batches-py/test_batch").write_bytes(b"x"), "is not the t"),
     "array": (lambda r: _strip(r, "CIFAR-10-C/fog.npy"), "CIFAR-10-C: "),
     "labels": (
-        lambda r: np.save(r / "CIFAR-10-C/labels.npy", np.zeros(50, int)), "not the same images"
+        lambda r: np.save(r / "CIFAR-10-C/labels.npy", np.zeros(50, int)),
+        "not the same images",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BROKEN)

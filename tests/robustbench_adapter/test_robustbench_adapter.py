@@ -59,8 +59,15 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def options(cifar: Path, **given: Any) -> dict[str, Any]:
-    return {"n_examples": N, "data_dir": cifar, "show_progress": False, "n_spectral": 4,
-            "n_bands": 4, "batch_size": 5, **given}  # fmt: skip
+    return {
+        "n_examples": N,
+        "data_dir": cifar,
+        "show_progress": False,
+        "n_spectral": 4,
+        "n_bands": 4,
+        "batch_size": 5,
+        **given,
+    }
 
 
 ATTACK = {"eps": 3 / 255, "attacks": ["apgd-ce"]}
@@ -99,9 +106,13 @@ assert not hasattr(adapter, "load_models")
 
 def test_corruptions_to_entry_json_table_and_bundle(net: Pooled, cifar: Path) -> None:
     given = options(
-        cifar, threat_model="corruptions", to_disk=True, model_name="mine", bundle="bundle",
+        cifar,
+        threat_model="corruptions",
+        to_disk=True,
+        model_name="mine",
+        bundle="bundle",
         entry_path="entry.json",
-    )  # fmt: skip
+    )
     clean, robust = benchmark(net, **given)
     assert clean == 11 / 12
     entry = parse_entry(Path("entry.json").read_bytes(), "entry.json")
@@ -112,8 +123,10 @@ def test_corruptions_to_entry_json_table_and_bundle(net: Pooled, cifar: Path) ->
     errors = [condition.error.value for condition in entry.corruption.conditions]
     assert robust == pytest.approx(1 - np.mean(errors), abs=1e-12)
     assert [c.corruption for c in entry.corruption.conditions][::5][:3] == [
-        "shot_noise", "motion_blur", "snow",
-    ]  # fmt: skip
+        "shot_noise",
+        "motion_blur",
+        "snow",
+    ]
     written = json.loads(Path("model_info/cifar10/corruptions/mine.json").read_text())
     assert written["clean_acc"] == "91.67"
     assert written["corruptions_acc"] == str(round(robust * 100, 2))
@@ -228,9 +241,10 @@ def test_a_resumed_attack_is_not_told_by_former_outcomes(
     with monkeypatch.context() as former:
         former.setattr(autoattack.metadata, "version", lambda _: "0.0")
         former.setattr(
-            autoattack._Work, "_run",
+            autoattack._Work,
+            "_run",
             lambda _, __, x, y: (np.zeros(len(y), bool), np.zeros((0, *x.shape[1:]), np.float32)),
-        )  # fmt: skip
+        )
         assert benchmark(net, **given) == (11 / 12, 11 / 12)  # it fooled none
     clean, robust = benchmark(net, **given)
     assert robust < clean
@@ -251,8 +265,16 @@ def test_an_accuracy_that_is_not_the_last_attacks_is_refused(
 @needs_host
 def test_a_profile_under_each_condition_is_that_of_its_images(net: Pooled, cifar: Path) -> None:
     protocol = Protocol(n_bands=4)
-    found = evaluate(net, **options(cifar, n_spectral=None, **{**ATTACK, "eps": [3 / 255, 1 / 255]},
-                                    bundle="b", model_name="m"))  # fmt: skip
+    found = evaluate(
+        net,
+        **options(
+            cifar,
+            n_spectral=None,
+            **{**ATTACK, "eps": [3 / 255, 1 / 255]},
+            bundle="b",
+            model_name="m",
+        ),
+    )
     profiles = found["benchmark"]["profiles"]
     assert [p["condition"] for p in profiles] == [
         f"autoattack_custom_apgd-ce Linf {eps}/255" for eps in (3, 1)
@@ -397,8 +419,13 @@ def test_the_cost_is_what_the_run_costs(net: Pooled, cifar: Path) -> None:
 
 @needs_host
 def test_the_cost_of_an_attack_is_an_upper_bound(net: Pooled, cifar: Path) -> None:
-    given = options(cifar, eps=1e-4, attacks=["apgd-ce", "apgd-t", "fab-t", "square"],
-                    n_examples=4, spectral=False)  # fmt: skip
+    given = options(
+        cifar,
+        eps=1e-4,
+        attacks=["apgd-ce", "apgd-t", "fab-t", "square"],
+        n_examples=4,
+        spectral=False,
+    )
     bound = cost(net, **given).passes["attack"]
     net.rows = 0
     assert benchmark(net, **given) == (3 / 4, 3 / 4)  # so small a budget that none is fooled
@@ -430,7 +457,8 @@ REFUSED = {
     "batch size": ({"batch_size": 0, **ATTACK}, "batch_size"),
     "no images": ({"data_dir": "nowhere", **ATTACK}, "nowhere"),
     "no corrupted images": (
-        {"threat_model": "corruptions", "corruptions_data_dir": "."}, "has no shot_noise.npy"
+        {"threat_model": "corruptions", "corruptions_data_dir": "."},
+        "has no shot_noise.npy",
     ),
     "unwritable": ({"entry_path": "/proc/e.json", **ATTACK}, "cannot write"),
     "a state file": ({"aa_state_path": __file__, **ATTACK}, "give a folder"),
@@ -440,7 +468,8 @@ REFUSED = {
         "stands unnormalised",
     ),
     "an mCE of CIFAR": (
-        {"threat_model": "corruptions", "reference_errors": {"fog": [0.5] * 5}}, "an mCE is of ima"
+        {"threat_model": "corruptions", "reference_errors": {"fog": [0.5] * 5}},
+        "an mCE is of ima",
     ),
     "preprocessing": ({"preprocessing": "Res255", **ATTACK}, "Res256Crop224"),
     "eps in words": ({**ATTACK, "eps": "8/255"}, "got '8/255'"),
@@ -468,7 +497,7 @@ REFUSED = {
         "the model cannot take images of shape (3, 32, 32), RuntimeError: mat1",
     ),
     "unknown attack": ({"eps": 0.1, "attacks": ["pgd"]}, "got ['pgd']"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -535,8 +564,11 @@ def test_a_run_that_failed_goes_on(cifar: Path, tmp_path: Path, monkeypatch) -> 
 def test_clean_images_of_any_folder_and_any_part(tmp_path: Path, net: Pooled) -> None:
     folder = make_folder(tmp_path / "data", ("cat", "airplane"), 3)
     manifest = tmp_path / "images.csv"
-    rows = [f"data/{name}/{k}.png,{label}" for name, label in (("cat", 3), ("airplane", 0))
-            for k in range(3)]  # fmt: skip
+    rows = [
+        f"data/{name}/{k}.png,{label}"
+        for name, label in (("cat", 3), ("airplane", 0))
+        for k in range(3)
+    ]
     manifest.write_text("\n".join(["path,label", *rows]))
     for source, ids in ((folder, "airplane/0.png"), (manifest, "data/cat/0.png")):
         with prepared(Request(net, 6, eps=0.1, data_dir=source)) as ready:

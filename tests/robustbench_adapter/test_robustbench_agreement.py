@@ -132,9 +132,14 @@ def test_enums_and_strings_are_one(layout: Layout) -> None:
         "threat_model": enums.ThreatModel.corruptions_3d,
     }
     by_enum = benchmark(
-        net, len(layout.names), data_dir=layout.root, spectral=False, show_progress=False,
-        **by_enum_names, **options,
-    )  # fmt: skip
+        net,
+        len(layout.names),
+        data_dir=layout.root,
+        spectral=False,
+        show_progress=False,
+        **by_enum_names,
+        **options,
+    )
     assert by_name == by_enum
 
 
@@ -152,9 +157,14 @@ def test_robustbench_reads_our_table_and_keeps_our_keys(layout: Layout) -> None:
     after = json.loads(file.read_text())
     assert after == before  # the same text of the same numbers, and every key of ours
     utils.update_json(
-        enums.BenchmarkDataset.imagenet, enums.ThreatModel.corruptions, "Mine", 0.5, 0.25, None,
+        enums.BenchmarkDataset.imagenet,
+        enums.ThreatModel.corruptions,
+        "Mine",
+        0.5,
+        0.25,
+        None,
         {"corruptions_mce": 0.75},
-    )  # fmt: skip
+    )
     changed = json.loads(file.read_text())
     assert changed["corruptions_mce"] == "75.0"
     assert {k: v for k, v in changed.items() if k.startswith("iaside_")} == {
@@ -172,9 +182,15 @@ def test_robustbenchs_own_listing_reads_our_file(
     images, labels = batch[:2]
     net = fitted(images, labels, 10, brittle=1.0)
     _, robust = benchmark(
-        net, n, to_disk=True, model_name=name, data_dir=root, eps=4 / 255, spectral=False,
+        net,
+        n,
+        to_disk=True,
+        model_name=name,
+        data_dir=root,
+        eps=4 / 255,
+        spectral=False,
         show_progress=False,
-    )  # fmt: skip
+    )
     assert 0 < robust < 1
     utils.list_available_models("cifar10", "Linf")
     (line,) = [row for row in capsys.readouterr().out.splitlines() if name in row]
@@ -208,9 +224,18 @@ def test_cifar_files_hold_the_same_images_for_both(tmp_path: Path) -> None:
     }
     assert len(set(expected.values())) > 1
     benchmark(
-        net, n, "cifar10", "corruptions", to_disk=True, model_name="net", data_dir=root,
-        spectral=False, show_progress=False, batch_size=BATCH, model_info_dir=tmp_path / "out",
-    )  # fmt: skip
+        net,
+        n,
+        "cifar10",
+        "corruptions",
+        to_disk=True,
+        model_name="net",
+        data_dir=root,
+        spectral=False,
+        show_progress=False,
+        batch_size=BATCH,
+        model_info_dir=tmp_path / "out",
+    )
     row = read_table(tmp_path / "out/cifar10/corruptions/unaggregated_results.csv").loc["net"]
     assert {severity: row["fog", severity] for severity in range(1, 6)} == expected
 

@@ -47,8 +47,13 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def request(net: Any, layout: Layout, **given: Any) -> Request:
-    options = {"n_examples": len(layout.names), "dataset": "imagenet", "data_dir": layout.root,
-               "threat_model": "corruptions", "preprocessing": "Res256Crop224"}  # fmt: skip
+    options = {
+        "n_examples": len(layout.names),
+        "dataset": "imagenet",
+        "data_dir": layout.root,
+        "threat_model": "corruptions",
+        "preprocessing": "Res256Crop224",
+    }
     return Request(net, **{**options, **given})
 
 
@@ -92,9 +97,15 @@ def test_grouped_trees_are_the_flat_ones(net: Pooled, layout: Layout, tmp_path: 
     for name in ORDER["corruptions"]:
         home = grouped if name == "fog" else grouped.parent
         (home / name).symlink_to((layout.root / "ImageNet-C" / name).resolve())
-    options = {"spectral": False, "show_progress": False, "dataset": "imagenet",
-               "threat_model": "corruptions", "preprocessing": "Res256Crop224",
-               "n_examples": len(layout.names), "data_dir": layout.root}  # fmt: skip
+    options = {
+        "spectral": False,
+        "show_progress": False,
+        "dataset": "imagenet",
+        "threat_model": "corruptions",
+        "preprocessing": "Res256Crop224",
+        "n_examples": len(layout.names),
+        "data_dir": layout.root,
+    }
     flat = benchmark(net, **options)
     for root in (grouped.parents[1], grouped.parent):
         assert benchmark(net, corruptions_data_dir=root, **options) == flat
@@ -194,8 +205,10 @@ def test_denominators_must_be_of_as_many_images(
     assert net.rows == 0
     upsert(file, "AlexNet", {**cells, ("fog", 2): 0.499}, ORDER["corruptions"])
     with prepared(request(net, layout)) as ready:
-        run = {"image_ids_sha256": ids_digest(ready.images.ids),
-               "corrupted_images": ready.images.settings}  # fmt: skip
+        run = {
+            "image_ids_sha256": ids_digest(ready.images.ids),
+            "corrupted_images": ready.images.settings,
+        }
         beside = tmp_path / "AlexNet.json"
         beside.write_text(json.dumps({"iaside_corruptions": run}))
         with pytest.raises(InputError, match=r"0\.501 \(fog, severity 2\) is no share of 6 images"):
@@ -283,9 +296,14 @@ def test_3d_entries_pass_the_boards_checks(net: Pooled, layout: Layout, tmp_path
     from iaside_plugins.leaderboard.build import board_files
 
     given = {k: v for k, v in vars(request(net, layout)).items() if k != "model"}
-    given |= {"n_spectral": 2, "n_bands": 2, "show_progress": False, "entry_path": tmp_path,
-              "reference_errors": "alexnet_robustbench_3dcc_5k",
-              "threat_model": "corruptions_3d"}  # fmt: skip
+    given |= {
+        "n_spectral": 2,
+        "n_bands": 2,
+        "show_progress": False,
+        "entry_path": tmp_path,
+        "reference_errors": "alexnet_robustbench_3dcc_5k",
+        "threat_model": "corruptions_3d",
+    }
     entry = evaluate(net, **given)
     entries = load_entries(tmp_path)
     assert [e.entry_id for e in entries] == [entry["entry_id"]]

@@ -65,9 +65,24 @@ def test_to_disk_false_is_false(text: str, expected: bool) -> None:
 
 
 def test_a_run(cifar: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    common = ["--model", MODEL, "--n_ex", 6, "--batch_size", 3, "--data_dir", cifar,
-              "--device", "cpu", "--n_bands", 3, "--n_spectral", 2,
-              "--threat_model", "corruptions"]  # fmt: skip
+    common = [
+        "--model",
+        MODEL,
+        "--n_ex",
+        6,
+        "--batch_size",
+        3,
+        "--data_dir",
+        cifar,
+        "--device",
+        "cpu",
+        "--n_bands",
+        3,
+        "--n_spectral",
+        2,
+        "--threat_model",
+        "corruptions",
+    ]
     run(*common, "--dry-run")
     out = capsys.readouterr().out
     assert out.startswith("cost: clean 6 passes")
@@ -89,10 +104,23 @@ def test_the_module_runs(cifar: Path) -> None:
     """`python -m`, with its own process and exit code."""
     tests = Path(__file__).resolve().parent.parent
     done = subprocess.run(
-        [sys.executable, "-m", "iaside_plugins.adapters.robustbench_adapter", "--model", MODEL,
-         "--n_ex", "7", "--data_dir", str(cifar), "--device", "cpu"],
-        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(tests)},
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "iaside_plugins.adapters.robustbench_adapter",
+            "--model",
+            MODEL,
+            "--n_ex",
+            "7",
+            "--data_dir",
+            str(cifar),
+            "--device",
+            "cpu",
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tests)},
+    )
     assert done.returncode == 2
     assert done.stderr == (
         "robustbench_adapter: n_examples=7, and there are 6 images in the test set; give as many "
@@ -121,9 +149,12 @@ def test_the_module_runs(cifar: Path) -> None:
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(
-    cifar: Path, arguments: list[str], fragment: str, capsys: pytest.CaptureFixture[str],
+    cifar: Path,
+    arguments: list[str],
+    fragment: str,
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     from robustbench_host import utils
 
     def unreachable(*_: Any) -> None:

@@ -48,9 +48,11 @@ def test_association_is_the_mean_partial_correlation_with_retained_shares(report
 def test_effects_are_means_over_pairs_of_variants_that_differ_on_one_axis(report):
     names = [variant.name for variant in report.variants]
     assert names == [
-        "m3 chebyshev zero none T=1 beta=0.75", "m3 chebyshev zero none T=1 beta=0.5",
-        "m3 chebyshev zero clip T=1 beta=0.75", "m3 chebyshev zero clip T=1 beta=0.5",
-    ]  # fmt: skip
+        "m3 chebyshev zero none T=1 beta=0.75",
+        "m3 chebyshev zero none T=1 beta=0.5",
+        "m3 chebyshev zero clip T=1 beta=0.75",
+        "m3 chebyshev zero clip T=1 beta=0.5",
+    ]
     a, found = report.association, {one["axis"]: one for one in effects(report)}
     assert set(found) == {"range_handling", "beta"}
     clip = found["range_handling"]
@@ -73,9 +75,9 @@ def test_movements_are_from_the_base(report):
     assert found[0]["profile_distance"] == found[0]["signed_score_change"] == 0
     assert found[0]["spearman_with_base"] == found[0]["kendall_with_base"] == 1
     base, clip = ([m.results[k] for m in report.models] for k in (0, 2))
-    expected = np.mean([
-        np.abs(a.distribution - b.distribution).sum() / 2 for a, b in zip(base, clip, strict=True)
-    ])  # fmt: skip
+    expected = np.mean(
+        [np.abs(a.distribution - b.distribution).sum() / 2 for a, b in zip(base, clip, strict=True)]
+    )
     assert found[2]["profile_distance"] == pytest.approx(expected)
     ranks = stats.spearmanr(report.signed_scores[0], report.signed_scores[2]).statistic
     assert found[2]["spearman_with_base"] == pytest.approx(ranks)
@@ -92,8 +94,13 @@ def test_beta_changes_no_profile(report):
 def test_associations_hold_every_outcome_and_score(report):
     found = associations(report)
     assert len(found) == 4 * len(RETAINED) * 2
-    one = next(f for f in found if f["variant"] == report.variants[2].name and
-               f["outcome"] == RETAINED[1] and f["score"] == "score")  # fmt: skip
+    one = next(
+        f
+        for f in found
+        if f["variant"] == report.variants[2].name
+        and f["outcome"] == RETAINED[1]
+        and f["score"] == "score"
+    )
     y = [model.outcomes[RETAINED[1]] for model in report.models]
     assert one["spearman"] == pytest.approx(stats.spearmanr(report.scores[2], y).statistic)
 

@@ -23,14 +23,18 @@ def test_panels_hold_the_numbers(data):
     scores, rankings, associations = plot_sensitivity(data).axes[:3]
     shown = [container.lines[0].get_xdata() for container in scores.containers]
     for k, values in enumerate(shown):
-        expected = [data["variants"][v]["models"][k]["signed_score"]
-                    for v, _ in one_at_a_time(data)]  # fmt: skip
+        expected = [
+            data["variants"][v]["models"][k]["signed_score"] for v, _ in one_at_a_time(data)
+        ]
         assert values.tolist() == expected
     matrix = rankings.images[0].get_array()
     assert matrix.shape == (4, 4)
     assert np.allclose(np.diag(matrix), 1)
-    means = {line.get_ydata()[0]: line.get_xdata()[0] for line in associations.lines
-             if line.get_marker() == "D"}  # fmt: skip
+    means = {
+        line.get_ydata()[0]: line.get_xdata()[0]
+        for line in associations.lines
+        if line.get_marker() == "D"
+    }
     clip = [v["association"] for v in data["variants"] if v["range_handling"] == "clip"]
     assert means[1] == pytest.approx(np.mean(clip))
     assert "exploratory" in associations.get_xlabel()

@@ -172,9 +172,11 @@ def test_what_is_even_between_complements_does_not_matter():
     shift = np.random.default_rng(1).normal(size=len(pairs))
     moved = seen + np.concatenate([[0], shift, shift[::-1], [0]])
     np.testing.assert_allclose(
-        regression_shapley_values(moved, pairs, m), regression_shapley_values(seen, pairs, m),
-        rtol=0, atol=1e-12,
-    )  # fmt: skip
+        regression_shapley_values(moved, pairs, m),
+        regression_shapley_values(seen, pairs, m),
+        rtol=0,
+        atol=1e-12,
+    )
 
 
 @pytest.mark.parametrize(("n_bands", "n_pairs"), [(6, 23), (8, 31), (7, 50)])

@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from iaside_plugins import Protocol, SpectralPartition, spectral_importance
-from iaside_plugins.spectra.conditions import Condition, pooled
 from iaside_plugins.spectra.perturbation import perturbation_spectrum
 from iaside_plugins.spectra.plots import plot_spectrum
-from iaside_plugins.spectra.report import SpectrumReport
+from iaside_plugins.spectra.report import Condition, SpectrumReport, pooled
 from iaside_plugins.spectra.text import fit_table, label, spectrum_text
 from iaside_plugins.spectral.energy import band_energies
 from iaside_plugins.stats.correlation import rank_correlation
@@ -27,10 +26,16 @@ IDS = tuple("abcdefgh")
 def condition(name: str, strength: float, scale: float, **options) -> Condition:
     wrong = (np.arange(8) < 8 * scale).astype(float)
     given = {
-        "kind": "corruption", "name": name, "title": name, "strength": strength, "norm": None,
-        "ids": IDS, "energies": band_energies(X, X + scale * NOISE, PARTITION),
-        "counts": np.ones(8, dtype=bool), "wrong": wrong,
-    }  # fmt: skip
+        "kind": "corruption",
+        "name": name,
+        "title": name,
+        "strength": strength,
+        "norm": None,
+        "ids": IDS,
+        "energies": band_energies(X, X + scale * NOISE, PARTITION),
+        "counts": np.ones(8, dtype=bool),
+        "wrong": wrong,
+    }
     return Condition(**given | options)
 
 
@@ -50,15 +55,25 @@ def importance():
 
 
 CONDITIONS = [
-    condition("fog", 1, 0.1), condition("fog", 2, 0.5), condition("snow", 1, 0.3),
-    condition("snow", 2, 0.9), condition("frost", 1, 0.2), condition("frost", 2, 0.4),
+    condition("fog", 1, 0.1),
+    condition("fog", 2, 0.5),
+    condition("snow", 1, 0.3),
+    condition("snow", 2, 0.9),
+    condition("frost", 1, 0.2),
+    condition("frost", 2, 0.4),
     condition(
-        "pgd", 8 / 255, 0.2, kind="attack", title="PGD Linf", norm="Linf",
-        counts=np.array([True] * 5 + [False] * 3), wrong=np.array([1.0] * 6 + [0.0] * 2),
+        "pgd",
+        8 / 255,
+        0.2,
+        kind="attack",
+        title="PGD Linf",
+        norm="Linf",
+        counts=np.array([True] * 5 + [False] * 3),
+        wrong=np.array([1.0] * 6 + [0.0] * 2),
     ),
     condition("ddn", None, 0.05, kind="attack", title="DDN L2", norm="L2"),
     condition("band_pgd_1", 0.5, 0.05, kind="band attack", title="PGD L2 in band 1", norm="L2"),
-]  # fmt: skip
+]
 
 
 def test_a_corruption_over_all_severities_averages_each_image_first():
@@ -66,17 +81,34 @@ def test_a_corruption_over_all_severities_averages_each_image_first():
     both = pooled([one, two])
     np.testing.assert_allclose(both.energies, (one.energies + two.energies) / 2)
     np.testing.assert_allclose(both.wrong, (one.wrong + two.wrong) / 2)
-    short = condition("fog", 2, 0.5, ids=IDS[1:], energies=two.energies[1:], wrong=two.wrong[1:],
-                      counts=two.counts[1:])  # fmt: skip
+    short = condition(
+        "fog",
+        2,
+        0.5,
+        ids=IDS[1:],
+        energies=two.energies[1:],
+        wrong=two.wrong[1:],
+        counts=two.counts[1:],
+    )
     assert pooled([one, short]).ids == IDS[1:]  # an image unreadable in one is left out of both
 
 
 def test_figures_are_those_of_the_spectra():
     frame = report(CONDITIONS).to_frame()
     assert [label(row) for row in frame.to_dict("records")] == [
-        "fog", "fog 1", "fog 2", "snow", "snow 1", "snow 2", "frost", "frost 1", "frost 2",
-        "PGD Linf, eps 8/255", "DDN L2, least", "PGD L2 in band 1, eps 0.5",
-    ]  # fmt: skip
+        "fog",
+        "fog 1",
+        "fog 2",
+        "snow",
+        "snow 1",
+        "snow 2",
+        "frost",
+        "frost 1",
+        "frost 2",
+        "PGD Linf, eps 8/255",
+        "DDN L2, least",
+        "PGD L2 in band 1, eps 0.5",
+    ]
     row = frame.iloc[2]
     alone = perturbation_spectrum(X, X + 0.5 * NOISE, n_bands=4)
     assert row["slope"] == pytest.approx(alone.slope, abs=1e-9)

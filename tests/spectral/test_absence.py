@@ -64,8 +64,9 @@ def test_rows_do_not_depend_on_order_or_batching(absence):
     protocol, net = Protocol(n_bands=3, absence=absence), oracles.TinyNet()
     whole = spectral_importance(net, (images, labels), protocol)
     back = torch.arange(5, -1, -1)
-    turned = spectral_importance(net, [(images[back][:4], labels[back][:4]),
-                                       (images[back][4:], labels[back][4:])], protocol)  # fmt: skip
+    turned = spectral_importance(
+        net, [(images[back][:4], labels[back][:4]), (images[back][4:], labels[back][4:])], protocol
+    )
     np.testing.assert_array_equal(whole.values, turned.values[::-1])
     assert whole.ids == turned.ids[::-1]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from iaside_plugins.spectral.power_law import FIT, fit_power_law
+from iaside_plugins.spectral.energy import FIT, fit_power_law
 
 F = np.array([1.0, 2.5, 4.5, 7.0, 11.0])
 
@@ -29,9 +29,11 @@ def test_against_numpy_and_on_the_last_axis():
         line = np.polyfit(x, y, 1)
         misfit = y - np.polyval(line, x)
         expected = [
-            line[0], np.polyfit(x, y, 2)[0], 1 - (misfit**2).sum() / ((y - y.mean()) ** 2).sum(),
+            line[0],
+            np.polyfit(x, y, 2)[0],
+            1 - (misfit**2).sum() / ((y - y.mean()) ** 2).sum(),
             10 * np.sqrt((misfit**2).mean()),
-        ]  # fmt: skip
+        ]
         np.testing.assert_allclose(found[place], expected, rtol=1e-9)
 
 

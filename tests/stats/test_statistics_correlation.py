@@ -16,9 +16,10 @@ from iaside_plugins.stats import board_correlation as ours
 
 Array = Any
 KINDS: list[tuple[Callable[..., Array], Callable[..., Any]]] = [
-    (ours.spearman, stats.spearmanr), (ours.kendall, stats.kendalltau),
+    (ours.spearman, stats.spearmanr),
+    (ours.kendall, stats.kendalltau),
     (ours.pearson, stats.pearsonr),
-]  # fmt: skip
+]
 
 
 def by_scipy(kind: Callable[..., Any], x: Array, y: Array, count: Array) -> float:

@@ -33,9 +33,11 @@ def test_every_order_comes_as_often() -> None:
 def test_permutation_p_is_the_exact_one() -> None:
     x, y = np.array([1.0, 2, 3, 4, 5, 6]), np.array([2.0, 1, 4, 3, 6, 5])
     exact = stats.permutation_test(
-        (x,), lambda a: stats.pearsonr(a, y).statistic, permutation_type="pairings",
+        (x,),
+        lambda a: stats.pearsonr(a, y).statistic,
+        permutation_type="pairings",
         n_resamples=np.inf,
-    )  # fmt: skip
+    )
     every = np.array(list(itertools.permutations(range(6))))
     drawn = pearson(x[every], y, np.ones(every.shape))
     # the sample counts once more than among all the orders

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from iaside_plugins import InputError
-from iaside_plugins.storage.row_store import RowStore, check_writable, write_atomic, write_json
+from iaside_plugins.storage.files import check_writable, write_atomic, write_json
+from iaside_plugins.storage.row_store import RowStore
 
 RUN = {"model": "TinyNet:0", "batch_size": 64}
 

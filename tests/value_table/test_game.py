@@ -203,8 +203,9 @@ def test_grey_images_work():
     np.testing.assert_allclose(found.values, table, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("protocol", [Protocol(4), Protocol(4, absence="gaussian"),
-                                      Protocol(4, range_handling="clip")])  # fmt: skip
+@pytest.mark.parametrize(
+    "protocol", [Protocol(4), Protocol(4, absence="gaussian"), Protocol(4, range_handling="clip")]
+)
 def test_the_grand_coalition_is_the_clean_image_to_the_bit(protocol):
     images, labels = oracles.sample(6)
     recorder = oracles.Recorder()

@@ -127,8 +127,9 @@ class InPlace(oracles.TinyNet):
         return logits
 
 
-@pytest.mark.parametrize("protocol", [Protocol(4), Protocol(4, absence="replacement"),
-                                      Protocol.reference(4)])  # fmt: skip
+@pytest.mark.parametrize(
+    "protocol", [Protocol(4), Protocol(4, absence="replacement"), Protocol.reference(4)]
+)
 @pytest.mark.parametrize("batch_size", [3, 64])
 def test_a_model_that_works_in_place_does_no_harm(protocol, batch_size):
     images, labels = oracles.sample(3)

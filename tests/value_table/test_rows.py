@@ -16,10 +16,15 @@ from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.value_table import rows as rows_module
 
 
-@pytest.mark.parametrize("protocol", [
-    Protocol(3), Protocol(3, absence="replacement"),
-    Protocol(4, estimator="permutation"), Protocol.reference(3),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        Protocol(3),
+        Protocol(3, absence="replacement"),
+        Protocol(4, estimator="permutation"),
+        Protocol.reference(3),
+    ],
+)
 def test_a_group_may_be_begun_before_the_last_one_is_done(monkeypatch, tmp_path, protocol):
     data = oracles.sample(5)
     at_once = spectral_importance(oracles.TinyNet(), data, protocol)
@@ -41,10 +46,15 @@ def test_a_bad_image_does_not_cost_the_one_that_was_begun(monkeypatch, tmp_path)
     assert read_run(tmp_path).n_images == 3
 
 
-@pytest.mark.parametrize("protocol", [
-    Protocol(3, temperature=2.0), Protocol(4, estimator="permutation", seed=3),
-    Protocol(3, absence="gaussian"), Protocol.reference(3),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        Protocol(3, temperature=2.0),
+        Protocol(4, estimator="permutation", seed=3),
+        Protocol(3, absence="gaussian"),
+        Protocol.reference(3),
+    ],
+)
 def test_a_run_is_read_without_model_or_images(tmp_path, protocol):
     images, labels = oracles.sample(5)
     data = [(images, labels, [f"n0{k % 2}/{k}.png" for k in range(5)])]
@@ -79,9 +89,14 @@ def _same(found, result):
     assert (found.score, found.protocol.beta) == (result.score, result.protocol.beta)
 
 
-@pytest.mark.parametrize("protocol", [
-    Protocol(3, absence="replacement"), Protocol.reference(3), Protocol(3, beta=0.5),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        Protocol(3, absence="replacement"),
+        Protocol.reference(3),
+        Protocol(3, beta=0.5),
+    ],
+)
 def test_a_folder_that_holds_more_shows_its_last_run(tmp_path, protocol):
     images, labels = oracles.sample(6)
     images[5], labels[5] = images[4], labels[4]  # the same image twice

@@ -93,10 +93,13 @@ def test_worst_case_of_the_headline_budget(ran):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_images": 1}, "2 to 400"), ({"n_images": 401}, "401"), ({"n_seeds": 0}, "one seed"),
-        ({"n_train": 63}, "64 to 1397"), ({"n_train": 1398}, "1398"),
+        ({"n_images": 1}, "2 to 400"),
+        ({"n_images": 401}, "401"),
+        ({"n_seeds": 0}, "one seed"),
+        ({"n_train": 63}, "64 to 1397"),
+        ({"n_train": 1398}, "1398"),
     ],
-)  # fmt: skip
+)
 def test_numbers_out_of_range(tmp_path, options, message):
     with pytest.raises(InputError, match=message):
         Demo(tmp_path / "demo", **options).run()

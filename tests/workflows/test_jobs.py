@@ -58,8 +58,12 @@ def test_models_of_128_pixels_are_corrupted_at_224_and_resized(photographs, fros
     model = open_model(f"{SPEC}large_input")
     plan = make_job(Source(photographs, seed=4), model, frost=frost).corruptions
     assert dict(plan.settings) == {
-        "source": "generated", "size": 224, "constants": "224", "jpeg": True, "seed": 4,
-    }  # fmt: skip
+        "source": "generated",
+        "size": 224,
+        "constants": "224",
+        "jpeg": True,
+        "seed": 4,
+    }
     file, name = photographs / "airplane" / "img_0.png", "airplane/img_0.png"
     at_224 = by_hand(file, 256, 224)
     images, _, _ = gathered(plan.images("contrast", 3))
@@ -119,9 +123,11 @@ def test_grey_models(photographs, frost):
     assert is_grey(model)
     assert not is_grey(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)))
     job = make_job(
-        Source(photographs), model, frost=frost,
+        Source(photographs),
+        model,
+        frost=frost,
         attacks=parse_attacks("fgsm", epsilons_linf=[0.1]),
-    )  # fmt: skip
+    )
     for data in (job.clean, job.corruptions.images("snow", 1), job.attacks.images):
         assert gathered(data)[0].shape == (2, 1, 32, 32)
     entry, _ = evaluate(model, job, Protocol(n_bands=2))
@@ -132,11 +138,16 @@ def test_selections_are_nested_and_seeded(tmp_path):
     tree = make_tree(tmp_path, ("cat",), n=20, height=8, width=8)
     model = open_model(f"{SPEC}network")
     job = make_job(
-        Source(tree, n_images=12, seed=5), model, corruptions="none", n_spectral=5, n_attack=7,
+        Source(tree, n_images=12, seed=5),
+        model,
+        corruptions="none",
+        n_spectral=5,
+        n_attack=7,
         attacks=parse_attacks("fgsm"),
-    )  # fmt: skip
-    parts = [{r.image_id for r in data.records} for data in
-             (job.spectral, job.attacks.images, job.clean)]  # fmt: skip
+    )
+    parts = [
+        {r.image_id for r in data.records} for data in (job.spectral, job.attacks.images, job.clean)
+    ]
     assert [len(part) for part in parts] == [5, 7, 12]
     assert parts[0] < parts[1] < parts[2]
     assert job.data["n_available"] == 20
@@ -151,9 +162,12 @@ def test_no_images_are_not_all_images(photographs, options):
     attacks = parse_attacks("fgsm")
     with pytest.raises(InputError, match="at least 1"):
         make_job(
-            Source(photographs), open_model(f"{SPEC}small_input"), corruptions="none",
-            attacks=attacks, **options,
-        )  # fmt: skip
+            Source(photographs),
+            open_model(f"{SPEC}small_input"),
+            corruptions="none",
+            attacks=attacks,
+            **options,
+        )
 
 
 def test_no_images_are_not_all_images_of_a_source(photographs):
@@ -210,9 +224,12 @@ def test_real_models(kit, frost, tmp_path, monkeypatch, name, images, n, n_cells
         )
     model = open_model(f"kit:{name}")
     job = make_job(
-        Source(kit / images, n_images=n, seed=1), model, frost=frost,
-        attacks=parse_attacks("fgsm,pgd", epsilons_linf=[2 / 255], steps=3), n_attack=2,
-    )  # fmt: skip
+        Source(kit / images, n_images=n, seed=1),
+        model,
+        frost=frost,
+        attacks=parse_attacks("fgsm,pgd", epsilons_linf=[2 / 255], steps=3),
+        n_attack=2,
+    )
     entry, result = evaluate(model, job, Protocol(n_bands=4))
     group = entry["corruption"]
     assert len(group["conditions"]) == n_cells

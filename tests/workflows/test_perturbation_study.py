@@ -53,10 +53,11 @@ def noisy(name: str | None, severity: int) -> Tensor:
 
 def corruptions(unreadable: str = "", **settings: object) -> Corruptions:
     return Corruptions(
-        ("haze",), (),
+        ("haze",),
+        (),
         lambda name, s: None if name is None else Stream(noisy(name, s), unreadable),
         {"source": "here", **settings},
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("unreadable", ["", "d", "def", "ah"])
@@ -156,9 +157,11 @@ def test_kept_rows_belong_to_an_id(tmp_path):
     def named(name: str) -> Plan:
         noise = torch.rand(1, 3, 16, 16, generator=generator(ord(name))) / 10
         made = Corruptions(
-            ("haze",), (), lambda kind, s: [(X[:1] + noise, LABELS[:1], [name])] if kind else None,
+            ("haze",),
+            (),
+            lambda kind, s: [(X[:1] + noise, LABELS[:1], [name])] if kind else None,
             {"source": "here"},
-        )  # fmt: skip
+        )
         return Plan([(X[:1], LABELS[:1], [name])], made, (1,))
 
     options = {"protocol": Protocol(n_bands=4)}
