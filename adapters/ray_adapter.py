@@ -23,15 +23,21 @@ from torch import nn
 from iaside_plugins.adapters.models.load import load_model
 from iaside_plugins.errors import InputError, MissingExtraError
 from iaside_plugins.importance.result import SpectralImportance
-from iaside_plugins.importance.run import Profile
+from iaside_plugins.importance.run import ImportanceRun
 from iaside_plugins.inference.checks import model_device
 from iaside_plugins.inference.memory import first_batch_size
-from iaside_plugins.parallel.processes import Surroundings, news, packed, unpacked
-from iaside_plugins.parallel.scheduler import RETRIES, Crew, Heard, Run, computed_by
-from iaside_plugins.parallel.tasks import Desk, Shard
+from iaside_plugins.parallel.processes import WorkerEnvironment, news, packed, unpacked
+from iaside_plugins.parallel.scheduler import (
+    RETRIES,
+    RowRequest,
+    Scheduler,
+    WorkerMessage,
+    computed_by,
+)
+from iaside_plugins.parallel.tasks import Task, WorkerSession
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.value_table.game import Game
-from iaside_plugins.value_table.rows import take_up
+from iaside_plugins.value_table.rows import restore
 from iaside_plugins.value_table.stream import count, progress_bar
 
 Source = nn.Module | str | Callable[[], nn.Module]
@@ -92,7 +98,7 @@ def profile_on_ray(
     if not models or not data:
         raise InputError("expected at least one model and one condition")
     protocol = protocol or Protocol()
-    profiles: dict[Run, tuple[tuple[str, str], Profile]] = {}
+    profiles: dict[RowRequest, tuple[tuple[str, str], ImportanceRun]] = {}
     known = [count(images, max_images) for images in data.values()]
     total = None if None in known else len(models) * sum(filter(None, known))
     with connected(address) as ray:
@@ -101,7 +107,7 @@ def profile_on_ray(
         actors = Actors(ray, num_cpus, gpus)
         n_rows = first_batch_size(batch_size, actors.device)
 
-        def runs() -> Iterator[Run]:
+        def runs() -> Iterator[RowRequest]:
             for name, source in models.items():
                 model = _built(source)
                 game = Game(model, protocol, model_device(model), batch_size, precision)  # checks
@@ -109,7 +115,7 @@ def profile_on_ray(
                 for condition, images in data.items():
                     slugs = [_slug(text) for text in (name, condition) if text]
                     folder = None if resume is None else Path(resume, *slugs)
-                    profile = Profile(
+                    profile = ImportanceRun(
                         model,
                         images,
                         protocol,
@@ -120,14 +126,14 @@ def profile_on_ray(
                         target=target,
                     )
                     groups = profile.groups(n_rows)
-                    take_up(game, profile.store)
-                    run = Run(name, protocol, batch_size, precision, groups, profile.store)
+                    restore(game, profile.store)
+                    run = RowRequest(name, protocol, batch_size, precision, groups, profile.store)
                     profiles[run] = (name, condition), profile
                     yield run
 
         try:
             with progress_bar(total, show_progress) as bar:
-                for run, group, keys in computed_by(Crew(actors, places, retries), runs()):
+                for run, group, keys in computed_by(Scheduler(actors, places, retries), runs()):
                     key, profile = profiles[run]
                     bar.set_description(" ".join(key), refresh=False)
                     bar.update(len(group))
@@ -170,21 +176,21 @@ def importance_on_ray(
 class Worker:
     """What an actor runs: one model at a time, fetched when a shard of another one comes."""
 
-    def __init__(self, device: str, surroundings: Surroundings) -> None:
+    def __init__(self, device: str, surroundings: WorkerEnvironment) -> None:
         surroundings.take_over()
         self._device = torch.device(device)
-        self._desk: tuple[str, Desk] | None = None
+        self._desk: tuple[str, WorkerSession] | None = None
 
     def ready(self) -> bytes:
         """Says that it is there."""
-        return pickle.dumps(Heard())
+        return pickle.dumps(WorkerMessage())
 
-    def make(self, reference: list[Any], shard: Shard) -> bytes:
+    def make(self, reference: list[Any], shard: Task) -> bytes:
         """The rows of a shard; the reference to its model is in a list so that Ray leaves it be."""
         if self._desk is None or self._desk[0] != shard.model:
             self._desk = None  # room for the next model
             model = unpacked(_ray().get(reference[0]), self._device)
-            self._desk = shard.model, Desk(model, self._device)
+            self._desk = shard.model, WorkerSession(model, self._device)
         desk = self._desk[1]
         try:
             return news(desk, desk.begin(shard))
@@ -199,7 +205,7 @@ class Actors:
         self.device = torch.device("cuda" if num_gpus else "cpu")
         self._ray = ray
         self._kind = ray.remote(Worker).options(num_cpus=num_cpus, num_gpus=num_gpus)
-        self._surroundings = Surroundings.here(max(1, int(num_cpus)))
+        self._surroundings = WorkerEnvironment.here(max(1, int(num_cpus)))
         self._models: dict[str, Any] = {}
         self._there: dict[int, tuple[Any, deque[Any]]] = {}  # actor, what it has under way
 
@@ -212,22 +218,22 @@ class Actors:
         actor = self._kind.remote(str(self.device), self._surroundings)
         self._there[place] = actor, deque([actor.ready.remote()])
 
-    def give(self, place: int, shard: Shard) -> None:
+    def give(self, place: int, shard: Task) -> None:
         """Send a shard to a worker."""
         actor, under_way = self._there[place]
         under_way.append(actor.make.remote([self._models[shard.model]], shard))
 
-    def hear(self) -> list[tuple[int, Heard]]:
+    def hear(self) -> list[tuple[int, WorkerMessage]]:
         """News of one worker."""
         places = {refs[0]: place for place, (_, refs) in self._there.items() if refs}
         place = places[reference := self._ray.wait(list(places))[0][0]]
         try:
-            heard: Heard = pickle.loads(self._ray.get(reference))
+            heard: WorkerMessage = pickle.loads(self._ray.get(reference))
         except self._ray.exceptions.RayTaskError as error:
-            heard = Heard(error=InputError(f"a worker failed: {error.cause}"))
+            heard = WorkerMessage(error=InputError(f"a worker failed: {error.cause}"))
         except self._ray.exceptions.RayError as error:  # actor, machine or object lost
             self._end(place)
-            return [(place, Heard(died=str(error).splitlines()[0]))]
+            return [(place, WorkerMessage(died=str(error).splitlines()[0]))]
         self._there[place][1].popleft()
         return [(place, heard)]
 

@@ -23,7 +23,7 @@ MAX_CHANGED = 50  # entries in one submission
 
 
 @dataclass(frozen=True)
-class Submission:
+class SubmissionCheck:
     """What a submission does, and what is wrong with it.
 
     Attributes:
@@ -50,7 +50,7 @@ class Submission:
 
 def check_commit(
     repository: Path, commit: str, base: Path, *, out: Path | None = None, maintainer: bool = False
-) -> Submission:
+) -> SubmissionCheck:
     """Check the entries of a commit, which is neither checked out nor run.
 
     Args:
@@ -74,7 +74,7 @@ def check_commit(
     return found
 
 
-def check_submission(candidate: Path, base: Path, *, maintainer: bool = False) -> Submission:
+def check_submission(candidate: Path, base: Path, *, maintainer: bool = False) -> SubmissionCheck:
     """Check the entries of a submission against the board that they would replace.
 
     Every new or changed entry is checked as `iaside leaderboard validate` does, all entries
@@ -123,7 +123,7 @@ def check_submission(candidate: Path, base: Path, *, maintainer: bool = False) -
     together = kept | entries
     names = list(together)
     problems += [f"{names[k]}: {p}" for k, p in checks.clashes(together.values())]
-    return Submission(added, changed, removed, tuple(problems))
+    return SubmissionCheck(added, changed, removed, tuple(problems))
 
 
 def _files(folder: Path) -> dict[str, str]:

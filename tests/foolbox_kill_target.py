@@ -18,8 +18,8 @@ from torch import Tensor
 from iaside_plugins import Protocol
 from iaside_plugins.adapters.foolbox_adapter import robust_evaluation
 from iaside_plugins.adapters.foolbox_adapter.guards import foolbox
-from iaside_plugins.evaluation.evaluate import Corruptions
-from iaside_plugins.workflows.spectrum_study import Plan, study_perturbations
+from iaside_plugins.evaluation.corruption import CorruptionPlan
+from iaside_plugins.workflows.spectrum_study import SpectrumPlan, study_perturbations
 
 N, BATCH = 24, 2
 
@@ -56,7 +56,7 @@ def run(kind: str, resume: Path | None, log: Path, pause: float = 0.0) -> dict[s
     def corrupted(name: str | None, severity: int) -> Any:
         return [((x * 0.9).clamp(0, 1), y, ids) for x, y, ids in images()] if name else None
 
-    plan = Plan(images(), Corruptions(("dim",), (), corrupted, {"source": "here"}), (1,))
+    plan = SpectrumPlan(images(), CorruptionPlan(("dim",), (), corrupted, {"source": "here"}), (1,))
     report = study_perturbations(plan, net, protocol=Protocol(n_bands=2), resume=resume)
     return {row: vars(value)["energies"].tolist() for row, value in enumerate(report.conditions)}
 

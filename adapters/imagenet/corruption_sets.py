@@ -16,7 +16,7 @@ from iaside_plugins.corruptions.error_rates import SEVERITIES, load_reference, m
 from iaside_plugins.corruptions.frost import find_frost_textures, load_frost_textures
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import Images
-from iaside_plugins.evaluation.evaluate import Corruptions
+from iaside_plugins.evaluation.corruption import CorruptionPlan
 from iaside_plugins.storage.provenance import ids_digest
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def generated(
     jpeg: bool | None = None,
     frost: Path | None = None,
     cache: Path | None = None,
-) -> Corruptions:
+) -> CorruptionPlan:
     """Corruptions made here: at 224 pixels for models of photographs, else at the model's size.
 
     Args:
@@ -91,7 +91,7 @@ def generated(
         "seed": seed,
     }
     missing = tuple(name for name in CORRUPTIONS if name not in names)
-    return Corruptions(names, missing, images, settings)
+    return CorruptionPlan(names, missing, images, settings)
 
 
 def _same_pixels(geometry: Preprocessing, own: Preprocessing) -> bool:
@@ -106,7 +106,9 @@ def _side(clean: ImageFolderData) -> int:
     return min(images.shape[2:])
 
 
-def distributed(root: Path, clean: ImageFolderData, own: Preprocessing, seed: int) -> Corruptions:
+def distributed(
+    root: Path, clean: ImageFolderData, own: Preprocessing, seed: int
+) -> CorruptionPlan:
     """Corruptions read from a distributed ImageNet-C; what it lacks is said and left out.
 
     Raises:
@@ -156,10 +158,10 @@ def distributed(root: Path, clean: ImageFolderData, own: Preprocessing, seed: in
         "jpeg": True,
         "seed": seed,
     }
-    return Corruptions(names, missing, images, settings)
+    return CorruptionPlan(names, missing, images, settings)
 
 
-def with_reference(plan: Corruptions, reference: str, clean: ImageFolderData) -> Corruptions:
+def with_reference(plan: CorruptionPlan, reference: str, clean: ImageFolderData) -> CorruptionPlan:
     """The plan with what its errors are divided by.
 
     Args:
@@ -184,7 +186,7 @@ def with_reference(plan: Corruptions, reference: str, clean: ImageFolderData) ->
     return with_reference_entry(plan, Path(reference), ids)
 
 
-def with_reference_entry(plan: Corruptions, file: Path, ids: Sequence[str]) -> Corruptions:
+def with_reference_entry(plan: CorruptionPlan, file: Path, ids: Sequence[str]) -> CorruptionPlan:
     """The plan with the errors of a reference model on the same images, from its entry.
 
     Args:

@@ -137,7 +137,7 @@ def describe(info: ModelInfo) -> str:
 
 
 @dataclass(frozen=True)
-class Built:
+class LoadedNetwork:
     """A network and what its source says of it; `file` is the weights file where it is known.
 
     `code` is the file of the code that built it, for models of the user's own.

@@ -13,7 +13,7 @@ from torch import nn
 
 from iaside_plugins.adapters.compat import import_timm, import_torchvision
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
-from iaside_plugins.adapters.models.classifier import Built, last_width, unknown_name
+from iaside_plugins.adapters.models.classifier import LoadedNetwork, last_width, unknown_name
 from iaside_plugins.adapters.models.downloads import not_had, quiet_download, unreachable
 from iaside_plugins.adapters.models.weights import plain_names, put_state
 from iaside_plugins.errors import InputError
@@ -29,7 +29,7 @@ _AS_PUBLISHED = {
 }
 
 
-def from_timm(name: str, *, pretrained: bool) -> Built:
+def from_timm(name: str, *, pretrained: bool) -> LoadedNetwork:
     """A timm model, `ARCHITECTURE` or `ARCHITECTURE.TAG`.
 
     Resize and crop follow timm's evaluation: resize = floor(crop / crop_pct).
@@ -46,7 +46,7 @@ def from_timm(name: str, *, pretrained: bool) -> Built:
     if net.num_classes < 1:
         raise InputError(f"timm:{name} has no classification head, so it gives no logits")
     config = net.pretrained_cfg
-    return Built(
+    return LoadedNetwork(
         net=net,
         name=name,
         architecture=architecture,
@@ -108,7 +108,7 @@ def _timm_preprocessing(timm: Any, net: nn.Module, name: str) -> Preprocessing:
     )
 
 
-def from_torchvision(name: str, *, pretrained: bool) -> Built:
+def from_torchvision(name: str, *, pretrained: bool) -> LoadedNetwork:
     """A torchvision classifier, `NAME` or `NAME@WEIGHTS` (default: the newest weights)."""
     models = import_torchvision().models
     architecture, _, tag = name.partition("@")
@@ -134,7 +134,7 @@ def from_torchvision(name: str, *, pretrained: bool) -> Built:
             mean=images.mean,
             std=images.std,
         )
-    return Built(
+    return LoadedNetwork(
         net=net,
         name=name,
         architecture=architecture,

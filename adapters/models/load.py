@@ -22,8 +22,8 @@ import torch
 
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.models.classifier import (
-    Built,
     Classifier,
+    LoadedNetwork,
     ModelInfo,
     describe,
     last_width,
@@ -113,7 +113,7 @@ def load_model(
     return model
 
 
-def _build(spec: str, *, pretrained: bool, model_dir: str | Path | None) -> Built:
+def _build(spec: str, *, pretrained: bool, model_dir: str | Path | None) -> LoadedNetwork:
     """The network of a specification, from the source that its prefix names."""
     prefix, _, name = spec.partition(":")
     if prefix not in ("timm", "torchvision", "kit", "python", "robustbench") or not name:
@@ -135,7 +135,7 @@ def _overridden(own: Preprocessing, given: dict[str, Any]) -> Preprocessing:
     return dataclasses.replace(own, **given)
 
 
-def _info(spec: str, built: Built, preprocessing: Preprocessing) -> ModelInfo:
+def _info(spec: str, built: LoadedNetwork, preprocessing: Preprocessing) -> ModelInfo:
     n_classes = getattr(built.net, "num_classes", None)
     return ModelInfo(
         spec=spec,

@@ -17,7 +17,7 @@ from torch import nn
 
 from iaside_plugins.adapters.compat import import_timm, import_torchvision
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
-from iaside_plugins.adapters.models.classifier import Built, unknown_name
+from iaside_plugins.adapters.models.classifier import LoadedNetwork, unknown_name
 from iaside_plugins.errors import InputError, InputTypeError
 
 
@@ -26,7 +26,7 @@ def kit_folder() -> Path:
     return Path(os.environ.get("IASIDE_KIT") or Path("..") / "shared" / "kit")
 
 
-def from_kit(name: str) -> Built:
+def from_kit(name: str) -> LoadedNetwork:
     """A model of the kit, with the kit's weights. Executes the kit's own loader, `kit.py`.
 
     Raises:
@@ -43,7 +43,7 @@ def from_kit(name: str) -> Built:
         # The kit's loader leaves its JSON file to be closed by the garbage collector.
         warnings.simplefilter("ignore", ResourceWarning)
         net = _kit_loader(folder).load(name)
-    return Built(
+    return LoadedNetwork(
         net=net,
         name=name,
         architecture=record["arch"]["fn"],
@@ -86,7 +86,7 @@ def _kit_loader(folder: Path) -> Any:
     return module
 
 
-def from_python(path: str) -> Built:
+def from_python(path: str) -> LoadedNetwork:
     """The network that `factory()` of `package.module:factory` returns, on images in [0, 1].
 
     An attribute `preprocessing` on the network (a Preprocessing or a mapping of its attributes)
@@ -124,7 +124,7 @@ def from_python(path: str) -> Built:
             raise _failed(f"{path}()", error) from error
     if not isinstance(net, nn.Module):
         raise InputTypeError(f"{path}() must return a torch.nn.Module, got {type(net).__name__}")
-    return Built(
+    return LoadedNetwork(
         net=net,
         name=factory_name,
         architecture=type(net).__name__,

@@ -14,7 +14,7 @@ from torch import nn
 
 from iaside_plugins.adapters.compat import import_robustbench
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
-from iaside_plugins.adapters.models.classifier import Built
+from iaside_plugins.adapters.models.classifier import LoadedNetwork
 from iaside_plugins.adapters.models.robustbench_names import (
     DATASETS,
     N_CLASSES,
@@ -35,7 +35,9 @@ TRAINING = {
 }
 
 
-def from_robustbench(path: str, *, pretrained: bool, model_dir: Path | str = MODEL_DIR) -> Built:
+def from_robustbench(
+    path: str, *, pretrained: bool, model_dir: Path | str = MODEL_DIR
+) -> LoadedNetwork:
     """A model of the zoo, with its weights from `model_dir/<dataset>/<threat>/<name>.pt`.
 
     What is not there RobustBench downloads. Files are read with torch's ``weights_only``.
@@ -63,7 +65,7 @@ def from_robustbench(path: str, *, pretrained: bool, model_dir: Path | str = MOD
     resized = Preprocessing()
     if dataset == "imagenet":
         resized = of_zoo(Threat(dataset, threat), name).preprocessing
-    return Built(
+    return LoadedNetwork(
         net=net,
         name=name,
         architecture=type(getattr(net, "model", net)).__name__,

@@ -19,8 +19,13 @@ from iaside_plugins.adapters.compat import import_robustbench
 from iaside_plugins.adapters.robustbench_adapter.attacked_images import attack_log
 from iaside_plugins.adapters.robustbench_adapter.bundle import write_bundle
 from iaside_plugins.adapters.robustbench_adapter.cost import Cost
-from iaside_plugins.adapters.robustbench_adapter.request import Prepared, Request, prepared
-from iaside_plugins.adapters.robustbench_adapter.run import Finished, cost_of, finished, run_facts
+from iaside_plugins.adapters.robustbench_adapter.request import PreparedRequest, Request, prepared
+from iaside_plugins.adapters.robustbench_adapter.run import (
+    BenchmarkResult,
+    cost_of,
+    finished,
+    run_facts,
+)
 from iaside_plugins.adapters.robustbench_adapter.tables import upsert
 from iaside_plugins.entry import robustbench_json as model_info
 from iaside_plugins.entry.write import write_entry
@@ -178,7 +183,7 @@ def _request(model: Any, options: dict[str, Any]) -> Request:
     return Request(model=model, **options)
 
 
-def run_request(request: Request, say: Callable[[str], None] = _log.info) -> Finished:
+def run_request(request: Request, say: Callable[[str], None] = _log.info) -> BenchmarkResult:
     """Run a request and write its files; what `benchmark` and `evaluate` do.
 
     Args:
@@ -196,7 +201,7 @@ def run_request(request: Request, say: Callable[[str], None] = _log.info) -> Fin
             return found
 
 
-def _write(ready: Prepared, found: Finished) -> None:
+def _write(ready: PreparedRequest, found: BenchmarkResult) -> None:
     """Every file that was asked for."""
     request, threat = ready.request, ready.threat
     if request.entry_path is not None and found.entry is not None:

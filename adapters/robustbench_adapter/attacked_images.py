@@ -19,7 +19,7 @@ from iaside_plugins.storage.provenance import image_digest
 
 
 @dataclass
-class Attacked:
+class AdversarialImages:
     """What a run of AutoAttack found; the images stay on disk.
 
     Attributes:
@@ -56,7 +56,7 @@ class Attacked:
 class AttackedImages:
     """A stream of clean images as their adversarial versions: (images, labels, ids) batches."""
 
-    def __init__(self, images: Images, attacked: Attacked) -> None:
+    def __init__(self, images: Images, attacked: AdversarialImages) -> None:
         self.images, self.attacked = images, attacked
         self.records = getattr(images, "records", None) or ()
 

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from iaside_plugins.adapters.compat import import_pyautoattack
 from iaside_plugins.adapters.isolation import check_model, isolated
-from iaside_plugins.adapters.robustbench_adapter.attacked_images import Attacked
+from iaside_plugins.adapters.robustbench_adapter.attacked_images import AdversarialImages
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import Images
 from iaside_plugins.inference.checks import check_images, check_labels
@@ -113,7 +113,7 @@ def run_autoattack(
     batch_size: int,
     folder: Path,
     bar: tqdm[Any] | None = None,
-) -> Attacked:
+) -> AdversarialImages:
     """Attack a stream of images at one budget, or find on disk what a former run finished.
 
     Args:
@@ -146,7 +146,7 @@ def run_autoattack(
     name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     home = folder / f"autoattack-{name}"
     write_json(home / "run.json", identity)
-    work = _Work(model, spec, epsilon, torch.device(device), seed, home, Attacked(epsilon))
+    work = _Work(model, spec, epsilon, torch.device(device), seed, home, AdversarialImages(epsilon))
     digests, robust = work.clean(images, bar)
     for attack in spec.order:
         alive = np.flatnonzero(robust)
@@ -173,7 +173,7 @@ class _Work:
     device: torch.device
     seed: int
     home: Path
-    found: Attacked
+    found: AdversarialImages
 
     def clean(self, images: Images, bar: tqdm[Any] | None) -> tuple[list[str], Any]:
         """Digest of every image, and whether the model classifies it correctly."""

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from iaside_plugins.adapters.robustbench_adapter.attacked_images import AttackedImages
-from iaside_plugins.adapters.robustbench_adapter.request import Prepared
-from iaside_plugins.adapters.robustbench_adapter.run import Finished
+from iaside_plugins.adapters.robustbench_adapter.request import PreparedRequest
+from iaside_plugins.adapters.robustbench_adapter.run import BenchmarkResult
 from iaside_plugins.adapters.robustbench_adapter.tables import upsert
 from iaside_plugins.budgets import epsilon as budget
 from iaside_plugins.entry import robustbench_json as model_info
@@ -27,7 +27,11 @@ TO_FILL = "(please fill in)"
 
 
 def write_bundle(
-    folder: Path, ready: Prepared, found: Finished, run: Mapping[str, Any], own: Mapping[str, Any]
+    folder: Path,
+    ready: PreparedRequest,
+    found: BenchmarkResult,
+    run: Mapping[str, Any],
+    own: Mapping[str, Any],
 ) -> list[Path]:
     """Write the bundle; returns its files.
 
@@ -59,7 +63,7 @@ def write_bundle(
     return files
 
 
-def issue_text(ready: Prepared, found: Finished, run: Mapping[str, Any]) -> str:
+def issue_text(ready: PreparedRequest, found: BenchmarkResult, run: Mapping[str, Any]) -> str:
     """The text of an issue: a new model, or an external evaluation after an attack."""
     threat, info = ready.threat, ready.info
     lines = [
@@ -102,7 +106,9 @@ def issue_text(ready: Prepared, found: Finished, run: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _corruption_lines(found: Finished, run: Mapping[str, Any], threat_model: str) -> list[str]:
+def _corruption_lines(
+    found: BenchmarkResult, run: Mapping[str, Any], threat_model: str
+) -> list[str]:
     suffix = "_3d" if threat_model.endswith("_3d") else ""
     lines = [f"- Mean accuracy under corruption: {run[f'corruptions_acc{suffix}']} %"]
     mce = (found.corruption or {}).get("mce")
@@ -113,7 +119,7 @@ def _corruption_lines(found: Finished, run: Mapping[str, Any], threat_model: str
     return lines
 
 
-def _write_tensor(file: Path, ready: Prepared, found: Finished) -> list[str]:
+def _write_tensor(file: Path, ready: PreparedRequest, found: BenchmarkResult) -> list[str]:
     """The adversarial images at the first budget as one tensor, never all in memory at once.
 
     Returns:

@@ -18,7 +18,7 @@ from iaside_plugins.corruptions.error_rates import (
 )
 from iaside_plugins.entry import robustbench_json as model_info
 from iaside_plugins.errors import InputError
-from iaside_plugins.evaluation.evaluate import Corruptions
+from iaside_plugins.evaluation.corruption import CorruptionPlan
 from iaside_plugins.storage.provenance import ids_digest
 
 SAME_IMAGES = {  # AlexNet on RobustBench's 5000 images
@@ -29,7 +29,7 @@ ROW = "AlexNet"  # the reference model of every mCE
 _ROUNDING = 1e-6
 
 
-def corruption_plan(images: BenchmarkImages, reference: Any) -> Corruptions:
+def corruption_plan(images: BenchmarkImages, reference: Any) -> CorruptionPlan:
     """Corruptions in the form of `evaluation.evaluate`, with what they are divided by.
 
     Args:
@@ -45,7 +45,7 @@ def corruption_plan(images: BenchmarkImages, reference: Any) -> Corruptions:
             images, or errors that cannot be those of so many images.
     """
     threat = images.threat
-    plan = Corruptions(
+    plan = CorruptionPlan(
         threat.corruptions,
         (),
         lambda name, severity: images.cell(name, severity, None),
@@ -82,7 +82,7 @@ def corruption_plan(images: BenchmarkImages, reference: Any) -> Corruptions:
     return with_reference_entry(plan, file, images.ids)
 
 
-def _published(plan: Corruptions, name: str, images: BenchmarkImages) -> Corruptions:
+def _published(plan: CorruptionPlan, name: str, images: BenchmarkImages) -> CorruptionPlan:
     """A published table: the denominator of an mCE only for its own images."""
     threat = images.threat
     table = load_reference(name)
@@ -114,7 +114,9 @@ def _check_sibling(file: Path, images: BenchmarkImages) -> None:
         )
 
 
-def _same_images(plan: Corruptions, errors: Mapping[str, Any], name: str, n: int) -> Corruptions:
+def _same_images(
+    plan: CorruptionPlan, errors: Mapping[str, Any], name: str, n: int
+) -> CorruptionPlan:
     """Errors of the same images; they must be counts of `n` of them."""
     missing = [corruption for corruption in plan.names if corruption not in errors]
     if missing:

@@ -30,7 +30,7 @@ from iaside_plugins.devices import pick_device
 from iaside_plugins.entry import robustbench_json as model_info
 from iaside_plugins.entry.write import check_texts
 from iaside_plugins.errors import InputError, InputTypeError
-from iaside_plugins.evaluation.evaluate import Corruptions
+from iaside_plugins.evaluation.corruption import CorruptionPlan
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import check_writable
 from iaside_plugins.storage.provenance import state_digest
@@ -94,7 +94,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedRequest:
     """A request with its model, images and settings.
 
     Attributes:
@@ -108,7 +108,7 @@ class Prepared:
         corrupted: Of the corrupted images.
         protocol: Of the spectral importance.
         spec: AutoAttack, or None for corruptions.
-        plan: Corruptions with their denominator, or None for attacks.
+        plan: CorruptionPlan with their denominator, or None for attacks.
         info: The entry's ``model`` group.
         data: The entry's ``data`` group without counts.
     """
@@ -123,7 +123,7 @@ class Prepared:
     corrupted: Geometry
     protocol: Protocol
     spec: autoattack.AutoAttackSpec | None
-    plan: Corruptions | None
+    plan: CorruptionPlan | None
     info: dict[str, Any]
     data: dict[str, Any]
 
@@ -143,7 +143,7 @@ class Prepared:
 
 
 @contextmanager
-def prepared(request: Request) -> Iterator[Prepared]:
+def prepared(request: Request) -> Iterator[PreparedRequest]:
     """Everything found and checked before any long work; the model's modes are put back after.
 
     Raises:
@@ -191,7 +191,7 @@ def prepared(request: Request) -> Iterator[Prepared]:
         "note": request.note,
     }
     check_texts(info, data)
-    ready = Prepared(
+    ready = PreparedRequest(
         request,
         model,
         info["name"],
@@ -229,7 +229,7 @@ def _check_data_set(model: nn.Module, threat: Threat) -> None:
         )
 
 
-def _check_outputs(ready: Prepared) -> None:
+def _check_outputs(ready: PreparedRequest) -> None:
     """Refuse files that could not be written, before the work and not after it."""
     request = ready.request
     if request.entry_path is not None:

@@ -15,23 +15,26 @@ from torch import Tensor
 
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.adapters.models.robustbench_names import N_CLASSES
-from iaside_plugins.adapters.robustbench_adapter.attacked_images import Attacked, AttackedImages
+from iaside_plugins.adapters.robustbench_adapter.attacked_images import (
+    AdversarialImages,
+    AttackedImages,
+)
 from iaside_plugins.adapters.robustbench_adapter.autoattack import AutoAttackSpec, run_autoattack
 from iaside_plugins.adapters.robustbench_adapter.cost import Cost, estimate
 from iaside_plugins.adapters.robustbench_adapter.images import part_of
-from iaside_plugins.adapters.robustbench_adapter.request import Prepared, host_version
+from iaside_plugins.adapters.robustbench_adapter.request import PreparedRequest, host_version
 from iaside_plugins.budgets import epsilon as budget
 from iaside_plugins.corruptions.error_rates import SEVERITIES, cell_accuracies, mean_accuracy
 from iaside_plugins.entry.build import CYCLED, entry_id, spectral_group
 from iaside_plugins.entry.robustbench_json import read
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import Images
-from iaside_plugins.evaluation.evaluate import Attacks, Job, conditions, evaluate
+from iaside_plugins.evaluation.evaluate import AttackPlan, EvaluationPlan, conditions, evaluate
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.storage.files import jsonable, write_json
 from iaside_plugins.storage.provenance import ids_digest, model_digest
-from iaside_plugins.storage.resume_folder import kept
+from iaside_plugins.storage.resume_folder import resume_folder
 from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.stream import progress_bar
 
@@ -39,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Finished:
+class BenchmarkResult:
     """What a run gives.
 
     Attributes:
@@ -65,10 +68,10 @@ class Finished:
     result: SpectralImportance | None
     corruption: dict[str, Any] | None
     adversarial: dict[str, Any] | None
-    attacked: dict[float, Attacked]
+    attacked: dict[float, AdversarialImages]
 
 
-def cost_of(ready: Prepared) -> Cost:
+def cost_of(ready: PreparedRequest) -> Cost:
     """The cost of a run; also the check that model, images and bands go together.
 
     Raises:
@@ -96,7 +99,7 @@ def cost_of(ready: Prepared) -> Cost:
     return cost
 
 
-def _check_classes(ready: Prepared, n_classes: int | None) -> None:
+def _check_classes(ready: PreparedRequest, n_classes: int | None) -> None:
     """Refuse a model of another number of classes; warn of one that is the caller's own module."""
     expected = N_CLASSES[ready.threat.dataset]
     if n_classes == expected:
@@ -108,7 +111,7 @@ def _check_classes(ready: Prepared, n_classes: int | None) -> None:
 
 
 @contextmanager
-def finished(ready: Prepared, cost: Cost) -> Iterator[Finished]:
+def finished(ready: PreparedRequest, cost: Cost) -> Iterator[BenchmarkResult]:
     """Run, or go on with what a stopped run kept; adversarial images stay readable inside.
 
     Args:
@@ -130,12 +133,12 @@ def finished(ready: Prepared, cost: Cost) -> Iterator[Finished]:
         request.precision,
     )
     folder = None if request.resume is None else Path(request.resume)
-    with kept(folder, "robustbench", *map(str, which), ready.model) as home:
+    with resume_folder(folder, "robustbench", *map(str, which), ready.model) as home:
         kind = f"{model_digest(ready.model)} {ready.device().type} {request.precision}"
         check_same_model(home, kind, cost.logits, ours=folder is None)
         if request.aa_state_path is not None:
             check_same_model(Path(request.aa_state_path), kind, cost.logits, ours=False)
-        attacked: dict[float, Attacked] = {}
+        attacked: dict[float, AdversarialImages] = {}
         if spec is not None:
             attacked = {eps: _attack(ready, spec, eps, home) for eps in spec.epsilons}
         entry = result = None
@@ -168,7 +171,7 @@ def finished(ready: Prepared, cost: Cost) -> Iterator[Finished]:
             clean = float(outcome.correct.mean())
         _check_agreement(adversarial, attacked)
         cells = {} if corruption is None else cell_accuracies(corruption["conditions"])
-        yield Finished(
+        yield BenchmarkResult(
             n,
             digest,
             clean,
@@ -182,7 +185,9 @@ def finished(ready: Prepared, cost: Cost) -> Iterator[Finished]:
         )
 
 
-def _check_agreement(adversarial: dict[str, Any] | None, attacked: dict[float, Attacked]) -> None:
+def _check_agreement(
+    adversarial: dict[str, Any] | None, attacked: dict[float, AdversarialImages]
+) -> None:
     """The accuracy on the attacked images is what the last attack left: they are the same ones.
 
     Raises:
@@ -205,7 +210,7 @@ def _robust(cells: dict[tuple[str, int], float], adversarial: dict[str, Any] | N
     return float(adversarial["attacks"][0]["accuracy"]["value"])
 
 
-def run_facts(ready: Prepared, found: Finished) -> dict[str, Any]:
+def run_facts(ready: PreparedRequest, found: BenchmarkResult) -> dict[str, Any]:
     """What says which run it was, with or without an entry, and its two numbers."""
     facts: dict[str, Any] = {
         "clean_accuracy": found.clean_accuracy,
@@ -223,7 +228,9 @@ def run_facts(ready: Prepared, found: Finished) -> dict[str, Any]:
     return facts
 
 
-def _attack(ready: Prepared, spec: AutoAttackSpec, epsilon: float, home: Path) -> Attacked:
+def _attack(
+    ready: PreparedRequest, spec: AutoAttackSpec, epsilon: float, home: Path
+) -> AdversarialImages:
     request = ready.request
     own = request.aa_state_path
     total = len(ready.images.ids) * (1 + len(spec.order))
@@ -241,7 +248,7 @@ def _attack(ready: Prepared, spec: AutoAttackSpec, epsilon: float, home: Path) -
         )
 
 
-def _job(ready: Prepared, attacked: dict[float, Attacked]) -> Job:
+def _job(ready: PreparedRequest, attacked: dict[float, AdversarialImages]) -> EvaluationPlan:
     """The run in the form that `iaside_plugins.evaluation.evaluate` takes."""
     request, clean = ready.request, ready.images.clean
     attacks = None
@@ -252,10 +259,10 @@ def _job(ready: Prepared, attacked: dict[float, Attacked]) -> Job:
         ) -> list[Tensor]:
             return [attacked[epsilon].batch(x, y) for epsilon in spec.epsilons]
 
-        attacks = Attacks(
+        attacks = AttackPlan(
             [ready.spec], clean(None), batches, request.seed, request.batch_size, keep=False
         )
-    return Job(
+    return EvaluationPlan(
         model=ready.info,
         data=ready.data,
         clean=clean(None),
@@ -265,7 +272,9 @@ def _job(ready: Prepared, attacked: dict[float, Attacked]) -> Job:
     )
 
 
-def _benchmark(ready: Prepared, attacked: dict[float, Attacked], home: Path) -> dict[str, Any]:
+def _benchmark(
+    ready: PreparedRequest, attacked: dict[float, AdversarialImages], home: Path
+) -> dict[str, Any]:
     """The entry's ``benchmark`` group."""
     after = [
         {"epsilon": epsilon, "attack": attack, "accuracy": accuracy}
@@ -297,7 +306,9 @@ def _benchmark(ready: Prepared, attacked: dict[float, Attacked], home: Path) -> 
     }
 
 
-def _conditions(ready: Prepared, attacked: dict[float, Attacked]) -> list[tuple[str, Images]]:
+def _conditions(
+    ready: PreparedRequest, attacked: dict[float, AdversarialImages]
+) -> list[tuple[str, Images]]:
     """The perturbed images of the spectral importances, by the name of their condition."""
     if not ready.request.profiles:
         return []
@@ -320,7 +331,7 @@ class Cycled:
     The cells come in a seeded random order: fewer images than cells are then a random choice.
     """
 
-    def __init__(self, ready: Prepared, part: list[int]) -> None:
+    def __init__(self, ready: PreparedRequest, part: list[int]) -> None:
         self._cell = ready.images.cell
         cells = [(name, s) for name in ready.threat.corruptions for s in SEVERITIES]
         order = np.random.default_rng(ready.request.seed).permutation(len(cells))
@@ -356,8 +367,8 @@ def check_same_model(
     Raises:
         InputError: The folder is the user's, and was begun with another model.
     """
-    kept = read(folder / FILE)
-    known = kept.get(kind, {})
+    resume_folder = read(folder / FILE)
+    known = resume_folder.get(kind, {})
     if any(not _same(known[name], row) for name, row in logits.items() if name in known):
         if not ours:
             raise InputError(
@@ -365,8 +376,8 @@ def check_same_model(
                 "its logits of the same images are others now; give another folder"
             )
         shutil.rmtree(folder, ignore_errors=True)
-        kept, known = {}, {}
-    write_json(folder / FILE, {**kept, kind: {**known, **logits}}, indent=None)
+        resume_folder, known = {}, {}
+    write_json(folder / FILE, {**resume_folder, kind: {**known, **logits}}, indent=None)
 
 
 def _same(before: Sequence[float], now: Sequence[float]) -> bool:

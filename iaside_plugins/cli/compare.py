@@ -84,8 +84,8 @@ def compare(
     from iaside_plugins.attributions.text import agreement_text
     from iaside_plugins.cli.values import check_outputs, pick_protocol
     from iaside_plugins.display.plots import save_figure
-    from iaside_plugins.storage.resume_folder import kept
-    from iaside_plugins.workflows.source import Source, open_images, open_model
+    from iaside_plugins.storage.resume_folder import resume_folder
+    from iaside_plugins.workflows.source import DataSource, open_images, open_model
 
     check_outputs(None, plot, json_file)
     chosen = pick_protocol(protocol, n_bands, seed)
@@ -95,7 +95,7 @@ def compare(
     if beside and plot is None:
         raise InputError("--beside is for the plot: give --plot FILE as well")
     earlier = load_reports(beside or (), chosen)
-    source = Source(data, labels, classes, n_images, seed, workers, batch_size)
+    source = DataSource(data, labels, classes, n_images, seed, workers, batch_size)
     net = open_model(
         model,
         weights=weights,
@@ -111,7 +111,7 @@ def compare(
     if not silent:
         typer.echo(describe(net.info))
     run = run_identity(chosen, metrics, net.mean.device, batch_size)
-    with kept(resume, "compare", source.which(), run, net) as folder:
+    with resume_folder(resume, "compare", source.which(), run, net) as folder:
         report = compare_attributions(
             net,
             images,

@@ -190,8 +190,8 @@ def profile(
     from iaside_plugins.display.plots import plot_profiles, save_figure
     from iaside_plugins.display.text import spectral_report
     from iaside_plugins.importance.run import spectral_importance
-    from iaside_plugins.storage.resume_folder import kept
-    from iaside_plugins.workflows.source import Source, open_images, open_model
+    from iaside_plugins.storage.resume_folder import resume_folder
+    from iaside_plugins.workflows.source import DataSource, open_images, open_model
 
     check_outputs(save, plot, json_file)
     check_needs("--target-error", target_error is not None, target=target)
@@ -199,7 +199,7 @@ def profile(
     place = "cpu" if ray is not None or several else device  # the workers have copies
     rows, together = pick_batch_size(batch_size)
     chosen = pick_protocol(protocol, n_bands, seed, forwards)
-    source = Source(data, labels, classes, n_images, seed, workers, together)
+    source = DataSource(data, labels, classes, n_images, seed, workers, together)
     net = open_model(
         model,
         weights=weights,
@@ -214,7 +214,7 @@ def profile(
     silent = quiet or json_file == "-"
     if not silent:
         typer.echo(describe(net.info))
-    with kept(resume, "profile", source.which(), chosen.used(), precision, net) as folder:
+    with resume_folder(resume, "profile", source.which(), chosen.used(), precision, net) as folder:
         given: dict[str, Any] = {
             "batch_size": rows,
             "precision": precision,

@@ -96,9 +96,9 @@ def evaluate(
     from iaside_plugins.display.text import entry_report
     from iaside_plugins.entry.write import write_entry
     from iaside_plugins.evaluation.evaluate import evaluate as run
-    from iaside_plugins.storage.resume_folder import kept
+    from iaside_plugins.storage.resume_folder import resume_folder
     from iaside_plugins.workflows.evaluate import make_job
-    from iaside_plugins.workflows.source import Source, open_model
+    from iaside_plugins.workflows.source import DataSource, open_model
 
     check_outputs(save, plot, json_file, out)
     _, several = pick_devices(device)
@@ -107,7 +107,7 @@ def evaluate(
     specs = parse_attacks(
         "" if attacks == "none" else attacks, budgets(epsilons), budgets(epsilons_l2), attack_steps
     )
-    source = Source(data, labels, classes, n_images, seed, workers, together, dataset, note)
+    source = DataSource(data, labels, classes, n_images, seed, workers, together, dataset, note)
     net = open_model(
         model,
         weights=weights,
@@ -134,7 +134,7 @@ def evaluate(
     silent = quiet or json_file == "-"
     if not silent:
         typer.echo(describe(net.info))
-    with kept(resume, "evaluate", source.which(), chosen.used(), precision, net) as folder:
+    with resume_folder(resume, "evaluate", source.which(), chosen.used(), precision, net) as folder:
         entry, result = run(
             net,
             job,

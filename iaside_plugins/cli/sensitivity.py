@@ -92,7 +92,7 @@ def sensitivity(
         pick_design,
         run_study,
     )
-    from iaside_plugins.workflows.source import Source
+    from iaside_plugins.workflows.source import DataSource
 
     check_outputs(None, plot, json_file)
     design = pick_design(
@@ -105,7 +105,7 @@ def sensitivity(
         beta=beta,
         crossed=crossed,
     )
-    source = Source(data, labels, classes, n_images, seed, workers, batch_size)
+    source = DataSource(data, labels, classes, n_images, seed, workers, batch_size)
     studied = open_studied(
         one_each(models, weights, name), source, design, entries=entries or (), device=device
     )

@@ -87,8 +87,8 @@ def spectrum(
     from iaside_plugins.spectra.plots import plot_spectrum
     from iaside_plugins.spectra.text import spectrum_text
     from iaside_plugins.spectral.partition import SpectralPartition
-    from iaside_plugins.storage.resume_folder import kept
-    from iaside_plugins.workflows.source import Source, open_model
+    from iaside_plugins.storage.resume_folder import resume_folder
+    from iaside_plugins.workflows.source import DataSource, open_model
     from iaside_plugins.workflows.spectrum import check_corruptions, check_severities, make_plan
     from iaside_plugins.workflows.spectrum_study import study_perturbations
 
@@ -116,7 +116,7 @@ def spectrum(
         attack_steps,
         SpectralPartition(chosen.n_bands, chosen.band_norm),
     )
-    source = Source(data, labels, classes, n_images, seed, workers, batch_size)
+    source = DataSource(data, labels, classes, n_images, seed, workers, batch_size)
     net = None
     if model is not None:
         net = open_model(
@@ -145,7 +145,7 @@ def spectrum(
         typer.echo(describe(net.info))
     made = (plan.corruptions and sorted(plan.corruptions.settings.items()), plan.origin)
     identity = (source.which(), chosen.used(), resize, crop, interpolation, made)
-    with kept(resume, "spectrum", *identity, net) as folder:
+    with resume_folder(resume, "spectrum", *identity, net) as folder:
         report = study_perturbations(
             plan,
             net,

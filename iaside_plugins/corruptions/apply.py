@@ -30,7 +30,7 @@ from iaside_plugins.corruptions.frost import (
     find_frost_textures,
     load_frost_textures,
 )
-from iaside_plugins.corruptions.functions import FUNCTIONS, Draw
+from iaside_plugins.corruptions.functions import FUNCTIONS, RandomDraws
 from iaside_plugins.errors import InputError, InputTypeError
 
 __all__ = [
@@ -108,7 +108,7 @@ def corrupt(
     colour = _checked_colour(image)
     constants = CONSTANT_SETS[constants_size(*colour.shape[:2])]
     textures = _checked_textures(frost_textures) if name == "frost" else ()
-    draw = Draw(constants.rows[name][severity - 1], constants, random, textures)
+    draw = RandomDraws(constants.rows[name][severity - 1], constants, random, textures)
     result = FUNCTIONS[name](colour, draw)
     if jpeg:
         result = jpeg_round_trip(result, _DATASET_QUALITY, optimize=True)

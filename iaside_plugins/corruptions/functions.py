@@ -35,7 +35,7 @@ from iaside_plugins.corruptions.frost import frost_crop
 
 
 @dataclass(frozen=True)
-class Draw:
+class RandomDraws:
     """What one corruption of one image depends on, besides the image.
 
     Attributes:
@@ -51,18 +51,18 @@ class Draw:
     textures: Sequence[Bytes] = ()
 
 
-def _gaussian_noise(image: Bytes, draw: Draw) -> Bytes:
+def _gaussian_noise(image: Bytes, draw: RandomDraws) -> Bytes:
     """Add N(0, sd) to x; row = (sd,)."""
     return truncated(image / 255 + draw.random.normal(0, draw.row[0], image.shape))
 
 
-def _shot_noise(image: Bytes, draw: Draw) -> Bytes:
+def _shot_noise(image: Bytes, draw: RandomDraws) -> Bytes:
     """Poisson(photons x) / photons; row = (photons,)."""
     (photons,) = draw.row
     return truncated(draw.random.poisson(image / 255 * photons) / photons)
 
 
-def _impulse_noise(image: Bytes, draw: Draw) -> Bytes:
+def _impulse_noise(image: Bytes, draw: RandomDraws) -> Bytes:
     """Each byte becomes 0 or 255, with equal chance, with probability row[0]."""
     replaced = draw.random.random_sample(image.shape) < draw.row[0]
     salt = draw.random.random_sample(image.shape) < 0.5
@@ -87,7 +87,7 @@ def defocus_kernel(radius: float, alias_sigma: float) -> npt.NDArray[np.float32]
     return kernel
 
 
-def _defocus_blur(image: Bytes, draw: Draw) -> Bytes:
+def _defocus_blur(image: Bytes, draw: RandomDraws) -> Bytes:
     """Correlation with a disk, borders reflected about the edge pixel; row = (radius, sigma)."""
     cv2 = imaging_library("cv2")
     kernel = defocus_kernel(*draw.row)
@@ -98,7 +98,7 @@ def _defocus_blur(image: Bytes, draw: Draw) -> Bytes:
     return truncated(np.stack(channels, axis=-1))
 
 
-def _glass_blur(image: Bytes, draw: Draw) -> Bytes:
+def _glass_blur(image: Bytes, draw: RandomDraws) -> Bytes:
     """Smooth, copy pixels from random neighbours, smooth; row = (sigma, reach, passes).
 
     Each target takes the value its neighbour has at that moment. The published code means to swap
@@ -122,13 +122,13 @@ def _glass_blur(image: Bytes, draw: Draw) -> Bytes:
     return truncated(smooth_channels(mixed / 255, sigma))
 
 
-def _motion_blur(image: Bytes, draw: Draw) -> Bytes:
+def _motion_blur(image: Bytes, draw: RandomDraws) -> Bytes:
     """ImageMagick's motion blur at an angle of U(-45, 45) degrees; row = (radius, sigma)."""
     radius, sigma = draw.row
     return motion_blurred(image, radius, sigma, draw.random.uniform(-45, 45))
 
 
-def _zoom_blur(image: Bytes, draw: Draw) -> Bytes:
+def _zoom_blur(image: Bytes, draw: RandomDraws) -> Bytes:
     """Mean of x and its zooms by 1, 1 + step, ..., in float32; row = (step, number of zooms)."""
     step, n_zooms = draw.row[0], int(draw.row[1])
     x = (image / 255).astype(np.float32)
@@ -138,7 +138,7 @@ def _zoom_blur(image: Bytes, draw: Draw) -> Bytes:
     return truncated((x + total) / np.float32(n_zooms + 1))
 
 
-def _snow(image: Bytes, draw: Draw) -> Bytes:
+def _snow(image: Bytes, draw: RandomDraws) -> Bytes:
     """Whitened image plus streaks of snow and the same streaks turned by 180 degrees.
 
     row = (mean, sd, zoom, threshold, radius, sigma, share of the image kept).
@@ -154,7 +154,7 @@ def _snow(image: Bytes, draw: Draw) -> Bytes:
     return truncated(whitened + (streaks + streaks[::-1, ::-1])[..., None])
 
 
-def _frost(image: Bytes, draw: Draw) -> Bytes:
+def _frost(image: Bytes, draw: RandomDraws) -> Bytes:
     """share_image a + share_frost texture on the 0..255 scale, truncated; row = both shares."""
     share_image, share_frost = draw.row
     scale = draw.constants.frost_scale * min(image.shape[:2]) / draw.constants.size
@@ -162,7 +162,7 @@ def _frost(image: Bytes, draw: Draw) -> Bytes:
     return np.clip(share_image * image + share_frost * crop, 0, 255).astype(np.uint8)
 
 
-def _fog(image: Bytes, draw: Draw) -> Bytes:
+def _fog(image: Bytes, draw: RandomDraws) -> Bytes:
     """(x + amount plasma) M / (M + amount), M the maximum of x; row = (amount, decay)."""
     amount, decay = draw.row
     height, width = image.shape[:2]
@@ -173,7 +173,7 @@ def _fog(image: Bytes, draw: Draw) -> Bytes:
     return truncated((x + amount * plasma) * brightest / (brightest + amount))
 
 
-def _brightness(image: Bytes, draw: Draw) -> Bytes:
+def _brightness(image: Bytes, draw: RandomDraws) -> Bytes:
     """The value V of HSV becomes min(V + row[0], 1); hue and saturation are kept.
 
     This is x V' / V, but computed through hue and saturation as the original does: results often
@@ -206,14 +206,14 @@ def _brightness(image: Bytes, draw: Draw) -> Bytes:
     return truncated(np.stack(sectors, axis=-1))
 
 
-def _contrast(image: Bytes, draw: Draw) -> Bytes:
+def _contrast(image: Bytes, draw: RandomDraws) -> Bytes:
     """(x - m) factor + m, m the mean of each channel; row = (factor,)."""
     x = image / 255
     means = x.mean(axis=(0, 1), keepdims=True)
     return truncated((x - means) * draw.row[0] + means)
 
 
-def _elastic_transform(image: Bytes, draw: Draw) -> Bytes:
+def _elastic_transform(image: Bytes, draw: RandomDraws) -> Bytes:
     """Random affine warp, then a smooth random displacement; row = (alpha, sigma, affine range).
 
     The row is in units of the size. Not monotone in severity: of the five, 2 is the strongest.
@@ -240,7 +240,7 @@ def _elastic_transform(image: Bytes, draw: Draw) -> Bytes:
     return truncated(displaced(affine_warped(x, forward), down, across))
 
 
-def _pixelate(image: Bytes, draw: Draw) -> Bytes:
+def _pixelate(image: Bytes, draw: RandomDraws) -> Bytes:
     """Box resize to int(size share) and back, in uint8; row = (share,)."""
     pillow = imaging_library("PIL.Image")
     height, width = image.shape[:2]
@@ -249,12 +249,12 @@ def _pixelate(image: Bytes, draw: Draw) -> Bytes:
     return np.array(shrunk.resize((width, height), pillow.Resampling.BOX))
 
 
-def _jpeg_compression(image: Bytes, draw: Draw) -> Bytes:
+def _jpeg_compression(image: Bytes, draw: RandomDraws) -> Bytes:
     """JPEG round trip at quality row[0]."""
     return jpeg_round_trip(image, int(draw.row[0]))
 
 
-FUNCTIONS: Mapping[str, Callable[[Bytes, Draw], Bytes]] = MappingProxyType(
+FUNCTIONS: Mapping[str, Callable[[Bytes, RandomDraws], Bytes]] = MappingProxyType(
     {
         "gaussian_noise": _gaussian_noise,
         "shot_noise": _shot_noise,

@@ -47,7 +47,7 @@ class Outcome:
         return Outcome(tuple(ids), self.probability[rows], self.correct[rows])
 
 
-class Runner:
+class ConditionRunner:
     """Runs a model over conditions and keeps finished images, so that a run can be resumed."""
 
     def __init__(

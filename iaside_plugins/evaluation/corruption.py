@@ -12,7 +12,7 @@ import numpy as np
 from iaside_plugins.corruptions.error_rates import SEVERITIES, mean_corruption_error
 from iaside_plugins.entry.build import mean, proportion
 from iaside_plugins.errors import InputError
-from iaside_plugins.evaluation.conditions import Images, Outcome, Runner
+from iaside_plugins.evaluation.conditions import ConditionRunner, Images, Outcome
 from iaside_plugins.stats.intervals import jackknife
 from iaside_plugins.value_table.stream import count
 
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Corruptions:
+class CorruptionPlan:
     """What is evaluated under corruption.
 
     Attributes:
@@ -44,7 +44,9 @@ class Corruptions:
     published: str | None = None
 
 
-def corruption_group(runner: Runner, plan: Corruptions, clean: Outcome) -> dict[str, Any]:
+def corruption_group(
+    runner: ConditionRunner, plan: CorruptionPlan, clean: Outcome
+) -> dict[str, Any]:
     """The entry's ``corruption`` group.
 
     Args:
@@ -90,7 +92,7 @@ def corruption_group(runner: Runner, plan: Corruptions, clean: Outcome) -> dict[
 
 
 def _normalised(
-    plan: Corruptions, conditions: list[dict[str, Any]], partial: list[str]
+    plan: CorruptionPlan, conditions: list[dict[str, Any]], partial: list[str]
 ) -> dict[str, Any]:
     """``mce`` (same images, all of them) and ``error_over_published`` (a table of other images)."""
     errors: dict[str, list[float]] = {}

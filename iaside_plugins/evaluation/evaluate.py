@@ -24,9 +24,8 @@ from iaside_plugins.entry.build import (
     proportion,
     spectral_group,
 )
-from iaside_plugins.evaluation.conditions import Images, Outcome, Runner
-from iaside_plugins.evaluation.corruption import Corruptions as Corruptions
-from iaside_plugins.evaluation.corruption import corruption_group
+from iaside_plugins.evaluation.conditions import ConditionRunner, Images, Outcome
+from iaside_plugins.evaluation.corruption import CorruptionPlan, corruption_group
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.protocol import Protocol
@@ -37,7 +36,7 @@ from iaside_plugins.value_table.stream import count, progress_bar
 
 
 @dataclass(frozen=True)
-class Attacks:
+class AttackPlan:
     """What is evaluated under attack.
 
     Attributes:
@@ -59,7 +58,7 @@ class Attacks:
 
 
 @dataclass(frozen=True)
-class Job:
+class EvaluationPlan:
     """Everything that `evaluate` needs beside the model and the protocol.
 
     Attributes:
@@ -75,13 +74,13 @@ class Job:
     data: Mapping[str, Any]
     clean: Images
     spectral: Images
-    corruptions: Corruptions | None = None
-    attacks: Attacks | None = None
+    corruptions: CorruptionPlan | None = None
+    attacks: AttackPlan | None = None
 
 
 def evaluate(
     model: Model,
-    job: Job,
+    job: EvaluationPlan,
     protocol: Protocol,
     *,
     batch_size: int | str = 64,
@@ -150,7 +149,7 @@ def evaluate(
 
 def conditions(
     model: Model,
-    job: Job,
+    job: EvaluationPlan,
     *,
     batch_size: int | str = 64,
     resume: Path | str | None = None,
@@ -165,7 +164,7 @@ def conditions(
     """
     corruption = adversarial = None
     with progress_bar(_n_passes(job), show_progress) as bar:
-        runner = Runner(model, resume, bar, batch_size)
+        runner = ConditionRunner(model, resume, bar, batch_size)
         clean = runner.run("clean", job.clean)
         if job.corruptions is not None:
             corruption = corruption_group(runner, job.corruptions, clean)
@@ -174,7 +173,7 @@ def conditions(
     return clean, corruption, adversarial, runner.game.device
 
 
-def _n_passes(job: Job) -> int | None:
+def _n_passes(job: EvaluationPlan) -> int | None:
     """Images that go through clean, corrupted and attacked conditions, if it can be told."""
     n, n_attacked = count(job.clean), 0
     if n is None:
@@ -188,7 +187,7 @@ def _n_passes(job: Job) -> int | None:
     return n * passes + n_attacked
 
 
-def _attacked(runner: Runner, plan: Attacks, clean: Outcome) -> dict[str, Any]:
+def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict[str, Any]:
     """The entry's ``adversarial`` group.
 
     An image counts as robust where the clean image and the attacked one are both classified

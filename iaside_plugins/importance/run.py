@@ -13,16 +13,23 @@ import torch
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import SpectralImportance
-from iaside_plugins.importance.stopping import Look, Stopping, looks, stopping_rule
+from iaside_plugins.importance.stopping import StopCheck, Stopping, looks, stopping_rule
 from iaside_plugins.inference.checks import model_device
 from iaside_plugins.inference.memory import first_batch_size
-from iaside_plugins.parallel.processes import Devices, device_crew, one_or_several
-from iaside_plugins.parallel.scheduler import Run, computed_by
+from iaside_plugins.parallel.processes import Devices, device_workers, one_or_several
+from iaside_plugins.parallel.scheduler import RowRequest, computed_by
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.provenance import model_digest
 from iaside_plugins.storage.row_store import RowStore, read_header
 from iaside_plugins.value_table.game import Game, Model
-from iaside_plugins.value_table.rows import Pair, Seen, computed, image_groups, split_rows, take_up
+from iaside_plugins.value_table.rows import (
+    ImageNote,
+    ImageWithDonor,
+    computed,
+    image_groups,
+    restore,
+    split_rows,
+)
 from iaside_plugins.value_table.stream import check_max_images, count, expect, items, progress_bar
 
 Array = npt.NDArray[np.float64]
@@ -84,7 +91,7 @@ def spectral_importance(
     protocol = protocol or Protocol()
     single, devices = one_or_several(device)
     game = Game(model, protocol, model_device(model, single), batch_size, precision)
-    profile = Profile(
+    profile = ImportanceRun(
         model,
         data,
         protocol,
@@ -95,8 +102,8 @@ def spectral_importance(
         target=target,
     )
     n_rows = first_batch_size(batch_size, devices[0]) if devices else game.n_rows
-    run = Run("", protocol, batch_size, precision, profile.groups(n_rows), profile.store)
-    take_up(game, profile.store)
+    run = RowRequest("", protocol, batch_size, precision, profile.groups(n_rows), profile.store)
+    restore(game, profile.store)
     finished = closing(_computed(model, game, run, devices))
     try:
         with progress_bar(known := count(data, max_images), show_progress) as bar, finished as each:
@@ -116,18 +123,18 @@ def spectral_importance(
 
 
 def _computed(
-    model: Model, game: Game, run: Run, devices: Sequence[torch.device]
-) -> Generator[tuple[list[Pair], list[str]], None, None]:
+    model: Model, game: Game, run: RowRequest, devices: Sequence[torch.device]
+) -> Generator[tuple[list[ImageWithDonor], list[str]], None, None]:
     """Groups with the keys of their rows, by this process or by one on each of several devices."""
     if not devices:
         yield from computed(game, run.groups, run.store)
         return
-    with device_crew(model, devices) as crew:
+    with device_workers(model, devices) as crew:
         for _, group, keys in computed_by(crew, [run]):
             yield group, keys
 
 
-class Profile:
+class ImportanceRun:
     """One model's rows over one stream of images, from the first group to the result.
 
     The arguments are those of `spectral_importance`.
@@ -161,21 +168,21 @@ class Profile:
             "model": model_digest(model) if resume is not None else None,
         }
         self.store = RowStore(resume, identity)
-        self._finished: list[tuple[Seen, Array]] = []
+        self._finished: list[tuple[ImageNote, Array]] = []
         self._order: list[tuple[str, str]] = []
 
-    def groups(self, n_rows: int) -> Iterator[list[Pair]]:
+    def groups(self, n_rows: int) -> Iterator[list[ImageWithDonor]]:
         """The images in groups that share forward passes of so many rows."""
         return image_groups(self._stream, self.protocol, n_rows)
 
-    def take(self, group: list[Pair], keys: list[str]) -> Look | None:
+    def take(self, group: list[ImageWithDonor], keys: list[str]) -> StopCheck | None:
         """Take the next group, whose rows are in the store; a look at the target, if it was time.
 
         Where the look is done, images behind it are dropped again.
         """
         first = len(self._finished)
         for key, (item, _) in zip(keys, group, strict=True):
-            self._finished.append((Seen.of(item), self.store.rows[key]))
+            self._finished.append((ImageNote.of(item), self.store.rows[key]))
             self._order.append((key, self._finished[-1][0].to_json()))
         look = _look(self._finished, first, self.protocol, self._stopping)
         if look is not None and look.done:
@@ -222,7 +229,7 @@ def read_run(folder: Path | str, beta: float | None = None) -> SpectralImportanc
     protocol = Protocol.from_dict({**fields, "beta": chosen})
     store = RowStore(folder, identity, read_only=True)
     finished = [
-        (Seen.from_json(note), store.rows[key])
+        (ImageNote.from_json(note), store.rows[key])
         for key, note in store.read_order() or store.notes.items()
         if key in store.rows  # a chunk may have been damaged since
     ]
@@ -238,8 +245,11 @@ def read_run(folder: Path | str, beta: float | None = None) -> SpectralImportanc
 
 
 def _look(
-    finished: list[tuple[Seen, Array]], before: int, protocol: Protocol, stopping: Stopping | None
-) -> Look | None:
+    finished: list[tuple[ImageNote, Array]],
+    before: int,
+    protocol: Protocol,
+    stopping: Stopping | None,
+) -> StopCheck | None:
     """The first look since `before` images that was enough, or else the last one, if any."""
     look = None
     if stopping is None:
@@ -254,7 +264,7 @@ def _look(
 
 def _result(
     protocol: Protocol,
-    finished: list[tuple[Seen, Array]],
+    finished: list[tuple[ImageNote, Array]],
     precision: str,
     *,
     n_forward: int,

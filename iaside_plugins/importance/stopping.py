@@ -28,7 +28,7 @@ WIDE_ERRORS = 3.0  # bands so near the least may yet tie with it
 
 
 @dataclass(frozen=True)
-class Look:
+class StopCheck:
     """What is known after some images.
 
     Attributes:
@@ -76,7 +76,7 @@ class Stopping:
         if self.target not in TARGETS:
             raise InputError(f"target must be one of {', '.join(TARGETS)}; got {self.target!r}")
 
-    def look(self, per_image: Array, other: Array | None = None) -> Look:
+    def look(self, per_image: Array, other: Array | None = None) -> StopCheck:
         """Look at the Shapley values of all images so far.
 
         Args:
@@ -86,9 +86,9 @@ class Stopping:
         """
         n = len(per_image)
         if self.target == "sign":
-            return Look(n, self._sign(per_image if other is None else per_image - other))
+            return StopCheck(n, self._sign(per_image if other is None else per_image - other))
         found = self._score(per_image, other)
-        return Look(n, float(found.interval[1] - found.interval[0]) / 2 / self.error)
+        return StopCheck(n, float(found.interval[1] - found.interval[0]) / 2 / self.error)
 
     def _score(self, per_image: Array, other: Array | None) -> Estimate:
         def statistic(shares: Array) -> Array:

@@ -83,7 +83,7 @@ def _ladder(kind: str, device: torch.device) -> dict[str, Build]:
 
 
 @torch.no_grad()
-def settle(
+def tune(
     plain: Forward,
     kind: str,
     probe: Tensor,

@@ -25,8 +25,8 @@ import torch
 from torch import nn
 
 from iaside_plugins.errors import InputError, InputTypeError
-from iaside_plugins.parallel.scheduler import Crew, Heard
-from iaside_plugins.parallel.tasks import Desk, Shard
+from iaside_plugins.parallel.scheduler import Scheduler, WorkerMessage
+from iaside_plugins.parallel.tasks import Task, WorkerSession
 from iaside_plugins.value_table.game import Model
 from iaside_plugins.value_table.rows import Rows, groups_ahead
 
@@ -45,7 +45,7 @@ DIED_EARLY = (
     "scripts that use several devices keep their own work under `if __name__ == '__main__':`, and "
     "the model's class in a module"
 )
-Begun = tuple[Rows, Any, int]
+PendingTask = tuple[Rows, Any, int]
 
 
 Devices = torch.device | str | Sequence[torch.device | str] | None
@@ -69,7 +69,7 @@ def one_or_several(device: Devices) -> tuple[torch.device | None, list[torch.dev
 
 
 @contextlib.contextmanager
-def device_crew(model: Model, devices: Sequence[torch.device]) -> Iterator[Crew]:
+def device_workers(model: Model, devices: Sequence[torch.device]) -> Iterator[Scheduler]:
     """A crew of one process a device; the processes end with the context.
 
     Args:
@@ -83,7 +83,7 @@ def device_crew(model: Model, devices: Sequence[torch.device]) -> Iterator[Crew]
     """
     workers = Processes(model, devices)
     try:
-        yield Crew(workers, len(devices))
+        yield Scheduler(workers, len(devices))
     finally:
         workers.stop()
 
@@ -95,7 +95,7 @@ class Processes:
         self.devices = devices
         # Threads that there are, shared by the workers.
         threads = max(1, torch.get_num_threads() // len(devices))
-        self._setting = (packed(model), Surroundings.here(threads))
+        self._setting = (packed(model), WorkerEnvironment.here(threads))
         self._context = multiprocessing.get_context("spawn")
         self._there: dict[int, tuple[Any, Connection]] = {}
 
@@ -110,13 +110,13 @@ class Processes:
         theirs.close()  # so that the worker's death closes the pipe
         self._there[place] = process, ours
 
-    def give(self, place: int, shard: Shard) -> None:
+    def give(self, place: int, shard: Task) -> None:
         """Send a shard; to a dead worker in vain, of which `hear` will tell."""
         with contextlib.suppress(OSError):
             # As bytes: torch would put the tensors of its own objects into shared memory.
             self._there[place][1].send_bytes(pickle.dumps(shard))
 
-    def hear(self) -> list[tuple[int, Heard]]:
+    def hear(self) -> list[tuple[int, WorkerMessage]]:
         """News of at least one worker."""
         places = {pipe: place for place, (_, pipe) in self._there.items()}
         found = []
@@ -125,7 +125,7 @@ class Processes:
             try:
                 found.append((place, pickle.loads(self._there[place][1].recv_bytes())))
             except (EOFError, OSError):
-                found.append((place, Heard(died=self._why(place))))
+                found.append((place, WorkerMessage(died=self._why(place))))
         return found
 
     def _why(self, place: int) -> str:
@@ -193,7 +193,7 @@ def unpacked(data: bytes, device: torch.device) -> nn.Module:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class WorkerEnvironment:
     """What a worker takes over from its parent.
 
     Attributes:
@@ -207,7 +207,7 @@ class Surroundings:
     path: tuple[str, ...]
 
     @classmethod
-    def here(cls, threads: int) -> Surroundings:
+    def here(cls, threads: int) -> WorkerEnvironment:
         """Those of this process, with so many threads."""
         found = {}
         for path in FLAGS:
@@ -231,15 +231,17 @@ class Surroundings:
                 setattr(owner, last, value)
 
 
-def _work(pipe: Connection, device: torch.device, model: bytes, surroundings: Surroundings) -> None:
+def _work(
+    pipe: Connection, device: torch.device, model: bytes, surroundings: WorkerEnvironment
+) -> None:
     """What a worker process does until it is ended."""
-    shards: SimpleQueue[Shard] = SimpleQueue()
+    shards: SimpleQueue[Task] = SimpleQueue()
     threading.Thread(target=_read, args=(pipe, shards), daemon=True).start()
     surroundings.take_over()
-    desk = Desk(unpacked(model, device), device)
+    desk = WorkerSession(unpacked(model, device), device)
     with contextlib.suppress(OSError):  # the parent is gone
-        pipe.send_bytes(pickle.dumps(Heard()))
-        begun: deque[Begun | BaseException] = deque()
+        pipe.send_bytes(pickle.dumps(WorkerMessage()))
+        begun: deque[PendingTask | BaseException] = deque()
         while True:  # on a GPU the next one is begun before the last one is waited for
             while not begun or (len(begun) <= groups_ahead(device) and not shards.empty()):
                 try:
@@ -249,7 +251,7 @@ def _work(pipe: Connection, device: torch.device, model: bytes, surroundings: Su
             pipe.send_bytes(news(desk, begun.popleft()))
 
 
-def _read(pipe: Connection, shards: SimpleQueue[Shard]) -> None:
+def _read(pipe: Connection, shards: SimpleQueue[Task]) -> None:
     """Take shards off the pipe, so that the parent never waits; end with the parent."""
     try:
         while True:
@@ -258,17 +260,19 @@ def _read(pipe: Connection, shards: SimpleQueue[Shard]) -> None:
         os._exit(1)
 
 
-def news(desk: Desk, begun: Begun | BaseException) -> bytes:
-    """What became of a shard, as the bytes of a `Heard`."""
+def news(desk: WorkerSession, begun: PendingTask | BaseException) -> bytes:
+    """What became of a shard, as the bytes of a `WorkerMessage`."""
     try:
         if isinstance(begun, BaseException):
             raise begun
-        return pickle.dumps(Heard(made=desk.end(begun)))
+        return pickle.dumps(WorkerMessage(made=desk.end(begun)))
     except Exception as error:  # noqa: BLE001  the parent raises it
         try:
-            return pickle.dumps(Heard(error=error))
+            return pickle.dumps(WorkerMessage(error=error))
         except Exception:  # noqa: BLE001  an error that holds what cannot be sent
-            return pickle.dumps(Heard(error=RuntimeError(f"{type(error).__name__}: {error}")))
+            return pickle.dumps(
+                WorkerMessage(error=RuntimeError(f"{type(error).__name__}: {error}"))
+            )
 
 
 @contextlib.contextmanager

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from iaside_plugins.errors import InputError
-from iaside_plugins.parallel.tasks import Array, Made, Shard
+from iaside_plugins.parallel.tasks import Array, Task, TaskResult
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.row_store import RowStore
-from iaside_plugins.value_table.rows import Pair, Seen, row_key
+from iaside_plugins.value_table.rows import ImageNote, ImageWithDonor, row_key
 from iaside_plugins.value_table.stream import Item
 
 RETRIES = 2  # how often a group is tried again after the worker that ran it died
@@ -25,10 +25,10 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Heard:
+class WorkerMessage:
     """News of a worker: ready, rows (`made`), an `error` of its own, or its death (`died`: why)."""
 
-    made: Made | None = None
+    made: TaskResult | None = None
     error: BaseException | None = None
     died: str | None = None
 
@@ -39,14 +39,14 @@ class Workers(typing.Protocol):
     def start(self, place: int) -> None:
         """Begin to start the worker of a place; the one that was there is dead."""
 
-    def give(self, place: int, shard: Shard) -> None:
+    def give(self, place: int, shard: Task) -> None:
         """Give a worker a shard; they are made in the order given."""
 
-    def hear(self) -> list[tuple[int, Heard]]:
+    def hear(self) -> list[tuple[int, WorkerMessage]]:
         """Wait for news of one worker or several."""
 
 
-class Crew:
+class Scheduler:
     """Hands shards to workers, at most `HELD` to each, and starts dead workers anew.
 
     Args:
@@ -61,8 +61,8 @@ class Crew:
 
     def __init__(self, workers: Workers, n_workers: int, retries: int = RETRIES) -> None:
         self.workers, self.n_workers, self.retries = workers, n_workers, retries
-        self._held: dict[int, deque[Shard]] = {}  # of the workers that are ready
-        self._queue: deque[Shard] = deque()  # given, at no worker yet
+        self._held: dict[int, deque[Task]] = {}  # of the workers that are ready
+        self._queue: deque[Task] = deque()  # given, at no worker yet
         self._tries: dict[int, int] = {}  # by the shard's identity
         self._failed_starts = 0
         self.broken = False  # whether it lacks a worker for good: nothing more can be waited for
@@ -79,14 +79,14 @@ class Crew:
         """Whether every worker has enough: take before giving more."""
         return self.n_under_way >= HELD * self.n_workers
 
-    def give(self, shard: Shard) -> None:
+    def give(self, shard: Task) -> None:
         """Hand a shard out, now or as soon as a worker is ready."""
         self._queue.append(shard)
         self._hand_out()
 
-    def take(self) -> list[tuple[Shard, Made]]:
+    def take(self) -> list[tuple[Task, TaskResult]]:
         """Wait for finished shards, in the order they finish."""
-        done: list[tuple[Shard, Made]] = []
+        done: list[tuple[Task, TaskResult]] = []
         while not done and self.n_under_way:
             for place, heard in self.workers.hear():
                 if heard.died is not None:
@@ -137,7 +137,7 @@ class Crew:
 
 
 @dataclass(eq=False)
-class Run:
+class RowRequest:
     """One model's run over one stream of images.
 
     Attributes:
@@ -156,17 +156,17 @@ class Run:
     protocol: Protocol
     batch_size: int | str
     precision: str
-    groups: Iterable[list[Pair]]
+    groups: Iterable[list[ImageWithDonor]]
     store: RowStore
     stopped: bool = False
     n_forward: int = 0
     choices: dict[str, Any] | None = None
     begun: set[str] = field(default_factory=set)  # keys that are in the store or will be
 
-    def shard(self, group: list[Pair], first: int) -> Shard:
+    def shard(self, group: list[ImageWithDonor], first: int) -> Task:
         """A group as it goes to a worker."""
         donors = [donor.image.numpy() for _, donor in group if donor is not None]
-        return Shard(
+        return Task(
             self.model,
             self.protocol,
             self.batch_size,
@@ -183,21 +183,23 @@ class Run:
 class _InLine:
     """A group that waits for its turn; its images are with the worker, their shape stays."""
 
-    run: Run
-    group: list[Pair]
+    run: RowRequest
+    group: list[ImageWithDonor]
     keys: list[str]
     rows: Array | None
     ready: bool
 
 
-def computed_by(crew: Crew, runs: Iterable[Run]) -> Iterator[tuple[Run, list[Pair], list[str]]]:
+def computed_by(
+    crew: Scheduler, runs: Iterable[RowRequest]
+) -> Iterator[tuple[RowRequest, list[ImageWithDonor], list[str]]]:
     """What `rows.computed` gives for each run, one after the other, made by a crew.
 
     The next run begins while the last shards of the one before it are under way. Images of the
     groups that are given have a shape and no pixels.
 
     Raises:
-        InputError: As `rows.computed` and `Crew.take`; what was under way is kept.
+        InputError: As `rows.computed` and `Scheduler.take`; what was under way is kept.
     """
     line: deque[_InLine] = deque()
     waiting: dict[int, _InLine] = {}
@@ -213,9 +215,9 @@ def computed_by(crew: Crew, runs: Iterable[Run]) -> Iterator[tuple[Run, list[Pai
                     run.store.settle("forwards", made.choices)
                     run.store.settle("steps", made.steps)
             for key, row, (item, _) in zip(place.keys, made.rows, place.group, strict=True):
-                run.store.add(key, row, Seen.of(item).to_json())
+                run.store.add(key, row, ImageNote.of(item).to_json())
 
-    def heads() -> Iterator[tuple[Run, list[Pair], list[str]]]:
+    def heads() -> Iterator[tuple[RowRequest, list[ImageWithDonor], list[str]]]:
         while line and line[0].ready:
             head = line.popleft()
             if head.rows is not None:  # another group may hold one of these images too
@@ -259,5 +261,5 @@ def computed_by(crew: Crew, runs: Iterable[Run]) -> Iterator[tuple[Run, list[Pai
         raise
 
 
-def _shape_only(item: Item) -> Pair:
+def _shape_only(item: Item) -> ImageWithDonor:
     return replace(item, image=item.image.to("meta")), None

@@ -11,14 +11,14 @@ import torch
 
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.value_table.game import Game, Model
-from iaside_plugins.value_table.rows import Pair, Rows, begin
+from iaside_plugins.value_table.rows import ImageWithDonor, Rows, begin
 from iaside_plugins.value_table.stream import Item
 
 Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Shard:
+class Task:
     """One group of images on its way to a worker; everything in it can be pickled.
 
     Attributes:
@@ -43,9 +43,9 @@ class Shard:
     donors: npt.NDArray[Any] | None
     heads: tuple[tuple[int, str, str], ...]
 
-    def group(self) -> list[Pair]:
+    def group(self) -> list[ImageWithDonor]:
         """The images with their donors, as `image_groups` gave them."""
-        pairs: list[Pair] = []
+        pairs: list[ImageWithDonor] = []
         for k, (image, (label, digest, name)) in enumerate(
             zip(self.images, self.heads, strict=True)
         ):
@@ -63,7 +63,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Made:
+class TaskResult:
     """What a worker made of a shard: rows (G, ...), passes, and how it ran the model."""
 
     rows: Array
@@ -72,14 +72,14 @@ class Made:
     steps: list[dict[str, Any]]
 
 
-class Desk:
+class WorkerSession:
     """Where a worker makes rows: one model, kept with what `Game` keeps between groups."""
 
     def __init__(self, model: Model, device: torch.device) -> None:
         self.model, self.device = model, device
         self._game: tuple[Any, Game] | None = None
 
-    def begin(self, shard: Shard) -> tuple[Rows, Game, int]:
+    def begin(self, shard: Task) -> tuple[Rows, Game, int]:
         """Begin a shard; the rows are waited for by `end`."""
         kind = (shard.protocol, shard.batch_size, shard.precision)
         if self._game is None or self._game[0] != kind:
@@ -88,8 +88,8 @@ class Desk:
         before = game.n_forward
         return begin(game, shard.group(), shard.first), game, before
 
-    def end(self, begun: tuple[Rows, Game, int]) -> Made:
+    def end(self, begun: tuple[Rows, Game, int]) -> TaskResult:
         """What a begun shard gave."""
         rows, game, before = begun
         choices = game.forward.choices() if game.probed else None
-        return Made(rows(), game.n_forward - before, choices, game.forward.to_list())
+        return TaskResult(rows(), game.n_forward - before, choices, game.forward.to_list())

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 CAPACITY = 2**30  # bytes of logits
 
 
-class Remembering(nn.Module):
+class CachedLogits(nn.Module):
     """Gives a model's logits, and gives them again without a pass for a batch it has seen.
 
     Two protocols that differ in the temperature alone make the same coalition images, bit for bit

@@ -38,7 +38,7 @@ class SpectrumReport:
         info: What else is known: model, corruptions' and attacks' settings, provenance.
     """
 
-    conditions: tuple[Condition, ...]
+    conditions: tuple[PerturbedCondition, ...]
     partition: SpectralPartition
     image_size: tuple[int, int]
     n_channels: int
@@ -46,9 +46,9 @@ class SpectrumReport:
     info: Mapping[str, Any]
 
     @cached_property
-    def spectra(self) -> list[tuple[Condition, PerturbationSpectrum]]:
+    def spectra(self) -> list[tuple[PerturbedCondition, PerturbationSpectrum]]:
         """Every condition with its spectrum; the mean over its severities before a corruption's."""
-        conditions: list[Condition] = []
+        conditions: list[PerturbedCondition] = []
         for condition in self.conditions:
             known = [c.name for c in conditions if c.kind == condition.kind == "corruption"]
             if condition.kind == "corruption" and condition.name not in known:
@@ -58,7 +58,7 @@ class SpectrumReport:
         return [(condition, condition.spectrum(*form)) for condition in conditions]
 
     @property
-    def corruptions(self) -> list[Condition]:
+    def corruptions(self) -> list[PerturbedCondition]:
         """The corruptions, one a severity."""
         return [c for c in self.conditions if c.kind == "corruption"]
 
@@ -172,7 +172,7 @@ class SpectrumReport:
         """
         write_json(Path(path), self.to_dict())
 
-    def _importance_of(self, condition: Condition) -> tuple[Array, npt.NDArray[np.int64]]:
+    def _importance_of(self, condition: PerturbedCondition) -> tuple[Array, npt.NDArray[np.int64]]:
         """Shapley values of the images that condition and importance share, and their places."""
         assert self.importance is not None
         row = {name: k for k, name in enumerate(self.importance.ids)}
@@ -180,7 +180,7 @@ class SpectrumReport:
         psi = self.importance.per_image[[row[condition.ids[k]] for k in place]]
         return psi, np.array(place, dtype=np.int64)
 
-    def _vulnerability(self, chosen: Sequence[Condition]) -> Vulnerability | None:
+    def _vulnerability(self, chosen: Sequence[PerturbedCondition]) -> Vulnerability | None:
         if self.importance is None or not chosen:
             return None
         known = set(self.importance.ids).intersection(*(c.ids for c in chosen))
@@ -226,7 +226,7 @@ KINDS = ("corruption", "attack", "band attack")
 
 
 @dataclass(frozen=True, eq=False)
-class Condition:
+class PerturbedCondition:
     """One perturbation of K images: a corruption at a severity, an attack at a budget.
 
     Attributes:
@@ -269,7 +269,7 @@ class Condition:
         )
 
 
-def pooled(severities: Sequence[Condition]) -> Condition:
+def pooled(severities: Sequence[PerturbedCondition]) -> PerturbedCondition:
     """A corruption over its severities: each image's energies and errors averaged over them."""
     first = severities[0]
     shared = set(first.ids).intersection(*(c.ids for c in severities))
@@ -280,7 +280,7 @@ def pooled(severities: Sequence[Condition]) -> Condition:
         at = [place[name] for name in ids]
         energies.append(condition.energies[at])
         wrong.append(condition.wrong[at])
-    return Condition(
+    return PerturbedCondition(
         first.kind,
         first.name,
         first.title,
@@ -293,7 +293,7 @@ def pooled(severities: Sequence[Condition]) -> Condition:
     )
 
 
-def identity(condition: Condition) -> dict[str, Any]:
+def identity(condition: PerturbedCondition) -> dict[str, Any]:
     """What tells a condition from others, for tables."""
     return {
         "kind": condition.kind,
@@ -304,7 +304,7 @@ def identity(condition: Condition) -> dict[str, Any]:
     }
 
 
-def error(condition: Condition) -> dict[str, float]:
+def error(condition: PerturbedCondition) -> dict[str, float]:
     """Error rate with an interval: Wilson's, or the bootstrap's for a mean over severities."""
     wrong = condition.wrong
     if np.isnan(wrong).any():
@@ -316,7 +316,7 @@ def error(condition: Condition) -> dict[str, float]:
     return {"error": float(wrong.mean()), "error_low": float(low), "error_high": float(high)}
 
 
-def success(condition: Condition) -> dict[str, float]:
+def success(condition: PerturbedCondition) -> dict[str, float]:
     """Share of the correctly classified images on which an attack succeeds; NaN for others."""
     n_success = int(condition.counts.sum())
     n_correct = n_success + int((condition.wrong == 0).sum())

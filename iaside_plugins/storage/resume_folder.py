@@ -14,7 +14,7 @@ from iaside_plugins.storage.provenance import model_digest
 
 
 @contextlib.contextmanager
-def kept(folder: Path | None, *identity: Any) -> Iterator[Path]:
+def resume_folder(folder: Path | None, *identity: Any) -> Iterator[Path]:
     """The folder of unfinished work: the user's, or one in the cache that success removes.
 
     The last of `identity` is the model; rows are kept by image, so that batch size, workers and

@@ -20,7 +20,7 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.inference.checks import SINGLE_LOGIT, check_in_range
 from iaside_plugins.inference.forward import PRECISIONS, Forward
 from iaside_plugins.inference.memory import first_batch_size, halved, is_out_of_memory
-from iaside_plugins.inference.tuning import quickest_rows, settle
+from iaside_plugins.inference.tuning import quickest_rows, tune
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley.coalitions import BoolMatrix
 from iaside_plugins.spectral.band_maps import image_size
@@ -148,7 +148,7 @@ class Game:
         labels: Tensor,
         coalitions: BoolMatrix,
         names: Sequence[str],
-    ) -> Launched:
+    ) -> PendingValues:
         """Begin `rows` (same arguments): on a GPU the passes run on after this returns.
 
         Raises:
@@ -156,7 +156,7 @@ class Game:
                 single row.
         """
 
-        def run(n: int) -> Launched:
+        def run(n: int) -> PendingValues:
             parts = [
                 self._launch(
                     images[k : k + n],
@@ -166,7 +166,7 @@ class Game:
                 )
                 for k in range(0, len(images), n)
             ]
-            return Launched.of(parts, coalitions, names)
+            return PendingValues.of(parts, coalitions, names)
 
         with on_device(self.device):
             return self.within_memory(run)
@@ -197,7 +197,7 @@ class Game:
 
     def _launch(
         self, images: Tensor, baselines: Tensor | None, labels: Tensor, coalitions: BoolMatrix
-    ) -> Launched:
+    ) -> PendingValues:
         """All coalitions of at most `n_rows` images."""
         n_images = len(images)
         top_label = int(labels.max())
@@ -229,7 +229,7 @@ class Game:
             finite[:, rows] = torch.isfinite(logits).all(dim=1).view(n_images, -1)
             for k in np.flatnonzero(grand[rows]):
                 hits = logits.view(n_images, len(keep[rows]), -1)[:, k].argmax(dim=1) == labels
-        return Launched(run, values, finite, hits, empty)
+        return PendingValues(run, values, finite, hits, empty)
 
     def _parts(self, images: Tensor, baselines: Tensor | None) -> Tensor:
         """Band images of a group, see `band_parts`; the map of bands stays on the device."""
@@ -262,7 +262,7 @@ class Game:
         self.logits(probe[:1], top_label)  # a model of another kind is told what is wrong with it
         self.n_forward = counted
         some = probe if full else probe[:PROBE_ROWS]
-        self.forward = settle(
+        self.forward = tune(
             self.forward, self.protocol.forwards, some, labels[:1].expand(len(some)), self.choices
         )
         if not self.sized:
@@ -309,7 +309,7 @@ def rescale_(images: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Launched:
+class PendingValues:
     """Passes that were begun.
 
     Attributes:
@@ -331,8 +331,8 @@ class Launched:
 
     @classmethod
     def of(
-        cls, parts: Sequence[Launched], coalitions: BoolMatrix, names: Sequence[str]
-    ) -> Launched:
+        cls, parts: Sequence[PendingValues], coalitions: BoolMatrix, names: Sequence[str]
+    ) -> PendingValues:
         """Several groups over the same coalitions as one, its copy to the host begun."""
         empties = [part.empty for part in parts if part.empty is not None]
         launched = cls(

@@ -30,7 +30,7 @@ from iaside_plugins.value_table.stream import Item
 
 Array = npt.NDArray[np.float64]
 Rows = Callable[[], Array]
-Pair = tuple[Item, "Item | None"]  # an image and its donor
+ImageWithDonor = tuple[Item, "Item | None"]  # an image and its donor
 
 
 def groups_ahead(device: torch.device) -> int:
@@ -38,7 +38,7 @@ def groups_ahead(device: torch.device) -> int:
     return int(device.type == "cuda")
 
 
-def take_up(game: Game, store: RowStore) -> None:
+def restore(game: Game, store: RowStore) -> None:
     """What an earlier part of this run settled on, and what is known from the start."""
     game.choices = store.settled.get("forwards")
     if game.batch_size == "auto" and "batch_size" in store.settled:
@@ -59,20 +59,20 @@ def _settle(game: Game, store: RowStore) -> None:
 
 
 def computed(
-    game: Game, groups: Iterable[list[Pair]], store: RowStore
-) -> Iterator[tuple[list[Pair], list[str]]]:
+    game: Game, groups: Iterable[list[ImageWithDonor]], store: RowStore
+) -> Iterator[tuple[list[ImageWithDonor], list[str]]]:
     """Groups with the keys of their rows, which are in the store by then.
 
     On a GPU a group is read and begun before the one ahead of it is waited for.
     """
     behind = groups_ahead(game.device)
-    begun: deque[tuple[list[Pair], list[str], Rows | None]] = deque()
+    begun: deque[tuple[list[ImageWithDonor], list[str], Rows | None]] = deque()
 
-    def end() -> tuple[list[Pair], list[str]]:
+    def end() -> tuple[list[ImageWithDonor], list[str]]:
         group, keys, rows = begun.popleft()
         if rows is not None:
             for key, row, (item, _) in zip(keys, rows(), group, strict=True):
-                store.add(key, row, Seen.of(item).to_json())
+                store.add(key, row, ImageNote.of(item).to_json())
         return group, keys
 
     first = 0
@@ -94,7 +94,7 @@ def computed(
 
 
 @dataclass(frozen=True)
-class Seen:
+class ImageNote:
     """What is kept of an image once its row is finished."""
 
     label: int
@@ -102,7 +102,7 @@ class Seen:
     size: tuple[int, int]
 
     @classmethod
-    def of(cls, item: Item) -> Seen:
+    def of(cls, item: Item) -> ImageNote:
         """Of an image (C, H, W)."""
         height, width = item.image.shape[1:]
         return cls(item.label, item.name, (height, width))
@@ -112,7 +112,7 @@ class Seen:
         return json.dumps([self.label, self.name, *self.size])
 
     @classmethod
-    def from_json(cls, note: str) -> Seen:
+    def from_json(cls, note: str) -> ImageNote:
         """What `to_json` wrote.
 
         Raises:
@@ -129,9 +129,9 @@ class Seen:
 
 def image_groups(
     stream: Iterator[Item], protocol: Protocol, batch_size: int
-) -> Iterator[list[Pair]]:
+) -> Iterator[list[ImageWithDonor]]:
     """Images with their donors (None unless replaced), in groups that share forward passes."""
-    pairs: Iterator[Pair] = ((item, None) for item in stream)
+    pairs: Iterator[ImageWithDonor] = ((item, None) for item in stream)
     size = 1
     if protocol.is_script:
         size = protocol.image_batch
@@ -151,7 +151,7 @@ def image_groups(
             yield from ([pair] for pair in group)
 
 
-def _with_donors(everything: list[Item], protocol: Protocol) -> list[Pair]:
+def _with_donors(everything: list[Item], protocol: Protocol) -> list[ImageWithDonor]:
     """Every image with the image that stands in for its missing bands."""
     if protocol.absence != "replacement":
         return [(item, None) for item in everything]
@@ -163,7 +163,7 @@ def _with_donors(everything: list[Item], protocol: Protocol) -> list[Pair]:
     return [(item, everything[k]) for item, k in zip(everything, donors, strict=True)]
 
 
-def row_key(protocol: Protocol, group: list[Pair], k: int, first: int) -> str:
+def row_key(protocol: Protocol, group: list[ImageWithDonor], k: int, first: int) -> str:
     """What the row of the group's k-th image depends on, beside model and protocol."""
     item, donor = group[k]
     if protocol.is_script:  # rescaled together: the row depends on the whole batch
@@ -173,7 +173,7 @@ def row_key(protocol: Protocol, group: list[Pair], k: int, first: int) -> str:
 
 
 @torch.no_grad()  # inference_mode would leave tensors in the model that cannot be trained with
-def begin(game: Game, group: list[Pair], first: int) -> Rows:
+def begin(game: Game, group: list[ImageWithDonor], first: int) -> Rows:
     """Begin a group; what is returned waits for its rows (G, 2 + ...).
 
     A row is hit, n_classes, then values or an estimate.
@@ -207,7 +207,7 @@ def _sampled_rows(rows: Array, drawn: Draw) -> Array:
     return np.concatenate([rows[:, :3], rows[:, -1:], psi], axis=1)
 
 
-def _baselines(protocol: Protocol, group: list[Pair]) -> Tensor | None:
+def _baselines(protocol: Protocol, group: list[ImageWithDonor]) -> Tensor | None:
     """Absence baselines (G, C, H, W) of a group, or None for zero."""
     if protocol.absence == "zero":
         return None

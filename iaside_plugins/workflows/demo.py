@@ -21,7 +21,7 @@ from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.workflows import digits
 from iaside_plugins.workflows.evaluate import make_job
-from iaside_plugins.workflows.source import Source, open_model
+from iaside_plugins.workflows.source import DataSource, open_model
 
 logger = logging.getLogger(__name__)
 NETWORK = "python:iaside_plugins.workflows.digits:network"
@@ -101,7 +101,7 @@ class Demo:
         shutil.rmtree(self.folder / "unfinished", ignore_errors=True)
         return trained
 
-    def _source(self, data: digits.Digits) -> Source:
+    def _source(self, data: digits.Digits) -> DataSource:
         """The test images, written as folders of files."""
         root, classes = self.folder / "images", self.folder / "classes.txt"
         try:
@@ -110,7 +110,7 @@ class Demo:
             classes.write_text("\n".join(map(str, range(10))) + "\n")
         except OSError as error:
             raise InputError(f"cannot write into {self.folder}: {error.strerror}") from error
-        return Source(
+        return DataSource(
             root,
             classes=classes,
             n_images=self.n_images,
@@ -119,7 +119,7 @@ class Demo:
             note="scikit-learn digits enlarged to 32 x 32",
         )
 
-    def _one(self, source: Source, data: digits.Digits, training: str, seed: int) -> Trained:
+    def _one(self, source: DataSource, data: digits.Digits, training: str, seed: int) -> Trained:
         """One network: trained, saved, loaded again by its specification, evaluated."""
         fewer = "" if self.n_train == digits.N_TRAIN else f"-of-{self.n_train}"
         name = f"digits-{training}-{seed}{fewer}"

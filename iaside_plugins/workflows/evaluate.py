@@ -13,12 +13,12 @@ from iaside_plugins.adapters.imagenet.corruption_sets import distributed, genera
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.entry.write import check_texts
 from iaside_plugins.errors import InputError
-from iaside_plugins.evaluation.evaluate import Attacks, Job
-from iaside_plugins.workflows.source import Source, find_images, open_images
+from iaside_plugins.evaluation.evaluate import AttackPlan, EvaluationPlan
+from iaside_plugins.workflows.source import DataSource, find_images, open_images
 
 
 def make_job(
-    source: Source,
+    source: DataSource,
     model: Classifier,
     *,
     corruptions: str = "generate",
@@ -29,7 +29,7 @@ def make_job(
     frost: Path | None = None,
     cache: Path | None = None,
     reference: str | None = None,
-) -> Job:
+) -> EvaluationPlan:
     """Everything to evaluate, checked before any of it runs.
 
     Args:
@@ -65,7 +65,7 @@ def make_job(
     if attacks:
         foolbox_adapter.check_installed()
         images = open_images(source, model, n_attack, found=found)
-        attacked = Attacks(attacks, images, _attack, source.seed, source.batch_size)
+        attacked = AttackPlan(attacks, images, _attack, source.seed, source.batch_size)
     data = {
         "name": source.name or clean.label_space.name,
         "n_available": len(found[0]),
@@ -73,7 +73,7 @@ def make_job(
         "note": source.note,
     }
     check_texts(info, data)
-    return Job(
+    return EvaluationPlan(
         model=info,
         data=data,
         clean=clean,

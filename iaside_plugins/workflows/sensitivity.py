@@ -22,14 +22,14 @@ from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.inference.checks import check_images
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.sensitivity.design import Design, known_level, make_design
-from iaside_plugins.sensitivity.logit_cache import Remembering
+from iaside_plugins.sensitivity.logit_cache import CachedLogits
 from iaside_plugins.sensitivity.off_range import off_range_share
 from iaside_plugins.sensitivity.report import SensitivityReport, StudiedModel
 from iaside_plugins.sensitivity.temperature import fitted_temperature
 from iaside_plugins.storage.files import check_writable
 from iaside_plugins.storage.provenance import provenance
-from iaside_plugins.storage.resume_folder import kept
-from iaside_plugins.workflows.source import Source, open_images, open_model
+from iaside_plugins.storage.resume_folder import resume_folder
+from iaside_plugins.workflows.source import DataSource, open_images, open_model
 
 RANGE_IMAGES = 32  # on which the share of pixels outside [0, 1] is measured
 
@@ -84,7 +84,7 @@ def pick_design(base: Protocol, *, crossed: str | None = None, **levels: str | N
 
 def open_studied(
     models: Iterable[tuple[str, Path | None, str | None]],
-    source: Source,
+    source: DataSource,
     design: Design,
     *,
     entries: Sequence[Path] = (),
@@ -121,7 +121,7 @@ def open_studied(
 def run_study(
     studied: Sequence[Studied],
     design: Design,
-    source: Source,
+    source: DataSource,
     *,
     batch_size: int = 64,
     resume: Path | None = None,
@@ -148,7 +148,9 @@ def run_study(
         for one in studied:
             info = one.model.info
             folder = None if resume is None else resume / re.sub(r"[^\w.-]+", "-", info.name)
-            rows = unfinished.enter_context(kept(folder, "sensitivity", source.which(), one.model))
+            rows = unfinished.enter_context(
+                resume_folder(folder, "sensitivity", source.which(), one.model)
+            )
             done = study_model(
                 one.model,
                 one.images,
@@ -200,7 +202,7 @@ def study_model(
         InputError: As `spectral_importance` and `fitted_temperature`.
     """
     batches = list(images)
-    net = Remembering(model)
+    net = CachedLogits(model)
     variants = design.variants()
     temperature = None
     if any(variant.fitted for variant in variants):
@@ -247,7 +249,7 @@ def _passes(protocol: Protocol) -> dict[str, Any]:
     return {k: v for k, v in protocol.used().items() if k not in ("beta", "temperature")}
 
 
-def _temperature(net: Remembering, batches: Sequence[Any], device: torch.device) -> float:
+def _temperature(net: CachedLogits, batches: Sequence[Any], device: torch.device) -> float:
     with torch.no_grad():
         logits = [net(torch.as_tensor(batch[0]).to(device)).double().cpu() for batch in batches]
     labels = np.concatenate([np.asarray(batch[1]) for batch in batches])

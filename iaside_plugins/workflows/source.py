@@ -25,7 +25,7 @@ from iaside_plugins.errors import InputError
 
 
 @dataclass(frozen=True)
-class Source:
+class DataSource:
     """Where images come from, and which of them are taken.
 
     Attributes:
@@ -93,7 +93,7 @@ def is_grey(model: nn.Module) -> bool:
     return first is not None and first.in_channels == 1
 
 
-def find_images(source: Source, model: Classifier) -> tuple[list[ImageRecord], LabelSpace]:
+def find_images(source: DataSource, model: Classifier) -> tuple[list[ImageRecord], LabelSpace]:
     """All images of a source, with labels that are the model's.
 
     Raises:
@@ -119,7 +119,7 @@ def find_images(source: Source, model: Classifier) -> tuple[list[ImageRecord], L
 
 
 def open_images(
-    source: Source,
+    source: DataSource,
     model: Classifier,
     n_images: int | None = None,
     *,

@@ -18,13 +18,13 @@ from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.corruptions.frost import find_frost_textures
 from iaside_plugins.errors import InputError
-from iaside_plugins.evaluation.evaluate import Corruptions
-from iaside_plugins.workflows.source import Source, find_images, open_images
-from iaside_plugins.workflows.spectrum_study import Plan
+from iaside_plugins.evaluation.corruption import CorruptionPlan
+from iaside_plugins.workflows.source import DataSource, find_images, open_images
+from iaside_plugins.workflows.spectrum_study import SpectrumPlan
 
 
 def make_plan(
-    source: Source,
+    source: DataSource,
     model: Classifier | None,
     *,
     corruptions: str = "generate",
@@ -35,7 +35,7 @@ def make_plan(
     jpeg: bool | None = None,
     frost: Path | None = None,
     cache: Path | None = None,
-) -> Plan:
+) -> SpectrumPlan:
     """Images, corruptions and attacks to measure.
 
     Args:
@@ -70,7 +70,7 @@ def make_plan(
         # In random order, so that the images to attack, the first ones, are of many classes.
         clean = open_images(source, model, shuffled=True, found=found)
         own = model.info.preprocessing
-    plan: Corruptions | None = None
+    plan: CorruptionPlan | None = None
     if wanted is None and corruptions != "none":
         plan = distributed(Path(corruptions), clean, own, source.seed)
     elif wanted:
@@ -85,7 +85,7 @@ def make_plan(
         if n_attack < 1:
             raise InputError(f"--n-attack must be at least 1, got {n_attack}")
         attacked = _first(clean, n_attack, own)
-    return Plan(
+    return SpectrumPlan(
         clean, plan, tuple(severities), tuple(runs), TITLES, attacked, origin(corruptions, frost)
     )
 
@@ -148,7 +148,9 @@ def check_severities(text: str) -> tuple[int, ...]:
     return tuple(sorted({int(part) for part in parts}))
 
 
-def _without_model(source: Source, shape: dict[str, Any]) -> tuple[ImageFolderData, Preprocessing]:
+def _without_model(
+    source: DataSource, shape: dict[str, Any]
+) -> tuple[ImageFolderData, Preprocessing]:
     """The images, and the geometry that they are taken in."""
     records, space = find_records(source.root, labels="rank", classes=None)
     records = select(records, source.n_images, source.seed)

@@ -15,11 +15,11 @@ from torch import Tensor
 from iaside_plugins.adapters.foolbox_adapter.attack_runs import AttackRun, attack_rows
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import Images
-from iaside_plugins.evaluation.evaluate import Corruptions
+from iaside_plugins.evaluation.corruption import CorruptionPlan
 from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.inference.checks import check_images, model_device
 from iaside_plugins.protocol import Protocol
-from iaside_plugins.spectra.report import Condition, SpectrumReport
+from iaside_plugins.spectra.report import PerturbedCondition, SpectrumReport
 from iaside_plugins.spectral.energy import band_energies
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.storage.provenance import image_digest, model_digest, provenance
@@ -31,7 +31,7 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Plan:
+class SpectrumPlan:
     """What is measured.
 
     Attributes:
@@ -46,7 +46,7 @@ class Plan:
     """
 
     clean: Any
-    corruptions: Corruptions | None = None
+    corruptions: CorruptionPlan | None = None
     severities: tuple[int, ...] = (1, 2, 3, 4, 5)
     runs: Sequence[AttackRun] = ()
     titles: Mapping[str, str] | None = None
@@ -55,7 +55,7 @@ class Plan:
 
 
 def study_perturbations(
-    plan: Plan,
+    plan: SpectrumPlan,
     model: Any = None,
     *,
     protocol: Protocol | None = None,
@@ -98,7 +98,7 @@ def study_perturbations(
             show_progress=show_progress,
             resume=None if folder is None else folder / "spectral",
         )
-    conditions: list[Condition] = []
+    conditions: list[PerturbedCondition] = []
     shape: tuple[int, int, int] | None = None
     with progress_bar(_total(plan), show_progress) as bar:
         if plan.corruptions is not None:
@@ -134,7 +134,7 @@ def study_perturbations(
     )
 
 
-def _total(plan: Plan) -> int | None:
+def _total(plan: SpectrumPlan) -> int | None:
     n, n_attacked = count(plan.clean), count(plan.clean if plan.attacked is None else plan.attacked)
     if n is None or n_attacked is None:
         return None
@@ -147,7 +147,7 @@ class CorruptionStudy:
 
     def __init__(
         self,
-        plan: Corruptions,
+        plan: CorruptionPlan,
         clean: Images,
         partition: SpectralPartition,
         model: Any,
@@ -174,7 +174,9 @@ class CorruptionStudy:
             for image, label, name in zip(images, labels, ids, strict=True):
                 self._digests[name] = image_digest(image, int(label))
 
-    def condition(self, name: str, severity: int, on_images: Callable[[int], object]) -> Condition:
+    def condition(
+        self, name: str, severity: int, on_images: Callable[[int], object]
+    ) -> PerturbedCondition:
         """One corruption at one severity, from the store what is there.
 
         Raises:
@@ -203,7 +205,7 @@ class CorruptionStudy:
             raise InputError(f"no images for {name} at severity {severity}")
         table = np.stack([self._store.rows[keys[image]] for image in ids])
         everything = np.ones(len(ids), dtype=bool)
-        return Condition(
+        return PerturbedCondition(
             "corruption",
             name,
             name.replace("_", " "),
@@ -254,13 +256,13 @@ class CorruptionStudy:
 
 
 def _attacked(
-    plan: Plan,
+    plan: SpectrumPlan,
     partition: SpectralPartition,
     model: Any,
     seed: int,
     folder: Path | None,
     on_images: Callable[[int], object],
-) -> list[Condition]:
+) -> list[PerturbedCondition]:
     """Every attack and budget as a condition; failed attacks do not count."""
     from iaside_plugins.adapters.foolbox_adapter.robust_evaluation import as_fmodel
 
@@ -284,7 +286,7 @@ def _attacked(
     titles = plan.titles or {}
     correct = ~np.asarray(wrong, dtype=bool)
     return [
-        Condition(
+        PerturbedCondition(
             *_kind(run, titles),
             epsilon,
             run.norm,

@@ -20,7 +20,7 @@ from iaside_plugins.leaderboard.statistics import estimates
 from iaside_plugins.leaderboard.statistics.columns import (
     CORRUPTION_ERROR,
     PREDICTORS,
-    Column,
+    Variable,
     clean_accuracy,
     corruption_errors,
     family,
@@ -140,18 +140,18 @@ def _table(table: Table) -> Record:
     }
 
 
-def _primary(found: Sequence[Column]) -> str | None:
+def _primary(found: Sequence[Variable]) -> str | None:
     """The comparison to look at first, whatever it says: see `PRIMARY`; the most models decide."""
     first = [column for name in PRIMARY for column in found if column.id == name] or found
     best = max(first, key=lambda column: len(column.measured), default=None)
     return None if best is None else f"{next(iter(PREDICTORS))}--{best.id}"
 
 
-def _bounded(column: Column) -> list[bool]:
+def _bounded(column: Variable) -> list[bool]:
     return [None not in m.interval for m in column.measured.values()]
 
 
-def _outcome(column: Column, clean: Column) -> Record:
+def _outcome(column: Variable, clean: Variable) -> Record:
     """An outcome's own facts: its values, and what a line in clean accuracy leaves of them."""
     ids = list(column.measured)
     rest = residual(
@@ -176,7 +176,7 @@ def _outcome(column: Column, clean: Column) -> Record:
 
 
 def _columns(
-    y: Column, families: dict[str, str], samples: Samples
+    y: Variable, families: dict[str, str], samples: Samples
 ) -> tuple[estimates.Sample, Callable[..., Array]]:
     """The models that have an outcome, and a function that gives any column of theirs.
 
@@ -184,7 +184,7 @@ def _columns(
     """
     ids = list(y.measured)
 
-    def of(column: Column, name: str = "value") -> Array:
+    def of(column: Variable, name: str = "value") -> Array:
         return np.array([getattr(column.measured[key], name) for key in ids], dtype=np.float64)
 
     members = tuple(families[key] for key in ids)
@@ -192,7 +192,7 @@ def _columns(
 
 
 def _comparison(
-    x: Column, y: Column, clean: Column, families: dict[str, str], samples: Samples
+    x: Variable, y: Variable, clean: Variable, families: dict[str, str], samples: Samples
 ) -> Record:
     """All numbers of one score against one outcome."""
     sample, of = _columns(y, families, samples)
@@ -212,7 +212,7 @@ def _comparison(
 
 
 def _per_corruption(
-    x: Column, clean: Column, table: Table, families: dict[str, str], samples: Samples
+    x: Variable, clean: Variable, table: Table, families: dict[str, str], samples: Samples
 ) -> Record:
     """Rank correlation with the error under every corruption, corrected for their number."""
     rows: list[Record] = []

@@ -11,7 +11,7 @@ from iaside_plugins.budgets import epsilon
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.entry.check_perturbed import GROUPS, severity_errors
 from iaside_plugins.entry.schema import Entry
-from iaside_plugins.leaderboard.table.frame import Row, Table, Threat, records
+from iaside_plugins.leaderboard.table.frame import AttackColumn, Row, Table, records
 
 Bounds = tuple[float | None, float | None]
 PREDICTORS = {"signed_score": "signed score", "score": "score"}
@@ -35,7 +35,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Column:
+class Variable:
     """One number of every model that has it.
 
     Attributes:
@@ -67,7 +67,7 @@ def _log_share(share: float, n: int) -> float:
     return math.log((share * n + 0.5) / (n + 1))
 
 
-def clean_accuracy(table: Table) -> Column:
+def clean_accuracy(table: Table) -> Variable:
     """The rival of every score."""
 
     def read(entry: Entry) -> Measured:
@@ -77,7 +77,7 @@ def clean_accuracy(table: Table) -> Column:
     return _column("clean_accuracy", "clean accuracy", "higher", "logit", table, read)
 
 
-def predictors(table: Table) -> list[Column]:
+def predictors(table: Table) -> list[Variable]:
     """The scores; no direction of them is good."""
 
     def reader(name: str) -> Callable[[Entry], Measured]:
@@ -92,7 +92,7 @@ def predictors(table: Table) -> list[Column]:
     ]
 
 
-def outcomes(table: Table) -> list[Column]:
+def outcomes(table: Table) -> list[Variable]:
     """What a score may say something about, as far as a model of the table has it."""
     found = [
         _column(
@@ -137,7 +137,7 @@ def outcomes(table: Table) -> list[Column]:
     return [column for column in found if column.measured]
 
 
-def corruption_errors(table: Table) -> list[tuple[str, Column]]:
+def corruption_errors(table: Table) -> list[tuple[str, Variable]]:
     """Group and column of every corruption: its mean error over the five severities."""
 
     def reader(name: str) -> Callable[[Entry], Measured | str]:
@@ -167,7 +167,7 @@ def _column(
     scale: str,
     table: Table,
     read: Callable[[Entry], Measured | str],
-) -> Column:
+) -> Variable:
     measured: dict[str, Measured] = {}
     missing: dict[str, str] = {}
     for entry in table.entries:
@@ -176,7 +176,7 @@ def _column(
             missing[entry.entry_id] = found
         else:
             measured[entry.entry_id] = found
-    return Column(id_, label, better, scale, measured, missing)
+    return Variable(id_, label, better, scale, measured, missing)
 
 
 def _mean_error(entry: Entry) -> Measured | str:
@@ -202,7 +202,7 @@ def _retained_under_corruption(entry: Entry) -> Measured | str:
 
 
 def _robust(
-    threat: Threat, rows: dict[str, Row], *, retained: bool
+    threat: AttackColumn, rows: dict[str, Row], *, retained: bool
 ) -> Callable[[Entry], Measured | str]:
     def read(entry: Entry) -> Measured | str:
         value, low, high = (rows[entry.entry_id][threat.column + end] for end in ENDS)

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from iaside_plugins.leaderboard.statistics.columns import Column
+from iaside_plugins.leaderboard.statistics.columns import Variable
 from iaside_plugins.stats.intervals import Z95
 
 MIN_MODELS = 3
 
 
-def rank_intervals(column: Column) -> dict[str, Any]:
+def rank_intervals(column: Variable) -> dict[str, Any]:
     """Rank of every model, 1 the best (or greatest), with the ranks that intervals leave open.
 
     A model may stand anywhere between 1 + those whose interval lies wholly on the better side of
@@ -51,7 +51,7 @@ def rank_intervals(column: Column) -> dict[str, Any]:
     }
 
 
-def reliability(column: Column) -> dict[str, Any]:
+def reliability(column: Variable) -> dict[str, Any]:
     """1 - (mean squared standard error over images) / (variance over models).
 
     The share of a column's variance that is not error of measurement: a correlation with the

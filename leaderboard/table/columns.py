@@ -11,7 +11,7 @@ from typing import Literal
 
 from iaside_plugins.entry.check_perturbed import GROUPS
 from iaside_plugins.leaderboard.table import formatting as fmt
-from iaside_plugins.leaderboard.table.frame import Row, Table, Threat
+from iaside_plugins.leaderboard.table.frame import AttackColumn, Row, Table
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,6 @@ def _share(header: str, name: str) -> Column:
     return Column(header, name, lambda row: fmt.percent(row[name]))
 
 
-def _threat_column(threat: Threat) -> Column:
+def _threat_column(threat: AttackColumn) -> Column:
     header = f"robust accuracy {threat.norm} {fmt.epsilon(threat.epsilon)} ↑"
     return _estimate(header, threat.column, fmt.percent_interval)

@@ -7,7 +7,7 @@ from typing import Any
 
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.table import formatting as fmt
-from iaside_plugins.leaderboard.table.frame import Table, Threat
+from iaside_plugins.leaderboard.table.frame import AttackColumn, Table
 
 Escape = Callable[[str | None], str]  # words of an entry to the renderer's own text
 
@@ -91,7 +91,7 @@ def _corruption_fact(entry: Entry, escape: Escape) -> str:
     )
 
 
-def _attack_fact(threat: Threat, escape: Escape) -> str:
+def _attack_fact(threat: AttackColumn, escape: Escape) -> str:
     return (
         f"Attacks within {threat.norm} {fmt.epsilon(threat.epsilon)}: "
         f"{escape(', '.join(threat.attacks))}; n = {threat.n_images}."

@@ -60,7 +60,7 @@ COUNTS = (
 
 
 @dataclass(frozen=True, order=True)
-class Threat:
+class AttackColumn:
     """One column of robust accuracy: what was attacked with what, and how many images."""
 
     norm: str
@@ -88,7 +88,7 @@ class Table:
     """
 
     entries: tuple[Entry, ...]
-    threats: tuple[Threat, ...]
+    threats: tuple[AttackColumn, ...]
     frame: pd.DataFrame
 
 
@@ -162,7 +162,7 @@ def _keys(entry: Entry) -> Row:
     return keys
 
 
-def _row(entry: Entry, threats: tuple[Threat, ...]) -> Row:
+def _row(entry: Entry, threats: tuple[AttackColumn, ...]) -> Row:
     spectral, clean = entry.spectral, entry.clean_accuracy
     row = _keys(entry) | {
         "model": entry.model.name,
@@ -234,7 +234,7 @@ def attack_label(attack: Attack) -> str:
     return attack.name + steps + ("-random" if attack.random_start else "")
 
 
-def _cases(entry: Entry) -> list[tuple[Threat, WorstCase]]:
+def _cases(entry: Entry) -> list[tuple[AttackColumn, WorstCase]]:
     """Worst cases with the attacks they are over, as far as these decide a number."""
     adversarial, out = entry.adversarial, []
     if adversarial is None:
@@ -246,7 +246,7 @@ def _cases(entry: Entry) -> list[tuple[Threat, WorstCase]]:
             for attack in adversarial.attacks
             if (attack.norm, attack.epsilon) == (case.norm, case.epsilon)
         ]
-        threat = Threat(
+        threat = AttackColumn(
             case.norm,
             case.epsilon,
             tuple(sorted(labels)),

@@ -20,7 +20,7 @@ import numpy as np
 from value_tables import value_table
 
 from iaside_plugins import Protocol, SpectralImportance, compare
-from iaside_plugins.importance.stopping import Look, Stopping, looks, sequence_width
+from iaside_plugins.importance.stopping import StopCheck, Stopping, looks, sequence_width
 from iaside_plugins.shapley.exact import shapley_values
 from iaside_plugins.shapley.score import importance_distribution, score, signed_score
 from iaside_plugins.stats.intervals import jackknife
@@ -208,7 +208,7 @@ def has_wrong_sign(drawn: list[Array], truth: Array) -> bool:
     return bool((told * np.sign(truth) < 0).any())
 
 
-def look_at(stopping: Stopping, drawn: list[Array]) -> Look:
+def look_at(stopping: Stopping, drawn: list[Array]) -> StopCheck:
     return stopping.look(*drawn)
 
 

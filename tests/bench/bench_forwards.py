@@ -52,13 +52,13 @@ def open_model(spec: str, data: str | None, n: int) -> tuple[nn.Module, Tensor, 
         torch.manual_seed(0)
         size = 224
         return NETWORKS[spec](), torch.rand(n, 3, size, size), torch.zeros(n, dtype=torch.long)
-    from iaside_plugins.workflows.source import Source, open_images
+    from iaside_plugins.workflows.source import DataSource, open_images
     from iaside_plugins.workflows.source import open_model as load
 
     if data is None:
         raise SystemExit(f"{spec} needs --data: a folder of class folders")
     net = load(spec, device="cpu")
-    images = open_images(Source(Path(data), n_images=n), net)
+    images = open_images(DataSource(Path(data), n_images=n), net)
     parts = list(images)
     return net, torch.cat([p[0] for p in parts]), torch.cat([torch.as_tensor(p[1]) for p in parts])
 

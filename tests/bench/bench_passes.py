@@ -23,7 +23,7 @@ from iaside_plugins.importance.ties import estimate
 from iaside_plugins.shapley.exact import shapley_values
 from iaside_plugins.shapley.score import importance_distribution, signed_score
 from iaside_plugins.value_table.sampling import draw
-from iaside_plugins.workflows.source import Source, open_images, open_model
+from iaside_plugins.workflows.source import DataSource, open_images, open_model
 
 EXACT = Protocol()
 SAMPLED = [
@@ -108,7 +108,7 @@ def simulate(tables: Array, protocol: Protocol, choices: dict[str, Any]) -> dict
 def runs(name: str, choices: dict[str, Any]) -> list[dict[str, Any]]:
     """Exact on n_exact images and sampled on n_sampled, with the passes that were counted."""
     net = open_model(f"kit:{name}", device="cpu")
-    data = open_images(Source(images_of(name)), net, shuffled=True)
+    data = open_images(DataSource(images_of(name)), net, shuffled=True)
     counts = {"exact": choices["n_exact"]}
     rows = []
     for protocol in (EXACT, SAMPLED[2]):

@@ -28,9 +28,9 @@ from bench_importance import photographs, resnet18
 
 from iaside_plugins import Protocol, SpectralImportance
 from iaside_plugins.adapters import ray_adapter
-from iaside_plugins.importance.run import Profile
-from iaside_plugins.parallel.processes import device_crew
-from iaside_plugins.parallel.scheduler import Crew, Run, computed_by
+from iaside_plugins.importance.run import ImportanceRun
+from iaside_plugins.parallel.processes import device_workers
+from iaside_plugins.parallel.scheduler import RowRequest, Scheduler, computed_by
 from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.rows import computed
 
@@ -38,9 +38,9 @@ FULL = {"size": 112, "n_bands": 6, "batch_size": 32, "n_images": 24, "rounds": 5
 QUICK = {"size": 32, "n_bands": 3, "batch_size": 8, "n_images": 4, "rounds": 2}
 
 
-def profile_of(model: torch.nn.Module, n_images: int, choices: dict[str, int]) -> Profile:
+def profile_of(model: torch.nn.Module, n_images: int, choices: dict[str, int]) -> ImportanceRun:
     """A profile of images made when they are asked for."""
-    return Profile(
+    return ImportanceRun(
         model,
         photographs(n_images, choices["size"]),
         Protocol(choices["n_bands"]),
@@ -60,23 +60,23 @@ def alone(model: torch.nn.Module, n_images: int, choices: dict[str, int]) -> Spe
     return profile.result(game.n_forward, ())
 
 
-def by(crew: Crew, model: Any, n_images: int, choices: dict[str, int]) -> SpectralImportance:
+def by(crew: Scheduler, model: Any, n_images: int, choices: dict[str, int]) -> SpectralImportance:
     """By a crew that is there already."""
     profile, rows = profile_of(model, n_images, choices), choices["batch_size"]
-    run = Run("", profile.protocol, rows, "float32", profile.groups(rows), profile.store)
+    run = RowRequest("", profile.protocol, rows, "float32", profile.groups(rows), profile.store)
     for _, group, keys in computed_by(crew, [run]):
         profile.take(group, keys)
     return profile.result(run.n_forward, ())
 
 
 @contextlib.contextmanager
-def ray_crew(model: torch.nn.Module, n_workers: int) -> Iterator[Crew]:
+def ray_crew(model: torch.nn.Module, n_workers: int) -> Iterator[Scheduler]:
     """Actors on the cluster that is connected."""
     with ray_adapter.connected("local") as ray:
         actors = ray_adapter.Actors(ray, num_cpus=1, num_gpus=0)
         actors.add("", model)
         try:
-            yield Crew(actors, n_workers)
+            yield Scheduler(actors, n_workers)
         finally:
             actors.stop()
 
@@ -104,7 +104,9 @@ def measure(choices: dict[str, int], devices: list[str], on_ray: bool) -> dict[s
         for n in range(1, len(devices) + 1):
             places = [torch.device(name) for name in devices[:n]]
             start = time.perf_counter()
-            crew = stack.enter_context(ray_crew(model, n) if on_ray else device_crew(model, places))
+            crew = stack.enter_context(
+                ray_crew(model, n) if on_ray else device_workers(model, places)
+            )
             by(crew, model, 4 * n, choices)  # all are there, and warm
             name = f"{n} worker{'s' if n > 1 else ''}"
             starts[name] = time.perf_counter() - start

@@ -13,7 +13,7 @@ from iaside_plugins.shapley.coalitions import all_coalitions
 from iaside_plugins.storage.files import read_npz, write_atomic
 from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.stream import items, progress_bar
-from iaside_plugins.workflows.source import Source, open_images, open_model
+from iaside_plugins.workflows.source import DataSource, open_images, open_model
 
 KIT = Path(os.environ.get("IASIDE_KIT") or Path("..") / "shared" / "kit")
 
@@ -38,7 +38,7 @@ def value_table(
     if file.is_file():
         return read_npz(file)["values"]
     net = open_model(f"kit:{name}", device="cpu")
-    data = open_images(Source(images_of(name), n_images=n_images), net)
+    data = open_images(DataSource(images_of(name), n_images=n_images), net)
     protocol = Protocol(n_bands, estimator="permutation")  # only its absence and range are used
     game = Game(net, protocol, torch.device("cpu"), 128)
     coalitions, rows = all_coalitions(n_bands), []

@@ -13,7 +13,8 @@ from torch import nn
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.entry.build import entry_id, mean, proportion
 from iaside_plugins.errors import InputError
-from iaside_plugins.evaluation.evaluate import Attacks, Corruptions, Job, evaluate
+from iaside_plugins.evaluation.corruption import CorruptionPlan
+from iaside_plugins.evaluation.evaluate import AttackPlan, EvaluationPlan, evaluate
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.stats.intervals import wilson
 from iaside_plugins.storage.provenance import ids_digest
@@ -78,7 +79,7 @@ def plan(uncorrupted=None, **more):
         return batches(corrupted(name, severity))
 
     missing = ("frost",)
-    return Corruptions(NAMES, missing, images, SETTINGS, **more)
+    return CorruptionPlan(NAMES, missing, images, SETTINGS, **more)
 
 
 def spec(name, epsilons=(0.02, 0.3), norm="Linf"):
@@ -94,11 +95,11 @@ def perturb(model, x, y, one, seed, first):
 
 
 def attacks(*specs, images=None):
-    return Attacks(specs, images or batches(), perturb, seed=3, batch_size=4)
+    return AttackPlan(specs, images or batches(), perturb, seed=3, batch_size=4)
 
 
 def job(**more):
-    return Job(model=MODEL, data=DATA, clean=batches(), spectral=batches(), **more)
+    return EvaluationPlan(model=MODEL, data=DATA, clean=batches(), spectral=batches(), **more)
 
 
 def probability(net, x):
@@ -186,7 +187,7 @@ def test_an_image_wrong_when_clean_is_not_robust(net):
         (x + 0.4 * (model.weight[:, y].T.reshape(x.shape)).sign().detach()).clamp(0, 1)
         for _ in one.epsilons
     ]
-    one = Attacks([spec("repair", (0.4,))], batches(), repair, seed=0, batch_size=4)
+    one = AttackPlan([spec("repair", (0.4,))], batches(), repair, seed=0, batch_size=4)
     entry = run(net, job(attacks=one))
     assert entry["clean_accuracy"]["value"] < 1
     cell = entry["adversarial"]["attacks"][0]
@@ -263,7 +264,7 @@ def test_same_picture_twice_is_attacked_as_in_the_first_run(net, tmp_path):
     labels = LABELS.clone()
     labels[9] = LABELS[0]
     clean = batches(twice, labels)
-    one = Job(
+    one = EvaluationPlan(
         model=MODEL,
         data=DATA,
         clean=clean,
@@ -290,7 +291,7 @@ def test_budgets_that_print_alike_are_kept_apart(net):
     def by_budget(model, x, y, one, seed, first):
         return [x if epsilon == close[0] else 1 - x for epsilon in one.epsilons]
 
-    one = Attacks([spec("one", close)], batches(), by_budget, seed=0, batch_size=4)
+    one = AttackPlan([spec("one", close)], batches(), by_budget, seed=0, batch_size=4)
     cells = run(net, job(attacks=one))["adversarial"]["attacks"]
     assert cells[0]["probability_change"]["value"] == 0
     assert cells[1]["probability_change"]["value"] > 0
@@ -299,7 +300,7 @@ def test_budgets_that_print_alike_are_kept_apart(net):
 def test_image_unreadable_when_clean_only(net):
     """A distributed corruption may hold an image whose clean file is damaged: it is left out."""
     clean = batches(IMAGES[1:], LABELS[1:], IDS[1:])
-    one = Job(model=MODEL, data=DATA, clean=clean, spectral=clean, corruptions=plan())
+    one = EvaluationPlan(model=MODEL, data=DATA, clean=clean, spectral=clean, corruptions=plan())
     group = run(net, one)["corruption"]
     assert group["n_images"] == N - 1
     for cell in group["conditions"]:
@@ -329,13 +330,13 @@ def test_nan_logits_are_refused_by_name(net):
 
 def test_no_images(net):
     with pytest.raises(InputError, match="no images"):
-        run(net, Job(model=MODEL, data=DATA, clean=[], spectral=batches()))
+        run(net, EvaluationPlan(model=MODEL, data=DATA, clean=[], spectral=batches()))
 
 
 def test_labels_beyond_the_outputs(net):
     clean = batches(labels=LABELS + 2)
     with pytest.raises(InputError, match=r"the model has 4 outputs"):
-        run(net, Job(model=MODEL, data=DATA, clean=clean, spectral=clean))
+        run(net, EvaluationPlan(model=MODEL, data=DATA, clean=clean, spectral=clean))
 
 
 class Short(list):
@@ -359,7 +360,7 @@ def test_an_mce_is_of_the_very_same_images(net, short, caplog):
         return Short(noisy) if short and (name, severity) == ("fog", 2) else batches(noisy)
 
     errors = dict.fromkeys(names, (0.5,) * 5)
-    whole = Corruptions(names, (), images, SETTINGS, reference=errors, reference_name="other")
+    whole = CorruptionPlan(names, (), images, SETTINGS, reference=errors, reference_name="other")
     group = run(net, job(corruptions=whole))["corruption"]
     assert (group["mce"] is None) == short
     assert ("images of fog 2 were unreadable" in caplog.text) == short

@@ -14,7 +14,7 @@ from iaside_plugins.importance.stopping import (
     MIN_IMAGES,
     TARGETS,
     WIDE_ERRORS,
-    Look,
+    StopCheck,
     Stopping,
     looks,
     sequence_width,
@@ -41,16 +41,16 @@ def test_looks_come_at_multiples_whatever_the_batches():
 
 
 def test_a_look_is_done_when_narrow_enough_but_not_too_early():
-    assert Look(MIN_IMAGES, 1.0).done
-    assert not Look(MIN_IMAGES, 1.01).done
-    assert not Look(MIN_IMAGES - CHECK_EVERY, 0.5).done
+    assert StopCheck(MIN_IMAGES, 1.0).done
+    assert not StopCheck(MIN_IMAGES, 1.01).done
+    assert not StopCheck(MIN_IMAGES - CHECK_EVERY, 0.5).done
 
 
 @pytest.mark.parametrize(
     ("n", "ratio", "expected"), [(100, 2.0, 400), (25, 1.0, 100), (200, 1.1, 250), (150, 0.5, 150)]
 )
 def test_images_to_come_are_foretold_by_the_square_root_law(n, ratio, expected):
-    assert Look(n, ratio).n_expected == expected
+    assert StopCheck(n, ratio).n_expected == expected
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,9 @@ def test_images_to_come_are_foretold_by_the_square_root_law(n, ratio, expected):
 def test_the_ratio_is_the_half_width_over_the_target(target, statistic):
     rows, other = _rows(120), _rows(120, 1, MEANS[::-1])
     half = float(np.diff(estimate(rows, statistic, WIDE_ERRORS).interval)[0]) / 2
-    assert Stopping(0.02, target).look(rows) == Look(120, pytest.approx(half / 0.02))
+    assert Stopping(0.02, target).look(rows) == StopCheck(120, pytest.approx(half / 0.02))
     half = float(np.diff(difference(rows, other, statistic, WIDE_ERRORS).interval)[0]) / 2
-    assert Stopping(0.02, target).look(rows, other) == Look(120, pytest.approx(half / 0.02))
+    assert Stopping(0.02, target).look(rows, other) == StopCheck(120, pytest.approx(half / 0.02))
 
 
 def test_ties_that_may_be_count_as_ties():

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from iaside_plugins import InputError, Protocol, spectral_importance
 from iaside_plugins.inference import tuning as settling
 from iaside_plugins.inference.forward import Forward, Step
-from iaside_plugins.inference.tuning import HALF_TOLERANCE, settle
+from iaside_plugins.inference.tuning import HALF_TOLERANCE, tune
 
 CPU = torch.device("cpu")
 FAST = Protocol(3, forwards="fast")
@@ -77,7 +77,7 @@ class NotSequential(nn.Module):
 def test_a_step_that_moves_a_log_probability_is_refused():
     images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     plain = Forward(NotSequential().eval(), CPU)
-    found = settle(plain, "fast", images, torch.zeros(4, dtype=torch.long))
+    found = tune(plain, "fast", images, torch.zeros(4, dtype=torch.long))
     step = next(step for step in found.steps if step.name == "channels_last")
     assert not step.used
     assert step.deviation > settling.TOLERANCE
@@ -134,7 +134,7 @@ def _never(*_):
 def test_what_began_with_a_step_is_refused_without_it():
     plain = Forward(lambda x: x.flatten(1)[:, :4], CPU)
     with pytest.raises(InputError, match=r"began with fold_batch_norms .* no torch module"):
-        settle(
+        tune(
             plain,
             "fast",
             torch.rand(2, 3, 8, 8),

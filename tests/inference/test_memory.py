@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from iaside_plugins import InputError, Protocol, spectral_importance
-from iaside_plugins.evaluation.conditions import Runner
+from iaside_plugins.evaluation.conditions import ConditionRunner
 from iaside_plugins.inference.memory import first_batch_size, is_out_of_memory
 from iaside_plugins.value_table.stream import progress_bar
 
@@ -87,7 +87,7 @@ def test_conditions_are_split_too():
     outcomes = []
     for net, size in ((oracles.TinyNet(), 64), (Small(2, MemoryError()), "auto")):
         with progress_bar(None, False) as bar:
-            outcomes.append(Runner(net, None, bar, size).run("clean", batches))
+            outcomes.append(ConditionRunner(net, None, bar, size).run("clean", batches))
     np.testing.assert_allclose(outcomes[1].probability, outcomes[0].probability, rtol=0, atol=1e-6)
     np.testing.assert_array_equal(outcomes[1].correct, outcomes[0].correct)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from iaside_plugins.adapters.foolbox_adapter import AttackSpec
 from iaside_plugins.entry.check_perturbed import CORRUPTIONS
-from iaside_plugins.evaluation.evaluate import Attacks, Corruptions, Job, evaluate
+from iaside_plugins.evaluation.evaluate import AttackPlan, EvaluationPlan, evaluate
 from iaside_plugins.leaderboard.build import add, board_files, build, validate
 from iaside_plugins.protocol import Protocol
 
@@ -60,15 +60,15 @@ def test_evaluated_entry_is_valid(
         AttackSpec("pgd", "Linf", 3, 0.5, True, (0.0, 0.1)),
     ]
     clean = batches(images, labels)
-    job = Job(
+    job = EvaluationPlan(
         model=make_entry()["model"],
         data={"name": "toy", "n_available": N, "seed": 0, "note": None},
         clean=clean,
         spectral=clean,
-        corruptions=Corruptions(
+        corruptions=CorruptionPlan(
             names, missing, corrupted, settings, published="alexnet_robustbench_5k"
         ),
-        attacks=Attacks(specs, clean, attack, seed=0, batch_size=5),
+        attacks=AttackPlan(specs, clean, attack, seed=0, batch_size=5),
     )
     entry, _ = evaluate(model, job, Protocol(n_bands=3))
     file = tmp_path / "entry.json"

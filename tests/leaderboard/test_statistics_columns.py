@@ -13,8 +13,8 @@ import pytest
 from iaside_plugins.entry.parse import parse_entry
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.statistics.columns import (
-    Column,
     Measured,
+    Variable,
     clean_accuracy,
     corruption_errors,
     family,
@@ -126,9 +126,9 @@ def test_missing_numbers_are_left_out_with_their_reason(make_entry: Make) -> Non
     assert shares == []
 
 
-def column(better: str | None, *rows: tuple[float, float, float]) -> Column:
+def column(better: str | None, *rows: tuple[float, float, float]) -> Variable:
     measured = {f"m{k}": Measured(v, v, (low, high)) for k, (v, low, high) in enumerate(rows)}
-    return Column("c", "c", better, "raw", measured, {})
+    return Variable("c", "c", better, "raw", measured, {})
 
 
 def test_ranks_are_left_open_where_intervals_meet() -> None:
@@ -149,7 +149,7 @@ def test_ranks_are_left_open_where_intervals_meet() -> None:
         ("m0", 4, 3, 4),
     ]
     assert rank_intervals(column(None))["models"] == []
-    without = Column("c", "c", None, "raw", {"a": Measured(1, 1)}, {})
+    without = Variable("c", "c", None, "raw", {"a": Measured(1, 1)}, {})
     assert rank_intervals(without)["models"] == []
 
 

@@ -13,10 +13,16 @@ import pytest
 import torch
 
 from iaside_plugins import InputError, Protocol, spectral_importance
-from iaside_plugins.importance.run import Profile
+from iaside_plugins.importance.run import ImportanceRun
 from iaside_plugins.importance.stopping import MIN_IMAGES
-from iaside_plugins.parallel.scheduler import HELD, Crew, Heard, Run, computed_by
-from iaside_plugins.parallel.tasks import Desk
+from iaside_plugins.parallel.scheduler import (
+    HELD,
+    RowRequest,
+    Scheduler,
+    WorkerMessage,
+    computed_by,
+)
+from iaside_plugins.parallel.tasks import WorkerSession
 
 CPU = torch.device("cpu")
 BATCH = 8
@@ -35,24 +41,26 @@ class InTurn:
         self.models, self.rng = models, random.Random(seed)
         self.fatal, self.still_born = dict(fatal or {}), still_born
         self.news: dict[int, deque] = {}
-        self.desks: dict[tuple[int, str], Desk] = {}
+        self.desks: dict[tuple[int, str], WorkerSession] = {}
         self.most = self.deaths = self.made = 0
 
     def start(self, place):
-        self.news[place] = deque([Heard()])
+        self.news[place] = deque([WorkerMessage()])
         if self.still_born > 0:
             self.still_born -= 1
-            self.news[place] = deque([Heard(died="exit code 1")])
+            self.news[place] = deque([WorkerMessage(died="exit code 1")])
 
     def give(self, place, shard):
         self.news[place].append(pickle.loads(pickle.dumps(shard)))
-        under_way = [x for news in self.news.values() for x in news if not isinstance(x, Heard)]
+        under_way = [
+            x for news in self.news.values() for x in news if not isinstance(x, WorkerMessage)
+        ]
         self.most = max(self.most, len(under_way))
 
     def hear(self):
         place = self.rng.choice([k for k, news in self.news.items() if news])
         heard = self.news[place].popleft()
-        if isinstance(heard, Heard):
+        if isinstance(heard, WorkerMessage):
             return [(place, heard)]
         names = [name for _, _, name in heard.heads]
         for name in names:
@@ -60,14 +68,14 @@ class InTurn:
                 self.fatal[name] -= 1
                 self.deaths += 1
                 self.news[place].clear()
-                return [(place, Heard(died="killed by signal 9"))]
+                return [(place, WorkerMessage(died="killed by signal 9"))]
         key = (place, heard.model)
-        desk = self.desks.setdefault(key, Desk(self.models[heard.model], CPU))
+        desk = self.desks.setdefault(key, WorkerSession(self.models[heard.model], CPU))
         self.made += 1
         try:
-            return [(place, Heard(made=desk.end(desk.begin(heard))))]
+            return [(place, WorkerMessage(made=desk.end(desk.begin(heard))))]
         except InputError as error:
-            return [(place, Heard(error=error))]
+            return [(place, WorkerMessage(error=error))]
 
 
 def sample(n, seed=0):
@@ -83,7 +91,7 @@ def run_all(workers, jobs, n_workers=3, resume=None, target=None):
     def runs():
         for k, (model, data, protocol) in enumerate(jobs):
             folder = None if resume is None else resume / str(k)
-            profile = Profile(
+            profile = ImportanceRun(
                 workers.models[model],
                 data,
                 protocol,
@@ -92,12 +100,14 @@ def run_all(workers, jobs, n_workers=3, resume=None, target=None):
                 max_images=None,
                 target_error=target,
             )
-            run = Run(model, protocol, BATCH, "float32", profile.groups(BATCH), profile.store)
+            run = RowRequest(
+                model, protocol, BATCH, "float32", profile.groups(BATCH), profile.store
+            )
             profiles[run] = profile
             yield run
 
     try:
-        for run, group, keys in computed_by(Crew(workers, n_workers), runs()):
+        for run, group, keys in computed_by(Scheduler(workers, n_workers), runs()):
             look = profiles[run].take(group, keys)
             run.stopped = look is not None and look.done
     finally:

@@ -17,15 +17,15 @@ from deadly import Deadly, Slow, local_class
 
 from iaside_plugins import InputError, Protocol, spectral_importance
 from iaside_plugins.errors import InputTypeError
-from iaside_plugins.importance.run import Profile
+from iaside_plugins.importance.run import ImportanceRun
 from iaside_plugins.parallel.processes import (
     Processes,
-    device_crew,
+    device_workers,
     one_or_several,
     packed,
     unpacked,
 )
-from iaside_plugins.parallel.scheduler import Run, computed_by
+from iaside_plugins.parallel.scheduler import RowRequest, computed_by
 
 TWO = ["cpu", "cpu"]
 OPTIONS = {"batch_size": 8}
@@ -78,11 +78,11 @@ def test_rows_and_images_larger_than_a_pipe_holds():
     """A parent that waited to be read, and a worker that waited to be read, would wait forever."""
     data, protocol = oracles.sample(240, (16, 16)), Protocol.reference(8, image_batch=120)
     net = oracles.TinyNet()
-    profile = Profile(
+    profile = ImportanceRun(
         net, data, protocol, precision="float32", resume=None, max_images=None, target_error=None
     )
-    run = Run("", protocol, 64, "float32", profile.groups(64), profile.store)
-    with device_crew(net, [torch.device("cpu")]) as crew:
+    run = RowRequest("", protocol, 64, "float32", profile.groups(64), profile.store)
+    with device_workers(net, [torch.device("cpu")]) as crew:
         for _, group, keys in computed_by(crew, [run]):
             profile.take(group, keys)
     rows = np.stack(list(profile.store.rows.values()))

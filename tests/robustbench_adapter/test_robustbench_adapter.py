@@ -255,9 +255,9 @@ def test_a_resumed_attack_is_not_told_by_former_outcomes(
 def test_an_accuracy_that_is_not_the_last_attacks_is_refused(
     net: Pooled, cifar: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from iaside_plugins.adapters.robustbench_adapter.attacked_images import Attacked
+    from iaside_plugins.adapters.robustbench_adapter.attacked_images import AdversarialImages
 
-    monkeypatch.setattr(Attacked, "batch", lambda _, images, labels: images)
+    monkeypatch.setattr(AdversarialImages, "batch", lambda _, images, labels: images)
     with pytest.raises(InputError, match="not the same every time"):
         benchmark(net, **options(cifar, spectral=False, **ATTACK))
 

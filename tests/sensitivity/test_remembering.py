@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_model import WATCH, network
 
-from iaside_plugins.sensitivity.logit_cache import Remembering
+from iaside_plugins.sensitivity.logit_cache import CachedLogits
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def net(monkeypatch):
 
 def test_a_batch_passes_once(net):
     images = torch.rand(3, 3, 16, 16)
-    model = Remembering(net)
+    model = CachedLogits(net)
     with torch.no_grad():
         expected = net(images)
         WATCH.rows = 0
@@ -31,7 +31,7 @@ def test_another_batch_passes(net):
     images = torch.rand(3, 3, 16, 16)
     changed = images.clone()
     changed[1, 2, 5, 5] = torch.nextafter(changed[1, 2, 5, 5], torch.tensor(2.0))
-    model = Remembering(net)
+    model = CachedLogits(net)
     with torch.no_grad():
         model(images)
         assert torch.equal(model(changed), net(changed))
@@ -42,7 +42,7 @@ def test_another_batch_passes(net):
 
 def test_what_is_kept_is_not_changed_from_outside(net):
     images = torch.rand(2, 3, 16, 16)
-    model = Remembering(net)
+    model = CachedLogits(net)
     with torch.no_grad():
         expected = net(images)
         model(images).zero_()
@@ -52,7 +52,7 @@ def test_what_is_kept_is_not_changed_from_outside(net):
 
 def test_memory_is_bounded_and_can_be_dropped(net):
     images = torch.rand(2, 3, 16, 16)
-    small = Remembering(net, capacity=2 * 10 * 4)
+    small = CachedLogits(net, capacity=2 * 10 * 4)
     with torch.no_grad():
         small(images)
         small(images + 1)  # no room: passes each time
@@ -66,6 +66,6 @@ def test_memory_is_bounded_and_can_be_dropped(net):
 
 
 def test_it_is_in_the_models_own_mode(net):
-    assert not Remembering(net).training
-    assert all(not part.training for part in Remembering(net).modules())
-    assert Remembering(net.train()).training
+    assert not CachedLogits(net).training
+    assert all(not part.training for part in CachedLogits(net).modules())
+    assert CachedLogits(net.train()).training

@@ -11,7 +11,7 @@ import torch
 from iaside_plugins import Protocol, SpectralPartition, spectral_importance
 from iaside_plugins.spectra.perturbation import perturbation_spectrum
 from iaside_plugins.spectra.plots import plot_spectrum
-from iaside_plugins.spectra.report import Condition, SpectrumReport, pooled
+from iaside_plugins.spectra.report import PerturbedCondition, SpectrumReport, pooled
 from iaside_plugins.spectra.text import fit_table, label, spectrum_text
 from iaside_plugins.spectral.energy import band_energies
 from iaside_plugins.stats.correlation import rank_correlation
@@ -23,7 +23,7 @@ NOISE = torch.randn(X.shape, generator=RNG, dtype=torch.float64)
 IDS = tuple("abcdefgh")
 
 
-def condition(name: str, strength: float, scale: float, **options) -> Condition:
+def condition(name: str, strength: float, scale: float, **options) -> PerturbedCondition:
     wrong = (np.arange(8) < 8 * scale).astype(float)
     given = {
         "kind": "corruption",
@@ -36,7 +36,7 @@ def condition(name: str, strength: float, scale: float, **options) -> Condition:
         "counts": np.ones(8, dtype=bool),
         "wrong": wrong,
     }
-    return Condition(**given | options)
+    return PerturbedCondition(**given | options)
 
 
 def report(conditions, importance=None) -> SpectrumReport:

@@ -20,7 +20,7 @@ from iaside_plugins.evaluation.evaluate import evaluate
 from iaside_plugins.leaderboard.build import validate
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.workflows.evaluate import make_job
-from iaside_plugins.workflows.source import Source, is_grey, open_images, open_model
+from iaside_plugins.workflows.source import DataSource, is_grey, open_images, open_model
 
 CLASSES = ("airplane", "frog")
 SPEC = "python:tiny_model:"
@@ -56,7 +56,7 @@ def by_hand(file, resize, crop):
 
 def test_models_of_128_pixels_are_corrupted_at_224_and_resized(photographs, frost):
     model = open_model(f"{SPEC}large_input")
-    plan = make_job(Source(photographs, seed=4), model, frost=frost).corruptions
+    plan = make_job(DataSource(photographs, seed=4), model, frost=frost).corruptions
     assert dict(plan.settings) == {
         "source": "generated",
         "size": 224,
@@ -76,7 +76,7 @@ def test_models_of_128_pixels_are_corrupted_at_224_and_resized(photographs, fros
     plain, labels, ids = gathered(plan.images(None, 0))
     expected = np.array(at_224.resize((128, 128), Image.Resampling.BILINEAR))
     np.testing.assert_array_equal(pixels_of(plain)[0], expected)
-    clean, _, _ = gathered(open_images(Source(photographs), model))
+    clean, _, _ = gathered(open_images(DataSource(photographs), model))
     np.testing.assert_array_equal(pixels_of(clean)[0], np.array(by_hand(file, 144, 128)))
     assert ids == ["airplane/img_0.png", "frog/img_0.png"]
     assert labels.tolist() == [0, 6]
@@ -84,7 +84,7 @@ def test_models_of_128_pixels_are_corrupted_at_224_and_resized(photographs, fros
 
 def test_models_of_32_pixels_are_corrupted_at_32_without_jpeg(photographs, frost):
     model = open_model(f"{SPEC}small_input")
-    plan = make_job(Source(photographs), model, frost=frost).corruptions
+    plan = make_job(DataSource(photographs), model, frost=frost).corruptions
     assert (plan.settings["size"], plan.settings["constants"]) == (32, "32")
     assert plan.settings["jpeg"] is False
     assert plan.images(None, 0) is None  # the clean input itself
@@ -93,26 +93,26 @@ def test_models_of_32_pixels_are_corrupted_at_32_without_jpeg(photographs, frost
     at_32 = np.array(by_hand(photographs / name, 32, 32))
     made = corrupt(at_32, "fog", 2, seed=corruption_seed(0, name, "fog", 2), jpeg=False)
     np.testing.assert_array_equal(pixels_of(images)[0], made)
-    saved = make_job(Source(photographs), model, frost=frost, jpeg=True).corruptions
+    saved = make_job(DataSource(photographs), model, frost=frost, jpeg=True).corruptions
     assert saved.settings["jpeg"] is True
 
 
 def test_standard_224_models_need_no_second_clean_pass(photographs, frost):
     options = {"resize": 256, "crop": 224}
     plan = make_job(
-        Source(photographs), open_model(f"{SPEC}network", **options), frost=frost
+        DataSource(photographs), open_model(f"{SPEC}network", **options), frost=frost
     ).corruptions
     assert plan.images(None, 0) is None
     assert plan.settings["size"] == 224
     bicubic = open_model(f"{SPEC}network", **options, interpolation="bicubic")
-    assert make_job(Source(photographs), bicubic, frost=frost).corruptions.images(None, 0)
+    assert make_job(DataSource(photographs), bicubic, frost=frost).corruptions.images(None, 0)
 
 
 def test_missing_textures_leave_frost_out(photographs, monkeypatch, caplog):
     monkeypatch.setattr(
         "iaside_plugins.adapters.imagenet.corruption_sets.find_frost_textures", lambda folder: None
     )
-    plan = make_job(Source(photographs), open_model(f"{SPEC}small_input")).corruptions
+    plan = make_job(DataSource(photographs), open_model(f"{SPEC}small_input")).corruptions
     assert plan.missing == ("frost",)
     assert len(plan.names) == 14
     assert "14 of the 15" in caplog.text
@@ -123,7 +123,7 @@ def test_grey_models(photographs, frost):
     assert is_grey(model)
     assert not is_grey(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)))
     job = make_job(
-        Source(photographs),
+        DataSource(photographs),
         model,
         frost=frost,
         attacks=parse_attacks("fgsm", epsilons_linf=[0.1]),
@@ -138,7 +138,7 @@ def test_selections_are_nested_and_seeded(tmp_path):
     tree = make_tree(tmp_path, ("cat",), n=20, height=8, width=8)
     model = open_model(f"{SPEC}network")
     job = make_job(
-        Source(tree, n_images=12, seed=5),
+        DataSource(tree, n_images=12, seed=5),
         model,
         corruptions="none",
         n_spectral=5,
@@ -151,8 +151,8 @@ def test_selections_are_nested_and_seeded(tmp_path):
     assert [len(part) for part in parts] == [5, 7, 12]
     assert parts[0] < parts[1] < parts[2]
     assert job.data["n_available"] == 20
-    again = make_job(Source(tree, n_images=12, seed=5), model, corruptions="none")
-    other = make_job(Source(tree, n_images=12, seed=6), model, corruptions="none")
+    again = make_job(DataSource(tree, n_images=12, seed=5), model, corruptions="none")
+    other = make_job(DataSource(tree, n_images=12, seed=6), model, corruptions="none")
     assert {r.image_id for r in again.clean.records} == parts[2]
     assert {r.image_id for r in other.clean.records} != parts[2]
 
@@ -162,7 +162,7 @@ def test_no_images_are_not_all_images(photographs, options):
     attacks = parse_attacks("fgsm")
     with pytest.raises(InputError, match="at least 1"):
         make_job(
-            Source(photographs),
+            DataSource(photographs),
             open_model(f"{SPEC}small_input"),
             corruptions="none",
             attacks=attacks,
@@ -172,19 +172,19 @@ def test_no_images_are_not_all_images(photographs, options):
 
 def test_no_images_are_not_all_images_of_a_source(photographs):
     with pytest.raises(InputError, match="at least 1"):
-        open_images(Source(photographs, n_images=0), open_model(f"{SPEC}small_input"))
+        open_images(DataSource(photographs, n_images=0), open_model(f"{SPEC}small_input"))
 
 
 def test_labels_beyond_the_outputs(tmp_path):
     tree = make_tree(tmp_path, ("n01440764", "n15075141"), n=1)
     with pytest.raises(InputError, match=r"labels up to 999 .imagenet.*10 outputs"):
-        open_images(Source(tree), open_model(f"{SPEC}network"))
+        open_images(DataSource(tree), open_model(f"{SPEC}network"))
 
 
 def test_a_head_that_was_built_first_is_no_reason_to_refuse(photographs):
     """The outputs are those of the forward pass, not of the module that happens to be last."""
     model = open_model(f"{SPEC}head_first")
-    data = open_images(Source(photographs), model)
+    data = open_images(DataSource(photographs), model)
     images, labels, _ = gathered(data)
     assert model(images).shape == (2, 10)
     assert labels.max() < 10
@@ -198,7 +198,7 @@ def test_name_and_training(photographs):
 
 def test_write_entry_checks_first(photographs, tmp_path):
     model = open_model(f"{SPEC}small_input")
-    job = make_job(Source(photographs), model, corruptions="none")
+    job = make_job(DataSource(photographs), model, corruptions="none")
     entry, _ = evaluate(model, job, Protocol(n_bands=2))
     path = write_entry(tmp_path, entry)
     assert path == tmp_path / f"{entry['entry_id']}.json"
@@ -224,7 +224,7 @@ def test_real_models(kit, frost, tmp_path, monkeypatch, name, images, n, n_cells
         )
     model = open_model(f"kit:{name}")
     job = make_job(
-        Source(kit / images, n_images=n, seed=1),
+        DataSource(kit / images, n_images=n, seed=1),
         model,
         frost=frost,
         attacks=parse_attacks("fgsm,pgd", epsilons_linf=[2 / 255], steps=3),
@@ -249,14 +249,14 @@ def test_images_of_another_data_set_than_the_models_are_refused(kit, monkeypatch
     monkeypatch.setenv("IASIDE_KIT", str(kit))
     model = open_model("kit:mcunet_5fps", device="cpu")
     with pytest.raises(InputError, match=r"classifier of imagenet, the folders are .* of cifar10"):
-        open_images(Source(kit / "cifar10"), model)
+        open_images(DataSource(kit / "cifar10"), model)
 
 
 def test_shuffled_images_are_the_same_ones_in_another_order(kit, monkeypatch):
     """A run that may stop early must not see the first classes only."""
     monkeypatch.setenv("IASIDE_KIT", str(kit))
     model = open_model("kit:c10_small_pgd", device="cpu")
-    source = Source(kit / "cifar10", seed=3)
+    source = DataSource(kit / "cifar10", seed=3)
     plain = open_images(source, model)
     shuffled = open_images(source, model, shuffled=True)
     again = open_images(source, model, shuffled=True)

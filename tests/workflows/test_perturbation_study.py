@@ -21,11 +21,11 @@ from iaside_plugins.adapters.foolbox_adapter.catalogue import (
 )
 from iaside_plugins.adapters.foolbox_adapter.guards import foolbox
 from iaside_plugins.corruptions.frost import FROST_FILES
-from iaside_plugins.evaluation.evaluate import Corruptions
+from iaside_plugins.evaluation.corruption import CorruptionPlan
 from iaside_plugins.spectra.perturbation import perturbation_spectrum
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.workflows.spectrum import origin
-from iaside_plugins.workflows.spectrum_study import Plan, study_perturbations
+from iaside_plugins.workflows.spectrum_study import SpectrumPlan, study_perturbations
 
 pytest.importorskip("foolbox", reason="needs the extra foolbox")
 fb = foolbox()
@@ -51,8 +51,8 @@ def noisy(name: str | None, severity: int) -> Tensor:
     return X + 0.02 * severity * torch.randn(X.shape, generator=generator(severity)).clamp(-3, 3)
 
 
-def corruptions(unreadable: str = "", **settings: object) -> Corruptions:
-    return Corruptions(
+def corruptions(unreadable: str = "", **settings: object) -> CorruptionPlan:
+    return CorruptionPlan(
         ("haze",),
         (),
         lambda name, s: None if name is None else Stream(noisy(name, s), unreadable),
@@ -63,7 +63,7 @@ def corruptions(unreadable: str = "", **settings: object) -> Corruptions:
 @pytest.mark.parametrize("unreadable", ["", "d", "def", "ah"])
 def test_images_are_paired_by_name(unreadable):
     """Also where a whole batch cannot be read in one of the two streams."""
-    plan = Plan(Stream(X), corruptions(unreadable), (1, 2))
+    plan = SpectrumPlan(Stream(X), corruptions(unreadable), (1, 2))
     report = study_perturbations(plan, protocol=Protocol(n_bands=4))
     keep = [k for k, name in enumerate(IDS) if name not in unreadable]
     for condition, severity in zip(report.conditions, (1, 2), strict=True):
@@ -76,7 +76,7 @@ def test_images_are_paired_by_name(unreadable):
 def test_errors_are_the_models_on_the_corrupted_images():
     net = small_net()
     report = study_perturbations(
-        Plan(Stream(X), corruptions(), (2,)), net, protocol=Protocol(n_bands=4)
+        SpectrumPlan(Stream(X), corruptions(), (2,)), net, protocol=Protocol(n_bands=4)
     )
     expected = (net(noisy("haze", 2)).argmax(1) != LABELS).double()
     np.testing.assert_array_equal(report.conditions[0].wrong, expected)
@@ -88,7 +88,7 @@ def test_failed_attacks_and_misclassified_images_do_not_count():
     net = small_net()
     run = AttackRun("pgd", fb.attacks.LinfPGD(steps=5), (0.002, 0.1))
     report = study_perturbations(
-        Plan(Stream(X), runs=[run]), net, protocol=Protocol(n_bands=4), seed=3
+        SpectrumPlan(Stream(X), runs=[run]), net, protocol=Protocol(n_bands=4), seed=3
     )
     right = (net(X).argmax(1) == LABELS).numpy()
     assert 0 < right.sum() < 8
@@ -129,7 +129,7 @@ def test_an_attack_lives_where_its_model_reads():
     labels = net(X).argmax(1)
     run = AttackRun("fgm", fb.attacks.FGM(), (3.0,))
     batch = [(X, labels, IDS)]
-    report = study_perturbations(Plan(batch, runs=[run]), net, protocol=Protocol(n_bands=4))
+    report = study_perturbations(SpectrumPlan(batch, runs=[run]), net, protocol=Protocol(n_bands=4))
     share = report.spectra[0][1].share.value
     assert share[2] > 0.99
     assert report.importance.shapley_values.argmax() == 2
@@ -138,14 +138,14 @@ def test_an_attack_lives_where_its_model_reads():
 
 
 def test_kept_rows_belong_to_their_origin_and_settings(tmp_path):
-    plan = Plan(Stream(X), corruptions(), (1,))
+    plan = SpectrumPlan(Stream(X), corruptions(), (1,))
     options = {"protocol": Protocol(n_bands=4), "resume": tmp_path}
     first = study_perturbations(plan, **options)
     again = study_perturbations(plan, **options)
     np.testing.assert_array_equal(again.conditions[0].energies, first.conditions[0].energies)
     for other, message in (
-        (Plan(Stream(X), corruptions(jpeg=True), (1,)), "jpeg was None and is now 'True'"),
-        (Plan(Stream(X), corruptions(), (1,), origin="textures"), "origin was ''"),
+        (SpectrumPlan(Stream(X), corruptions(jpeg=True), (1,)), "jpeg was None and is now 'True'"),
+        (SpectrumPlan(Stream(X), corruptions(), (1,), origin="textures"), "origin was ''"),
     ):
         with pytest.raises(InputError, match=message):
             study_perturbations(other, **options)
@@ -154,15 +154,15 @@ def test_kept_rows_belong_to_their_origin_and_settings(tmp_path):
 def test_kept_rows_belong_to_an_id(tmp_path):
     """Noise is seeded by the name of an image: the same pixels by another name differ."""
 
-    def named(name: str) -> Plan:
+    def named(name: str) -> SpectrumPlan:
         noise = torch.rand(1, 3, 16, 16, generator=generator(ord(name))) / 10
-        made = Corruptions(
+        made = CorruptionPlan(
             ("haze",),
             (),
             lambda kind, s: [(X[:1] + noise, LABELS[:1], [name])] if kind else None,
             {"source": "here"},
         )
-        return Plan([(X[:1], LABELS[:1], [name])], made, (1,))
+        return SpectrumPlan([(X[:1], LABELS[:1], [name])], made, (1,))
 
     options = {"protocol": Protocol(n_bands=4)}
     first = study_perturbations(named("a"), **options, resume=tmp_path)
@@ -191,10 +191,10 @@ def test_origin_follows_the_files_of_a_folder(tmp_path):
 
 def test_nothing_to_measure_is_refused():
     with pytest.raises(InputError, match="nothing to measure"):
-        study_perturbations(Plan(Stream(X)))
+        study_perturbations(SpectrumPlan(Stream(X)))
     run = AttackRun("pgd", fb.attacks.LinfPGD(steps=5), (0.02,))
     with pytest.raises(InputError, match="attacks need a model"):
-        study_perturbations(Plan(Stream(X), runs=[run]))
+        study_perturbations(SpectrumPlan(Stream(X), runs=[run]))
 
 
 def test_the_catalogue_names_attacks_as_what_they_are():
