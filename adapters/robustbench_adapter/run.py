@@ -367,8 +367,8 @@ def check_same_model(
     Raises:
         InputError: The folder is the user's, and was begun with another model.
     """
-    resume_folder = read(folder / FILE)
-    known = resume_folder.get(kind, {})
+    noted = read(folder / FILE)
+    known = noted.get(kind, {})
     if any(not _same(known[name], row) for name, row in logits.items() if name in known):
         if not ours:
             raise InputError(
@@ -376,8 +376,8 @@ def check_same_model(
                 "its logits of the same images are others now; give another folder"
             )
         shutil.rmtree(folder, ignore_errors=True)
-        resume_folder, known = {}, {}
-    write_json(folder / FILE, {**resume_folder, kind: {**known, **logits}}, indent=None)
+        noted, known = {}, {}
+    write_json(folder / FILE, {**noted, kind: {**known, **logits}}, indent=None)
 
 
 def _same(before: Sequence[float], now: Sequence[float]) -> bool:
