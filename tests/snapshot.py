@@ -184,8 +184,8 @@ def files(then: Any) -> dict[str, Any]:
         found[f"compare, {turn}"] = read("found.json")
     kept = {
         re.sub(r"-[0-9a-f]{8}\.npz$", "-00000000.npz", str(path)): path.read_bytes()  # drawn names
-        for folder in ("run", "evaluate", "compare")
-        for path in [*sorted(Path(folder).rglob("*.*")), Path("first.npz")]
+        for pattern in ("run/*.*", "evaluate/**/*.*", "compare/*.json", "first.npz")
+        for path in sorted(Path().glob(pattern))  # the rows of `compare` hold seconds
     }
     found["digests"] = {name: digest(data) for name, data in kept.items()}
     short = {name: data for name, data in kept.items() if name.startswith(("run", "first"))}
