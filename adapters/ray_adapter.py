@@ -25,19 +25,17 @@ from iaside_plugins.errors import InputError, MissingExtraError
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import ImportanceRun
 from iaside_plugins.inference.checks import model_device
-from iaside_plugins.inference.memory import first_batch_size
-from iaside_plugins.parallel.processes import WorkerEnvironment, news, packed, unpacked
+from iaside_plugins.inference.runner import ModelRunner, first_batch_size
+from iaside_plugins.parallel.processes import WorkerEnvironment, packed, unpacked
 from iaside_plugins.parallel.scheduler import (
     RETRIES,
     RowRequest,
     Scheduler,
-    WorkerMessage,
-    computed_by,
+    scheduled_groups,
 )
-from iaside_plugins.parallel.tasks import Task, WorkerSession
+from iaside_plugins.parallel.tasks import Task, WorkerMessage, WorkerSession
 from iaside_plugins.protocol import Protocol
-from iaside_plugins.value_table.game import Game
-from iaside_plugins.value_table.rows import restore
+from iaside_plugins.value_table.rows import prepare_store
 from iaside_plugins.value_table.stream import count, progress_bar
 
 Source = nn.Module | str | Callable[[], nn.Module]
@@ -110,7 +108,7 @@ def profile_on_ray(
         def runs() -> Iterator[RowRequest]:
             for name, source in models.items():
                 model = _built(source)
-                game = Game(model, protocol, model_device(model), batch_size, precision)  # checks
+                ModelRunner(model, model_device(model), batch_size, precision)  # checks
                 actors.add(name, model)
                 for condition, images in data.items():
                     slugs = [_slug(text) for text in (name, condition) if text]
@@ -126,18 +124,20 @@ def profile_on_ray(
                         target=target,
                     )
                     groups = profile.groups(n_rows)
-                    restore(game, profile.store)
+                    prepare_store(profile.store, protocol)
                     run = RowRequest(name, protocol, batch_size, precision, groups, profile.store)
                     profiles[run] = (name, condition), profile
                     yield run
 
         try:
             with progress_bar(total, show_progress) as bar:
-                for run, group, keys in computed_by(Scheduler(actors, places, retries), runs()):
+                for run, group, keys in scheduled_groups(
+                    Scheduler(actors, places, retries), runs()
+                ):
                     key, profile = profiles[run]
                     bar.set_description(" ".join(key), refresh=False)
                     bar.update(len(group))
-                    look = profile.take(group, keys)
+                    look = profile.add(group, keys)
                     run.stopped = look is not None and look.done
         finally:
             actors.stop()
@@ -177,7 +177,7 @@ class Worker:
     """What an actor runs: one model at a time, fetched when a shard of another one comes."""
 
     def __init__(self, device: str, surroundings: WorkerEnvironment) -> None:
-        surroundings.take_over()
+        surroundings.apply()
         self._device = torch.device(device)
         self._desk: tuple[str, WorkerSession] | None = None
 
@@ -193,19 +193,19 @@ class Worker:
             self._desk = shard.model, WorkerSession(model, self._device)
         desk = self._desk[1]
         try:
-            return news(desk, desk.begin(shard))
+            return desk.message(desk.start(shard))
         except Exception as error:  # noqa: BLE001  the driver raises it
-            return news(desk, error)
+            return desk.message(error)
 
 
 class Actors:
-    """Ray actors by their places, see `crew.Workers`."""
+    """Ray actors by their places, see `scheduler.Workers`."""
 
     def __init__(self, ray: Any, num_cpus: float, num_gpus: float) -> None:
         self.device = torch.device("cuda" if num_gpus else "cpu")
         self._ray = ray
         self._kind = ray.remote(Worker).options(num_cpus=num_cpus, num_gpus=num_gpus)
-        self._surroundings = WorkerEnvironment.here(max(1, int(num_cpus)))
+        self._surroundings = WorkerEnvironment.current(max(1, int(num_cpus)))
         self._models: dict[str, Any] = {}
         self._there: dict[int, tuple[Any, deque[Any]]] = {}  # actor, what it has under way
 
@@ -218,12 +218,12 @@ class Actors:
         actor = self._kind.remote(str(self.device), self._surroundings)
         self._there[place] = actor, deque([actor.ready.remote()])
 
-    def give(self, place: int, shard: Task) -> None:
+    def send(self, place: int, shard: Task) -> None:
         """Send a shard to a worker."""
         actor, under_way = self._there[place]
         under_way.append(actor.make.remote([self._models[shard.model]], shard))
 
-    def hear(self) -> list[tuple[int, WorkerMessage]]:
+    def receive(self) -> list[tuple[int, WorkerMessage]]:
         """News of one worker."""
         places = {refs[0]: place for place, (_, refs) in self._there.items() if refs}
         place = places[reference := self._ray.wait(list(places))[0][0]]

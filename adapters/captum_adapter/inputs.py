@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from iaside_plugins.attributions.per_example import Output, Value, check_rows, class_log_likelihoods
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.inference.checks import check_images, model_device
+from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.protocol import MAX_BANDS, MAX_EXACT_BANDS, Protocol
 from iaside_plugins.spectral.band_maps import check_band_map
 from iaside_plugins.spectral.partition import SpectralPartition
-from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.stream import batches, tensor
 
 _log = logging.getLogger(__name__)
@@ -306,13 +306,12 @@ def predicted(
     Raises:
         InputError: As `spectral_importance`.
     """
-    own = model_device(forward_func, device)
-    game = Game(forward_func, protocol, own, batch_size, precision)
+    runner = ModelRunner(forward_func, model_device(forward_func, device), batch_size, precision)
     for images, _labels, *ids in batches(data):
-        for start in range(0, len(images), game.n_rows):
-            some = slice(start, start + game.n_rows)
+        for start in range(0, len(images), runner.n_rows):
+            some = slice(start, start + runner.n_rows)
             part = tensor(images[some])
             check_images(part, protocol.n_bands)
             with torch.no_grad():
-                logits = game.logits(part.to(game.device, game.dtype))
+                logits = runner.logits(part.to(runner.device, runner.dtype))
             yield part, logits.argmax(dim=1).cpu(), *(names[some] for names in ids)

@@ -30,7 +30,7 @@ from iaside_plugins.adapters.models.classifier import unknown_name
 from iaside_plugins.attributions.band_space import BandForward, BandSplit, GateForward
 from iaside_plugins.attributions.per_example import Output, class_log_likelihoods
 from iaside_plugins.errors import InputError, InputTypeError
-from iaside_plugins.spectral.absence import seed_of
+from iaside_plugins.seeds import seed_of
 from iaside_plugins.storage.provenance import image_digest
 
 # Arguments of `attribute` that are settled here, and those that would change what it returns.

@@ -13,7 +13,7 @@ from iaside_plugins.adapters.captum_adapter import host as captum_host
 from iaside_plugins.adapters.captum_adapter.methods import BandRun
 from iaside_plugins.adapters.isolation import preserved_generators, seed_generators
 from iaside_plugins.errors import InputError
-from iaside_plugins.spectral.absence import seed_of
+from iaside_plugins.seeds import seed_of
 
 Seeds = tuple[object, ...]
 

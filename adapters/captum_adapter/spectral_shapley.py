@@ -32,7 +32,6 @@ from iaside_plugins.attributions.per_example import (
     Example,
     Output,
     example_shapley_values,
-    visited,
 )
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import SpectralImportance
@@ -40,6 +39,7 @@ from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley.coalitions import cyclic_chains
 from iaside_plugins.spectral.band_maps import check_no_gaps
+from iaside_plugins.value_table.sampling import chain_draw, exact_draw
 
 Images = TypeVar("Images", Tensor, tuple[Tensor, ...])
 
@@ -142,27 +142,28 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         maps = as_band_maps(feature_mask, images, n_bands, norm)
         n_bands = n_bands if feature_mask is None else check_no_gaps(maps)
         check_counts(n_bands, n_samples, perturbations_per_eval)
-        chains = None if n_samples is None else _chains(n_bands, n_samples, generator)
-        games = [
+        drawn = exact_draw(n_bands)
+        if n_samples is not None:
+            drawn = chain_draw(_chains(n_bands, n_samples, generator))
+        examples = [
             Example(*one) for one in zip(images, as_baselines(baselines, images), maps, strict=True)
         ]
         value = target_values(
             self.forward_func, self.value_fn, images, target, additional_forward_args
         )
-        passes = ceil(len(visited(n_bands, chains)) / perturbations_per_eval)
+        passes = ceil(len(drawn.coalitions) / perturbations_per_eval)
         bar = tqdm(total=passes, desc=f"{self.get_name()} attribution", disable=not show_progress)
         with bar, preserved_generators(images[0].device):
             values = example_shapley_values(
                 value,
-                games,
-                n_bands,
-                chains=chains,
+                examples,
+                drawn,
                 per_pass=perturbations_per_eval,
                 on_pass=partial(bar.update, 1),
             )
         out = tuple(
-            (_painted(values, game.index, image) if return_input_shape else values).to(image)
-            for image, game in zip(images, games, strict=True)
+            (_painted(values, one.index, image) if return_input_shape else values).to(image)
+            for image, one in zip(images, examples, strict=True)
         )
         return out if isinstance(inputs, tuple) else out[0]
 

@@ -24,7 +24,7 @@ from iaside_plugins.adapters.foolbox_adapter.models import (
 )
 from iaside_plugins.adapters.isolation import seed_generators
 from iaside_plugins.errors import InputError, InputTypeError
-from iaside_plugins.spectral.absence import seed_of
+from iaside_plugins.seeds import seed_of
 from iaside_plugins.storage.provenance import image_digest
 from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.value_table.stream import batches

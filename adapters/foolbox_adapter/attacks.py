@@ -6,7 +6,6 @@ inside. `foolbox_guards` keeps from the caller what Foolbox does to generators a
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +24,7 @@ from iaside_plugins.adapters.foolbox_adapter.guards import (
 )
 from iaside_plugins.adapters.isolation import seed_generators
 from iaside_plugins.errors import InputError
+from iaside_plugins.seeds import seed_of
 
 # Each default budget has published figures to stand beside. Linf: 0.5/255 and 2/255 are those of
 # imagenet-testbed, 4/255 is RobustBench's for ImageNet, 8/255 its for CIFAR. L2: 0.1 and 0.5 are
@@ -131,8 +131,7 @@ def parse_attacks(
 
 def attack_seed(seed: int, name: str, first_index: int) -> int:
     """Seed of one batch's random start: a function of its arguments only, in [0, 2**63)."""
-    digest = hashlib.sha256(f"{seed}|{name}|{first_index}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    return seed_of(seed, name, first_index)
 
 
 def adversarial(

@@ -12,9 +12,9 @@ from torch import Tensor
 from iaside_plugins.adapters.isolation import isolated
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.checks import check_images, check_labels
+from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.provenance import image_digest
-from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.sampling import draw
 
 # Upper bounds of one image at the settings of the version "standard": (forward passes alone,
@@ -67,7 +67,7 @@ def coalition_passes(protocol: Protocol) -> int:
 
 
 def estimate(
-    game: Game,
+    runner: ModelRunner,
     batch: Any,
     *,
     protocol: Protocol | None,
@@ -81,7 +81,7 @@ def estimate(
     """The cost of a run, and the first sign that model and images go together.
 
     Args:
-        game: The model, as the run calls it.
+        runner: The model, as the run calls it.
         batch: First batch of the clean images.
         protocol: Of the spectral importance; None without one.
         n: Images.
@@ -98,7 +98,7 @@ def estimate(
     check_images(images, None if protocol is None else protocol.n_bands)
     labels = check_labels(labels, len(images))
     try:
-        logits, forward, both = _timed(game, images, labels, bool(attacks))
+        logits, forward, both = _timed(runner, images, labels, bool(attacks))
     except InputError:
         raise
     except Exception as error:  # whatever the caller's own network raises
@@ -127,23 +127,23 @@ def estimate(
 
 
 def _timed(
-    game: Game, images: Tensor, labels: Tensor, gradients: bool
+    runner: ModelRunner, images: Tensor, labels: Tensor, gradients: bool
 ) -> tuple[Tensor, float, float]:
     """Logits; seconds of a forward pass, and of one with backward, of one image."""
-    images = images.to(game.device)
+    images = images.to(runner.device)
     with torch.no_grad():
-        logits = game.logits(images, int(labels.max()))  # warms up, and checks
+        logits = runner.logits(images, int(labels.max()))  # warms up, and checks
         if not bool(torch.isfinite(logits).all()):
             raise InputError("the model gives non-finite logits; check its weights")
         start = time.perf_counter()
-        game.logits(images).sum().item()
+        runner.logits(images).sum().item()
     forward = (time.perf_counter() - start) / len(images)
-    if not gradients or not isinstance(game.model, torch.nn.Module):
+    if not gradients or not isinstance(runner.model, torch.nn.Module):
         return logits, forward, forward
-    with isolated(game.model, game.device):
+    with isolated(runner.model, runner.device):
         x = images.clone().requires_grad_(True)
         start = time.perf_counter()
-        total = game.model(x).sum()
+        total = runner.model(x).sum()
         if not total.requires_grad:
             raise InputError("the model gives no gradients, which the attacks need")
         torch.autograd.grad(total, x)[0].sum().item()

@@ -32,10 +32,10 @@ from iaside_plugins.evaluation.conditions import Images
 from iaside_plugins.evaluation.evaluate import AttackPlan, EvaluationPlan, conditions, evaluate
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
+from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.storage.files import jsonable, write_json
 from iaside_plugins.storage.provenance import ids_digest, model_digest
 from iaside_plugins.storage.resume_folder import resume_folder
-from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.stream import progress_bar
 
 _log = logging.getLogger(__name__)
@@ -78,14 +78,14 @@ def cost_of(ready: PreparedRequest) -> Cost:
         InputError: They do not.
     """
     request = ready.request
-    game = Game(ready.model, ready.protocol, ready.device(), request.batch_size, request.precision)
+    runner = ModelRunner(ready.model, ready.device(), request.batch_size, request.precision)
     n_budgets = len(ready.spec.epsilons) if ready.spec else 0
     n_cells = len(ready.threat.corruptions) * len(SEVERITIES)
     if n_cells:
         n_cells += ready.images.cell(None, 0, None) is not None
     n_profiles = (n_budgets or 1) if request.profiles else 0
     cost = estimate(
-        game,
+        runner,
         next(iter(ready.images.clean(None))),
         n=len(ready.images.ids),
         protocol=ready.protocol if request.spectral else None,
@@ -95,7 +95,7 @@ def cost_of(ready: PreparedRequest) -> Cost:
         attacks=ready.spec.order if ready.spec else (),
         n_budgets=n_budgets,
     )
-    _check_classes(ready, game.n_classes)
+    _check_classes(ready, runner.n_classes)
     return cost
 
 

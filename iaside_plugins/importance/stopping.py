@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.ties import difference, estimate
-from iaside_plugins.shapley.score import score, signed_score
+from iaside_plugins.shapley.score import BETA, score, signed_score
 from iaside_plugins.stats.intervals import Estimate
 
 Array = npt.NDArray[np.float64]
@@ -47,8 +47,8 @@ class StopCheck:
     @property
     def n_expected(self) -> int:
         """Images that are likely to be enough, as half-widths fall with the square root of n."""
-        looks = math.ceil(self.n_images * self.ratio**2 / CHECK_EVERY)
-        return max(MIN_IMAGES, CHECK_EVERY * looks, self.n_images)
+        checks = math.ceil(self.n_images * self.ratio**2 / CHECK_EVERY)
+        return max(MIN_IMAGES, CHECK_EVERY * checks, self.n_images)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Stopping:
 
     error: float
     target: str = "signed_score"
-    beta: float = 0.75
+    beta: float = BETA
 
     def __post_init__(self) -> None:
         if not self.error > 0:
@@ -76,8 +76,8 @@ class Stopping:
         if self.target not in TARGETS:
             raise InputError(f"target must be one of {', '.join(TARGETS)}; got {self.target!r}")
 
-    def look(self, per_image: Array, other: Array | None = None) -> StopCheck:
-        """Look at the Shapley values of all images so far.
+    def check(self, per_image: Array, other: Array | None = None) -> StopCheck:
+        """Check the Shapley values of all images so far.
 
         Args:
             per_image: (n_images, M) in nats, of at least two images.
@@ -119,8 +119,8 @@ def stopping_rule(error: float | None, target: str, beta: float) -> Stopping | N
     return None
 
 
-def looks(before: int, now: int) -> range:
-    """The numbers of images in (before, now] at which a run looks."""
+def check_points(before: int, now: int) -> range:
+    """Return the numbers of images in (before, now] at which a run checks its target."""
     return range((before // CHECK_EVERY + 1) * CHECK_EVERY, now + 1, CHECK_EVERY)
 
 

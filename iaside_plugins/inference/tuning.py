@@ -16,11 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.errors import InputError
-from iaside_plugins.inference.cuda_graph import Graphed
 from iaside_plugins.inference.folding import copied, fold_batch_norms
-from iaside_plugins.inference.forward import Forward, Step
-from iaside_plugins.inference.memory import is_out_of_memory
+from iaside_plugins.inference.forward import Forward, Graphed, Step
 
 Build = Callable[[Forward, Tensor], Forward]
 TOLERANCE = 1e-3  # nats, greatest difference of a log-probability: rounding gives 1e-5
@@ -174,7 +173,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _log_probabilities(forward: Forward, probe: Tensor) -> Tensor:
-    logits = forward(forward.laid_out(probe))
+    logits = forward(forward.to_memory_format(probe))
     wide = torch.float64 if logits.dtype == torch.float64 else torch.float32
     found = torch.log_softmax(logits.to(wide), dim=1)
     if not bool(torch.isfinite(found).all()):
@@ -223,7 +222,7 @@ def quickest_rows(forward: Forward, probe: Tensor, most: int) -> int:
         most: What memory allows.
     """
     sizes = [n for n in SIZES if n <= min(most, len(probe))]
-    parts = [forward.laid_out(probe[:n]) for n in sizes]
+    parts = [forward.to_memory_format(probe[:n]) for n in sizes]
     if len(parts) < 2:
         return most
     forward(parts[0])  # warms up
@@ -241,7 +240,7 @@ def _seconds(forwards: list[Forward], probe: Tensor) -> list[float]:
     found = [float("inf")] * len(forwards)
     for turn in range(REPEATS + 1):
         for k, forward in enumerate(forwards):
-            images = forward.laid_out(probe)
+            images = forward.to_memory_format(probe)
             _wait(probe.device)
             start = time.perf_counter()
             forward(images)

@@ -31,7 +31,7 @@ def split_bands(images: Tensor, index: Tensor, n_bands: int) -> Tensor:
     """
     height, width = image_size(images)
     masks = _half_masks(index, n_bands, images.device)
-    spectrum = torch.fft.rfft2(_computable(images))
+    spectrum = torch.fft.rfft2(computable(images))
     bands: Tensor = torch.fft.irfft2(spectrum[:, None] * masks[:, None], s=(height, width))
     return bands.to(images.dtype)
 
@@ -56,7 +56,7 @@ def join_bands(stack: Tensor, index: Tensor, n_bands: int) -> Tensor:
             f"expected band images of shape (N, {n_bands}, C, H, W), got {tuple(stack.shape)}"
         )
     masks = _half_masks(index, n_bands, stack.device)
-    spectrum = (torch.fft.rfft2(_computable(stack)) * masks[:, None]).sum(dim=1)
+    spectrum = (torch.fft.rfft2(computable(stack)) * masks[:, None]).sum(dim=1)
     images: Tensor = torch.fft.irfft2(spectrum, s=tuple(stack.shape[-2:]))
     return images.to(stack.dtype)
 
@@ -67,8 +67,8 @@ def _half_masks(index: Tensor, n_bands: int, device: torch.device) -> Tensor:
     return half == torch.arange(n_bands, device=device)[:, None, None]
 
 
-def _computable(images: Tensor) -> Tensor:
-    """In single precision at least: there are no Fourier transforms of half ones."""
+def computable(images: Tensor) -> Tensor:
+    """Return images in single precision at least: there is no FFT in half precision."""
     return images if images.dtype == torch.float64 else images.float()
 
 
@@ -90,9 +90,9 @@ def keep_bands(images: Tensor, index: Tensor, bands: Sequence[int]) -> Tensor:
     height, width = image_size(images)
     half = index[:, : width // 2 + 1].to(images.device)
     mask = torch.isin(half, torch.tensor(list(bands), dtype=half.dtype, device=half.device))
-    exact = images if images.dtype == torch.float64 else images.float()
-    kept: Tensor = torch.fft.irfft2(torch.fft.rfft2(exact) * mask, s=(height, width))
-    return kept.to(images.dtype)
+    spectrum = torch.fft.rfft2(computable(images)) * mask
+    found: Tensor = torch.fft.irfft2(spectrum, s=(height, width))
+    return found.to(images.dtype)
 
 
 def image_size(images: Tensor) -> tuple[int, int]:

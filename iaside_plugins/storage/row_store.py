@@ -19,7 +19,7 @@ from iaside_plugins.storage.files import DAMAGE, _arrays, write_atomic, write_js
 Rows = dict[str, npt.NDArray[np.float64]]
 FLUSH_SECONDS = 10.0  # of work that a kill may cost, beside the image under way
 MERGE_AT = 64  # chunks
-SETTLED = "settled"
+CHOICES = "settled"  # the key in run.json
 ORDER = "order.json"
 _log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class RowStore:
         self.folder = None if folder is None else Path(folder)
         self.rows: Rows = {}
         self.notes: dict[str, str] = {}  # what is said of a row beside its numbers
-        self.settled: dict[str, Any] = {}  # choices that this run made and a resumed one repeats
+        self.choices: dict[str, Any] = {}  # choices that this run made and a resumed one repeats
         self._identity = identity
         self._pending: list[str] = []
         self._flushed = time.monotonic()
@@ -72,7 +72,7 @@ class RowStore:
         if not header.exists() and not chunks:
             write_json(header, self._identity)
             return
-        found, self.settled = read_header(folder)
+        found, self.choices = read_header(folder)
         for key in sorted({*found, *self._identity}):
             if found.get(key) != self._identity.get(key):
                 raise InputError(
@@ -107,12 +107,12 @@ class RowStore:
         self.rows.update(zip(keys, data["rows"], strict=True))
         self.notes.update(zip(keys, notes, strict=True))
 
-    def settle(self, name: str, value: Any) -> None:
-        """Keep a choice (JSON value) that a resumed run must repeat, in `settled`."""
-        self.settled[name] = value
+    def record_choice(self, name: str, value: Any) -> None:
+        """Store a choice (JSON value) that a resumed run must repeat, in `choices`."""
+        self.choices[name] = value
         if self.folder is not None:
-            self.settled = {**read_header(self.folder)[1], name: value}  # of other processes too
-            write_json(self.folder / "run.json", {**self._identity, SETTLED: self.settled})
+            self.choices = {**read_header(self.folder)[1], name: value}  # of other processes too
+            write_json(self.folder / "run.json", {**self._identity, CHOICES: self.choices})
 
     def write_order(self, order: list[tuple[str, str]]) -> None:
         """Keep the keys and notes of a run's rows in its order, duplicates too; none: forget it."""
@@ -181,7 +181,7 @@ class RowStore:
 
 
 def read_header(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Identity and settled choices of the run that a store's folder holds.
+    """Return the identity and the recorded choices of the run that a store's folder holds.
 
     Raises:
         InputError: If its run.json is missing or damaged.
@@ -189,7 +189,7 @@ def read_header(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     header = folder / "run.json"
     try:
         found = dict(json.loads(header.read_text()))
-        return found, dict(found.pop(SETTLED, {}))
+        return found, dict(found.pop(CHOICES, {}))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"{header} does not say what run {folder} holds ({error}); give another folder"

@@ -18,13 +18,13 @@ from iaside_plugins.evaluation.conditions import Images
 from iaside_plugins.evaluation.corruption import CorruptionPlan
 from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.inference.checks import check_images, model_device
+from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.spectra.report import PerturbedCondition, SpectrumReport
 from iaside_plugins.spectral.energy import band_energies
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.storage.provenance import image_digest, model_digest, provenance
 from iaside_plugins.storage.row_store import RowStore
-from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.stream import count, progress_bar
 
 Array = npt.NDArray[np.float64]
@@ -157,7 +157,7 @@ class CorruptionStudy:
         self._plan, self._partition = plan, partition
         plain = plan.images(None, 0)
         self._plain: Images = clean if plain is None else plain
-        self._game = None if model is None else Game(model, Protocol(), model_device(model))
+        self._runner = None if model is None else ModelRunner(model, model_device(model))
         identity = {
             "model": None if model is None or folder is None else model_digest(model),
             "bands": [partition.n_bands, partition.norm],
@@ -249,9 +249,9 @@ class CorruptionStudy:
 
     @torch.no_grad()
     def _wrong(self, images: Tensor, labels: Tensor) -> Array:
-        if self._game is None:
+        if self._runner is None:
             return np.full(len(images), np.nan)
-        logits = self._game.logits(images.to(self._game.device), int(labels.max()))
+        logits = self._runner.logits(images.to(self._runner.device), int(labels.max()))
         return np.asarray((logits.argmax(dim=1).cpu() != labels.cpu()).double().numpy())
 
 

@@ -31,13 +31,14 @@ from iaside_plugins.sensitivity.text import (
     one_at_a_time,
     with_ends,
 )
+from iaside_plugins.shapley.score import BETA
 from iaside_plugins.storage.files import write_atomic, write_json
 
 FOLDER = Path(__file__).resolve().parents[1] / "sensitivity"
 CHOICE = "cifar10"  # the study in which choices are crossed, and the one around the default
 DEFAULT = "cifar10-8"
 OUTCOMES = ("corruption error", "accuracy Linf 2/255", "retained Linf 2/255")
-PLAIN = {"temperature": 1.0, "beta": 0.75}  # variants whose pairs of rankings are kept
+PLAIN = {"temperature": 1.0, "beta": BETA}  # variants whose pairs of rankings are kept
 Row = Sequence[str]
 
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iaside_plugins import Protocol, spectral_importance
-from iaside_plugins.spectral.absence import derangement, gaussian_baseline, seed_of
+from iaside_plugins.seeds import seed_of
+from iaside_plugins.spectral.absence import derangement, gaussian_baseline
 
 
 def _inputs(protocol: Protocol, data, batch_size: int = 64) -> np.ndarray:
