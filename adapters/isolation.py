@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.inference.checks import check_eval_mode
 
 
 @contextmanager
@@ -72,9 +73,7 @@ def check_model(model: nn.Module, device: torch.device) -> None:
             f"attacks need a torch.nn.Module, whose parameters can be frozen, got "
             f"{type(model).__name__}; wrap the callable in a module"
         )
-    training = [name or "the model" for name, part in model.named_modules() if part.training]
-    if training:
-        raise InputError(f"expected eval mode, but {training[0]} is training: call model.eval()")
+    check_eval_mode(model)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.device != device:
             raise InputError(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from iaside_plugins.attributions.per_example import Output, Value, check_rows, class_log_likelihoods
 from iaside_plugins.errors import InputError, InputTypeError
-from iaside_plugins.inference.checks import check_images, model_device
+from iaside_plugins.inference.checks import check_images, model_device, modules_in_training
 from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.protocol import MAX_BANDS, MAX_EXACT_BANDS, Protocol
 from iaside_plugins.spectral.band_maps import check_band_map
@@ -207,7 +207,7 @@ def check_counts(n_bands: int, n_samples: int | None, per_eval: int) -> None:
 
 def warn_if_training(forward_func: Any) -> None:
     """Log a warning if a module, or a part of it, is in training mode."""
-    if isinstance(forward_func, nn.Module) and any(m.training for m in forward_func.modules()):
+    if isinstance(forward_func, nn.Module) and modules_in_training(forward_func):
         _log.warning(
             "the model is in training mode: batch norm and dropout make every value depend on "
             "the batch, and batch norm learns from it; call model.eval() first"
