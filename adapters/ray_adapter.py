@@ -137,8 +137,8 @@ def profile_on_ray(
                     key, profile = profiles[run]
                     bar.set_description(" ".join(key), refresh=False)
                     bar.update(len(group))
-                    look = profile.add(group, keys)
-                    run.stopped = look is not None and look.done
+                    check = profile.add(group, keys)
+                    run.stopped = check is not None and check.done
         finally:
             actors.stop()
             for _, profile in profiles.values():
@@ -174,28 +174,28 @@ def importance_on_ray(
 
 
 class Worker:
-    """What an actor runs: one model at a time, fetched when a shard of another one comes."""
+    """What an actor runs: one model at a time, fetched when a task of another one comes."""
 
-    def __init__(self, device: str, surroundings: WorkerEnvironment) -> None:
-        surroundings.apply()
+    def __init__(self, device: str, environment: WorkerEnvironment) -> None:
+        environment.apply()
         self._device = torch.device(device)
-        self._desk: tuple[str, WorkerSession] | None = None
+        self._session: tuple[str, WorkerSession] | None = None
 
     def ready(self) -> bytes:
         """Says that it is there."""
         return pickle.dumps(WorkerMessage())
 
-    def make(self, reference: list[Any], shard: Task) -> bytes:
-        """The rows of a shard; the reference to its model is in a list so that Ray leaves it be."""
-        if self._desk is None or self._desk[0] != shard.model:
-            self._desk = None  # room for the next model
+    def make(self, reference: list[Any], task: Task) -> bytes:
+        """Return the rows of a task; a list keeps Ray from fetching the model itself."""
+        if self._session is None or self._session[0] != task.model:
+            self._session = None  # room for the next model
             model = unpacked(_ray().get(reference[0]), self._device)
-            self._desk = shard.model, WorkerSession(model, self._device)
-        desk = self._desk[1]
+            self._session = task.model, WorkerSession(model, self._device)
+        session = self._session[1]
         try:
-            return desk.message(desk.start(shard))
+            return session.message(session.start(task))
         except Exception as error:  # noqa: BLE001  the driver raises it
-            return desk.message(error)
+            return session.message(error)
 
 
 class Actors:
@@ -205,7 +205,7 @@ class Actors:
         self.device = torch.device("cuda" if num_gpus else "cpu")
         self._ray = ray
         self._kind = ray.remote(Worker).options(num_cpus=num_cpus, num_gpus=num_gpus)
-        self._surroundings = WorkerEnvironment.current(max(1, int(num_cpus)))
+        self._environment = WorkerEnvironment.current(max(1, int(num_cpus)))
         self._models: dict[str, Any] = {}
         self._there: dict[int, tuple[Any, deque[Any]]] = {}  # actor, what it has under way
 
@@ -215,27 +215,27 @@ class Actors:
 
     def start(self, place: int) -> None:
         """Ask the cluster for a worker; it may have to wait for room."""
-        actor = self._kind.remote(str(self.device), self._surroundings)
+        actor = self._kind.remote(str(self.device), self._environment)
         self._there[place] = actor, deque([actor.ready.remote()])
 
-    def send(self, place: int, shard: Task) -> None:
-        """Send a shard to a worker."""
+    def send(self, place: int, task: Task) -> None:
+        """Send a task to a worker."""
         actor, under_way = self._there[place]
-        under_way.append(actor.make.remote([self._models[shard.model]], shard))
+        under_way.append(actor.make.remote([self._models[task.model]], task))
 
     def receive(self) -> list[tuple[int, WorkerMessage]]:
-        """News of one worker."""
+        """Wait for a message of one worker."""
         places = {refs[0]: place for place, (_, refs) in self._there.items() if refs}
         place = places[reference := self._ray.wait(list(places))[0][0]]
         try:
-            heard: WorkerMessage = pickle.loads(self._ray.get(reference))
+            message: WorkerMessage = pickle.loads(self._ray.get(reference))
         except self._ray.exceptions.RayTaskError as error:
-            heard = WorkerMessage(error=InputError(f"a worker failed: {error.cause}"))
+            message = WorkerMessage(error=InputError(f"a worker failed: {error.cause}"))
         except self._ray.exceptions.RayError as error:  # actor, machine or object lost
             self._end(place)
             return [(place, WorkerMessage(died=str(error).splitlines()[0]))]
         self._there[place][1].popleft()
-        return [(place, heard)]
+        return [(place, message)]
 
     def _end(self, place: int) -> None:
         self._ray.kill(self._there.pop(place)[0])

@@ -92,7 +92,7 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         return_input_shape: bool = False,
         generator: torch.Generator | None = None,
     ) -> Images:
-        r"""Shapley values of the bands of every example.
+        r"""Return the Shapley values of the bands of every example.
 
         The model is called without gradients; its mode, its device and the global generators are
         left as they are. Give it in evaluation mode.
@@ -168,7 +168,7 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         return out if isinstance(inputs, tuple) else out[0]
 
     def attribute_future(self) -> NoReturn:
-        """Not implemented.
+        """Raise NotImplementedError.
 
         Raises:
             NotImplementedError: Always.
@@ -185,7 +185,7 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         show_progress: bool = False,
         **options: Any,
     ) -> SpectralImportance:
-        """The global explanation: spectral importance of the model over a data set, with intervals.
+        """Explain the model over a data set: spectral importance, with intervals.
 
         One pass over the data, streamed. The Shapley values are the means of the per-example
         values over images, each image counted once whatever the sizes of batches.
@@ -237,7 +237,7 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         )
 
     def has_convergence_delta(self) -> bool:
-        """Whether there is a convergence delta: yes, the efficiency residual."""
+        """Return whether there is a convergence delta: yes, the efficiency residual."""
         return True
 
     def compute_convergence_delta(
@@ -248,10 +248,11 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         target: Target = None,
         additional_forward_args: Any = None,
     ) -> Tensor:
-        """Efficiency residual of every example: sum of its values - (value(end) - value(start)).
+        """Return the efficiency residual of every example.
 
-        Rounding only, also for sampled values, which it says nothing about: they are efficient
-        for every permutation.
+        It is the sum of its values - (value(end) - value(start)): rounding only, also
+        for sampled values, whose error it does not measure: they are efficient for every
+        permutation.
 
         Args:
             attributions: From `attribute`, not painted: (N, ..., n_bands).
@@ -286,14 +287,14 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         return (first.double().sum(dim=-1) - gain).cpu()
 
     def get_name(self) -> str:
-        """The method's name."""
+        """Return the method's name."""
         return "I-ASIDE"
 
 
 def _chains(
     n_bands: int, n_samples: int, generator: torch.Generator | None
 ) -> npt.NDArray[np.int64]:
-    """So many orders in which bands join, the same for all examples."""
+    """Return so many orders in which bands join, the same for all examples."""
     seed = 0
     if generator is not None:
         draw = torch.randint(2**62, (), generator=generator, device=generator.device)
@@ -303,6 +304,6 @@ def _chains(
 
 
 def _painted(values: Tensor, band_map: Tensor, image: Tensor) -> Tensor:
-    """Every bin of the frequency grid with its band's value, (N, ..., C, H, W)."""
+    """Return every bin of the frequency grid with its band's value, (N, ..., C, H, W)."""
     grid = values[..., band_map].unsqueeze(-3)
     return grid.expand(*grid.shape[:-3], *image.shape[1:]).contiguous()

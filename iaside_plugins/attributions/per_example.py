@@ -79,8 +79,8 @@ def example_shapley_values(
     for places, grand in coalition_batches(coalitions, per_pass):
         some = coalitions[places]
         batch = tuple(
-            coalition_images(made, coalition_matrix(some, made), one.images, grand).to(one.images)
-            for made, one in zip(components, inputs, strict=True)
+            coalition_images(bands, coalition_matrix(some, bands), one.images, grand).to(one.images)
+            for bands, one in zip(components, inputs, strict=True)
         )
         out = value(batch, len(some))
         out = out.reshape(n_examples, len(some), *out.shape[1:])

@@ -23,7 +23,7 @@ METRICS = {
 
 
 def agreement_markdown(report: AgreementReport) -> str:
-    """One table, a row a method: agreement with the first one, metrics, cost of an image."""
+    """Return one table, a row a method: agreement with the first one, metrics, cost of an image."""
     head = [
         "method",
         *(heading for heading, _ in (AGREEMENT | METRICS).values()),
@@ -38,7 +38,7 @@ def agreement_markdown(report: AgreementReport) -> str:
 
 
 def agreement_text(report: AgreementReport) -> str:
-    """Three tables: profiles, agreement with the first method, metrics and cost."""
+    """Return three tables: profiles, agreement with the first method, metrics and cost."""
     frame, first = report.to_frame(), report.methods[0].title
     profiles = report.profiles()
     bands = range(report.protocol.n_bands)
@@ -70,7 +70,7 @@ def agreement_text(report: AgreementReport) -> str:
 
 
 def _cells(row: pd.Series, columns: dict[str, tuple[str, str]]) -> list[str]:
-    """Figures with their intervals, or a dash where there is none."""
+    """Return figures with their intervals, or a dash where there is none."""
     cells = []
     for name, (_, spec) in columns.items():
         value, low, high = (row.get(f"{name}{end}", np.nan) for end in ("", "_low", "_high"))
@@ -80,7 +80,7 @@ def _cells(row: pd.Series, columns: dict[str, tuple[str, str]]) -> list[str]:
 
 
 def _cost(row: pd.Series) -> list[str]:
-    """Passes forward and backward, and seconds, of one image."""
+    """Return the passes forward and backward, and the seconds, of one image."""
     return [
         f"{row['forward_passes']:.0f} + {row['backward_passes']:.0f}",
         f"{row['seconds']:.2g}",
@@ -88,7 +88,7 @@ def _cost(row: pd.Series) -> list[str]:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines with columns of equal width."""
+    """Return rows as lines with columns of equal width."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

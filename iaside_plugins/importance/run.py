@@ -76,9 +76,9 @@ def spectral_importance(
             each image in work (one, or batch_size / 2**n_bands where that is more); the host
             8 * (2**n_bands + 2) bytes for every finished one.
         precision: "float32", "float64", or "bfloat16" / "float16" (autocast, less exact).
-        resume: Folder in which finished images are kept; a run that stopped goes on from there.
+        resume: Folder in which finished images are stored; a run that stopped resumes from there.
         max_images: Stop after so many images.
-        target_error: Stop once the target's half-width is at most this (looked at every 25
+        target_error: Stop once the target's half-width is at most this (checked every 25
             images from 100 on).
         target: What `target_error` is for: the interval of the "signed_score" or the "score", or
             the "sign" of every band's Shapley value (see `stopping.Stopping`).
@@ -89,7 +89,7 @@ def spectral_importance(
 
     Raises:
         InputError: For input that cannot be used (see the message), before or as soon as it is
-            met; rows finished until then are kept in `resume`.
+            met; rows finished until then are stored in `resume`.
         InputTypeError: For images that are not floating-point numbers.
     """
     protocol = protocol or Protocol()
@@ -130,7 +130,7 @@ def spectral_importance(
 def _stored_groups(
     model: Model, game: Game, request: RowRequest, devices: Sequence[torch.device]
 ) -> Generator[tuple[Group, list[str]], None, None]:
-    """Yield groups with the keys of their rows, made here or by a process on each device."""
+    """Yield groups with the keys of their rows, computed here or by a process a device."""
     if not devices:
         yield from stored_groups(game, request.groups, request.store)
         return

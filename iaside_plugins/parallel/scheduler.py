@@ -160,7 +160,7 @@ class RowRequest:
     _requested: set[str] = field(default_factory=set)  # keys that are in the store or will be
 
     def request(self, keys: list[str]) -> bool:
-        """Note that these rows will be made; return whether any of them still has to be."""
+        """Note that these rows are requested; return whether any of them was not before."""
         new = not self._requested.issuperset(keys)
         self._requested.update(keys)
         return new

@@ -63,7 +63,7 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What a worker made of a task: rows (G, ...), rows that ran, and how it runs the model."""
+    """A task's rows (G, ...), the number of rows that ran, and how the worker runs the model."""
 
     rows: Array
     n_forward: int

@@ -72,8 +72,8 @@ class Absence:
         """Return the baselines (N, C, H, W) of images (C, H, W), or None where they are black."""
         if self.image is None:
             raise TypeError("this absence baseline is of the released script only")
-        made = [self.image(image, one) for image, one in zip(images, contexts, strict=True)]
-        found = [baseline for baseline in made if baseline is not None]
+        each = [self.image(image, one) for image, one in zip(images, contexts, strict=True)]
+        found = [baseline for baseline in each if baseline is not None]
         return torch.stack(found) if found else None
 
     def spectra(self, spectrum: Tensor, generator: torch.Generator) -> Tensor:
