@@ -31,7 +31,7 @@ from iaside_plugins.leaderboard.statistics.comparison import compare, residual
 from iaside_plugins.leaderboard.statistics.ranks import rank_intervals, reliability
 from iaside_plugins.leaderboard.statistics.sentences import EXPLORATORY, sentence, status, verdict
 from iaside_plugins.leaderboard.table.frame import KEYS, Table, records, tables
-from iaside_plugins.stats.board_correlation import Array
+from iaside_plugins.stats.correlation import Array
 from iaside_plugins.stats.permutation import holm
 from iaside_plugins.storage.files import jsonable
 

@@ -19,7 +19,7 @@ from iaside_plugins.leaderboard.statistics.estimates import (
     undefined,
 )
 from iaside_plugins.stats import permutation as draw
-from iaside_plugins.stats.board_correlation import Array, partial_correlation, spearman
+from iaside_plugins.stats.correlation import Array, partial_correlation, spearman
 
 Raw = tuple[Array, Array, Array]  # score, outcome, clean accuracy, each (n,)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from iaside_plugins.leaderboard.statistics.estimates import MIN_INTERVAL
-from iaside_plugins.stats.board_correlation import NEARLY_ONE
+from iaside_plugins.stats.correlation import NEARLY_ONE
 
 EXPLORATORY = 30  # models, below which a comparison settles nothing
 SIGNIFICANCE = 0.05
