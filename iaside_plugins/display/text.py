@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from iaside_plugins.budgets import epsilon
+from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.error_rates import CORRUPTIONS_3DCC
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.stats.intervals import wilson
@@ -74,12 +74,12 @@ def entry_report(entry: Mapping[str, Any], result: SpectralImportance) -> str:
     if adversarial is not None:
         lines.append(f"accuracy under attack ({adversarial['n_images']} images)")
         lines += [
-            f"  {cell['name']:<7} {cell['norm']:<4} eps {epsilon(cell['epsilon']):<8} "
+            f"  {cell['name']:<7} {cell['norm']:<4} eps {format_budget(cell['epsilon']):<8} "
             f"{percent(cell['accuracy'])}"
             for cell in adversarial["attacks"]
         ]
         lines += [
-            f"  worst case {cell['norm']} eps {epsilon(cell['epsilon']):<8} "
+            f"  worst case {cell['norm']} eps {format_budget(cell['epsilon']):<8} "
             f"{percent(cell['accuracy'])}"
             for cell in adversarial["worst_case"]
             if len(cell["attacks"]) > 1

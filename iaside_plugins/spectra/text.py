@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from iaside_plugins.budgets import epsilon
+from iaside_plugins.budgets import format_budget
 from iaside_plugins.display.text import aligned
 from iaside_plugins.spectra.vulnerability import PREDICTORS
 
@@ -57,7 +57,7 @@ def label(row: Mapping[str, Any]) -> str:
     absent = strength is None or np.isnan(strength)
     if row["kind"] == "corruption":
         return f"{row['title']}{'' if absent else f' {strength:g}'}"
-    return f"{row['title']}, {'least' if absent else f'eps {epsilon(float(strength))}'}"
+    return f"{row['title']}, {'least' if absent else f'eps {format_budget(float(strength))}'}"
 
 
 def figure(row: Mapping[str, Any], name: str, spec: str) -> str:
@@ -120,7 +120,7 @@ def _band_attack_rows(data: Mapping[str, Any]) -> list[list[str]]:
     bands = range(data["n_bands"])
     rows = [["success of PGD L2 inside one band", *map(str, bands)]]
     for budget, cells in found.items():
-        rows.append([f"  eps {epsilon(budget)}", *(cells.get(band, "–") for band in bands)])
+        rows.append([f"  eps {format_budget(budget)}", *(cells.get(band, "–") for band in bands)])
     return rows
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from iaside_plugins.budgets import epsilon
+from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.display.plots import new_figure, save_figure
 from iaside_plugins.errors import InputError
@@ -224,7 +224,7 @@ def _band_table(models: Mapping[str, Mapping[str, Any]]) -> str:
         attacks = pd.DataFrame([r for r in one["conditions"] if r["kind"] == "band attack"])
         for budget, part in attacks.groupby("strength"):
             cells = [figure(row, "success", ".0%") for row in _records(part)]
-            rows.append([name, epsilon(float(str(budget))), *cells])
+            rows.append([name, format_budget(float(str(budget))), *cells])
     return _markdown(rows)
 
 

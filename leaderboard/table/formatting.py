@@ -9,8 +9,6 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from iaside_plugins.budgets import epsilon as epsilon
-
 NOTHING = "–"  # what was not evaluated
 BARS = "▁▂▃▄▅▆▇█"
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#!|~$^])")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from iaside_plugins import SpectralImportance
-from iaside_plugins.budgets import epsilon
+from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.display.text import BAR, entry_report, percent, spectral_report
 from iaside_plugins.protocol import Protocol
@@ -90,7 +90,7 @@ def test_one_image_and_nothing_at_all():
     ],
 )
 def test_budgets(value, text):
-    assert epsilon(value) == text
+    assert format_budget(value) == text
 
 
 def test_percent():
