@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from iaside_plugins.adapters.models.load import load_model
 from iaside_plugins.adapters.models.robustbench_names import DATASETS, THREAT_MODELS, Threat
 from iaside_plugins.budgets import parse_budget
-from iaside_plugins.display.text import entry_report
+from iaside_plugins.display.report import entry_report
 from iaside_plugins.errors import InputError
 
 EPS = 8 / 255  # RobustBench's default, of CIFAR; taken for Linf and L2 only

@@ -93,7 +93,7 @@ def evaluate(
     from iaside_plugins.cli.values import check_outputs, pick_batch_size, pick_protocol
     from iaside_plugins.devices import pick_devices
     from iaside_plugins.display.plots import plot_profiles, save_figure
-    from iaside_plugins.display.text import entry_report
+    from iaside_plugins.display.report import entry_report
     from iaside_plugins.entry.write import write_entry
     from iaside_plugins.evaluation.evaluate import evaluate as run
     from iaside_plugins.storage.resume_folder import resume_folder

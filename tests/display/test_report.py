@@ -10,7 +10,8 @@ import pytest
 from iaside_plugins import SpectralImportance
 from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.apply import CORRUPTIONS
-from iaside_plugins.display.text import BAR, entry_report, percent, spectral_report
+from iaside_plugins.display.report import BAR, entry_report, spectral_report
+from iaside_plugins.display.text import proportion
 from iaside_plugins.protocol import Protocol
 
 
@@ -94,7 +95,7 @@ def test_budgets(value, text):
 
 
 def test_percent():
-    assert percent({"value": 0.5, "interval": [0.25, 0.75], "n": 12}) == (
+    assert proportion({"value": 0.5, "interval": [0.25, 0.75], "n": 12}) == (
         " 50.0%  [25.0%, 75.0%], n = 12"
     )
 
