@@ -120,7 +120,7 @@ def distributed(
         raise InputError(
             f"{root} holds none of the 15 corruptions at 5 severities; expected "
             "DIR/<corruption>/<severity>/<class>/<file> or DIR/<group>/<corruption>/...; "
-            "use --corruptions generate to make them"
+            "use corruptions='generate' to make them"
         )
     missing = tuple(name for name in CORRUPTIONS if name not in names)
     if missing:
@@ -179,7 +179,7 @@ def with_reference(plan: CorruptionPlan, reference: str, clean: ImageFolderData)
             raise InputError(
                 f"{reference} holds errors on ImageNet at {STANDARD_SIZE} pixels, the images here "
                 f"are {clean.label_space.name} at {plan.settings['size']}: report their mean "
-                "error unnormalised, without --reference"
+                "error unnormalised, without reference=..."
             )
         return dataclasses.replace(plan, published=reference)
     ids = [record.image_id for record in clean.records]
@@ -212,7 +212,7 @@ def with_reference_entry(plan: CorruptionPlan, file: Path, ids: Sequence[str]) -
         raise InputError(
             f"{file} was measured on other images ({', '.join(other) or 'other files'} "
             "differ): an mCE needs the reference model's errors on the same ones; evaluate it with "
-            "the same --data, --n-images, --seed and corruption options"
+            "the same images, n_images=..., seed=... and corruption options"
         )
     if not plan.missing:
         mean_corruption_error(errors, errors)  # says now what makes no mCE, not after the work

@@ -67,5 +67,5 @@ def not_had(spec: str, error: Exception | str) -> InputError:
     cause = " ".join(text.split())[:200]
     return InputError(
         f"the pretrained weights of {spec} could not be had ({cause}); download them where there "
-        "is a network and give them with --weights FILE (.safetensors or .pth)"
+        "is a network and give them with weights=FILE (.safetensors or .pth)"
     )

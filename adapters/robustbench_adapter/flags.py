@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from iaside_plugins.adapters.models.load import load_model
 from iaside_plugins.adapters.models.robustbench_names import DATASETS, THREAT_MODELS, Threat
 from iaside_plugins.budgets import parse_budget
+from iaside_plugins.display.errors import exit_on_bad_input, exit_with
 from iaside_plugins.display.report import entry_report
 from iaside_plugins.errors import InputError
 
@@ -22,7 +23,7 @@ class _Parser(argparse.ArgumentParser):
     """Ends bad usage with one line on stderr and exit code 2."""
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(message)
+        exit_with(NAME, message)
 
 
 def truth(text: str) -> bool:
@@ -87,17 +88,14 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run; input that cannot be used ends it with one line on stderr and exit code 2."""
     logging.basicConfig(level=logging.WARNING, format=f"{NAME}: %(message)s", stream=sys.stderr)
-    try:
+    with exit_on_bad_input(NAME, _options):
         _main(parser().parse_args(arguments))
-    except (InputError, OSError) as error:
-        _end(str(error))
-    except KeyboardInterrupt:
-        _end("interrupted; finished images are kept: run the same command again to go on")
 
 
-def _end(message: str) -> NoReturn:
-    sys.stderr.write(f"{NAME}: {' '.join(message.split())}\n")
-    sys.exit(2)
+def _options() -> dict[str, str]:
+    """Return the flag of every argument of `benchmark`, see `with_options`."""
+    flags = {action.dest: action.option_strings[0] for action in parser()._actions}
+    return flags | {"n_examples": flags["n_ex"], "n_workers": flags["workers"]}
 
 
 def _main(given: argparse.Namespace) -> None:

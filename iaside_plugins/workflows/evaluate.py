@@ -50,7 +50,7 @@ def make_job(
         InputError: For anything that cannot be used.
     """
     if reference is not None and corruptions == "none":
-        raise InputError("--reference is for corruption errors: it needs corruptions, got 'none'")
+        raise InputError("reference=... is for corruption errors: it needs corruptions, got 'none'")
     found = find_images(source, model)
     clean = open_images(source, model, found=found)
     info = model.info.to_dict()

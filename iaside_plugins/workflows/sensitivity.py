@@ -58,9 +58,11 @@ def one_each(
         models = list(models) * len(files)
         names = names or [file.stem for file in weights or []]
     titles: list[str | None] = list(names or [])
-    for option, given in (("--weights", files), ("--name", titles)):
+    for argument, given in (("weights", files), ("name", titles)):
         if given and len(given) != len(models):
-            raise InputError(f"expected one {option} a model, {len(models)}, got {len(given)}")
+            raise InputError(
+                f"expected one {argument}=... a model, {len(models)}, got {len(given)}"
+            )
     nothing = [None] * len(models)
     return list(zip(models, files or nothing, titles or nothing, strict=True))
 
@@ -111,7 +113,7 @@ def open_studied(
         out.append(Studied(model, open_images(source, model), said))
     names = [one.model.info.name for one in out]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise InputError(f"two models are called {twice[0]}: give each its own with --name")
+        raise InputError(f"two models are called {twice[0]}: give each its own with name=...")
     for one in out:  # now, and not when the largest number of bands has its turn
         first = torch.as_tensor(next(iter(one.images))[0])
         check_images(first, max(design.levels["n_bands"]))
