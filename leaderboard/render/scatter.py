@@ -17,6 +17,7 @@ from iaside_plugins.leaderboard.statistics.comparison import residual
 from iaside_plugins.leaderboard.table import formatting as fmt
 from iaside_plugins.leaderboard.table.facts import heading
 from iaside_plugins.leaderboard.table.frame import Row, Table, records, tables
+from iaside_plugins.storage.files import jsonable
 
 Record = Mapping[str, Any]
 PREDICTOR = "signed_score"
@@ -255,6 +256,6 @@ def _values(found: Mapping[str, Any], panel: Panel) -> list[Specification]:
         row: Specification = {"model": model["model"], "family": model["family"]}
         for name, span in (("x", point.x), ("y", point.y)):
             for end, value in zip(("", "_low", "_high"), span, strict=True):
-                row[name + end] = None if math.isnan(value) else value
+                row[name + end] = jsonable(value)
         values.append(row)
     return values

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from iaside_plugins.budgets import epsilon
+from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.entry.check_perturbed import GROUPS, severity_errors
 from iaside_plugins.entry.schema import Entry
@@ -115,7 +115,7 @@ def outcomes(table: Table) -> list[Variable]:
     ]
     rows = {row["entry_id"]: row for row in records(table.frame)}
     for threat in table.threats:
-        budget = f"{threat.norm} {epsilon(threat.epsilon)} ({', '.join(threat.attacks)})"
+        budget = f"{threat.norm} {format_budget(threat.epsilon)} ({', '.join(threat.attacks)})"
         found += [
             _column(
                 threat.column,

@@ -19,7 +19,8 @@ from iaside_plugins.leaderboard.statistics.estimates import (
     undefined,
 )
 from iaside_plugins.stats import permutation as draw
-from iaside_plugins.stats.board_correlation import Array, partial_correlation, spearman
+from iaside_plugins.stats.correlation import Array, partial_correlation, spearman
+from iaside_plugins.storage.files import jsonable
 
 Raw = tuple[Array, Array, Array]  # score, outcome, clean accuracy, each (n,)
 
@@ -111,7 +112,7 @@ def left_out(x: Array, y: Array, z: Array, sample: Sample) -> list[dict[str, Any
                 "family": family,
                 "n_models": n,
                 "spearman": plain,
-                "partial_spearman": None if np.isnan(given) else float(given),
+                "partial_spearman": jsonable(given),
             }
         )
     return out

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from iaside_plugins.display.text import interval
 from iaside_plugins.leaderboard.statistics.estimates import MIN_INTERVAL
-from iaside_plugins.stats.board_correlation import NEARLY_ONE
+from iaside_plugins.stats.correlation import NEARLY_ONE
 
 EXPLORATORY = 30  # models, below which a comparison settles nothing
 SIGNIFICANCE = 0.05
@@ -69,8 +70,7 @@ def estimate(found: dict[str, Any]) -> str:
     parts = []
     for name, of in (("interval", "models"), ("family_interval", "families")):
         if found[name] is not None:
-            low, high = found[name]
-            parts.append(f"95 % CI over {of} [{low:+.2f}, {high:+.2f}]")
+            parts.append(f"95 % CI over {of} {interval(*found[name])}")
     if found["p"] is not None:
         parts.append(f"permutation p = {found['p']:.2g}")
     if found["reason"]:

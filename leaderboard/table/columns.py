@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from iaside_plugins.budgets import format_budget
 from iaside_plugins.entry.check_perturbed import GROUPS
 from iaside_plugins.leaderboard.table import formatting as fmt
 from iaside_plugins.leaderboard.table.frame import AttackColumn, Row, Table
@@ -107,5 +108,5 @@ def _share(header: str, name: str) -> Column:
 
 
 def _threat_column(threat: AttackColumn) -> Column:
-    header = f"robust accuracy {threat.norm} {fmt.epsilon(threat.epsilon)} ↑"
+    header = f"robust accuracy {threat.norm} {format_budget(threat.epsilon)} ↑"
     return _estimate(header, threat.column, fmt.percent_interval)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from iaside_plugins.budgets import format_budget
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.table import formatting as fmt
 from iaside_plugins.leaderboard.table.frame import AttackColumn, Table
@@ -93,6 +94,6 @@ def _corruption_fact(entry: Entry, escape: Escape) -> str:
 
 def _attack_fact(threat: AttackColumn, escape: Escape) -> str:
     return (
-        f"Attacks within {threat.norm} {fmt.epsilon(threat.epsilon)}: "
+        f"Attacks within {threat.norm} {format_budget(threat.epsilon)}: "
         f"{escape(', '.join(threat.attacks))}; n = {threat.n_images}."
     )
