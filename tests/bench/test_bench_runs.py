@@ -165,7 +165,7 @@ def test_the_quick_benchmark_of_the_board_reports_every_figure(tmp_path):
     command = [sys.executable, str(bench), "--quick", "--json", str(tmp_path / "bench.json")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     records = json.loads((tmp_path / "bench.json").read_text())
-    assert "| models | statistics, s | index.html, s / kB |" in done.stdout
+    assert "| models | board, s | index.html, s / kB |" in done.stdout
     assert [record["models"] for record in records] == [0, 1, 2]
     pages = [record["bytes"]["index.html"] for record in records]
     assert pages == sorted(pages)
