@@ -21,7 +21,7 @@ from iaside_plugins.adapters.foolbox_adapter import (
     guarded,
     parse_attacks,
 )
-from iaside_plugins.adapters.foolbox_adapter.guards import foolbox
+from iaside_plugins.adapters.foolbox_adapter.models import foolbox
 from iaside_plugins.errors import InputError, InputTypeError, MissingExtraError
 
 EVERY = [replace(spec, epsilons=(0.0, 0.02, 0.1)) for spec in parse_attacks("fgsm,fgm")]
