@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from iaside_plugins.adapters.foolbox_adapter import parse_attacks
+from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
 from iaside_plugins.adapters.models.load import describe
 from iaside_plugins.budgets import parse_budgets
 from iaside_plugins.cli import options as opt
@@ -18,7 +19,7 @@ from iaside_plugins.display.report import entry_report
 from iaside_plugins.entry.write import write_entry
 from iaside_plugins.evaluation.evaluate import evaluate as run
 from iaside_plugins.storage.resume_folder import resume_folder
-from iaside_plugins.workflows.evaluate import make_job
+from iaside_plugins.workflows.evaluate import evaluation_plan
 from iaside_plugins.workflows.source import DataSource, open_model
 
 
@@ -90,23 +91,21 @@ def evaluate(
         precision=precision,
         **shape,
     )
-    job = make_job(
+    plan = evaluation_plan(
         source,
         net,
         corruptions=corruptions,
         attacks=specs,
         n_spectral=n_spectral,
         n_attack=n_attack,
-        jpeg=jpeg,
-        frost=frost,
-        cache=cache,
+        generation=GenerationOptions(jpeg, frost, cache),
         reference=reference,
     )
     outputs.say(describe(net.info))
     with resume_folder(resume, "evaluate", source.which(), chosen.used(), precision, net) as folder:
         entry, result = run(
             net,
-            job,
+            plan,
             chosen,
             batch_size=rows,
             precision=precision,

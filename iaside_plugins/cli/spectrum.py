@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from iaside_plugins.adapters.foolbox_adapter.catalogue import attack_names, attack_runs
+from iaside_plugins.adapters.foolbox_adapter.attacks import attack_names, attack_runs
+from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
 from iaside_plugins.adapters.models.load import describe
 from iaside_plugins.budgets import parse_budgets
 from iaside_plugins.cli import options as opt
@@ -18,8 +19,12 @@ from iaside_plugins.spectra.text import spectrum_text
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.storage.resume_folder import resume_folder
 from iaside_plugins.workflows.source import DataSource, open_model
-from iaside_plugins.workflows.spectrum import check_corruptions, check_severities, make_plan
-from iaside_plugins.workflows.spectrum_study import study_perturbations
+from iaside_plugins.workflows.spectrum import (
+    check_corruptions,
+    check_severities,
+    spectrum_plan,
+    study_perturbations,
+)
 
 
 def spectrum(
@@ -95,7 +100,7 @@ def spectrum(
     net = None
     if model is not None:
         net = open_model(model, weights=weights, device=device, name=name, **shape)
-    plan = make_plan(
+    plan = spectrum_plan(
         source,
         net,
         corruptions=corruptions,
@@ -103,9 +108,7 @@ def spectrum(
         runs=runs,
         n_attack=n_attack,
         shape=shape,
-        jpeg=jpeg,
-        frost=frost,
-        cache=cache,
+        generation=GenerationOptions(jpeg, frost, cache),
     )
     if net is not None:
         outputs.say(describe(net.info))

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from iaside_plugins.adapters.foolbox_adapter import parse_attacks
+from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
 from iaside_plugins.display.plots import plot_profiles, save_figure
 from iaside_plugins.display.text import number
 from iaside_plugins.entry.write import write_entry
@@ -21,7 +22,7 @@ from iaside_plugins.evaluation.evaluate import evaluate
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.workflows import digits
-from iaside_plugins.workflows.evaluate import make_job
+from iaside_plugins.workflows.evaluate import evaluation_plan
 from iaside_plugins.workflows.source import DataSource, open_model
 
 logger = logging.getLogger(__name__)
@@ -129,16 +130,16 @@ class Demo:
         model = open_model(
             NETWORK, weights=weights, device=self.device, name=name, training=training
         )
-        job = make_job(
+        plan = evaluation_plan(
             source,
             model,
             corruptions="generate",
-            cache=self.folder / "corrupted",
+            generation=GenerationOptions(cache=self.folder / "corrupted"),
             attacks=parse_attacks("fgsm,pgd", epsilons_linf=EPSILONS, steps=self.attack_steps),
         )
         entry, result = evaluate(
             model,
-            job,
+            plan,
             self.protocol,
             batch_size=self.batch_size,
             resume=(self.resume or self.folder / "unfinished") / name,

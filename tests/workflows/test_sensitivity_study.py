@@ -114,9 +114,9 @@ def test_weights_and_names_go_with_models():
     files = [Path("x.pth"), Path("deep/y.pth")]
     assert one_each(["a"], files, None) == [("a", files[0], "x"), ("a", files[1], "y")]
     assert one_each(["a", "b"], files, ["p", "q"]) == [("a", files[0], "p"), ("b", files[1], "q")]
-    with pytest.raises(InputError, match="expected one weights=... a model, 2, got 1"):
+    with pytest.raises(InputError, match=r"expected one weights=\.\.\. a model, 2, got 1"):
         one_each(["a", "b"], files[:1], None)
-    with pytest.raises(InputError, match="expected one name=... a model, 1, got 2"):
+    with pytest.raises(InputError, match=r"expected one name=\.\.\. a model, 1, got 2"):
         one_each(["a"], None, ["p", "q"])
 
 

@@ -16,7 +16,15 @@ import numpy as np
 
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.statistics import estimates
-from iaside_plugins.leaderboard.statistics.columns import (
+from iaside_plugins.leaderboard.statistics.comparison import (
+    EXPLORATORY,
+    compare,
+    residual,
+    sentence,
+    status,
+    verdict,
+)
+from iaside_plugins.leaderboard.statistics.variables import (
     CORRUPTION_ERROR,
     PREDICTORS,
     Variable,
@@ -25,11 +33,10 @@ from iaside_plugins.leaderboard.statistics.columns import (
     family,
     outcomes,
     predictors,
+    rank_intervals,
+    reliability,
 )
-from iaside_plugins.leaderboard.statistics.comparison import compare, residual
-from iaside_plugins.leaderboard.statistics.ranks import rank_intervals, reliability
-from iaside_plugins.leaderboard.statistics.sentences import EXPLORATORY, sentence, status, verdict
-from iaside_plugins.leaderboard.table.frame import KEYS, Table, records, tables
+from iaside_plugins.leaderboard.table.frame import KEYS, Table, tables
 from iaside_plugins.stats.correlation import Array
 from iaside_plugins.stats.permutation import holm
 from iaside_plugins.storage.files import jsonable
@@ -59,6 +66,11 @@ def statistics(entries: Iterable[Entry]) -> Record:
         "method" and "tables", one record a table of `frame.tables` in its order; fields
         are listed in CONTRIBUTING.md. What is not defined is None, with its reason beside it.
     """
+    return table_statistics(tables(entries))
+
+
+def table_statistics(parts: Sequence[Table]) -> Record:
+    """Return the same as `statistics`, of tables that are made already."""
     return {
         "schema_version": SCHEMA_VERSION,
         "method": {
@@ -70,7 +82,7 @@ def statistics(entries: Iterable[Entry]) -> Record:
             "exploratory_below": EXPLORATORY,
             "cautions": list(CAUTIONS),
         },
-        "tables": [_rounded(jsonable(_table(table))) for table in tables(entries)],
+        "tables": [_rounded(jsonable(_table(table))) for table in parts],
     }
 
 
@@ -89,7 +101,7 @@ def table_id(table: Table) -> str:
 
 
 def _keys(table: Table) -> Record:
-    row = records(table.frame)[0]
+    row = table.rows[0]
     return {key: None if _missing(row[key]) else row[key] for key in KEYS}
 
 
