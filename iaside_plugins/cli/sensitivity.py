@@ -10,11 +10,11 @@ import typer
 from iaside_plugins.cli import options as opt
 from iaside_plugins.cli.values import Outputs, pick_protocol
 from iaside_plugins.sensitivity.plots import plot_sensitivity
-from iaside_plugins.sensitivity.records import to_dict
+from iaside_plugins.sensitivity.report import to_dict
 from iaside_plugins.sensitivity.text import sensitivity_text
 from iaside_plugins.workflows.sensitivity import (
-    one_each,
-    open_studied,
+    model_specs,
+    open_models,
     pick_design,
     run_study,
 )
@@ -88,11 +88,11 @@ def sensitivity(
         crossed=crossed,
     )
     source = DataSource(data, labels, classes, n_images, seed, workers, batch_size)
-    studied = open_studied(
-        one_each(models, weights, name), source, design, entries=entries or (), device=device
+    opened = open_models(
+        model_specs(models, weights, name), source, design, entries=entries or (), device=device
     )
     report = run_study(
-        studied,
+        opened,
         design,
         source,
         batch_size=batch_size,

@@ -11,8 +11,14 @@ from scipy import stats
 from sensitivity_studies import RETAINED, N, make_report, result
 
 from iaside_plugins.errors import InputError
-from iaside_plugins.sensitivity.records import associations, effects, movements, to_dict
-from iaside_plugins.sensitivity.report import SensitivityReport, StudiedModel
+from iaside_plugins.sensitivity.report import (
+    SensitivityReport,
+    StudiedModel,
+    associations,
+    effects,
+    movements,
+    to_dict,
+)
 from iaside_plugins.sensitivity.statistics import partial_rank_correlation
 from iaside_plugins.sensitivity.text import sensitivity_text
 

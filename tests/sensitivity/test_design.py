@@ -46,8 +46,8 @@ def test_a_fitted_variant_takes_each_models_temperature():
     design = make_design(BASE, {"temperature": [FITTED]})
     plain, fitted = design.variants()
     assert not plain.fitted
-    assert plain.table(2.5) == BASE
-    assert fitted.table(2.5) == Protocol(n_bands=6, temperature=2.5)
+    assert plain.for_temperature(2.5) == BASE
+    assert fitted.for_temperature(2.5) == Protocol(n_bands=6, temperature=2.5)
     assert fitted.levels[AXES.index("temperature")] == FITTED
     assert plain.levels[AXES.index("temperature")] == 1.0
 

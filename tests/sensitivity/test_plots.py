@@ -10,7 +10,7 @@ from sensitivity_studies import make_report
 
 from iaside_plugins.display.plots import save_figure
 from iaside_plugins.sensitivity.plots import plot_sensitivity
-from iaside_plugins.sensitivity.records import to_dict
+from iaside_plugins.sensitivity.report import to_dict
 from iaside_plugins.sensitivity.text import one_at_a_time
 
 
