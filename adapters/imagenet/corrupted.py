@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import io
 import json
 import operator
@@ -30,12 +29,7 @@ from iaside_plugins.adapters.imagenet.decoding import (
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.imagenet.records import ImageRecord
 from iaside_plugins.adapters.imagenet.stream import ImageStream
-from iaside_plugins.corruptions import apply as corruptions_module
-from iaside_plugins.corruptions import constants as _corruption_constants
-from iaside_plugins.corruptions import filters as _corruption_filters
-from iaside_plugins.corruptions import frost as frost_module
-from iaside_plugins.corruptions import functions as _corruption_functions
-from iaside_plugins.corruptions.apply import CORRUPTIONS, corrupt, corruption_seed
+from iaside_plugins.corruptions.apply import CORRUPTIONS, PIXELS_VERSION, corrupt, corruption_seed
 from iaside_plugins.corruptions.frost import HOW_TO_GET_TEXTURES, load_frost_textures
 from iaside_plugins.errors import InputError
 from iaside_plugins.storage.files import write_atomic
@@ -45,14 +39,6 @@ Textures = str | os.PathLike[str] | Sequence[npt.NDArray[np.uint8]]
 
 # The files of the distributed ImageNet-C; a test holds them against `corrupt(jpeg=True)`.
 _JPEG: dict[str, Any] = {"quality": 85, "optimize": True, "subsampling": "4:2:0"}
-
-_GENERATOR = (
-    _corruption_constants,
-    _corruption_filters,
-    _corruption_functions,
-    corruptions_module,
-    frost_module,
-)
 
 
 @dataclass(frozen=True)
@@ -193,22 +179,20 @@ class CorruptedData(ImageStream):
 
 
 def cache_key(preprocessing: Preprocessing, *, jpeg: bool, seed: int, grey: bool = False) -> str:
-    """Name of the cache's folder: a short hash of what determines the pixels, but for the image.
+    """Return the name of the cache's folder: a hash of all that determines pixels but the image.
 
     Args:
         preprocessing: Resize, crop and interpolation before the corruption.
         jpeg: Whether the images are saved as JPEG.
-        seed: Of the corruptions.
+        seed: Seed of the corruptions.
         grey: Whether the images have one channel.
 
     Returns:
-        12 hexadecimal digits. They change with the source code of the corruptions.
+        12 hexadecimal digits; they change with `PIXELS_VERSION`.
     """
-    code = "".join(inspect.getsource(module) for module in _GENERATOR)
     taken = [preprocessing.resize, preprocessing.crop, preprocessing.interpolation]
-    return hashlib.sha256(
-        (json.dumps([*taken, jpeg, operator.index(seed), grey]) + code).encode("utf-8")
-    ).hexdigest()[:12]
+    text = json.dumps([*taken, jpeg, operator.index(seed), grey, PIXELS_VERSION])
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:12]
 
 
 def _checked(
