@@ -100,13 +100,12 @@ def corrupt(
             type or shape, or frost without textures.
         MissingExtraError: If a library of the extra `imagenet` is not installed.
     """
-    if name not in TABLE:
-        raise InputError(f"unknown corruption {name!r}; known are {', '.join(CORRUPTIONS)}")
+    check_name(name)
     severity = _integer(severity, "severity", 1, 5)
     random = np.random.RandomState(_integer(seed, "seed", 0, 2**32 - 1))
     colour = _checked_colour(image)
     size = constants_size(*colour.shape[:2])
-    textures = _checked_textures(frost_textures) if name == "frost" else ()
+    textures = texture_arrays(frost_textures) if name == "frost" else ()
     draw = RandomDraws(TABLE[name].constants(size, severity), SCALES[size], random, textures)
     result = TABLE[name].function(colour, draw)
     if jpeg:
@@ -115,6 +114,12 @@ def corrupt(
         return result
     grey: npt.NDArray[np.uint8] = np.rint(result.mean(axis=-1)).astype(np.uint8)
     return grey.reshape(image.shape)
+
+
+def check_name(name: str) -> None:
+    """Raise InputError unless there is a corruption of that name."""
+    if name not in TABLE:
+        raise InputError(f"unknown corruption {name!r}; known are {', '.join(CORRUPTIONS)}")
 
 
 def corruption_seed(seed: int, image_id: str, name: str, severity: int) -> int:
@@ -165,8 +170,12 @@ def _checked_colour(image: Any) -> npt.NDArray[np.uint8]:
     return np.repeat(image.reshape(*shape[:2], 1), 3, axis=2)
 
 
-def _checked_textures(textures: FrostTextures | None) -> Sequence[npt.NDArray[np.uint8]]:
-    """Return the textures as arrays, (h, w, 3) uint8."""
+def texture_arrays(textures: FrostTextures | None) -> Sequence[npt.NDArray[np.uint8]]:
+    """Return the frost textures as arrays, (h, w, 3) uint8.
+
+    Raises:
+        InputError: No textures, a folder without them, or arrays of another type or shape.
+    """
     if textures is None:
         raise InputError(
             f"the corruption frost needs textures (frost_textures=...): {HOW_TO_GET_TEXTURES}"

@@ -215,7 +215,7 @@ def _fog(image: Bytes, draw: RandomDraws) -> Bytes:
 
 
 def _brightness(image: Bytes, draw: RandomDraws) -> Bytes:
-    """The value V of HSV becomes min(V + row[0], 1); hue and saturation are kept.
+    """Raise the value V of HSV to min(V + row[0], 1), with the same hue and saturation.
 
     This is x V' / V, but computed through hue and saturation as the original does: results often
     lie at a whole grey level, where truncation makes a rounding error of 1e-16 visible.

@@ -1,4 +1,4 @@
-"""Where perturbations put their energy in the spectrum, set against the images' own energy.
+"""Energy of perturbations by band, compared with the energy of the images.
 
 For a clean image x and a perturbed one x', band by band (Luo et al., TMLR 2024):
 ``SNR_i = E||band_i(x)||^2 / E||band_i(x' - x)||^2``, means over images, shown in decibel
@@ -47,9 +47,9 @@ class PerturbationSpectrum:
     Attributes:
         partition: The bands.
         image_size: Height and width.
-        n_channels: Of the images.
+        n_channels: Number of channels of the images.
         per_image: Rows of `band_energies` of the images that count, (K, 2 M + 2).
-        n_failed: Images left out because the mask said so (failed attacks).
+        n_failed: Images left out by the mask (failed attacks).
         n_unchanged: Images left out because the perturbed image is the clean one.
     """
 
@@ -73,7 +73,7 @@ class PerturbationSpectrum:
 
     @cached_property
     def frequencies(self) -> Array:
-        """Where a band stands in fits and plots, cycles/image (M,); NaN for a band of DC alone.
+        """Frequency of each band in fits and plots, cycles/image (M,); NaN for a band of DC alone.
 
         The geometric mean of the radial frequencies of its bins without DC, in the partition's
         norm, along the shorter side.
@@ -114,12 +114,12 @@ class PerturbationSpectrum:
 
     @cached_property
     def snr_without_dc_db(self) -> Estimate:
-        """`snr_db` with DC taken out of band 0: the points of the fits; NaN for a band of DC."""
+        """`snr_db` without DC in band 0: the points of the fits; NaN for a band of DC alone."""
         return self._estimate(lambda x: decibel(*self._without_dc(x)))
 
     @cached_property
     def overall_snr_db(self) -> Estimate:
-        """Signal-to-noise ratio of whole images in dB: what a rival without bands knows."""
+        """Signal-to-noise ratio of whole images in dB, without bands."""
         m = self._m
         return self._estimate(
             lambda x: decibel(x[..., :m].sum(axis=-1), x[..., m : 2 * m].sum(axis=-1))
@@ -157,7 +157,7 @@ class PerturbationSpectrum:
         return np.asarray(self.snr_fit.interval[0])
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a band: range and frequency (cycles/image), energies, shares and SNR."""
+        """Return one row per band: range and frequency (cycles/image), energies, shares, SNR."""
         edges = self.partition.edges_in_cycles(*self.image_size)
         columns: dict[str, Any] = {
             "band": np.arange(self._m),
@@ -176,7 +176,7 @@ class PerturbationSpectrum:
         return pd.DataFrame(columns)
 
     def to_dict(self) -> dict[str, Any]:
-        """Figures as JSON values (NaN and infinities become null), without the images' rows."""
+        """Return the figures as JSON values; NaN and infinities become null."""
         fits = {"snr_fit": self.snr_fit, "density_fit": self.density_fit}
         return {
             "n_images": self.n_images,
@@ -199,7 +199,7 @@ class PerturbationSpectrum:
         return bins * self.n_channels
 
     def _without_dc(self, x: Array) -> tuple[Array, Array]:
-        """Energies of signal and noise (..., M), DC taken out of band 0."""
+        """Return the energies of signal and noise (..., M), without DC in band 0."""
         m = self._m
         signal, noise = x[..., :m].copy(), x[..., m : 2 * m].copy()
         signal[..., 0] -= x[..., 2 * m]
@@ -209,7 +209,7 @@ class PerturbationSpectrum:
         return signal, noise
 
     def _estimate(self, statistic: Callable[[Array], Array]) -> Estimate:
-        """A jackknife estimate over images; NaN where the images cannot give it."""
+        """Return a jackknife estimate over images; NaN if there are too few images."""
         if not self.n_images:
             shape = np.shape(statistic(np.ones(2 * self._m + 2)))
             nan = np.full(shape, np.nan)
@@ -242,10 +242,10 @@ def perturbation_spectrum(
     n_bands: int = 8,
     norm: str = "chebyshev",
 ) -> PerturbationSpectrum:
-    """Band energies of perturbations, and their SNR against the clean images.
+    """Return band energies of perturbations, and their SNR against the clean images.
 
-    Images for which the mask is False, and those whose perturbation is exactly zero (attacks hand
-    back the clean image where they fail or had nothing to do), are left out and counted.
+    Images for which the mask is False, and those whose perturbation is exactly zero (attacks return
+    the clean image if they fail or it is misclassified already), are left out and counted.
 
     Args:
         clean: (N, C, H, W) floating-point images, of any range.

@@ -1,4 +1,4 @@
-"""A spectrum report for people: plain text for a terminal, Markdown for a page."""
+"""A spectrum report as plain text for a terminal and Markdown for a page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PREDICTOR_TITLES = dict(
 
 
 def spectrum_text(data: Mapping[str, Any]) -> str:
-    """Tables of a report's `to_dict`: SNR by band, power laws, and the joined view."""
+    """Return the tables of a report's `to_dict`: SNR by band, power laws, and the joined view."""
     frame, bands = pd.DataFrame(data["conditions"]), pd.DataFrame(data["bands"])
     height, width = data["image_size"]
     lines = [
@@ -45,14 +45,14 @@ def spectrum_text(data: Mapping[str, Any]) -> str:
 
 
 def fit_table(data: Mapping[str, Any]) -> str:
-    """The power laws of a report's `to_dict` as one Markdown table."""
+    """Return the power laws of a report's `to_dict` as one Markdown table."""
     rows = _fit_rows(pd.DataFrame(data["conditions"]), headline=True)
     lines = [f"| {' | '.join(rows[0])} |", "|" + "---|" * len(rows[0])]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows[1:])])
 
 
 def label(row: Mapping[str, Any]) -> str:
-    """Name of a condition with its severity or budget."""
+    """Return the name of a condition with its severity or budget."""
     strength = row["strength"]
     absent = strength is None or np.isnan(strength)
     if row["kind"] == "corruption":
@@ -61,7 +61,7 @@ def label(row: Mapping[str, Any]) -> str:
 
 
 def figure(row: Mapping[str, Any], name: str, spec: str) -> str:
-    """A figure with its interval, or a dash where there is none."""
+    """Return a figure with its interval, or a dash if it is missing."""
     value, low, high = (row.get(f"{name}{end}") for end in ("", "_low", "_high"))
     if value is None or np.isnan(value):
         return "–"
@@ -111,7 +111,7 @@ def _fit_rows(frame: pd.DataFrame, headline: bool = False) -> list[list[str]]:
 
 
 def _band_attack_rows(data: Mapping[str, Any]) -> list[list[str]]:
-    """Success of attacks that are confined to one band, a row a budget, a column a band."""
+    """Return the success of attacks confined to one band: a row per budget, a column per band."""
     found: dict[float, dict[int, str]] = {}
     for row in data["conditions"]:
         if row["kind"] == "band attack":
