@@ -122,7 +122,7 @@ class CorruptedData(ImageStream):
         MissingExtraError: A library of the extra `imagenet` is not installed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the public signature
         self,
         records: Sequence[ImageRecord],
         corruption: str | None,

@@ -52,7 +52,7 @@ class ImageFolderData(ImageStream):
         MissingExtraError: Pillow is not installed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the public signature
         self,
         root: Path | str | None,
         *,
@@ -110,7 +110,7 @@ class ImageNetC(ImageStream):
         MissingExtraError: Pillow is not installed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the public signature
         self,
         root: Path | str,
         corruption: str,
