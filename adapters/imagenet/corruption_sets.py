@@ -11,9 +11,10 @@ from typing import Any
 from iaside_plugins.adapters.imagenet.corrupted import CorruptedData
 from iaside_plugins.adapters.imagenet.folders import ImageFolderData, ImageNetC
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
-from iaside_plugins.corruptions.apply import CORRUPTIONS, constants_size
+from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.corruptions.frost import find_frost_textures, load_frost_textures
+from iaside_plugins.corruptions.functions import constants_size
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import Images
 from iaside_plugins.evaluation.corruption import PUBLISHED_SIZE, CorruptionPlan

@@ -26,21 +26,10 @@ import numpy.typing as npt
 from iaside_plugins.corruptions.filters import jpeg_round_trip
 from iaside_plugins.corruptions.frost import (
     HOW_TO_GET_TEXTURES,
-    find_frost_textures,
     load_frost_textures,
 )
 from iaside_plugins.corruptions.functions import SCALES, TABLE, RandomDraws, constants_size
 from iaside_plugins.errors import InputError, InputTypeError
-
-__all__ = [
-    "CORRUPTIONS",
-    "CORRUPTION_GROUPS",
-    "constants_size",
-    "corrupt",
-    "corruption_seed",
-    "find_frost_textures",
-    "load_frost_textures",
-]
 
 CORRUPTIONS: tuple[str, ...] = tuple(TABLE)
 """The 15 names, in the official order."""
@@ -53,7 +42,7 @@ CORRUPTION_GROUPS: Mapping[str, str] = MappingProxyType(
 PIXELS_VERSION = "c10783229186"
 """Digest of what `corrupt` gives for fixed images: part of the key of cached images.
 
-A test computes it anew (`tests/corruptions/test_corruptions_golden.py`): when pixels change, it
+A test computes it anew (`tests/corruptions/test_golden.py`): when pixels change, it
 fails until the new digest stands here.
 """
 

@@ -16,16 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from iaside_plugins.corruptions.apply import (
-    CORRUPTIONS,
-    PIXELS_VERSION,
-    corrupt,
-    find_frost_textures,
-    load_frost_textures,
-)
+from iaside_plugins.corruptions.apply import CORRUPTIONS, PIXELS_VERSION, corrupt
 from iaside_plugins.corruptions.filters import jpeg_round_trip
+from iaside_plugins.corruptions.frost import find_frost_textures, load_frost_textures
 
-kit_data = pytest.mark.kit
 Bytes = npt.NDArray[np.uint8]
 Row = dict[str, str]
 Golden = dict[tuple[str, int, str, int], Row]
@@ -147,7 +141,6 @@ def test_pixels_are_of_the_version_in_the_key_of_cached_images() -> None:
     assert found == PIXELS_VERSION, "pixels changed: set PIXELS_VERSION to the digest found"
 
 
-@kit_data
 def test_the_crops_are_the_published_ones(golden: Golden, crops: list[Bytes]) -> None:
     for index, crop in enumerate(crops):
         assert sha256(crop) == golden["none", 0, "memory", index]["sha256"]
@@ -155,7 +148,6 @@ def test_the_crops_are_the_published_ones(golden: Golden, crops: list[Bytes]) ->
         assert sha256(saved) == golden["none", 0, "jpeg85", index]["sha256"]
 
 
-@kit_data
 @pytest.mark.parametrize("name", [name for name in CORRUPTIONS if name != "impulse_noise"])
 def test_same_draws_give_the_same_bytes(
     name: str, golden: Golden, crops: list[Bytes], textures: Sequence[Bytes] | None
@@ -171,7 +163,6 @@ def test_same_draws_give_the_same_bytes(
     assert min(identical.values()) >= MUST_AGREE.get(name, 30), identical
 
 
-@kit_data
 @pytest.mark.parametrize("name", [name for name in CORRUPTIONS if name != "impulse_noise"])
 def test_statistics_over_the_same_draws(
     name: str, golden: Golden, crops: list[Bytes], textures: Sequence[Bytes] | None
@@ -189,7 +180,6 @@ def test_statistics_over_the_same_draws(
         np.testing.assert_allclose(values[8:], expected[8:], rtol=1e-4)
 
 
-@kit_data
 @pytest.mark.parametrize("severity", [1, 3, 5])
 def test_impulse_noise_statistics(severity: int, golden: Golden, crops: list[Bytes]) -> None:
     # The published draws came from another generator. The bar is 4 standard errors of the
