@@ -124,7 +124,7 @@ def class_map(
         UnknownClassesError: A name is unknown.
         InputError: `labels` is unknown or contradicts `classes`.
     """
-    found = sorted(set(names))
+    wanted = sorted(set(names))
     if labels not in LABELS:
         raise InputError(f"labels must be one of {', '.join(LABELS)}, got {labels!r}")
     if (classes is not None) != (labels == "file") and labels != "auto":
@@ -134,18 +134,18 @@ def class_map(
             "give classes=FILE alone, or another labels without it"
         )
     if labels == "rank":
-        return ClassMap(LabelSpace("rank", len(found), tuple(found)), _index(found))
+        return ClassMap(LabelSpace("rank", len(wanted), tuple(wanted)), _index(wanted))
     if classes is not None:
         chosen, where = read_classes(classes), f"in {classes}"
     elif labels == "auto":
         # The map with most of the names, so that one stray folder among a thousand is reported.
-        chosen = max(map(known_map, KNOWN_MAPS), key=lambda known: len(known.index.keys() & found))
-        matches = len(chosen.index.keys() & found)
+        chosen = max(map(known_map, KNOWN_MAPS), key=lambda known: len(known.index.keys() & wanted))
+        matches = len(chosen.index.keys() & wanted)
         where = f"of {chosen.space.name}" if matches else f"of {', '.join(KNOWN_MAPS)}"
     else:
         chosen, where = _with_names(known_map(labels)), f"of {labels}"
-    if unknown := [name for name in found if name not in chosen.index]:
-        raise UnknownClassesError(_unknown_message(unknown, len(found), where), unknown)
+    if unknown := [name for name in wanted if name not in chosen.index]:
+        raise UnknownClassesError(_unknown_message(unknown, len(wanted), where), unknown)
     return chosen
 
 

@@ -131,8 +131,8 @@ def select(records: Sequence[ImageRecord], n: int | None, seed: int) -> list[Ima
 def subfolders(folder: Path) -> list[Path]:
     """Return the folders in a folder by name, without hidden ones and those of macOS archives."""
     hidden = (".", "__MACOSX")
-    found = [path for path in folder.iterdir() if not path.name.startswith(hidden)]
-    return sorted((path for path in found if path.is_dir()), key=lambda path: path.name)
+    folders = [path for path in folder.iterdir() if not path.name.startswith(hidden)]
+    return sorted((path for path in folders if path.is_dir()), key=lambda path: path.name)
 
 
 def image_names(folder: Path) -> list[str]:

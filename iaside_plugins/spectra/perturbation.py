@@ -167,11 +167,11 @@ class PerturbationSpectrum:
             "n_bins": self.n_bins,
         }
         for name in COLUMNS:
-            found: Estimate = getattr(self, name)
+            estimate: Estimate = getattr(self, name)
             columns |= {
-                name: found.value,
-                f"{name}_low": found.interval[:, 0],
-                f"{name}_high": found.interval[:, 1],
+                name: estimate.value,
+                f"{name}_low": estimate.interval[:, 0],
+                f"{name}_high": estimate.interval[:, 1],
             }
         return pd.DataFrame(columns)
 
@@ -184,7 +184,7 @@ class PerturbationSpectrum:
             "n_unchanged": self.n_unchanged,
             "overall_snr_db": jsonable(float(self.overall_snr_db.value)),
             "overall_snr_db_interval": jsonable(self.overall_snr_db.interval),
-            **{name: _fit_dict(found) for name, found in fits.items()},
+            **{name: _fit_dict(estimate) for name, estimate in fits.items()},
             "bands": jsonable(self.to_frame().to_dict("records")),
         }
 
@@ -227,11 +227,11 @@ class PerturbationSpectrum:
 
         mean = self.per_image.mean(axis=0) if self.n_images else np.ones(2 * m + 2)
         signal, noise = self._without_dc(mean)
-        held = (signal > 0) & (noise > 0) if self.n_images else bins > 0
-        used = np.flatnonzero(held & (bins > 0))
-        found = self._estimate(statistic)
+        has_energy = (signal > 0) & (noise > 0) if self.n_images else bins > 0
+        used = np.flatnonzero(has_energy & (bins > 0))
+        estimate = self._estimate(statistic)
         limits = np.array([FIT_RANGES[name] for name in FIT])
-        return replace(found, interval=np.clip(found.interval, limits[:, :1], limits[:, 1:]))
+        return replace(estimate, interval=np.clip(estimate.interval, limits[:, :1], limits[:, 1:]))
 
 
 def perturbation_spectrum(
@@ -278,21 +278,21 @@ def _shares(energy: Array) -> Array:
     return np.asarray(energy / energy.sum(axis=-1, keepdims=True))
 
 
-def _fit_dict(found: Estimate) -> dict[str, Any]:
+def _fit_dict(estimate: Estimate) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for k, name in enumerate(FIT):
-        out[name] = jsonable(float(found.value[k]))
-        out[f"{name}_interval"] = jsonable(found.interval[k])
+        out[name] = jsonable(float(estimate.value[k]))
+        out[f"{name}_interval"] = jsonable(estimate.interval[k])
     return out
 
 
 def _checked_mask(mask: Any, n: int) -> npt.NDArray[np.bool_]:
-    found = np.asarray(tensor(mask).cpu().numpy())
-    if found.dtype != np.bool_:
-        raise InputTypeError(f"expected a mask of bool, one an image, got {found.dtype}")
-    if found.shape != (n,):
+    flags = np.asarray(tensor(mask).cpu().numpy())
+    if flags.dtype != np.bool_:
+        raise InputTypeError(f"expected a mask of bool, one an image, got {flags.dtype}")
+    if flags.shape != (n,):
         raise InputError(
-            f"expected a mask of shape ({n},), one an image, got {found.shape}; of several "
+            f"expected a mask of shape ({n},), one an image, got {flags.shape}; of several "
             "epsilons take one row at a time: perturbation_spectrum(x, clipped[k], is_adv[k])"
         )
-    return found
+    return flags

@@ -115,8 +115,8 @@ def bands_of(bands: pd.DataFrame, row: Row) -> pd.DataFrame:
         chosen &= bands["strength"].isna()
     else:
         chosen &= bands["strength"] == strength
-    found: pd.DataFrame = bands.loc[chosen]
-    return found
+    rows: pd.DataFrame = bands.loc[chosen]
+    return rows
 
 
 def _named(row: Mapping[Any, Any]) -> Row:

@@ -197,9 +197,11 @@ class SpectrumReport:
         return vulnerability(names, psi, energies, wrong)
 
 
-def _ends(name: str, found: Estimate, k: int | None = None) -> dict[str, float]:
+def _ends(name: str, estimate: Estimate, k: int | None = None) -> dict[str, float]:
     value, (low, high) = (
-        (found.value, found.interval) if k is None else (found.value[k], found.interval[k])
+        (estimate.value, estimate.interval)
+        if k is None
+        else (estimate.value[k], estimate.interval[k])
     )
     return {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
 

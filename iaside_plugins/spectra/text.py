@@ -39,8 +39,8 @@ def spectrum_text(data: Mapping[str, Any]) -> str:
     if data["importance"] is not None:
         lines += ["", *aligned(_match_rows(data))]
         lines.append("rank correlations, over bands, of Shapley values with the perturbation")
-        for group, found in data["vulnerability"].items():
-            lines += ["", *_vulnerability_lines(group, found)]
+        for group, result in data["vulnerability"].items():
+            lines += ["", *_vulnerability_lines(group, result)]
     return "\n".join(lines)
 
 
@@ -101,14 +101,14 @@ def _fit_rows(frame: pd.DataFrame, headline: bool = False) -> list[list[str]]:
 
 def _band_attack_rows(data: Mapping[str, Any]) -> list[list[str]]:
     """Return the success of attacks confined to one band: a row per budget, a column per band."""
-    found: dict[float, dict[int, str]] = {}
+    by_budget: dict[float, dict[int, str]] = {}
     for row in data["conditions"]:
         if row["kind"] == "band attack":
             band = int(row["name"].rpartition("_")[2])
-            found.setdefault(row["strength"], {})[band] = f"{row['success']:.0%}"
+            by_budget.setdefault(row["strength"], {})[band] = f"{row['success']:.0%}"
     bands = range(data["n_bands"])
     rows = [["success of PGD L2 inside one band", *map(str, bands)]]
-    for budget, cells in found.items():
+    for budget, cells in by_budget.items():
         rows.append([f"  eps {format_budget(budget)}", *(cells.get(band, "–") for band in bands)])
     return rows
 
@@ -122,13 +122,13 @@ def _match_rows(data: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
-def _vulnerability_lines(group: str, found: Mapping[str, Any]) -> list[str]:
+def _vulnerability_lines(group: str, result: Mapping[str, Any]) -> list[str]:
     over = "corruptions" if group == "corruptions" else "corruptions x severities"
     lines = [
-        f"error under {found['n_conditions']} {over} predicted without corrupted labels "
-        f"(rank correlation, {found['n_images']} images, {found['status']})"
+        f"error under {result['n_conditions']} {over} predicted without corrupted labels "
+        f"(rank correlation, {result['n_images']} images, {result['status']})"
     ]
-    for row in found["predictors"]:
+    for row in result["predictors"]:
         text = f"  {PREDICTOR_TITLES[row['predictor']]:<32} {correlation_text(row)}"
         if "advantage" in row:
             text += f"   importance adds {row_number(row, 'advantage', '+.2f')}"

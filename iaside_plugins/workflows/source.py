@@ -121,7 +121,7 @@ def open_images(
     n_images: int | None = None,
     *,
     shuffled: bool = False,
-    found: tuple[list[ImageRecord], LabelSpace] | None = None,
+    listing: tuple[list[ImageRecord], LabelSpace] | None = None,
 ) -> ImageFolderData:
     """Return the images of a source as the model takes them, at most `n_images` of the selected.
 
@@ -131,12 +131,12 @@ def open_images(
         n_images: At most so many of those that the source selects.
         shuffled: In a seeded random order instead of sorted by class: for runs that may stop
             early, which must not see some classes only.
-        found: What `find_images` found, if it has been called.
+        listing: Result of `find_images`, if it has been called already.
 
     Raises:
         InputError: See `find_images`.
     """
-    records, space = found or find_images(source, model)
+    records, space = listing or find_images(source, model)
     records = select(select(records, source.n_images, source.seed), n_images, source.seed)
     if shuffled:
         order = np.random.default_rng(source.seed).permutation(len(records))
