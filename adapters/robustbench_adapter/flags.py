@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 
 from iaside_plugins.adapters.models.load import load_model
 from iaside_plugins.adapters.models.robustbench_names import DATASETS, THREAT_MODELS, Threat
-from iaside_plugins.display.text import entry_report
+from iaside_plugins.budgets import parse_budget
+from iaside_plugins.display.report import entry_report
 from iaside_plugins.errors import InputError
 
 EPS = 8 / 255  # RobustBench's default, of CIFAR; taken for Linf and L2 only
@@ -34,11 +35,10 @@ def truth(text: str) -> bool:
 
 def fraction(text: str) -> float:
     """A budget such as 0.5 or 8/255."""
-    above, slash, below = text.partition("/")
     try:
-        return float(above) / (float(below) if slash else 1.0)
-    except (ValueError, ZeroDivisionError) as error:
-        raise argparse.ArgumentTypeError(f"expected a number or 8/255, got {text!r}") from error
+        return parse_budget(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def parser() -> argparse.ArgumentParser:

@@ -80,7 +80,7 @@ def spectrum(
     """SNR of corruptions and attacks per band, power laws, and where the model looks."""
     from iaside_plugins.adapters.foolbox_adapter.catalogue import attack_names, attack_runs
     from iaside_plugins.adapters.models.load import describe
-    from iaside_plugins.budgets import budgets
+    from iaside_plugins.budgets import parse_budgets
     from iaside_plugins.cli.values import check_needs, check_outputs, pick_protocol
     from iaside_plugins.devices import pick_device
     from iaside_plugins.display.plots import save_figure
@@ -111,8 +111,8 @@ def spectrum(
     names = attack_names(attacks)
     runs = attack_runs(
         names,
-        budgets(epsilons),
-        budgets(epsilons_l2),
+        parse_budgets(epsilons),
+        parse_budgets(epsilons_l2),
         attack_steps,
         SpectralPartition(chosen.n_bands, chosen.band_norm),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from iaside_plugins.budgets import format_budget
 from iaside_plugins.entry.check_perturbed import severity_errors
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.statistics.report import Record
@@ -89,7 +90,9 @@ def _attacks(table: Table) -> Grid:
         "attacks",
         "Accuracy under each attack",
         "Share of attacked images still classified rightly, with its 95 % interval.",
-        tuple(f"{norm} {fmt.epsilon(budget)} {fmt.plain(label)}" for norm, budget, label in names),
+        tuple(
+            f"{norm} {format_budget(budget)} {fmt.plain(label)}" for norm, budget, label in names
+        ),
         tuple(tuple(accuracies.get(name, fmt.NOTHING) for name in names) for accuracies in found),
     )
 

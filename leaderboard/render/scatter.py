@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 
 from iaside_plugins.leaderboard.board import Board, Section
 from iaside_plugins.leaderboard.statistics.comparison import residual
@@ -18,6 +17,7 @@ from iaside_plugins.leaderboard.statistics.variables import CORRUPTION_ERROR, cl
 from iaside_plugins.leaderboard.table import formatting as fmt
 from iaside_plugins.leaderboard.table.frame import Row, Table
 from iaside_plugins.leaderboard.table.presentation import heading
+from iaside_plugins.storage.files import jsonable
 
 PREDICTOR = "signed_score"
 SCORE_TITLE = "signed score: high bands (-) to low bands (+)"
@@ -82,6 +82,8 @@ def _axis(title: str, spans: list[Span], show: Callable[[float], str]) -> Axis:
         spans: At least one.
         show: A tick's text.
     """
+    from matplotlib.ticker import MaxNLocator
+
     ends = [end for span in spans for end in span if not math.isnan(end)]
     low, high = min(ends), max(ends)
     pad = 0.05 * (high - low) or 0.05 * abs(high) or 0.5
@@ -246,6 +248,6 @@ def _values(found: Record, panel: Panel) -> list[Specification]:
         row: Specification = {"model": model["model"], "family": model["family"]}
         for name, span in (("x", point.x), ("y", point.y)):
             for end, value in zip(("", "_low", "_high"), span, strict=True):
-                row[name + end] = None if math.isnan(value) else value
+                row[name + end] = jsonable(value)
         values.append(row)
     return values

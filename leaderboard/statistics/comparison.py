@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from iaside_plugins.display.text import interval
 from iaside_plugins.leaderboard.statistics.estimates import (
     CORRELATIONS,
     MIN_INTERVAL,
@@ -19,7 +20,8 @@ from iaside_plugins.leaderboard.statistics.estimates import (
     undefined,
 )
 from iaside_plugins.stats import permutation as draw
-from iaside_plugins.stats.board_correlation import NEARLY_ONE, Array, partial_correlation, spearman
+from iaside_plugins.stats.correlation import NEARLY_ONE, Array, partial_correlation, spearman
+from iaside_plugins.storage.files import jsonable
 
 Raw = tuple[Array, Array, Array]  # score, outcome, clean accuracy, each (n,)
 
@@ -111,7 +113,7 @@ def left_out(x: Array, y: Array, z: Array, sample: Sample) -> list[dict[str, Any
                 "family": family,
                 "n_models": n,
                 "spearman": plain,
-                "partial_spearman": None if np.isnan(given) else float(given),
+                "partial_spearman": jsonable(given),
             }
         )
     return out
@@ -194,8 +196,7 @@ def estimate(found: dict[str, Any]) -> str:
     parts = []
     for name, of in (("interval", "models"), ("family_interval", "families")):
         if found[name] is not None:
-            low, high = found[name]
-            parts.append(f"95 % CI over {of} [{low:+.2f}, {high:+.2f}]")
+            parts.append(f"95 % CI over {of} {interval(*found[name])}")
     if found["p"] is not None:
         parts.append(f"permutation p = {found['p']:.2g}")
     if found["reason"]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -38,7 +37,7 @@ from iaside_plugins.leaderboard.statistics.variables import (
     reliability,
 )
 from iaside_plugins.leaderboard.table.frame import KEYS, Table, tables
-from iaside_plugins.stats.board_correlation import Array
+from iaside_plugins.stats.correlation import Array
 from iaside_plugins.stats.permutation import holm
 from iaside_plugins.storage.files import jsonable
 
@@ -83,7 +82,7 @@ def table_statistics(parts: Sequence[Table]) -> Record:
             "exploratory_below": EXPLORATORY,
             "cautions": list(CAUTIONS),
         },
-        "tables": [_rounded(_table(table)) for table in parts],
+        "tables": [_rounded(jsonable(_table(table))) for table in parts],
     }
 
 
@@ -248,12 +247,9 @@ def _per_corruption(
 
 
 def _rounded(value: Any) -> Any:
-    """JSON values with floats of `DECIMALS` decimals, NaN as None; -0.0 as 0.0."""
+    """Return JSON values with floats of `DECIMALS` decimals; -0.0 as 0.0."""
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
-    value = jsonable(value)
     if isinstance(value, list):
         return [_rounded(item) for item in value]
-    if isinstance(value, float):
-        return round(value, DECIMALS) + 0.0 if math.isfinite(value) else None
-    return value
+    return round(value, DECIMALS) + 0.0 if isinstance(value, float) else value

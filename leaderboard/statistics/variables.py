@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from iaside_plugins.budgets import epsilon
+from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.entry.check_perturbed import GROUPS, severity_errors
 from iaside_plugins.entry.schema import Entry
@@ -119,7 +119,7 @@ def outcomes(table: Table) -> list[Variable]:
     ]
     rows = {row["entry_id"]: row for row in table.rows}
     for attack in table.attack_columns:
-        budget = f"{attack.norm} {epsilon(attack.epsilon)} ({', '.join(attack.attacks)})"
+        budget = f"{attack.norm} {format_budget(attack.epsilon)} ({', '.join(attack.attacks)})"
         found += [
             _column(
                 attack.column,

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from iaside_plugins.display.plots import save_figure
+from iaside_plugins.display.text import markdown_table, number
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.studies.spectra import filled
 from iaside_plugins.leaderboard.table.formatting import markdown
@@ -27,9 +28,7 @@ from iaside_plugins.sensitivity.text import (
     effect_rows,
     level_text,
     movement_rows,
-    number,
     one_at_a_time,
-    with_ends,
 )
 from iaside_plugins.storage.files import write_atomic, write_json
 
@@ -158,7 +157,7 @@ def _rule_rows(data: Mapping[str, Any]) -> list[Row]:
                 f"{number(low)} to {number(high)}",
                 number(e["association_at_base"]),
                 number(e["stability"]),
-                number(e["reliability_there"], ".2f"),
+                number(e["reliability_there"], spec=".2f"),
                 "yes" if v.admissible else "no",
                 v.fails or "–",
                 "yes" if v.qualifies else "no",
@@ -174,9 +173,9 @@ def _default_rows(study: Mapping[str, Any]) -> list[Row]:
     rows += [
         [
             v["name"],
-            with_ends(v["association"], v["association_interval"]),
-            number(v["reliability"], ".2f"),
-            number(v["stability"], ".2f"),
+            number(v["association"], *v["association_interval"]),
+            number(v["reliability"], spec=".2f"),
+            number(v["stability"], spec=".2f"),
             number(moved[v["name"]]["spearman_with_base"]),
         ]
         for v in study["variants"]
@@ -196,9 +195,9 @@ def _one_at_a_time_rows(study: Mapping[str, Any]) -> list[Row]:
         *(
             [
                 *by_name[name],
-                number(extra[name]["reliability"], ".2f"),
-                number(extra[name]["stability"], ".2f"),
-                number(extra[name]["off_range"], ".0%"),
+                number(extra[name]["reliability"], spec=".2f"),
+                number(extra[name]["stability"], spec=".2f"),
+                number(extra[name]["off_range"], spec=".0%"),
             ]
             for name in names
         ),
@@ -210,7 +209,7 @@ def _score_rows(study: Mapping[str, Any]) -> list[Row]:
     rows: list[Row] = [["variant", *(m["name"] for m in study["models"])]]
     for k, label in variants:
         cells = [
-            with_ends(one["signed_score"], one["signed_score_interval"])
+            number(one["signed_score"], *one["signed_score_interval"])
             for one in study["variants"][k]["models"]
         ]
         rows.append([label, *cells])
@@ -221,7 +220,7 @@ def _association_rows(study: Mapping[str, Any], score: str = "signed_score") -> 
     labels = {study["variants"][k]["name"]: label for k, label in one_at_a_time(study)}
     head, *rows = association_rows(study, list(labels), score, OUTCOMES)
     mean = {
-        v["name"]: with_ends(v["association"], v["association_interval"]) for v in study["variants"]
+        v["name"]: number(v["association"], *v["association_interval"]) for v in study["variants"]
     }
     if score != "signed_score":
         return [head, *([labels[row[0]], *row[1:]] for row in rows)]
@@ -257,7 +256,7 @@ def _temperature_rows(data: Mapping[str, Any]) -> list[Row]:
                     name,
                     training,
                     f"{model['clean_accuracy']:.0%}",
-                    number(model["temperature"], ".2f"),
+                    number(model["temperature"], spec=".2f"),
                 ]
             )
     return rows
@@ -265,19 +264,18 @@ def _temperature_rows(data: Mapping[str, Any]) -> list[Row]:
 
 def _summary(study: Mapping[str, Any]) -> str:
     base = next(v for v in study["variants"] if v["name"] == study["base"])
-    a = with_ends(base["association"], base["association_interval"])
+    a = number(base["association"], *base["association_interval"])
     return (
         f"{len(study['models'])} models, {study['n_images']} images, {len(study['variants'])} "
         f"variants. At the base ({study['base']}): A = {a}, "
-        f"R = {number(base['reliability'], '.2f')}, S = {number(base['stability'], '.2f')}."
+        f"R = {number(base['reliability'], spec='.2f')}, "
+        f"S = {number(base['stability'], spec='.2f')}."
     )
 
 
 def _table(rows: Sequence[Row]) -> str:
     """A Markdown table; no text of an entry can break out of its cell."""
-    safe = [[markdown(cell) for cell in row] for row in rows]
-    lines = [f"| {' | '.join(row)} |" for row in safe]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+    return markdown_table([[markdown(cell) for cell in row] for row in rows])
 
 
 @dataclass(frozen=True)

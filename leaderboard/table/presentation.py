@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from iaside_plugins.budgets import format_budget
 from iaside_plugins.entry.check_perturbed import GROUPS
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.table import formatting as fmt
@@ -98,7 +99,7 @@ def _share(header: str, name: str) -> Column:
 
 
 def _attack_column(attack: AttackColumn) -> Column:
-    header = f"robust accuracy {attack.norm} {fmt.epsilon(attack.epsilon)} ↑"
+    header = f"robust accuracy {attack.norm} {format_budget(attack.epsilon)} ↑"
     return _estimate(header, attack.column, fmt.percent_interval)
 
 
@@ -186,6 +187,6 @@ def _corruption_fact(entry: Entry, escape: Escape) -> str:
 
 def _attack_fact(attack: AttackColumn, escape: Escape) -> str:
     return (
-        f"Attacks within {attack.norm} {fmt.epsilon(attack.epsilon)}: "
+        f"Attacks within {attack.norm} {format_budget(attack.epsilon)}: "
         f"{escape(', '.join(attack.attacks))}; n = {attack.n_images}."
     )
