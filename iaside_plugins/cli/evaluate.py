@@ -94,7 +94,7 @@ def evaluate(
     from iaside_plugins.devices import pick_devices
     from iaside_plugins.display.plots import plot_profiles, save_figure
     from iaside_plugins.display.report import entry_report
-    from iaside_plugins.entry.write import write_entry
+    from iaside_plugins.entry.write import typed_entry, write_entry
     from iaside_plugins.evaluation.evaluate import evaluate as run
     from iaside_plugins.storage.resume_folder import resume_folder
     from iaside_plugins.workflows.evaluate import make_job
@@ -148,7 +148,7 @@ def evaluate(
             resume=folder,
             show_progress=not silent,
         )
-        written = write_entry(out, entry)
+        written = write_entry(out, typed_entry(entry))
         if save is not None:
             result.save(save)
         if plot is not None:

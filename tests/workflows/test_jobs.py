@@ -14,7 +14,7 @@ from torch import nn
 from iaside_plugins.adapters.foolbox_adapter import parse_attacks
 from iaside_plugins.corruptions.apply import corrupt, corruption_seed
 from iaside_plugins.corruptions.frost import FROST_FILES
-from iaside_plugins.entry.write import write_entry
+from iaside_plugins.entry.write import typed_entry, write_entry
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.evaluate import evaluate
 from iaside_plugins.leaderboard.build import validate
@@ -200,13 +200,13 @@ def test_write_entry_checks_first(photographs, tmp_path):
     model = open_model(f"{SPEC}small_input")
     job = make_job(DataSource(photographs), model, corruptions="none")
     entry, _ = evaluate(model, job, Protocol(n_bands=2))
-    path = write_entry(tmp_path, entry)
+    path = write_entry(tmp_path, typed_entry(entry))
     assert path == tmp_path / f"{entry['entry_id']}.json"
     assert json.loads(path.read_text()) == entry
     assert validate([path]) == []
     wrong = {**entry, "clean_accuracy": {**entry["clean_accuracy"], "value": 0.123}}
     with pytest.raises(InputError, match="clean_accuracy"):
-        write_entry(tmp_path / "wrong.json", wrong)
+        write_entry(tmp_path / "wrong.json", typed_entry(wrong))
     assert not (tmp_path / "wrong.json").exists()
 
 
@@ -236,7 +236,7 @@ def test_real_models(kit, frost, tmp_path, monkeypatch, name, images, n, n_cells
     assert entry["model"]["name"] == name
     assert abs(result.efficiency_residual) < 1e-9  # float64 sums of 16 numbers of some nats
     if n_cells == 75:
-        path = write_entry(tmp_path, entry)
+        path = write_entry(tmp_path, typed_entry(entry))
         assert validate([path]) == []
         assert group["unnormalised_mean_error"]["n_corruptions"] == 15
     worst = entry["adversarial"]["worst_case"][0]["accuracy"]["value"]
