@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from iaside_plugins.adapters.foolbox_adapter.models import native
+from iaside_plugins.adapters.isolation import same_logits
 from iaside_plugins.storage.provenance import model_digest
 
 Array = npt.NDArray[np.float64]
@@ -41,7 +42,7 @@ def logit_marks(logits: Tensor) -> Array:
 
 def same_marks(kept: Array, now: Array) -> bool:
     """Whether logits were the same but for rounding."""
-    return bool((np.abs(kept - now) <= _SAME * np.abs(now).max(axis=1, keepdims=True)).all())
+    return same_logits(kept, now, _SAME)
 
 
 def _described(part: Any, seen: dict[int, Any]) -> Any:
