@@ -157,19 +157,19 @@ def build(folder: Path | str = BOARD, *, check: bool = False) -> list[str]:
 def board_files(entries: Sequence[Entry]) -> dict[str, str]:
     """Every file that the entries determine, as text by name."""
     from iaside_plugins.entry.parse import entry_schema
-    from iaside_plugins.leaderboard.render import latex, page, scatter
-    from iaside_plugins.leaderboard.render import text as tables
-    from iaside_plugins.leaderboard.statistics import board as statistics
+    from iaside_plugins.leaderboard.board import Board
+    from iaside_plugins.leaderboard.render import latex, page, scatter, text
+    from iaside_plugins.leaderboard.statistics.report import to_json
 
-    found = statistics.statistics(entries)
+    board = Board.of(entries)
     return {
-        "README.md": tables.to_markdown(entries, found),
-        "leaderboard.csv": tables.to_csv(entries),
-        "leaderboard.json": tables.to_json(entries),
-        "leaderboard.tex": latex.to_latex(entries, found),
-        "index.html": page.to_html(entries, found),
-        "scatter.vl.json": scatter.to_vega(entries, found),
-        "stats.json": statistics.to_json(found),
+        "README.md": text.to_markdown(board),
+        "leaderboard.csv": text.to_csv(board),
+        "leaderboard.json": text.to_json(board),
+        "leaderboard.tex": latex.to_latex(board),
+        "index.html": page.to_html(board),
+        "scatter.vl.json": scatter.to_vega(board),
+        "stats.json": to_json(board.statistics),
         "entry.schema.json": entry_schema(),
     }
 

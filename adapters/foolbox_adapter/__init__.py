@@ -19,8 +19,8 @@ from iaside_plugins.adapters.foolbox_adapter.attacks import (
     parse_attacks,
 )
 from iaside_plugins.adapters.foolbox_adapter.evaluator import SpectralEvaluator, spectral_score
-from iaside_plugins.adapters.foolbox_adapter.guards import check_installed, guarded
 from iaside_plugins.adapters.foolbox_adapter.masked_model import SpectralMaskModel
+from iaside_plugins.adapters.foolbox_adapter.models import check_installed, guarded
 from iaside_plugins.adapters.foolbox_adapter.robust_evaluation import robust_evaluation
 
 if TYPE_CHECKING:

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iaside_plugins.adapters.foolbox_adapter.guards import foolbox
 from iaside_plugins.adapters.foolbox_adapter.masked_model import as_bands
-from iaside_plugins.adapters.foolbox_adapter.models import PixelSpace, native, restorer
+from iaside_plugins.adapters.foolbox_adapter.models import PixelSpace, foolbox, native, restorer
 from iaside_plugins.errors import InputError
 from iaside_plugins.spectral.band_maps import image_size, keep_bands
 from iaside_plugins.spectral.partition import SpectralPartition

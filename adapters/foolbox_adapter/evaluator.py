@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iaside_plugins.adapters.foolbox_adapter.guards import checked_labels
 from iaside_plugins.adapters.foolbox_adapter.models import (
     PixelSpace,
+    checked_labels,
     find_networks,
     labels_of,
     native,

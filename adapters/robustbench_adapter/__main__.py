@@ -13,7 +13,8 @@ from iaside_plugins.adapters.models.robustbench_names import DATASETS, THREAT_MO
 from iaside_plugins.adapters.robustbench_adapter.api import run_request
 from iaside_plugins.adapters.robustbench_adapter.cost import cost_of
 from iaside_plugins.adapters.robustbench_adapter.request import Request, prepared
-from iaside_plugins.display.text import entry_report
+from iaside_plugins.budgets import parse_budget
+from iaside_plugins.display.report import entry_report
 from iaside_plugins.errors import InputError
 
 EPS = 8 / 255  # RobustBench's default, meant for CIFAR; used here for Linf and L2 only
@@ -55,13 +56,12 @@ def truth(text: str) -> bool:
     return known[text.lower()]
 
 
-def fraction(text: str) -> float:
+def budget(text: str) -> float:
     """Read a budget such as 0.5 or 8/255."""
-    above, slash, below = text.partition("/")
     try:
-        return float(above) / (float(below) if slash else 1.0)
-    except (ValueError, ZeroDivisionError) as error:
-        raise argparse.ArgumentTypeError(f"expected a number or 8/255, got {text!r}") from error
+        return parse_budget(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def parser() -> argparse.ArgumentParser:
@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     host.add_argument("--custom_checkpoint", default="", help="weights, for --model or the zoo's")
     host.add_argument("--threat_model", default="Linf", choices=THREAT_MODELS)
     host.add_argument("--dataset", default="cifar10", choices=DATASETS)
-    host.add_argument("--eps", type=fraction, help=f"default {EPS:.6f} for Linf and L2")
+    host.add_argument("--eps", type=budget, help=f"default {EPS:.6f} for Linf and L2")
     host.add_argument("--n_ex", type=int, default=100, help="number of images")
     host.add_argument("--batch_size", type=int, default=500)
     host.add_argument("--data_dir", default="./data")

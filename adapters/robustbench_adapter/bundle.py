@@ -19,7 +19,7 @@ from iaside_plugins.adapters.robustbench_adapter.autoattack import AttackedImage
 from iaside_plugins.adapters.robustbench_adapter.request import PreparedRequest
 from iaside_plugins.adapters.robustbench_adapter.run import BenchmarkResult
 from iaside_plugins.adapters.robustbench_adapter.tables import upsert
-from iaside_plugins.budgets import epsilon as budget
+from iaside_plugins.budgets import format_budget
 from iaside_plugins.entry import robustbench_json as model_info
 from iaside_plugins.storage.files import write_atomic
 
@@ -84,7 +84,7 @@ def issue_text(ready: PreparedRequest, found: BenchmarkResult, run: Mapping[str,
         "## Claim",
         f"- Dataset: {threat.dataset}, {found.n_images} images ({ready.images.selection})",
         f"- Threat model: {threat.model}"
-        + (f", eps {budget(ready.spec.epsilons[0])}" if ready.spec is not None else ""),
+        + (f", eps {format_budget(ready.spec.epsilons[0])}" if ready.spec is not None else ""),
         f"- Clean accuracy: {run['clean_acc']} %",
     ]
     if ready.spec is not None:
@@ -99,7 +99,7 @@ def issue_text(ready: PreparedRequest, found: BenchmarkResult, run: Mapping[str,
             f"- Method: {ready.spec.name} ({', '.join(ready.spec.order)}), seed "
             f"{ready.request.seed}, batches of {ready.request.batch_size}",
             "- Adversarial images: adversarial.pt, float32 in [0, 1], in the order of "
-            f"image_ids.txt (budget {budget(ready.spec.epsilons[0])})",
+            f"image_ids.txt (budget {format_budget(ready.spec.epsilons[0])})",
         ]
     else:
         lines += _corruption_lines(found, run, threat.model)

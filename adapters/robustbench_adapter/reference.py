@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from iaside_plugins.adapters.imagenet.corruption_sets import with_reference_entry
 from iaside_plugins.adapters.robustbench_adapter.images import BenchmarkImages
 from iaside_plugins.adapters.robustbench_adapter.tables import read_errors
 from iaside_plugins.corruptions.error_rates import (
@@ -18,7 +17,7 @@ from iaside_plugins.corruptions.error_rates import (
 )
 from iaside_plugins.entry import robustbench_json as model_info
 from iaside_plugins.errors import InputError
-from iaside_plugins.evaluation.corruption import CorruptionPlan
+from iaside_plugins.evaluation.corruption import CorruptionPlan, with_reference_entry
 from iaside_plugins.storage.provenance import ids_digest
 
 SAME_IMAGES = {  # AlexNet on RobustBench's 5000 images

@@ -22,7 +22,7 @@ from iaside_plugins.adapters.robustbench_adapter.autoattack import (
 from iaside_plugins.adapters.robustbench_adapter.cost import Cost
 from iaside_plugins.adapters.robustbench_adapter.images import part_of
 from iaside_plugins.adapters.robustbench_adapter.request import PreparedRequest, host_version
-from iaside_plugins.budgets import epsilon as budget
+from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.error_rates import SEVERITIES, cell_accuracies, mean_accuracy
 from iaside_plugins.entry.build import CYCLED, entry_id, spectral_group
 from iaside_plugins.entry.robustbench_json import read
@@ -282,7 +282,7 @@ def _conditions(
     name = ready.spec.name
     return [
         (
-            f"{name} {ready.threat.model} {budget(epsilon)}",
+            f"{name} {ready.threat.model} {format_budget(epsilon)}",
             AttackedImages(ready.images.clean(part), images),
         )
         for epsilon, images in attacked.items()

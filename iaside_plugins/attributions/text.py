@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
 import pandas as pd
 
 from iaside_plugins.attributions.agreement import AgreementReport
+from iaside_plugins.display.text import aligned, markdown_table, row_number
 
 AGREEMENT = {  # column of `to_frame`: heading and format
     "rank_correlation": ("rank correlation", "+.2f"),
@@ -30,11 +28,11 @@ def agreement_markdown(report: AgreementReport) -> str:
         "passes forward + backward",
         "s/image",
     ]
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    for _, row in report.to_frame().iterrows():
-        cells = [str(row["title"]), *_cells(row, AGREEMENT | METRICS), *_cost(row)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    rows = [
+        [str(row["title"]), *_cells(row, AGREEMENT | METRICS), *_cost(row)]
+        for _, row in report.to_frame().iterrows()
+    ]
+    return markdown_table([head, *rows])
 
 
 def agreement_text(report: AgreementReport) -> str:
@@ -58,11 +56,11 @@ def agreement_text(report: AgreementReport) -> str:
         [
             f"attributions of {report.protocol.n_bands} bands on {report.n_images} images, "
             f"protocol {report.protocol.protocol_id}; 95 % intervals over images",
-            *_aligned(shares),
+            *aligned(shares),
             "",
-            *_aligned(agreement),
+            *aligned(agreement),
             "",
-            *_aligned(metrics),
+            *aligned(metrics),
             "rank correlation, same sign, distance: of the mean profiles; image by image: mean of "
             "each image's own",
         ]
@@ -70,13 +68,8 @@ def agreement_text(report: AgreementReport) -> str:
 
 
 def _cells(row: pd.Series, columns: dict[str, tuple[str, str]]) -> list[str]:
-    """Figures with their intervals, or a dash where there is none."""
-    cells = []
-    for name, (_, spec) in columns.items():
-        value, low, high = (row.get(f"{name}{end}", np.nan) for end in ("", "_low", "_high"))
-        ends = "" if np.isnan(low) else f" [{low:{spec}}, {high:{spec}}]"
-        cells.append("–" if np.isnan(value) else f"{value:{spec}}{ends}")
-    return cells
+    """Return numbers with their intervals, a dash where there is none."""
+    return [row_number(row, name, spec) for name, (_, spec) in columns.items()]
 
 
 def _cost(row: pd.Series) -> list[str]:
@@ -84,13 +77,4 @@ def _cost(row: pd.Series) -> list[str]:
     return [
         f"{row['forward_passes']:.0f} + {row['backward_passes']:.0f}",
         f"{row['seconds']:.2g}",
-    ]
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines with columns of equal width."""
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
     ]

@@ -188,7 +188,7 @@ def profile(
     from iaside_plugins.cli.values import check_needs, check_outputs, pick_batch_size, pick_protocol
     from iaside_plugins.devices import pick_devices
     from iaside_plugins.display.plots import plot_profiles, save_figure
-    from iaside_plugins.display.text import spectral_report
+    from iaside_plugins.display.report import spectral_report
     from iaside_plugins.importance.run import spectral_importance
     from iaside_plugins.storage.resume_folder import resume_folder
     from iaside_plugins.workflows.source import DataSource, open_images, open_model

@@ -88,16 +88,17 @@ def evaluate(
 ) -> None:
     """One leaderboard entry: clean, corrupted, attacked, spectral; checked before it is written."""
     from iaside_plugins.adapters.foolbox_adapter import parse_attacks
+    from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
     from iaside_plugins.adapters.models.load import describe
-    from iaside_plugins.budgets import budgets
+    from iaside_plugins.budgets import parse_budgets
     from iaside_plugins.cli.values import check_outputs, pick_batch_size, pick_protocol
     from iaside_plugins.devices import pick_devices
     from iaside_plugins.display.plots import plot_profiles, save_figure
-    from iaside_plugins.display.text import entry_report
+    from iaside_plugins.display.report import entry_report
     from iaside_plugins.entry.write import write_entry
     from iaside_plugins.evaluation.evaluate import evaluate as run
     from iaside_plugins.storage.resume_folder import resume_folder
-    from iaside_plugins.workflows.evaluate import make_job
+    from iaside_plugins.workflows.evaluate import evaluation_plan
     from iaside_plugins.workflows.source import DataSource, open_model
 
     check_outputs(save, plot, json_file, out)
@@ -105,7 +106,10 @@ def evaluate(
     rows, together = pick_batch_size(batch_size)
     chosen = pick_protocol(protocol, n_bands, seed, forwards)
     specs = parse_attacks(
-        "" if attacks == "none" else attacks, budgets(epsilons), budgets(epsilons_l2), attack_steps
+        "" if attacks == "none" else attacks,
+        parse_budgets(epsilons),
+        parse_budgets(epsilons_l2),
+        attack_steps,
     )
     source = DataSource(data, labels, classes, n_images, seed, workers, together, dataset, note)
     net = open_model(
@@ -119,16 +123,14 @@ def evaluate(
         crop=crop,
         interpolation=interpolation,
     )
-    job = make_job(
+    plan = evaluation_plan(
         source,
         net,
         corruptions=corruptions,
         attacks=specs,
         n_spectral=n_spectral,
         n_attack=n_attack,
-        jpeg=jpeg,
-        frost=frost,
-        cache=cache,
+        generation=GenerationOptions(jpeg, frost, cache),
         reference=reference,
     )
     silent = quiet or json_file == "-"
@@ -137,7 +139,7 @@ def evaluate(
     with resume_folder(resume, "evaluate", source.which(), chosen.used(), precision, net) as folder:
         entry, result = run(
             net,
-            job,
+            plan,
             chosen,
             batch_size=rows,
             precision=precision,

@@ -27,7 +27,7 @@ def show(
 
     from iaside_plugins.cli.values import check_outputs
     from iaside_plugins.display.plots import plot_profiles, save_figure
-    from iaside_plugins.display.text import spectral_report
+    from iaside_plugins.display.report import spectral_report
     from iaside_plugins.importance.result import SpectralImportance
     from iaside_plugins.storage.files import write_atomic
 

@@ -78,9 +78,10 @@ def spectrum(
     quiet: Quiet = False,
 ) -> None:
     """SNR of corruptions and attacks per band, power laws, and where the model looks."""
-    from iaside_plugins.adapters.foolbox_adapter.catalogue import attack_names, attack_runs
+    from iaside_plugins.adapters.foolbox_adapter.attacks import attack_names, attack_runs
+    from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
     from iaside_plugins.adapters.models.load import describe
-    from iaside_plugins.budgets import budgets
+    from iaside_plugins.budgets import parse_budgets
     from iaside_plugins.cli.values import check_needs, check_outputs, pick_protocol
     from iaside_plugins.devices import pick_device
     from iaside_plugins.display.plots import save_figure
@@ -89,8 +90,12 @@ def spectrum(
     from iaside_plugins.spectral.partition import SpectralPartition
     from iaside_plugins.storage.resume_folder import resume_folder
     from iaside_plugins.workflows.source import DataSource, open_model
-    from iaside_plugins.workflows.spectrum import check_corruptions, check_severities, make_plan
-    from iaside_plugins.workflows.spectrum_study import study_perturbations
+    from iaside_plugins.workflows.spectrum import (
+        check_corruptions,
+        check_severities,
+        spectrum_plan,
+        study_perturbations,
+    )
 
     check_outputs(None, plot, json_file)
     check_needs("--model", model is not None, weights=weights, name=name)
@@ -111,8 +116,8 @@ def spectrum(
     names = attack_names(attacks)
     runs = attack_runs(
         names,
-        budgets(epsilons),
-        budgets(epsilons_l2),
+        parse_budgets(epsilons),
+        parse_budgets(epsilons_l2),
         attack_steps,
         SpectralPartition(chosen.n_bands, chosen.band_norm),
     )
@@ -128,7 +133,7 @@ def spectrum(
             crop=crop,
             interpolation=interpolation,
         )
-    plan = make_plan(
+    plan = spectrum_plan(
         source,
         net,
         corruptions=corruptions,
@@ -136,9 +141,7 @@ def spectrum(
         runs=runs,
         n_attack=n_attack,
         shape={"resize": resize, "crop": crop, "interpolation": interpolation},
-        jpeg=jpeg,
-        frost=frost,
-        cache=cache,
+        generation=GenerationOptions(jpeg, frost, cache),
     )
     silent = quiet or json_file == "-"
     if net is not None and not silent:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from iaside_plugins.budgets import epsilon
+from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.error_rates import CORRUPTIONS_3DCC
 from iaside_plugins.entry.build import (
     CYCLED,
@@ -140,7 +140,9 @@ def _profiles(entry: Entry, made: Benchmark) -> Problems:
     if entry.adversarial is None:
         expected = [CYCLED]
     else:
-        expected = [f"{a.name} {a.norm} {epsilon(a.epsilon)}" for a in entry.adversarial.attacks]
+        expected = [
+            f"{a.name} {a.norm} {format_budget(a.epsilon)}" for a in entry.adversarial.attacks
+        ]
     if got and got != expected:
         yield f"/benchmark/profiles: expected the conditions {expected}, got {got}"
     for k, profile in enumerate(made.profiles):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from iaside_plugins.budgets import epsilon
+from iaside_plugins.budgets import format_budget
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.errors import InputError
 
@@ -178,7 +178,7 @@ def _attacked(entry: Entry) -> list[Record]:
     return [
         _metric(
             "robust_accuracy",
-            f"Robust accuracy, {case.norm} {epsilon(case.epsilon)}",
+            f"Robust accuracy, {case.norm} {format_budget(case.epsilon)}",
             case.accuracy,
             attacks=list(case.attacks),
             norm=case.norm,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iaside_plugins.budgets import epsilon
+from iaside_plugins.budgets import format_budget, parse_budget
 from iaside_plugins.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def outcomes(entries: Sequence[Entry], weights_sha256: str, name: str) -> dict[s
     found: dict[str, tuple[bool, float, float]] = {}
     for entry in own:
         for case in entry.adversarial.worst_case if entry.adversarial else ():
-            budget = f"{case.norm} {epsilon(case.epsilon)}"
+            budget = f"{case.norm} {format_budget(case.epsilon)}"
             strong = any(attack.startswith(STRONGEST) for attack in case.attacks)
             if budget not in found or (strong and not found[budget][0]):
                 found[budget] = (strong, case.accuracy.value, entry.clean_accuracy.value)
@@ -71,5 +71,4 @@ def outcomes(entries: Sequence[Entry], weights_sha256: str, name: str) -> dict[s
 
 def _by_budget(item: tuple[str, tuple[bool, float, float]]) -> tuple[str, float]:
     norm, _, text = item[0].partition(" ")
-    above, _, below = text.partition("/")
-    return norm, float(above) / float(below or 1)
+    return norm, parse_budget(text)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from iaside_plugins.budgets import epsilon
+from iaside_plugins.budgets import format_budget, parse_budget
 from iaside_plugins.errors import InputError
 from iaside_plugins.storage.files import write_json
 
@@ -97,7 +97,7 @@ def measured(
     if not standard:
         return found
     found |= {
-        "eps": None if eps is None else epsilon(eps),
+        "eps": None if eps is None else format_budget(eps),
         _ACCURACY[threat_model]: percent(robust),
     }
     if mce is not None:
@@ -239,14 +239,10 @@ def _equal(before: Any, value: Any) -> bool:
     if before == value:
         return True
     try:
-        return bool(np.isclose(_number(before), _number(value), rtol=1e-6, atol=0))
-    except (TypeError, ValueError, ZeroDivisionError):
+        old, new = (parse_budget(str(text)) for text in (before, value))
+    except InputError:
         return False
-
-
-def _number(text: Any) -> float:
-    above, _, below = str(text).partition("/")
-    return float(above) / float(below or 1)
+    return bool(np.isclose(old, new, rtol=1e-6, atol=0))
 
 
 def update(file: Path, run: Mapping[str, Any], own: Mapping[str, Any]) -> None:

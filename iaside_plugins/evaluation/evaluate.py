@@ -24,6 +24,7 @@ from iaside_plugins.entry.build import (
     proportion,
     spectral_group,
 )
+from iaside_plugins.evaluation.attacks import worst_case
 from iaside_plugins.evaluation.conditions import ConditionRunner, Images, Outcome
 from iaside_plugins.evaluation.corruption import CorruptionPlan, corruption_group
 from iaside_plugins.importance.result import SpectralImportance
@@ -80,7 +81,7 @@ class EvaluationPlan:
 
 def evaluate(
     model: Model,
-    job: EvaluationPlan,
+    plan: EvaluationPlan,
     protocol: Protocol,
     *,
     batch_size: int | str = 64,
@@ -93,7 +94,7 @@ def evaluate(
 
     Args:
         model: (N, C, H, W) images in [0, 1] -> logits, in evaluation mode.
-        job: Images, corruptions and attacks, with what the entry says of them.
+        plan: Images, corruptions and attacks, with what the entry says of them.
         protocol: Of the spectral importance.
         batch_size: Rows in one forward pass of the spectral importance; "auto": as many as memory
             allows, there and under the conditions.
@@ -112,7 +113,7 @@ def evaluate(
     # First, since it takes the protocol, the precision and the least size of images for granted.
     result = spectral_importance(
         model,
-        job.spectral,
+        plan.spectral,
         protocol,
         device=devices,
         batch_size=batch_size,
@@ -121,17 +122,17 @@ def evaluate(
         show_progress=show_progress,
     )
     clean, corruption, adversarial, device = conditions(
-        model, job, batch_size=batch_size, resume=resume, show_progress=show_progress
+        model, plan, batch_size=batch_size, resume=resume, show_progress=show_progress
     )
-    n_unreadable = len(getattr(job.clean, "unreadable", ()))
+    n_unreadable = len(getattr(plan.clean, "unreadable", ()))
     n_taken = len(clean.ids) + n_unreadable
-    selected = n_taken if n_taken < job.data["n_available"] else None
+    selected = n_taken if n_taken < plan.data["n_available"] else None
     entry = {
         "schema_version": SCHEMA_VERSION,
-        "entry_id": entry_id(job.data["name"], job.model["name"], protocol, selected=selected),
-        "model": {**job.model, "n_classes": result.n_classes},
+        "entry_id": entry_id(plan.data["name"], plan.model["name"], protocol, selected=selected),
+        "model": {**plan.model, "n_classes": result.n_classes},
         "data": {
-            **job.data,
+            **plan.data,
             "n_images": len(clean.ids),
             "n_unreadable": n_unreadable,
             "image_ids_sha256": ids_digest(clean.ids),
@@ -149,7 +150,7 @@ def evaluate(
 
 def conditions(
     model: Model,
-    job: EvaluationPlan,
+    plan: EvaluationPlan,
     *,
     batch_size: int | str = 64,
     resume: Path | str | None = None,
@@ -163,73 +164,66 @@ def conditions(
         InputError: For input that cannot be used; what was finished is kept in `resume`.
     """
     corruption = adversarial = None
-    with progress_bar(_n_passes(job), show_progress) as bar:
+    with progress_bar(_n_passes(plan), show_progress) as bar:
         runner = ConditionRunner(model, resume, bar, batch_size)
-        clean = runner.run("clean", job.clean)
-        if job.corruptions is not None:
-            corruption = corruption_group(runner, job.corruptions, clean)
-        if job.attacks is not None:
-            adversarial = _attacked(runner, job.attacks, clean)
-    return clean, corruption, adversarial, runner.game.device
+        clean = runner.run("clean", plan.clean)
+        if plan.corruptions is not None:
+            corruption = corruption_group(runner, plan.corruptions, clean)
+        if plan.attacks is not None:
+            adversarial = _attacked(runner, plan.attacks, clean)
+    return clean, corruption, adversarial, runner.predict.game.device
 
 
-def _n_passes(job: EvaluationPlan) -> int | None:
+def _n_passes(plan: EvaluationPlan) -> int | None:
     """Images that go through clean, corrupted and attacked conditions, if it can be told."""
-    n, n_attacked = count(job.clean), 0
+    n, n_attacked = count(plan.clean), 0
     if n is None:
         return None
-    if job.attacks is not None:
-        n_attacked = len(job.attacks.specs) * (count(job.attacks.images) or 0)
+    if plan.attacks is not None:
+        n_attacked = len(plan.attacks.specs) * (count(plan.attacks.images) or 0)
     passes = 1
-    if job.corruptions is not None:
-        passes += len(job.corruptions.names) * len(SEVERITIES)
-        passes += job.corruptions.images(None, 0) is not None
+    if plan.corruptions is not None:
+        passes += len(plan.corruptions.names) * len(SEVERITIES)
+        passes += plan.corruptions.images(None, 0) is not None
     return n * passes + n_attacked
 
 
 def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict[str, Any]:
-    """The entry's ``adversarial`` group.
+    """Return the entry's ``adversarial`` group.
 
-    An image counts as robust where the clean image and the attacked one are both classified
-    correctly; in the worst case it must survive every attack of the norm and budget.
+    An image counts as robust if the clean image and the attacked one are both classified
+    correctly. The worst case of a norm and budget is over the attacks run at that very budget.
     """
     attacks: list[dict[str, Any]] = []
-    survivors: dict[tuple[str, float], Any] = {}
-    names: dict[tuple[str, float], list[str]] = {}
+    by_budget: dict[tuple[str, float], list[tuple[str, dict[float, Any]]]] = {}
     for spec in plan.specs:
         settings = spec.to_dict()
         tag = "-".join(f"{key}={value}" for key, value in sorted(settings.items()))
         tag += f"-seed={plan.seed}-batch={plan.batch_size}"
-        conditions = [f"{tag}|{spec.name} {epsilon!r}" for epsilon in spec.epsilons]
+        names = [f"{tag}|{spec.name} {epsilon!r}" for epsilon in spec.epsilons]
 
         def attack(x: Tensor, y: Tensor, first: int, spec: Any = spec) -> Sequence[Tensor]:
             return plan.run(runner.model, x, y, spec, plan.seed, first)
 
-        outcomes = runner.collect(conditions, plan.images, attack, keep=plan.keep)
-        for epsilon, outcome in zip(spec.epsilons, outcomes, strict=True):
+        outcomes = runner.collect(names, plan.images, attack, keep=plan.keep)
+        for epsilon, outcome in zip(map(float, spec.epsilons), outcomes, strict=True):
             outcome = outcome.among(clean)
             base = clean.at(outcome.ids)
-            robust = outcome.correct & base.correct
             attacks.append(
                 {
                     **settings,
-                    "epsilon": float(epsilon),
-                    "accuracy": proportion(robust),
+                    "epsilon": epsilon,
+                    "accuracy": proportion(outcome.correct & base.correct),
                     "probability_change": mean(np.abs(outcome.probability - base.probability)),
                 }
             )
-            key = (spec.norm, float(epsilon))
-            survivors[key] = survivors.get(key, True) & robust
-            names.setdefault(key, []).append(spec.name)
-    worst = [
-        {
-            "norm": norm,
-            "epsilon": epsilon,
-            "attacks": names[norm, epsilon],
-            "accuracy": proportion(robust),
-        }
-        for (norm, epsilon), robust in sorted(survivors.items())
-    ]
+            same = by_budget.setdefault((spec.norm, epsilon), [])
+            same.append((spec.name, {epsilon: ~outcome.correct}))
+    worst = []
+    for (norm, epsilon), same in sorted(by_budget.items()):
+        counted, robust = worst_case(base.correct, same, epsilon)
+        case = {"norm": norm, "epsilon": epsilon, "attacks": counted}
+        worst.append({**case, "accuracy": proportion(robust)})
     return {
         "n_images": attacks[0]["accuracy"]["n"],
         "seed": plan.seed,

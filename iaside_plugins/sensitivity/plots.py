@@ -40,12 +40,7 @@ def _scores(ax: Axes, data: Mapping[str, Any]) -> None:
     for k, model in enumerate(data["models"]):
         cells = [data["variants"][place]["models"][k] for place, _ in chosen]
         value = np.array([cell["signed_score"] for cell in cells])
-        ends = np.array(
-            [
-                [np.nan if end is None else end for end in cell["signed_score_interval"]]
-                for cell in cells
-            ]
-        )
+        ends = np.array([cell["signed_score_interval"] for cell in cells], dtype=np.float64)
         error = np.nan_to_num(np.abs(ends.T - value))
         shift = (k - (len(data["models"]) - 1) / 2) * 0.7 / len(data["models"])
         ax.errorbar(
@@ -73,9 +68,7 @@ def _rankings(ax: Axes, data: Mapping[str, Any]) -> None:
             for axis in (*GROUPED, *(axis for axis in AXES if axis not in GROUPED))
         ),
     )
-    matrix = np.array(
-        [[np.nan if x is None else x for x in row] for row in data["spearman"]], dtype=np.float64
-    )[np.ix_(order, order)]
+    matrix = np.array(data["spearman"], dtype=np.float64)[np.ix_(order, order)]  # None is NaN
     shown = ax.imshow(matrix, vmin=-1, vmax=1, cmap="RdBu_r", interpolation="nearest")
     groups = [tuple(variants[k][axis] for axis in GROUPED) for k in order]
     starts = [k for k in range(len(order)) if k == 0 or groups[k] != groups[k - 1]]

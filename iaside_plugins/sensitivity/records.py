@@ -20,7 +20,7 @@ from iaside_plugins.sensitivity.statistics import (
 )
 from iaside_plugins.stats.correlation import profile_distance, rank_correlation
 from iaside_plugins.stats.intervals import percentile_interval
-from iaside_plugins.storage.files import jsonable
+from iaside_plugins.storage.files import jsonable, rounded
 
 Array = npt.NDArray[np.float64]
 Record = dict[str, Any]
@@ -57,8 +57,8 @@ def to_dict(report: SensitivityReport) -> Record:
         "spearman": report.spearman,
         "kendall": report.kendall,
     }
-    rounded: Record = _rounded(jsonable(found))
-    return rounded
+    out: Record = rounded(jsonable(found), DIGITS)
+    return out
 
 
 def movements(report: SensitivityReport) -> list[Record]:
@@ -200,11 +200,3 @@ def _variant(report: SensitivityReport, k: int) -> Record:
             for model in report.models
         ],
     }
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_rounded(item) for item in value]
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value

@@ -16,11 +16,10 @@ from iaside_plugins.sensitivity.design import Design, Variant, neighbours
 from iaside_plugins.sensitivity.statistics import (
     association,
     half_reliability,
-    kendall_matrix,
     over_resampled_models,
-    spearman_matrix,
     stability,
 )
+from iaside_plugins.stats.correlation import kendall_matrix, spearman_matrix
 from iaside_plugins.stats.intervals import percentile_interval
 
 Array = npt.NDArray[np.float64]

@@ -11,48 +11,23 @@ import numpy as np
 import numpy.typing as npt
 
 from iaside_plugins.shapley.score import importance_distribution, signed_score
-from iaside_plugins.stats.correlation import rank_correlation
+from iaside_plugins.stats.correlation import NEARLY_ONE, partial, rank_correlation
 
 Array = npt.NDArray[np.float64]
 Statistic = Callable[[npt.NDArray[np.int64]], Array]
 MIN_MODELS = 4  # a partial correlation of three is +1 or -1 whatever they are
-EXACT = 1 - 1e-12  # a correlation above leaves nothing to explain
-
-
-def spearman_matrix(scores: npt.ArrayLike) -> Array:
-    """Spearman's correlation of every two rankings, (V, V), of scores (V, N)."""
-    x = np.asarray(scores, dtype=np.float64)
-    return rank_correlation(x[:, None], x[None])
-
-
-def kendall_matrix(scores: npt.ArrayLike) -> Array:
-    """Kendall's tau-b of every two rankings, (V, V), of scores (V, N); NaN for a constant one.
-
-    Concordant less discordant pairs of models over the geometric mean of the pairs that either
-    ranking tells apart (Kendall, Biometrika 33, 1945).
-    """
-    x = np.asarray(scores, dtype=np.float64)
-    upper = np.triu_indices(x.shape[1], k=1)
-    signs = np.sign(x[:, :, None] - x[:, None, :])[:, upper[0], upper[1]]
-    size = np.abs(signs).sum(axis=1)
-    scale = np.sqrt(np.outer(size, size))
-    out = np.full(scale.shape, np.nan)
-    return np.asarray(np.divide(signs @ signs.T, scale, out=out, where=scale > 0))
 
 
 def partial_rank_correlation(x: npt.ArrayLike, y: npt.ArrayLike, given: npt.ArrayLike) -> Array:
     """Spearman's correlation of x and y given a third column, all (..., N), in [-1, 1].
 
-    ``(r_xy - r_xg r_yg) / sqrt((1 - r_xg^2) (1 - r_yg^2))`` of rank correlations: what a line in
-    the given ranks leaves (Yule, Proceedings of the Royal Society A 79, 1907). NaN for fewer than
-    `MIN_MODELS` models, for a constant column, or where the given column says all of x or y.
+    NaN for fewer than `MIN_MODELS` models, for a constant column, or where the given column says
+    all of x or y. See `partial`.
     """
     if np.shape(x)[-1] < MIN_MODELS:
         return np.full(np.broadcast_shapes(*map(np.shape, (x, y, given)))[:-1], np.nan)
     xy, xg, yg = rank_correlation(x, y), rank_correlation(x, given), rank_correlation(y, given)
-    known = (np.abs(xg) < EXACT) & (np.abs(yg) < EXACT)
-    spread = np.sqrt(np.where(known, (1 - xg**2) * (1 - yg**2), 1))
-    return np.asarray(np.clip(np.where(known, (xy - xg * yg) / spread, np.nan), -1, 1))
+    return partial(xy, xg, yg)
 
 
 def association(scores: npt.ArrayLike, outcomes: npt.ArrayLike, clean: npt.ArrayLike) -> Array:
@@ -71,8 +46,8 @@ def association(scores: npt.ArrayLike, outcomes: npt.ArrayLike, clean: npt.Array
     z = np.asarray(clean, dtype=np.float64)[..., None, :]
     found = partial_rank_correlation(x, outcomes, z)
     if x.shape[-1] >= MIN_MODELS:
-        nothing_new = np.abs(rank_correlation(x, z)) >= EXACT
-        sound = np.abs(rank_correlation(outcomes, z)) < EXACT
+        nothing_new = np.abs(rank_correlation(x, z)) >= NEARLY_ONE
+        sound = np.abs(rank_correlation(outcomes, z)) < NEARLY_ONE
         found = np.where(nothing_new & sound, 0.0, found)
     known = ~np.isnan(found)
     total = np.where(known, found, 0).sum(axis=-1)

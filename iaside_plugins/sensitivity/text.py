@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from iaside_plugins.display.text import aligned
+from iaside_plugins.display.text import aligned, number
 from iaside_plugins.sensitivity.design import AXES
 
 Row = Sequence[str]
@@ -36,7 +36,7 @@ def sensitivity_text(data: Mapping[str, Any]) -> str:
         lines += [
             "association: partial rank correlation of the signed score with "
             f"{', '.join(retained)}, given clean accuracy (mean); {caution(n)}",
-            f"at the base: {with_ends(base['association'], base['association_interval'])}",
+            f"at the base: {number(base['association'], *base['association_interval'])}",
         ]
     shown = one_at_a_time(data)
     head, *rows = movement_rows(data)
@@ -101,13 +101,13 @@ def movement_rows(data: Mapping[str, Any]) -> list[Row]:
     rows += [
         [
             one["variant"],
-            number(one.get("profile_distance"), ".3f"),
+            number(one.get("profile_distance"), spec=".3f"),
             number(one.get("profile_rank_correlation")),
             number(one.get("signed_score_change")),
             number(one.get("score_change")),
             number(one["spearman_with_base"]),
-            number(one["half_width"], ".3f"),
-            number(one["tied_bands"], ".1f"),
+            number(one["half_width"], spec=".3f"),
+            number(one["tied_bands"], spec=".1f"),
             str(one["negative"]),
         ]
         for one in data["movements"]
@@ -133,7 +133,7 @@ def association_rows(
         cells = []
         for name in names:
             one = found[variant, name, score]
-            given = with_ends(one["partial"], one["partial_interval"])
+            given = number(one["partial"], *one["partial_interval"])
             cells.append(f"{number(one['spearman'])}; {given}")
         rows.append([variant, *cells])
     return rows
@@ -167,15 +167,3 @@ def caution(n_models: int) -> str:
 def level_text(level: Any) -> str:
     """A level as a word."""
     return f"{level:g}" if isinstance(level, (int, float)) else str(level)
-
-
-def number(value: float | None, spec: str = "+.2f") -> str:
-    """A figure, or a dash where there is none."""
-    return "–" if value is None else f"{value:{spec}}"
-
-
-def with_ends(value: float | None, ends: Sequence[float | None]) -> str:
-    """A figure with its interval, where there is one."""
-    if value is None or ends[0] is None or ends[1] is None:
-        return number(value)
-    return f"{value:+.2f} [{ends[0]:+.2f}, {ends[1]:+.2f}]"

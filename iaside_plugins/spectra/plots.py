@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from iaside_plugins.display.plots import new_figure
+from iaside_plugins.display.text import interval
 from iaside_plugins.spectra.text import is_headline, label
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ def plot_snr(ax: Axes, row: Row, bands: pd.DataFrame) -> None:
     if slope is not None and not np.isnan(slope):
         logs = np.log10(x)  # least squares: the line goes through the mean point
         ax.plot(x, y.mean() + 10 * slope * (logs - logs.mean()), color="0.4", linewidth=1)
-        ends = row["slope_low"], row["slope_high"]
-        text = f"slope {slope:+.2f}\n[{ends[0]:+.2f}, {ends[1]:+.2f}]\nR² {row['r_squared']:.2f}"
+        ends = interval(row["slope_low"], row["slope_high"])
+        text = f"slope {slope:+.2f}\n{ends}\nR² {row['r_squared']:.2f}"
         falls = slope < -0.3  # the corner that the points leave free
         place = (0.97, 0.96, "right", "top") if falls else (0.03, 0.08, "left", "bottom")
         ax.text(*place[:2], text, transform=ax.transAxes, ha=place[2], va=place[3], fontsize=6.5)

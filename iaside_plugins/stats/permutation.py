@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from iaside_plugins.stats.correlation import scaled
+
 Array = npt.NDArray[np.float64]
 SLACK = 1e-12  # two statistics that differ by less are equal: their order of summation differs
 
@@ -68,9 +70,7 @@ def freedman_lane(x: Array, y: Array, z: Array, orders: npt.NDArray[np.int64]) -
     """
     a = residuals(x, z)
     b = residuals(residuals(y, z)[orders], np.broadcast_to(z, orders.shape))
-    size = np.sqrt((a**2).sum() * (b**2).sum(axis=1))
-    out = np.full(len(orders), np.nan)
-    return np.asarray(np.divide(b @ a, size, out=out, where=size > 0))
+    return scaled(b @ a, (a**2).sum(), (b**2).sum(axis=1))
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:

@@ -13,14 +13,16 @@ import numpy as np
 import torch
 
 from iaside_plugins.adapters.foolbox_adapter import parse_attacks
+from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
 from iaside_plugins.display.plots import plot_profiles, save_figure
+from iaside_plugins.display.text import number
 from iaside_plugins.entry.write import write_entry
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.evaluate import evaluate
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.workflows import digits
-from iaside_plugins.workflows.evaluate import make_job
+from iaside_plugins.workflows.evaluate import evaluation_plan
 from iaside_plugins.workflows.source import DataSource, open_model
 
 logger = logging.getLogger(__name__)
@@ -128,16 +130,16 @@ class Demo:
         model = open_model(
             NETWORK, weights=weights, device=self.device, name=name, training=training
         )
-        job = make_job(
+        plan = evaluation_plan(
             source,
             model,
             corruptions="generate",
-            cache=self.folder / "corrupted",
+            generation=GenerationOptions(cache=self.folder / "corrupted"),
             attacks=parse_attacks("fgsm,pgd", epsilons_linf=EPSILONS, steps=self.attack_steps),
         )
         entry, result = evaluate(
             model,
-            job,
+            plan,
             self.protocol,
             batch_size=self.batch_size,
             resume=(self.resume or self.folder / "unfinished") / name,
@@ -156,12 +158,11 @@ def robust_accuracy(entry: dict[str, Any], epsilon: float = HEADLINE) -> float:
 
 def _line(one: Trained) -> str:
     entry, result = one.entry, one.result
-    low, high = result.signed_score_interval
     return (
         f"{one.training:<12} seed {one.seed}: clean {entry['clean_accuracy']['value']:.3f}, "
         f"corrupted {1 - entry['corruption']['unnormalised_mean_error']['value']:.3f}, "
-        f"attacked {robust_accuracy(entry):.3f}, signed score {result.signed_score:+.3f} "
-        f"[{low:+.3f}, {high:+.3f}]"
+        f"attacked {robust_accuracy(entry):.3f}, signed score "
+        f"{number(result.signed_score, *result.signed_score_interval, spec='+.3f')}"
     )
 
 
@@ -187,9 +188,10 @@ def summary(trained: list[Trained]) -> str:
             [one.result.signed_score for one in group],
         ]
         rows[training] = (columns, psi)
-        cells = [f"{np.mean(c):.2f} [{min(c):.2f}, {max(c):.2f}]" for c in columns[:3]]
-        score = columns[3]
-        cells.append(f"{np.mean(score):+.2f} [{min(score):+.2f}, {max(score):+.2f}]")
+        cells = [
+            number(float(np.mean(c)), min(c), max(c), spec=spec)
+            for c, spec in zip(columns, (".2f", ".2f", ".2f", "+.2f"), strict=True)
+        ]
         lines.append(
             f"{training:<12} {cells[0]:<19} {cells[1]:<19} {cells[2]:<19} {cells[3]:<22} "
             f"{psi[:cut].sum():<+10.2f} {psi[cut:].sum():<+10.2f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from iaside_plugins.adapters.imagenet.folders import (
     select,
 )
 from iaside_plugins.adapters.imagenet.labels import KNOWN_MAPS
+from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.models.load import Classifier, load_model
 from iaside_plugins.devices import pick_devices
 from iaside_plugins.errors import InputError
@@ -144,7 +146,18 @@ def open_images(
     if shuffled:
         order = np.random.default_rng(source.seed).permutation(len(records))
         records = [records[k] for k in order]
-    taken = model.info.preprocessing
+    return shaped_images(source, model.info.preprocessing, records, space, grey=is_grey(model))
+
+
+def shaped_images(
+    source: DataSource,
+    taken: Preprocessing,
+    records: Sequence[ImageRecord],
+    space: LabelSpace,
+    *,
+    grey: bool = False,
+) -> ImageFolderData:
+    """Return images of a source with the resize and crop of a preprocessing."""
     return ImageFolderData(
         source.root,
         resize=taken.resize,
@@ -154,5 +167,5 @@ def open_images(
         label_space=space,
         batch_size=source.batch_size,
         n_workers=source.workers,
-        grey=is_grey(model),
+        grey=grey,
     )

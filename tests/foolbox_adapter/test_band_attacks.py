@@ -7,7 +7,7 @@ import torch
 from foolbox_nets import BandReader, generator, images, small_net
 
 from iaside_plugins import InputError
-from iaside_plugins.adapters.foolbox_adapter.guards import foolbox
+from iaside_plugins.adapters.foolbox_adapter.models import foolbox
 from iaside_plugins.spectral.band_maps import keep_bands
 from iaside_plugins.spectral.partition import SpectralPartition
 

@@ -21,7 +21,7 @@ from iaside_plugins.adapters.foolbox_adapter import (
     guarded,
     parse_attacks,
 )
-from iaside_plugins.adapters.foolbox_adapter.guards import foolbox
+from iaside_plugins.adapters.foolbox_adapter.models import foolbox
 from iaside_plugins.errors import InputError, InputTypeError, MissingExtraError
 
 EVERY = [replace(spec, epsilons=(0.0, 0.02, 0.1)) for spec in parse_attacks("fgsm,fgm")]
@@ -293,9 +293,8 @@ def test_guard_device(
         assert fmodel.device == torch.device("cpu")
 
 
+@pytest.mark.cuda
 def test_guard_cuda_stays_untouched(net: nn.Module, images: Tensor, labels: Tensor) -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
     state = torch.cuda.get_rng_state()
     adversarial(net, images, labels, PGD, seed=0)
     assert {p.device.type for p in net.parameters()} == {"cpu"}

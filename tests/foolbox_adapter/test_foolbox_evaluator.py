@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from iaside_plugins import InputError, Protocol, spectral_importance
 from iaside_plugins.adapters import foolbox_adapter
 from iaside_plugins.adapters.foolbox_adapter import SpectralEvaluator, spectral_score
-from iaside_plugins.adapters.foolbox_adapter.guards import foolbox
+from iaside_plugins.adapters.foolbox_adapter.models import foolbox
 from iaside_plugins.errors import InputTypeError
 
 pytest.importorskip("foolbox", reason="needs the extra foolbox")

@@ -9,8 +9,8 @@ from foolbox_nets import images, small_net
 
 from iaside_plugins import InputError
 from iaside_plugins.adapters.foolbox_adapter import SpectralEvaluator, SpectralMaskModel
-from iaside_plugins.adapters.foolbox_adapter.guards import foolbox
 from iaside_plugins.adapters.foolbox_adapter.masked_model import as_bands
+from iaside_plugins.adapters.foolbox_adapter.models import foolbox
 from iaside_plugins.errors import InputTypeError
 from iaside_plugins.shapley.coalitions import all_coalitions
 from iaside_plugins.spectral.partition import SpectralPartition

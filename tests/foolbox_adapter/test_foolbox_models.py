@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from iaside_plugins import InputError
 from iaside_plugins.adapters.foolbox_adapter import SpectralEvaluator, robust_evaluation
-from iaside_plugins.adapters.foolbox_adapter.guards import foolbox
-from iaside_plugins.adapters.foolbox_adapter.models import find_networks, native, restorer
+from iaside_plugins.adapters.foolbox_adapter.models import find_networks, foolbox, native, restorer
 
 pytest.importorskip("foolbox", reason="needs the extra foolbox")
 fb = foolbox()

@@ -85,7 +85,7 @@ def test_running_out_of_memory_is_not_hidden():
         graphed(torch.rand(1, 3, 4, 4))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 @torch.no_grad()
 def test_a_real_graph(monkeypatch):
     monkeypatch.undo()

@@ -138,7 +138,7 @@ def test_the_module_runs(cifar: Path) -> None:
         (["--model", MODEL, "--threat_model", "corruptions", "--eps", "8/255"], "leave it out"),
         (["--model", MODEL, "--threat_model", "L1"], "invalid choice: 'L1'"),
         (["--model", MODEL, "--to_disk", "maybe"], "expected true or false, got 'maybe'"),
-        (["--model", MODEL, "--eps", "8/0"], "expected a number or 8/255, got '8/0'"),
+        (["--model", MODEL, "--eps", "8/0"], "expected a budget such as 0.5 or 8/255, got '8/0'"),
         (["--model", MODEL, "--n_examples", "6"], "unrecognized arguments: --n_examples"),
         (["--model", "python:tiny_model:nothing"], "'nothing'"),
         (["--model", MODEL, "--seed", "-1"], "seed must be an integer of at least 0"),

@@ -12,15 +12,14 @@ from scipy import stats
 from iaside_plugins.sensitivity.statistics import (
     association,
     half_reliability,
-    kendall_matrix,
     main_effect,
     matched,
     over_resampled_models,
     partial_rank_correlation,
-    spearman_matrix,
     stability,
     without_each,
 )
+from iaside_plugins.stats.correlation import kendall_matrix, spearman_matrix
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from iaside_plugins.stats import board_correlation as ours
+from iaside_plugins.stats import correlation as ours
 
 Array = Any
 KINDS: list[tuple[Callable[..., Array], Callable[..., Any]]] = [

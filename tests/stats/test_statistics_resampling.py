@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from iaside_plugins.stats import permutation as draw
-from iaside_plugins.stats.board_correlation import partial_correlation, pearson
+from iaside_plugins.stats.correlation import partial_correlation, pearson
 
 
 def test_families_are_drawn_whole_and_as_many_as_there_are() -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 
 from iaside_plugins.adapters.foolbox_adapter import parse_attacks
+from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
 from iaside_plugins.corruptions.apply import corrupt, corruption_seed
 from iaside_plugins.corruptions.frost import FROST_FILES
 from iaside_plugins.entry.write import write_entry
@@ -19,7 +20,7 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.evaluate import evaluate
 from iaside_plugins.leaderboard.build import validate
 from iaside_plugins.protocol import Protocol
-from iaside_plugins.workflows.evaluate import make_job
+from iaside_plugins.workflows.evaluate import evaluation_plan
 from iaside_plugins.workflows.source import DataSource, is_grey, open_images, open_model
 
 CLASSES = ("airplane", "frog")
@@ -56,7 +57,9 @@ def by_hand(file, resize, crop):
 
 def test_models_of_128_pixels_are_corrupted_at_224_and_resized(photographs, frost):
     model = open_model(f"{SPEC}large_input")
-    plan = make_job(DataSource(photographs, seed=4), model, frost=frost).corruptions
+    plan = evaluation_plan(
+        DataSource(photographs, seed=4), model, generation=GenerationOptions(frost=frost)
+    ).corruptions
     assert dict(plan.settings) == {
         "source": "generated",
         "size": 224,
@@ -84,7 +87,9 @@ def test_models_of_128_pixels_are_corrupted_at_224_and_resized(photographs, fros
 
 def test_models_of_32_pixels_are_corrupted_at_32_without_jpeg(photographs, frost):
     model = open_model(f"{SPEC}small_input")
-    plan = make_job(DataSource(photographs), model, frost=frost).corruptions
+    plan = evaluation_plan(
+        DataSource(photographs), model, generation=GenerationOptions(frost=frost)
+    ).corruptions
     assert (plan.settings["size"], plan.settings["constants"]) == (32, "32")
     assert plan.settings["jpeg"] is False
     assert plan.images(None, 0) is None  # the clean input itself
@@ -93,26 +98,32 @@ def test_models_of_32_pixels_are_corrupted_at_32_without_jpeg(photographs, frost
     at_32 = np.array(by_hand(photographs / name, 32, 32))
     made = corrupt(at_32, "fog", 2, seed=corruption_seed(0, name, "fog", 2), jpeg=False)
     np.testing.assert_array_equal(pixels_of(images)[0], made)
-    saved = make_job(DataSource(photographs), model, frost=frost, jpeg=True).corruptions
+    saved = evaluation_plan(
+        DataSource(photographs), model, generation=GenerationOptions(frost=frost, jpeg=True)
+    ).corruptions
     assert saved.settings["jpeg"] is True
 
 
 def test_standard_224_models_need_no_second_clean_pass(photographs, frost):
     options = {"resize": 256, "crop": 224}
-    plan = make_job(
-        DataSource(photographs), open_model(f"{SPEC}network", **options), frost=frost
+    plan = evaluation_plan(
+        DataSource(photographs),
+        open_model(f"{SPEC}network", **options),
+        generation=GenerationOptions(frost=frost),
     ).corruptions
     assert plan.images(None, 0) is None
     assert plan.settings["size"] == 224
     bicubic = open_model(f"{SPEC}network", **options, interpolation="bicubic")
-    assert make_job(DataSource(photographs), bicubic, frost=frost).corruptions.images(None, 0)
+    assert evaluation_plan(
+        DataSource(photographs), bicubic, generation=GenerationOptions(frost=frost)
+    ).corruptions.images(None, 0)
 
 
 def test_missing_textures_leave_frost_out(photographs, monkeypatch, caplog):
     monkeypatch.setattr(
         "iaside_plugins.adapters.imagenet.corruption_sets.find_frost_textures", lambda folder: None
     )
-    plan = make_job(DataSource(photographs), open_model(f"{SPEC}small_input")).corruptions
+    plan = evaluation_plan(DataSource(photographs), open_model(f"{SPEC}small_input")).corruptions
     assert plan.missing == ("frost",)
     assert len(plan.names) == 14
     assert "14 of the 15" in caplog.text
@@ -122,22 +133,22 @@ def test_grey_models(photographs, frost):
     model = open_model(f"{SPEC}grey", resize=32, crop=32)
     assert is_grey(model)
     assert not is_grey(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)))
-    job = make_job(
+    plan = evaluation_plan(
         DataSource(photographs),
         model,
-        frost=frost,
+        generation=GenerationOptions(frost=frost),
         attacks=parse_attacks("fgsm", epsilons_linf=[0.1]),
     )
-    for data in (job.clean, job.corruptions.images("snow", 1), job.attacks.images):
+    for data in (plan.clean, plan.corruptions.images("snow", 1), plan.attacks.images):
         assert gathered(data)[0].shape == (2, 1, 32, 32)
-    entry, _ = evaluate(model, job, Protocol(n_bands=2))
+    entry, _ = evaluate(model, plan, Protocol(n_bands=2))
     assert len(entry["corruption"]["conditions"]) == 75
 
 
 def test_selections_are_nested_and_seeded(tmp_path):
     tree = make_tree(tmp_path, ("cat",), n=20, height=8, width=8)
     model = open_model(f"{SPEC}network")
-    job = make_job(
+    plan = evaluation_plan(
         DataSource(tree, n_images=12, seed=5),
         model,
         corruptions="none",
@@ -146,13 +157,14 @@ def test_selections_are_nested_and_seeded(tmp_path):
         attacks=parse_attacks("fgsm"),
     )
     parts = [
-        {r.image_id for r in data.records} for data in (job.spectral, job.attacks.images, job.clean)
+        {r.image_id for r in data.records}
+        for data in (plan.spectral, plan.attacks.images, plan.clean)
     ]
     assert [len(part) for part in parts] == [5, 7, 12]
     assert parts[0] < parts[1] < parts[2]
-    assert job.data["n_available"] == 20
-    again = make_job(DataSource(tree, n_images=12, seed=5), model, corruptions="none")
-    other = make_job(DataSource(tree, n_images=12, seed=6), model, corruptions="none")
+    assert plan.data["n_available"] == 20
+    again = evaluation_plan(DataSource(tree, n_images=12, seed=5), model, corruptions="none")
+    other = evaluation_plan(DataSource(tree, n_images=12, seed=6), model, corruptions="none")
     assert {r.image_id for r in again.clean.records} == parts[2]
     assert {r.image_id for r in other.clean.records} != parts[2]
 
@@ -161,7 +173,7 @@ def test_selections_are_nested_and_seeded(tmp_path):
 def test_no_images_are_not_all_images(photographs, options):
     attacks = parse_attacks("fgsm")
     with pytest.raises(InputError, match="at least 1"):
-        make_job(
+        evaluation_plan(
             DataSource(photographs),
             open_model(f"{SPEC}small_input"),
             corruptions="none",
@@ -198,8 +210,8 @@ def test_name_and_training(photographs):
 
 def test_write_entry_checks_first(photographs, tmp_path):
     model = open_model(f"{SPEC}small_input")
-    job = make_job(DataSource(photographs), model, corruptions="none")
-    entry, _ = evaluate(model, job, Protocol(n_bands=2))
+    plan = evaluation_plan(DataSource(photographs), model, corruptions="none")
+    entry, _ = evaluate(model, plan, Protocol(n_bands=2))
     path = write_entry(tmp_path, entry)
     assert path == tmp_path / f"{entry['entry_id']}.json"
     assert json.loads(path.read_text()) == entry
@@ -223,14 +235,14 @@ def test_real_models(kit, frost, tmp_path, monkeypatch, name, images, n, n_cells
             ("brightness", "contrast", "pixelate"),
         )
     model = open_model(f"kit:{name}")
-    job = make_job(
+    plan = evaluation_plan(
         DataSource(kit / images, n_images=n, seed=1),
         model,
-        frost=frost,
+        generation=GenerationOptions(frost=frost),
         attacks=parse_attacks("fgsm,pgd", epsilons_linf=[2 / 255], steps=3),
         n_attack=2,
     )
-    entry, result = evaluate(model, job, Protocol(n_bands=4))
+    entry, result = evaluate(model, plan, Protocol(n_bands=4))
     group = entry["corruption"]
     assert len(group["conditions"]) == n_cells
     assert entry["model"]["name"] == name

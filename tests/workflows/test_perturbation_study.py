@@ -12,20 +12,19 @@ from foolbox_nets import BandReader, generator, images, small_net
 from torch import Tensor
 
 from iaside_plugins import InputError, Protocol
-from iaside_plugins.adapters.foolbox_adapter.attack_runs import AttackRun
-from iaside_plugins.adapters.foolbox_adapter.catalogue import (
-    MINIMAL,
-    TITLES,
+from iaside_plugins.adapters.foolbox_adapter.attacks import (
+    CATALOGUE,
+    AttackRun,
+    MinimalAttack,
     attack_names,
     attack_runs,
 )
-from iaside_plugins.adapters.foolbox_adapter.guards import foolbox
+from iaside_plugins.adapters.foolbox_adapter.models import foolbox
 from iaside_plugins.corruptions.frost import FROST_FILES
 from iaside_plugins.evaluation.corruption import CorruptionPlan
 from iaside_plugins.spectra.perturbation import perturbation_spectrum
 from iaside_plugins.spectral.partition import SpectralPartition
-from iaside_plugins.workflows.spectrum import origin
-from iaside_plugins.workflows.spectrum_study import SpectrumPlan, study_perturbations
+from iaside_plugins.workflows.spectrum import SpectrumPlan, origin, study_perturbations
 
 pytest.importorskip("foolbox", reason="needs the extra foolbox")
 fb = foolbox()
@@ -202,13 +201,19 @@ def test_the_catalogue_names_attacks_as_what_they_are():
     assert attack_names(" FGSM, cw,fgsm") == ["fgsm", "cw"]
     with pytest.raises(InputError, match="no attack is called 'sparsefool'"):
         attack_names("sparsefool")
-    runs = attack_runs(list(TITLES), [0.1], [0.5], 7, SpectralPartition(4))
-    assert len(runs) == len(TITLES) - 1 + 4
+    runs = attack_runs(list(CATALOGUE), [0.1], [0.5], 7, SpectralPartition(4))
+    assert len(runs) == len(CATALOGUE) - 1 + 4
     for run in runs:
         assert run.attack.steps == (1 if run.name in ("fgsm", "fgm") else 7)
-        expected = (None,) if run.name in MINIMAL else ((0.1,) if run.norm == "Linf" else (0.5,))
+        expected = (
+            (None,)
+            if isinstance(CATALOGUE.get(run.name), MinimalAttack)
+            else ((0.1,) if run.norm == "Linf" else (0.5,))
+        )
         assert run.epsilons == expected
     defaults = {run.name: run.attack for run in attack_runs(["deepfool", "ddn", "l0_fmn"])}
     assert defaults["deepfool"].steps == fb.attacks.L2DeepFoolAttack().steps
     assert defaults["ddn"].steps == fb.attacks.DDNAttack().steps
-    assert not any("SparseFool" in title for title in TITLES.values())
+    assert not any(
+        "SparseFool" in title for title in (attack.title for attack in CATALOGUE.values())
+    )

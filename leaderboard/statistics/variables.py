@@ -6,12 +6,16 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from iaside_plugins.budgets import epsilon
+import numpy as np
+
+from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.entry.check_perturbed import GROUPS, severity_errors
 from iaside_plugins.entry.schema import Entry
-from iaside_plugins.leaderboard.table.frame import AttackColumn, Row, Table, records
+from iaside_plugins.leaderboard.table.frame import AttackColumn, Row, Table
+from iaside_plugins.stats.intervals import Z95
 
 Bounds = tuple[float | None, float | None]
 PREDICTORS = {"signed_score": "signed score", "score": "score"}
@@ -113,25 +117,25 @@ def outcomes(table: Table) -> list[Variable]:
             _retained_under_corruption,
         ),
     ]
-    rows = {row["entry_id"]: row for row in records(table.frame)}
-    for threat in table.threats:
-        budget = f"{threat.norm} {epsilon(threat.epsilon)} ({', '.join(threat.attacks)})"
+    rows = {row["entry_id"]: row for row in table.rows}
+    for attack in table.attack_columns:
+        budget = f"{attack.norm} {format_budget(attack.epsilon)} ({', '.join(attack.attacks)})"
         found += [
             _column(
-                threat.column,
+                attack.column,
                 f"robust accuracy {budget}",
                 "higher",
                 "logit",
                 table,
-                _robust(threat, rows, retained=False),
+                _robust(attack, rows, retained=False),
             ),
             _column(
-                threat.column.replace("robust", "retained", 1),
+                attack.column.replace("robust", "retained", 1),
                 f"robust accuracy, share of clean, {budget}",
                 "higher",
                 "log",
                 table,
-                _robust(threat, rows, retained=True),
+                _robust(attack, rows, retained=True),
             ),
         ]
     return [column for column in found if column.measured]
@@ -202,16 +206,16 @@ def _retained_under_corruption(entry: Entry) -> Measured | str:
 
 
 def _robust(
-    threat: AttackColumn, rows: dict[str, Row], *, retained: bool
+    attack: AttackColumn, rows: dict[str, Row], *, retained: bool
 ) -> Callable[[Entry], Measured | str]:
     def read(entry: Entry) -> Measured | str:
-        value, low, high = (rows[entry.entry_id][threat.column + end] for end in ENDS)
+        value, low, high = (rows[entry.entry_id][attack.column + end] for end in ENDS)
         if math.isnan(value):
             return "not attacked in this way"
         clean = entry.clean_accuracy
         if retained:
-            return _retained(value, threat.n_images, clean.value, clean.n)
-        return Measured(value, logit(value, threat.n_images), (low, high))
+            return _retained(value, attack.n_images, clean.value, clean.n)
+        return Measured(value, logit(value, attack.n_images), (low, high))
 
     return read
 
@@ -264,3 +268,76 @@ def family(architecture: str, training: str | None) -> str:
     name = " ".join(word for word in words if word not in SIZES)
     way = re.split(r"[,(\[]", (training or UNKNOWN).lower(), maxsplit=1)[0].strip()
     return f"{name or ' '.join(architecture.lower().split())}, {way or UNKNOWN}"
+
+
+MIN_MODELS = 3
+
+
+def rank_intervals(column: Variable) -> dict[str, Any]:
+    """Rank of every model, 1 the best (or greatest), with the ranks that intervals leave open.
+
+    A model may stand anywhere between 1 + those whose interval lies wholly on the better side of
+    its own, and n - those whose interval lies wholly on the other. All models see the same images,
+    so differences are known better than the intervals of single models say: the ranks are wide
+    rather than narrow. Equal values share the better rank.
+
+    Args:
+        column: With intervals; models without one are left out.
+    """
+    sign = -1.0 if column.better == "lower" else 1.0
+    rows = [
+        (key, m.value, sign * m.value, sorted((sign * m.interval[0], sign * m.interval[1])))
+        for key, m in column.measured.items()
+        if m.interval[0] is not None and m.interval[1] is not None
+    ]
+    ranked = []
+    for key, value, signed, (low, high) in rows:
+        others = [row for row in rows if row[0] != key]
+        ranked.append(
+            {
+                "entry_id": key,
+                "value": value,
+                "rank": 1 + sum(other[2] > signed for other in others),
+                "low": 1 + sum(other[3][0] > high for other in others),
+                "high": len(rows) - sum(other[3][1] < low for other in others),
+                "tied": any(other[2] == signed for other in others),
+            }
+        )
+    return {
+        "column": column.id,
+        "label": column.label,
+        "first": "lowest" if column.better == "lower" else "highest",
+        "better": column.better,
+        "models": sorted(ranked, key=lambda row: (row["rank"], row["entry_id"])),
+    }
+
+
+def reliability(column: Variable) -> dict[str, Any]:
+    """1 - (mean squared standard error over images) / (variance over models).
+
+    The share of a column's variance that is not error of measurement: a correlation with the
+    column cannot exceed its square root but by chance (Spearman 1904). Entries hold no values of
+    single images, so images cannot be split into halves; the standard errors are those of the
+    stated intervals (jackknife for scores, Wilson for proportions). Errors that all models share,
+    as they see the same images, are counted as if they differed: it is a lower bound.
+    """
+    both = [
+        (m.value, (m.interval[1] - m.interval[0]) / (2 * Z95))
+        for m in column.measured.values()
+        if m.interval[0] is not None and m.interval[1] is not None
+    ]
+    found: dict[str, Any] = {"column": column.id, "label": column.label, "n_models": len(both)}
+    empty = {"value": None, "standard_error": None, "standard_deviation": None}
+    if len(both) < MIN_MODELS:
+        return {**found, **empty, "reason": f"n = {len(both)} models, needs {MIN_MODELS}"}
+    values, errors = np.array(both).T
+    if np.ptp(values) == 0:
+        return {**found, **empty, "reason": "the column is the same for all models"}
+    noise, spread = float((errors**2).mean()), float(values.var(ddof=1))
+    return {
+        **found,
+        "value": 1 - noise / spread,
+        "standard_error": noise**0.5,
+        "standard_deviation": spread**0.5,
+        "reason": None,
+    }

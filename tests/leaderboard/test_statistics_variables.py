@@ -12,7 +12,7 @@ import pytest
 
 from iaside_plugins.entry.parse import parse_entry
 from iaside_plugins.entry.schema import Entry
-from iaside_plugins.leaderboard.statistics.columns import (
+from iaside_plugins.leaderboard.statistics.variables import (
     Measured,
     Variable,
     clean_accuracy,
@@ -21,8 +21,9 @@ from iaside_plugins.leaderboard.statistics.columns import (
     logit,
     outcomes,
     predictors,
+    rank_intervals,
+    reliability,
 )
-from iaside_plugins.leaderboard.statistics.ranks import rank_intervals, reliability
 from iaside_plugins.leaderboard.table.frame import tables
 from iaside_plugins.stats.intervals import Z95
 
@@ -84,7 +85,7 @@ def test_columns_hold_what_entries_state(make_entry: Make) -> None:
     assert found["mce"].measured[one.entry_id].scaled == math.log(one.corruption.mce.value)  # type: ignore[union-attr]
     kept = found["retained_accuracy_corruption"].measured[one.entry_id]
     assert kept.value == (1 - mean.value) / one.corruption.uncorrupted_accuracy.value
-    threat = table.threats[1]
+    threat = table.attack_columns[1]
     robust = found[threat.column].measured[one.entry_id]
     assert robust.value == one.adversarial.worst_case[1].accuracy.value
     share = found[threat.column.replace("robust", "retained")].measured[one.entry_id]
@@ -117,7 +118,9 @@ def test_missing_numbers_are_left_out_with_their_reason(make_entry: Make) -> Non
     assert list(found["mce"].missing.items()) == [
         (raw["entry_id"], "no mCE: no reference model on the same images")
     ]
-    assert found[table.threats[0].column].missing == {raw["entry_id"]: "not attacked in this way"}
+    assert found[table.attack_columns[0].column].missing == {
+        raw["entry_id"]: "not attacked in this way"
+    }
     assert outcomes(tables(parsed(make_entry(perturbed=False)))[0]) == []
     raw = make_entry("zero")
     for cell in (raw["clean_accuracy"], raw["corruption"]["uncorrupted_accuracy"]):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -17,7 +16,15 @@ import numpy as np
 
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.statistics import estimates
-from iaside_plugins.leaderboard.statistics.columns import (
+from iaside_plugins.leaderboard.statistics.comparison import (
+    EXPLORATORY,
+    compare,
+    residual,
+    sentence,
+    status,
+    verdict,
+)
+from iaside_plugins.leaderboard.statistics.variables import (
     CORRUPTION_ERROR,
     PREDICTORS,
     Variable,
@@ -26,12 +33,11 @@ from iaside_plugins.leaderboard.statistics.columns import (
     family,
     outcomes,
     predictors,
+    rank_intervals,
+    reliability,
 )
-from iaside_plugins.leaderboard.statistics.comparison import compare, residual
-from iaside_plugins.leaderboard.statistics.ranks import rank_intervals, reliability
-from iaside_plugins.leaderboard.statistics.sentences import EXPLORATORY, sentence, status, verdict
-from iaside_plugins.leaderboard.table.frame import KEYS, Table, records, tables
-from iaside_plugins.stats.board_correlation import Array
+from iaside_plugins.leaderboard.table.frame import KEYS, Table, tables
+from iaside_plugins.stats.correlation import Array
 from iaside_plugins.stats.permutation import holm
 from iaside_plugins.storage.files import jsonable
 
@@ -60,6 +66,11 @@ def statistics(entries: Iterable[Entry]) -> Record:
         "method" and "tables", one record a table of `frame.tables` in its order; fields
         are listed in CONTRIBUTING.md. What is not defined is None, with its reason beside it.
     """
+    return table_statistics(tables(entries))
+
+
+def table_statistics(parts: Sequence[Table]) -> Record:
+    """Return the same as `statistics`, of tables that are made already."""
     return {
         "schema_version": SCHEMA_VERSION,
         "method": {
@@ -71,7 +82,7 @@ def statistics(entries: Iterable[Entry]) -> Record:
             "exploratory_below": EXPLORATORY,
             "cautions": list(CAUTIONS),
         },
-        "tables": [_rounded(_table(table)) for table in tables(entries)],
+        "tables": [_rounded(jsonable(_table(table))) for table in parts],
     }
 
 
@@ -90,7 +101,7 @@ def table_id(table: Table) -> str:
 
 
 def _keys(table: Table) -> Record:
-    row = records(table.frame)[0]
+    row = table.rows[0]
     return {key: None if _missing(row[key]) else row[key] for key in KEYS}
 
 
@@ -236,12 +247,9 @@ def _per_corruption(
 
 
 def _rounded(value: Any) -> Any:
-    """JSON values with floats of `DECIMALS` decimals, NaN as None; -0.0 as 0.0."""
+    """Return JSON values with floats of `DECIMALS` decimals; -0.0 as 0.0."""
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
-    value = jsonable(value)
     if isinstance(value, list):
         return [_rounded(item) for item in value]
-    if isinstance(value, float):
-        return round(value, DECIMALS) + 0.0 if math.isfinite(value) else None
-    return value
+    return round(value, DECIMALS) + 0.0 if isinstance(value, float) else value
