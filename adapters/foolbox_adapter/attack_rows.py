@@ -27,7 +27,7 @@ from iaside_plugins.adapters.foolbox_adapter.models import (
     native,
     safe,
 )
-from iaside_plugins.adapters.isolation import seed_generators
+from iaside_plugins.adapters.isolation import same_logits, seed_generators
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import StoredRows, digests_of, place_keys
 from iaside_plugins.storage.provenance import model_digest
@@ -242,10 +242,10 @@ def logit_marks(logits: Tensor) -> Array:
 
 def same_marks(stored: Array, now: Array) -> bool:
     """Return whether logits were the same up to rounding."""
-    return bool((np.abs(stored - now) <= _SAME * np.abs(now).max(axis=1, keepdims=True)).all())
+    return same_logits(stored, now, _SAME)
 
 
-def _described(part: Any, seen: dict[int, Any]) -> Any:
+def _described(part: Any, visited: dict[int, Any]) -> Any:
     """Return nested lists of text and numbers, the same in every process."""
     part = native(part)
     if part is None or isinstance(part, (bool, int, float, str, bytes)):
@@ -258,23 +258,23 @@ def _described(part: Any, seen: dict[int, Any]) -> Any:
         return [kind, str(part.dtype), list(part.shape), hashlib.sha256(raw.tobytes()).hexdigest()]
     if isinstance(part, np.ndarray):
         return [kind, str(part.dtype), part.shape, hashlib.sha256(part.tobytes()).hexdigest()]
-    if id(part) in seen or isinstance(part, type) or inspect.ismodule(part):
+    if id(part) in visited or isinstance(part, type) or inspect.ismodule(part):
         return [kind, getattr(part, "__qualname__", "")]
-    seen[id(part)] = part  # the reference keeps its id from being used again
-    held: list[Any]
+    visited[id(part)] = part  # the reference keeps its id from being used again
+    parts: list[Any]
     if isinstance(part, Mapping):
-        held = [[str(key), value] for key, value in part.items()]
+        parts = [[str(key), value] for key, value in part.items()]
     elif isinstance(part, (list, tuple)):
-        held = [*part]
+        parts = [*part]
     elif isinstance(part, partial):
-        held = [part.func, part.args, part.keywords]
+        parts = [part.func, part.args, part.keywords]
     elif inspect.ismethod(part):
-        held = [part.__func__, part.__self__]
+        parts = [part.__func__, part.__self__]
     elif inspect.isfunction(part):
-        held = [part.__qualname__, part.__defaults__, part.__kwdefaults__]
+        parts = [part.__qualname__, part.__defaults__, part.__kwdefaults__]
         for cell in part.__closure__ or ():
             with contextlib.suppress(ValueError):  # an empty cell
-                held.append(cell.cell_contents)
+                parts.append(cell.cell_contents)
     else:
-        held = [*getattr(part, "__dict__", {}).items()]
-    return [kind, [_described(value, seen) for value in held]]
+        parts = [*getattr(part, "__dict__", {}).items()]
+    return [kind, [_described(value, visited) for value in parts]]

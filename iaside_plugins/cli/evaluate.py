@@ -16,7 +16,7 @@ from iaside_plugins.cli.values import Outputs, pick_batch_size, pick_protocol
 from iaside_plugins.devices import pick_devices
 from iaside_plugins.display.plots import plot_profiles
 from iaside_plugins.display.report import entry_report
-from iaside_plugins.entry.write import write_entry
+from iaside_plugins.entry.write import typed_entry, write_entry
 from iaside_plugins.evaluation.evaluate import evaluate as run
 from iaside_plugins.storage.resume_folder import resume_folder
 from iaside_plugins.workflows.evaluate import evaluation_plan
@@ -113,7 +113,7 @@ def evaluate(
             resume=folder,
             show_progress=not outputs.silent,
         )
-        written = write_entry(out, entry)
+        written = write_entry(out, typed_entry(entry))
         if save is not None:
             result.save(save)
         outputs.write(

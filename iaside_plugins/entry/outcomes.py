@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 STRONGEST = "autoattack"
 
 
-def read_entries(files: Iterable[Path]) -> list[Entry]:
+def parse_files(files: Iterable[Path]) -> list[Entry]:
     """Entries of files, or of all files in folders.
 
     Raises:

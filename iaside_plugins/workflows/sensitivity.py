@@ -15,7 +15,7 @@ import torch
 
 from iaside_plugins.adapters.imagenet.folders import ImageFolderData
 from iaside_plugins.adapters.models.load import Classifier
-from iaside_plugins.entry.outcomes import outcomes, read_entries
+from iaside_plugins.entry.outcomes import outcomes, parse_files
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
@@ -103,7 +103,7 @@ def open_models(
     Raises:
         InputError: For models, images or entries that cannot be used, or do not belong together.
     """
-    known = read_entries(entries)
+    known = parse_files(entries)
     out = []
     for spec, weights, name in models:
         model = open_model(spec, weights=weights, name=name, device=device)

@@ -29,8 +29,9 @@ from iaside_plugins.adapters.imagenet.corruption_sets import (
     distributed,
     generated,
 )
-from iaside_plugins.adapters.imagenet.folders import ImageFolderData, find_records, select
+from iaside_plugins.adapters.imagenet.folders import ImageFolderData
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
+from iaside_plugins.adapters.imagenet.records import find_records, select
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.corruptions.frost import find_frost_textures

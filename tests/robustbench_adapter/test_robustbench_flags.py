@@ -16,8 +16,8 @@ if importlib.util.find_spec("robustbench") is None:
     pytest.skip("RobustBench is not installed", allow_module_level=True)
 from robustbench_layout import make_cifar, make_folder
 
-from iaside_plugins.adapters.robustbench_adapter import flags as robustbench_flags
-from iaside_plugins.adapters.robustbench_adapter.flags import EPS, main, parser, request_of
+from iaside_plugins.adapters.robustbench_adapter import __main__ as robustbench_flags
+from iaside_plugins.adapters.robustbench_adapter.__main__ import EPS, main, parser, request_of
 
 MODEL = "python:tiny_model:network"
 
