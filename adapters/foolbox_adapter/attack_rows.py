@@ -245,7 +245,7 @@ def same_marks(stored: Array, now: Array) -> bool:
     return same_logits(stored, now, _SAME)
 
 
-def _described(part: Any, seen: dict[int, Any]) -> Any:
+def _described(part: Any, visited: dict[int, Any]) -> Any:
     """Return nested lists of text and numbers, the same in every process."""
     part = native(part)
     if part is None or isinstance(part, (bool, int, float, str, bytes)):
@@ -258,23 +258,23 @@ def _described(part: Any, seen: dict[int, Any]) -> Any:
         return [kind, str(part.dtype), list(part.shape), hashlib.sha256(raw.tobytes()).hexdigest()]
     if isinstance(part, np.ndarray):
         return [kind, str(part.dtype), part.shape, hashlib.sha256(part.tobytes()).hexdigest()]
-    if id(part) in seen or isinstance(part, type) or inspect.ismodule(part):
+    if id(part) in visited or isinstance(part, type) or inspect.ismodule(part):
         return [kind, getattr(part, "__qualname__", "")]
-    seen[id(part)] = part  # the reference keeps its id from being used again
-    held: list[Any]
+    visited[id(part)] = part  # the reference keeps its id from being used again
+    parts: list[Any]
     if isinstance(part, Mapping):
-        held = [[str(key), value] for key, value in part.items()]
+        parts = [[str(key), value] for key, value in part.items()]
     elif isinstance(part, (list, tuple)):
-        held = [*part]
+        parts = [*part]
     elif isinstance(part, partial):
-        held = [part.func, part.args, part.keywords]
+        parts = [part.func, part.args, part.keywords]
     elif inspect.ismethod(part):
-        held = [part.__func__, part.__self__]
+        parts = [part.__func__, part.__self__]
     elif inspect.isfunction(part):
-        held = [part.__qualname__, part.__defaults__, part.__kwdefaults__]
+        parts = [part.__qualname__, part.__defaults__, part.__kwdefaults__]
         for cell in part.__closure__ or ():
             with contextlib.suppress(ValueError):  # an empty cell
-                held.append(cell.cell_contents)
+                parts.append(cell.cell_contents)
     else:
-        held = [*getattr(part, "__dict__", {}).items()]
-    return [kind, [_described(value, seen) for value in held]]
+        parts = [*getattr(part, "__dict__", {}).items()]
+    return [kind, [_described(value, visited) for value in parts]]

@@ -54,15 +54,15 @@ def check_installed() -> None:
 
 @contextmanager
 def guarded(model: nn.Module, device: torch.device | str) -> Iterator[Any]:
-    """Yield the model as a Foolbox model with bounds [0, 1], `isolated`.
+    """Yield the model as a Foolbox model with bounds [0, 1], inside `isolation.isolated`.
 
     Args:
-        model: Eval-mode module, (N, C, H, W) images in [0, 1] -> (N, n_classes) logits.
-        device: Where the model already is; it is never moved.
+        model: The model, as `isolated` takes it.
+        device: Device on which the model is.
 
     Raises:
-        InputError: The model is in training mode or not on `device`.
-        InputTypeError: The model is not an ``nn.Module``.
+        InputError: As `isolated`.
+        InputTypeError: As `isolated`.
         MissingExtraError: Foolbox is not installed.
     """
     with isolated(model, device) as where:

@@ -1,4 +1,4 @@
-"""Which corruptions a model is evaluated under, and where their images come from."""
+"""Plans of corruptions: made here, or read from a distributed ImageNet-C."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iaside_plugins.adapters.imagenet.folders import CorruptedData, ImageFolderData, ImageNetC
+from iaside_plugins.adapters.imagenet.corrupted import CorruptedData
+from iaside_plugins.adapters.imagenet.folders import ImageFolderData, ImageNetC
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
-from iaside_plugins.corruptions.apply import CORRUPTIONS, constants_size
+from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.corruptions.frost import find_frost_textures, load_frost_textures
+from iaside_plugins.corruptions.functions import constants_size
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import Images
 from iaside_plugins.evaluation.corruption import PUBLISHED_SIZE, CorruptionPlan
@@ -97,7 +99,7 @@ def distributed(
         raise InputError(
             f"{root} holds none of the 15 corruptions at 5 severities; expected "
             "DIR/<corruption>/<severity>/<class>/<file> or DIR/<group>/<corruption>/...; "
-            "use --corruptions generate to make them"
+            "use corruptions='generate' to make them"
         )
 
     def images(name: str | None, severity: int) -> Images | None:

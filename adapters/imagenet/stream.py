@@ -1,7 +1,7 @@
 """Batches of images in the order of their records, decoded in worker processes.
 
-The one place that says what happens to unreadable files: they are left out, logged and listed, and
-more than 1 % of them stop the run, so below 100 images a single one does.
+Unreadable files are left out, logged and listed; more than 1 % of them stop the run, so among fewer
+than 100 images a single one does.
 """
 
 from __future__ import annotations
@@ -16,16 +16,57 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError
+from iaside_plugins.adapters.imagenet.decoding import (
+    Pixels,
+    UnreadableImageError,
+    decode,
+    read_bytes,
+    resized,
+    shaped,
+    to_pixels,
+)
+from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.imagenet.records import ImageRecord
 from iaside_plugins.errors import InputError
 
 Reader = Callable[[ImageRecord], Any]
-"""Picklable: the record of an image -> its pixels (H, W, C), uint8, or float32 in [0, 1]."""
+"""Record of an image -> its pixels (H, W, C), uint8, or float32 in [0, 1]; can be pickled."""
 
 _N_LISTED = 10  # how many unreadable files the error lists
 
 _logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FileReader:
+    """Reads an image file: decode, resize and crop, then resize to the model's own input size.
+
+    Attributes:
+        preprocessing: Resize, crop and interpolation.
+        grey: One channel instead of three.
+        output_size: Side of the model's input, pixels; None for the size after the crop.
+        output_interpolation: Interpolation of the resize to `output_size`.
+    """
+
+    preprocessing: Preprocessing
+    grey: bool = False
+    output_size: int | None = None
+    output_interpolation: str = "bilinear"
+
+    def __call__(self, record: ImageRecord) -> Pixels:
+        """Return the pixels of a record's image."""
+        pixels = self.pixels(read_bytes(record.path), record.image_id)
+        if self.output_size is None:
+            return pixels
+        return resized(pixels, self.output_size, self.output_interpolation)
+
+    def pixels(self, data: bytes, image_id: str) -> Pixels:
+        """Return the pixels of a file's content before the resize to `output_size`."""
+        return self.cropped(data)
+
+    def cropped(self, data: bytes) -> Pixels:
+        """Return the decoded image, resized and cropped."""
+        return to_pixels(shaped(decode(data, grey=self.grey), self.preprocessing))
 
 
 class ImageStream:
@@ -37,7 +78,7 @@ class ImageStream:
 
     Args:
         records: The images, at least one.
-        reader: Gives the pixels of one record.
+        reader: Reads the pixels of one record.
         batch_size: Images per batch.
         n_workers: Worker processes that decode; 0 decodes in this one.
 
@@ -68,7 +109,7 @@ class ImageStream:
         self._chunks = _Chunks(batches, reader)
 
     def __len__(self) -> int:
-        """Number of images, also of those that turn out unreadable."""
+        """Return the number of images, including unreadable ones."""
         return len(self.records)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
@@ -95,7 +136,7 @@ class ImageStream:
             yield images, torch.tensor(chunk.labels), chunk.ids
 
     def _note(self, unreadable: Sequence[tuple[str, str]]) -> None:
-        """List and log unreadable files, and stop where they are too many."""
+        """List and log unreadable files, and stop if they are too many."""
         new: list[tuple[str, str]] = []
         for image_id, reason in unreadable:
             if image_id not in self.unreadable:
@@ -115,7 +156,7 @@ class ImageStream:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """One batch as a worker hands it over; an error travels as a value to keep its message."""
+    """One batch as a worker returns it; an error is a value here, which keeps its message."""
 
     images: Tensor | None  # (N, H, W, C); None if there are none or an error occurred
     labels: list[int]
@@ -125,7 +166,7 @@ class _Chunk:
 
 
 class _Chunks(Dataset[_Chunk]):
-    """The batches by number; at the top of the module so that it can be pickled for workers."""
+    """The batches by number; defined at module level so that it can be pickled for workers."""
 
     def __init__(self, batches: list[list[ImageRecord]], reader: Reader) -> None:
         self._batches = batches

@@ -239,5 +239,5 @@ def no_weights(spec: str, error: Exception | str) -> InputError:
     cause = " ".join(text.split())[:200]
     return InputError(
         f"the pretrained weights of {spec} could not be had ({cause}); download them where there "
-        "is a network and give them with --weights FILE (.safetensors or .pth)"
+        "is a network and give them with weights=FILE (.safetensors or .pth)"
     )

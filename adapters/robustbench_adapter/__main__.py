@@ -14,6 +14,7 @@ from iaside_plugins.adapters.robustbench_adapter.api import run_request
 from iaside_plugins.adapters.robustbench_adapter.cost import cost_of
 from iaside_plugins.adapters.robustbench_adapter.request import Request, prepared
 from iaside_plugins.budgets import parse_budget
+from iaside_plugins.display.errors import exit_on_bad_input, exit_with
 from iaside_plugins.display.report import entry_report
 from iaside_plugins.errors import InputError
 
@@ -42,10 +43,10 @@ INTEGERS = ("n_bands", "n_spectral", "workers")
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors `main` reports in one line, with exit code 2."""
+    """A parser that ends bad usage with one line on stderr and exit code 2."""
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(message)
+        exit_with(NAME, message)
 
 
 def truth(text: str) -> bool:
@@ -95,17 +96,14 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; on bad input print one line to stderr and exit with code 2."""
     logging.basicConfig(level=logging.WARNING, format=f"{NAME}: %(message)s", stream=sys.stderr)
-    try:
+    with exit_on_bad_input(NAME, _options):
         _main(parser().parse_args(arguments))
-    except (InputError, OSError) as error:
-        _end(str(error))
-    except KeyboardInterrupt:
-        _end("interrupted; finished images are kept: run the same command again to go on")
 
 
-def _end(message: str) -> NoReturn:
-    sys.stderr.write(f"{NAME}: {' '.join(message.split())}\n")
-    sys.exit(2)
+def _options() -> dict[str, str]:
+    """Return the flag of every argument of `benchmark`, see `with_options`."""
+    flags = {action.dest: action.option_strings[0] for action in parser()._actions}
+    return flags | {"n_examples": flags["n_ex"], "n_workers": flags["workers"]}
 
 
 def _main(given: argparse.Namespace) -> None:

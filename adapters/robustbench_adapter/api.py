@@ -29,7 +29,7 @@ from iaside_plugins.adapters.robustbench_adapter.run import (
 )
 from iaside_plugins.adapters.robustbench_adapter.tables import upsert
 from iaside_plugins.entry import robustbench_json as model_info
-from iaside_plugins.entry.write import write_entry
+from iaside_plugins.entry.write import typed_entry, write_entry
 from iaside_plugins.errors import InputError
 
 __all__ = ["benchmark", "cost", "evaluate"]
@@ -202,10 +202,10 @@ def run_request(request: Request, say: Callable[[str], None] = _log.info) -> Ben
 def _write(ready: PreparedRequest, result: BenchmarkResult) -> None:
     """Write every file that was asked for."""
     request, threat = ready.request, ready.threat
-    if request.entry_path is not None and result.entry is not None:
+    entry = None if result.entry is None else typed_entry(result.entry)
+    if request.entry_path is not None and entry is not None:
         path, folder = Path(request.entry_path), request.entry_folder
-        name = f"{result.entry['entry_id']}.json"
-        write_entry(path if folder is None else folder / name, result.entry)
+        write_entry(path if folder is None else folder / f"{entry.entry_id}.json", entry)
     mce = None if result.corruption is None else result.corruption["mce"]
     standard = ready.spec is None or ready.spec.attacks is None
     measured = model_info.measured(
@@ -218,7 +218,7 @@ def _write(ready: PreparedRequest, result: BenchmarkResult) -> None:
         standard=standard,
     )
     own = model_info.own_fields(
-        model_info.group_name(threat.model, standard), run_facts(ready, result), result.entry
+        model_info.group_name(threat.model, standard), run_facts(ready, result), entry
     )
     if request.to_disk:
         file, table = ready.model_info_files()

@@ -1,7 +1,7 @@
 """A model on images under conditions (clean, corrupted, attacked), stored image by image.
 
-`StoredRows` says once how rows are found, computed, stored and resumed; `ConditionRunner` here and
-the studies of spectra and of Foolbox attacks fill it with rows of their own.
+`StoredRows` looks rows up in a store, computes missing ones and stores them; `ConditionRunner` here
+and the studies of spectra and of Foolbox attacks use it for rows of their own.
 """
 
 from __future__ import annotations

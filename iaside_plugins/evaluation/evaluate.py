@@ -1,8 +1,8 @@
 """One model, one protocol -> entry: clean, corrupted, adversarial, spectral.
 
-Knows no host: images come as iterables, attacks as functions. Every condition keeps, for every
-image, the probability of the true class and whether it is classified correctly; the entry holds
-error rates and paired changes made from them.
+Images come as iterables and attacks as functions, so no host library is needed. For every image
+under every condition the probability of the true class is stored, and whether it is classified
+correctly; the entry holds error rates and paired changes computed from them.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class AttackPlan:
     """What is evaluated under attack.
 
     Attributes:
-        specs: Attacks, each with ``name``, ``norm``, ``epsilons`` (pixels, [0, 1]) and
+        specs: Attacks, each with ``name``, ``norm``, ``epsilons`` (pixel units of [0, 1]) and
             ``to_dict()``.
         images: Images to attack.
-        run: (model, images, labels, spec, seed, first_index) -> one adversarial batch an epsilon.
+        run: (model, images, labels, spec, seed, first_index) -> an adversarial batch per epsilon.
         seed: Seeds every batch together with the attack's name and the first image's index.
         batch_size: Images in one batch; part of the result, since batches are seeded.
-        keep: Whether outcomes are kept for a resumed run; not where `run` reads finished images.
+        keep: Whether outcomes are stored for a resumed run; not if `run` reads finished images.
     """
 
     specs: Sequence[Any]
@@ -60,15 +60,15 @@ class AttackPlan:
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """Everything that `evaluate` needs beside the model and the protocol.
+    """Everything that `evaluate` needs besides the model and the protocol.
 
     Attributes:
         model: The entry's ``model`` group.
         data: The entry's ``data`` group without counts of this run: name, n_available, seed, note.
         clean: All images.
         spectral: Images for the spectral importance (the same, or a part of them).
-        corruptions: Or None to leave them out.
-        attacks: Or None to leave them out.
+        corruptions: Corruptions, or None.
+        attacks: Attacks, or None.
     """
 
     model: Mapping[str, Any]
@@ -90,27 +90,27 @@ def evaluate(
     resume: Path | str | None = None,
     show_progress: bool = False,
 ) -> tuple[dict[str, Any], SpectralImportance]:
-    """The entry of one model under one protocol, and the spectral importance behind it.
+    """Return the entry of one model under one protocol, and its spectral importance.
 
     Args:
         model: (N, C, H, W) images in [0, 1] -> logits, in evaluation mode.
-        plan: Images, corruptions and attacks, with what the entry says of them.
-        protocol: Of the spectral importance.
+        plan: Images, corruptions and attacks, with their description for the entry.
+        protocol: Protocol of the spectral importance.
         batch_size: Rows in one forward pass of the spectral importance; "auto": as many as memory
             allows, there and under the conditions.
         precision: As in `spectral_importance`.
-        devices: Among which the images of the spectral importance are shared, as its `device`;
-            conditions run where the model is.
-        resume: Folder that keeps finished images of every condition.
+        devices: Devices that share the images of the spectral importance, as its `device`; the
+            conditions run on the model's device.
+        resume: Folder that stores finished images of every condition.
         show_progress: Whether to show progress bars.
 
     Returns:
         The entry, as JSON values, and the spectral importance.
 
     Raises:
-        InputError: For input that cannot be used; what was finished is kept in `resume`.
+        InputError: For input that cannot be used; finished work stays in `resume`.
     """
-    # First, since it takes the protocol, the precision and the least size of images for granted.
+    # First, because it checks protocol, precision and the size of the images.
     result = spectral_importance(
         model,
         plan.spectral,
@@ -156,12 +156,12 @@ def conditions(
     resume: Path | str | None = None,
     show_progress: bool = False,
 ) -> tuple[Outcome, dict[str, Any] | None, dict[str, Any] | None, torch.device]:
-    """The clean outcome, the entry's ``corruption`` and ``adversarial`` groups, and the device.
+    """Return the clean outcome, the ``corruption`` and ``adversarial`` groups, and the device.
 
     The arguments are those of `evaluate`.
 
     Raises:
-        InputError: For input that cannot be used; what was finished is kept in `resume`.
+        InputError: For input that cannot be used; finished work stays in `resume`.
     """
     corruption = adversarial = None
     with progress_bar(_n_passes(plan), show_progress) as bar:
@@ -175,7 +175,7 @@ def conditions(
 
 
 def _n_passes(plan: EvaluationPlan) -> int | None:
-    """Images that go through clean, corrupted and attacked conditions, if it can be told."""
+    """Return the number of images over all conditions, or None if it is unknown."""
     n, n_attacked = count(plan.clean), 0
     if n is None:
         return None

@@ -50,9 +50,9 @@ def evaluation_plan(
         InputError: For anything that cannot be used.
     """
     if reference is not None and corruptions == "none":
-        raise InputError("--reference is for corruption errors: it needs corruptions, got 'none'")
-    records, labels = find_images(source, model)
-    clean = open_images(source, model, found=(records, labels))
+        raise InputError("reference=... is for corruption errors: it needs corruptions, got 'none'")
+    listing = find_images(source, model)
+    clean = open_images(source, model, listing=listing)
     info, own = model.info.to_dict(), model.info.preprocessing
     corrupted = None
     if corruptions == "generate":
@@ -65,11 +65,11 @@ def evaluation_plan(
     attacked = None
     if attacks:
         foolbox_adapter.check_installed()
-        images = open_images(source, model, n_attack, found=(records, labels))
+        images = open_images(source, model, n_attack, listing=listing)
         attacked = AttackPlan(attacks, images, _attack, source.seed, source.batch_size)
     data = {
         "name": source.name or clean.label_space.name,
-        "n_available": len(records),
+        "n_available": len(listing[0]),
         "seed": source.seed,
         "note": source.note,
     }
@@ -80,7 +80,7 @@ def evaluation_plan(
         clean=clean,
         corruptions=corrupted,
         attacks=attacked,
-        spectral=open_images(source, model, n_spectral, found=(records, labels)),
+        spectral=open_images(source, model, n_spectral, listing=listing),
     )
 
 

@@ -151,7 +151,7 @@ def test_without_a_network_one_error_says_what_to_do(
     message = str(caught.value)
     assert message.startswith(f"the pretrained weights of {spec} could not be had (cannot reach ")
     assert "no route to host" in message
-    assert "--weights FILE" in message
+    assert "weights=FILE" in message
     assert capsys.readouterr() == ("", "")
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
 
@@ -182,7 +182,7 @@ def test_timm_without_its_download_library_is_the_same_error(
 ) -> None:
     import_timm()
     monkeypatch.setattr(importlib.import_module("timm.models._hub"), "hf_hub_download", None)
-    with pytest.raises(InputError, match=r"huggingface_hub cannot be imported.*--weights FILE"):
+    with pytest.raises(InputError, match=r"huggingface_hub cannot be imported.*weights=FILE"):
         load_model(PUBLISHED[0])
 
 

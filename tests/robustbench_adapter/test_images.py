@@ -287,7 +287,7 @@ def test_corruptions_made_here(
 
 
 def test_3d_entries_pass_the_boards_checks(net: Pooled, layout: Layout, tmp_path: Path) -> None:
-    from iaside_plugins.entry.checks import load_entries
+    from iaside_plugins.entry.read import load_entries
     from iaside_plugins.leaderboard.build import board_files
 
     given = {k: v for k, v in vars(request(net, layout)).items() if k != "model"}

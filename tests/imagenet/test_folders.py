@@ -10,12 +10,9 @@ import torch
 from image_files import WNIDS, gathered, make_tree, random_pixels, save
 
 from iaside_plugins.adapters.imagenet import decoding as images_module
-from iaside_plugins.adapters.imagenet.folders import (
-    CorruptedData,
-    ImageFolderData,
-    ImageNetC,
-    LabelSpace,
-)
+from iaside_plugins.adapters.imagenet.corrupted import CorruptedData
+from iaside_plugins.adapters.imagenet.folders import ImageFolderData, ImageNetC
+from iaside_plugins.adapters.imagenet.labels import LabelSpace
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.errors import InputError, MissingExtraError
 

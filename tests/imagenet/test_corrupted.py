@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from iaside_plugins.adapters.imagenet.corrupted import CorruptedData, cache_key
-from iaside_plugins.adapters.imagenet.folders import ImageFolderData, ImageRecord
+from iaside_plugins.adapters.imagenet.folders import ImageFolderData
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
+from iaside_plugins.adapters.imagenet.records import ImageRecord
 from iaside_plugins.corruptions.apply import CORRUPTIONS, corrupt, corruption_seed
 from iaside_plugins.errors import InputError
 

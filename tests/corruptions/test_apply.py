@@ -8,18 +8,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from image_files import picture
 
 from iaside_plugins.corruptions.apply import (
     CORRUPTION_GROUPS,
     CORRUPTIONS,
-    constants_size,
     corrupt,
     corruption_seed,
-    find_frost_textures,
-    load_frost_textures,
 )
 from iaside_plugins.corruptions.filters import jpeg_round_trip
-from iaside_plugins.corruptions.frost import FROST_FILES
+from iaside_plugins.corruptions.frost import FROST_FILES, find_frost_textures, load_frost_textures
+from iaside_plugins.corruptions.functions import constants_size
 from iaside_plugins.errors import InputError, InputTypeError, MissingExtraError
 
 pytest.importorskip("cv2")
@@ -42,14 +41,6 @@ MONOTONE = [name for name in CORRUPTIONS if name not in NOT_MONOTONE]
 TEXTURES = tuple(  # one colour each, so that a crop tells which texture it is from
     np.full((240 + 10 * index, 260, 3), 20 * index + 10, np.uint8) for index in range(6)
 )
-
-
-def picture(height: int, width: int | None = None, *, seed: int = 0) -> Bytes:
-    """A photo-like image: power falls with the frequency, all channels differ."""
-    random = np.random.RandomState(seed)
-    noise = random.normal(size=(height, width or height, 3))
-    smooth = sum(s * ndimage.gaussian_filter(noise, (s, s, 0), mode="wrap") for s in (0.5, 2, 6))
-    return np.clip(128 + 90 * smooth / smooth.std() / 2, 0, 255).astype(np.uint8)
 
 
 def plain(image: Bytes, name: str, severity: int, seed: int = 0) -> Bytes:

@@ -10,10 +10,8 @@ import pytest
 import torch
 from image_files import WNIDS, gathered, make_tree, random_pixels, save
 
-from iaside_plugins.adapters.imagenet.folders import (
-    ImageFolderData,
-    ImageRecord,
-)
+from iaside_plugins.adapters.imagenet.folders import ImageFolderData
+from iaside_plugins.adapters.imagenet.records import ImageRecord
 from iaside_plugins.errors import InputError
 
 # From Python 3.12 on a fork in a process with threads warns, and DataLoader forks.

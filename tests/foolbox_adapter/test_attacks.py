@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from foolbox_nets import generator
 from torch import Tensor, nn
 
 from iaside_plugins.adapters.foolbox_adapter import (
@@ -39,10 +40,6 @@ class TwoLogits(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         margin = (images * self.weight).flatten(1).sum(1)
         return torch.stack([margin, -margin], dim=1)
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def small_net(channels: int = 3) -> nn.Module:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pytest
+from image_files import picture
 
 from iaside_plugins.corruptions.apply import corrupt
 from iaside_plugins.corruptions.filters import (
@@ -23,14 +24,6 @@ ndimage = pytest.importorskip("scipy.ndimage")
 pytest.importorskip("PIL.Image")
 
 Bytes = npt.NDArray[np.uint8]
-
-
-def picture(height: int, width: int | None = None, *, seed: int = 0) -> Bytes:
-    """A photo-like image: power falls with the frequency, all channels differ."""
-    random = np.random.RandomState(seed)
-    noise = random.normal(size=(height, width or height, 3))
-    smooth = sum(s * ndimage.gaussian_filter(noise, (s, s, 0), mode="wrap") for s in (0.5, 2, 6))
-    return np.clip(128 + 90 * smooth / smooth.std() / 2, 0, 255).astype(np.uint8)
 
 
 def plain(image: Bytes, name: str, severity: int, seed: int = 0) -> Bytes:
