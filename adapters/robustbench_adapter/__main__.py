@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from iaside_plugins.adapters.models.load import FORMS, load_model
-from iaside_plugins.adapters.models.robustbench_names import DATASETS, THREAT_MODELS, Threat
+from iaside_plugins.adapters.models.robustbench_zoo import DATASETS, THREAT_MODELS, Threat
 from iaside_plugins.adapters.robustbench_adapter.api import run_request
 from iaside_plugins.adapters.robustbench_adapter.cost import cost_of
 from iaside_plugins.adapters.robustbench_adapter.request import Request, prepared

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from iaside_plugins.adapters.isolation import isolated
 from iaside_plugins.adapters.models.load import Classifier
-from iaside_plugins.adapters.models.robustbench_names import N_CLASSES
+from iaside_plugins.adapters.models.robustbench_zoo import N_CLASSES
 from iaside_plugins.adapters.robustbench_adapter.request import PreparedRequest
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.errors import InputError

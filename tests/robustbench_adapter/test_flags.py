@@ -20,18 +20,12 @@ from iaside_plugins.adapters.robustbench_adapter import __main__ as robustbench_
 from iaside_plugins.adapters.robustbench_adapter.__main__ import EPS, main, parser, request_of
 
 MODEL = "python:tiny_model:network"
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 @pytest.fixture(scope="module")
 def cifar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_cifar(tmp_path_factory.mktemp("cifar"), 6)
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("IASIDE_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
 
 
 def run(*arguments: Any) -> None:

@@ -15,8 +15,15 @@ import torch
 
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.models import local as local_models
-from iaside_plugins.adapters.models.load import describe, load_model, state_digest
+from iaside_plugins.adapters.models.load import (
+    FORMS,
+    SOURCES,
+    describe,
+    load_model,
+    state_digest,
+)
 from iaside_plugins.adapters.models.weights import file_sha256
+from iaside_plugins.cli.options import ModelSpec
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.parallel.processes import packed, unpacked
 
@@ -130,6 +137,15 @@ def test_overrides_replace_the_models_own(here: Path) -> None:
 def test_an_unusable_specification_is_explained(here: Path, spec: str, text: str) -> None:
     with pytest.raises(InputError, match=text):
         load_model(spec)
+
+
+def test_readme_and_help_name_every_source() -> None:
+    root = Path(__file__).resolve().parents[2]
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    shown = ModelSpec.__metadata__[0].help
+    for prefix, form in zip(SOURCES, FORMS, strict=True):
+        assert f"`{form}`" in readme
+        assert f"{prefix}:" in shown
 
 
 @pytest.mark.parametrize(("name", "text"), [("nothing", "NoneType"), ("NUMBER", "is a int")])

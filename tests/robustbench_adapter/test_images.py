@@ -13,7 +13,7 @@ import pytest
 import torch
 from robustbench_layout import Layout, Pooled, make_folder, make_imagenet
 
-from iaside_plugins.adapters.models.robustbench_names import ORDER
+from iaside_plugins.adapters.models.robustbench_zoo import ORDER
 from iaside_plugins.adapters.robustbench_adapter.api import benchmark, cost, evaluate
 from iaside_plugins.adapters.robustbench_adapter.reference import corruption_plan
 from iaside_plugins.adapters.robustbench_adapter.request import Request, prepared
@@ -28,6 +28,8 @@ from iaside_plugins.storage.provenance import ids_digest
 if importlib.util.find_spec("robustbench") is None:
     pytest.skip("RobustBench, which brings the list of images, is absent", allow_module_level=True)
 
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
 
 @pytest.fixture(scope="module")
 def layout(tmp_path_factory: pytest.TempPathFactory) -> Layout:
@@ -37,13 +39,6 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Layout:
 @pytest.fixture
 def net() -> Pooled:
     return Pooled().eval()
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("IASIDE_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
 
 
 def request(net: Any, layout: Layout, **given: Any) -> Request:

@@ -33,6 +33,7 @@ from iaside_plugins.errors import InputError
 
 N = 12
 HOST = importlib.util.find_spec("robustbench") is not None
+pytestmark = pytest.mark.usefixtures("elsewhere")
 needs_host = pytest.mark.skipif(not HOST, reason="RobustBench is not installed")
 
 
@@ -48,14 +49,6 @@ def net(cifar: Path) -> Pooled:
     labels = torch.from_numpy(labels.copy())
     labels[0] = 5  # one image it gets wrong
     return fitted(images, labels, 10, brittle=1.0)
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """In an empty folder, with the cache beside it."""
-    monkeypatch.setenv("IASIDE_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
 
 
 def options(cifar: Path, **given: Any) -> dict[str, Any]:
