@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from iaside_plugins.errors import InputError, InputTypeError
@@ -110,3 +111,17 @@ def seed_generators(seed: int, device: torch.device) -> None:
         with torch.cuda.device(device):
             torch.cuda.manual_seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
+
+
+def same_logits(before: ArrayLike, now: ArrayLike, tolerance: float) -> bool:
+    """Return whether logits, or projections of them, are the same except for rounding.
+
+    Args:
+        before: (N, K), one row per image.
+        now: As `before`.
+        tolerance: Greatest difference, as a share of the largest absolute value of the row.
+    """
+    old, new = np.asarray(before), np.asarray(now)
+    if old.shape != new.shape:
+        return False
+    return bool((np.abs(old - new) <= tolerance * np.abs(old).max(axis=1, keepdims=True)).all())

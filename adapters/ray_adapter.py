@@ -166,7 +166,7 @@ def importance_on_ray(
         InputError: For another device, and as `profile_on_ray`.
     """
     if device not in (gpus := {"auto": None, "cpu": 0.0, "cuda": 1.0}):
-        raise InputError(f"on a Ray cluster --device is auto, cpu or cuda, got {device!r}")
+        raise InputError(f"on a Ray cluster device=... is auto, cpu or cuda, got {device!r}")
     found = profile_on_ray(
         {"": model}, {"": data}, protocol, address=address, num_gpus=gpus[device], **options
     )

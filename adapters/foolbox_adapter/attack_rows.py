@@ -27,7 +27,7 @@ from iaside_plugins.adapters.foolbox_adapter.models import (
     native,
     safe,
 )
-from iaside_plugins.adapters.isolation import seed_generators
+from iaside_plugins.adapters.isolation import same_logits, seed_generators
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import StoredRows, digests_of, place_keys
 from iaside_plugins.storage.provenance import model_digest
@@ -242,7 +242,7 @@ def logit_marks(logits: Tensor) -> Array:
 
 def same_marks(stored: Array, now: Array) -> bool:
     """Return whether logits were the same up to rounding."""
-    return bool((np.abs(stored - now) <= _SAME * np.abs(now).max(axis=1, keepdims=True)).all())
+    return same_logits(stored, now, _SAME)
 
 
 def _described(part: Any, visited: dict[int, Any]) -> Any:

@@ -101,7 +101,7 @@ def distributed(
         raise InputError(
             f"{root} holds none of the 15 corruptions at 5 severities; expected "
             "DIR/<corruption>/<severity>/<class>/<file> or DIR/<group>/<corruption>/...; "
-            "use --corruptions generate to make them"
+            "use corruptions='generate' to make them"
         )
 
     def images(name: str | None, severity: int) -> Images | None:

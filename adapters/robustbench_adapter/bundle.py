@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from iaside_plugins.adapters.robustbench_adapter.attacked_images import AttackedImages
+from iaside_plugins.adapters.robustbench_adapter.autoattack import AttackedImages
 from iaside_plugins.adapters.robustbench_adapter.request import PreparedRequest
 from iaside_plugins.adapters.robustbench_adapter.run import BenchmarkResult
 from iaside_plugins.adapters.robustbench_adapter.tables import upsert

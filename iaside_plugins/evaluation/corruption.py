@@ -229,7 +229,7 @@ def with_reference(
             raise InputError(
                 f"{reference} holds errors on ImageNet at {PUBLISHED_SIZE} pixels, the images here "
                 f"are {dataset} at {plan.settings['size']}: report their mean "
-                "error unnormalised, without --reference"
+                "error unnormalised, without reference=..."
             )
         return dataclasses.replace(plan, published=reference)
     return with_reference_entry(plan, Path(reference), ids)
@@ -261,7 +261,7 @@ def with_reference_entry(plan: CorruptionPlan, file: Path, ids: Sequence[str]) -
         raise InputError(
             f"{file} was measured on other images ({', '.join(other) or 'other files'} "
             "differ): an mCE needs the reference model's errors on the same ones; evaluate it with "
-            "the same --data, --n-images, --seed and corruption options"
+            "the same images, n_images=..., seed=... and corruption options"
         )
     if not plan.missing:
         mean_corruption_error(errors, errors)  # refuses what makes no mCE before the work

@@ -150,13 +150,14 @@ def known_level(axis: str, text: str) -> Any:
     """
     if axis in CHOICES:
         if text not in CHOICES[axis]:
-            raise InputError(f"{axis}: expected some of {', '.join(CHOICES[axis])}, got {text!r}")
+            raise InputError(f"{axis} must be some of {', '.join(CHOICES[axis])}, got {text!r}")
         return text
     if axis == "temperature" and text == FITTED:
         return text
     try:
         return int(text) if axis == "n_bands" else float(text)
     except ValueError as error:
-        kind = "whole numbers" if axis == "n_bands" else "numbers"
-        also = f", or {FITTED}" if axis == "temperature" else ""
-        raise InputError(f"{axis}: expected {kind}{also}, got {text!r}") from error
+        if axis == "n_bands":
+            raise InputError(f"numbers of bands are whole numbers, got {text!r}") from error
+        also = f" or {FITTED}" if axis == "temperature" else ""
+        raise InputError(f"{axis} must be numbers{also}, got {text!r}") from error

@@ -69,7 +69,7 @@ class SensitivityReport:
         if not self.models:
             raise InputError("a sensitivity study needs at least one model")
         if len({one.name for one in self.models}) < len(self.models):
-            raise InputError("two models of one name: give each its own with --name")
+            raise InputError("two models of one name: give each its own with name=...")
         ids = self.models[0].results[0].ids
         for model in self.models:
             if len(model.results) != len(self.variants):

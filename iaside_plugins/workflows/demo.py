@@ -16,7 +16,7 @@ from iaside_plugins.adapters.foolbox_adapter import parse_attacks
 from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
 from iaside_plugins.display.plots import plot_profiles, save_figure
 from iaside_plugins.display.text import number
-from iaside_plugins.entry.write import write_entry
+from iaside_plugins.entry.write import typed_entry, write_entry
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.evaluate import evaluate
 from iaside_plugins.importance.result import SpectralImportance
@@ -145,7 +145,8 @@ class Demo:
             resume=(self.resume or self.folder / "unfinished") / name,
             show_progress=self.show_progress,
         )
-        write_entry(self.folder / "entries" / "digits" / f"{entry['entry_id']}.json", entry)
+        typed = typed_entry(entry)
+        write_entry(self.folder / "entries" / "digits" / f"{typed.entry_id}.json", typed)
         result.save(self.folder / "results" / f"{name}.npz")
         return Trained(training, seed, entry, result)
 

@@ -50,7 +50,7 @@ def evaluation_plan(
         InputError: For anything that cannot be used.
     """
     if reference is not None and corruptions == "none":
-        raise InputError("--reference is for corruption errors: it needs corruptions, got 'none'")
+        raise InputError("reference=... is for corruption errors: it needs corruptions, got 'none'")
     listing = find_images(source, model)
     clean = open_images(source, model, listing=listing)
     info, own = model.info.to_dict(), model.info.preprocessing

@@ -15,7 +15,7 @@ import torch
 
 from iaside_plugins.adapters.imagenet.folders import ImageFolderData
 from iaside_plugins.adapters.models.load import Classifier
-from iaside_plugins.entry.outcomes import outcomes, read_entries
+from iaside_plugins.entry.outcomes import outcomes, parse_files
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
@@ -58,9 +58,11 @@ def one_each(
         models = list(models) * len(files)
         names = names or [file.stem for file in weights or []]
     titles: list[str | None] = list(names or [])
-    for option, given in (("--weights", files), ("--name", titles)):
+    for argument, given in (("weights", files), ("name", titles)):
         if given and len(given) != len(models):
-            raise InputError(f"expected one {option} a model, {len(models)}, got {len(given)}")
+            raise InputError(
+                f"expected one {argument}=... a model, {len(models)}, got {len(given)}"
+            )
     nothing = [None] * len(models)
     return list(zip(models, files or nothing, titles or nothing, strict=True))
 
@@ -102,7 +104,7 @@ def open_studied(
     Raises:
         InputError: For models, images or entries that cannot be used, or do not belong together.
     """
-    known = read_entries(entries)
+    known = parse_files(entries)
     out = []
     for spec, weights, name in models:
         model = open_model(spec, weights=weights, name=name, device=device)
@@ -111,7 +113,7 @@ def open_studied(
         out.append(Studied(model, open_images(source, model), said))
     names = [one.model.info.name for one in out]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise InputError(f"two models are called {twice[0]}: give each its own with --name")
+        raise InputError(f"two models are called {twice[0]}: give each its own with name=...")
     for one in out:  # now, and not when the largest number of bands has its turn
         first = torch.as_tensor(next(iter(one.images))[0])
         check_images(first, max(design.levels["n_bands"]))

@@ -102,7 +102,7 @@ def find_images(source: DataSource, model: Classifier) -> tuple[list[ImageRecord
     if trained_on in KNOWN_MAPS and space.name in KNOWN_MAPS and space.name != trained_on:
         raise InputError(
             f"{model.info.name} is a classifier of {trained_on}, the folders are classes of "
-            f"{space.name}; give its own images, or --classes FILE if its outputs mean these"
+            f"{space.name}; give its own images, or classes=FILE if its outputs mean these"
         )
     # Only what the network itself says: the width of some layer may not be that of the logits.
     n_classes = getattr(model.net, "num_classes", None)
@@ -110,7 +110,7 @@ def find_images(source: DataSource, model: Classifier) -> tuple[list[ImageRecord
     if isinstance(n_classes, int) and largest >= n_classes:
         raise InputError(
             f"the images have labels up to {largest} ({space.name}), but the model has "
-            f"{n_classes} outputs; check --labels and --classes"
+            f"{n_classes} outputs; check labels=... and classes=..."
         )
     return records, space
 

@@ -309,9 +309,9 @@ def spectrum_plan(
         if severity not in range(1, 6):
             raise InputError(f"severities are 1 to 5, got {severity}")
     if runs and model is None:
-        raise InputError("attacks need a model: give --model SPEC, or leave --attacks out")
+        raise InputError("attacks need a model: give model=SPEC, or leave attacks=... out")
     if corruptions == "none" and not runs:
-        raise InputError("nothing to measure: give --corruptions, or --attacks with --model")
+        raise InputError("nothing to measure: give corruptions=..., or attacks=... with model=...")
     if model is None:
         clean, own = _without_model(source, shape or {})
     else:
@@ -325,13 +325,13 @@ def spectrum_plan(
         plan = generated(clean, own, source.seed, generation)
         if lacking := [name for name in wanted if name not in plan.names]:
             if len(wanted) < len(CORRUPTIONS):
-                raise InputError(f"{lacking[0]} cannot be made without its textures: --frost DIR")
+                raise InputError(f"{lacking[0]} cannot be made without its textures: frost=DIR")
             wanted = [name for name in wanted if name in plan.names]
         plan = dataclasses.replace(plan, names=tuple(wanted))
     attacked = None
     if runs and n_attack is not None:
         if n_attack < 1:
-            raise InputError(f"--n-attack must be at least 1, got {n_attack}")
+            raise InputError(f"n_attack must be at least 1, got {n_attack}")
         first = clean.records[:n_attack]
         attacked = shaped_images(source, own, first, clean.label_space, grey=clean.grey)
     return SpectrumPlan(
@@ -387,7 +387,7 @@ def check_corruptions(text: str) -> list[str] | None:
                 f"folder, or some of {', '.join(CORRUPTIONS)}"
             )
     if not names:
-        raise InputError("--corruptions names none: expected generate, none, a folder, or names")
+        raise InputError("corruptions=... names none: expected generate, none, a folder, or names")
     return names
 
 

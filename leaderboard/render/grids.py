@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from iaside_plugins.budgets import format_budget
-from iaside_plugins.entry.check_perturbed import severity_errors
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.statistics.report import Record
 from iaside_plugins.leaderboard.table import formatting as fmt
@@ -67,7 +66,7 @@ def _band(entry: Entry, k: int) -> str:
 
 def _errors(table: Table) -> Grid:
     """Mean error over severities by corruption; the five errors are in the JSON file."""
-    found = [{} if e.corruption is None else severity_errors(e.corruption) for e in table.entries]
+    found = [{} if e.corruption is None else e.corruption.errors for e in table.entries]
     names = list(dict.fromkeys(name for errors in found for name in errors))
     means = [{name: sum(e.values()) / len(e) for name, e in errors.items()} for errors in found]
     return Grid(

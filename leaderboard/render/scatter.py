@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 
 from iaside_plugins.leaderboard.board import Board, Section
 from iaside_plugins.leaderboard.statistics.comparison import residual
@@ -83,6 +82,8 @@ def _axis(title: str, spans: list[Span], show: Callable[[float], str]) -> Axis:
         spans: At least one.
         show: A tick's text.
     """
+    from matplotlib.ticker import MaxNLocator
+
     ends = [end for span in spans for end in span if not math.isnan(end)]
     low, high = min(ends), max(ends)
     pad = 0.05 * (high - low) or 0.05 * abs(high) or 0.5

@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 
-from iaside_plugins.entry.check_perturbed import severity_errors
 from iaside_plugins.leaderboard.board import Board, Section
 from iaside_plugins.leaderboard.table import formatting as fmt
 from iaside_plugins.leaderboard.table.frame import TEXTS, Row, Table, concatenated, records
@@ -77,9 +76,7 @@ def _json_table(table: Table) -> Row:
             | {
                 "distribution_interval": spectral.distribution_interval,
                 "shapley_se": spectral.shapley_se,
-                "corruption_errors": None
-                if entry.corruption is None
-                else severity_errors(entry.corruption),
+                "corruption_errors": None if entry.corruption is None else entry.corruption.errors,
                 "attacks": None
                 if adversarial is None
                 else [attack.model_dump() for attack in adversarial.attacks],

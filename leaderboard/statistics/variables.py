@@ -12,9 +12,8 @@ import numpy as np
 
 from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.error_rates import SEVERITIES
-from iaside_plugins.entry.check_perturbed import GROUPS, severity_errors
 from iaside_plugins.entry.schema import Entry
-from iaside_plugins.leaderboard.table.frame import AttackColumn, Row, Table
+from iaside_plugins.leaderboard.table.frame import GROUPS, AttackColumn, Row, Table
 from iaside_plugins.stats.intervals import Z95
 
 Bounds = tuple[float | None, float | None]
@@ -148,7 +147,7 @@ def corruption_errors(table: Table) -> list[tuple[str, Variable]]:
         def read(entry: Entry) -> Measured | str:
             if entry.corruption is None:
                 return "corruptions not evaluated"
-            rates = severity_errors(entry.corruption).get(name, {})
+            rates = entry.corruption.errors.get(name, {})
             if len(rates) < len(SEVERITIES):
                 return f"{name} not evaluated"
             value = math.fsum(rates.values()) / len(rates)

@@ -27,6 +27,10 @@ from iaside_plugins.spectra.text import PREDICTOR_TITLES, correlation_text, is_h
 from iaside_plugins.spectra.vulnerability import across_models
 from iaside_plugins.storage.files import rounded, write_atomic, write_json
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 FOLDER = Path(__file__).resolve().parents[1] / "spectra"
 DIGITS = 5  # significant ones that spectra.json keeps
 LAW = 0.95  # lower end of R² from which a falling SNR is called a power law
@@ -40,6 +44,14 @@ BAND_COLUMNS = (
     "snr_without_dc_db",
     "snr_without_dc_db_low",
     "snr_without_dc_db_high",
+)
+COLOURS = ("C3", "C0", "C2")  # of the models, in order
+BUDGET = 0.5  # L2, of the attacks inside one band
+CURVES = (  # corruptions of the first panel: name, text, style
+    ("gaussian_noise", "Gaussian noise", "-"),
+    ("pixelate", "pixelate", "--"),
+    ("motion_blur", "motion blur", "-."),
+    ("contrast", "contrast", ":"),
 )
 BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?\n?(<!-- end -->)", re.S)
 
@@ -286,29 +298,6 @@ def _without_severities(found: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in found.items() if key != "conditions" or kept}
 
 
-if __name__ == "__main__":
-    build(FOLDER, [Path(argument) for argument in sys.argv[1:]])
-
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-
-COLOURS = ("C3", "C0", "C2")  # of the models, in order
-
-
-BUDGET = 0.5  # L2, of the attacks inside one band
-
-
-CURVES = (  # corruptions of the first panel: name, text, style
-    ("gaussian_noise", "Gaussian noise", "-"),
-    ("pixelate", "pixelate", "--"),
-    ("motion_blur", "motion blur", "-."),
-    ("contrast", "contrast", ":"),
-)
-
-
 def spectra_figure(data: Mapping[str, Any]) -> Figure:
     """Three panels: SNR against frequency, importance by band, success inside one band.
 
@@ -403,3 +392,7 @@ def _success(ax: Axes, models: Mapping[str, Any]) -> None:
 
 def _named(name: str, one: Mapping[str, Any]) -> str:
     return f"{name} ({one['model']['training']})"
+
+
+if __name__ == "__main__":
+    build(FOLDER, [Path(argument) for argument in sys.argv[1:]])

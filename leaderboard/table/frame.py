@@ -11,8 +11,13 @@ from typing import Any
 
 import pandas as pd
 
-from iaside_plugins.entry.check_perturbed import GROUPS, severity_errors
-from iaside_plugins.entry.schema import Attack, Corruption, Entry, WorstCase
+from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS, CORRUPTIONS
+from iaside_plugins.entry.schema import (
+    Attack,
+    Corruption,
+    Entry,
+    WorstCase,
+)
 
 Row = dict[str, Any]
 KEYS = (
@@ -228,7 +233,7 @@ def _corrupted(corruption: Corruption | None) -> Row:
     )
     if corruption is None:
         return empty
-    mean, errors = corruption.unnormalised_mean_error, severity_errors(corruption)
+    mean, errors = corruption.unnormalised_mean_error, corruption.errors
     row = empty | _estimate(name, mean.value, mean.interval) | {"n_corruptions": mean.n_corruptions}
     for key in ("mce", "error_over_published"):
         if (claim := getattr(corruption, key)) is not None:
@@ -271,3 +276,9 @@ def _cases(entry: Entry) -> list[tuple[AttackColumn, WorstCase]]:
         )
         out.append((column, case))
     return out
+
+
+GROUPS = {
+    group: tuple(name for name in CORRUPTIONS if CORRUPTION_GROUPS[name] == group)
+    for group in dict.fromkeys(CORRUPTION_GROUPS.values())
+}

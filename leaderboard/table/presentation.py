@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from iaside_plugins.budgets import format_budget
-from iaside_plugins.entry.check_perturbed import GROUPS
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.table import formatting as fmt
-from iaside_plugins.leaderboard.table.frame import AttackColumn, Row, Table
+from iaside_plugins.leaderboard.table.frame import GROUPS, AttackColumn, Row, Table
 
 
 @dataclass(frozen=True)

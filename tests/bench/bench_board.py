@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from iaside_plugins.entry.checks import load_entries
+from iaside_plugins.entry.read import load_entries
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.board import Board
 from iaside_plugins.leaderboard.build import BOARD

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from iaside_plugins.entry.checks import load_entries
 from iaside_plugins.entry.parse import parse_entry
+from iaside_plugins.entry.read import load_entries
 from iaside_plugins.entry.schema import Benchmark
 from iaside_plugins.leaderboard.board import Board
 from iaside_plugins.leaderboard.build import BOARD

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from iaside_plugins.entry.checks import load_entries
 from iaside_plugins.entry.parse import parse_entry
+from iaside_plugins.entry.read import load_entries
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.build import BOARD
 from iaside_plugins.leaderboard.statistics.comparison import sentence, verdict

@@ -15,8 +15,7 @@ from torch import nn
 
 from iaside_plugins.adapters.compat import import_timm, import_torchvision
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
-from iaside_plugins.adapters.models import downloads
-from iaside_plugins.adapters.models import hubs as published_models
+from iaside_plugins.adapters.models import hubs
 from iaside_plugins.adapters.models.load import load_model, state_digest
 from iaside_plugins.errors import InputError
 
@@ -143,7 +142,7 @@ def test_without_a_network_one_error_says_what_to_do(
 
     import_timm()
     monkeypatch.setattr(socket, "create_connection", fail)
-    monkeypatch.setattr(downloads, "getproxies", dict)
+    monkeypatch.setattr(hubs, "getproxies", dict)
     monkeypatch.setenv("HF_HUB_CACHE", str(empty_cache))
     started = time.monotonic()
     with pytest.raises(InputError) as caught:
@@ -152,7 +151,7 @@ def test_without_a_network_one_error_says_what_to_do(
     message = str(caught.value)
     assert message.startswith(f"the pretrained weights of {spec} could not be had (cannot reach ")
     assert "no route to host" in message
-    assert "--weights FILE" in message
+    assert "weights=FILE" in message
     assert capsys.readouterr() == ("", "")
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
 
@@ -168,7 +167,7 @@ def test_a_failing_download_is_the_same_error(
         raise ConnectionResetError("reset by peer")
 
     import_timm()
-    monkeypatch.setattr(published_models, "unreachable", lambda url: None)
+    monkeypatch.setattr(hubs, "unreachable", lambda url: None)
     monkeypatch.setattr(importlib.import_module("timm.models._hub"), "hf_hub_download", fail)
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
     with pytest.raises(InputError, match=r"could not be had \(ConnectionResetError: reset by peer"):
@@ -183,7 +182,7 @@ def test_timm_without_its_download_library_is_the_same_error(
 ) -> None:
     import_timm()
     monkeypatch.setattr(importlib.import_module("timm.models._hub"), "hf_hub_download", None)
-    with pytest.raises(InputError, match=r"huggingface_hub cannot be imported.*--weights FILE"):
+    with pytest.raises(InputError, match=r"huggingface_hub cannot be imported.*weights=FILE"):
         load_model(PUBLISHED[0])
 
 
@@ -193,7 +192,7 @@ def test_timm_downloads_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     file = tmp_path / "model.safetensors"
     importlib.import_module("safetensors.torch").save_file(net.state_dict(), file)
     hub = importlib.import_module("timm.models._hub")
-    monkeypatch.setattr(published_models, "unreachable", lambda url: None)
+    monkeypatch.setattr(hubs, "unreachable", lambda url: None)
     monkeypatch.setattr(hub, "hf_hub_download", lambda *args, **kwargs: str(file))
     model = load_model(spec)
     assert model.info.weights == "timm lamb_in1k"
@@ -214,8 +213,8 @@ def test_torchvision_uses_its_cache(empty_cache: Path) -> None:
 
 
 def test_a_server_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downloads, "PATIENCE", 0.1)
-    monkeypatch.setattr(downloads, "getproxies", dict)
+    monkeypatch.setattr(hubs, "PATIENCE", 0.1)
+    monkeypatch.setattr(hubs, "getproxies", dict)
     over = threading.Event()
 
     def hang(*args: object, **kwargs: object) -> None:
@@ -223,11 +222,11 @@ def test_a_server_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPat
         raise OSError
 
     monkeypatch.setattr(socket, "create_connection", hang)
-    reason = downloads.unreachable("https://example.org/x")
+    reason = hubs.unreachable("https://example.org/x")
     over.set()
     assert reason == "cannot reach example.org: no answer in 0 s"
 
 
 def test_a_proxy_leaves_the_decision_to_the_download(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downloads, "getproxies", lambda: {"https": "http://proxy:1"})
-    assert downloads.unreachable("https://example.org/x") is None
+    monkeypatch.setattr(hubs, "getproxies", lambda: {"https": "http://proxy:1"})
+    assert hubs.unreachable("https://example.org/x") is None

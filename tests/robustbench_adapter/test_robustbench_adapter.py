@@ -241,7 +241,7 @@ def test_a_resumed_attack_is_not_told_by_former_outcomes(
     with monkeypatch.context() as former:
         former.setattr(autoattack.metadata, "version", lambda _: "0.0")
         former.setattr(
-            autoattack._Work,
+            autoattack._AttackRun,
             "_run",
             lambda _, __, x, y: (np.zeros(len(y), bool), np.zeros((0, *x.shape[1:]), np.float32)),
         )
@@ -255,7 +255,7 @@ def test_a_resumed_attack_is_not_told_by_former_outcomes(
 def test_an_accuracy_that_is_not_the_last_attacks_is_refused(
     net: Pooled, cifar: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from iaside_plugins.adapters.robustbench_adapter.attacked_images import AdversarialImages
+    from iaside_plugins.adapters.robustbench_adapter.autoattack import AdversarialImages
 
     monkeypatch.setattr(AdversarialImages, "batch", lambda _, images, labels: images)
     with pytest.raises(InputError, match="not the same every time"):

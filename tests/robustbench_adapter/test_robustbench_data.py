@@ -270,11 +270,11 @@ def test_corruptions_made_here(
 ) -> None:
     """Through the standard geometry, as the distributed ones; the entry says they are made here."""
     from iaside_plugins.adapters.imagenet.corrupted import CorruptedData
-    from iaside_plugins.adapters.robustbench_adapter import files as robustbench_files
+    from iaside_plugins.adapters.robustbench_adapter import images as robustbench_images
 
     textures = [torch.zeros(230, 230, 3, dtype=torch.uint8).numpy() for _ in range(5)]
-    monkeypatch.setattr(robustbench_files, "find_frost_textures", lambda _: Path())
-    monkeypatch.setattr(robustbench_files, "load_frost_textures", lambda _: textures)
+    monkeypatch.setattr(robustbench_images, "find_frost_textures", lambda _: Path())
+    monkeypatch.setattr(robustbench_images, "load_frost_textures", lambda _: textures)
     with prepared(request(net, layout, corruptions_data_dir="generate", n_examples=2)) as ready:
         assert ready.images.settings["source"] == "generated"
         images, labels, ids = next(iter(ready.images.cell("contrast", 2, None)))
@@ -283,7 +283,7 @@ def test_corruptions_made_here(
         assert tuple(ids) == layout.names[:2]
         assert tuple(labels.tolist()) == layout.labels[:2]
         assert ready.images.cell(None, 0, None) is None
-    monkeypatch.setattr(robustbench_files, "find_frost_textures", lambda _: None)
+    monkeypatch.setattr(robustbench_images, "find_frost_textures", lambda _: None)
     with (
         pytest.raises(InputError, match="frost needs textures"),
         prepared(request(net, layout, corruptions_data_dir="generate")),
@@ -292,7 +292,7 @@ def test_corruptions_made_here(
 
 
 def test_3d_entries_pass_the_boards_checks(net: Pooled, layout: Layout, tmp_path: Path) -> None:
-    from iaside_plugins.entry.checks import load_entries
+    from iaside_plugins.entry.read import load_entries
     from iaside_plugins.leaderboard.build import board_files
 
     given = {k: v for k, v in vars(request(net, layout)).items() if k != "model"}

@@ -16,8 +16,8 @@ if importlib.util.find_spec("robustbench") is None:
     pytest.skip("RobustBench is not installed", allow_module_level=True)
 from robustbench_layout import make_cifar, make_folder
 
-from iaside_plugins.adapters.robustbench_adapter import flags as robustbench_flags
-from iaside_plugins.adapters.robustbench_adapter.flags import EPS, main, parser, request_of
+from iaside_plugins.adapters.robustbench_adapter import __main__ as robustbench_flags
+from iaside_plugins.adapters.robustbench_adapter.__main__ import EPS, main, parser, request_of
 
 MODEL = "python:tiny_model:network"
 
@@ -123,7 +123,7 @@ def test_the_module_runs(cifar: Path) -> None:
     )
     assert done.returncode == 2
     assert done.stderr == (
-        "robustbench_adapter: n_examples=7, and there are 6 images in the test set; give as many "
+        "robustbench_adapter: --n_ex 7, and there are 6 images in the test set; give as many "
         "or fewer\n"
     )
     assert done.stdout == ""
@@ -134,14 +134,14 @@ def test_the_module_runs(cifar: Path) -> None:
     [
         (["--model_name", "Carmon2019Unlabelled"], "close names: Carmon2019Unlabeled"),
         (["--model_name", "Carmon2019Unlabeled"], "no weights for robustbench:cifar10/Linf/Carmon"),
-        (["--model", MODEL, "--n_ex", "7"], "n_examples=7, and there are 6"),
+        (["--model", MODEL, "--n_ex", "7"], "--n_ex 7, and there are 6"),
         (["--model", MODEL, "--threat_model", "corruptions", "--eps", "8/255"], "leave it out"),
         (["--model", MODEL, "--threat_model", "L1"], "invalid choice: 'L1'"),
         (["--model", MODEL, "--to_disk", "maybe"], "expected true or false, got 'maybe'"),
         (["--model", MODEL, "--eps", "8/0"], "expected a budget such as 0.5 or 8/255, got '8/0'"),
         (["--model", MODEL, "--n_examples", "6"], "unrecognized arguments: --n_examples"),
         (["--model", "python:tiny_model:nothing"], "'nothing'"),
-        (["--model", MODEL, "--seed", "-1"], "seed must be an integer of at least 0"),
+        (["--model", MODEL, "--seed", "-1"], "--seed must be an integer of at least 0"),
         (["--model", MODEL, "--seed", "99999999999999999999999"], "at most 4294967295"),
         (["--model", MODEL, "--device", "cuda:77"], "CUDA GPUs"),
         (["--model", MODEL, "--model_info_dir", "/proc/x"], "cannot write"),

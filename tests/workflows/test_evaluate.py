@@ -15,7 +15,7 @@ from iaside_plugins.adapters.foolbox_adapter import parse_attacks
 from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
 from iaside_plugins.corruptions.apply import corrupt, corruption_seed
 from iaside_plugins.corruptions.frost import FROST_FILES
-from iaside_plugins.entry.write import write_entry
+from iaside_plugins.entry.write import typed_entry, write_entry
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.evaluate import evaluate
 from iaside_plugins.leaderboard.build import validate
@@ -212,13 +212,13 @@ def test_write_entry_checks_first(photographs, tmp_path):
     model = open_model(f"{SPEC}small_input")
     plan = evaluation_plan(DataSource(photographs), model, corruptions="none")
     entry, _ = evaluate(model, plan, Protocol(n_bands=2))
-    path = write_entry(tmp_path, entry)
+    path = write_entry(tmp_path, typed_entry(entry))
     assert path == tmp_path / f"{entry['entry_id']}.json"
     assert json.loads(path.read_text()) == entry
     assert validate([path]) == []
     wrong = {**entry, "clean_accuracy": {**entry["clean_accuracy"], "value": 0.123}}
     with pytest.raises(InputError, match="clean_accuracy"):
-        write_entry(tmp_path / "wrong.json", wrong)
+        write_entry(tmp_path / "wrong.json", typed_entry(wrong))
     assert not (tmp_path / "wrong.json").exists()
 
 
@@ -248,7 +248,7 @@ def test_real_models(kit, frost, tmp_path, monkeypatch, name, images, n, n_cells
     assert entry["model"]["name"] == name
     assert abs(result.efficiency_residual) < 1e-9  # float64 sums of 16 numbers of some nats
     if n_cells == 75:
-        path = write_entry(tmp_path, entry)
+        path = write_entry(tmp_path, typed_entry(entry))
         assert validate([path]) == []
         assert group["unnormalised_mean_error"]["n_corruptions"] == 15
     worst = entry["adversarial"]["worst_case"][0]["accuracy"]["value"]
