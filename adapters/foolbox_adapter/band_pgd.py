@@ -103,7 +103,7 @@ class BandRestrictedPGD(foolbox().attacks.base.FixedEpsilonAttack):  # type: ign
     def _direction(
         self, model: Any, space: PixelSpace, pixels: Tensor, labels: Tensor, index: Tensor
     ) -> Tensor:
-        """Return the steepest ascent inside the bands, of norm 1 (L2) or greatest change 1 (Linf)."""
+        """Return the steepest ascent in the bands, of norm 1 (L2) or greatest change 1 (Linf)."""
         with torch.enable_grad():
             x = pixels.detach().requires_grad_()
             loss = torch.nn.functional.cross_entropy(

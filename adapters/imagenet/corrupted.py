@@ -25,7 +25,7 @@ from iaside_plugins.adapters.imagenet.decoding import (
 )
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.imagenet.records import ImageRecord
-from iaside_plugins.adapters.imagenet.stream import FileReader, ImageStream
+from iaside_plugins.adapters.imagenet.stream import FileReader, ImageStream, OpenFiles
 from iaside_plugins.corruptions.apply import (
     PIXELS_VERSION,
     FrostTextures,
@@ -67,23 +67,26 @@ class _CorruptingReader(FileReader):
     folder: Path | None = None  # of this corruption and severity
     textures_digest: str = ""
 
-    def pixels(self, data: bytes, image_id: str) -> Pixels:
-        """Return the corrupted pixels of a file's content."""
-        if self.corruption is None:
-            return self.cropped(data)
-        if self.folder is None:
-            return self.corruption(self.cropped(data), image_id, jpeg=self.jpeg)
+    def pixels(self, record: ImageRecord, files: OpenFiles) -> Pixels:
+        """Return the corrupted pixels of an image."""
+        image_id, corruption = record.image_id, self.corruption
+
+        def made(jpeg: bool) -> Pixels:
+            cropped = files.cropped(record, self.preprocessing, self.grey)
+            return cropped if corruption is None else corruption(cropped, image_id, jpeg=jpeg)
+
+        if corruption is None or self.folder is None:
+            return made(self.jpeg)
         # With JPEG, files are named as the images: the folder is an ImageNet-C tree. Grey images
         # are corrupted and saved in colour and averaged afterwards, which no JPEG file holds.
         as_jpeg = self.jpeg and not self.grey
         path = self.folder / (image_id if as_jpeg else f"{image_id}.png")
         # Written into the file: another source with the same id must not get this result.
-        source = hashlib.sha256(data + self.textures_digest.encode()).hexdigest()
+        source = hashlib.sha256(files.data(record) + self.textures_digest.encode()).hexdigest()
         cached = _cached(path, source, self.grey)
         if cached is not None:
             return cached
-        pixels = self.corruption(self.cropped(data), image_id, jpeg=self.jpeg and not as_jpeg)
-        encoded = _encoded(pixels, source, as_jpeg)
+        encoded = _encoded(made(self.jpeg and not as_jpeg), source, as_jpeg)
         write_atomic(path, encoded)
         return to_pixels(decode(encoded, grey=self.grey))
 

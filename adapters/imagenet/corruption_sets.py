@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from iaside_plugins.adapters.imagenet.corrupted import CorruptedData
 from iaside_plugins.adapters.imagenet.folders import ImageFolderData, ImageNetC
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
+from iaside_plugins.adapters.imagenet.stream import StreamGroup
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.corruptions.frost import find_frost_textures, load_frost_textures
@@ -76,7 +77,8 @@ def generated(
         made = {"jpeg": jpeg, "seed": seed, "frost_textures": textures, "cache": options.cache}
         return _made_here(clean, geometry, own, name, severity, **made)
 
-    return _plan(names, images, "generated", size, constants, jpeg, seed)
+    plan = _plan(names, images, "generated", size, constants, jpeg, seed)
+    return replace(plan, together=StreamGroup)
 
 
 def distributed(

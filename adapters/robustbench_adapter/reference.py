@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from iaside_plugins.adapters.imagenet.stream import StreamGroup
 from iaside_plugins.adapters.robustbench_adapter.images import BenchmarkImages
 from iaside_plugins.adapters.robustbench_adapter.tables import read_errors
 from iaside_plugins.corruptions.error_rates import (
@@ -49,6 +50,7 @@ def corruption_plan(images: BenchmarkImages, reference: Any) -> CorruptionPlan:
         (),
         lambda name, severity: images.cell(name, severity, None),
         images.settings,
+        together=StreamGroup if images.settings.get("source") == "generated" else None,
     )
     if reference is None:
         if not _is_whole(images):

@@ -198,63 +198,94 @@ class ConditionRunner:
         """Return the outcome on clean or corrupted images.
 
         Raises:
-            InputError: As `collect`.
+            InputError: As `run_together`.
         """
-        return self.collect([condition], images)[0]
+        return self.run_together([condition], ((0, batch) for batch in images))[0]
 
-    def collect(
-        self,
-        conditions: Sequence[str],
-        images: Images,
-        perturb: Perturb | None = None,
-        *,
-        keep: bool = True,
+    def run_together(
+        self, conditions: Sequence[str], batches: Iterable[tuple[int, Batch]]
     ) -> list[Outcome]:
-        """Return the outcomes under several conditions of one pass over the images.
+        """Return the outcomes of several conditions, whose batches may come in any order.
 
         Args:
-            conditions: Their names, which with the digest of an image (of its whole batch, where
-                it is perturbed) are the key of a stored row.
-            images: Batches of (images, labels, ids).
-            perturb: (images, labels, index of the first) -> images under every condition; not
-                called for a batch whose rows are all stored.
-            keep: Whether to store rows, and to use stored ones. Not where `perturb` reads images
-                that may be others in the next run: their keys would be the same.
+            conditions: Their names, which with the digest of an image are the key of a stored row.
+            batches: Index of the condition, and (images, labels, ids) under it.
 
         Raises:
             InputError: No images, images or labels that cannot be used, non-finite logits.
         """
-        self.bar.set_description(conditions[0].split("|")[-1], refresh=False)
+        names: list[list[str]] = [[] for _ in conditions]
+        with StoredRows(self.store) as rows:
+            for k, (x, labels, ids) in batches:
+                self._describe(conditions[k])
+                y = _checked(x, labels)
+                keys = {k: [f"{conditions[k]}|{digest}" for digest in digests_of(x, y)]}
+                rows.batch(keys, partial(self._answers, [x], y, ids))
+                names[k] += ids
+                self.bar.update(len(x))
+        return _outcomes(rows, names)
+
+    def attack(
+        self, conditions: Sequence[str], images: Images, perturb: Perturb, *, keep: bool = True
+    ) -> list[Outcome]:
+        """Return the outcomes under an attack at several budgets, from one pass over the images.
+
+        Args:
+            conditions: Their names, which with the digest of an image's whole batch are the key of
+                a stored row.
+            images: Batches of (images, labels, ids).
+            perturb: (images, labels, index of the first) -> images under every condition; not
+                called for a batch whose rows are all stored.
+            keep: Whether to store rows, and to use stored ones. Not if `perturb` reads images that
+                may be others in the next run: their keys would be the same.
+
+        Raises:
+            InputError: As `run_together`.
+        """
+        self._describe(conditions[0])
         names: list[str] = []
-        store = self.store if keep else RowStore(None, {})
-        with StoredRows(store) as rows:
+        with StoredRows(self.store if keep else RowStore(None, {})) as rows:
             for x, labels, ids in images:
-                check_images(x)
-                y = check_labels(labels, len(x))
-                digests = digests_of(x, y)
-                if perturb is not None:
-                    digests = place_keys(len(names), digests)
+                y = _checked(x, labels)
+                places = place_keys(len(names), digests_of(x, y))
                 keys = {
-                    k: [f"{name}|{digest}" for digest in digests]
-                    for k, name in enumerate(conditions)
+                    k: [f"{name}|{place}" for place in places] for k, name in enumerate(conditions)
                 }
-                rows.batch(keys, partial(self._answers, perturb, x, y, ids, len(names)))
+                attacked = _later(partial(perturb, x, y, len(names)))
+                rows.batch(keys, partial(self._answers, attacked, y, ids))
                 names += ids
                 self.bar.update(len(x))
-        if not names:
-            raise InputError("no images: the data are empty")
-        tables = [rows.table(k) for k in range(len(conditions))]
-        return [Outcome(tuple(names), table[:, 0], table[:, 1] > 0) for table in tables]
+        return _outcomes(rows, [names] * len(conditions))
+
+    def _describe(self, condition: str) -> None:
+        """Show the condition in front of the progress bar."""
+        self.bar.set_description(condition.split("|")[-1], refresh=False)
 
     def _answers(
-        self,
-        perturb: Perturb | None,
-        images: Tensor,
-        labels: Tensor,
-        ids: Sequence[str],
-        first: int,
+        self, batches: Iterable[Tensor], labels: Tensor, ids: Sequence[str]
     ) -> Iterator[Array]:
-        """Yield the rows (N, 2) of one batch under every condition."""
-        batches = [images] if perturb is None else perturb(images, labels, first)
+        """Yield the rows (N, 2) of the same images under every condition."""
         for batch in batches:
             yield self.predict(batch, labels, ids)
+
+
+def _later(perturb: Callable[[], Sequence[Tensor]]) -> Iterator[Tensor]:
+    """Yield the perturbed images; they are made when the first one is asked for."""
+    yield from perturb()
+
+
+def _checked(images: Tensor, labels: Tensor) -> Tensor:
+    """Return the labels of a batch as int64, once images and labels are checked."""
+    check_images(images)
+    return check_labels(labels, len(images))
+
+
+def _outcomes(rows: StoredRows, names: Sequence[Sequence[str]]) -> list[Outcome]:
+    """Return the outcome of every condition, given the ids of its images."""
+    if not all(names):
+        raise InputError("no images: the data are empty")
+    tables = [rows.table(k) for k in range(len(names))]
+    return [
+        Outcome(tuple(ids), table[:, 0], table[:, 1] > 0)
+        for ids, table in zip(names, tables, strict=True)
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.corruptions.error_rates import SEVERITIES, load_reference, mean_corruption_error
 from iaside_plugins.entry.build import mean, proportion
 from iaside_plugins.errors import InputError
-from iaside_plugins.evaluation.conditions import ConditionRunner, Images, Outcome
+from iaside_plugins.evaluation.conditions import Batch, ConditionRunner, Images, Outcome
 from iaside_plugins.stats.intervals import jackknife
 from iaside_plugins.storage.provenance import ids_digest
 from iaside_plugins.value_table.stream import count
@@ -41,6 +41,8 @@ class CorruptionPlan:
         reference: Errors of a reference model on the same images at severities 1 to 5, for mCE.
         reference_name: Name of the reference model.
         published: Name of a published table of other images to normalise by as well.
+        together: Reads several of `images` in one pass: -> (index, batch) in any order, if they are
+            of the same files; None to read one after another.
     """
 
     names: tuple[str, ...]
@@ -50,6 +52,7 @@ class CorruptionPlan:
     reference: Mapping[str, Sequence[float]] | None = None
     reference_name: str = ""
     published: str | None = None
+    together: Callable[[Sequence[Any]], Iterable[tuple[int, Batch]]] | None = None
 
     def corrupted(self, name: str, severity: int) -> Images:
         """Return the images of one corruption at one severity.
@@ -119,22 +122,20 @@ def corruption_group(
     plain = plan.images(None, 0)
     base = clean if plain is None else runner.run(f"{settings}|uncorrupted", plain)
     conditions, wrong, partial = [], [], []
-    for name in plan.names:
-        for severity in SEVERITIES:
-            images = plan.corrupted(name, severity)
-            outcome = runner.run(f"{settings}|{name}-{severity}", images).among(base)
-            if count(images) not in (None, len(outcome.ids)):
-                partial.append(f"{name} {severity}")
-            change = np.abs(outcome.probability - base.at(outcome.ids).probability)
-            conditions.append(
-                {
-                    "corruption": name,
-                    "severity": severity,
-                    "error": proportion(~outcome.correct),
-                    "probability_change": mean(change),
-                }
-            )
-            wrong.append(dict(zip(outcome.ids, ~outcome.correct, strict=True)))
+    for (name, severity), n_images, whole in _run(runner, plan, settings):
+        outcome = whole.among(base)
+        if n_images not in (None, len(outcome.ids)):
+            partial.append(f"{name} {severity}")
+        change = np.abs(outcome.probability - base.at(outcome.ids).probability)
+        conditions.append(
+            {
+                "corruption": name,
+                "severity": severity,
+                "error": proportion(~outcome.correct),
+                "probability_change": mean(change),
+            }
+        )
+        wrong.append(dict(zip(outcome.ids, ~outcome.correct, strict=True)))
     shared = [name for name in base.ids if all(name in cell for cell in wrong)]
     return {
         **plan.settings,
@@ -145,6 +146,22 @@ def corruption_group(
         "unnormalised_mean_error": _mean_error(conditions, wrong, shared, len(plan.names)),
         **_normalised(plan, conditions, partial),
     }
+
+
+def _run(
+    runner: ConditionRunner, plan: CorruptionPlan, settings: str
+) -> Iterator[tuple[tuple[str, int], int | None, Outcome]]:
+    """Yield every corruption and severity with its number of images, if known, and its outcome."""
+    cells = [(name, severity) for name in plan.names for severity in SEVERITIES]
+    tags = [f"{settings}|{name}-{severity}" for name, severity in cells]
+    if plan.together is None:
+        for cell, tag in zip(cells, tags, strict=True):
+            images = plan.corrupted(*cell)
+            yield cell, count(images), runner.run(tag, images)
+        return
+    streams = [plan.corrupted(*cell) for cell in cells]
+    outcomes = runner.run_together(tags, plan.together(streams))
+    yield from zip(cells, map(count, streams), outcomes, strict=True)
 
 
 def _normalised(

@@ -205,7 +205,7 @@ def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict
         def attack(x: Tensor, y: Tensor, first: int, spec: Any = spec) -> Sequence[Tensor]:
             return plan.run(runner.model, x, y, spec, plan.seed, first)
 
-        outcomes = runner.collect(names, plan.images, attack, keep=plan.keep)
+        outcomes = runner.attack(names, plan.images, attack, keep=plan.keep)
         for epsilon, outcome in zip(map(float, spec.epsilons), outcomes, strict=True):
             outcome = outcome.among(clean)
             base = clean.at(outcome.ids)

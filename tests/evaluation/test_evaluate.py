@@ -98,7 +98,7 @@ def attacks(*specs, images=None):
     return AttackPlan(specs, images or batches(), perturb, seed=3, batch_size=4)
 
 
-def job(**more):
+def plan_of(**more):
     return EvaluationPlan(model=MODEL, data=DATA, clean=batches(), spectral=batches(), **more)
 
 
@@ -124,7 +124,7 @@ def comparable(entry):
 @pytest.mark.parametrize("through_geometry", [False, True])
 def test_corruption_group_by_plain_loops(net, through_geometry):
     base = blurred() if through_geometry else IMAGES
-    entry = run(net, job(corruptions=plan(base if through_geometry else None)))
+    entry = run(net, plan_of(corruptions=plan(base if through_geometry else None)))
     group = entry["corruption"]
     assert [(c["corruption"], c["severity"]) for c in group["conditions"]] == [
         (name, severity) for name in NAMES for severity in range(1, 6)
@@ -160,7 +160,7 @@ def test_corruption_group_by_plain_loops(net, through_geometry):
 
 def test_adversarial_group_by_plain_loops(net):
     specs = (spec("one"), spec("three", (0.3,)), spec("other", (0.3,), "L2"))
-    group = run(net, job(attacks=attacks(*specs)))["adversarial"]
+    group = run(net, plan_of(attacks=attacks(*specs)))["adversarial"]
     clean = ~wrong(net, IMAGES)
     hits = {}
     for cell in group["attacks"]:
@@ -188,14 +188,14 @@ def test_an_image_wrong_when_clean_is_not_robust(net):
         for _ in one.epsilons
     ]
     one = AttackPlan([spec("repair", (0.4,))], batches(), repair, seed=0, batch_size=4)
-    entry = run(net, job(attacks=one))
+    entry = run(net, plan_of(attacks=one))
     assert entry["clean_accuracy"]["value"] < 1
     cell = entry["adversarial"]["attacks"][0]
     assert cell["accuracy"]["value"] == entry["clean_accuracy"]["value"]
 
 
 def test_identity_and_counts(net):
-    entry = run(net, job())
+    entry = run(net, plan_of())
     assert entry["entry_id"] == f"toys--toy-net--{Protocol(n_bands=3).protocol_id}"
     assert entry["corruption"] is entry["adversarial"] is None
     assert entry["data"]["n_images"] == N
@@ -206,7 +206,7 @@ def test_identity_and_counts(net):
 
 
 def test_a_selection_leaves_the_plain_name_free(net):
-    entry = run(net, replace(job(), data={**DATA, "n_available": N + 1}))
+    entry = run(net, replace(plan_of(), data={**DATA, "n_available": N + 1}))
     assert entry["entry_id"] == f"toys--toy-net--{Protocol(n_bands=3).protocol_id}--n{N}"
 
 
@@ -232,8 +232,17 @@ def test_proportions_and_means():
     assert np.isnan(mean([0.25])["interval"]).all()
 
 
+def test_corruptions_read_together_are_those_read_one_after_another(net, tmp_path):
+    apart, together = plan_of(corruptions=plan()), plan_of(corruptions=plan(together=in_turn))
+    first = comparable(run(net, apart, resume=tmp_path))
+    assert comparable(run(net, together)) == first
+    net.rows = 0
+    assert comparable(run(net, together, resume=tmp_path)) == first  # and their rows are the same
+    assert net.rows == 0
+
+
 def test_resumed_run_computes_nothing_and_equals_to_the_bit(net, tmp_path):
-    one = job(corruptions=plan(blurred()), attacks=attacks(spec("one"), spec("three")))
+    one = plan_of(corruptions=plan(blurred()), attacks=attacks(spec("one"), spec("three")))
     first = comparable(run(net, one, resume=tmp_path))
     net.rows = 0
     assert comparable(run(net, one, resume=tmp_path)) == first
@@ -241,10 +250,17 @@ def test_resumed_run_computes_nothing_and_equals_to_the_bit(net, tmp_path):
     assert comparable(run(net, one)) == first  # and without a folder
 
 
+def in_turn(streams):
+    """The first batches of all streams, then the second ones, as a group of streams reads them."""
+    for batches_of_all in zip(*streams, strict=True):
+        yield from enumerate(batches_of_all)
+
+
+@pytest.mark.parametrize("together", [None, in_turn])
 @pytest.mark.parametrize("stop", [0, 5, 40, 130, 180])
-def test_stopped_run_goes_on(net, tmp_path, stop):
+def test_stopped_run_goes_on(net, tmp_path, stop, together):
     """11 clean, 110 corrupted, 44 attacked, then 78 rows of coalitions."""
-    one = job(corruptions=plan(), attacks=attacks(spec("one"), spec("three")))
+    one = plan_of(corruptions=plan(together=together), attacks=attacks(spec("one"), spec("three")))
     whole = comparable(run(net, one))
     n_rows, net.rows, net.stop = net.rows, 0, stop
     with pytest.raises(KeyboardInterrupt):
@@ -279,8 +295,8 @@ def test_kept_attacks_are_not_used_at_another_place(net, tmp_path):
     """The second four of eleven images, alone, are the first batch: other random starts."""
     part = slice(4, 8)
     few = batches(IMAGES[part], LABELS[part], IDS[part])
-    small = job(attacks=attacks(spec("one"), images=few))
-    run(net, job(attacks=attacks(spec("one"))), resume=tmp_path)
+    small = plan_of(attacks=attacks(spec("one"), images=few))
+    run(net, plan_of(attacks=attacks(spec("one"))), resume=tmp_path)
     assert comparable(run(net, small, resume=tmp_path)) == comparable(run(net, small))
 
 
@@ -292,7 +308,7 @@ def test_budgets_that_print_alike_are_kept_apart(net):
         return [x if epsilon == close[0] else 1 - x for epsilon in one.epsilons]
 
     one = AttackPlan([spec("one", close)], batches(), by_budget, seed=0, batch_size=4)
-    cells = run(net, job(attacks=one))["adversarial"]["attacks"]
+    cells = run(net, plan_of(attacks=one))["adversarial"]["attacks"]
     assert cells[0]["probability_change"]["value"] == 0
     assert cells[1]["probability_change"]["value"] > 0
 
@@ -311,7 +327,7 @@ def test_image_unreadable_when_clean_only(net):
 
 def test_reference_and_published(net):
     errors = {name: [0.5] * 5 for name in NAMES}
-    entry = run(net, job(corruptions=plan(reference=errors, reference_name="other")))
+    entry = run(net, plan_of(corruptions=plan(reference=errors, reference_name="other")))
     assert entry["corruption"]["mce"] is None  # frost is missing
 
 
@@ -325,7 +341,7 @@ def test_nan_logits_are_refused_by_name(net):
             return torch.where(hit[:, None], torch.nan, logits)
 
     with pytest.raises(InputError, match="image-5"):
-        run(Broken().eval(), job())
+        run(Broken().eval(), plan_of())
 
 
 def test_no_images(net):
@@ -361,6 +377,6 @@ def test_an_mce_is_of_the_very_same_images(net, short, caplog):
 
     errors = dict.fromkeys(names, (0.5,) * 5)
     whole = CorruptionPlan(names, (), images, SETTINGS, reference=errors, reference_name="other")
-    group = run(net, job(corruptions=whole))["corruption"]
+    group = run(net, plan_of(corruptions=whole))["corruption"]
     assert (group["mce"] is None) == short
     assert ("images of fog 2 were unreadable" in caplog.text) == short

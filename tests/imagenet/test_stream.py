@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from image_files import WNIDS, gathered, make_tree, random_pixels, save
 
+from iaside_plugins.adapters.imagenet.corrupted import CorruptedData
+from iaside_plugins.adapters.imagenet.decoding import decode
 from iaside_plugins.adapters.imagenet.folders import ImageFolderData
 from iaside_plugins.adapters.imagenet.records import ImageRecord
+from iaside_plugins.adapters.imagenet.stream import StreamGroup
 from iaside_plugins.errors import InputError
 
 # From Python 3.12 on a fork in a process with threads warns, and DataLoader forks.
@@ -115,3 +119,57 @@ def test_a_batch_of_unreadable_files_only_is_left_out(tmp_path: Path) -> None:
     records = _damaged_set(tmp_path, 100, 1).records
     data = ImageFolderData(None, resize=None, crop=8, records=records, batch_size=1)
     assert [len(images) for images, _, _ in data] == [1] * 99
+
+
+def _corrupted(records: list[ImageRecord], **options: int) -> list[CorruptedData]:
+    cells = [("fog", 2), (None, 0), ("contrast", 5)]
+    return [CorruptedData(records, *cell, resize=40, crop=32, **options) for cell in cells]
+
+
+@workers
+@pytest.mark.parametrize("n_workers", [0, 2])
+def test_a_group_gives_every_stream_its_own_batches_in_order(
+    tmp_path: Path, n_workers: int
+) -> None:
+    records = ImageFolderData(make_tree(tmp_path, n=3)).records
+    options = {"batch_size": 2, "n_workers": n_workers}
+    together: list[list[Any]] = [[], [], []]
+    for k, batch in StreamGroup(_corrupted(records, **options)):
+        together[k].append(batch)
+    for stream, batches in zip(_corrupted(records, batch_size=2), together, strict=True):
+        for ours, own in zip(batches, stream, strict=True):
+            assert torch.equal(ours[0], own[0])
+            assert torch.equal(ours[1], own[1])
+            assert ours[2] == own[2]
+
+
+def test_a_group_decodes_every_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = ImageFolderData(make_tree(tmp_path, n=3)).records
+    decoded = []
+
+    def counted(data: bytes, *, grey: bool = False) -> Any:
+        decoded.append(data)
+        return decode(data, grey=grey)
+
+    monkeypatch.setattr("iaside_plugins.adapters.imagenet.stream.decode", counted)
+    assert len(list(StreamGroup(_corrupted(records, batch_size=2)))) == 3 * 5
+    assert len(decoded) == len(records)
+
+
+def test_a_group_leaves_unreadable_files_out_of_every_stream(tmp_path: Path) -> None:
+    records = _damaged_set(tmp_path, 100, 1).records
+    streams = [
+        CorruptedData(records, "fog", s, resize=None, crop=16, batch_size=30) for s in (1, 2)
+    ]
+    ids: list[list[str]] = [[], []]
+    for k, (_, _, names) in StreamGroup(streams):
+        ids[k] += names
+    assert ids == [[record.image_id for record in records[1:]]] * 2
+    assert [stream.unreadable for stream in streams] == [["cat/0000.png"]] * 2
+
+
+def test_a_group_is_of_as_many_images_each(tmp_path: Path) -> None:
+    records = ImageFolderData(make_tree(tmp_path)).records
+    streams = [ImageFolderData(None, records=part) for part in (records, records[1:])]
+    with pytest.raises(InputError, match="as many images each"):
+        StreamGroup(streams)
