@@ -10,8 +10,8 @@ export OMP_NUM_THREADS ?= 1
 demo: setup
 	$(PYTHON) -m iaside_plugins.cli demo
 
-test: setup
-	$(PYTHON) -m pytest -n auto
+test: setup  # ARGS="-k absence", ARGS="tests/spectral", ARGS='-m "not slow"'
+	$(PYTHON) -m pytest -n auto $(ARGS)
 
 test-captum-0.8: setup  # the published wheel asks for an older numpy than it needs
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
@@ -22,6 +22,7 @@ lint: setup
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
+	$(VENV)/bin/lint-imports
 
 bench: setup
 	$(PYTHON) tests/bench/bench_importance.py

@@ -24,7 +24,7 @@ def default_folder() -> Path:
         InputError: The package is installed: its folder is no place for entries.
     """
     if not (BOARD.parent / "pyproject.toml").is_file():
-        raise InputError("give --folder: the board's folder, which holds entries/<dataset>/")
+        raise InputError("give folder=DIR: the board's folder, which holds entries/<dataset>/")
     return BOARD
 
 
@@ -36,7 +36,7 @@ def validate(files: Iterable[Path | str]) -> list[str]:
     Raises:
         MissingExtraError: Without pydantic.
     """
-    from iaside_plugins.entry.checks import read_entries
+    from iaside_plugins.entry.read import read_entries
 
     return read_entries([Path(file) for file in files])[1]
 
@@ -67,11 +67,12 @@ def add(
             other content and no reason, or the same weights, protocol and images.
         MissingExtraError: Without pydantic.
     """
-    from iaside_plugins.entry import checks
+    from iaside_plugins.entry.checks import check_entry
     from iaside_plugins.entry.parse import parse_entry
+    from iaside_plugins.entry.read import clashes, read_bytes
 
     file, folder = Path(file), Path(folder)
-    data = checks.read_bytes(file)
+    data = read_bytes(file)
     entry = parse_entry(data, file.name)
     on_board = {other.entry_id: other for other in _on_board(folder)}
     if reason is not None:
@@ -79,7 +80,7 @@ def add(
         entry = parse_entry(data, file.name)
     elif supersedes is not None:
         raise InputError(f"give a reason why {supersedes} is replaced")
-    if problems := checks.check_entry(entry, entry.entry_id):
+    if problems := check_entry(entry, entry.entry_id):
         raise InputError("\n".join(f"{file.name}: {problem}" for problem in problems))
     target = _place(folder, entry)
     if target.exists() and target.read_bytes() == data:
@@ -87,12 +88,12 @@ def add(
     old = _replaced(entry, folder, on_board)
     if target.exists() and old != target:
         raise InputError(
-            f"{target.name} is on the board with other content; give a reason (--reason) if "
+            f"{target.name} is on the board with other content; give a reason (reason=...) if "
             "the new numbers are to replace the old"
         )
     others = [other for other in on_board.values() if _place(folder, other) != old]
-    if problems := checks.check_entries([*others, entry]):
-        raise InputError("\n".join(f"{file.name}: {problem}" for problem in problems))
+    if found := clashes([*others, entry]):
+        raise InputError("\n".join(f"{file.name}: {problem}" for _, problem in found))
     write_atomic(target, data)
     if old is not None and old != target:
         old.unlink()
@@ -157,26 +158,26 @@ def build(folder: Path | str = BOARD, *, check: bool = False) -> list[str]:
 def board_files(entries: Sequence[Entry]) -> dict[str, str]:
     """Every file that the entries determine, as text by name."""
     from iaside_plugins.entry.parse import entry_schema
-    from iaside_plugins.leaderboard.render import latex, page, scatter
-    from iaside_plugins.leaderboard.render import text as tables
-    from iaside_plugins.leaderboard.statistics import board as statistics
+    from iaside_plugins.leaderboard.board import Board
+    from iaside_plugins.leaderboard.render import latex, page, scatter, text
+    from iaside_plugins.leaderboard.statistics.report import to_json
 
-    found = statistics.statistics(entries)
+    board = Board.of(entries)
     return {
-        "README.md": tables.to_markdown(entries, found),
-        "leaderboard.csv": tables.to_csv(entries),
-        "leaderboard.json": tables.to_json(entries),
-        "leaderboard.tex": latex.to_latex(entries, found),
-        "index.html": page.to_html(entries, found),
-        "scatter.vl.json": scatter.to_vega(entries, found),
-        "stats.json": statistics.to_json(found),
+        "README.md": text.to_markdown(board),
+        "leaderboard.csv": text.to_csv(board),
+        "leaderboard.json": text.to_json(board),
+        "leaderboard.tex": latex.to_latex(board),
+        "index.html": page.to_html(board),
+        "scatter.vl.json": scatter.to_vega(board),
+        "stats.json": to_json(board.statistics),
         "entry.schema.json": entry_schema(),
     }
 
 
 def _on_board(folder: Path, *, required: bool = False) -> list[Entry]:
     """Checked entries of a board, each in the folder of its data set."""
-    from iaside_plugins.entry.checks import load_entries
+    from iaside_plugins.entry.read import load_entries
 
     home = folder / "entries"
     if not home.is_dir() and not required:

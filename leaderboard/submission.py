@@ -12,8 +12,9 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from iaside_plugins.entry import checks
+from iaside_plugins.entry.checks import check_entry
 from iaside_plugins.entry.parse import MAX_BYTES, parse_entry
+from iaside_plugins.entry.read import clashes, read_bytes
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.build import build
@@ -122,7 +123,7 @@ def check_submission(candidate: Path, base: Path, *, maintainer: bool = False) -
         raise InputError("\n".join(faults))
     together = kept | entries
     names = list(together)
-    problems += [f"{names[k]}: {p}" for k, p in checks.clashes(together.values())]
+    problems += [f"{names[k]}: {p}" for k, p in clashes(together.values())]
     return SubmissionCheck(added, changed, removed, tuple(problems))
 
 
@@ -132,7 +133,7 @@ def _files(folder: Path) -> dict[str, str]:
     if not home.is_dir():
         raise InputError(f"{home} is not a folder of entries")
     return {
-        file.relative_to(home).as_posix(): hashlib.sha256(checks.read_bytes(file)).hexdigest()
+        file.relative_to(home).as_posix(): hashlib.sha256(read_bytes(file)).hexdigest()
         for file in sorted(home.rglob("*.json"))
     }
 
@@ -142,7 +143,7 @@ def _parsed(folder: Path, names: list[str]) -> tuple[dict[str, Entry], list[str]
     problems: list[str] = []
     for name in names:
         try:
-            entries[name] = parse_entry(checks.read_bytes(folder / "entries" / name), name)
+            entries[name] = parse_entry(read_bytes(folder / "entries" / name), name)
         except InputError as error:
             problems.append(str(error))
     return entries, problems
@@ -151,7 +152,7 @@ def _parsed(folder: Path, names: list[str]) -> tuple[dict[str, Entry], list[str]
 def _own_problems(name: str, entry: Entry, maintainer: bool) -> list[str]:
     """Problems of one entry by itself."""
     place = Path(name)
-    problems = checks.check_entry(entry, place.stem)
+    problems = check_entry(entry, place.stem)
     if place.parent.as_posix() != entry.data.name:
         problems.append(f"/data/name: expected the folder's name {place.parent.as_posix()!r}")
     if entry.submission.status != "self-reported" and not maintainer:

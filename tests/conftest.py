@@ -12,9 +12,19 @@ ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)  # two threads are slower than one on the small tensors of the tests
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects by -m
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses the kit, also through another fixture; skip `cuda` without a GPU."""
+    for item in items:
+        if "kit" in getattr(item, "fixturenames", ()):
+            item.add_marker("kit")
+        if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
 @pytest.fixture(scope="session")
 def kit() -> Path:
-    """The kit's folder; tests that need it are skipped, with the reason, where it is absent."""
+    """Return the kit's folder; skip the test, with the reason, where it is absent."""
     folder = Path(os.environ.get("IASIDE_KIT", ROOT.parent / "shared" / "kit"))
     if not (folder / "models.json").is_file():
         pytest.skip(f"the kit is not at {folder}; set IASIDE_KIT")

@@ -44,7 +44,7 @@ DEFAULT_METHODS = (
 GROUP = 8  # images that go through a method together
 
 
-def compare_attributions(
+def compare_attributions(  # noqa: PLR0913  the public signature
     model: Any,
     data: Any,
     methods: Sequence[str] = DEFAULT_METHODS,

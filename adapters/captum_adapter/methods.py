@@ -48,7 +48,7 @@ GIVEN = {
 }
 
 
-def band_attributions(
+def band_attributions(  # noqa: PLR0913  the public signature
     method: str | type,
     model: Any,
     images: Tensor,

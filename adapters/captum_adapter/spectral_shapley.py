@@ -76,7 +76,7 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         self.value_fn = value_fn
 
     @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
-    def attribute(
+    def attribute(  # noqa: PLR0913  the public signature
         self,
         inputs: Images,
         baselines: Baselines = None,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 from iaside_plugins.display.plots import new_figure
+from iaside_plugins.display.text import number
 
 
 def plot_agreement(reports: Mapping[str, AgreementReport]) -> Figure:
@@ -81,5 +82,5 @@ def _note(ax: Axes, row: Any) -> None:
     """Write the rank correlation with the first method into a corner."""
     value, low, high = (row[f"rank_correlation{end}"] for end in ("", "_low", "_high"))
     if not np.isnan(value):
-        text = f"rank correlation {value:+.2f} [{low:+.2f}, {high:+.2f}]"
+        text = f"rank correlation {number(value, low, high)}"
         ax.text(0.98, 0.95, text, transform=ax.transAxes, ha="right", va="top", fontsize=7)

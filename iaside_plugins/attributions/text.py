@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
 import pandas as pd
 
 from iaside_plugins.attributions.agreement import AgreementReport
+from iaside_plugins.display.text import aligned, markdown_table, row_number
 
 AGREEMENT = {  # column of `to_frame`: heading and format
     "rank_correlation": ("rank correlation", "+.2f"),
@@ -23,22 +21,22 @@ METRICS = {
 
 
 def agreement_markdown(report: AgreementReport) -> str:
-    """Return one table, a row a method: agreement with the first one, metrics, cost of an image."""
+    """One table, a row a method: agreement with the first one, metrics, cost of an image."""
     head = [
         "method",
         *(heading for heading, _ in (AGREEMENT | METRICS).values()),
         "passes forward + backward",
         "s/image",
     ]
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    for _, row in report.to_frame().iterrows():
-        cells = [str(row["title"]), *_cells(row, AGREEMENT | METRICS), *_cost(row)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    rows = [
+        [str(row["title"]), *_cells(row, AGREEMENT | METRICS), *_cost(row)]
+        for _, row in report.to_frame().iterrows()
+    ]
+    return markdown_table([head, *rows])
 
 
 def agreement_text(report: AgreementReport) -> str:
-    """Return three tables: profiles, agreement with the first method, metrics and cost."""
+    """Three tables: profiles, agreement with the first method, metrics and cost."""
     frame, first = report.to_frame(), report.methods[0].title
     profiles = report.profiles()
     bands = range(report.protocol.n_bands)
@@ -58,11 +56,11 @@ def agreement_text(report: AgreementReport) -> str:
         [
             f"attributions of {report.protocol.n_bands} bands on {report.n_images} images, "
             f"protocol {report.protocol.protocol_id}; 95 % intervals over images",
-            *_aligned(shares),
+            *aligned(shares),
             "",
-            *_aligned(agreement),
+            *aligned(agreement),
             "",
-            *_aligned(metrics),
+            *aligned(metrics),
             "rank correlation, same sign, distance: of the mean profiles; image by image: mean of "
             "each image's own",
         ]
@@ -70,27 +68,13 @@ def agreement_text(report: AgreementReport) -> str:
 
 
 def _cells(row: pd.Series, columns: dict[str, tuple[str, str]]) -> list[str]:
-    """Return figures with their intervals, or a dash where there is none."""
-    cells = []
-    for name, (_, spec) in columns.items():
-        value, low, high = (row.get(f"{name}{end}", np.nan) for end in ("", "_low", "_high"))
-        ends = "" if np.isnan(low) else f" [{low:{spec}}, {high:{spec}}]"
-        cells.append("–" if np.isnan(value) else f"{value:{spec}}{ends}")
-    return cells
+    """Return numbers with their intervals, a dash where there is none."""
+    return [row_number(row, name, spec) for name, (_, spec) in columns.items()]
 
 
 def _cost(row: pd.Series) -> list[str]:
-    """Return the passes forward and backward, and the seconds, of one image."""
+    """Passes forward and backward, and seconds, of one image."""
     return [
         f"{row['forward_passes']:.0f} + {row['backward_passes']:.0f}",
         f"{row['seconds']:.2g}",
-    ]
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows as lines with columns of equal width."""
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
     ]

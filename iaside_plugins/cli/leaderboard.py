@@ -105,8 +105,8 @@ def export(
     out: Annotated[Path | None, typer.Option("--out", help="File; default the screen")] = None,
 ) -> None:
     """Write one entry as RobustBench's JSON, a model card's evaluation or a BibTeX record."""
-    from iaside_plugins.entry.checks import load_entries
     from iaside_plugins.entry.exports import export as text_of
+    from iaside_plugins.entry.read import load_entries
     from iaside_plugins.storage.files import write_atomic
 
     text = text_of(load_entries([entry])[0], to)

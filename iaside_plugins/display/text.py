@@ -1,140 +1,68 @@
-"""What the command line says: results as a few readable lines."""
+"""How numbers and tables look in text, for every command and page."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from iaside_plugins.budgets import epsilon
-from iaside_plugins.corruptions.error_rates import CORRUPTIONS_3DCC
-from iaside_plugins.importance.result import SpectralImportance
-from iaside_plugins.spectral.range_handling import RANGE_HANDLINGS
-from iaside_plugins.stats.intervals import wilson
-
-BAR = 24
+NOTHING = "–"  # a figure that does not exist
 
 
-def percent(share: Mapping[str, Any]) -> str:
-    """A proportion of an entry as percent with its interval and n."""
-    low, high = share["interval"]
-    return f"{share['value']:6.1%}  [{low:.1%}, {high:.1%}], n = {share['n']}"
+def number(
+    value: float | None,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    spec: str = "+.2f",
+    unit: str = "",
+) -> str:
+    """Return a number with its interval, for example "+0.60 [-0.24, +0.97]"; a dash for none.
+
+    Args:
+        value: The number; None or NaN where there is none.
+        low: Lower end of its interval, None or NaN without one.
+        high: Upper end.
+        spec: Format of all three.
+        unit: Follows the number.
+    """
+    if _missing(value):
+        return NOTHING
+    ends = interval(low, high, spec=spec)
+    return f"{value:{spec}}{unit}" + (f" {ends}" if ends else "")
 
 
-def spectral_report(result: SpectralImportance) -> str:
-    """Per band: range, Shapley value, standard error, share and a bar; then the scores."""
-    frame = result.to_frame()
-    top = max(float(frame["shapley_value"].abs().max()), 1e-12)
-    lines = [
-        f"spectral importance: {result.n_images} images of {result.image_size[0]} x "
-        f"{result.image_size[1]}, protocol {result.protocol.protocol_id}",
-        "  band  cycles/image   Shapley value (nats)     share",
-    ]
-    for band, low, high, psi, se, share in frame.iloc[:, :6].to_numpy().tolist():
-        bar = "█" * round(BAR * abs(psi) / top)
-        sign = "-" if psi < 0 and bar else " "
-        lines.append(
-            f"  {band:>4.0f}  {low:5.1f}-{high:<6.1f}  {psi:+8.3f} ± {se:.3f} (s.e.)  "
-            f"{share:5.1%} {sign}{bar}"
-        )
-    lines += [
-        f"  score        {result.score:+.3f}  {_interval(result.score_interval)} (95 %)",
-        f"  signed score {result.signed_score:+.3f}  {_interval(result.signed_score_interval)} "
-        "(positive leans to low frequencies, negative to high)",
-    ]
-    if result.protocol.n_bands == 2:
-        lines.append("  with 2 bands one share is 0, one is 1: the scores say only which")
-    if len(result.tied_bands) > 1:
-        names = ", ".join(map(str, sorted(result.tied_bands)))
-        lines.append(
-            f"  bands {names} tie for the least Shapley value: scores are biased towards 0 there "
-            f"(estimated bias of the signed score {result.signed_score_bias:+.3f})"
-        )
-    hits = int(result.correct.sum())
-    low, high = wilson(hits, result.n_images)
-    rescaled = RANGE_HANDLINGS[result.protocol.range_handling].changes_images
-    which = "rescaled images" if rescaled else "these images"
-    share = hits / result.n_images
-    lines.append(f"  accuracy on {which} {share:.1%}  [{low:.1%}, {high:.1%}]")
-    return "\n".join(lines)
+def interval(low: float | None, high: float | None, *, spec: str = "+.2f") -> str:
+    """Return an interval, for example "[-0.24, +0.97]"; nothing where an end is missing."""
+    return "" if _missing(low) or _missing(high) else f"[{low:{spec}}, {high:{spec}}]"
 
 
-def _interval(ends: Any) -> str:
-    if np.isnan(ends).any():
-        return "(no interval from one image)"
-    return f"[{ends[0]:+.3f}, {ends[1]:+.3f}]"
+def row_number(row: Any, name: str, spec: str) -> str:
+    """Return the number in a column of a row with the interval in `name_low` and `name_high`."""
+    value, low, high = (row.get(f"{name}{end}") for end in ("", "_low", "_high"))
+    return number(value, low, high, spec=spec)
 
 
-def entry_report(entry: Mapping[str, Any], result: SpectralImportance) -> str:
-    """The spectral report, then accuracies: clean, corrupted, under attack."""
-    lines = [spectral_report(result), f"clean accuracy   {percent(entry['clean_accuracy'])}"]
-    corruption, adversarial = entry["corruption"], entry["adversarial"]
-    if corruption is not None:
-        lines += _corruption_lines(corruption)
-    if adversarial is not None:
-        lines.append(f"accuracy under attack ({adversarial['n_images']} images)")
-        lines += [
-            f"  {cell['name']:<7} {cell['norm']:<4} eps {epsilon(cell['epsilon']):<8} "
-            f"{percent(cell['accuracy'])}"
-            for cell in adversarial["attacks"]
-        ]
-        lines += [
-            f"  worst case {cell['norm']} eps {epsilon(cell['epsilon']):<8} "
-            f"{percent(cell['accuracy'])}"
-            for cell in adversarial["worst_case"]
-            if len(cell["attacks"]) > 1
-        ]
-    for profile in (entry.get("benchmark") or {}).get("profiles", ()):
-        lines.append(
-            f"signed score under {profile['condition']} {profile['signed_score']:+.3f}  "
-            f"{_interval(np.array(profile['signed_score_interval'], dtype=float))}, "
-            f"n = {profile['n_images']}"
-        )
-    return "\n".join(lines)
+def _missing(value: float | None) -> bool:
+    return value is None or math.isnan(value)
 
 
-def _corruption_lines(corruption: Mapping[str, Any]) -> list[str]:
-    """Error by corruption at severities 1 to 5, and the mean under its proper name."""
-    errors: dict[str, list[float]] = {}
-    changes: dict[str, list[float]] = {}
-    for cell in corruption["conditions"]:
-        errors.setdefault(cell["corruption"], []).append(cell["error"]["value"])
-        changes.setdefault(cell["corruption"], []).append(cell["probability_change"]["value"])
-    lines = [
-        f"error under corruption ({corruption['source']}, {corruption['n_images']} images), "
-        "severities 1 to 5; mean |change of p(true class)|"
-    ]
-    lines += [
-        f"  {name:<18} " + " ".join(f"{e:6.1%}" for e in row) + f"   {np.mean(changes[name]):.3f}"
-        for name, row in errors.items()
-    ]
-    total = corruption["unnormalised_mean_error"]
-    n = len(CORRUPTIONS_3DCC) if set(errors) & set(CORRUPTIONS_3DCC) else 15
-    low, high = total["interval"]
-    ends = "" if low is None else f" [{low:.1%}, {high:.1%}]"
-    lines.append(
-        f"  mean error over {total['n_corruptions']} of {n} corruptions (unnormalised, not an mCE) "
-        f"{total['value']:.1%}{ends}"
-    )
-    if corruption["missing"]:
-        lines.append(f"  not evaluated: {', '.join(corruption['missing'])}")
-    if corruption["mce"] is not None:
-        mce = corruption["mce"]
-        lines.append(f"  mCE {mce['value']:.1%} (reference {mce['reference']}, same images)")
-    if corruption["error_over_published"] is not None:
-        over = corruption["error_over_published"]
-        lines.append(
-            f"  errors over published {over['reference']} (other images, not an mCE): "
-            f"{over['value']:.1%}"
-        )
-    return lines
+def proportion(share: Mapping[str, Any]) -> str:
+    """Return a proportion of an entry in percent, with its interval and number of images."""
+    ends = interval(*share["interval"], spec=".1%")
+    return f"{share['value']:6.1%}  {ends}, n = {share['n']}"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines with columns of equal width."""
+    """Return rows as lines with columns of equal width."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows, the first one being the header, as a Markdown table."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from iaside_plugins.importance.result import SpectralImportance
+from iaside_plugins.importance.result import ATTRIBUTES, SpectralImportance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.stats.intervals import mean_interval, wilson
 from iaside_plugins.storage.provenance import ids_digest
 
 SCHEMA_VERSION = 1
+# Attributes of an importance that an entry leaves out, or holds in another form.
+NOT_IN_ENTRY = {"n_classes", "clean_accuracy", "per_image", "values", "labels", "ids"}
 # What the ``benchmark`` group says of an entry made through RobustBench's interface.
 CYCLED = "corruptions, each image under one cell in turn"
 LISTED = "RobustBench's list"
@@ -59,29 +61,9 @@ def mean(values: npt.ArrayLike) -> dict[str, Any]:
 
 
 def spectral_group(result: SpectralImportance) -> dict[str, Any]:
-    """The entry's ``spectral`` group: means and intervals, not per-image values."""
-    names = (
-        "n_images",
-        "precision",
-        "forwards",
-        "n_forward",
-        "image_size",
-        "value_table",
-        "shapley_values",
-        "shapley_se",
-        "distribution",
-        "distribution_interval",
-        "score",
-        "score_interval",
-        "score_bias",
-        "signed_score",
-        "signed_score_interval",
-        "signed_score_bias",
-        "tied_bands",
-        "efficiency_residual",
-    )
+    """Return the entry's ``spectral`` group: means and intervals, no values of single images."""
     return {
-        **{name: getattr(result, name) for name in names},
+        **{name: getattr(result, name) for name in ATTRIBUTES if name not in NOT_IN_ENTRY},
         "score_intervals": "jackknife-and-ties",
         "image_ids_sha256": ids_digest(result.ids),
         "band_edges": result.band_edges(),

@@ -6,36 +6,44 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS, CORRUPTIONS
+import numpy as np
+
+from iaside_plugins.budgets import format_budget
+from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.corruptions.error_rates import (
     CORRUPTIONS_3DCC,
     SEVERITIES,
     mean_corruption_error,
     unnormalised_mean_error,
 )
+from iaside_plugins.entry.build import (
+    CYCLED,
+    LISTED,
+    SELECTED_ALL,
+    SELECTED_FIRST,
+    SELECTED_RANDOM,
+)
 from iaside_plugins.entry.parse import pointer
-from iaside_plugins.entry.schema import Adversarial, Attack, Corruption, Normalised, WorstCase
+from iaside_plugins.entry.schema import (
+    Adversarial,
+    Attack,
+    Benchmark,
+    Corruption,
+    Entry,
+    Normalised,
+    WorstCase,
+)
 from iaside_plugins.errors import InputError
+from iaside_plugins.storage.provenance import ids_digest
 
 Problems = Iterator[str]
-GROUPS = {
-    group: tuple(name for name in CORRUPTIONS if CORRUPTION_GROUPS[name] == group)
-    for group in dict.fromkeys(CORRUPTION_GROUPS.values())
-}
-
-
-def severity_errors(corruption: Corruption) -> dict[str, dict[int, float]]:
-    """Error rates by corruption and severity."""
-    errors: dict[str, dict[int, float]] = {}
-    for condition in corruption.conditions:
-        errors.setdefault(condition.corruption, {})[condition.severity] = condition.error.value
-    return errors
-
-
-def benchmark_of(corruption: Corruption) -> tuple[str, ...]:
-    """The corruptions of an mCE: the 12 of ImageNet-3DCC where there is one of them, or the 15."""
-    names = {condition.corruption for condition in corruption.conditions}
-    return CORRUPTIONS_3DCC if names & set(CORRUPTIONS_3DCC) else CORRUPTIONS
+CLEAN = "clean"
+STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
+LIST_SHA256 = (
+    "d4121626d07722a0126c35b1563042e46a546f1a05ce705f2cdc635896d58574"  # of the ids of all 5000
+)
+WHOLE_LIST = 5000
+ROUNDING = 1e-9
 
 
 def corruption_problems(corruption: Corruption) -> Problems:
@@ -55,7 +63,7 @@ def corruption_problems(corruption: Corruption) -> Problems:
                 break
     if incomplete:
         return
-    errors = severity_errors(corruption)
+    errors = corruption.errors
     got, expected = corruption.unnormalised_mean_error, unnormalised_mean_error(errors)
     if abs(got.value - expected) > 1e-9:
         yield (
@@ -70,7 +78,7 @@ def corruption_problems(corruption: Corruption) -> Problems:
         yield from _ratio_problems("mce", corruption.mce, errors, corruption.mce.reference_errors)
     over = corruption.error_over_published
     if over is not None:
-        if corruption.constants != "224" and benchmark_of(corruption) is CORRUPTIONS:
+        if corruption.constants != "224" and corruption.names is CORRUPTIONS:
             yield "/corruption/error_over_published: published tables are of 224-pixel images"
         yield from _ratio_problems("error_over_published", over, errors, over.reference)
 
@@ -89,7 +97,7 @@ def _ratio_problems(name: str, claim: Normalised, errors: Any, reference: Any) -
 def _incomplete(corruption: Corruption) -> Problems:
     """Conditions that are unknown, double or lacking."""
     seen: set[tuple[str, int]] = set()
-    names = benchmark_of(corruption)
+    names = corruption.names
     for k, condition in enumerate(corruption.conditions):
         cell = (condition.corruption, condition.severity)
         place = pointer("corruption", "conditions", k)
@@ -180,3 +188,126 @@ def _worst_case(place: str, case: WorstCase, attacks: tuple[Attack, ...]) -> Pro
             f"{place}/accuracy/value: expected from {low:.9g} to {high:.9g}, "
             f"got {case.accuracy.value!r}"
         )
+
+
+def benchmark_problems(entry: Entry) -> Problems:
+    """Problems of the group; none where an entry has none."""
+    made = entry.benchmark
+    if made is None:
+        return
+    groups = list(_groups(entry, made))
+    yield from groups
+    yield from _selection(entry, made)
+    if not groups:
+        yield from _after_attack(entry, made)
+        yield from _profiles(entry, made)
+
+
+def _groups(entry: Entry, made: Benchmark) -> Problems:
+    """The groups that the threat model has, and no other."""
+    is_attack = made.threat_model in ("Linf", "L2")
+    for name, wanted in (("adversarial", is_attack), ("corruption", not is_attack)):
+        if (getattr(entry, name) is not None) != wanted:
+            what = "a group" if wanted else "null"
+            yield f"/{name}: expected {what} for threat_model {made.threat_model!r}"
+    if (made.corrupted_preprocessing is None) != is_attack:
+        what = "null" if is_attack else "text"
+        yield f"/benchmark/corrupted_preprocessing: expected {what} for {made.threat_model!r}"
+    if is_attack and entry.adversarial is not None:
+        for k, attack in enumerate(entry.adversarial.attacks):
+            if attack.norm != made.threat_model:
+                place = pointer("adversarial", "attacks", k, "norm")
+                yield f"{place}: expected {made.threat_model!r}, got {attack.norm!r}"
+    if not is_attack and entry.corruption is not None:
+        is_3d = entry.corruption.names is CORRUPTIONS_3DCC
+        if is_3d != (made.threat_model == "corruptions_3d"):
+            got = "corruptions_3d" if is_3d else "corruptions"
+            yield f"/benchmark/threat_model: expected {got!r}, got {made.threat_model!r}"
+
+
+def _selection(entry: Entry, made: Benchmark) -> Problems:
+    """What the numbers of images, the data set and the seed say of how they were chosen."""
+    data, got = entry.data, made.selection
+    n = data.n_images + data.n_unreadable
+    by_seed = SELECTED_RANDOM.format(seed=data.seed)
+    possible = {
+        LISTED: data.name == "imagenet" and _is_listed(entry, n),
+        SELECTED_ALL: n == data.n_available,
+        SELECTED_FIRST: data.name in ("cifar10", "cifar100"),
+        by_seed: n < data.n_available,
+    }
+    if not possible.get(got, False):
+        fitting = [text for text, fits in possible.items() if fits]
+        yield (
+            f"/benchmark/selection: expected one that {n} of {data.n_available} images of "
+            f"{data.name} with these ids can be ({', '.join(map(repr, fitting))}), got {got!r}"
+        )
+
+
+def _is_listed(entry: Entry, n: int) -> bool:
+    """Whether the ids are the first n of the list, as far as can be told.
+
+    Parts of the list are known only where RobustBench is installed, and the ids of unreadable
+    images are not known at all.
+    """
+    if n > WHOLE_LIST:
+        return False
+    if entry.data.n_unreadable:
+        return True
+    if n == WHOLE_LIST:
+        return entry.data.image_ids_sha256 == LIST_SHA256
+    from iaside_plugins.entry.robustbench_json import robustbench_ids
+
+    listed = robustbench_ids()
+    return not listed or ids_digest(listed[:n]) == entry.data.image_ids_sha256
+
+
+def _after_attack(entry: Entry, made: Benchmark) -> Problems:
+    """From the clean accuracy down to that of the attack, once for every budget."""
+    place = "/benchmark/after_attack"
+    attacks = entry.adversarial.attacks if entry.adversarial is not None else ()
+    accuracies = {attack.epsilon: attack.accuracy.value for attack in attacks}
+    orders = {attack.epsilon: _order(attack.name) for attack in attacks}
+    found: dict[float, list[tuple[str, float]]] = {}
+    for step in made.after_attack:
+        found.setdefault(step.epsilon, []).append((step.attack, step.accuracy))
+    if sorted(found) != sorted(accuracies):
+        yield f"{place}: expected epsilons {sorted(accuracies)}, got {sorted(found)}"
+        return
+    for budget, steps in found.items():
+        names = [name for name, _ in steps]
+        values = [value for _, value in steps]
+        where = f"{place} at epsilon {budget:.6g}"
+        if names != [CLEAN, *orders[budget]]:
+            yield f"{where}: expected {[CLEAN, *orders[budget]]}, got {names}"
+        if abs(values[0] - entry.clean_accuracy.value) > ROUNDING:
+            yield f"{where}: expected {entry.clean_accuracy.value:.9g} first, got {values[0]:.9g}"
+        if any(np.diff(values) > ROUNDING):
+            yield f"{where}: expected accuracies that only fall, got {values}"
+        if abs(values[-1] - accuracies[budget]) > ROUNDING:
+            yield f"{where}: expected {accuracies[budget]:.9g} last, got {values[-1]:.9g}"
+
+
+def _order(name: str) -> list[str]:
+    """The attacks that the name of a run of AutoAttack names."""
+    custom = name.removeprefix("autoattack_custom_")
+    return list(STANDARD) if name == "autoattack_standard" else custom.split("_")
+
+
+def _profiles(entry: Entry, made: Benchmark) -> Problems:
+    """One profile a condition, or none at all."""
+    got = [profile.condition for profile in made.profiles]
+    if entry.adversarial is None:
+        expected = [CYCLED]
+    else:
+        expected = [
+            f"{a.name} {a.norm} {format_budget(a.epsilon)}" for a in entry.adversarial.attacks
+        ]
+    if got and got != expected:
+        yield f"/benchmark/profiles: expected the conditions {expected}, got {got}"
+    for k, profile in enumerate(made.profiles):
+        place = pointer("benchmark", "profiles", k, "image_ids_sha256")
+        if entry.adversarial is None:  # in the order of the cells
+            continue
+        if profile.image_ids_sha256 != entry.spectral.image_ids_sha256:
+            yield f"{place}: expected {entry.spectral.image_ids_sha256!r}, the clean images'"

@@ -5,88 +5,51 @@ Every problem is one line: JSON pointer, what was expected, what the entry holds
 
 from __future__ import annotations
 
-import stat
-from collections.abc import Iterable, Iterator
+import math
+import re
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
 
 from iaside_plugins.entry.build import entry_id
-from iaside_plugins.entry.check_benchmark import benchmark_problems
-from iaside_plugins.entry.check_intervals import (
-    TOLERANCE,
-    close,
-    interval_problems,
-    spectral_interval_problems,
+from iaside_plugins.entry.check_perturbed import (
+    adversarial_problems,
+    benchmark_problems,
+    corruption_problems,
 )
-from iaside_plugins.entry.check_perturbed import adversarial_problems, corruption_problems
-from iaside_plugins.entry.check_text import text_problems
-from iaside_plugins.entry.parse import MAX_BYTES, parse_entry, pointer
-from iaside_plugins.entry.schema import Entry, Spectral
+from iaside_plugins.entry.parse import pointer
+from iaside_plugins.entry.schema import Entry, Group, Mean, MeanError, Proportion, Spectral
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import band_edges
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley.exact import shapley_values
-from iaside_plugins.shapley.score import importance_distribution, score, signed_score
+from iaside_plugins.shapley.score import importance_distribution, score, score_range, signed_score
+from iaside_plugins.stats.intervals import Z95, wilson
 
 Problems = Iterator[str]
-
-
-def load_entries(source: Path | str | Iterable[Path | str]) -> list[Entry]:
-    """Checked entries, sorted by entry_id.
-
-    Args:
-        source: A folder (all .json files in it, at any depth; each must be named after its
-            entry), or files, whose names are only checked inside an ``entries/<dataset>`` folder.
-
-    Raises:
-        InputError: The folder or a file cannot be read, or an entry has problems; all are listed.
-    """
-    entries, problems = read_entries(source)
-    if problems:
-        raise InputError("\n".join(problems))
-    return entries
-
-
-def read_entries(source: Path | str | Iterable[Path | str]) -> tuple[list[Entry], list[str]]:
-    """Entries that can be parsed, sorted by entry_id, and all problems; as `load_entries`."""
-    in_folder = isinstance(source, (str, Path))
-    if isinstance(source, (str, Path)):
-        if not Path(source).is_dir():
-            raise InputError(f"{source} is not a folder of entries")
-        source = sorted(Path(source).rglob("*.json"))
-    entries: list[Entry] = []
-    names: list[str] = []
-    problems: list[str] = []
-    for file in map(Path, source):
-        try:
-            entry = parse_entry(read_bytes(file), file.name)
-        except InputError as error:
-            problems.append(str(error))
-            continue
-        entries.append(entry)
-        names.append(file.name)
-        on_board = in_folder or file.absolute().parent.parent.name == "entries"
-        found = check_entry(entry, file.stem if on_board else entry.entry_id)
-        problems += [f"{file.name}: {problem}" for problem in found]
-    problems += [f"{names[k]}: {problem}" for k, problem in clashes(entries)]
-    return sorted(entries, key=lambda entry: entry.entry_id), problems
-
-
-def read_bytes(file: Path) -> bytes:
-    """Bytes of an entry's file; InputError for a link, no file, too large or not readable."""
-    if file.is_symlink():
-        raise InputError(f"{file.name}: expected a file, got a symbolic link")
-    try:
-        found = file.stat()
-        if not stat.S_ISREG(found.st_mode):  # a folder, a pipe, a device without end
-            raise InputError(f"{file.name}: expected a file")
-        if found.st_size > MAX_BYTES:
-            raise InputError(f"{file.name}: expected an entry of at most {MAX_BYTES:,} bytes")
-        return file.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror or error}") from error
+PRIVATE = re.compile(
+    r"""file://
+    | (?:^|[\s"'`=:;,(\[{|]) (?: /(?!/)[\w.~-] | ~[\w.-]*[/\\] )     # /home/..., ~/..., ~user/...
+    | (?<![A-Za-z0-9]) [A-Za-z]:[\\/] | \\\\[\w.-]+\\                # C:\..., \\server\...
+    | \$\{?HOME\b | %(?:USERPROFILE|HOMEPATH)%""",
+    re.VERBOSE | re.IGNORECASE,
+)
+HOST = re.compile(
+    r"""\blocalhost\b | \b[\w-]+\.(?:local|localdomain|internal|intranet|lan|corp|home\.arpa)\b
+    | (?<![\w.])(?:127\.\d+|192\.168)\.\d+\.\d+(?![\w.]) | (?:@|//)(?:10|172)(?:\.\d{1,3}){3}
+    | [\w.-]+@[\w.-]+:(?!\d+$)""",  # user@host:path
+    re.VERBOSE | re.IGNORECASE,
+)
+# Control characters but line break and tab, surrogates, and marks that turn or hide text.
+HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]"
+)
+MACHINE = re.compile(r"[A-Za-z0-9_]{1,16}")  # "x86_64"; a host's name would be of use there
+TOLERANCE = 1e-6  # of numbers computed again: rounding in other orders of summation, far exceeded
+ROUNDING = 1e-9  # of an interval's end against its own value
+Limits = tuple[float, float]
+NO_LIMITS = (-math.inf, math.inf)
 
 
 def check_entry(entry: Entry, stem: str) -> list[str]:
@@ -110,34 +73,6 @@ def check_entry(entry: Entry, stem: str) -> list[str]:
     if entry.adversarial is not None:
         problems += adversarial_problems(entry.adversarial)
     return [*problems, *benchmark_problems(entry)]
-
-
-def check_entries(entries: Iterable[Entry]) -> list[str]:
-    """Problems between entries: the same id, or the same weights, protocol and images, twice."""
-    return [problem for _, problem in clashes(entries)]
-
-
-def clashes(entries: Iterable[Entry]) -> list[tuple[int, str]]:
-    """As `check_entries`, each with the position of the later of the two entries."""
-    problems: list[tuple[int, str]] = []
-    seen: dict[tuple[str, ...], str] = {}
-    for k, entry in enumerate(entries):
-        run = (
-            entry.model.weights_sha256,
-            entry.protocol.protocol_id,
-            entry.data.image_ids_sha256,
-            entry.benchmark_id or "",
-        )
-        if (entry.entry_id,) in seen:
-            problems.append((k, f"/entry_id: expected unique ids, got {entry.entry_id!r} twice"))
-        elif run in seen:
-            problem = (
-                f"/model/weights_sha256: expected one entry for weights, protocol and images; "
-                f"{entry.entry_id!r} has those of {seen[run]!r}"
-            )
-            problems.append((k, problem))
-        seen[entry.entry_id,] = seen[run] = entry.entry_id
-    return problems
 
 
 def _identity(entry: Entry, protocol: Protocol, stem: str) -> Problems:
@@ -206,3 +141,127 @@ def _counts(entry: Entry) -> Problems:
     for place, got, expected in pairs:
         if got != expected:
             yield f"{place}: expected {expected} images, got {got}"
+
+
+def text_problems(entry: Entry) -> Problems:
+    """Problems of every string of an entry, keys among them."""
+    for place, part in walk(entry):
+        if isinstance(part, str):
+            for expected in faults(part):
+                yield f"{place}: expected {expected}, got {part!r}"
+    if not MACHINE.fullmatch(entry.provenance.machine):
+        got = entry.provenance.machine
+        yield f"/provenance/machine: expected a kind of processor such as 'x86_64', got {got!r}"
+
+
+def faults(text: str) -> list[str]:
+    """What a text should have been instead; empty for one that an entry may hold."""
+    expected = {
+        "no absolute path, home folder or file:// URL": PRIVATE,
+        "no name or address of a private host": HOST,
+        "no control or invisible character": HIDDEN,
+    }
+    return [wanted for wanted, found in expected.items() if found.search(text)]
+
+
+def walk(part: object, place: str = "") -> Iterator[tuple[str, object]]:
+    """Every part of an entry with its JSON pointer, keys of mappings among them."""
+    yield place, part
+    if isinstance(part, Group):
+        for name in type(part).model_fields:
+            yield from walk(getattr(part, name), place + pointer(name))
+    elif isinstance(part, dict):
+        for key, value in part.items():
+            yield place, key
+            yield from walk(value, place + pointer(key))
+    elif isinstance(part, tuple):
+        for k, item in enumerate(part):
+            yield from walk(item, place + pointer(k))
+
+
+def interval_problems(entry: Entry) -> Problems:
+    """Proportions are k/n with Wilson's interval; means have intervals that they can have."""
+    for place, part in walk(entry):
+        if isinstance(part, Proportion):
+            hits = part.value * part.n
+            if abs(hits - round(hits)) > TOLERANCE:
+                yield f"{place}/value: expected a multiple of 1/{part.n}, got {part.value!r}"
+            yield from close(f"{place}/interval", part.interval, np.array(wilson(hits, part.n)))
+        elif isinstance(part, Mean):
+            limits = (0.0, 1.0) if isinstance(part, MeanError) else NO_LIMITS
+            yield from _around(f"{place}/interval", part.value, part.interval, part.n, limits)
+            yield from _not_wider(f"{place}/interval", part)
+
+
+def spectral_interval_problems(spectral: Spectral, protocol: Protocol, home: str) -> Problems:
+    """Intervals of one spectral importance, and numbers that only one image leaves undefined."""
+    low, high = score_range(protocol.n_bands, protocol.beta)
+    # Where bands tie, the interval also reaches over what they give as one.
+    even = spectral.score_intervals == "jackknife" or len(spectral.tied_bands) == 1
+    for name, limits in (("score", (0.0, max(-low, high))), ("signed_score", (low, high))):
+        place, interval = f"{home}/{name}_interval", getattr(spectral, f"{name}_interval")
+        n, value = spectral.n_images, getattr(spectral, name)
+        yield from _around(place, value, interval, n, limits, even=even)
+    shares = zip(spectral.distribution, spectral.distribution_interval, strict=True)
+    for k, (share, interval) in enumerate(shares):
+        place = f"{home}/distribution_interval/{k}"
+        yield from _around(place, share, interval, spectral.n_images, (0.0, 1.0))
+    for name in ("shapley_se", "score_bias", "signed_score_bias"):
+        values = getattr(spectral, name)
+        missing = None in values if isinstance(values, tuple) else values is None
+        if missing and spectral.n_images > 1:
+            yield f"{home}/{name}: expected numbers for {spectral.n_images} images"
+
+
+def close(place: str, got: float | Sequence[float], expected: np.ndarray) -> Problems:
+    """The first number that is not what was computed."""
+    found, wanted = np.atleast_1d(got), np.atleast_1d(expected)
+    wrong = np.flatnonzero(~(np.abs(found - wanted) <= TOLERANCE))
+    if len(wrong):
+        k = int(wrong[0])
+        where = place if np.ndim(got) == 0 else f"{place}/{k}"
+        yield f"{where}: expected {wanted[k]:.9g}, got {found[k]:.9g}"
+
+
+def _around(
+    place: str,
+    value: float,
+    interval: tuple[float | None, float | None],
+    n: int,
+    limits: Limits,
+    *,
+    even: bool = True,
+) -> Problems:
+    """Two numbers around the value, inside the limits, and (even) as far to either side of it."""
+    low, high = interval
+    if low is None or high is None:
+        if n > 1 or low is not high:
+            yield f"{place}: expected two numbers for n = {n}, got {[low, high]}"
+        return
+    got = f"[{low:.9g}, {high:.9g}]"
+    if not low - ROUNDING <= value <= high + ROUNDING:
+        yield f"{place}: expected an interval around {value:.9g}, got {got}"
+    elif low < limits[0] - ROUNDING or high > limits[1] + ROUNDING:
+        yield f"{place}: expected it inside [{limits[0]:.9g}, {limits[1]:.9g}], got {got}"
+    elif even and abs((value - low) - (high - value)) > ROUNDING:
+        cut = low <= limits[0] + ROUNDING and value - low < high - value
+        if not cut and not (high >= limits[1] - ROUNDING and high - value < value - low):
+            yield f"{place}: expected it as far to either side of {value:.9g}, got {got}"
+
+
+def _not_wider(place: str, mean: Mean) -> Problems:
+    """Values in [0, 1] of a given mean vary at most by sqrt(mean (1 - mean) n / (n - 1)).
+
+    A mean error is over all conditions and its interval over the images that all of them have,
+    whose mean may differ: there the mean with the greatest spread stands for it.
+    """
+    low, high = mean.interval
+    if low is None or high is None or mean.n < 2:
+        return
+    centre = 0.5 if isinstance(mean, MeanError) else mean.value
+    widest = 2 * Z95 * math.sqrt(centre * (1 - centre) / (mean.n - 1))
+    if high - low > widest + ROUNDING:
+        yield (
+            f"{place}: expected at most {widest:.9g} from end to end for n = {mean.n}, "
+            f"got {high - low:.9g}"
+        )

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from iaside_plugins.budgets import epsilon
+from iaside_plugins.budgets import format_budget
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.errors import InputError
 
@@ -56,8 +56,7 @@ def robustbench(entry: Entry) -> str:
             f"{entry.entry_id} was not made inside RobustBench, so it has none of its numbers; "
             "evaluate the model with python -m iaside_plugins.adapters.robustbench_adapter"
         )
-    raw = entry.model_dump(mode="json")
-    run = _run(entry, raw)
+    run = _run(entry)
     attacks = () if entry.adversarial is None else entry.adversarial.attacks
     standard = all(attack.name == "autoattack_standard" for attack in attacks)
     mce = None if entry.corruption is None else entry.corruption.mce
@@ -70,11 +69,11 @@ def robustbench(entry: Entry) -> str:
         mce=None if mce is None else mce.value,
         standard=standard,
     )
-    own = model_info.own_fields(model_info.group_name(made.threat_model, standard), run, raw)
+    own = model_info.own_fields(model_info.group_name(made.threat_model, standard), run, entry)
     return json.dumps(model_info.merged({}, measured, own), indent=1, allow_nan=False) + "\n"
 
 
-def _run(entry: Entry, raw: Record) -> Record:
+def _run(entry: Entry) -> Record:
     """What identifies and sums up the run, by the names of RobustBench's adapter."""
     facts: Record = {
         "clean_accuracy": entry.clean_accuracy.value,
@@ -96,7 +95,7 @@ def _run(entry: Entry, raw: Record) -> Record:
         names = ("source", "size", "constants", "jpeg", "seed")
         facts |= {
             "robust_accuracy": 1 - entry.corruption.unnormalised_mean_error.value,
-            "corrupted_images": {name: raw["corruption"][name] for name in names},
+            "corrupted_images": {name: getattr(entry.corruption, name) for name in names},
         }
     return facts
 
@@ -178,7 +177,7 @@ def _attacked(entry: Entry) -> list[Record]:
     return [
         _metric(
             "robust_accuracy",
-            f"Robust accuracy, {case.norm} {epsilon(case.epsilon)}",
+            f"Robust accuracy, {case.norm} {format_budget(case.epsilon)}",
             case.accuracy,
             attacks=list(case.attacks),
             norm=case.norm,

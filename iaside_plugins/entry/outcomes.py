@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iaside_plugins.budgets import epsilon
+from iaside_plugins.budgets import format_budget, parse_budget
 from iaside_plugins.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 STRONGEST = "autoattack"
 
 
-def read_entries(files: Iterable[Path]) -> list[Entry]:
+def parse_files(files: Iterable[Path]) -> list[Entry]:
     """Entries of files, or of all files in folders.
 
     Raises:
@@ -49,7 +49,7 @@ def outcomes(entries: Sequence[Entry], weights_sha256: str, name: str) -> dict[s
     """
     own = [entry for entry in entries if entry.model.weights_sha256 == weights_sha256]
     if not own:
-        raise InputError(f"no entry is of the weights of {name}; leave --entries out, or add it")
+        raise InputError(f"no entry is of the weights of {name}; leave entries=... out, or add it")
     own.sort(key=lambda entry: entry.benchmark is not None)  # the plain ones first
     out = {"clean accuracy": own[0].clean_accuracy.value}
     for entry in own:
@@ -58,7 +58,7 @@ def outcomes(entries: Sequence[Entry], weights_sha256: str, name: str) -> dict[s
     found: dict[str, tuple[bool, float, float]] = {}
     for entry in own:
         for case in entry.adversarial.worst_case if entry.adversarial else ():
-            budget = f"{case.norm} {epsilon(case.epsilon)}"
+            budget = f"{case.norm} {format_budget(case.epsilon)}"
             strong = any(attack.startswith(STRONGEST) for attack in case.attacks)
             if budget not in found or (strong and not found[budget][0]):
                 found[budget] = (strong, case.accuracy.value, entry.clean_accuracy.value)
@@ -71,5 +71,4 @@ def outcomes(entries: Sequence[Entry], weights_sha256: str, name: str) -> dict[s
 
 def _by_budget(item: tuple[str, tuple[bool, float, float]]) -> tuple[str, float]:
     norm, _, text = item[0].partition(" ")
-    above, _, below = text.partition("/")
-    return norm, float(above) / float(below or 1)
+    return norm, parse_budget(text)

@@ -15,13 +15,16 @@ import logging
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from iaside_plugins.budgets import epsilon
+from iaside_plugins.budgets import format_budget, parse_budget
 from iaside_plugins.errors import InputError
 from iaside_plugins.storage.files import write_json
+
+if TYPE_CHECKING:
+    from iaside_plugins.entry.schema import Entry
 
 FIELDS = (
     "link",
@@ -49,7 +52,7 @@ _ACCURACY = {
     "corruptions_3d": "corruptions_acc_3d",
 }
 _MCE = {"corruptions": "corruptions_mce", "corruptions_3d": "corruptions_mce_3d"}
-_SPECTRAL = (
+_SPECTRAL = {
     "n_images",
     "shapley_values",
     "shapley_se",
@@ -61,7 +64,7 @@ _SPECTRAL = (
     "signed_score_interval",
     "band_edges",
     "image_size",
-)
+}  # of the entry's spectral groups
 _log = logging.getLogger(__name__)
 
 
@@ -97,7 +100,7 @@ def measured(
     if not standard:
         return found
     found |= {
-        "eps": None if eps is None else epsilon(eps),
+        "eps": None if eps is None else format_budget(eps),
         _ACCURACY[threat_model]: percent(robust),
     }
     if mce is not None:
@@ -110,38 +113,36 @@ def group_name(threat_model: str, standard: bool = True) -> str:
     return f"iaside_{threat_model}" + ("" if standard else "_custom")
 
 
-def own_fields(
-    name: str, run: Mapping[str, Any], entry: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Our group: raw numbers, with intervals, the spectral importance and provenance of an entry.
+def own_fields(name: str, run: Mapping[str, Any], entry: Entry | None) -> dict[str, Any]:
+    """Return our group: raw numbers, with intervals, the spectral importance and provenance.
 
     Args:
         name: Of `group_name`.
         run: What identifies and sums up the run, with or without an entry: accuracies, n,
             digests of weights and images, seed, attacks.
-        entry: The entry; None without one.
+        entry: Made inside RobustBench; None without one.
     """
-    group = dict(run)
-    if entry is None:
-        return {name: group}
-    corruption, adversarial = entry["corruption"], entry["adversarial"]
-    group |= {
-        "clean_accuracy_interval": entry["clean_accuracy"]["interval"],
-        "benchmark": {k: v for k, v in entry["benchmark"].items() if k != "profiles"},
-        "provenance": entry["provenance"],
-        "protocol": entry["protocol"],
-        "spectral": {key: entry["spectral"][key] for key in _SPECTRAL},
+    if entry is None or entry.benchmark is None:
+        return {name: dict(run)}
+    raw = entry.model_dump(mode="json")
+    group = {
+        **run,
+        "clean_accuracy_interval": raw["clean_accuracy"]["interval"],
+        "benchmark": {k: v for k, v in raw["benchmark"].items() if k != "profiles"},
+        "provenance": raw["provenance"],
+        "protocol": raw["protocol"],
+        "spectral": entry.spectral.model_dump(mode="json", include=_SPECTRAL),
     }
-    if adversarial is not None:
-        group["attacks"] = adversarial["attacks"]
-    if corruption is not None:
-        group["unnormalised_mean_error"] = corruption["unnormalised_mean_error"]
+    if entry.adversarial is not None:
+        group["attacks"] = raw["adversarial"]["attacks"]
+    if entry.corruption is not None:
+        group["unnormalised_mean_error"] = raw["corruption"]["unnormalised_mean_error"]
         for key in ("mce", "error_over_published"):
-            claim = corruption[key]
-            group[key] = claim and {k: claim[k] for k in ("value", "reference")}
+            claim = getattr(entry.corruption, key)
+            group[key] = claim and {"value": claim.value, "reference": claim.reference}
     group["profiles"] = [
-        {"condition": profile["condition"], **{key: profile[key] for key in _SPECTRAL}}
-        for profile in entry["benchmark"]["profiles"]
+        profile.model_dump(mode="json", include=_SPECTRAL | {"condition"})
+        for profile in entry.benchmark.profiles
     ]
     return {name: group}
 
@@ -239,14 +240,10 @@ def _equal(before: Any, value: Any) -> bool:
     if before == value:
         return True
     try:
-        return bool(np.isclose(_number(before), _number(value), rtol=1e-6, atol=0))
-    except (TypeError, ValueError, ZeroDivisionError):
+        old, new = (parse_budget(str(text)) for text in (before, value))
+    except InputError:
         return False
-
-
-def _number(text: Any) -> float:
-    above, _, below = str(text).partition("/")
-    return float(above) / float(below or 1)
+    return bool(np.isclose(old, new, rtol=1e-6, atol=0))
 
 
 def update(file: Path, run: Mapping[str, Any], own: Mapping[str, Any]) -> None:

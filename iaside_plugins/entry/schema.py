@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from iaside_plugins.corruptions.apply import CORRUPTIONS
+from iaside_plugins.corruptions.error_rates import CORRUPTIONS_3DCC
 from iaside_plugins.errors import MissingExtraError
 
 try:
@@ -42,13 +44,13 @@ Some = Field(max_length=MANY)
 OneOrMore = Field(min_length=1, max_length=MANY)
 
 
-class Model(BaseModel):
+class Group(BaseModel):
     """What all groups share: exact types, no unknown fields, finite numbers, immutable."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Proportion(Model):
+class Proportion(Group):
     """k of n images, with Wilson's 95 % interval."""
 
     value: Share
@@ -56,7 +58,7 @@ class Proportion(Model):
     n: Positive
 
 
-class Mean(Model):
+class Mean(Group):
     """Mean of per-image values in [0, 1], with a 95 % interval that may leave that range."""
 
     value: Share
@@ -70,7 +72,7 @@ class MeanError(Mean):
     n_corruptions: Positive
 
 
-class Preprocessing(Model):
+class Preprocessing(Group):
     """How an image becomes the model's input; lengths in pixels."""
 
     resize: Positive | None
@@ -80,7 +82,7 @@ class Preprocessing(Model):
     std: Annotated[tuple[AboveZero, ...], OneOrMore]
 
 
-class ModelGroup(Model):
+class ModelGroup(Group):
     """Which network, and which weights."""
 
     spec: Text
@@ -97,7 +99,7 @@ class ModelGroup(Model):
     preprocessing: Preprocessing
 
 
-class DataGroup(Model):
+class DataGroup(Group):
     """Which images."""
 
     name: FileName
@@ -109,7 +111,7 @@ class DataGroup(Model):
     note: LongText | None
 
 
-class ProtocolGroup(Model):
+class ProtocolGroup(Group):
     """The fields of `iaside_plugins.Protocol`, which checks their values, and its id."""
 
     n_bands: Annotated[int, Field(ge=2, le=32)]
@@ -130,7 +132,7 @@ class ProtocolGroup(Model):
     protocol_id: FileName
 
 
-class Spectral(Model):
+class Spectral(Group):
     """Spectral importance: Shapley values in nats, the distribution and the scores."""
 
     n_images: Positive
@@ -158,7 +160,7 @@ class Spectral(Model):
     clean_accuracy: Proportion
 
 
-class Condition(Model):
+class Condition(Group):
     """One corruption at one severity."""
 
     corruption: Text
@@ -167,7 +169,7 @@ class Condition(Model):
     probability_change: Mean
 
 
-class Normalised(Model):
+class Normalised(Group):
     """A corruption error as a fraction of a reference's (1.0), which may exceed 1."""
 
     value: Size
@@ -182,7 +184,7 @@ class MeanCorruptionError(Normalised):
     ]
 
 
-class Corruption(Model):
+class Corruption(Group):
     """Errors under the 15 corruptions."""
 
     source: Literal["generated", "distributed"]
@@ -198,8 +200,22 @@ class Corruption(Model):
     mce: MeanCorruptionError | None
     error_over_published: Normalised | None
 
+    @property
+    def errors(self) -> dict[str, dict[int, float]]:
+        """Error rates by corruption and severity."""
+        errors: dict[str, dict[int, float]] = {}
+        for condition in self.conditions:
+            errors.setdefault(condition.corruption, {})[condition.severity] = condition.error.value
+        return errors
 
-class Attack(Model):
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The corruptions of an mCE: the 12 of ImageNet-3DCC where one of them is, or the 15."""
+        present = {condition.corruption for condition in self.conditions}
+        return CORRUPTIONS_3DCC if present & set(CORRUPTIONS_3DCC) else CORRUPTIONS
+
+
+class Attack(Group):
     """One attack at one budget (pixel units of [0, 1] images)."""
 
     name: FileName
@@ -212,7 +228,7 @@ class Attack(Model):
     probability_change: Mean
 
 
-class WorstCase(Model):
+class WorstCase(Group):
     """Images that survive every attack of one norm and budget."""
 
     norm: Literal["Linf", "L2"]
@@ -221,7 +237,7 @@ class WorstCase(Model):
     accuracy: Proportion
 
 
-class Adversarial(Model):
+class Adversarial(Group):
     """Accuracy under attack."""
 
     n_images: Positive
@@ -237,7 +253,7 @@ class Profile(Spectral):
     condition: Text
 
 
-class AfterAttack(Model):
+class AfterAttack(Group):
     """Accuracy once an attack of several, run one after another, has been through (n as robust)."""
 
     epsilon: Size
@@ -245,7 +261,7 @@ class AfterAttack(Model):
     accuracy: Share
 
 
-class Benchmark(Model):
+class Benchmark(Group):
     """How an entry was made inside another benchmark, and what only that has."""
 
     host: Literal["robustbench"]
@@ -259,7 +275,7 @@ class Benchmark(Model):
     profiles: Annotated[tuple[Profile, ...], Some]
 
 
-class Provenance(Model):
+class Provenance(Group):
     """What computed the numbers, and when (UTC)."""
 
     iaside_plugins: Text
@@ -272,7 +288,7 @@ class Provenance(Model):
     machine: Text
 
 
-class Supersedes(Model):
+class Supersedes(Group):
     """The entry that this one replaces, known by its file's bytes, and why its numbers change."""
 
     entry_id: FileName
@@ -280,7 +296,7 @@ class Supersedes(Model):
     reason: LongText
 
 
-class Submission(Model):
+class Submission(Group):
     """Who sent it; "reproduced" is set by a maintainer who ran it again."""
 
     submitter: Text | None
@@ -289,7 +305,7 @@ class Submission(Model):
     supersedes: Supersedes | None = None
 
 
-class Entry(Model):
+class Entry(Group):
     """One model under one protocol."""
 
     schema_version: Literal[1]

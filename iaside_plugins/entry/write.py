@@ -1,18 +1,30 @@
-"""TODO."""
+"""Entries on their way out: JSON values to a typed entry, checked and written to a file."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.storage.files import write_json
 
+if TYPE_CHECKING:
+    from iaside_plugins.entry.schema import Entry
 
-def check_texts(model: dict[str, Any], data: dict[str, Any]) -> None:
-    """Refuse names and notes that an entry may not hold, before the work and not after it."""
-    from iaside_plugins.entry.check_text import faults
+
+def check_texts(model: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+    """Refuse names and notes that an entry may not hold, before the work and not after it.
+
+    Args:
+        model: The entry's ``model`` group.
+        data: Its ``data`` group without what only the run tells: counts and the images' digest.
+
+    Raises:
+        InputError: A text is too long, or holds a path, a host's name or a hidden character.
+    """
+    from iaside_plugins.entry.checks import faults
     from iaside_plugins.entry.schema import DataGroup, ModelGroup, ValidationError
 
     counts = {"n_images": 1, "n_unreadable": 0, "image_ids_sha256": "0" * 64}
@@ -28,21 +40,29 @@ def check_texts(model: dict[str, Any], data: dict[str, Any]) -> None:
             raise InputError(f"{key} of the entry: expected {wanted[0]}, got {text!r}")
 
 
-def write_entry(path: Path, entry: dict[str, Any]) -> Path:
-    """Validate an entry by recomputation and write it; a folder gets it under its entry_id.
+def typed_entry(values: Mapping[str, Any]) -> Entry:
+    """Return the entry that JSON values make, with types, ranges and lengths checked.
+
+    Raises:
+        InputError: If the values are no entry (a defect of this package: please report it).
+    """
+    from iaside_plugins.entry.parse import parse_entry
+
+    return parse_entry(json.dumps(values), f"{values['entry_id']}.json")
+
+
+def write_entry(path: Path, entry: Entry) -> Path:
+    """Check an entry by recomputation and write it; a folder gets it under its entry_id.
 
     Raises:
         InputError: If the file cannot be written, or a check fails (which would be a defect of
             this package: please report it).
     """
     from iaside_plugins.entry.checks import check_entry
-    from iaside_plugins.entry.parse import parse_entry
 
     if path.is_dir():
-        path = path / f"{entry['entry_id']}.json"
-    parsed = parse_entry(json.dumps(entry), path.name)
-    problems = check_entry(parsed, entry["entry_id"])
-    if problems:
+        path = path / f"{entry.entry_id}.json"
+    if problems := check_entry(entry, entry.entry_id):
         raise InputError(f"the entry does not pass its own checks: {problems[0]}")
-    write_json(path, entry)
+    write_json(path, entry.model_dump(mode="json", exclude_unset=True))
     return path

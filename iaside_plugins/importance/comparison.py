@@ -121,7 +121,7 @@ def compare(first: SpectralImportance, second: SpectralImportance) -> Comparison
     )
 
 
-def paired_importance(
+def paired_importance(  # noqa: PLR0913  the public signature
     first: Model,
     second: Model,
     data: Any,

@@ -38,7 +38,7 @@ from iaside_plugins.value_table.stream import check_max_images, count, expect, i
 Array = npt.NDArray[np.float64]
 
 
-def spectral_importance(
+def spectral_importance(  # noqa: PLR0913  the public signature
     model: Model,
     data: Any,
     protocol: Protocol | None = None,

@@ -19,10 +19,10 @@ GROUPED = ("n_bands", "range_handling", "absence")  # blocks of the matrix of ra
 
 
 def plot_sensitivity(data: Mapping[str, Any]) -> Figure:
-    """Three panels: scores by one choice at a time, agreement of rankings, association.
+    """Plot three panels: scores by one choice at a time, agreement of rankings, association.
 
     Args:
-        data: What `SensitivityReport.to_dict` gives.
+        data: `to_dict` of a report.
     """
     figure, axes = new_figure(15, 5.4, columns=3)
     _scores(axes[0], data)
@@ -40,12 +40,7 @@ def _scores(ax: Axes, data: Mapping[str, Any]) -> None:
     for k, model in enumerate(data["models"]):
         cells = [data["variants"][place]["models"][k] for place, _ in chosen]
         value = np.array([cell["signed_score"] for cell in cells])
-        ends = np.array(
-            [
-                [np.nan if end is None else end for end in cell["signed_score_interval"]]
-                for cell in cells
-            ]
-        )
+        ends = np.array([cell["signed_score_interval"] for cell in cells], dtype=np.float64)
         error = np.nan_to_num(np.abs(ends.T - value))
         shift = (k - (len(data["models"]) - 1) / 2) * 0.7 / len(data["models"])
         ax.errorbar(
@@ -73,9 +68,7 @@ def _rankings(ax: Axes, data: Mapping[str, Any]) -> None:
             for axis in (*GROUPED, *(axis for axis in AXES if axis not in GROUPED))
         ),
     )
-    matrix = np.array(
-        [[np.nan if x is None else x for x in row] for row in data["spearman"]], dtype=np.float64
-    )[np.ix_(order, order)]
+    matrix = np.array(data["spearman"], dtype=np.float64)[np.ix_(order, order)]  # None is NaN
     shown = ax.imshow(matrix, vmin=-1, vmax=1, cmap="RdBu_r", interpolation="nearest")
     groups = [tuple(variants[k][axis] for axis in GROUPED) for k in order]
     starts = [k for k in range(len(order)) if k == 0 or groups[k] != groups[k - 1]]
@@ -131,7 +124,7 @@ def _associations(ax: Axes, data: Mapping[str, Any]) -> None:
 
 
 def _ranked(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The variants of the rows of the matrix: all, or those that a condensed study kept."""
+    """Return the variants of the rows of the matrix: all, or those of a condensed study."""
     by_name = {one["name"]: one for one in data["variants"]}
     return [by_name[name] for name in data.get("ranked", by_name)]
 

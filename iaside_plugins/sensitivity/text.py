@@ -1,11 +1,11 @@
-"""A sensitivity study for people: rows of tables, and text for a terminal."""
+"""A sensitivity study as text for a terminal, and as rows of tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from iaside_plugins.display.text import aligned
+from iaside_plugins.display.text import aligned, number
 from iaside_plugins.sensitivity.design import AXES
 
 Row = Sequence[str]
@@ -21,7 +21,7 @@ TITLES = {
 
 
 def sensitivity_text(data: Mapping[str, Any]) -> str:
-    """What a report's `to_dict` says, for a terminal."""
+    """Return the summary of a report's `to_dict` for a terminal."""
     n, variants = len(data["models"]), data["variants"]
     base = next(v for v in variants if v["name"] == data["base"])
     lines = [
@@ -36,7 +36,7 @@ def sensitivity_text(data: Mapping[str, Any]) -> str:
         lines += [
             "association: partial rank correlation of the signed score with "
             f"{', '.join(retained)}, given clean accuracy (mean); {caution(n)}",
-            f"at the base: {with_ends(base['association'], base['association_interval'])}",
+            f"at the base: {number(base['association'], *base['association_interval'])}",
         ]
     shown = one_at_a_time(data)
     head, *rows = movement_rows(data)
@@ -48,7 +48,7 @@ def sensitivity_text(data: Mapping[str, Any]) -> str:
 
 
 def effect_rows(data: Mapping[str, Any], n_bands: int | None = None) -> list[Row]:
-    """One row an axis and level: the change of what counts, averaged over matched variants."""
+    """Return one row an axis and level: changes averaged over matched variants."""
     rows: list[Row] = [
         [
             "axis",
@@ -84,7 +84,7 @@ def effect_rows(data: Mapping[str, Any], n_bands: int | None = None) -> list[Row
 
 
 def movement_rows(data: Mapping[str, Any]) -> list[Row]:
-    """One row a variant: how far profile, scores and ranking are from the base's."""
+    """Return one row a variant: how far profile, scores and ranking are from the base's."""
     rows: list[Row] = [
         [
             "variant",
@@ -101,13 +101,13 @@ def movement_rows(data: Mapping[str, Any]) -> list[Row]:
     rows += [
         [
             one["variant"],
-            number(one.get("profile_distance"), ".3f"),
+            number(one.get("profile_distance"), spec=".3f"),
             number(one.get("profile_rank_correlation")),
             number(one.get("signed_score_change")),
             number(one.get("score_change")),
             number(one["spearman_with_base"]),
-            number(one["half_width"], ".3f"),
-            number(one["tied_bands"], ".1f"),
+            number(one["half_width"], spec=".3f"),
+            number(one["tied_bands"], spec=".1f"),
             str(one["negative"]),
         ]
         for one in data["movements"]
@@ -121,7 +121,7 @@ def association_rows(
     score: str = "signed_score",
     outcomes: Sequence[str] | None = None,
 ) -> list[Row]:
-    """One row a variant, one column an outcome: plain, then partial rank correlation."""
+    """Return plain and partial rank correlations, one row a variant, one column an outcome."""
     names = [
         name
         for name in dict.fromkeys(one["outcome"] for one in data["associations"])
@@ -133,20 +133,20 @@ def association_rows(
         cells = []
         for name in names:
             one = found[variant, name, score]
-            given = with_ends(one["partial"], one["partial_interval"])
+            given = number(one["partial"], *one["partial_interval"])
             cells.append(f"{number(one['spearman'])}; {given}")
         rows.append([variant, *cells])
     return rows
 
 
 def retained_names(data: Mapping[str, Any]) -> list[str]:
-    """The outcomes that the association is a mean over."""
+    """Return the outcomes that the association is a mean over."""
     names = dict.fromkeys(one["outcome"] for one in data["associations"])
     return [name for name in names if name.startswith("retained ")]
 
 
 def one_at_a_time(data: Mapping[str, Any]) -> list[tuple[int, str]]:
-    """The base and every variant that differs from it on one axis: place, and what differs."""
+    """Return index and text of the base and of the variants that differ from it on one axis."""
     variants = data["variants"]
     base = next(one for one in variants if one["name"] == data["base"])
     out = [(variants.index(base), "base")]
@@ -159,23 +159,11 @@ def one_at_a_time(data: Mapping[str, Any]) -> list[tuple[int, str]]:
 
 
 def caution(n_models: int) -> str:
-    """How far a correlation over so many models can be trusted."""
+    """Return how far a correlation over so many models can be trusted."""
     word = "exploratory" if n_models < EXPLORATORY else "sufficient"
     return f"n = {n_models} models: {word}"
 
 
 def level_text(level: Any) -> str:
-    """A level as a word."""
+    """Return a level as a word."""
     return f"{level:g}" if isinstance(level, (int, float)) else str(level)
-
-
-def number(value: float | None, spec: str = "+.2f") -> str:
-    """A figure, or a dash where there is none."""
-    return "–" if value is None else f"{value:{spec}}"
-
-
-def with_ends(value: float | None, ends: Sequence[float | None]) -> str:
-    """A figure with its interval, where there is one."""
-    if value is None or ends[0] is None or ends[1] is None:
-        return number(value)
-    return f"{value:+.2f} [{ends[0]:+.2f}, {ends[1]:+.2f}]"

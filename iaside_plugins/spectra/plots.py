@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from iaside_plugins.display.plots import new_figure
+from iaside_plugins.display.text import interval
 from iaside_plugins.spectra.text import is_headline, label
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ COLUMNS = 5
 
 
 def plot_spectrum(data: Mapping[str, Any]) -> Figure:
-    """Every perturbation's SNR against frequency with its fitted power law; then the joined view.
+    """Plot every perturbation's SNR against frequency with its power law, then the joined view.
 
     Logarithmic axes: a power law is a straight line. With a model, the last row sets its Shapley
     values (bars) against the share of each attack's energy per band (lines).
@@ -55,7 +56,7 @@ def plot_spectrum(data: Mapping[str, Any]) -> Figure:
 
 
 def plot_snr(ax: Axes, row: Row, bands: pd.DataFrame) -> None:
-    """SNR of one condition without DC, as its power law is fitted, with slope and R² in words.
+    """Plot the SNR of one condition without DC, with its power law, slope and R².
 
     Args:
         ax: Axes to draw on.
@@ -81,8 +82,8 @@ def plot_snr(ax: Axes, row: Row, bands: pd.DataFrame) -> None:
     if slope is not None and not np.isnan(slope):
         logs = np.log10(x)  # least squares: the line goes through the mean point
         ax.plot(x, y.mean() + 10 * slope * (logs - logs.mean()), color="0.4", linewidth=1)
-        ends = row["slope_low"], row["slope_high"]
-        text = f"slope {slope:+.2f}\n[{ends[0]:+.2f}, {ends[1]:+.2f}]\nR² {row['r_squared']:.2f}"
+        ends = interval(row["slope_low"], row["slope_high"])
+        text = f"slope {slope:+.2f}\n{ends}\nR² {row['r_squared']:.2f}"
         falls = slope < -0.3  # the corner that the points leave free
         place = (0.97, 0.96, "right", "top") if falls else (0.03, 0.08, "left", "bottom")
         ax.text(*place[:2], text, transform=ax.transAxes, ha=place[2], va=place[3], fontsize=6.5)
@@ -107,15 +108,15 @@ def plot_joined(ax: Axes, data: Mapping[str, Any], bands: pd.DataFrame) -> None:
 
 
 def bands_of(bands: pd.DataFrame, row: Row) -> pd.DataFrame:
-    """The rows of one condition in a report's "bands"."""
+    """Return the rows of one condition in a report's "bands"."""
     strength = row["strength"]
     chosen = (bands["kind"] == row["kind"]) & (bands["name"] == row["name"])
     if strength is None or np.isnan(strength):
         chosen &= bands["strength"].isna()
     else:
         chosen &= bands["strength"] == strength
-    found: pd.DataFrame = bands.loc[chosen]
-    return found
+    rows: pd.DataFrame = bands.loc[chosen]
+    return rows
 
 
 def _named(row: Mapping[Any, Any]) -> Row:

@@ -1,4 +1,4 @@
-"""A spectrum report for people: plain text for a terminal, Markdown for a page."""
+"""A spectrum report as plain text for a terminal and Markdown for a page."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from iaside_plugins.budgets import epsilon
-from iaside_plugins.display.text import aligned
+from iaside_plugins.budgets import format_budget
+from iaside_plugins.display.text import aligned, markdown_table, number, row_number
 from iaside_plugins.spectra.vulnerability import PREDICTORS
 
 PREDICTOR_TITLES = dict(
@@ -22,7 +22,7 @@ PREDICTOR_TITLES = dict(
 
 
 def spectrum_text(data: Mapping[str, Any]) -> str:
-    """Tables of a report's `to_dict`: SNR by band, power laws, and the joined view."""
+    """Return the tables of a report's `to_dict`: SNR by band, power laws, and the joined view."""
     frame, bands = pd.DataFrame(data["conditions"]), pd.DataFrame(data["bands"])
     height, width = data["image_size"]
     lines = [
@@ -39,34 +39,23 @@ def spectrum_text(data: Mapping[str, Any]) -> str:
     if data["importance"] is not None:
         lines += ["", *aligned(_match_rows(data))]
         lines.append("rank correlations, over bands, of Shapley values with the perturbation")
-        for group, found in data["vulnerability"].items():
-            lines += ["", *_vulnerability_lines(group, found)]
+        for group, result in data["vulnerability"].items():
+            lines += ["", *_vulnerability_lines(group, result)]
     return "\n".join(lines)
 
 
 def fit_table(data: Mapping[str, Any]) -> str:
-    """The power laws of a report's `to_dict` as one Markdown table."""
-    rows = _fit_rows(pd.DataFrame(data["conditions"]), headline=True)
-    lines = [f"| {' | '.join(rows[0])} |", "|" + "---|" * len(rows[0])]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows[1:])])
+    """Return the power laws of a report's `to_dict` as one Markdown table."""
+    return markdown_table(_fit_rows(pd.DataFrame(data["conditions"]), headline=True))
 
 
 def label(row: Mapping[str, Any]) -> str:
-    """Name of a condition with its severity or budget."""
+    """Return the name of a condition with its severity or budget."""
     strength = row["strength"]
     absent = strength is None or np.isnan(strength)
     if row["kind"] == "corruption":
         return f"{row['title']}{'' if absent else f' {strength:g}'}"
-    return f"{row['title']}, {'least' if absent else f'eps {epsilon(float(strength))}'}"
-
-
-def figure(row: Mapping[str, Any], name: str, spec: str) -> str:
-    """A figure with its interval, or a dash where there is none."""
-    value, low, high = (row.get(f"{name}{end}") for end in ("", "_low", "_high"))
-    if value is None or np.isnan(value):
-        return "–"
-    ends = "" if low is None or np.isnan(low) else f" [{low:{spec}}, {high:{spec}}]"
-    return f"{value:{spec}}{ends}"
+    return f"{row['title']}, {'least' if absent else f'eps {format_budget(float(strength))}'}"
 
 
 def is_headline(row: Mapping[str, Any]) -> bool:
@@ -100,27 +89,27 @@ def _fit_rows(frame: pd.DataFrame, headline: bool = False) -> list[list[str]]:
         out = int(known["n_failed"]) + int(known["n_unchanged"])
         cells = [
             ("" if headline else "  ") + label(known),
-            figure(known, "slope", "+.2f"),
-            figure(known, "curvature", "+.2f"),
-            figure(known, "r_squared", ".2f"),
-            figure(known, "residual_db", ".1f"),
+            row_number(known, "slope", "+.2f"),
+            row_number(known, "curvature", "+.2f"),
+            row_number(known, "r_squared", ".2f"),
+            row_number(known, "residual_db", ".1f"),
             f"{known['n_images']} ({out})",
         ]
-        rows.append([*cells, figure(known, "error", ".0%")] if with_error else cells)
+        rows.append([*cells, row_number(known, "error", ".0%")] if with_error else cells)
     return rows
 
 
 def _band_attack_rows(data: Mapping[str, Any]) -> list[list[str]]:
-    """Success of attacks that are confined to one band, a row a budget, a column a band."""
-    found: dict[float, dict[int, str]] = {}
+    """Return the success of attacks confined to one band: a row per budget, a column per band."""
+    by_budget: dict[float, dict[int, str]] = {}
     for row in data["conditions"]:
         if row["kind"] == "band attack":
             band = int(row["name"].rpartition("_")[2])
-            found.setdefault(row["strength"], {})[band] = f"{row['success']:.0%}"
+            by_budget.setdefault(row["strength"], {})[band] = f"{row['success']:.0%}"
     bands = range(data["n_bands"])
     rows = [["success of PGD L2 inside one band", *map(str, bands)]]
-    for budget, cells in found.items():
-        rows.append([f"  eps {epsilon(budget)}", *(cells.get(band, "–") for band in bands)])
+    for budget, cells in by_budget.items():
+        rows.append([f"  eps {format_budget(budget)}", *(cells.get(band, "–") for band in bands)])
     return rows
 
 
@@ -128,29 +117,25 @@ def _match_rows(data: Mapping[str, Any]) -> list[list[str]]:
     rows = [["where the model looks, and where it is perturbed", "total", "per frequency", "SNR"]]
     for row in data["matches"]:
         if is_headline(row):
-            cells = [figure(row, name, "+.2f") for name in ("energy", "density", "snr")]
+            cells = [row_number(row, name, "+.2f") for name in ("energy", "density", "snr")]
             rows.append([f"  {label(row)}", *cells])
     return rows
 
 
-def _vulnerability_lines(group: str, found: Mapping[str, Any]) -> list[str]:
+def _vulnerability_lines(group: str, result: Mapping[str, Any]) -> list[str]:
     over = "corruptions" if group == "corruptions" else "corruptions x severities"
     lines = [
-        f"error under {found['n_conditions']} {over} predicted without corrupted labels "
-        f"(rank correlation, {found['n_images']} images, {found['status']})"
+        f"error under {result['n_conditions']} {over} predicted without corrupted labels "
+        f"(rank correlation, {result['n_images']} images, {result['status']})"
     ]
-    for row in found["predictors"]:
-        text = f"  {PREDICTOR_TITLES[row['predictor']]:<32} {_ends(row, 'rank_correlation', '')}"
+    for row in result["predictors"]:
+        text = f"  {PREDICTOR_TITLES[row['predictor']]:<32} {correlation_text(row)}"
         if "advantage" in row:
-            text += f"   importance adds {_ends(row, 'advantage', 'advantage_')}"
+            text += f"   importance adds {row_number(row, 'advantage', '+.2f')}"
         lines.append(text)
     return lines
 
 
-def _ends(row: Mapping[str, Any], name: str, prefix: str) -> str:
-    named = {
-        name: row[name],
-        f"{name}_low": row[f"{prefix}low"],
-        f"{name}_high": row[f"{prefix}high"],
-    }
-    return figure(named, name, "+.2f")
+def correlation_text(row: Mapping[str, Any]) -> str:
+    """Return the rank correlation of a predictor with its interval."""
+    return number(row["rank_correlation"], row["low"], row["high"])

@@ -10,6 +10,7 @@ import struct
 import uuid
 import zipfile
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,18 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value
+
+
+def rounded(value: Any, digits: int, exact: Collection[str] = ()) -> Any:
+    """Return JSON values with floats of so many significant digits, but under the `exact` keys."""
+    if isinstance(value, dict):
+        return {
+            key: item if key in exact else rounded(item, digits, exact)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [rounded(item, digits, exact) for item in value]
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value
 
 
 def write_json(path: Path, data: Any, indent: int | None = 1) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from iaside_plugins.entry.schema import Entry
+from iaside_plugins.leaderboard.board import Board, Section
 from iaside_plugins.leaderboard.table import formatting as fmt
-from iaside_plugins.leaderboard.table.columns import Column, columns, shares, top_share
-from iaside_plugins.leaderboard.table.facts import conclusions, facts, heading
-from iaside_plugins.leaderboard.table.frame import Row, Table, records, tables
+from iaside_plugins.leaderboard.table.frame import Row
+from iaside_plugins.leaderboard.table.presentation import (
+    Column,
+    conclusions,
+    facts,
+    heading,
+)
 
 PREAMBLE = r"""% Built from entries/ by `iaside leaderboard build`; do not edit.
 % A table in a paper needs \usepackage[T1]{fontenc}, \usepackage{booktabs} and \iasidebar.
@@ -25,26 +28,25 @@ PREAMBLE = r"""% Built from entries/ by `iaside leaderboard build`; do not edit.
 BAR = 8.0  # points, of the greatest share
 
 
-def to_latex(entries: Sequence[Entry], statistics: Mapping[str, Any]) -> str:
+def to_latex(board: Board) -> str:
     """A document that compiles with pdfLaTeX: facts, table and sentence of every table."""
-    parts = zip(tables(entries), statistics["tables"], strict=True)
-    body = [_section(table, found) for table, found in parts]
+    body = [_section(section) for section in board.sections]
     return PREAMBLE + ("".join(body) or "There are no entries yet.\n") + "\\end{document}\n"
 
 
-def _section(table: Table, found: Mapping[str, Any]) -> str:
-    shown = columns(table)
-    bands, top = shares(table), top_share(table)
+def _section(section: Section) -> str:
+    table, shown = section.table, section.columns
+    bands, top = table.shares, table.top_share
     kinds = "".join("r" if column.kind == "number" else "l" for column in shown)
     lines = [
         rf"\section*{{{fmt.latex(heading(table))}}}",
-        *(rf"\par {fmt.latex(line)}" for line in [*facts(table), *conclusions(found)]),
+        *(rf"\par {fmt.latex(line)}" for line in [*facts(table), *conclusions(section.statistics)]),
         r"\par\medskip",
         rf"\begin{{tabular}}{{{kinds}}}",
         r"\toprule",
         _line([fmt.latex(column.header) for column in shown]),
         r"\midrule",
-        *(_line([_cell(c, row, bands, top) for c in shown]) for row in records(table.frame)),
+        *(_line([_cell(c, row, bands, top) for c in shown]) for row in table.rows),
         r"\bottomrule",
         r"\end{tabular}",
         r"\clearpage",

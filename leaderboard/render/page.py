@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from iaside_plugins.entry.schema import Entry
 from iaside_plugins.errors import MissingExtraError
-from iaside_plugins.leaderboard.render import charts
-from iaside_plugins.leaderboard.render.scatter import panels
+from iaside_plugins.leaderboard.board import Board, Section
+from iaside_plugins.leaderboard.render.grids import (
+    correlation_rows,
+    grids,
+    heat_map,
+    rank_grid,
+)
+from iaside_plugins.leaderboard.render.scatter import Panel, Span, panels
 from iaside_plugins.leaderboard.table import formatting as fmt
-from iaside_plugins.leaderboard.table.columns import Column, columns, shares, top_share
-from iaside_plugins.leaderboard.table.facts import conclusions, facts, heading
-from iaside_plugins.leaderboard.table.frame import Row, Table, records, tables
-from iaside_plugins.leaderboard.table.grids import Grid, grids
+from iaside_plugins.leaderboard.table.frame import Row, Table
+from iaside_plugins.leaderboard.table.presentation import (
+    Column,
+    conclusions,
+    facts,
+    heading,
+)
 
 try:
     import jinja2
@@ -41,15 +50,28 @@ SCRIPTS = (
     "downloads.js",
     "board.js",
 )  # in the order of their use
+WIDTH, HEIGHT = 480, 350  # of a plot
+LEFT, RIGHT, TOP, BOTTOM = 72, 12, 26, 58  # margins around its data
+AREA = {
+    "width": WIDTH,
+    "height": HEIGHT,
+    "left": LEFT,
+    "right": RIGHT,
+    "top": TOP,
+    "bottom": BOTTOM,
+}  # for the templates
+SPARK_HEIGHT = 20
+SPARK_BAR = 8
+DECIMALS = 6  # as in stats.json
+ENDS = ("", "_low", "_high")
 MARKS = 8  # colours and shapes of families; the last is for all others
 
 
-def to_html(entries: Sequence[Entry], statistics: Mapping[str, Any]) -> str:
+def to_html(board: Board) -> str:
     """The page, with a Content-Security-Policy that allows its own style and script alone."""
     style = (FOLDER / "page.css").read_text(encoding="utf-8")
     script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
     style, script = _spare(style), f'"use strict";(()=>{{\n{_spare(script)}\n}})();'
-    parts = zip(tables(entries), statistics["tables"], strict=True)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
@@ -59,13 +81,13 @@ def to_html(entries: Sequence[Entry], statistics: Mapping[str, Any]) -> str:
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return environment.get_template("page.html").render(
-        sections=[_section(*part) for part in parts],
-        method=statistics["method"],
+        sections=[_section(section) for section in board.sections],
+        method=board.statistics["method"],
         style=Markup(style),
         script=Markup(script),
         style_hash=_digest(style),
         script_hash=_digest(script),
-        charts=charts,
+        area=AREA,
         fmt=fmt,
     )
 
@@ -74,12 +96,13 @@ def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _section(table: Table, found: Mapping[str, Any]) -> dict[str, Any]:
+def _section(section: Section) -> dict[str, Any]:
     """What the template shows of one table; text is plain, the template escapes it."""
+    table, found = section.table, section.statistics
     families = [model["family"] for model in found["models"]]
     marks = _marks(families)
-    shown, rows = columns(table), records(table.frame)
-    names, top = shares(table), top_share(table)
+    shown, rows = section.columns, table.rows
+    names, top = table.shares, table.top_share
     return {
         "id": short_id(found["id"]),
         "keys": [entry.entry_id.split("--")[1] for entry in table.entries],
@@ -89,19 +112,19 @@ def _section(table: Table, found: Mapping[str, Any]) -> dict[str, Any]:
         "cells": [[column.cell(row) for column in shown] for row in rows],
         "sparklines": [
             (
-                charts.sparkline([row[n] for n in names], top),
+                sparkline([row[n] for n in names], top),
                 " ".join(f"{100 * row[n]:.0f}" for n in names),
             )
             for row in rows
         ],
-        "spark_width": charts.SPARK_BAR * len(names),
+        "spark_width": SPARK_BAR * len(names),
         "models": [fmt.plain(entry.model.name) for entry in table.entries],
         "families": families,
         "facets": _facets(table, families),
         "marks": marks,
         "legend": _legend(families, marks),
         "grids": [rank_grid(found), *grids(table)],
-        "panels": [(panel, charts.drawing(panel)) for panel in panels(table, found)],
+        "panels": [(panel, drawing(panel)) for panel in panels(section)],
         "conclusions": conclusions(found),
         "correlations": correlation_rows(found),
         "heat": heat_map(found),
@@ -152,12 +175,6 @@ def _facets(table: Table, families: Sequence[str]) -> list[tuple[str, str, list[
     ]
 
 
-DECIMALS = 6  # as in stats.json
-
-
-ENDS = ("", "_low", "_high")
-
-
 def raw_rows(shown: Sequence[Column], rows: Sequence[Row], families: Sequence[str]) -> Row:
     """Columns of the frame behind the shown ones, and each row's family.
 
@@ -184,84 +201,54 @@ def _json(value: Any) -> Any:
     return round(value, DECIMALS) if isinstance(value, float) else value
 
 
-Record = Mapping[str, Any]
+@dataclass(frozen=True)
+class Mark:
+    """One model's mark: row of the table, centre, and the path of its error bars."""
 
-
-RIVAL = "clean_accuracy"
+    row: int
+    x: int
+    y: int
+    bars: str
 
 
 @dataclass(frozen=True)
-class Heat:
-    """One corruption: correlations of the signed score, of its rival, and given the rival.
+class Drawing:
+    """Where everything of a panel stands, in units of the viewBox."""
 
-    `cells` are text and a step from -4 to 4 (None: no number).
-    """
-
-    corruption: str
-    group: str
-    n_models: int
-    cells: tuple[tuple[str, int | None], ...]
+    marks: tuple[Mark, ...]
+    x_ticks: tuple[tuple[int, str], ...]
+    y_ticks: tuple[tuple[int, str], ...]
+    zero_x: int | None
+    zero_y: int | None
 
 
-def correlation_rows(found: Record) -> list[dict[str, Any]]:
-    """Every comparison of the signed score: score, rival, given the rival, p, what it shows."""
-    return [
-        {
-            "outcome": one["outcome_label"],
-            "n": f"{one['n_models']} in {one['n_families']}",
-            "cells": [
-                fmt.correlation(one["spearman"]),
-                fmt.correlation(one["clean"]["spearman"]),
-                fmt.correlation(one["partial_spearman"]),
-                fmt.p_value(one["partial_p_holm"]),
-                one["verdict"],
-            ],
-            "sentence": one["sentence"],
-        }
-        for one in found["comparisons"]
-        if one["predictor"] == "signed_score"
-    ]
+def sparkline(shares: Sequence[float], top: float) -> str:
+    """Path of one bar a band, lowest at the left, on the scale 0 to `top`."""
+    steps = [round(SPARK_HEIGHT * (1 - share / top)) for share in shares]
+    return f"M0 {SPARK_HEIGHT}" + "".join(f"V{y}h{SPARK_BAR}" for y in steps) + f"V{SPARK_HEIGHT}z"
 
 
-def heat_map(found: Record) -> list[Heat]:
-    """Spearman's correlations of the signed score with the error under each corruption."""
-    return [
-        Heat(
-            row["corruption"].replace("_", " "),
-            row["group"],
-            row["n_models"],
-            tuple(
-                (fmt.correlation(row[name]), _step(row[name]["value"]))
-                for name in ("spearman", "clean", "partial_spearman")
-            ),
-        )
-        for one in found["per_corruption"]
-        if one["predictor"] == "signed_score"
-        for row in one["corruptions"]
-    ]
+def drawing(panel: Panel) -> Drawing:
+    """A panel's coordinates."""
 
+    def x(value: float) -> int:
+        return round(LEFT + (WIDTH - LEFT - RIGHT) * panel.x.share(value))
 
-def rank_grid(found: Record) -> Grid:
-    """Ranks with their 95 % intervals over images, of the scores and their first outcome."""
-    wanted = [RIVAL, *(one.split("--")[1] for one in [found["primary"]] if one), "signed_score"]
-    ranked = [one for one in found["ranks"] if one["column"] in wanted]
-    places = [{place["entry_id"]: _rank(place) for place in one["models"]} for one in ranked]
-    return Grid(
-        "ranks",
-        "Ranks",
-        "Rank with its 95 % interval over images; 1 is the highest, for errors the lowest.",
-        tuple(one["label"] for one in ranked),
-        tuple(
-            tuple(place.get(model["entry_id"], fmt.NOTHING) for place in places)
-            for model in found["models"]
-        ),
+    def y(value: float) -> int:
+        return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * panel.y.share(value))
+
+    def bars(across: Span, up: Span) -> str:
+        path = ""
+        if not math.isnan(across[1] + across[2]):
+            path += f"M{x(across[1])} {y(up[0])}H{x(across[2])}"
+        if not math.isnan(up[1] + up[2]):
+            path += f"M{x(across[0])} {y(up[1])}V{y(up[2])}"
+        return path
+
+    return Drawing(
+        tuple(Mark(p.row, x(p.x[0]), y(p.y[0]), bars(p.x, p.y)) for p in panel.points),
+        tuple((x(value), text) for value, text in panel.x.ticks),
+        tuple((y(value), text) for value, text in panel.y.ticks),
+        x(0) if panel.x.low < 0 < panel.x.high else None,
+        y(0) if panel.zero and panel.y.low < 0 < panel.y.high else None,
     )
-
-
-def _rank(place: Record) -> str:
-    low, high = place["low"], place["high"]
-    return f"{place['rank']}" + ("" if low is None else f" [{low}, {high}]")
-
-
-def _step(value: float | None) -> int | None:
-    return None if value is None else round(4 * value)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 
-from iaside_plugins.entry.schema import Entry
-from iaside_plugins.leaderboard.statistics.columns import CORRUPTION_ERROR, clean_accuracy
+from iaside_plugins.leaderboard.board import Board, Section
 from iaside_plugins.leaderboard.statistics.comparison import residual
+from iaside_plugins.leaderboard.statistics.report import Record
+from iaside_plugins.leaderboard.statistics.variables import CORRUPTION_ERROR, clean_accuracy
 from iaside_plugins.leaderboard.table import formatting as fmt
-from iaside_plugins.leaderboard.table.facts import heading
-from iaside_plugins.leaderboard.table.frame import Row, Table, records, tables
+from iaside_plugins.leaderboard.table.frame import Row, Table
+from iaside_plugins.leaderboard.table.presentation import heading
+from iaside_plugins.storage.files import jsonable
 
-Record = Mapping[str, Any]
 PREDICTOR = "signed_score"
 SCORE_TITLE = "signed score: high bands (-) to low bands (+)"
 NAN = float("nan")
@@ -82,6 +82,8 @@ def _axis(title: str, spans: list[Span], show: Callable[[float], str]) -> Axis:
         spans: At least one.
         show: A tick's text.
     """
+    from matplotlib.ticker import MaxNLocator
+
     ends = [end for span in spans for end in span if not math.isnan(end)]
     low, high = min(ends), max(ends)
     pad = 0.05 * (high - low) or 0.05 * abs(high) or 0.5
@@ -90,14 +92,9 @@ def _axis(title: str, spans: list[Span], show: Callable[[float], str]) -> Axis:
     return Axis(title, low, high, tuple((t, show(t)) for t in ticks))
 
 
-def panels(table: Table, found: Record) -> list[Panel]:
-    """The plots of a table: the score against each of `plotted`, and after removing accuracy.
-
-    Args:
-        table: Of the board.
-        found: Its statistics.
-    """
-    rows = records(table.frame)
+def panels(section: Section) -> list[Panel]:
+    """The plots of a table: the score against each of `plotted`, and after removing accuracy."""
+    table, found, rows = section.table, section.statistics, section.table.rows
     outcomes = {outcome["id"]: outcome for outcome in found["outcomes"]}
     made = []
     for name in plotted(found):
@@ -198,13 +195,9 @@ def _span(row: Row, name: str) -> Span:
 Specification = dict[str, Any]
 
 
-def to_vega(entries: Sequence[Entry], statistics: Mapping[str, Any]) -> str:
+def to_vega(board: Board) -> str:
     """All panels of all tables below one another, as one Vega-Lite 5 specification."""
-    charts = [
-        _chart(table, found, panel)
-        for table, found in zip(tables(entries), statistics["tables"], strict=True)
-        for panel in panels(table, found)
-    ]
+    charts = [_chart(section, panel) for section in board.sections for panel in panels(section)]
     spec = {
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
         "description": "Spectral score against error and accuracy under attack; lines are 95 % "
@@ -214,7 +207,7 @@ def to_vega(entries: Sequence[Entry], statistics: Mapping[str, Any]) -> str:
     return json.dumps(spec, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def _chart(table: Table, found: Mapping[str, Any], panel: Panel) -> Specification:
+def _chart(section: Section, panel: Panel) -> Specification:
     x, y = (_encoding(axis, name) for axis, name in ((panel.x, "x"), (panel.y, "y")))
     lines = [
         {
@@ -233,8 +226,8 @@ def _chart(table: Table, found: Mapping[str, Any], panel: Panel) -> Specificatio
         "encoding": {"x": x, "y": y, "color": group, "shape": group, "tooltip": tooltip},
     }
     return {
-        "title": [panel.title, heading(table)],
-        "data": {"values": _values(found, panel)},
+        "title": [panel.title, heading(section.table)],
+        "data": {"values": _values(section.statistics, panel)},
         "layer": [*lines, points],
     }
 
@@ -248,13 +241,13 @@ def _encoding(axis: Axis, field: str) -> Specification:
     }
 
 
-def _values(found: Mapping[str, Any], panel: Panel) -> list[Specification]:
+def _values(found: Record, panel: Panel) -> list[Specification]:
     values = []
     for point in panel.points:
         model = found["models"][point.row]
         row: Specification = {"model": model["model"], "family": model["family"]}
         for name, span in (("x", point.x), ("y", point.y)):
             for end, value in zip(("", "_low", "_high"), span, strict=True):
-                row[name + end] = None if math.isnan(value) else value
+                row[name + end] = jsonable(value)
         values.append(row)
     return values

@@ -6,19 +6,20 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from iaside_plugins.entry.check_perturbed import severity_errors
-from iaside_plugins.entry.schema import Entry
+from iaside_plugins.leaderboard.board import Board, Section
 from iaside_plugins.leaderboard.table import formatting as fmt
-from iaside_plugins.leaderboard.table.columns import Column, columns
-from iaside_plugins.leaderboard.table.facts import conclusions, facts, heading
-from iaside_plugins.leaderboard.table.frame import TEXTS, Row, Table, concatenated, records, tables
-
-Statistics = Mapping[str, Any]
+from iaside_plugins.leaderboard.table.frame import TEXTS, Row, Table, concatenated, records
+from iaside_plugins.leaderboard.table.presentation import (
+    Column,
+    conclusions,
+    facts,
+    heading,
+)
 
 INTRODUCTION = """\
 # Leaderboard
@@ -42,9 +43,9 @@ How to add a model: `CONTRIBUTING.md`.
 NO_ENTRIES = "\nThere are no entries yet.\n"
 
 
-def to_csv(entries: Sequence[Entry]) -> str:
+def to_csv(board: Board) -> str:
     """All entries, one row each, at full precision; the keys of the table are its columns."""
-    frame = concatenated(tables(entries))
+    frame = concatenated([section.table for section in board.sections])
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([fmt.csv_text(name) for name in frame.columns])
@@ -60,24 +61,22 @@ def _raw(name: Any, value: Any) -> str:
     return fmt.csv_text(str(value)) if name in TEXTS else repr(value)
 
 
-def to_json(entries: Sequence[Entry]) -> str:
+def to_json(board: Board) -> str:
     """All tables at full precision, with the errors by corruption and severity and each attack."""
-    board = {"tables": [_json_table(table) for table in tables(entries)]}
-    return json.dumps(board, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    parts = [_json_table(section.table) for section in board.sections]
+    return json.dumps({"tables": parts}, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def _json_table(table: Table) -> Row:
     rows = []
-    for entry, row in zip(table.entries, records(table.frame), strict=True):
+    for entry, row in zip(table.entries, table.rows, strict=True):
         spectral, adversarial = entry.spectral, entry.adversarial
         rows.append(
             {name: None if _missing(value) else value for name, value in row.items()}
             | {
                 "distribution_interval": spectral.distribution_interval,
                 "shapley_se": spectral.shapley_se,
-                "corruption_errors": None
-                if entry.corruption is None
-                else severity_errors(entry.corruption),
+                "corruption_errors": None if entry.corruption is None else entry.corruption.errors,
                 "attacks": None
                 if adversarial is None
                 else [attack.model_dump() for attack in adversarial.attacks],
@@ -91,25 +90,24 @@ def _missing(value: Any) -> bool:
     return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
 
 
-def to_markdown(entries: Sequence[Entry], statistics: Statistics) -> str:
+def to_markdown(board: Board) -> str:
     """The board's README: what its numbers mean, then one section a table."""
-    parts = tables(entries)
-    sections = [_section(*part) for part in zip(parts, statistics["tables"], strict=True)]
-    return INTRODUCTION + ("".join(sections) if parts else NO_ENTRIES)
+    sections = [_section(section) for section in board.sections]
+    return INTRODUCTION + ("".join(sections) or NO_ENTRIES)
 
 
-def _section(table: Table, found: Statistics) -> str:
-    shown = columns(table)
+def _section(section: Section) -> str:
+    table, shown = section.table, section.columns
     lines = [
         "",
         f"## {heading(table, fmt.markdown)}",
         "",
         *(f"- {line}" for line in facts(table, fmt.markdown)),
-        *(f"- {fmt.markdown(line)}" for line in conclusions(found)),
+        *(f"- {fmt.markdown(line)}" for line in conclusions(section.statistics)),
         "",
         _line([column.header for column in shown]),
         _line(["---"] * len(shown)),
-        *(_line([_cell(column, row) for column in shown]) for row in records(table.frame)),
+        *(_line([_cell(column, row) for column in shown]) for row in table.rows),
     ]
     return "\n".join(lines) + "\n"
 

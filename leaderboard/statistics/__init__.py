@@ -1,5 +1,5 @@
 """Correlations and ranks over the models of the board."""
 
-from iaside_plugins.leaderboard.statistics.board import statistics
+from iaside_plugins.leaderboard.statistics.report import statistics
 
 __all__ = ["statistics"]

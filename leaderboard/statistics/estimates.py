@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iaside_plugins.stats import permutation as draw
-from iaside_plugins.stats.board_correlation import (
+from iaside_plugins.stats.correlation import (
     NEARLY_ONE,
     Array,
     Correlation,

@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from iaside_plugins.display.plots import save_figure
+from iaside_plugins.display.text import markdown_table, number
 from iaside_plugins.errors import InputError
-from iaside_plugins.leaderboard.studies import sensitivity_rule as rule
 from iaside_plugins.leaderboard.studies.spectra import filled
 from iaside_plugins.leaderboard.table.formatting import markdown
 from iaside_plugins.sensitivity.plots import plot_sensitivity
@@ -27,9 +28,7 @@ from iaside_plugins.sensitivity.text import (
     effect_rows,
     level_text,
     movement_rows,
-    number,
     one_at_a_time,
-    with_ends,
 )
 from iaside_plugins.shapley.score import BETA
 from iaside_plugins.storage.files import write_atomic, write_json
@@ -39,6 +38,10 @@ CHOICE = "cifar10"  # the study in which choices are crossed, and the one around
 DEFAULT = "cifar10-8"
 OUTCOMES = ("corruption error", "accuracy Linf 2/255", "retained Linf 2/255")
 PLAIN = {"temperature": 1.0, "beta": BETA}  # variants whose pairs of rankings are kept
+# The numbers of `sensitivity/CRITERION.md`.
+GAIN, STABILITY_LOSS = 0.15, 0.1
+RELIABILITY_LOSS, LEAST_RELIABILITY = 0.05, 0.8
+CHANGES_CLEAN_IMAGE = ("rescale",)  # whose grand coalition is not the image itself
 Row = Sequence[str]
 
 
@@ -114,15 +117,15 @@ def build(folder: Path = FOLDER, studies: Mapping[str, Path] | None = None) -> N
 
 def _verdict_sentence(data: Mapping[str, Any]) -> str:
     studies = data[CHOICE], data[DEFAULT]
-    if found := rule.chosen(*studies):
+    if found := chosen(*studies):
         named = ", ".join(f"{TITLES[v.axis]} {level_text(v.level)}" for v in found)
         return f"**Passes the rule on the kit: {named}.**"
-    known = [v for v in rule.verdicts(*studies) if v.admissible and v.association is not None]
+    known = [v for v in verdicts(*studies) if v.admissible and v.association is not None]
     best = max(known, key=lambda v: v.association or 0)
     return (
         f"**The default stays** ({data[DEFAULT]['base']}): no level of any axis passes the rule. "
         f"The greatest main effect of an admissible level is {TITLES[best.axis]} "
-        f"{level_text(best.level)}, {number(best.association)}, where {number(rule.GAIN)} is "
+        f"{level_text(best.level)}, {number(best.association)}, where {number(GAIN)} is "
         "asked for."
     )
 
@@ -144,7 +147,7 @@ def _rule_rows(data: Mapping[str, Any]) -> list[Row]:
             "replaces the default",
         ]
     ]
-    for e, v in zip(rule.effects(*studies), rule.verdicts(*studies), strict=True):
+    for e, v in zip(effects(*studies), verdicts(*studies), strict=True):
         low, high = e["association_left_out"]
         rows.append(
             [
@@ -155,7 +158,7 @@ def _rule_rows(data: Mapping[str, Any]) -> list[Row]:
                 f"{number(low)} to {number(high)}",
                 number(e["association_at_base"]),
                 number(e["stability"]),
-                number(e["reliability_there"], ".2f"),
+                number(e["reliability_there"], spec=".2f"),
                 "yes" if v.admissible else "no",
                 v.fails or "–",
                 "yes" if v.qualifies else "no",
@@ -171,9 +174,9 @@ def _default_rows(study: Mapping[str, Any]) -> list[Row]:
     rows += [
         [
             v["name"],
-            with_ends(v["association"], v["association_interval"]),
-            number(v["reliability"], ".2f"),
-            number(v["stability"], ".2f"),
+            number(v["association"], *v["association_interval"]),
+            number(v["reliability"], spec=".2f"),
+            number(v["stability"], spec=".2f"),
             number(moved[v["name"]]["spearman_with_base"]),
         ]
         for v in study["variants"]
@@ -183,7 +186,7 @@ def _default_rows(study: Mapping[str, Any]) -> list[Row]:
 
 
 def _one_at_a_time_rows(study: Mapping[str, Any]) -> list[Row]:
-    chosen = [study["variants"][k]["name"] for k, _ in one_at_a_time(study)]
+    names = [study["variants"][k]["name"] for k, _ in one_at_a_time(study)]
     head, *rows = movement_rows(study)
     by_name = {row[0]: row for row in rows}
     extra = {v["name"]: v for v in study["variants"]}
@@ -193,21 +196,21 @@ def _one_at_a_time_rows(study: Mapping[str, Any]) -> list[Row]:
         *(
             [
                 *by_name[name],
-                number(extra[name]["reliability"], ".2f"),
-                number(extra[name]["stability"], ".2f"),
-                number(extra[name]["off_range"], ".0%"),
+                number(extra[name]["reliability"], spec=".2f"),
+                number(extra[name]["stability"], spec=".2f"),
+                number(extra[name]["off_range"], spec=".0%"),
             ]
-            for name in chosen
+            for name in names
         ),
     ]
 
 
 def _score_rows(study: Mapping[str, Any]) -> list[Row]:
-    chosen = one_at_a_time(study)
+    variants = one_at_a_time(study)
     rows: list[Row] = [["variant", *(m["name"] for m in study["models"])]]
-    for k, label in chosen:
+    for k, label in variants:
         cells = [
-            with_ends(one["signed_score"], one["signed_score_interval"])
+            number(one["signed_score"], *one["signed_score_interval"])
             for one in study["variants"][k]["models"]
         ]
         rows.append([label, *cells])
@@ -218,7 +221,7 @@ def _association_rows(study: Mapping[str, Any], score: str = "signed_score") -> 
     labels = {study["variants"][k]["name"]: label for k, label in one_at_a_time(study)}
     head, *rows = association_rows(study, list(labels), score, OUTCOMES)
     mean = {
-        v["name"]: with_ends(v["association"], v["association_interval"]) for v in study["variants"]
+        v["name"]: number(v["association"], *v["association_interval"]) for v in study["variants"]
     }
     if score != "signed_score":
         return [head, *([labels[row[0]], *row[1:]] for row in rows)]
@@ -254,7 +257,7 @@ def _temperature_rows(data: Mapping[str, Any]) -> list[Row]:
                     name,
                     training,
                     f"{model['clean_accuracy']:.0%}",
-                    number(model["temperature"], ".2f"),
+                    number(model["temperature"], spec=".2f"),
                 ]
             )
     return rows
@@ -262,19 +265,94 @@ def _temperature_rows(data: Mapping[str, Any]) -> list[Row]:
 
 def _summary(study: Mapping[str, Any]) -> str:
     base = next(v for v in study["variants"] if v["name"] == study["base"])
-    a = with_ends(base["association"], base["association_interval"])
+    a = number(base["association"], *base["association_interval"])
     return (
         f"{len(study['models'])} models, {study['n_images']} images, {len(study['variants'])} "
         f"variants. At the base ({study['base']}): A = {a}, "
-        f"R = {number(base['reliability'], '.2f')}, S = {number(base['stability'], '.2f')}."
+        f"R = {number(base['reliability'], spec='.2f')}, "
+        f"S = {number(base['stability'], spec='.2f')}."
     )
 
 
 def _table(rows: Sequence[Row]) -> str:
     """A Markdown table; no text of an entry can break out of its cell."""
-    safe = [[markdown(cell) for cell in row] for row in rows]
-    lines = [f"| {' | '.join(row)} |" for row in safe]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+    return markdown_table([[markdown(cell) for cell in row] for row in rows])
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the rule says of one level.
+
+    Attributes:
+        axis: The axis.
+        level: The level that might replace the default's.
+        admissible: Whether it may.
+        fails: What it fails, in the criterion's letters; empty if it qualifies.
+        association: Its main effect on the association; None if unknown.
+    """
+
+    axis: str
+    level: Any
+    admissible: bool
+    fails: str
+    association: float | None
+
+    @property
+    def qualifies(self) -> bool:
+        """Whether it replaces the default, before the confirmation."""
+        return self.admissible and not self.fails
+
+
+def effects(data: Mapping[str, Any], default: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Main effects where choices are crossed, with the change at the default.
+
+    Args:
+        data: The study in which choices are crossed.
+        default: The study around the default, which also has the effect of the bands; its change
+            at the default stands in for the crossed study's wherever it has the level.
+    """
+    near = {(e["axis"], e["level"]): e for e in default["effects"]}
+    out = []
+    for e in data["effects"]:
+        own = near.get((e["axis"], e["level"]), e)
+        out.append({**e, "association_at_base": own["association_at_base"]})
+    return out + [dict(e) for e in default["effects"] if e["axis"] == "n_bands"]
+
+
+def verdicts(data: Mapping[str, Any], default: Mapping[str, Any]) -> list[Verdict]:
+    """The rule's answer for every level, in the order of `effects`."""
+    return [_verdict(e) for e in effects(data, default)]
+
+
+def chosen(data: Mapping[str, Any], default: Mapping[str, Any]) -> list[Verdict]:
+    """The level of greatest effect of every axis that has one which qualifies."""
+    best: dict[str, Verdict] = {}
+    for one in verdicts(data, default):
+        if one.qualifies and (
+            one.axis not in best or (one.association or 0) > (best[one.axis].association or 0)
+        ):
+            best[one.axis] = one
+    return list(best.values())
+
+
+def _verdict(e: Mapping[str, Any]) -> Verdict:
+    admissible = (
+        e["level"] not in CHANGES_CLEAN_IMAGE
+        and _at_least(e["reliability"], -RELIABILITY_LOSS)
+        and _at_least(e["reliability_there"], LEAST_RELIABILITY)
+    )
+    conditions = {
+        "a": _at_least(e["association"], GAIN),
+        "b": e["association_left_out"][0] is not None and e["association_left_out"][0] > 0,
+        "c": _at_least(e["association_at_base"], 0),
+        "d": _at_least(e["stability"], -STABILITY_LOSS),
+    }
+    fails = "".join(letter for letter, holds in conditions.items() if not holds)
+    return Verdict(e["axis"], e["level"], admissible, fails, e["association"])
+
+
+def _at_least(value: float | None, bound: float) -> bool:
+    return value is not None and value >= bound
 
 
 if __name__ == "__main__":

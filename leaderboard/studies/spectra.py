@@ -17,14 +17,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from iaside_plugins.budgets import epsilon
+from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.display.plots import new_figure, save_figure
+from iaside_plugins.display.text import markdown_table, number, row_number
 from iaside_plugins.errors import InputError
 from iaside_plugins.spectra.plots import bands_of
-from iaside_plugins.spectra.text import PREDICTOR_TITLES, figure, is_headline, label
+from iaside_plugins.spectra.text import PREDICTOR_TITLES, correlation_text, is_headline, label
 from iaside_plugins.spectra.vulnerability import across_models
-from iaside_plugins.storage.files import write_atomic, write_json
+from iaside_plugins.storage.files import rounded, write_atomic, write_json
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FOLDER = Path(__file__).resolve().parents[1] / "spectra"
 DIGITS = 5  # significant ones that spectra.json keeps
@@ -39,6 +44,14 @@ BAND_COLUMNS = (
     "snr_without_dc_db",
     "snr_without_dc_db_low",
     "snr_without_dc_db_high",
+)
+COLOURS = ("C3", "C0", "C2")  # of the models, in order
+BUDGET = 0.5  # L2, of the attacks inside one band
+CURVES = (  # corruptions of the first panel: name, text, style
+    ("gaussian_noise", "Gaussian noise", "-"),
+    ("pixelate", "pixelate", "--"),
+    ("motion_blur", "motion blur", "-."),
+    ("contrast", "contrast", ":"),
 )
 BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?\n?(<!-- end -->)", re.S)
 
@@ -94,8 +107,8 @@ def condense(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             }
         except (KeyError, TypeError) as error:
             raise InputError(f"not a report of iaside spectrum: it lacks {error}") from error
-    rounded: dict[str, Any] = _rounded(out)
-    return rounded
+    found: dict[str, Any] = rounded(out, DIGITS, exact=("strength",))
+    return found
 
 
 def tables(data: Mapping[str, Any]) -> dict[str, str]:
@@ -177,16 +190,16 @@ def _law_table(one: Mapping[str, Any], kind: str) -> str:
             rows.append(
                 [
                     label(row),
-                    figure(row, "slope", "+.2f"),
-                    figure(row, "curvature", "+.2f"),
-                    figure(row, "r_squared", ".2f"),
-                    figure(row, "residual_db", ".1f"),
-                    figure(row, "density_slope", "+.2f"),
+                    row_number(row, "slope", "+.2f"),
+                    row_number(row, "curvature", "+.2f"),
+                    row_number(row, "r_squared", ".2f"),
+                    row_number(row, "residual_db", ".1f"),
+                    row_number(row, "density_slope", "+.2f"),
                     "yes" if follows(row) else "**no**",
                     f"{row['n_images']} ({left_out})",
                 ]
             )
-    return _markdown(rows)
+    return markdown_table(rows)
 
 
 def _model_table(models: Mapping[str, Mapping[str, Any]]) -> str:
@@ -203,18 +216,17 @@ def _model_table(models: Mapping[str, Mapping[str, Any]]) -> str:
     for name, one in models.items():
         found = one["importance"]
         shares = [band["share"] for band in found["bands"]]
-        low, high = found["signed_score_interval"]
         rows.append(
             [
                 name,
                 str(one["model"]["training"]),
                 f"{found['clean_accuracy']:.0%}",
-                f"{found['signed_score']:+.2f} [{low:+.2f}, {high:+.2f}]",
+                number(found["signed_score"], *found["signed_score_interval"]),
                 f"{sum(shares[:4]):.0%}",
                 f"{sum(shares[4:]):.0%}",
             ]
         )
-    return _markdown(rows)
+    return markdown_table(rows)
 
 
 def _band_table(models: Mapping[str, Mapping[str, Any]]) -> str:
@@ -223,9 +235,9 @@ def _band_table(models: Mapping[str, Mapping[str, Any]]) -> str:
     for name, one in models.items():
         attacks = pd.DataFrame([r for r in one["conditions"] if r["kind"] == "band attack"])
         for budget, part in attacks.groupby("strength"):
-            cells = [figure(row, "success", ".0%") for row in _records(part)]
-            rows.append([name, epsilon(float(str(budget))), *cells])
-    return _markdown(rows)
+            cells = [row_number(row, "success", ".0%") for row in _records(part)]
+            rows.append([name, format_budget(float(str(budget))), *cells])
+    return markdown_table(rows)
 
 
 def _match_table(models: Mapping[str, Mapping[str, Any]]) -> str:
@@ -233,9 +245,9 @@ def _match_table(models: Mapping[str, Mapping[str, Any]]) -> str:
     for name, one in models.items():
         for row in one["matches"]:
             if row["kind"] == "attack":
-                cells = [figure(row, key, "+.2f") for key in ("energy", "density")]
+                cells = [row_number(row, key, "+.2f") for key in ("energy", "density")]
                 rows.append([name, label(row), *cells])
-    return _markdown(rows)
+    return markdown_table(rows)
 
 
 def _prediction_table(models: Mapping[str, Mapping[str, Any]]) -> str:
@@ -252,14 +264,12 @@ def _prediction_table(models: Mapping[str, Mapping[str, Any]]) -> str:
         for group, found in one["vulnerability"].items():
             over = "corruptions" if group == "corruptions" else "corruptions x severities"
             known = {row["predictor"]: row for row in found["predictors"]}
-            cells = [_ends(known[p], "rank_correlation", "") for p in PREDICTOR_TITLES]
+            cells = [correlation_text(known[p]) for p in PREDICTOR_TITLES]
             cells += [
-                _ends(row, "advantage", "advantage_")
-                for row in known.values()
-                if "advantage" in row
+                row_number(row, "advantage", "+.2f") for row in known.values() if "advantage" in row
             ]
             rows.append([name, f"{found['n_conditions']} {over}", *cells])
-    return _markdown(rows)
+    return markdown_table(rows)
 
 
 def _across_table(models: Mapping[str, Mapping[str, Any]]) -> str:
@@ -273,63 +283,19 @@ def _across_table(models: Mapping[str, Mapping[str, Any]]) -> str:
     titles = PREDICTOR_TITLES | {"clean_error": "clean accuracy alone"}
     rows = [["predictor", "rank correlation with the error", "models x corruptions"]]
     for row in across_models(known):
-        cells = [titles[row["predictor"]], _ends(row, "rank_correlation", "")]
+        cells = [titles[row["predictor"]], correlation_text(row)]
         rows.append([*cells, f"{row['n_models']} x {row['n_conditions']}"])
-    return _markdown(rows)
-
-
-def _ends(row: Mapping[str, Any], name: str, prefix: str) -> str:
-    if row[name] is None:
-        return "–"
-    return f"{row[name]:+.2f} [{row[f'{prefix}low']:+.2f}, {row[f'{prefix}high']:+.2f}]"
+    return markdown_table(rows)
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
-
-
 def _without_severities(found: Mapping[str, Any]) -> dict[str, Any]:
     """A prediction; its conditions are kept for corruptions only, see `across_models`."""
     kept = len(found["conditions"]) <= len(CORRUPTIONS)
     return {key: value for key, value in found.items() if key != "conditions" or kept}
-
-
-def _rounded(value: Any, key: str = "") -> Any:
-    """Numbers with `DIGITS` significant digits; budgets and severities exactly."""
-    if isinstance(value, dict):
-        return {name: _rounded(item, name) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_rounded(item) for item in value]
-    exact = key == "strength" or not isinstance(value, float)
-    return value if exact else float(f"{value:.{DIGITS}g}")
-
-
-if __name__ == "__main__":
-    build(FOLDER, [Path(argument) for argument in sys.argv[1:]])
-
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-
-COLOURS = ("C3", "C0", "C2")  # of the models, in order
-
-
-BUDGET = 0.5  # L2, of the attacks inside one band
-
-
-CURVES = (  # corruptions of the first panel: name, text, style
-    ("gaussian_noise", "Gaussian noise", "-"),
-    ("pixelate", "pixelate", "--"),
-    ("motion_blur", "motion blur", "-."),
-    ("contrast", "contrast", ":"),
-)
 
 
 def spectra_figure(data: Mapping[str, Any]) -> Figure:
@@ -426,3 +392,7 @@ def _success(ax: Axes, models: Mapping[str, Any]) -> None:
 
 def _named(name: str, one: Mapping[str, Any]) -> str:
     return f"{name} ({one['model']['training']})"
+
+
+if __name__ == "__main__":
+    build(FOLDER, [Path(argument) for argument in sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""How numbers and text look: the only place that rounds, adds percent signs and escapes."""
+"""How numbers and text look on the board: rounded, with percent signs, escaped."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from iaside_plugins.budgets import epsilon as epsilon
+from iaside_plugins.display.text import NOTHING as NOTHING
+from iaside_plugins.display.text import number
 
-NOTHING = "–"  # what was not evaluated
 BARS = "▁▂▃▄▅▆▇█"
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#!|~$^])")
 _LATEX = {
@@ -47,33 +47,27 @@ _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # wide ones too
 
 def percent(value: float) -> str:
     """A proportion as a percentage with one decimal, for example "93.3 %"."""
-    return NOTHING if math.isnan(value) else f"{100 * value:.1f} %"
+    return number(100 * value, spec=".1f", unit=" %")
 
 
 def percent_interval(value: float, low: float, high: float) -> str:
     """A proportion with its interval, for example "93.3 % [88.1, 96.3]"."""
-    return percent(value) + _bounds(low, high, 100, ".1f")
+    return number(100 * value, 100 * low, 100 * high, spec=".1f", unit=" %")
 
 
 def signed_interval(value: float, low: float, high: float) -> str:
     """A number that has a sign, with its interval, for example "-0.142 [-0.180, -0.104]"."""
-    return signed(value) + _bounds(low, high, 1, "+.3f")
+    return number(value, low, high, spec="+.3f")
 
 
 def number_interval(value: float, low: float, high: float) -> str:
     """A number that has no sign, with its interval, for example "0.142 [0.104, 0.180]"."""
-    return NOTHING if math.isnan(value) else f"{value:.3f}" + _bounds(low, high, 1, ".3f")
-
-
-def _bounds(low: float, high: float, factor: float, spec: str) -> str:
-    if math.isnan(low) or math.isnan(high):
-        return ""
-    return f" [{factor * low:{spec}}, {factor * high:{spec}}]"
+    return number(value, low, high, spec=".3f")
 
 
 def signed(value: float) -> str:
     """A number that has a sign, for example "-0.142"."""
-    return NOTHING if math.isnan(value) else f"{value:+.3f}"
+    return number(value, spec="+.3f")
 
 
 def ratio(value: float, reference: str | None) -> str:
@@ -83,10 +77,7 @@ def ratio(value: float, reference: str | None) -> str:
 
 def correlation(estimate: Mapping[str, Any]) -> str:
     """A correlation with its interval over models, for example "+0.60 [-0.24, +0.97]"."""
-    if estimate["value"] is None:
-        return NOTHING
-    low, high = estimate["interval"] or (math.nan, math.nan)
-    return f"{estimate['value']:+.2f}" + _bounds(low, high, 1, "+.2f")
+    return number(estimate["value"], *(estimate.get("interval") or ()))
 
 
 def p_value(value: float | None) -> str:

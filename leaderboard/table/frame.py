@@ -5,13 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
 import pandas as pd
 
-from iaside_plugins.entry.check_perturbed import GROUPS, severity_errors
-from iaside_plugins.entry.schema import Attack, Corruption, Entry, WorstCase
+from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS, CORRUPTIONS
+from iaside_plugins.entry.schema import (
+    Attack,
+    Corruption,
+    Entry,
+    WorstCase,
+)
 
 Row = dict[str, Any]
 KEYS = (
@@ -83,13 +89,28 @@ class Table:
 
     Attributes:
         entries: In the order of the rows.
-        threats: The columns of robust accuracy that any of them has.
+        attack_columns: The columns of robust accuracy that any of them has.
         frame: One row an entry, raw numbers; missing ones are NaN or NA.
     """
 
     entries: tuple[Entry, ...]
-    threats: tuple[AttackColumn, ...]
+    attack_columns: tuple[AttackColumn, ...]
     frame: pd.DataFrame
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """Rows of the frame, as Python's own numbers."""
+        return records(self.frame)
+
+    @property
+    def shares(self) -> list[str]:
+        """Columns of the frame that hold the importance of each band, lowest band first."""
+        return [f"share_{k}" for k in range(self.entries[0].protocol.n_bands)]
+
+    @cached_property
+    def top_share(self) -> float:
+        """The greatest importance of any band: all profiles of a table are drawn on one scale."""
+        return float(self.frame[self.shares].to_numpy().max())
 
 
 def tables(entries: Iterable[Entry]) -> list[Table]:
@@ -109,7 +130,7 @@ def concatenated(parts: list[Table]) -> pd.DataFrame:
     widest_first = sorted(parts, key=lambda part: -part.entries[0].protocol.n_bands)
     for part in widest_first:  # so that all bands stand side by side
         columns |= dict.fromkeys(part.frame.columns)
-    rows = [row for part in parts for row in records(part.frame)]
+    rows = [row for part in parts for row in part.rows]
     return _typed(pd.DataFrame(rows, columns=list(columns), dtype=object))
 
 
@@ -124,10 +145,10 @@ def _group(entry: Entry) -> tuple[str, ...]:
 
 
 def _table(entries: tuple[Entry, ...]) -> Table:
-    found = {t for entry in entries for t, _ in _cases(entry)}
-    threats = tuple(sorted(found))
-    rows = [_row(entry, threats) for entry in entries]
-    return Table(entries, threats, _typed(pd.DataFrame(rows, dtype=object)))
+    found = {column for entry in entries for column, _ in _cases(entry)}
+    attack_columns = tuple(sorted(found))
+    rows = [_row(entry, attack_columns) for entry in entries]
+    return Table(entries, attack_columns, _typed(pd.DataFrame(rows, dtype=object)))
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -162,7 +183,7 @@ def _keys(entry: Entry) -> Row:
     return keys
 
 
-def _row(entry: Entry, threats: tuple[AttackColumn, ...]) -> Row:
+def _row(entry: Entry, attack_columns: tuple[AttackColumn, ...]) -> Row:
     spectral, clean = entry.spectral, entry.clean_accuracy
     row = _keys(entry) | {
         "model": entry.model.name,
@@ -183,12 +204,12 @@ def _row(entry: Entry, threats: tuple[AttackColumn, ...]) -> Row:
     row |= {f"share_{k}": value for k, value in enumerate(spectral.distribution)}
     row |= _corrupted(entry.corruption)
     cases = dict(_cases(entry))
-    for threat in threats:
-        case = cases.get(threat)
+    for attack in attack_columns:
+        case = cases.get(attack)
         if case is None:
-            row |= _estimate(threat.column, None, (None, None))
+            row |= _estimate(attack.column, None, (None, None))
         else:
-            row |= _estimate(threat.column, case.accuracy.value, case.accuracy.interval)
+            row |= _estimate(attack.column, case.accuracy.value, case.accuracy.interval)
     return row
 
 
@@ -212,7 +233,7 @@ def _corrupted(corruption: Corruption | None) -> Row:
     )
     if corruption is None:
         return empty
-    mean, errors = corruption.unnormalised_mean_error, severity_errors(corruption)
+    mean, errors = corruption.unnormalised_mean_error, corruption.errors
     row = empty | _estimate(name, mean.value, mean.interval) | {"n_corruptions": mean.n_corruptions}
     for key in ("mce", "error_over_published"):
         if (claim := getattr(corruption, key)) is not None:
@@ -246,12 +267,18 @@ def _cases(entry: Entry) -> list[tuple[AttackColumn, WorstCase]]:
             for attack in adversarial.attacks
             if (attack.norm, attack.epsilon) == (case.norm, case.epsilon)
         ]
-        threat = AttackColumn(
+        column = AttackColumn(
             case.norm,
             case.epsilon,
             tuple(sorted(labels)),
             case.accuracy.n,
             entry.data.seed if part else None,
         )
-        out.append((threat, case))
+        out.append((column, case))
     return out
+
+
+GROUPS = {
+    group: tuple(name for name in CORRUPTIONS if CORRUPTION_GROUPS[name] == group)
+    for group in dict.fromkeys(CORRUPTION_GROUPS.values())
+}

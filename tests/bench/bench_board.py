@@ -9,19 +9,27 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from iaside_plugins.entry.checks import load_entries
+from iaside_plugins.entry.read import load_entries
 from iaside_plugins.entry.schema import Entry
+from iaside_plugins.leaderboard.board import Board
 from iaside_plugins.leaderboard.build import BOARD
-from iaside_plugins.leaderboard.render import latex, page, scatter
-from iaside_plugins.leaderboard.render import text as tables
-from iaside_plugins.leaderboard.statistics import board as statistics
+from iaside_plugins.leaderboard.render import latex, page, scatter, text
 
 COUNTS = (0, 1, 2, 100, 1000)
+RENDERERS: dict[str, Callable[[Board], str]] = {
+    "index.html": page.to_html,
+    "README.md": text.to_markdown,
+    "leaderboard.csv": text.to_csv,
+    "leaderboard.json": text.to_json,
+    "leaderboard.tex": latex.to_latex,
+    "scatter.vl.json": scatter.to_vega,
+}
 
 
 def models(n: int) -> list[Entry]:
@@ -47,24 +55,17 @@ def _renamed(base: Entry, k: int, rng: np.random.Generator) -> Entry:
 
 
 def measure(counts: tuple[int, ...]) -> list[dict[str, Any]]:
-    """One record a count: seconds of the statistics and each renderer, bytes of each file."""
+    """One record a count: seconds of the board and of each renderer, bytes of each file."""
     records = []
     for n in counts:
         entries = models(n)
         start = time.perf_counter()
-        found = statistics.statistics(entries)
-        seconds = {"statistics": time.perf_counter() - start}
+        board = Board.of(entries)
+        seconds = {"board": time.perf_counter() - start}
         size = {}
-        for name, render in {
-            "index.html": lambda: page.to_html(entries, found),  # noqa: B023  called at once
-            "README.md": lambda: tables.to_markdown(entries, found),  # noqa: B023
-            "leaderboard.csv": lambda: tables.to_csv(entries),  # noqa: B023
-            "leaderboard.json": lambda: tables.to_json(entries),  # noqa: B023
-            "leaderboard.tex": lambda: latex.to_latex(entries, found),  # noqa: B023
-            "scatter.vl.json": lambda: scatter.to_vega(entries, found),  # noqa: B023
-        }.items():
+        for name, render in RENDERERS.items():
             start = time.perf_counter()
-            size[name] = len(render().encode())
+            size[name] = len(render(board).encode())
             seconds[name] = time.perf_counter() - start
         records.append({"models": n, "seconds": seconds, "bytes": size})
     return records
@@ -74,14 +75,14 @@ def markdown(records: list[dict[str, Any]]) -> str:
     """The records as a Markdown table."""
     names = list(records[0]["bytes"])
     lines = [
-        "| models | statistics, s | " + " | ".join(f"{name}, s / kB" for name in names) + " |",
+        "| models | board, s | " + " | ".join(f"{name}, s / kB" for name in names) + " |",
         "|---" * (len(names) + 2) + "|",
     ]
     for record in records:
         seconds, size = record["seconds"], record["bytes"]
         cells = [f"{seconds[name]:.2f} / {size[name] / 1000:.0f}" for name in names]
         lines.append(
-            f"| {record['models']:,} | {seconds['statistics']:.2f} | " + " | ".join(cells) + " |"
+            f"| {record['models']:,} | {seconds['board']:.2f} | " + " | ".join(cells) + " |"
         )
     return "\n".join(lines)
 

@@ -26,8 +26,8 @@ import numpy as np
 import pandas as pd
 
 from iaside_plugins.leaderboard.statistics import estimates
-from iaside_plugins.leaderboard.statistics.sentences import ADDS, verdict
-from iaside_plugins.stats.board_correlation import partial_correlation, spearman
+from iaside_plugins.leaderboard.statistics.comparison import ADDS, verdict
+from iaside_plugins.stats.correlation import partial_correlation, spearman
 from iaside_plugins.stats.intervals import percentile_interval
 from iaside_plugins.storage.files import write_json
 

@@ -625,7 +625,7 @@ def test_types_are_errors_of_both_kinds(net):
         explain(net, IMAGES.long())
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 def test_on_a_gpu():
     found = explain(oracles.TinyNet().cuda(), IMAGES.cuda())
     assert found.is_cuda

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from iaside_plugins import SpectralImportance
-from iaside_plugins.budgets import epsilon
+from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.apply import CORRUPTIONS
-from iaside_plugins.display.text import BAR, entry_report, percent, spectral_report
+from iaside_plugins.display.report import BAR, entry_report, spectral_report
+from iaside_plugins.display.text import proportion
 from iaside_plugins.protocol import Protocol
 
 
@@ -90,11 +91,11 @@ def test_one_image_and_nothing_at_all():
     ],
 )
 def test_budgets(value, text):
-    assert epsilon(value) == text
+    assert format_budget(value) == text
 
 
 def test_percent():
-    assert percent({"value": 0.5, "interval": [0.25, 0.75], "n": 12}) == (
+    assert proportion({"value": 0.5, "interval": [0.25, 0.75], "n": 12}) == (
         " 50.0%  [25.0%, 75.0%], n = 12"
     )
 

@@ -125,7 +125,7 @@ def test_running_out_of_memory_is_not_hidden(graphed):
         graphed(_images(0, 1))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 @torch.no_grad()
 def test_a_real_graph():
     _check_replays(Graphed(Counting().cuda()), "cuda")

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from iaside_plugins.entry.build import proportion
-from iaside_plugins.entry.checks import check_entries, check_entry, load_entries
+from iaside_plugins.entry.checks import check_entry
 from iaside_plugins.entry.parse import Entry, parse_entry
+from iaside_plugins.entry.read import clashes, load_entries
 from iaside_plugins.errors import InputError
 from iaside_plugins.protocol import Protocol
 
@@ -323,14 +324,12 @@ def parsed(*raws: dict[str, Any]) -> list[Entry]:
 
 def test_entries_must_be_unique(make_entry: Make) -> None:
     one, two = make_entry(), make_entry("other", seed=1)
-    assert check_entries(parsed(one, two)) == []
-    assert "got 'cifar10--resnet20--" in check_entries(parsed(one, one))[0]
+    assert clashes(parsed(one, two)) == []
+    assert "got 'cifar10--resnet20--" in clashes(parsed(one, one))[0][1]
     two["model"]["weights_sha256"] = one["model"]["weights_sha256"]
-    assert check_entries(parsed(one, two))[0].startswith(
-        "/model/weights_sha256: expected one entry"
-    )
+    assert clashes(parsed(one, two))[0][1].startswith("/model/weights_sha256: expected one entry")
     two["data"]["image_ids_sha256"] = "0" * 64
-    assert check_entries(parsed(one, two)) == []
+    assert clashes(parsed(one, two)) == []
 
 
 def test_load_entries_sorts_and_lists_all_problems(

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iaside_plugins.budgets import epsilon
-from iaside_plugins.entry.checks import load_entries
+from iaside_plugins.budgets import format_budget
 from iaside_plugins.entry.exports import FORMATS, export, to_yaml
 from iaside_plugins.entry.parse import parse_entry
+from iaside_plugins.entry.read import load_entries
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.build import BOARD
@@ -85,7 +85,7 @@ def test_robustbench_json_is_that_of_its_adapter(committed: list[Entry]) -> None
         if entry.adversarial is not None:
             robust = entry.adversarial.attacks[0]
             assert fields["autoattack_acc"] == str(round(100 * robust.accuracy.value, 2))
-            assert fields["eps"] == epsilon(robust.epsilon)
+            assert fields["eps"] == format_budget(robust.epsilon)
             assert group["attack_order"] == ["apgd-ce", "apgd-t", "fab-t", "square"]
             assert fields["corruptions_acc"] is None
         else:

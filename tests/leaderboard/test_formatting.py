@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iaside_plugins.budgets import format_budget
 from iaside_plugins.leaderboard.table import formatting as fmt
 
 NAN = float("nan")
@@ -75,11 +76,11 @@ def test_other_text_stays_in_csv() -> None:
         (fmt.count(272474), "272 k"),
         (fmt.count(11689512), "11.7 M"),
         (fmt.count(999), "999"),
-        (fmt.epsilon(8 / 255), "8/255"),
-        (fmt.epsilon(0.25 / 255), "0.25/255"),
-        (fmt.epsilon(0.002), "0.002"),
-        (fmt.epsilon(0.5), "0.5"),
-        (fmt.epsilon(0.0), "0"),
+        (format_budget(8 / 255), "8/255"),
+        (format_budget(0.25 / 255), "0.25/255"),
+        (format_budget(0.002), "0.002"),
+        (format_budget(0.5), "0.5"),
+        (format_budget(0.0), "0"),
         (fmt.sparkline([0.0, 0.25, 0.5], 0.5), "▁▅█"),
     ],
 )

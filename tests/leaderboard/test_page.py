@@ -14,9 +14,10 @@ import pytest
 from markupsafe import escape
 
 from iaside_plugins.entry.parse import parse_entry
+from iaside_plugins.leaderboard.board import Board
 from iaside_plugins.leaderboard.build import board_files
 from iaside_plugins.leaderboard.render.page import FOLDER, SCRIPTS, short_id, to_html
-from iaside_plugins.leaderboard.statistics.board import statistics
+from iaside_plugins.leaderboard.statistics.report import statistics
 
 Make = Callable[..., dict[str, Any]]
 
@@ -24,9 +25,8 @@ Make = Callable[..., dict[str, Any]]
 @pytest.fixture(scope="module")
 def eight() -> tuple[str, dict[str, Any]]:
     """The page of the committed CIFAR-10 models, and their statistics."""
-    entries = bench.models(8)
-    found = statistics(entries)
-    return to_html(entries, found), found
+    board = Board.of(bench.models(8))
+    return to_html(board), board.statistics
 
 
 def test_nothing_is_loaded_from_elsewhere(eight: tuple[str, dict[str, Any]]) -> None:
@@ -90,13 +90,14 @@ def test_enough_models_are_not_called_exploratory(make_entry: Make) -> None:
     found = statistics([entry])
     found["tables"][0]["status"] = "sufficient"
     assert "exploratory" not in re.sub(
-        r"<style>.*?</style>", "", to_html([entry], found), flags=re.S
+        r"<style>.*?</style>", "", to_html(Board.of([entry], found)), flags=re.S
     )
 
 
 def test_numbers_are_there_without_a_script(make_entry: Make) -> None:
     raw = make_entry()
-    page = to_html([(entry := parse_entry(json.dumps(raw), "x"))], statistics([entry]))
+    entry = parse_entry(json.dumps(raw), "x")
+    page = to_html(Board.of([entry]))
     page = re.sub(r"<script.*?</script>", "", page, flags=re.S)
     spectral = entry.spectral
     for share, value, error in zip(
@@ -171,7 +172,7 @@ def test_size_at_a_hundred_models() -> None:
         table["models"][0] | {"entry_id": e.entry_id, "model": e.model.name} for e in entries
     ]
     found["tables"][0] |= {"models": families}
-    assert len(to_html(entries, found).encode()) < 300_000
+    assert len(to_html(Board.of(entries, found)).encode()) < 300_000
 
 
 def test_a_thousand_rows_are_rendered(make_entry: Make) -> None:
@@ -179,7 +180,7 @@ def test_a_thousand_rows_are_rendered(make_entry: Make) -> None:
     entries = [entry.model_copy(update={"entry_id": f"cifar10--m{k}--x"}) for k in range(1000)]
     found = statistics([entry])
     found["tables"][0]["models"] *= 1000
-    page = to_html(entries, found)
+    page = to_html(Board.of(entries, found))
     assert page.count("<tr id=") == 1000
 
 

@@ -16,7 +16,7 @@ import pytest
 from iaside_plugins.entry.parse import parse_entry
 from iaside_plugins.leaderboard.build import board_files
 from iaside_plugins.leaderboard.render.page import short_id
-from iaside_plugins.leaderboard.statistics.board import table_id
+from iaside_plugins.leaderboard.statistics.report import table_id
 from iaside_plugins.leaderboard.table.frame import tables
 
 HOSTILE = '<b>|_&"=1+1'

@@ -21,14 +21,15 @@ from hypothesis import strategies as st
 
 from iaside_plugins.entry.parse import parse_entry
 from iaside_plugins.entry.schema import Entry
+from iaside_plugins.leaderboard.board import Board
 from iaside_plugins.leaderboard.build import board_files
 from iaside_plugins.leaderboard.render.latex import to_latex
 from iaside_plugins.leaderboard.render.page import to_html
 from iaside_plugins.leaderboard.render.text import to_csv, to_json, to_markdown
-from iaside_plugins.leaderboard.statistics.board import statistics
+from iaside_plugins.leaderboard.statistics.report import statistics
 from iaside_plugins.leaderboard.table import formatting as fmt
-from iaside_plugins.leaderboard.table.columns import columns
 from iaside_plugins.leaderboard.table.frame import tables
+from iaside_plugins.leaderboard.table.presentation import columns
 
 Make = Callable[..., dict[str, Any]]
 HOSTILE = '<b>|_&"=1+1'
@@ -96,12 +97,13 @@ def sample(make_entry: Make, seed: int) -> tuple[list[Entry], dict[str, Any]]:
 
 
 def render_all(entries: list[Entry], found: dict[str, Any]) -> dict[str, str]:
+    board = Board.of(entries, found)
     return {
-        "README.md": to_markdown(entries, found),
-        "leaderboard.csv": to_csv(entries),
-        "leaderboard.json": to_json(entries),
-        "leaderboard.tex": to_latex(entries, found),
-        "index.html": to_html(entries, found),
+        "README.md": to_markdown(board),
+        "leaderboard.csv": to_csv(board),
+        "leaderboard.json": to_json(board),
+        "leaderboard.tex": to_latex(board),
+        "index.html": to_html(board),
     }
 
 

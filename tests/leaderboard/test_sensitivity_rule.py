@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from iaside_plugins.leaderboard.studies.sensitivity_rule import chosen, effects, verdicts
+from iaside_plugins.leaderboard.studies.sensitivity import chosen, effects, verdicts
 
 GOOD = {
     "axis": "range_handling",

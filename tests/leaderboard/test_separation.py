@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from iaside_plugins.entry.checks import load_entries
 from iaside_plugins.entry.parse import parse_entry
+from iaside_plugins.entry.read import load_entries
 from iaside_plugins.entry.schema import Benchmark
+from iaside_plugins.leaderboard.board import Board
 from iaside_plugins.leaderboard.build import BOARD
 from iaside_plugins.leaderboard.render.text import to_csv
 from iaside_plugins.leaderboard.table.frame import KEYS, tables
@@ -38,7 +39,7 @@ def test_an_entry_made_inside_another_benchmark_stands_apart(make_entry: Make) -
         [None],
         ["robustbench-corruptions"],
     ]
-    assert to_csv([own, through]).splitlines()[0].split(",")[2] == "benchmark"
+    assert to_csv(Board.of([own, through])).splitlines()[0].split(",")[2] == "benchmark"
 
 
 def test_protocols_stand_apart(make_entry: Make) -> None:

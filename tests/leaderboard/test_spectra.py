@@ -5,12 +5,17 @@ from __future__ import annotations
 import copy
 import json
 import re
+import runpy
+import sys
+from pathlib import Path
 
 import pytest
 
 from iaside_plugins import InputError
-from iaside_plugins.leaderboard.studies import spectra
+from iaside_plugins.display import plots
+from iaside_plugins.leaderboard.studies import sensitivity, spectra
 from iaside_plugins.leaderboard.studies.spectra import BUDGET, spectra_figure
+from iaside_plugins.storage import files
 
 FOLDER = spectra.FOLDER
 README = FOLDER / "README.md"
@@ -27,6 +32,18 @@ def test_the_page_holds_the_tables_of_its_json(data):
     for name, table in spectra.tables(data).items():
         assert f"<!-- {name} -->\n{table}\n<!-- end -->" in text
         assert table.count("\n") >= 2, name
+
+
+@pytest.mark.parametrize("study", [spectra, sensitivity], ids=["spectra", "sensitivity"])
+def test_the_command_without_files_makes_the_same_page_and_a_figure(study, monkeypatch):
+    written = {}
+    monkeypatch.setattr(files, "write_atomic", written.__setitem__)
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: written.update({path: b""}))
+    monkeypatch.setattr(sys, "argv", ["study"])
+    runpy.run_path(study.__file__, run_name="__main__")
+    page, figure = written
+    assert written[page] == (study.FOLDER / "README.md").read_bytes()
+    assert (page.name, Path(figure).suffix) == ("README.md", ".png")
 
 
 def test_a_changed_number_changes_the_page(data):

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from iaside_plugins.entry.checks import load_entries
 from iaside_plugins.entry.parse import parse_entry
+from iaside_plugins.entry.read import load_entries
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.build import BOARD
-from iaside_plugins.leaderboard.statistics.board import statistics, table_id, to_json
-from iaside_plugins.leaderboard.statistics.sentences import sentence, verdict
+from iaside_plugins.leaderboard.statistics.comparison import sentence, verdict
+from iaside_plugins.leaderboard.statistics.report import statistics, table_id, to_json
 from iaside_plugins.leaderboard.table.frame import KEYS, tables
 
 Make = Callable[..., dict[str, Any]]

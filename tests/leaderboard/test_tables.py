@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from iaside_plugins.entry.parse import Entry, parse_entry
-from iaside_plugins.leaderboard.render.text import to_csv
+from iaside_plugins.leaderboard.board import Board
+from iaside_plugins.leaderboard.render.text import to_csv as csv_of
 from iaside_plugins.leaderboard.render.text import to_markdown as markdown_of
-from iaside_plugins.leaderboard.statistics.board import statistics
 from iaside_plugins.leaderboard.table import formatting as fmt
 from iaside_plugins.leaderboard.table.frame import concatenated, tables
 from iaside_plugins.protocol import Protocol
@@ -29,7 +29,11 @@ def parsed(*raws: dict[str, Any]) -> list[Entry]:
 
 
 def to_markdown(entries: list[Entry]) -> str:
-    return markdown_of(entries, statistics(entries))
+    return markdown_of(Board.of(entries))
+
+
+def to_csv(entries: list[Entry]) -> str:
+    return csv_of(Board.of(entries))
 
 
 def read_csv(entries: list[Entry]) -> list[dict[str, str]]:
@@ -139,7 +143,7 @@ def test_attacks_of_other_strength_get_their_own_column(make_entry: Make) -> Non
     for attack in two["adversarial"]["attacks"]:
         attack["steps"] = attack["steps"] and 40
     table = tables(parsed(one, two))[0]
-    assert [threat.attacks[1] for threat in table.threats] == [
+    assert [attack.attacks[1] for attack in table.attack_columns] == [
         "pgd-10x0.25-random",
         "pgd-40x0.25-random",
     ] * 2

@@ -12,11 +12,11 @@ from tiny_model import WATCH
 
 from iaside_plugins import Protocol, spectral_importance
 from iaside_plugins.adapters.models.load import load_model
-from iaside_plugins.entry.outcomes import outcomes, read_entries
+from iaside_plugins.entry.outcomes import outcomes, parse_files
 from iaside_plugins.errors import InputError
 from iaside_plugins.sensitivity.design import LEVELS, make_design
-from iaside_plugins.sensitivity.temperature import fitted_temperature
-from iaside_plugins.workflows.sensitivity import one_each, pick_design, study_model
+from iaside_plugins.sensitivity.logits import fitted_temperature
+from iaside_plugins.workflows.sensitivity import model_specs, pick_design, study_model
 
 ENTRIES = Path(__file__).resolve().parents[2] / "leaderboard" / "entries"
 BASE = Protocol(n_bands=3)
@@ -42,7 +42,7 @@ def test_every_variant_is_what_its_protocol_alone_gives(model, images):
     found = study_model(model, images, design)
     assert len(found.results) == len(design.variants()) == 108
     for variant, result in zip(design.variants(), found.results, strict=True):
-        alone = spectral_importance(model, images, variant.table(found.temperature))
+        alone = spectral_importance(model, images, variant.for_temperature(found.temperature))
         assert result.protocol == alone.protocol
         assert np.array_equal(result.values, alone.values)
         assert result.signed_score == alone.signed_score
@@ -81,7 +81,7 @@ def test_finished_images_are_kept(model, images, tmp_path):
 
 
 def test_entries_say_what_their_files_say():
-    entries = read_entries([ENTRIES / "cifar10"])
+    entries = parse_files([ENTRIES / "cifar10"])
     by_name = {(e.model.name, e.benchmark_id): e for e in entries}
     plain = by_name["c10_small_pgd", None]
     attacked = by_name["c10_small_pgd", "robustbench-Linf"]
@@ -99,25 +99,28 @@ def test_entries_say_what_their_files_say():
 
 
 def test_the_order_of_entries_does_not_matter():
-    entries = read_entries([ENTRIES / "cifar10"])
+    entries = parse_files([ENTRIES / "cifar10"])
     weights = entries[0].model.weights_sha256
     assert outcomes(entries, weights, "") == outcomes(entries[::-1], weights, "")
 
 
 def test_a_model_without_an_entry_is_refused():
     with pytest.raises(InputError, match="no entry is of the weights of stranger"):
-        outcomes(read_entries([ENTRIES / "cifar10"]), "0" * 64, "stranger")
+        outcomes(parse_files([ENTRIES / "cifar10"]), "0" * 64, "stranger")
 
 
 def test_weights_and_names_go_with_models():
-    assert one_each(["a", "b"], None, None) == [("a", None, None), ("b", None, None)]
+    assert model_specs(["a", "b"], None, None) == [("a", None, None), ("b", None, None)]
     files = [Path("x.pth"), Path("deep/y.pth")]
-    assert one_each(["a"], files, None) == [("a", files[0], "x"), ("a", files[1], "y")]
-    assert one_each(["a", "b"], files, ["p", "q"]) == [("a", files[0], "p"), ("b", files[1], "q")]
-    with pytest.raises(InputError, match="expected one --weights a model, 2, got 1"):
-        one_each(["a", "b"], files[:1], None)
-    with pytest.raises(InputError, match="expected one --name a model, 1, got 2"):
-        one_each(["a"], None, ["p", "q"])
+    assert model_specs(["a"], files, None) == [("a", files[0], "x"), ("a", files[1], "y")]
+    assert model_specs(["a", "b"], files, ["p", "q"]) == [
+        ("a", files[0], "p"),
+        ("b", files[1], "q"),
+    ]
+    with pytest.raises(InputError, match=r"expected one weights=\.\.\. a model, 2, got 1"):
+        model_specs(["a", "b"], files[:1], None)
+    with pytest.raises(InputError, match=r"expected one name=\.\.\. a model, 1, got 2"):
+        model_specs(["a"], None, ["p", "q"])
 
 
 def test_a_design_from_words():

@@ -1,0 +1,122 @@
+"""Spectral importance and entries as a few lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from iaside_plugins.budgets import format_budget
+from iaside_plugins.corruptions.error_rates import CORRUPTIONS_3DCC
+from iaside_plugins.display.text import interval, number, proportion
+from iaside_plugins.importance.result import SpectralImportance
+from iaside_plugins.spectral.range_handling import RANGE_HANDLINGS
+from iaside_plugins.stats.intervals import wilson
+
+BAR = 24
+
+
+def spectral_report(result: SpectralImportance) -> str:
+    """Return range, Shapley value, standard error and share of each band; then the scores."""
+    frame = result.to_frame()
+    top = max(float(frame["shapley_value"].abs().max()), 1e-12)
+    lines = [
+        f"spectral importance: {result.n_images} images of {result.image_size[0]} x "
+        f"{result.image_size[1]}, protocol {result.protocol.protocol_id}",
+        "  band  cycles/image   Shapley value (nats)     share",
+    ]
+    for band, low, high, psi, se, share in frame.iloc[:, :6].to_numpy().tolist():
+        bar = "█" * round(BAR * abs(psi) / top)
+        sign = "-" if psi < 0 and bar else " "
+        lines.append(
+            f"  {band:>4.0f}  {low:5.1f}-{high:<6.1f}  {psi:+8.3f} ± {se:.3f} (s.e.)  "
+            f"{share:5.1%} {sign}{bar}"
+        )
+    lines += [
+        f"  score        {result.score:+.3f}  {_ends(result.score_interval)} (95 %)",
+        f"  signed score {result.signed_score:+.3f}  {_ends(result.signed_score_interval)} "
+        "(positive leans to low frequencies, negative to high)",
+    ]
+    if result.protocol.n_bands == 2:
+        lines.append("  with 2 bands one share is 0, one is 1: the scores say only which")
+    if len(result.tied_bands) > 1:
+        names = ", ".join(map(str, sorted(result.tied_bands)))
+        lines.append(
+            f"  bands {names} tie for the least Shapley value: scores are biased towards 0 there "
+            f"(estimated bias of the signed score {result.signed_score_bias:+.3f})"
+        )
+    hits = int(result.correct.sum())
+    low, high = wilson(hits, result.n_images)
+    rescaled = RANGE_HANDLINGS[result.protocol.range_handling].changes_images
+    which = "rescaled images" if rescaled else "these images"
+    share = hits / result.n_images
+    lines.append(f"  accuracy on {which} {share:.1%}  {interval(low, high, spec='.1%')}")
+    return "\n".join(lines)
+
+
+def _ends(ends: Any) -> str:
+    return interval(*ends, spec="+.3f") or "(no interval from one image)"
+
+
+def entry_report(entry: Mapping[str, Any], result: SpectralImportance) -> str:
+    """Return the spectral report, then accuracies: clean, corrupted, under attack."""
+    lines = [spectral_report(result), f"clean accuracy   {proportion(entry['clean_accuracy'])}"]
+    corruption, adversarial = entry["corruption"], entry["adversarial"]
+    if corruption is not None:
+        lines += _corruption_lines(corruption)
+    if adversarial is not None:
+        lines.append(f"accuracy under attack ({adversarial['n_images']} images)")
+        lines += [
+            f"  {cell['name']:<7} {cell['norm']:<4} eps {format_budget(cell['epsilon']):<8} "
+            f"{proportion(cell['accuracy'])}"
+            for cell in adversarial["attacks"]
+        ]
+        lines += [
+            f"  worst case {cell['norm']} eps {format_budget(cell['epsilon']):<8} "
+            f"{proportion(cell['accuracy'])}"
+            for cell in adversarial["worst_case"]
+            if len(cell["attacks"]) > 1
+        ]
+    for profile in (entry.get("benchmark") or {}).get("profiles", ()):
+        lines.append(
+            f"signed score under {profile['condition']} {profile['signed_score']:+.3f}  "
+            f"{_ends(profile['signed_score_interval'])}, "
+            f"n = {profile['n_images']}"
+        )
+    return "\n".join(lines)
+
+
+def _corruption_lines(corruption: Mapping[str, Any]) -> list[str]:
+    """Return errors by corruption at severities 1 to 5, then the mean error and mCE."""
+    errors: dict[str, list[float]] = {}
+    changes: dict[str, list[float]] = {}
+    for cell in corruption["conditions"]:
+        errors.setdefault(cell["corruption"], []).append(cell["error"]["value"])
+        changes.setdefault(cell["corruption"], []).append(cell["probability_change"]["value"])
+    lines = [
+        f"error under corruption ({corruption['source']}, {corruption['n_images']} images), "
+        "severities 1 to 5; mean |change of p(true class)|"
+    ]
+    lines += [
+        f"  {name:<18} " + " ".join(f"{e:6.1%}" for e in row) + f"   {np.mean(changes[name]):.3f}"
+        for name, row in errors.items()
+    ]
+    total = corruption["unnormalised_mean_error"]
+    n = len(CORRUPTIONS_3DCC) if set(errors) & set(CORRUPTIONS_3DCC) else 15
+    lines.append(
+        f"  mean error over {total['n_corruptions']} of {n} corruptions (unnormalised, not an mCE) "
+        f"{number(total['value'], *total['interval'], spec='.1%')}"
+    )
+    if corruption["missing"]:
+        lines.append(f"  not evaluated: {', '.join(corruption['missing'])}")
+    if corruption["mce"] is not None:
+        mce = corruption["mce"]
+        lines.append(f"  mCE {mce['value']:.1%} (reference {mce['reference']}, same images)")
+    if corruption["error_over_published"] is not None:
+        over = corruption["error_over_published"]
+        lines.append(
+            f"  errors over published {over['reference']} (other images, not an mCE): "
+            f"{over['value']:.1%}"
+        )
+    return lines

@@ -1,0 +1,191 @@
+"""The columns of a table as plain text: header, cell, and the number that a cell is sorted by.
+
+Every renderer shows these, in this order, and escapes what it must; none rounds or names anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from iaside_plugins.budgets import format_budget
+from iaside_plugins.entry.schema import Entry
+from iaside_plugins.leaderboard.table import formatting as fmt
+from iaside_plugins.leaderboard.table.frame import GROUPS, AttackColumn, Row, Table
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        header: Plain text, with an arrow where more (↑) or less (↓) is better.
+        name: Column of the frame that it shows; it sorts by it, and is left out without a value.
+        cell: Plain text of a row.
+        kind: "text" and "ratio" (a number, then a name) hold words of an entry, to be escaped;
+            "number" does not; a "profile" is one share a band, which may also be drawn.
+    """
+
+    header: str
+    name: str
+    cell: Callable[[Row], str]
+    kind: Literal["text", "number", "ratio", "profile"] = "number"
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether the frame has an interval beside the number."""
+        return self.name.startswith(_WITH_INTERVAL)
+
+
+_WITH_INTERVAL = ("clean_accuracy", "signed_score", "score", "mean_corruption_error", "robust_")
+
+
+def columns(table: Table) -> list[Column]:
+    """The columns that have a value in any row of the table."""
+    return [c for c in _all(table) if bool(table.frame[c.name].notna().any())]
+
+
+def _all(table: Table) -> list[Column]:
+    names, top = table.shares, table.top_share
+    return [
+        Column("model", "model", lambda row: fmt.plain(row["model"]), "text"),
+        Column("training", "training", lambda row: fmt.plain(row["training"]), "text"),
+        Column("parameters", "n_parameters", lambda row: fmt.count(row["n_parameters"])),
+        _estimate("clean accuracy ↑", "clean_accuracy", fmt.percent_interval),
+        _estimate("signed score (+ low, - high bands)", "signed_score", fmt.signed_interval),
+        _estimate("score", "score", fmt.number_interval),
+        Column(
+            "importance, low to high",
+            "share_0",
+            lambda row: fmt.sparkline([row[name] for name in names], top),
+            "profile",
+        ),
+        *_corruption_columns(table),
+        *(_attack_column(attack) for attack in table.attack_columns),
+        Column("status", "status", lambda row: fmt.plain(row["status"]), "text"),
+    ]
+
+
+def _estimate(header: str, name: str, show: Callable[[float, float, float], str]) -> Column:
+    return Column(
+        header, name, lambda row: show(row[name], row[f"{name}_low"], row[f"{name}_high"])
+    )
+
+
+def _corruption_columns(table: Table) -> list[Column]:
+    corruption = table.entries[0].corruption
+    if corruption is None:
+        return []
+    k = corruption.unnormalised_mean_error.n_corruptions
+    found = [
+        _estimate(
+            f"mean corruption error (unnormalised, {k} of 15) ↓",
+            "mean_corruption_error_unnormalised",
+            fmt.percent_interval,
+        ),
+        Column("mCE ↓", "mce", lambda row: fmt.ratio(row["mce"], row["mce_reference"]), "ratio"),
+    ]
+    for group, members in GROUPS.items():
+        present = len(set(members) - set(corruption.missing))
+        part = "" if present == len(members) else f" ({present} of {len(members)})"
+        found.append(_share(f"{group}{part} ↓", f"error_{group}"))
+    return [*found, _share("mean change of p(true) ↓", "mean_probability_change")]
+
+
+def _share(header: str, name: str) -> Column:
+    return Column(header, name, lambda row: fmt.percent(row[name]))
+
+
+def _attack_column(attack: AttackColumn) -> Column:
+    header = f"robust accuracy {attack.norm} {format_budget(attack.epsilon)} ↑"
+    return _estimate(header, attack.column, fmt.percent_interval)
+
+
+Escape = Callable[[str | None], str]  # words of an entry to the renderer's own text
+
+
+def heading(table: Table, escape: Escape = fmt.plain) -> str:
+    """Data set (how many images, if not all), protocol, the benchmark that entries were made in."""
+    first = table.entries[0]
+    made, data = first.benchmark, first.data
+    part = "" if data.n_images == data.n_available else f", {data.n_images} images"
+    through = "" if made is None else f", RobustBench evaluation ({made.threat_model})"
+    return f"{escape(data.name)}{part}, protocol {escape(first.protocol.protocol_id)}{through}"
+
+
+def facts(table: Table, escape: Escape = fmt.plain) -> list[str]:
+    """One sentence or two on images, protocol, corruptions and each threat.
+
+    Args:
+        table: Of the board.
+        escape: What the renderer does to text of an entry; the rest needs no escape in Markdown.
+    """
+    first = table.entries[0]
+    data, protocol, spectral = first.data, first.protocol, first.spectral
+    notes = sorted({entry.data.note for entry in table.entries if entry.data.note})
+    sizes = sorted({"x".join(map(str, e.spectral.image_size)) for e in table.entries})
+    seeds = sorted({entry.protocol.seed for entry in table.entries})
+    drawn = ", ".join(sorted({str(entry.data.seed) for entry in table.entries}))
+    found = [
+        f"Images: {escape(data.name)}, n = {data.n_images} (spectral: n = "
+        f"{spectral.n_images}), seed {drawn}, ids {data.image_ids_sha256[:12]}."
+        + "".join(f" Note: {escape(note)}" for note in notes),
+        f"Protocol: {protocol.n_bands} bands, {escape(protocol.band_norm)}, absence "
+        f"{escape(protocol.absence)}, range {escape(protocol.range_handling)}, "
+        f"{escape(protocol.estimator)}, beta {protocol.beta:g}, temperature "
+        f"{protocol.temperature:g}, seed {', '.join(map(str, seeds))}.",
+        _corruption_fact(first, escape),
+    ]
+    found += [_attack_fact(attack, escape) for attack in table.attack_columns]
+    if len(sizes) > 1:
+        found.append(
+            f"Not comparable: bands in cycles/image, as input sizes differ ({', '.join(sizes)}); a "
+            "band is a share of each model's own Nyquist frequency."
+        )
+    return found + _tie_fact(table, escape)
+
+
+def conclusions(found: Mapping[str, Any]) -> list[str]:
+    """What the statistics say of the comparison to look at first; plain text of entries in it."""
+    said = [one["sentence"] for one in found["comparisons"] if one["id"] == found["primary"]]
+    return said or [f"n = {found['n_models']}: too few models to compare scores with errors."]
+
+
+def _tie_fact(table: Table, escape: Escape) -> list[str]:
+    """Which intervals of scores are known to be too narrow: see `importance.ties`."""
+    narrow = [
+        escape(entry.model.name)
+        for entry in table.entries
+        if entry.spectral.score_intervals == "jackknife" and len(entry.spectral.tied_bands) > 1
+    ]
+    if not narrow:
+        return []
+    return [
+        "Intervals of scores: the jackknife alone, which under ties at the least band covers less "
+        f"than 95 %, for {', '.join(narrow)}; entries made since also reach over the ties."
+    ]
+
+
+def _corruption_fact(entry: Entry, escape: Escape) -> str:
+    corruption = entry.corruption
+    if corruption is None:
+        return "Corruptions: not evaluated."
+    size = "" if corruption.size is None else f" at {corruption.size} pixels"
+    constants = "" if corruption.constants is None else f", constants of {corruption.constants}"
+    missing = ", ".join(escape(name) for name in sorted(corruption.missing))
+    generated = corruption.source == "generated"
+    return (
+        f"Corruptions: {'generated here' if generated else 'as distributed'}{size}{constants}, "
+        f"JPEG {'on' if corruption.jpeg else 'off'}, seed {corruption.seed}, "
+        f"n = {corruption.n_images}."
+        + (" Not comparable with errors on the published files." if generated else "")
+        + (f" Missing: {missing}; a mean over the others is not an mCE." if missing else "")
+    )
+
+
+def _attack_fact(attack: AttackColumn, escape: Escape) -> str:
+    return (
+        f"Attacks within {attack.norm} {format_budget(attack.epsilon)}: "
+        f"{escape(', '.join(attack.attacks))}; n = {attack.n_images}."
+    )

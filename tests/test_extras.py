@@ -1,0 +1,225 @@
+"""Each extra names all that its part of the package needs: nothing else can be imported here.
+
+A child process runs the smallest real call of an extra while every distribution that the extra
+does not install, directly or through its requirements, is hidden. The requirements of the package
+are read from pyproject.toml, those of others from what is installed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from image_files import make_tree
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from robustbench_layout import make_cifar
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+ENTRIES = sorted((ROOT / "leaderboard" / "entries").rglob("*.json"))[:2]
+HIDE = """
+import sys
+
+class Visible:
+    "A finder that knows no module of a hidden distribution."
+
+    def __init__(self, finder):
+        self.finder = finder
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {hidden!r}:
+            return None
+        return self.finder.find_spec(name, path, target)
+
+sys.meta_path[:] = map(Visible, sys.meta_path)
+"""
+COMMAND = """
+import sys
+from iaside_plugins.cli import main
+
+for line in {lines!r}:
+    sys.argv = ["iaside", *line]
+    try:
+        main()
+    except SystemExit as stop:
+        if stop.code:
+            raise
+"""
+NET = """
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+images, labels = torch.rand(4, 3, 8, 8), torch.arange(4)
+net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 10)).eval()
+"""
+CODE = {
+    "": NET
+    + """
+from iaside_plugins import Protocol, spectral_importance
+
+assert spectral_importance(net, (images, labels), Protocol(n_bands=3)).n_images == 4
+""",
+    "captum": NET
+    + """
+from iaside_plugins.adapters.captum_adapter import SpectralShapley
+
+assert SpectralShapley(net).attribute(images, target=labels, n_bands=3).shape == (4, 3)
+""",
+    "foolbox": NET
+    + """
+import foolbox
+from iaside_plugins.adapters.foolbox_adapter import SpectralEvaluator, parse_attacks
+
+fmodel = foolbox.PyTorchModel(net, bounds=(0, 1))
+assert SpectralEvaluator(n_bands=3)(fmodel, images, labels).n_images == 4
+assert parse_attacks("fgsm,pgd", None, None, 2)
+""",
+    "robustbench": NET
+    + """
+from iaside_plugins.adapters.robustbench_adapter import benchmark
+
+net = nn.Sequential(nn.AdaptiveAvgPool2d(8), net)
+clean, robust = benchmark(
+    net, 4, "cifar10", "Linf", data_dir="data", eps=1 / 255, attacks=["apgd-ce"], batch_size=4,
+    n_bands=2, n_spectral=2, entry_path="entry.json", show_progress=False,
+)
+assert robust <= clean
+""",
+    "ray": """
+import ray
+from iaside_plugins.adapters.ray_adapter import profile_on_ray
+""",
+    "demo": """
+import sklearn.datasets
+from iaside_plugins.workflows import demo, digits
+from iaside_plugins.adapters import foolbox_adapter
+
+foolbox_adapter.check_installed()
+from iaside_plugins.leaderboard.render import latex, page, scatter, text
+"""
+    + COMMAND.format(lines=[["demo", "--help"]]),
+    "imagenet": """
+import numpy as np
+from iaside_plugins.corruptions import CORRUPTIONS, corrupt
+
+image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+for name in set(CORRUPTIONS) - {"frost"}:
+    assert corrupt(image, name, 1, seed=0).shape == image.shape
+"""
+    + COMMAND.format(
+        lines=[["profile", "python:tiny_model:thousand", "--data", "images", "--n-bands", "2"]]
+    ),
+    "leaderboard": COMMAND.format(
+        lines=[
+            ["leaderboard", "validate", *map(str, ENTRIES)],
+            ["leaderboard", "build", "--check", "--folder", str(ROOT / "leaderboard")],
+        ]
+    ),
+}
+
+
+def requirements(name: str, extras: frozenset[str]) -> list[Requirement]:
+    """Return what a distribution with some extras asks for on this machine."""
+    if name == PROJECT["name"]:
+        lines = list(PROJECT["dependencies"])
+        for extra in extras - {""}:
+            lines += PROJECT["optional-dependencies"][extra]
+        found = map(Requirement, lines)
+    else:
+        found = map(Requirement, metadata.requires(name) or ())
+    return [
+        one
+        for one in found
+        if one.marker is None or any(one.marker.evaluate({"extra": extra}) for extra in extras)
+    ]
+
+
+def closure(extra: str) -> set[str]:
+    """Return the distributions that the package with an extra installs.
+
+    A requirement that is not installed is left out: it may be an alternative's, and the child
+    fails where it is needed.
+    """
+    todo = [(PROJECT["name"], frozenset({"", extra}))]
+    done: set[tuple[str, frozenset[str]]] = set()
+    while todo:
+        pair = todo.pop()
+        if pair in done:
+            continue
+        done.add(pair)
+        try:
+            found = requirements(*pair)
+        except metadata.PackageNotFoundError:
+            continue
+        todo += [(canonicalize_name(r.name), frozenset({"", *r.extras})) for r in found]
+    return {name for name, _ in done}
+
+
+def hidden(extra: str) -> list[str]:
+    """Return the top-level modules of every distribution that an extra does not install."""
+    allowed = closure(extra)
+    return sorted(
+        module
+        for module, names in metadata.packages_distributions().items()
+        if allowed.isdisjoint(map(canonicalize_name, names))
+    )
+
+
+def run(extra: str, modules: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run an extra's code in a folder, without some top-level modules."""
+    assert "hypothesis" in modules  # something is hidden
+    assert not {"torch", "numpy", "iaside_plugins"} & set(modules)
+    return subprocess.run(
+        [sys.executable, "-c", HIDE.format(hidden=modules) + CODE[extra]],
+        cwd=folder,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+            "IASIDE_CACHE": str(folder / "cache"),
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_every_extra_is_tried():
+    assert set(CODE) - {""} == set(PROJECT["optional-dependencies"]) - {"all", "dev"}
+
+
+@pytest.mark.parametrize("extra", CODE, ids=lambda extra: extra or "core")
+def test_an_extra_suffices(extra, tmp_path):
+    direct = requirements(PROJECT["name"], frozenset({extra})) if extra else []
+    for one in direct:
+        try:
+            metadata.version(one.name)
+        except metadata.PackageNotFoundError:
+            pytest.skip(f"needs {one.name}, of the extra {extra}")
+    if extra == "imagenet":
+        make_tree(tmp_path / "images")
+    if extra == "robustbench":
+        make_cifar(tmp_path / "data", 4)
+    done = run(extra, hidden(extra), tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_requirement_that_is_not_named_is_noticed(tmp_path):
+    pytest.importorskip("scipy", reason="needs SciPy, of the extra leaderboard")
+    done = run("leaderboard", [*hidden("leaderboard"), "scipy"], tmp_path)
+    assert done.returncode != 0
+    assert "No module named 'scipy'" in done.stderr
