@@ -13,14 +13,6 @@ from iaside_plugins.errors import InputTypeError
 from iaside_plugins.inference.checks import model_device
 
 
-def _run(model=None, images=None, labels=None, **options):
-    good, targets = oracles.sample(3)
-    images = good if images is None else images
-    labels = targets[: len(images)] if labels is None else labels
-    model = oracles.TinyNet() if model is None else model
-    return spectral_importance(model, (images, labels), Protocol(4), **options)
-
-
 @pytest.mark.parametrize(
     ("images", "message"),
     [
@@ -29,11 +21,11 @@ def _run(model=None, images=None, labels=None, **options):
         (np.zeros((1, 3, 12, 12), dtype=np.uint8), r"torch\.uint8"),
     ],
 )
-def test_integer_images_are_refused(images, message):
+def test_integer_images_are_refused(run, images, message):
     labels = torch.zeros(1, dtype=torch.long)
     labels = labels if torch.is_tensor(images) else labels.numpy()
     with pytest.raises(InputTypeError, match=message):
-        _run(images=images, labels=labels)
+        run(images=images, labels=labels)
 
 
 @pytest.mark.parametrize(
@@ -48,13 +40,13 @@ def test_integer_images_are_refused(images, message):
         (torch.zeros(1, 3, 7, 12), r"7 x 12 are too small"),
     ],
 )
-def test_bad_images_are_refused(images, message):
+def test_bad_images_are_refused(run, images, message):
     with pytest.raises(InputError, match=message):
-        _run(images=images, labels=torch.zeros(len(images), dtype=torch.long))
+        run(images=images, labels=torch.zeros(len(images), dtype=torch.long))
 
 
-def test_rounding_beyond_the_unit_range_is_let_through():
-    assert _run(images=torch.full((1, 3, 12, 12), 1 + 5e-7)).n_images == 1
+def test_rounding_beyond_the_unit_range_is_let_through(run):
+    assert run(images=torch.full((1, 3, 12, 12), 1 + 5e-7)).n_images == 1
 
 
 @pytest.mark.parametrize(
@@ -68,21 +60,21 @@ def test_rounding_beyond_the_unit_range_is_let_through():
         (torch.tensor([0, float("nan"), 2]), "class indices"),
     ],
 )
-def test_bad_labels_are_refused(labels, message):
+def test_bad_labels_are_refused(run, labels, message):
     with pytest.raises(InputError, match=message):
-        _run(labels=labels)
+        run(labels=labels)
 
 
-def test_a_label_out_of_range_of_a_later_group_is_refused_too():
+def test_a_label_out_of_range_of_a_later_group_is_refused_too(run):
     with pytest.raises(InputError, match="label 3 is out of range: the model has 3 outputs"):
-        _run(labels=torch.tensor([0, 1, 3]), batch_size=16)  # one image in a group
+        run(labels=torch.tensor([0, 1, 3]), batch_size=16)  # one image in a group
 
 
-def test_whole_labels_of_any_dtype_are_taken():
+def test_whole_labels_of_any_dtype_are_taken(run):
     images, labels = oracles.sample(3)
-    expected = _run(images=images, labels=labels).values
+    expected = run(images=images, labels=labels).values
     for other in (labels.double(), labels.to(torch.uint8), labels.to(torch.int32)):
-        np.testing.assert_array_equal(_run(images=images, labels=other).values, expected)
+        np.testing.assert_array_equal(run(images=images, labels=other).values, expected)
 
 
 @pytest.mark.parametrize("data", [[], (torch.zeros(0, 3, 12, 12), torch.zeros(0)), iter(())])
@@ -106,13 +98,13 @@ def test_data_of_another_form_are_refused(data, message):
         spectral_importance(oracles.TinyNet(), data, Protocol(4))
 
 
-def test_a_model_in_training_mode_is_refused():
+def test_a_model_in_training_mode_is_refused(run):
     with pytest.raises(InputError, match=r"the model is in training mode; call model\.eval\(\)"):
-        _run(model=oracles.TinyNet().train())
+        run(model=oracles.TinyNet().train())
     net = nn.Sequential(nn.Dropout(), oracles.TinyNet()).eval()
     net[0].train()
     with pytest.raises(InputError, match="0 is in training mode"):
-        _run(model=net)
+        run(model=net)
 
 
 class Poisoned(oracles.TinyNet):
@@ -147,11 +139,11 @@ def test_non_finite_logits_name_the_image_and_the_coalition(batch_size):
         (lambda x: (torch.zeros(len(x), 3),), "tuple"),
     ],
 )
-def test_wrong_logits_are_refused(model, shape):
+def test_wrong_logits_are_refused(run, model, shape):
     with pytest.raises(
         InputError, match=rf"expected logits of shape \(1, n_classes\), got {shape}"
     ):
-        _run(model=model)
+        run(model=model)
 
 
 @pytest.mark.parametrize(
@@ -167,9 +159,9 @@ def test_wrong_logits_are_refused(model, shape):
         ({"precision": "float64"}, r"float64.*model\.double\(\)"),
     ],
 )
-def test_bad_options_are_refused(options, message):
+def test_bad_options_are_refused(run, options, message):
     with pytest.raises(InputError, match=message):
-        _run(**options)
+        run(**options)
 
 
 def test_the_device_is_the_models_own():

@@ -16,14 +16,6 @@ from iaside_plugins import Protocol, spectral_importance
 from iaside_plugins.tensors import exact_product
 
 
-def _run(model=None, images=None, labels=None, **options):
-    good, targets = oracles.sample(3)
-    images = good if images is None else images
-    labels = targets[: len(images)] if labels is None else labels
-    model = oracles.TinyNet() if model is None else model
-    return spectral_importance(model, (images, labels), Protocol(4), **options)
-
-
 @pytest.mark.parametrize(
     "protocol",
     [
@@ -62,7 +54,7 @@ def test_no_state_is_touched(protocol):
 
 
 @pytest.mark.parametrize("precision", ["highest", "high", "medium"])
-def test_the_precision_of_matrix_products_is_left_as_it_was(precision):
+def test_the_precision_of_matrix_products_is_left_as_it_was(run, precision):
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision(precision)
@@ -70,14 +62,14 @@ def test_the_precision_of_matrix_products_is_left_as_it_was(precision):
             with exact_product():
                 assert torch.backends.cuda.matmul.fp32_precision == "ieee"
                 assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"
-        _run()
+        run()
         assert torch.get_float32_matmul_precision() == precision
     finally:
         torch.set_float32_matmul_precision(before)
 
 
 @pytest.mark.parametrize("flag", ["", "torch.backends.cuda.matmul.fp32_precision = 'tf32'"])
-def test_torchs_newer_precision_flags_are_neither_broken_nor_in_the_way(flag):
+def test_torchs_newer_precision_flags_are_neither_broken_nor_in_the_way(run, flag):
     """In a fresh process: torch refuses its older flags for good once old and new disagree."""
     code = (
         "import torch; from iaside_plugins import Protocol, spectral_importance\n"
@@ -112,10 +104,10 @@ def test_a_torch_without_the_newer_flags_is_served_by_the_older(monkeypatch):
     assert state[-1] == "medium"
 
 
-def test_an_autocast_around_the_call_does_not_reach_the_model():
-    plain = _run().values
+def test_an_autocast_around_the_call_does_not_reach_the_model(run):
+    plain = run().values
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        np.testing.assert_array_equal(_run().values, plain)
+        np.testing.assert_array_equal(run().values, plain)
 
 
 class InPlace(oracles.TinyNet):
@@ -172,8 +164,8 @@ class Purifier(nn.Module):
         return self.net(images - 0.01 * slope)
 
 
-def test_a_model_that_differentiates_inside_works():
-    assert np.isfinite(_run(model=Purifier()).values).all()
+def test_a_model_that_differentiates_inside_works(run):
+    assert np.isfinite(run(model=Purifier()).values).all()
 
 
 class Caching(oracles.TinyNet):
@@ -187,9 +179,9 @@ class Caching(oracles.TinyNet):
         return super().forward(images * self.constant)
 
 
-def test_what_a_model_caches_can_still_be_trained_with():
+def test_what_a_model_caches_can_still_be_trained_with(run):
     net = Caching()
-    _run(model=net)
+    run(model=net)
     images = oracles.sample(1)[0].requires_grad_()
     net(images).sum().backward()
     assert images.grad is not None
