@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from iaside_plugins.errors import MissingExtraError
 from iaside_plugins.leaderboard.board import Board, Section
 from iaside_plugins.leaderboard.render.grids import (
@@ -35,6 +33,7 @@ from iaside_plugins.leaderboard.table.presentation import (
 
 try:
     import jinja2
+    from markupsafe import Markup
 except ImportError as error:
     raise MissingExtraError(
         "the board's page needs jinja2: pip install 'iaside-plugins[leaderboard]'"

@@ -27,7 +27,6 @@ EXPLORATORY = 30  # models, below which a comparison is exploratory
 SIGNIFICANCE = 0.05
 ADDS, NOTHING, TOO_SMALL = "adds", "nothing shown", "too small"
 Comparison = dict[str, Any]
-
 Raw = tuple[Array, Array, Array]  # score, outcome, clean accuracy, each (n,)
 
 

@@ -17,6 +17,7 @@ from iaside_plugins.leaderboard.statistics.estimates import MIN_MODELS
 from iaside_plugins.leaderboard.table.frame import GROUPS, AttackColumn, Row, Table
 from iaside_plugins.stats.intervals import Z95
 
+# Words for sizes, which tell no families apart.
 SIZES = frozenset(
     {
         "atto",
@@ -36,7 +37,6 @@ SIZES = frozenset(
     }
 )
 UNKNOWN = "unknown"
-
 Bounds = tuple[float | None, float | None]
 PREDICTORS = {"signed_score": "signed score", "score": "score"}
 ENDS = ("", "_low", "_high")
