@@ -1,1 +1,1 @@
-"""Everything that touches a host library; each adapter is imported by its own name."""
+"""Adapters to host libraries; each is imported by its own name."""

@@ -1,7 +1,7 @@
-"""Mends for hosts that do not import as published; nowhere else in the package is a host mended.
+"""Repairs of hosts that do not import as published; no other module of the package repairs one.
 
-Each mend is made only after the host's real import has failed, so a healthy installation is
-untouched.
+Each repair is made only after the host's real import has failed, so that a healthy installation
+is left alone.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _log = logging.getLogger(__name__)
 _MISSING_OPERATOR = re.compile(r"operator torchvision::\w+ does not exist")
 _OPERATORS = ("nms", "qnms")
 _SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-_kept: list[Any] = []  # a schema lives only as long as the object that defined it
+_libraries: list[Any] = []  # a schema lives only as long as the library object that defined it
 
 
 def import_torchvision() -> Any:
-    """Import torchvision, also where its compiled operators do not load.
+    """Import torchvision, even if its compiled operators do not load.
 
     With a CPU-only PyTorch, the published torchvision cannot load its compiled operators (they
-    need CUDA libraries) and then stops with "operator torchvision::nms does not exist", because
-    it registers shape rules for two operators that were never declared. Declaring their
-    signatures is enough for models and transforms; detection's non-maximum suppression and
-    torchvision's own image decoder stay unavailable, and neither is used here. Later imports of
-    torchvision by other hosts (timm) find the imported module.
+    need CUDA libraries). Its import then stops with "operator torchvision::nms does not exist",
+    because it registers shape rules for two operators that were never declared. Declaring their
+    signatures is enough for models and transforms. Non-maximum suppression and torchvision's
+    image decoder stay unavailable; neither is used here. Other hosts (timm) that import
+    torchvision later get the module imported here.
 
     Returns:
         The module torchvision.
@@ -52,17 +52,18 @@ def import_torchvision() -> Any:
             raise
     _log.debug("torchvision's compiled operators do not load; declaring %s", _OPERATORS)
     _declare_operators()
-    # The failed import leaves submodules behind that were built without the operators.
+    # The failed import leaves submodules behind that were imported without the operators.
     for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
         del sys.modules[name]
     return _import("torchvision")
 
 
 def import_timm() -> Any:
-    """Import timm, with torchvision mended first and its downloads mended after.
+    """Import timm; repair torchvision before, and timm's downloads after.
 
-    timm 1.0.9 imports five names of huggingface_hub together. Recent versions dropped one that
-    serves uploads only, whereupon timm takes the whole library for absent and cannot download.
+    timm 1.0.9 imports five names of huggingface_hub in one statement. Recent versions of that
+    library lack one of them, which serves only uploads; timm then takes the whole library to be
+    absent and cannot download.
 
     Returns:
         The module timm.
@@ -72,14 +73,14 @@ def import_timm() -> Any:
     """
     import_torchvision()
     timm = _import("timm")
-    hub: Any = importlib.import_module("timm.models._hub")
+    hub = timm_hub()
     if getattr(hub, "_has_hf_hub", True):
         return timm
     try:
         download = importlib.import_module("huggingface_hub").hf_hub_download
         absent = importlib.import_module("huggingface_hub.utils").EntryNotFoundError
     except (ImportError, AttributeError):
-        return timm  # it is truly absent: timm says so itself when a download is asked for
+        return timm  # it really is absent: timm reports that itself when asked for a download
     hub.hf_hub_download = functools.partial(
         download, library_name="timm", library_version=timm.__version__
     )
@@ -88,8 +89,18 @@ def import_timm() -> Any:
     return timm
 
 
+def timm_hub() -> Any:
+    """Return `timm.models._hub`, the private module by which timm downloads from Hugging Face.
+
+    Its `hf_hub_download`, `EntryNotFoundError` and `_has_hf_hub` are replaced: here, where timm
+    takes an installed huggingface_hub to be absent, and in `models.hubs`, where a model is looked
+    for only among earlier downloads. timm has no public function or option for either.
+    """
+    return importlib.import_module("timm.models._hub")
+
+
 def import_pyautoattack() -> Any:
-    """Import pyautoattack, the AutoAttack that RobustBench requires; it needs no mend.
+    """Import pyautoattack, the AutoAttack that RobustBench requires; it needs no repair.
 
     Raises:
         MissingExtraError: It is not installed.
@@ -98,11 +109,12 @@ def import_pyautoattack() -> Any:
 
 
 def import_robustbench() -> Any:
-    """Import RobustBench, with torchvision mended first and two of its own imports stood in for.
+    """Import RobustBench; repair torchvision before, and substitute two modules that it misses.
 
-    RobustBench 1.1.1 imports ``pkg_resources``, which setuptools no longer brings, and
-    ``autoattack``, while it requires ``pyautoattack``, whose interface differs. Each is stood in
-    for only after the import has failed for want of it, and only while RobustBench is imported.
+    RobustBench 1.1.1 imports ``pkg_resources``, which setuptools no longer contains, and
+    ``autoattack``, although it requires ``pyautoattack``, whose interface differs. A substitute is
+    made only after the import has failed for lack of the module, and is in `sys.modules` only
+    while RobustBench is imported.
 
     Returns:
         The package robustbench.
@@ -111,28 +123,28 @@ def import_robustbench() -> Any:
         MissingExtraError: RobustBench is not installed.
     """
     import_timm()
-    stand_ins = {"pkg_resources": _pkg_resources, "autoattack": _autoattack}
+    substitutes = {"pkg_resources": _pkg_resources, "autoattack": _autoattack}
     used: list[str] = []
     try:
         while True:
             try:
                 return _import("robustbench", "robustbench", "this model or benchmark")
             except ModuleNotFoundError as error:
-                stand_in = stand_ins.pop(error.name or "", None)
-                if isinstance(error, MissingExtraError) or stand_in is None:
+                substitute = substitutes.pop(error.name or "", None)
+                if isinstance(error, MissingExtraError) or substitute is None:
                     raise
                 _log.debug("RobustBench does not find %s; a stand-in is used", error.name)
-                used += stand_in()
-            # The failed import leaves submodules behind that miss what comes after the failure.
+                used += substitute()
+            # The failed import leaves submodules behind that are only partly imported.
             for name in [name for name in sys.modules if name.split(".")[0] == "robustbench"]:
                 del sys.modules[name]
     finally:
-        for name in used:  # RobustBench holds them; others must not take them for the real ones
+        for name in used:  # other code must not take them for the real modules
             sys.modules.pop(name, None)
 
 
 def _pkg_resources() -> list[str]:
-    """A module ``pkg_resources`` with the one function that RobustBench calls."""
+    """Make a module ``pkg_resources`` with the one function that RobustBench calls."""
     module: Any = types.ModuleType("pkg_resources")
 
     def resource_filename(package: str, name: str) -> str:
@@ -145,14 +157,14 @@ def _pkg_resources() -> list[str]:
 
 
 def _autoattack() -> list[str]:
-    """A module ``autoattack`` with the class RobustBench calls, made of pyautoattack's."""
+    """Make a module ``autoattack`` with the class that RobustBench calls, from pyautoattack's."""
     library = import_pyautoattack()
     state = importlib.import_module("pyautoattack.state")
 
     class AutoAttack(library.AutoAttack):  # type: ignore[misc, name-defined, unused-ignore]
-        """The arguments, and the one returned value, of the package ``autoattack``."""
+        """pyautoattack's class with the arguments and the return value of ``autoattack``."""
 
-        def __init__(
+        def __init__(  # noqa: PLR0913  the signature of ``autoattack``
             self,
             model: Any,
             norm: str = "Linf",
@@ -189,22 +201,31 @@ def _autoattack() -> list[str]:
 
 
 def _declare_operators() -> None:
-    """Declare the signatures of those of torchvision's operators that are not declared yet."""
+    """Declare the signatures of torchvision's operators that are not declared yet."""
     library: Any = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for name in _OPERATORS:
         if not hasattr(torch.ops.torchvision, name):
             library.define(name + _SIGNATURE)
-    _kept.append(library)
+    _libraries.append(library)
 
 
 def _import(name: str, extra: str = "imagenet", needed_by: str = "this kind of model") -> Any:
-    """Import a host; MissingExtraError, which names its extra, where it is not installed."""
+    """Import a host.
+
+    Args:
+        name: The host's module.
+        extra: The extra of this package that installs it.
+        needed_by: What needs it, for the message.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
     try:
         with warnings.catch_warnings():
-            # What a host does on import that is deprecated elsewhere is not for our users to mend.
+            # Users of this package cannot change what a host does on import.
             warnings.simplefilter("ignore", DeprecationWarning)
             warnings.simplefilter("ignore", FutureWarning)
-            # timm's remark where models are registered anew, by the import after a failed one.
+            # timm warns where models are registered again, by the import after a failed one.
             warnings.filterwarnings("ignore", "Overwriting .* in registry", UserWarning)
             return importlib.import_module(name)
     except ModuleNotFoundError as error:

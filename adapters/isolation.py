@@ -1,4 +1,4 @@
-"""One place for every guard that other people's attacks need around a model."""
+"""Guards around a model for code of other people, above all attacks, that changes hidden state."""
 
 from __future__ import annotations
 
@@ -9,18 +9,46 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from iaside_plugins.errors import InputError, InputTypeError
 
+# Every place of the project that changes state of the whole process. Unless it says otherwise, the
+# state is restored on leaving, also by an error; `warnings.catch_warnings` and `np.errstate`, which
+# restore themselves, are not listed.
+#
+# random generators (torch, numpy, Python)  here; models.robustbench_zoo; workflows.digits
+# grad, inference and autocast modes        here; models.load; `torch.no_grad` wherever a model runs
+# training mode of a given model            robustbench_adapter.request
+# requires_grad of a given model            here
+# trace function (sys.settrace)             here: AutoAttack switches it off
+# precision of float32 products             iaside_plugins.tensors
+# torch's CPU threads                       inference.forward
+# torch's GPU memory cache                  inference.memory: emptied where memory was short
+# threads, backend flags and sys.path       parallel.processes: of its own worker processes, not
+#   of workers                              restored
+# signal mask                               parallel.processes, while it starts a worker
+# sys.path                                  models.local: the current directory, during an import
+# sys.modules                               compat: what a failed import left is removed;
+#                                           substitutes only while RobustBench is imported
+# torch's operator registry                 compat: two signatures of torchvision, permanently
+# timm.models._hub                          compat: a repair, permanently; models.hubs
+# socket timeout                            models.hubs, during a download
+# stdout and stderr                         models.hubs, models.robustbench_zoo: during a download
+# levels and handlers of loggers            models.hubs, robustbench_adapter.autoattack; the two
+#                                           command lines call logging.basicConfig
+# PIL.ImageFile.LOAD_TRUNCATED_IMAGES       imagenet.decoding
+# RAY_USAGE_STATS_ENABLED                   ray_adapter: set permanently, unless it is set already
+
 
 @contextmanager
 def isolated(model: nn.Module, device: torch.device | str) -> Iterator[torch.device]:
-    """`attack_mode` for one checked model; yields the device with its index.
+    """Check a model and enter `attack_mode` for it; yield the device with its index.
 
     Args:
-        model: Eval-mode module, (N, C, H, W) images in [0, 1] -> (N, n_classes) logits.
-        device: Where the model already is; it is never moved.
+        model: Module in evaluation mode, (N, C, H, W) images in [0, 1] -> (N, n_classes) logits.
+        device: Device that the model is on; the model is not moved.
 
     Raises:
         InputError: The model is in training mode or not on `device`.
@@ -34,12 +62,16 @@ def isolated(model: nn.Module, device: torch.device | str) -> Iterator[torch.dev
 
 @contextmanager
 def attack_mode(parameters: Iterable[Tensor], device: torch.device) -> Iterator[None]:
-    """A context in which attacks on models of these `parameters` leave nothing behind.
+    """Let attacks run on models of these `parameters` without leaving anything changed.
 
-    Inside, gradients are on whatever mode the caller is in, autocast is off, and parameters are
-    frozen, so that no ``.grad`` accumulates. On leaving, also by an error, ``requires_grad``, the
-    global generators of torch (CPU and GPUs), numpy and Python, and Python's trace function (which
-    AutoAttack's checks switch off) are as they were.
+    Inside, gradients are computed whatever the caller's mode, autocast is off, and the parameters
+    are frozen, so that no ``.grad`` accumulates. On leaving, also by an error, ``requires_grad``,
+    the global generators of torch (CPU and GPUs), numpy and Python, and Python's trace function
+    (which AutoAttack's checks switch off) are restored.
+
+    Args:
+        parameters: Parameters of the models.
+        device: Device of the models.
     """
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
     trace = sys.gettrace()
@@ -85,9 +117,9 @@ def check_model(model: nn.Module, device: torch.device) -> None:
 
 @contextmanager
 def preserved_generators(device: torch.device) -> Iterator[None]:
-    """Put the global generators back on leaving: torch's (CPU and GPUs), numpy's and Python's.
+    """Restore the global generators on leaving: torch's (CPU and GPUs), numpy's and Python's.
 
-    All GPUs where `device` is one, since hosts reseed every one of them.
+    If `device` is a GPU, the generators of all GPUs are restored, since hosts reseed them all.
     """
     numpy_state = np.random.get_state()  # noqa: NPY002 - hosts draw from this global generator
     python_state = random.getstate()
@@ -110,3 +142,17 @@ def seed_generators(seed: int, device: torch.device) -> None:
         with torch.cuda.device(device):
             torch.cuda.manual_seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
+
+
+def same_logits(before: ArrayLike, now: ArrayLike, tolerance: float) -> bool:
+    """Return whether logits, or projections of them, are the same except for rounding.
+
+    Args:
+        before: (N, K), one row per image.
+        now: As `before`.
+        tolerance: Greatest difference, as a share of the largest absolute value of the row.
+    """
+    old, new = np.asarray(before), np.asarray(now)
+    if old.shape != new.shape:
+        return False
+    return bool((np.abs(old - new) <= tolerance * np.abs(old).max(axis=1, keepdims=True)).all())

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 
 class InputError(ValueError):
-    """Input that the user can mend: the message says what was expected, what came, what to do."""
+    """Input that the user can mend: the message says what was expected, what came, what to do.
+
+    Messages name arguments as Python has them, `classes=FILE` or `batch_size must be`; commands
+    show their own options instead, see `display.errors`.
+    """
 
 
 class InputTypeError(InputError, TypeError):

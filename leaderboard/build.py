@@ -24,7 +24,7 @@ def default_folder() -> Path:
         InputError: The package is installed: its folder is no place for entries.
     """
     if not (BOARD.parent / "pyproject.toml").is_file():
-        raise InputError("give --folder: the board's folder, which holds entries/<dataset>/")
+        raise InputError("give folder=DIR: the board's folder, which holds entries/<dataset>/")
     return BOARD
 
 
@@ -88,7 +88,7 @@ def add(
     old = _replaced(entry, folder, on_board)
     if target.exists() and old != target:
         raise InputError(
-            f"{target.name} is on the board with other content; give a reason (--reason) if "
+            f"{target.name} is on the board with other content; give a reason (reason=...) if "
             "the new numbers are to replace the old"
         )
     others = [other for other in on_board.values() if _place(folder, other) != old]

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from iaside_plugins import Protocol
 from iaside_plugins.adapters.foolbox_adapter import robust_evaluation
-from iaside_plugins.adapters.foolbox_adapter.guards import foolbox
+from iaside_plugins.adapters.foolbox_adapter.models import foolbox
 from iaside_plugins.evaluation.corruption import CorruptionPlan
-from iaside_plugins.workflows.spectrum_study import SpectrumPlan, study_perturbations
+from iaside_plugins.workflows.spectrum import SpectrumPlan, study_perturbations
 
 N, BATCH = 24, 2
 

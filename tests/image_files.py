@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 import torch
 from PIL import Image
 from torch import Tensor
@@ -18,6 +19,15 @@ WNIDS = ("n01440764", "n01443537", "n15075141")  # class indices 0, 1, 999
 def random_pixels(seed: int, height: int = 40, width: int = 52) -> npt.NDArray[np.uint8]:
     """(height, width, 3) uint8, uniform noise."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def picture(height: int, width: int | None = None, *, seed: int = 0) -> npt.NDArray[np.uint8]:
+    """A photo-like image: power falls with the frequency, all channels differ."""
+    ndimage = pytest.importorskip("scipy.ndimage")
+    random = np.random.RandomState(seed)
+    noise = random.normal(size=(height, width or height, 3))
+    smooth = sum(s * ndimage.gaussian_filter(noise, (s, s, 0), mode="wrap") for s in (0.5, 2, 6))
+    return np.clip(128 + 90 * smooth / smooth.std() / 2, 0, 255).astype(np.uint8)
 
 
 def save(path: Path, pixels: npt.NDArray[np.uint8]) -> Path:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from iaside_plugins.adapters.imagenet.labels import known_map
-from iaside_plugins.adapters.models.robustbench_names import ORDER
+from iaside_plugins.adapters.models.robustbench_zoo import ORDER
 from iaside_plugins.entry.robustbench_json import robustbench_ids
 
 N_IMAGES = 6

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from iaside_plugins.adapters.robustbench_adapter.flags import parser as robustbench_parser
-from iaside_plugins.cli import entry_point as cli
+from iaside_plugins.adapters.robustbench_adapter.__main__ import parser as robustbench_parser
+from iaside_plugins.cli import command as cli
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "leaderboard/CONTRIBUTING.md")

@@ -1,4 +1,4 @@
-"""I-ASIDE for Foolbox's users (extra `foolbox`): everything there is to import, in one place.
+"""I-ASIDE for users of Foolbox (extra `foolbox`): the public names.
 
 - `SpectralEvaluator`: spectral importance of a Foolbox model; `spectral_score`, its one number.
 - `SpectralMaskModel`: a Foolbox model that sees some bands only.
@@ -19,8 +19,8 @@ from iaside_plugins.adapters.foolbox_adapter.attacks import (
     parse_attacks,
 )
 from iaside_plugins.adapters.foolbox_adapter.evaluator import SpectralEvaluator, spectral_score
-from iaside_plugins.adapters.foolbox_adapter.guards import check_installed, guarded
 from iaside_plugins.adapters.foolbox_adapter.masked_model import SpectralMaskModel
+from iaside_plugins.adapters.foolbox_adapter.models import check_installed, guarded
 from iaside_plugins.adapters.foolbox_adapter.robust_evaluation import robust_evaluation
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`BandRestrictedPGD` is one of Foolbox's classes: it is made when it is asked for."""
+    """Import `BandRestrictedPGD` on first use: it is a subclass of a Foolbox class."""
     if name == "BandRestrictedPGD":
         from iaside_plugins.adapters.foolbox_adapter.band_pgd import BandRestrictedPGD
 

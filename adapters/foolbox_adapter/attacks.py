@@ -1,7 +1,7 @@
-"""The gradient attacks we run through Foolbox, their budgets, and their adversarial images.
+"""The attacks that are run through Foolbox: one table, their budgets, their adversarial images.
 
-Epsilons are in pixel units: images, bounds and epsilons live in [0, 1], and the model normalises
-inside. `foolbox_guards` keeps from the caller what Foolbox does to generators and gradients.
+Epsilons are in pixel units: images, bounds and epsilons are in [0, 1], and the model normalises
+inside. A new attack is one entry of `CATALOGUE`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from types import MappingProxyType
 from typing import Any
@@ -17,20 +17,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from iaside_plugins.adapters.foolbox_adapter.guards import (
+from iaside_plugins.adapters.foolbox_adapter.models import (
     checked_batch,
     checked_labels,
     foolbox,
     guarded,
 )
 from iaside_plugins.adapters.isolation import seed_generators
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.spectral.partition import SpectralPartition
 
-# Each default budget has published figures to stand beside. Linf: 0.5/255 and 2/255 are those of
+# Each default budget has published figures to compare with. Linf: 0.5/255 and 2/255 are those of
 # imagenet-testbed, 4/255 is RobustBench's for ImageNet, 8/255 its for CIFAR. L2: 0.1 and 0.5 are
 # imagenet-testbed's (224 x 224), 0.5 also RobustBench's for CIFAR.
 EPSILONS_LINF = (0.5 / 255, 2 / 255, 4 / 255, 8 / 255)
 EPSILONS_L2 = (0.1, 0.5)
+Budget = float | None  # None: the least perturbation that a minimisation attack finds
 
 _FOOLBOX_CLASS = {  # (norm, iterated) -> class in foolbox.attacks
     ("Linf", False): "LinfFastGradientAttack",
@@ -51,6 +53,7 @@ class AttackSpec:
         rel_stepsize: Step size as a fraction of epsilon; None exactly where `steps` is.
         random_start: Whether to start from a random point of the epsilon ball.
         epsilons: Budgets in pixel units; 0 stands for the clean images.
+        title: Name in tables of spectra, with the norm.
     """
 
     name: str
@@ -59,6 +62,7 @@ class AttackSpec:
     rel_stepsize: float | None
     random_start: bool
     epsilons: tuple[float, ...]
+    title: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -77,22 +81,65 @@ class AttackSpec:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Settings as plain JSON values: name, norm, steps, rel_stepsize, random_start."""
-        return {key: value for key, value in asdict(self).items() if key != "epsilons"}
+        """Return the settings as JSON values: name, norm, steps, rel_stepsize, random_start."""
+        return {k: v for k, v in asdict(self).items() if k not in ("epsilons", "title")}
 
 
-# Steps, step sizes and random starts are Foolbox's own defaults.
-ATTACKS: Mapping[str, AttackSpec] = MappingProxyType(
+@dataclass(frozen=True)
+class MinimalAttack:
+    """An attack that looks for the least perturbation, with the hyper-parameters that are used.
+
+    Attributes:
+        title: Name in tables, with the norm.
+        kind: Class in foolbox.attacks.
+        options: Hyper-parameters, where they differ from Foolbox's defaults or matter.
+        step_option: The option that counts the steps.
+    """
+
+    title: str
+    kind: str
+    options: Mapping[str, Any]
+    step_option: str = "steps"
+
+
+@dataclass(frozen=True)
+class BandAttack:
+    """One band-restricted attack for every band, see `BandRestrictedPGD`.
+
+    Attributes:
+        title: Name in tables, with the norm.
+    """
+
+    title: str
+
+
+# Gradient attacks: steps, step sizes and random starts are Foolbox's own defaults.
+# Foolbox 3 has no SparseFool. The L0 attack below is another algorithm (FMN, Pintor et al. 2021);
+# it counts channel elements, not pixels. C&W: 5 x 200 steps, a fiftieth of Foolbox's default.
+CATALOGUE: Mapping[str, AttackSpec | MinimalAttack | BandAttack] = MappingProxyType(
     {
-        spec.name: spec
-        for spec in (
-            AttackSpec("fgsm", "Linf", None, None, False, EPSILONS_LINF),
-            AttackSpec("pgd", "Linf", 40, 0.01 / 0.3, True, EPSILONS_LINF),
-            AttackSpec("fgm", "L2", None, None, False, EPSILONS_L2),
-            AttackSpec("pgd_l2", "L2", 50, 0.025, True, EPSILONS_L2),
-        )
+        "fgsm": AttackSpec("fgsm", "Linf", None, None, False, EPSILONS_LINF, "FGSM Linf"),
+        "pgd": AttackSpec("pgd", "Linf", 40, 0.01 / 0.3, True, EPSILONS_LINF, "PGD Linf"),
+        "fgm": AttackSpec("fgm", "L2", None, None, False, EPSILONS_L2, "FGM L2"),
+        "pgd_l2": AttackSpec("pgd_l2", "L2", 50, 0.025, True, EPSILONS_L2, "PGD L2"),
+        "deepfool": MinimalAttack("DeepFool L2", "L2DeepFoolAttack", {"steps": 50}),
+        "ddn": MinimalAttack("DDN L2", "DDNAttack", {"steps": 100}),
+        "cw": MinimalAttack(
+            "C&W L2",
+            "L2CarliniWagnerAttack",
+            {"binary_search_steps": 5, "steps": 200, "initial_const": 0.01},
+        ),
+        "l0_fmn": MinimalAttack("sparse: L0 FMN", "L0FMNAttack", {"steps": 100}),
+        "l1_fmn": MinimalAttack("sparse: L1 FMN", "L1FMNAttack", {"steps": 100}),
+        "band_pgd": BandAttack("PGD L2 inside one band"),
     }
 )
+"""Every attack by the name that the command line takes."""
+
+ATTACKS: Mapping[str, AttackSpec] = MappingProxyType(
+    {name: attack for name, attack in CATALOGUE.items() if isinstance(attack, AttackSpec)}
+)
+"""The gradient attacks of `CATALOGUE`, which `iaside evaluate` runs."""
 
 
 def parse_attacks(
@@ -101,7 +148,7 @@ def parse_attacks(
     epsilons_l2: Sequence[float] | None = None,
     steps: int | None = None,
 ) -> tuple[AttackSpec, ...]:
-    """Attacks named in a comma-separated list, e.g. "fgsm,pgd"; an empty text names none.
+    """Return the attacks named in a comma-separated list, e.g. "fgsm,pgd"; none for an empty text.
 
     Args:
         text: Names among `ATTACKS`; a repeated one counts once.
@@ -129,8 +176,162 @@ def parse_attacks(
     return tuple(specs)
 
 
+def attack_names(text: str) -> list[str]:
+    """Return the names of a comma-separated list, each once; none for "none" or nothing.
+
+    Raises:
+        InputError: For an unknown name.
+    """
+    names = [part.strip().lower() for part in text.split(",") if part.strip()]
+    names = [] if names == ["none"] else list(dict.fromkeys(names))
+    for name in names:
+        if name not in CATALOGUE:
+            raise InputError(
+                f"no attack is called {name!r}; expected some of {', '.join(CATALOGUE)}"
+            )
+    return names
+
+
+@dataclass(frozen=True)
+class AttackRun:
+    """One Foolbox attack and the budgets to run it at.
+
+    Attributes:
+        name: In tables; enters the seed of every batch.
+        attack: The Foolbox attack.
+        epsilons: Budgets in units of the model's bounds; None (first) for the least perturbation
+            of a minimisation attack.
+        clean: Whether budget 0 is wanted too: the clean images, for which nothing is run.
+
+    Raises:
+        InputError: No budgets, budgets out of range, None for an attack of fixed budgets, or an
+            attack without a chosen distance.
+        InputTypeError: Not an attack with a distance (spatial attacks have no budget).
+    """
+
+    name: str
+    attack: Any
+    epsilons: tuple[Budget, ...]
+    clean: bool = False
+
+    def __post_init__(self) -> None:
+        base = foolbox().attacks.base
+        if not isinstance(self.attack, base.AttackWithDistance):
+            raise InputTypeError(
+                f"{self.name}: expected a Foolbox attack with budgets, got "
+                f"{type(self.attack).__name__}"
+            )
+        try:
+            _ = self.attack.distance
+        except ValueError as error:
+            raise InputError(
+                f"{self.name}: expected an attack with a distance, got {self.attack!r}: choose "
+                "one, such as distance=foolbox.distances.l2"
+            ) from error
+        numbers = [e for e in self.epsilons if e is not None]
+        nothing = not self.epsilons and not self.clean
+        if nothing or any(not 0 < e < float("inf") for e in numbers):
+            raise InputError(
+                f"{self.name}: expected budgets of at least 0, got {list(self.epsilons) or 'none'}"
+            )
+        if None in self.epsilons and not self.minimal:
+            raise InputError(f"{self.name} attacks at fixed budgets: give it some")
+
+    @property
+    def minimal(self) -> bool:
+        """Whether the attack looks for the least perturbation instead of taking a budget."""
+        attack = self.attack
+        while hasattr(attack, "attack"):  # repeated attacks wrap one
+            attack = attack.attack
+        return isinstance(attack, foolbox().attacks.base.MinimizationAttack)
+
+    @property
+    def norm(self) -> str:
+        """Norm of its budgets: "Linf", "L2", "L1" or "L0"."""
+        p = getattr(self.attack.distance, "p", None)
+        return f"L{p:g}" if p is not None else str(self.attack.distance)
+
+    @property
+    def settings(self) -> str:
+        """The attack as it prints: its class and hyper-parameters."""
+        return repr(self.attack)
+
+
+def attack_runs(
+    names: Sequence[str],
+    epsilons_linf: Sequence[float] | None = None,
+    epsilons_l2: Sequence[float] | None = None,
+    steps: int | None = None,
+    partition: SpectralPartition | None = None,
+) -> list[AttackRun]:
+    """Return attacks by name, ready to run: at budgets, or for the least perturbation.
+
+    "band_pgd" is one band-restricted attack for every band (named band_pgd_0, ...), whose images
+    stay within the bounds, at the price of a little energy outside the band.
+
+    Args:
+        names: From `attack_names`.
+        epsilons_linf: Budgets of FGSM and PGD in pixel units, in place of the defaults.
+        epsilons_l2: Of FGM, L2 PGD and band-restricted PGD.
+        steps: Steps of iterated attacks, in place of those in `CATALOGUE`.
+        partition: The bands of "band_pgd".
+
+    Raises:
+        InputError: Budgets or steps out of range.
+        MissingExtraError: Foolbox is not installed.
+    """
+    runs = []
+    for name in names:
+        attack = CATALOGUE[name]
+        if isinstance(attack, AttackSpec):
+            (spec,) = parse_attacks(name, epsilons_linf, epsilons_l2, steps)
+            epsilons = tuple(sorted({e for e in spec.epsilons if e > 0}))
+            runs.append(AttackRun(name, foolbox_attack(spec), epsilons))
+        elif isinstance(attack, BandAttack):
+            runs += _band_runs(name, epsilons_l2, steps, partition or SpectralPartition())
+        else:
+            runs.append(AttackRun(name, _minimal_attack(name, attack, steps), (None,)))
+    return runs
+
+
+def _minimal_attack(name: str, attack: MinimalAttack, steps: int | None) -> Any:
+    """Return the Foolbox attack, with its own number of steps or the given one."""
+    options = dict(attack.options)
+    if steps is not None:
+        if steps < 1:
+            raise InputError(f"{name}: expected steps >= 1, got {steps}")
+        options[attack.step_option] = steps
+    return getattr(foolbox().attacks, attack.kind)(**options)
+
+
+def _band_runs(
+    name: str, epsilons: Sequence[float] | None, steps: int | None, partition: SpectralPartition
+) -> list[AttackRun]:
+    """Return one band-restricted attack for every band."""
+    from iaside_plugins.adapters.foolbox_adapter.band_pgd import BandRestrictedPGD
+
+    budgets = tuple(sorted({float(e) for e in epsilons or EPSILONS_L2 if e > 0}))
+    length: dict[str, Any] = (
+        {} if steps is None else {"steps": steps, "rel_stepsize": 2 / max(steps, 1)}
+    )
+    return [
+        AttackRun(
+            f"{name}_{band}",
+            BandRestrictedPGD(
+                [band],
+                n_bands=partition.n_bands,
+                band_norm=partition.norm,
+                keep="bounds",
+                **length,
+            ),
+            budgets,
+        )
+        for band in range(partition.n_bands)
+    ]
+
+
 def attack_seed(seed: int, name: str, first_index: int) -> int:
-    """Seed of one batch's random start: a function of its arguments only, in [0, 2**63)."""
+    """Return the seed of one batch's random start, in [0, 2**63): a function of the arguments."""
     digest = hashlib.sha256(f"{seed}|{name}|{first_index}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
@@ -144,10 +345,10 @@ def adversarial(
     seed: int,
     first_index: int = 0,
 ) -> list[Tensor]:
-    """Adversarial images of one batch, one (N, C, H, W) float32 tensor per epsilon of `spec`.
+    """Return the adversarial images of one batch, (N, C, H, W) float32 for each epsilon of `spec`.
 
     They lie in [0, 1] and within epsilon of the images, up to float32 rounding; whether they fool
-    the model is for the caller's own forward pass to say. Random starts are drawn anew for every
+    the model is not checked. Random starts are drawn anew for every
     epsilon from (seed, attack, first_index), so a result depends neither on other batches nor on
     the other epsilons; it does depend on the batch size and the kind of device.
 
@@ -185,7 +386,7 @@ def adversarial(
 
 
 def foolbox_attack(spec: AttackSpec) -> Any:
-    """The Foolbox attack of a spec, which takes its epsilons when it is called."""
+    """Return the Foolbox attack of a spec, which takes its epsilons when it is called."""
     kind = getattr(foolbox().attacks, _FOOLBOX_CLASS[spec.norm, spec.steps is not None])
     if spec.steps is None:
         return kind(random_start=spec.random_start)

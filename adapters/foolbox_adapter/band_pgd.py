@@ -1,7 +1,7 @@
 """An attack whose perturbation is confined to chosen spectral bands: a causal check of importance.
 
-If a band that carries much evidence is also where a model is weak, an attack of the same budget
-inside that band alone should succeed more often than inside another.
+If a model is weak in the bands that are important to it, an attack of the same budget inside such a
+band alone should succeed more often than inside another.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iaside_plugins.adapters.foolbox_adapter.guards import foolbox
 from iaside_plugins.adapters.foolbox_adapter.masked_model import as_bands
-from iaside_plugins.adapters.foolbox_adapter.models import PixelSpace, native, restorer
+from iaside_plugins.adapters.foolbox_adapter.models import PixelSpace, foolbox, native, restorer
 from iaside_plugins.errors import InputError
 from iaside_plugins.spectral.band_maps import image_size, keep_bands
 from iaside_plugins.spectral.partition import SpectralPartition
 
 KEPT = ("bands", "bounds")
 ROUNDS = 5  # projections onto bands and bounds in turn, a step
-_TINY = 1e-12  # a gradient of nothing stays nothing
+_TINY = 1e-12  # a zero gradient stays zero
 
 
 class BandRestrictedPGD(foolbox().attacks.base.FixedEpsilonAttack):  # type: ignore[misc]  # no types
@@ -45,7 +44,7 @@ class BandRestrictedPGD(foolbox().attacks.base.FixedEpsilonAttack):  # type: ign
             little, unclipped) or "bounds" (valid images; a little energy leaks out of the bands).
 
     Raises:
-        InputError: No band, one that there is not, or another value out of range.
+        InputError: No band, a band that does not exist, or another value out of range.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class BandRestrictedPGD(foolbox().attacks.base.FixedEpsilonAttack):  # type: ign
         return distances.l2 if self.norm == "L2" else distances.linf
 
     def run(self, model: Any, inputs: Any, criterion: Any, *, epsilon: float, **kwargs: Any) -> Any:
-        """Perturbed inputs; called by Foolbox.
+        """Return perturbed inputs; called by Foolbox.
 
         Raises:
             InputError: For a criterion without labels or target classes.
@@ -104,7 +103,7 @@ class BandRestrictedPGD(foolbox().attacks.base.FixedEpsilonAttack):  # type: ign
     def _direction(
         self, model: Any, space: PixelSpace, pixels: Tensor, labels: Tensor, index: Tensor
     ) -> Tensor:
-        """Steepest ascent inside the bands, of norm 1 (L2), or of greatest change 1 (Linf)."""
+        """Return the steepest ascent in the bands, of norm 1 (L2) or greatest change 1 (Linf)."""
         with torch.enable_grad():
             x = pixels.detach().requires_grad_()
             loss = torch.nn.functional.cross_entropy(
@@ -117,7 +116,7 @@ class BandRestrictedPGD(foolbox().attacks.base.FixedEpsilonAttack):  # type: ign
         return gradient / self._size(gradient).clamp_min(_TINY)
 
     def _project(self, delta: Tensor, clean: Tensor, radius: float, index: Tensor) -> Tensor:
-        """Back into the bands, the ball and the bounds; the kept constraint comes last."""
+        """Project into the bands, the ball and the bounds; the constraint of `keep` comes last."""
         for _ in range(ROUNDS):
             delta = self._shrunk(keep_bands(delta, index, self.bands), radius)
             clipped = (clean + delta).clamp(0, 1) - clean
@@ -138,7 +137,7 @@ class BandRestrictedPGD(foolbox().attacks.base.FixedEpsilonAttack):  # type: ign
 
 
 def _aim(criterion: Any) -> tuple[Tensor, int]:
-    """Labels, and whether their loss is to rise (1) or to fall (-1, targeted)."""
+    """Return labels, and the sign of the loss's change: 1, or -1 for a targeted attack."""
     if hasattr(criterion, "labels"):
         return native(criterion.labels), 1
     if hasattr(criterion, "target_classes"):

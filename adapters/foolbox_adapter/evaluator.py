@@ -1,4 +1,4 @@
-"""Spectral importance for Foolbox's users: called like an attack, on their model and images."""
+"""Spectral importance of a Foolbox model, called like an attack."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iaside_plugins.adapters.foolbox_adapter.guards import checked_labels
 from iaside_plugins.adapters.foolbox_adapter.models import (
     PixelSpace,
+    checked_labels,
     find_networks,
     labels_of,
     native,
@@ -26,7 +26,7 @@ MASK_SPACE = "pixel"
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FoolboxImportance(SpectralImportance):
-    """A `SpectralImportance` that says in which space the bands were taken.
+    """A `SpectralImportance` with the space in which the bands are defined.
 
     Attributes:
         mask_space: "pixel": bounds mapped to [0, 1], before any normalisation inside the model.
@@ -39,20 +39,20 @@ class FoolboxImportance(SpectralImportance):
     bounds: tuple[float, float] = (0.0, 1.0)
 
     def to_dict(self) -> dict[str, Any]:
-        """As of `SpectralImportance`, with the mask space and the bounds."""
+        """Return the values of `SpectralImportance.to_dict` with the mask space and the bounds."""
         return {"mask_space": self.mask_space, "bounds": list(self.bounds), **super().to_dict()}
 
 
 class SpectralEvaluator:
     """Spectral importance of a Foolbox model: ``evaluator(fmodel, inputs, criterion)``.
 
-    Holds its hyper-parameters and nothing else; its repr gives them back.
+    Its only state is its hyper-parameters, which its repr shows.
 
     Args:
-        protocol: Choices that change the numbers; by default ``Protocol()``.
+        protocol: Settings that change the numbers; by default ``Protocol()``.
         batch_size: Images in one forward pass.
-        precision: As of `spectral_importance`.
-        choices: Single fields of the protocol instead: n_bands, band_norm, absence,
+        precision: As for `spectral_importance`.
+        choices: Single fields of the protocol to change: n_bands, band_norm, absence,
             range_handling, estimator, n_permutations, n_coalitions, beta, temperature, ...
 
     Examples::
@@ -88,13 +88,13 @@ class SpectralEvaluator:
     def __call__(
         self, fmodel: Any, inputs: Any, criterion: Any, *, show_progress: bool = False
     ) -> FoolboxImportance:
-        """Spectral importance of a model on a batch of images, with intervals over them.
+        """Return the spectral importance of a model on a batch of images, with intervals over them.
 
         The model is neither moved nor changed, and gradients and generators stay as they are.
 
         Args:
             fmodel: Any Foolbox model of PyTorch tensors: wrapped, with transformed bounds, or a
-                class of one's own with `bounds` and a call.
+                custom class with `bounds` and a call.
             inputs: Images within its bounds, native or EagerPy, in its own layout.
             criterion: True classes (N,), integers of any kind, or `Misclassification`.
             show_progress: Whether to show a progress bar on stderr.
@@ -127,7 +127,7 @@ class SpectralEvaluator:
         return FoolboxImportance(**vars(result), bounds=space.bounds)
 
     def _pixels(self, space: PixelSpace, images: Tensor) -> Tensor:
-        """Images in pixel space, in the precision of the run; rounding beyond it is cut off."""
+        """Return images in pixel space, in the precision of the run, clipped to [0, 1]."""
         lower, upper = space.bounds
         exact = images.detach().to(torch.float64 if self.precision == "float64" else torch.float32)
         if exact.numel():
@@ -162,14 +162,14 @@ class SpectralEvaluator:
 def spectral_score(
     fmodel: Any, inputs: Any, labels: Any, *, signed: bool = False, **hyper_parameters: Any
 ) -> float:
-    """Spectral robustness score of a Foolbox model on a batch, beside ``fb.accuracy``.
+    """Return the spectral robustness score of a Foolbox model on a batch, like ``fb.accuracy``.
 
     Args:
         fmodel: Any Foolbox model of PyTorch tensors.
         inputs: Images within its bounds.
         labels: True classes (N,), or `Misclassification`.
-        signed: The signed score, which tells high from low, instead of the authors' own.
-        hyper_parameters: Of `SpectralEvaluator`, which also gives intervals.
+        signed: Whether to return the signed score, which tells high from low frequencies.
+        hyper_parameters: Arguments of `SpectralEvaluator`, which also gives intervals.
 
     Raises:
         InputError: As `SpectralEvaluator`.

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iaside_plugins.adapters.foolbox_adapter.guards import foolbox
-from iaside_plugins.adapters.foolbox_adapter.models import PixelSpace, native, restorer
+from iaside_plugins.adapters.foolbox_adapter.models import PixelSpace, foolbox, native, restorer
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.spectral.band_maps import image_size, keep_bands
 from iaside_plugins.spectral.partition import SpectralPartition
@@ -36,7 +35,7 @@ class SpectralMaskModel:
         bounds: The wrapped model's. Where it has them, `data_format`, `dummy` and `device` too.
 
     Raises:
-        InputError: Bands that there are not, or other than `n_bands` bools.
+        InputError: Bands that do not exist, or other than `n_bands` bools.
         InputTypeError: Not a Foolbox model.
     """
 
@@ -50,19 +49,19 @@ class SpectralMaskModel:
         self.bounds = fmodel.bounds
 
     def __call__(self, inputs: Any) -> Any:
-        """Logits of band-limited inputs, native for native and EagerPy for EagerPy tensors."""
+        """Return logits of band-limited inputs, as EagerPy tensors if the inputs are."""
         pixels = self._space.enter(native(inputs))
         outputs = self._model(self._space.leave(self.masked(pixels)))
         return restorer(inputs)(outputs)
 
     def masked(self, pixels: Tensor) -> Tensor:
-        """Pixels (N, C, H, W) with nothing outside the coalition; all bands give them exactly."""
+        """Return pixels (N, C, H, W) with the bands of the coalition only."""
         if len(self.bands) == self.partition.n_bands:
             return pixels
         return keep_bands(pixels, self.partition.index(*image_size(pixels)), self.bands)
 
     def transform_bounds(self, bounds: Any) -> Any:
-        """The same model with other bounds, wrapped as Foolbox wraps."""
+        """Return the same model with other bounds, wrapped as Foolbox does."""
         return foolbox().models.base.TransformBoundsWrapper(self, bounds)
 
     def __getattr__(self, name: str) -> Any:
@@ -78,14 +77,14 @@ class SpectralMaskModel:
 
 
 def as_bands(coalition: Any, n_bands: int) -> tuple[int, ...]:
-    """Band numbers of a coalition, ascending and each once.
+    """Return the band numbers of a coalition, ascending and each once.
 
     Args:
         coalition: Numbers of bands, one number, or one bool a band; may be empty.
         n_bands: Number of bands.
 
     Raises:
-        InputError: Bands that there are not, or other than `n_bands` bools.
+        InputError: Bands that do not exist, or other than `n_bands` bools.
         InputTypeError: Neither integers nor bools.
     """
     if torch.is_tensor(coalition):

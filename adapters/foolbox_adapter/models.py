@@ -1,8 +1,12 @@
-"""Foolbox models of the user's: the networks behind them, their bounds, and pixel space.
+"""Foolbox itself and Foolbox models: import, bounds, networks, pixel space, checked inputs.
+
+Foolbox 3.3.4 draws from the global generators, accumulates gradients in the model's parameters,
+moves the model to the first GPU unless told otherwise, and stops with bare assertions on bad input.
+`guarded` and `safe` prevent all of that, for networks and for Foolbox models of the user's.
 
 Pixel space is the space of our bands: images (N, C, H, W) of PyTorch with the model's bounds mapped
 to [0, 1], before any normalisation inside the model. Foolbox's own contract is small (`bounds` and
-a call on native or EagerPy tensors), so that wrappers and models of one's own work too.
+a call on native or EagerPy tensors), so that wrappers and custom models work too.
 """
 
 from __future__ import annotations
@@ -19,20 +23,59 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from iaside_plugins.adapters.foolbox_adapter.guards import foolbox
-from iaside_plugins.adapters.isolation import attack_mode, check_model
-from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.adapters.isolation import attack_mode, check_model, isolated
+from iaside_plugins.errors import InputError, InputTypeError, MissingExtraError
 
 HALVES = (torch.float16, torch.bfloat16)
 
 
+def foolbox() -> Any:
+    """Return the library, imported on first use.
+
+    Raises:
+        MissingExtraError: Foolbox is not installed.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Foolbox 3.3.4 reaches for a SciPy namespace that SciPy 1 only warns about.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return importlib.import_module("foolbox")
+    except ImportError as error:
+        raise MissingExtraError(
+            f"adversarial attacks need Foolbox, which cannot be imported ({error}): "
+            "pip install 'iaside-plugins[foolbox]'"
+        ) from error
+
+
+def check_installed() -> None:
+    """Raise MissingExtraError if Foolbox is not installed."""
+    foolbox()
+
+
+@contextmanager
+def guarded(model: nn.Module, device: torch.device | str) -> Iterator[Any]:
+    """Yield the model as a Foolbox model with bounds [0, 1], inside `isolation.isolated`.
+
+    Args:
+        model: The model, as `isolated` takes it.
+        device: Device on which the model is.
+
+    Raises:
+        InputError: As `isolated`.
+        InputTypeError: As `isolated`.
+        MissingExtraError: Foolbox is not installed.
+    """
+    with isolated(model, device) as where:
+        yield foolbox().PyTorchModel(model, bounds=(0, 1), device=where)
+
+
 def native(values: Any) -> Any:
-    """The native tensor of an EagerPy one; anything else as it is."""
+    """Return the native tensor of an EagerPy one; anything else as it is."""
     return values.raw if hasattr(values, "raw") and not torch.is_tensor(values) else values
 
 
 def restorer(values: Any) -> Callable[[Any], Any]:
-    """Turns results into what the caller gave: EagerPy tensors for EagerPy, else native."""
+    """Return a function that turns results into EagerPy tensors if `values` is one, else native."""
     if native(values) is values:
         return native
     eagerpy = importlib.import_module("eagerpy")
@@ -40,10 +83,10 @@ def restorer(values: Any) -> Callable[[Any], Any]:
 
 
 def bounds_of(fmodel: Any) -> tuple[float, float]:
-    """Least and greatest value of a pixel of a Foolbox model.
+    """Return the least and greatest value of a pixel of a Foolbox model.
 
     Raises:
-        InputTypeError: It is no Foolbox model: no call, or no pair of bounds.
+        InputTypeError: Not a Foolbox model: no call, or no pair of bounds.
         InputError: The bounds are not ordered.
     """
     bounds = getattr(fmodel, "bounds", None)
@@ -58,13 +101,29 @@ def bounds_of(fmodel: Any) -> tuple[float, float]:
     return lower, upper
 
 
+def as_fmodel(model: Any) -> Any:
+    """Return a Foolbox model; a bare network gets bounds [0, 1], and is not moved.
+
+    Raises:
+        InputError: The network is in training mode or on several devices.
+        InputTypeError: Neither a Foolbox model nor a network.
+    """
+    if not isinstance(model, nn.Module):
+        bounds_of(model)
+        return model
+    tensors = chain(model.parameters(), model.buffers())
+    device = next((tensor.device for tensor in tensors), torch.device("cpu"))
+    check_model(model, device)
+    return foolbox().PyTorchModel(model, bounds=(0, 1), device=device)
+
+
 @dataclass(frozen=True)
 class Networks:
-    """What a Foolbox model calls, as `find_networks` saw it run.
+    """The networks that a Foolbox model calls, found by `find_networks`.
 
     Attributes:
-        parameters: Of the modules that ran, and whatever else a gradient would reach.
-        device: Where the model takes its images.
+        parameters: Parameters of the modules that ran, and any other leaf that gets a gradient.
+        device: Device on which the model takes its images.
         half: The half precision of its weights, or None.
     """
 
@@ -74,11 +133,11 @@ class Networks:
 
 
 def find_networks(fmodel: Any, images: Tensor) -> Networks:
-    """Run a Foolbox model on the first image and see which modules and parameters take part.
+    """Run a Foolbox model on the first image and return the modules and parameters that take part.
 
-    However the model holds its network (attribute, closure, global name, bound method), it is
-    found. A module in training mode stops the run before it can change a statistic. Images that
-    are not on the model's device are tried on every GPU.
+    The network is found however the model holds it (attribute, closure, global name, bound method).
+    A module in training mode is refused before it can change its statistics. Images that are not on
+    the model's device are tried on every GPU.
 
     Raises:
         InputError: A network in training mode, or on several devices.
@@ -92,7 +151,7 @@ def find_networks(fmodel: Any, images: Tensor) -> Networks:
             if half and half != half_precision(modules):
                 continue
             with attack_mode((), device), _watched(modules), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # whoever calls the model next hears of it
+                warnings.simplefilter("ignore")  # the next call of the model warns again
                 probe = images[:1].detach().to(device, dtype, copy=True).requires_grad_()
                 try:
                     out = native(fmodel(probe))
@@ -100,8 +159,8 @@ def find_networks(fmodel: Any, images: Tensor) -> Networks:
                     failure = failure or error
                     continue
             own = (parameter for module in modules for parameter in module.parameters())
-            reached = (leaf for leaf in _leaves(out) if leaf is not probe)
-            unique: dict[int, Tensor] = {id(tensor): tensor for tensor in (*own, *reached)}
+            leaves = (leaf for leaf in _leaves(out) if leaf is not probe)
+            unique: dict[int, Tensor] = {id(tensor): tensor for tensor in (*own, *leaves)}
             return Networks(tuple(unique.values()), device, half_precision(modules))
     raise failure or RuntimeError("no device to run on")
 
@@ -126,17 +185,17 @@ def _watched(modules: list[nn.Module]) -> Iterator[None]:
 
 
 def _leaves(out: Any) -> list[Tensor]:
-    """The tensors in which going back from `out` would leave a gradient."""
-    waiting, seen, found = [getattr(out, "grad_fn", None)], set(), []
+    """Return the tensors in which a backward pass from `out` would leave a gradient."""
+    waiting, visited, leaves = [getattr(out, "grad_fn", None)], set(), []
     while waiting:
         node = waiting.pop()
-        if node is None or node in seen:
+        if node is None or node in visited:
             continue
-        seen.add(node)
+        visited.add(node)
         if hasattr(node, "variable"):
-            found.append(node.variable)
+            leaves.append(node.variable)
         waiting += [following for following, _ in node.next_functions]
-    return found
+    return leaves
 
 
 @contextmanager
@@ -151,19 +210,19 @@ def safe(fmodel: Any, networks: Networks) -> Iterator[Any]:
 
 
 def half_precision(modules: Iterable[nn.Module]) -> torch.dtype | None:
-    """The half precision of the modules' weights, or None."""
+    """Return the half precision of the modules' weights, or None."""
     dtypes = {p.dtype for module in modules for p in module.parameters()} & set(HALVES)
     return next(iter(dtypes), None)
 
 
 class HalfModel:
-    """A Foolbox model of half precision as one of single precision."""
+    """A Foolbox model of half precision that takes and gives single precision."""
 
     def __init__(self, fmodel: Any, dtype: torch.dtype) -> None:
         self._model, self._dtype = fmodel, dtype
 
     def __call__(self, inputs: Any) -> Any:
-        """Logits of the inputs, float32."""
+        """Return the logits of the inputs, float32."""
         out = native(self._model(native(inputs).to(self._dtype)))
         return restorer(inputs)(out.float())
 
@@ -172,10 +231,10 @@ class HalfModel:
 
 
 def labels_of(criterion: Any) -> Any:
-    """The labels of a criterion: labels themselves, or Foolbox's `Misclassification`.
+    """Return the labels of a criterion: labels, or Foolbox's `Misclassification`.
 
     Raises:
-        InputError: For another criterion: the log-likelihood of the true class is explained.
+        InputError: For another criterion, which has no true classes.
     """
     criteria = foolbox().criteria
     if isinstance(criterion, criteria.Criterion):
@@ -189,11 +248,11 @@ def labels_of(criterion: Any) -> Any:
 
 
 class PixelSpace:
-    """Between a Foolbox model's own inputs and pixel space, (N, C, H, W) in [0, 1].
+    """Maps a Foolbox model's own inputs to pixel space, (N, C, H, W) in [0, 1], and back.
 
     Args:
-        fmodel: Its bounds are mapped to [0, 1] (bounds of (0, 1) touch no number), and channels
-            that come last are moved to the front.
+        fmodel: The model; its bounds are mapped to [0, 1] (bounds of (0, 1) change no number), and
+            channels that come last are moved to the front.
     """
 
     def __init__(self, fmodel: Any) -> None:
@@ -201,13 +260,91 @@ class PixelSpace:
         self.channels_last = getattr(fmodel, "data_format", None) == "channels_last"
 
     def enter(self, inputs: Tensor) -> Tensor:
-        """The model's inputs as pixels."""
+        """Return the model's inputs as pixels."""
         lower, upper = self.bounds
         pixels = inputs if (lower, upper) == (0, 1) else (inputs - lower) / (upper - lower)
         return pixels.movedim(-1, 1) if self.channels_last else pixels
 
     def leave(self, pixels: Tensor) -> Tensor:
-        """Pixels as the model's inputs."""
+        """Return pixels as the model's inputs."""
         lower, upper = self.bounds
         inputs = pixels if (lower, upper) == (0, 1) else pixels * (upper - lower) + lower
         return inputs.movedim(1, -1) if self.channels_last else inputs
+
+
+def checked_batch(
+    images: Any, labels: Any, device: torch.device, bounds: tuple[float, float] = (0.0, 1.0)
+) -> tuple[Tensor, Tensor]:
+    """Return a float32 copy of the images and int64 labels on `device`, checked.
+
+    Args:
+        images: (N, C, H, W) floats within `bounds` (rounding beyond them is cut off); N may be 0.
+        labels: (N,) integers of any type, tensor, array or list.
+        device: Device of the copies.
+        bounds: Least and greatest value of a pixel.
+
+    Raises:
+        InputError: Images out of bounds (by how much), labels that do not fit.
+        InputTypeError: Images or labels of the wrong type.
+    """
+    lower, upper = bounds
+    ends = f"[{lower:g}, {upper:g}]"
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise InputTypeError(f"expected images as a float tensor in {ends}, got {kind}")
+    if images.ndim != 4:
+        raise InputError(f"expected images of shape (N, C, H, W), got {tuple(images.shape)}")
+    # Always copied: copies are no inference tensors, and results do not share memory with them.
+    x = images.detach().to(device, torch.float32, copy=True)
+    if len(x):
+        low, high = x.min().item(), x.max().item()
+        excess = max(lower - low, high - upper)
+        # Rounding is allowed, as in `check_images`; written so that NaN fails too.
+        if not excess <= 1e-6 * (upper - lower):
+            raise InputError(
+                f"expected images in {ends}, got [{low:.9g}, {high:.9g}], beyond by {excess:.3g}; "
+                "clip them, or normalise inside the model if they are already normalised"
+            )
+        x.clamp_(lower, upper)
+    return x, checked_labels(labels, len(x)).to(device, copy=True)
+
+
+def checked_labels(labels: Any, n_images: int, n_classes: int | None = None) -> Tensor:
+    """Return the labels as int64 (N,), on their own device.
+
+    Args:
+        labels: Integers of any type, tensor, array or list.
+        n_images: Number of images N; may be 0.
+        n_classes: Number of the model's outputs, or None.
+
+    Raises:
+        InputError: Not one label for each image, or a label without an output.
+        InputTypeError: Labels that are not integers.
+    """
+    y = torch.as_tensor(labels).detach()
+    if n_images == 0 and y.numel() == 0:
+        return torch.zeros(0, dtype=torch.int64)
+    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        raise InputTypeError(f"expected integer class labels, got {y.dtype}")
+    # The cross-entropy ignores an image with label -100: the attack would do nothing.
+    if y.shape != (n_images,) or y.min() < 0:
+        raise InputError(f"expected {n_images} labels >= 0 of shape (N,), got {y}")
+    if n_classes is not None and y.max() >= n_classes:
+        raise InputError(
+            f"label {int(y.max())} is out of range: the model has {n_classes} outputs "
+            f"(labels 0 to {n_classes - 1}); check the class map of the data"
+        )
+    return y.to(torch.int64)
+
+
+def checked_logits(logits: Any, labels: Tensor) -> Tensor:
+    """Return the logits (N, n_classes) of a clean batch, checked against its labels.
+
+    Raises:
+        InputError: Another shape, or a label without an output.
+    """
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(labels):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(f"expected logits of shape ({len(labels)}, n_classes), got {got}")
+    checked_labels(labels, len(labels), logits.shape[1])
+    return logits

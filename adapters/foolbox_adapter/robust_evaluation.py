@@ -1,30 +1,30 @@
-"""Foolbox attacks over a whole data set, to robust accuracies: `fb.accuracy` under attack."""
+"""Foolbox attacks over a whole data set, to robust accuracies and to spectra of perturbations."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from iaside_plugins.adapters.foolbox_adapter.attack_runs import (
-    AttackRun,
-    Budget,
+from iaside_plugins.adapters.foolbox_adapter.attack_rows import (
     Budgets,
     attack_rows,
     checked_runs,
+    fmodel_digest,
 )
-from iaside_plugins.adapters.foolbox_adapter.fingerprint import fmodel_digest
-from iaside_plugins.adapters.foolbox_adapter.guards import foolbox
-from iaside_plugins.adapters.foolbox_adapter.models import bounds_of
-from iaside_plugins.adapters.isolation import check_model
+from iaside_plugins.adapters.foolbox_adapter.attacks import CATALOGUE, AttackRun, BandAttack, Budget
+from iaside_plugins.adapters.foolbox_adapter.models import as_fmodel, bounds_of, foolbox
 from iaside_plugins.evaluation.attacks import AttackOutcome, RobustEvaluation
+from iaside_plugins.evaluation.conditions import FLUSH_EVERY
+from iaside_plugins.spectra.report import PerturbedCondition
+from iaside_plugins.spectral.energy import band_energies
+from iaside_plugins.spectral.partition import SpectralPartition
+from iaside_plugins.storage.provenance import model_digest
 from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.value_table.stream import count, progress_bar
 
@@ -41,7 +41,7 @@ def robust_evaluation(
     resume: Path | str | None = None,
     show_progress: bool = False,
 ) -> RobustEvaluation:
-    """Robust accuracy by attack and budget, worst case, least distances, area under the curve.
+    """Return robust accuracy by attack and budget, worst case, distances and area under the curve.
 
     Streams the data once. Each batch and attack is seeded from (seed, attack, index of the batch's
     first image): on the same seeds the results are Foolbox's own, and they depend on the batches.
@@ -56,8 +56,8 @@ def robust_evaluation(
         epsilons: Budgets (or one) of all of them, or by the name of the attack or of its norm
             ("Linf", "L2", ...), in units of the bounds. 0 is the clean images and costs nothing.
             Minimisation attacks are run once for all budgets and also tell the least distance.
-        seed: Of the run.
-        resume: Folder in which finished images are kept; a run that stopped goes on from there.
+        seed: Seed of the run.
+        resume: Folder that stores finished images; a stopped run goes on from there.
         show_progress: Whether to show a progress bar on stderr.
 
     Raises:
@@ -70,7 +70,7 @@ def robust_evaluation(
     fmodel = as_fmodel(fmodel)
     runs = [_with_least(run) for run in checked_runs(attacks, epsilons)]
     identity = {} if resume is None else {"model": fmodel_digest(fmodel), "seed": seed}
-    store = RowStore(resume, identity, flush_every=512)
+    store = RowStore(resume, identity, FLUSH_EVERY)
     total = count(data)
     with progress_bar(None if total is None else total * len(runs), show_progress) as bar:
         bar.set_description("attacks", refresh=False)
@@ -86,24 +86,8 @@ def robust_evaluation(
     )
 
 
-def as_fmodel(model: Any) -> Any:
-    """A Foolbox model; a bare network gets bounds [0, 1], and is not moved.
-
-    Raises:
-        InputError: The network is in training mode or on several devices.
-        InputTypeError: Neither a Foolbox model nor a network.
-    """
-    if not isinstance(model, nn.Module):
-        bounds_of(model)
-        return model
-    tensors = chain(model.parameters(), model.buffers())
-    device = next((tensor.device for tensor in tensors), torch.device("cpu"))
-    check_model(model, device)
-    return foolbox().PyTorchModel(model, bounds=(0, 1), device=device)
-
-
 def _with_least(run: AttackRun) -> AttackRun:
-    """A minimisation attack also tells its least distance."""
+    """Return the run; a minimisation attack is also asked for its least distance."""
     if not run.minimal or None in run.epsilons:
         return run
     return replace(run, epsilons=(None, *run.epsilons))
@@ -112,12 +96,14 @@ def _with_least(run: AttackRun) -> AttackRun:
 def _measure(
     images: Tensor, adversarial: Tensor, is_adv: npt.NDArray[np.bool_], distances: Array
 ) -> Array:
+    """Return rows (N, 2): success and distance."""
     return np.stack([is_adv.astype(np.float64), distances], axis=1)
 
 
 def _outcome(
     run: AttackRun, rows: Mapping[tuple[str, Budget], Array], correct: npt.NDArray[np.bool_]
 ) -> AttackOutcome:
+    """Return the outcome of one attack from the rows of `_measure`."""
     budgets: list[float] = []
     is_adv: list[npt.NDArray[np.bool_]] = []
     # 0 where no attack is needed. What a minimisation attack finds within a budget may be less
@@ -126,11 +112,11 @@ def _outcome(
     if run.clean:
         budgets, is_adv = [0.0], [~correct]
     for epsilon in run.epsilons:
-        found, norms = rows[run.name, epsilon][:, 0] > 0, rows[run.name, epsilon][:, 1]
+        succeeded, norms = rows[run.name, epsilon][:, 0] > 0, rows[run.name, epsilon][:, 1]
         if epsilon is not None:
             budgets.append(epsilon)
-            is_adv.append(found)
-            norms = norms if run.minimal else np.where(found, epsilon, np.inf)
+            is_adv.append(succeeded)
+            norms = norms if run.minimal else np.where(succeeded, epsilon, np.inf)
         far.append(norms)
     return AttackOutcome(
         run.name,
@@ -141,3 +127,74 @@ def _outcome(
         np.array(is_adv, dtype=bool).reshape(len(budgets), len(correct)),
         np.min(far, axis=0),
     )
+
+
+def attacked_conditions(
+    model: Any,
+    images: Any,
+    runs: Sequence[AttackRun],
+    partition: SpectralPartition,
+    *,
+    seed: int,
+    folder: Path | None,
+    on_images: Callable[[int], object],
+) -> list[PerturbedCondition]:
+    """Return the spectra of every attack and budget; images on which it fails do not count.
+
+    Args:
+        model: A network on images in [0, 1], in evaluation mode, or a Foolbox model.
+        images: Batches (images, labels, ids).
+        runs: The attacks.
+        partition: The bands.
+        seed: Seed of the attacks.
+        folder: Folder that stores finished images, or None.
+        on_images: Called with the number of images that an attack has finished.
+
+    Raises:
+        InputError: As `attack_rows`.
+    """
+
+    def measure(
+        clean: Tensor, adversarial: Tensor, is_adv: npt.NDArray[np.bool_], distances: Array
+    ) -> Array:
+        energies = band_energies(clean, adversarial, partition)
+        return np.concatenate([is_adv[:, None], energies], axis=1)
+
+    identity = {
+        "model": None if folder is None else model_digest(model),
+        "bands": [partition.n_bands, partition.norm],
+    }
+    ids, wrong, rows = attack_rows(
+        as_fmodel(model),
+        images,
+        runs,
+        measure,
+        seed=seed,
+        store=RowStore(folder, identity, FLUSH_EVERY),
+        on_images=on_images,
+    )
+    correct = ~np.asarray(wrong, dtype=bool)
+    conditions = []
+    for run in runs:
+        for epsilon in run.epsilons:
+            table = rows[run.name, epsilon]
+            conditions.append(
+                PerturbedCondition(
+                    *_kind_and_title(run),
+                    epsilon,
+                    run.norm,
+                    tuple(ids),
+                    table[:, 1:],
+                    correct & (table[:, 0] > 0),
+                    np.maximum(table[:, 0], ~correct),
+                )
+            )
+    return conditions
+
+
+def _kind_and_title(run: AttackRun) -> tuple[str, str, str]:
+    """Return kind, name and title of an attack's conditions."""
+    family, _, band = run.name.rpartition("_")
+    if family in CATALOGUE and isinstance(CATALOGUE[family], BandAttack):
+        return "band attack", run.name, f"PGD L2 in band {band}"
+    return "attack", run.name, CATALOGUE[run.name].title if run.name in CATALOGUE else run.name

@@ -33,7 +33,7 @@ _ALLOWED = {
 class ArrayImages:
     """Rows of an array (N, H, W, C) uint8 as batches (images, labels, ids), in the order given.
 
-    Rows are read as they are needed, also from an array that is mapped from disk. images:
+    Rows are read batch by batch, also from an array that is mapped from disk. images:
     (N, C, H, W) float32 in [0, 1]; labels: (N,) int64.
 
     Args:
@@ -67,7 +67,7 @@ class ArrayImages:
 
 
 def read_cifar(root: Path, dataset: str) -> tuple[Any, Any] | None:
-    """Pixels (N, 32, 32, 3) uint8 and labels (N,) of a CIFAR test set; None where it is not there.
+    """Return pixels (N, 32, 32, 3) uint8 and labels (N,) of a CIFAR test set, or None without one.
 
     Args:
         root: The folder that holds the unpacked archive's folder, or that folder itself.
@@ -104,7 +104,7 @@ def read_cifar(root: Path, dataset: str) -> tuple[Any, Any] | None:
 def read_cifar_c(
     root: Path, dataset: str, corruption: str, labels: Sequence[int] | npt.NDArray[np.int64]
 ) -> npt.NDArray[np.uint8]:
-    """The array (5 N, 32, 32, 3) of one corruption, severities one after another, not yet read.
+    """Return the array (5 N, 32, 32, 3) of one corruption by severity, mapped from disk.
 
     Args:
         root: The folder that holds CIFAR-10-C or CIFAR-100-C, or that folder itself.
@@ -135,6 +135,7 @@ def read_cifar_c(
 
 
 def _array(file: Path) -> Any:
+    """Return the array of a .npy file, mapped from disk."""
     try:
         return np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

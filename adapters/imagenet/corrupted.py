@@ -1,13 +1,11 @@
-"""Clean images corrupted as they are read, in the workers, with an optional folder of results."""
+"""Clean images corrupted as they are read, in the workers, with an optional cache folder."""
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import io
 import json
 import operator
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,42 +20,31 @@ from iaside_plugins.adapters.imagenet.decoding import (
     decode,
     pillow,
     read_bytes,
-    resized,
-    shaped,
     to_image,
     to_pixels,
 )
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.imagenet.records import ImageRecord
-from iaside_plugins.adapters.imagenet.stream import ImageStream
-from iaside_plugins.corruptions import apply as corruptions_module
-from iaside_plugins.corruptions import constants as _corruption_constants
-from iaside_plugins.corruptions import filters as _corruption_filters
-from iaside_plugins.corruptions import frost as frost_module
-from iaside_plugins.corruptions import functions as _corruption_functions
-from iaside_plugins.corruptions.apply import CORRUPTIONS, corrupt, corruption_seed
-from iaside_plugins.corruptions.frost import HOW_TO_GET_TEXTURES, load_frost_textures
+from iaside_plugins.adapters.imagenet.stream import FileReader, ImageStream, OpenFiles
+from iaside_plugins.corruptions.apply import (
+    PIXELS_VERSION,
+    FrostTextures,
+    check_name,
+    corrupt,
+    corruption_seed,
+    texture_arrays,
+)
+from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.errors import InputError
 from iaside_plugins.storage.files import write_atomic
-
-Textures = str | os.PathLike[str] | Sequence[npt.NDArray[np.uint8]]
-"""A folder with the frost textures, or the textures, (h, w, 3) uint8 RGB."""
 
 # The files of the distributed ImageNet-C; a test holds them against `corrupt(jpeg=True)`.
 _JPEG: dict[str, Any] = {"quality": 85, "optimize": True, "subsampling": "4:2:0"}
 
-_GENERATOR = (
-    _corruption_constants,
-    _corruption_filters,
-    _corruption_functions,
-    corruptions_module,
-    frost_module,
-)
-
 
 @dataclass(frozen=True)
 class _Corruption:
-    """What is done to one image of uint8 pixels, apart from its own seed."""
+    """A corruption of uint8 pixels at one severity, seeded by the id of each image."""
 
     name: str
     severity: int
@@ -72,55 +59,44 @@ class _Corruption:
 
 
 @dataclass(frozen=True)
-class _Reader:
-    """Reads, shapes and corrupts one image; keeps the result if there is a folder for it."""
+class _CorruptingReader(FileReader):
+    """Reads, crops and corrupts one image; stores the result if there is a folder for it."""
 
-    preprocessing: Preprocessing
-    grey: bool
-    corruption: _Corruption | None
-    jpeg: bool
-    output_size: int | None
-    output_interpolation: str
-    folder: Path | None  # of this corruption and severity
-    textures_digest: str
+    corruption: _Corruption | None = None
+    jpeg: bool = True
+    folder: Path | None = None  # of this corruption and severity
+    textures_digest: str = ""
 
-    def __call__(self, record: ImageRecord) -> Pixels:
-        data = read_bytes(record.path)
-        if self.corruption is None:
-            pixels = self._clean(data)
-        elif self.folder is None:
-            pixels = self.corruption(self._clean(data), record.image_id, jpeg=self.jpeg)
-        else:
-            pixels = self._cached(self.folder, self.corruption, data, record.image_id)
-        if self.output_size is None:
-            return pixels
-        return resized(pixels, self.output_size, self.output_interpolation)
+    def pixels(self, record: ImageRecord, files: OpenFiles) -> Pixels:
+        """Return the corrupted pixels of an image."""
+        image_id, corruption = record.image_id, self.corruption
 
-    def _clean(self, data: bytes) -> Pixels:
-        return to_pixels(shaped(decode(data, grey=self.grey), self.preprocessing))
+        def made(jpeg: bool) -> Pixels:
+            cropped = files.cropped(record, self.preprocessing, self.grey)
+            return cropped if corruption is None else corruption(cropped, image_id, jpeg=jpeg)
 
-    def _cached(self, folder: Path, corruption: _Corruption, data: bytes, image_id: str) -> Pixels:
+        if corruption is None or self.folder is None:
+            return made(self.jpeg)
         # With JPEG, files are named as the images: the folder is an ImageNet-C tree. Grey images
         # are corrupted and saved in colour and averaged afterwards, which no JPEG file holds.
         as_jpeg = self.jpeg and not self.grey
-        path = folder / (image_id if as_jpeg else f"{image_id}.png")
-        # Written into the file: another source under the same id must not get this result.
-        source = hashlib.sha256(data + self.textures_digest.encode()).hexdigest()
-        kept = _kept(path, source, self.grey)
-        if kept is not None:
-            return kept
-        pixels = corruption(self._clean(data), image_id, jpeg=self.jpeg and not as_jpeg)
-        encoded = _encoded(pixels, source, as_jpeg)
+        path = self.folder / (image_id if as_jpeg else f"{image_id}.png")
+        # Written into the file: another source with the same id must not get this result.
+        source = hashlib.sha256(files.data(record) + self.textures_digest.encode()).hexdigest()
+        cached = _cached(path, source, self.grey)
+        if cached is not None:
+            return cached
+        encoded = _encoded(made(self.jpeg and not as_jpeg), source, as_jpeg)
         write_atomic(path, encoded)
         return to_pixels(decode(encoded, grey=self.grey))
 
 
 class CorruptedData(ImageStream):
-    """The images of `records`, corrupted; iterates as `ImageStream` says.
+    """The images of `records`, corrupted; iterates like any `ImageStream`.
 
     Each image is decoded, resized and cropped to the size at which the corruption's constants are
     defined, corrupted with a seed of its own (`corruptions.corruption_seed`), and then resized to
-    the model's input. So the result depends neither on the batches nor on the other images.
+    the model's input. The result depends neither on the batches nor on the other images.
 
     Args:
         records: The clean images.
@@ -130,15 +106,15 @@ class CorruptedData(ImageStream):
         resize: The short side is resized to this, pixels; None for as it is.
         crop: Side of the centre crop, pixels: 224, or 32 for CIFAR; None for none.
         output_size: Side of the model's input, pixels; None for as it is.
-        interpolation: Of the first resize; ImageNet-C was made with "bilinear".
-        output_interpolation: Of the resize to `output_size`; None for `interpolation`.
+        interpolation: Interpolation of the first resize; ImageNet-C was made with "bilinear".
+        output_interpolation: The same of the resize to `output_size`; None for `interpolation`.
         jpeg: Whether the images are saved as JPEG and decoded, as ImageNet-C was and CIFAR-10-C
             was not.
-        seed: Of the corruptions.
+        seed: Seed of the corruptions.
         frost_textures: For "frost": a folder, or the textures.
-        cache: Folder in which the corrupted images are kept (without the resize to
-            `output_size`), below a key of all that determines them: as JPEG files with `jpeg`,
-            else as PNG. What is read back equals what was made; damaged files are made anew.
+        cache: Folder that stores the corrupted images (without the resize to `output_size`),
+            below a key of all that determines them: as JPEG files with `jpeg`, else as PNG. Images
+            read back equal those made; damaged files are made again.
         batch_size: Images per batch.
         n_workers: Worker processes that decode and corrupt; 0 does it in this one.
         grey: One channel instead of three; corrupted as three equal ones and averaged.
@@ -149,7 +125,7 @@ class CorruptedData(ImageStream):
         MissingExtraError: A library of the extra `imagenet` is not installed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the public signature
         self,
         records: Sequence[ImageRecord],
         corruption: str | None,
@@ -162,7 +138,7 @@ class CorruptedData(ImageStream):
         output_interpolation: str | None = None,
         jpeg: bool = True,
         seed: int = 0,
-        frost_textures: Textures | None = None,
+        frost_textures: FrostTextures | None = None,
         cache: Path | str | None = None,
         batch_size: int = 64,
         n_workers: int = 0,
@@ -179,13 +155,13 @@ class CorruptedData(ImageStream):
         if cache is not None and step is not None:
             key = cache_key(preprocessing, jpeg=jpeg, seed=seed, grey=grey)
             folder = Path(cache) / key / step.name / str(step.severity)
-        reader = _Reader(
+        reader = _CorruptingReader(
             preprocessing,
             grey,
-            step,
-            jpeg,
             output_size,
             output.interpolation,
+            step,
+            jpeg,
             folder,
             _digest(step),
         )
@@ -193,55 +169,45 @@ class CorruptedData(ImageStream):
 
 
 def cache_key(preprocessing: Preprocessing, *, jpeg: bool, seed: int, grey: bool = False) -> str:
-    """Name of the cache's folder: a short hash of what determines the pixels, but for the image.
+    """Return the name of the cache's folder: a hash of all that determines pixels but the image.
 
     Args:
         preprocessing: Resize, crop and interpolation before the corruption.
         jpeg: Whether the images are saved as JPEG.
-        seed: Of the corruptions.
+        seed: Seed of the corruptions.
         grey: Whether the images have one channel.
 
     Returns:
-        12 hexadecimal digits. They change with the source code of the corruptions.
+        12 hexadecimal digits; they change with `PIXELS_VERSION`.
     """
-    code = "".join(inspect.getsource(module) for module in _GENERATOR)
     taken = [preprocessing.resize, preprocessing.crop, preprocessing.interpolation]
-    return hashlib.sha256(
-        (json.dumps([*taken, jpeg, operator.index(seed), grey]) + code).encode("utf-8")
-    ).hexdigest()[:12]
+    text = json.dumps([*taken, jpeg, operator.index(seed), grey, PIXELS_VERSION])
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:12]
 
 
 def _checked(
-    name: str | None, severity: int, seed: int, textures: Textures | None
+    name: str | None, severity: int, seed: int, textures: FrostTextures | None
 ) -> _Corruption | None:
-    """The corruption, its arguments checked before any worker starts."""
+    """Return the corruption, its arguments checked before any worker starts."""
     if name is None:
         return None
-    if name not in CORRUPTIONS:
-        raise InputError(f"unknown corruption {name!r}; known are {', '.join(CORRUPTIONS)}")
-    if severity not in range(1, 6):
+    check_name(name)
+    if severity not in SEVERITIES:
         raise InputError(f"severity must be 1, 2, 3, 4 or 5, got {severity!r}")
-    if name != "frost":
-        return _Corruption(name, int(severity), seed, None)
-    if textures is None:
-        raise InputError(
-            f"the corruption frost needs textures (frost_textures=...): {HOW_TO_GET_TEXTURES}"
-        )
-    if isinstance(textures, (str, os.PathLike)):
-        textures = load_frost_textures(textures)
-    return _Corruption(name, int(severity), seed, tuple(textures))
+    used = tuple(texture_arrays(textures)) if name == "frost" else None
+    return _Corruption(name, int(severity), seed, used)
 
 
 def _digest(step: _Corruption | None) -> str:
-    """Digest of the textures, empty where none are used."""
+    """Return the digest of the textures, empty if none are used."""
     if step is None or step.textures is None:
         return ""
     content = b"".join(str(texture.shape).encode() + texture.tobytes() for texture in step.textures)
     return hashlib.sha256(content).hexdigest()
 
 
-def _kept(path: Path, source: str, grey: bool) -> Pixels | None:
-    """The image kept in a file, or None if there is none, it is damaged, or of another source."""
+def _cached(path: Path, source: str, grey: bool) -> Pixels | None:
+    """Return a cached image, or None if it is missing, damaged or of another source."""
     try:
         image = decode(read_bytes(path), grey=grey)
     except UnreadableImageError:
@@ -252,7 +218,7 @@ def _kept(path: Path, source: str, grey: bool) -> Pixels | None:
 
 
 def _encoded(pixels: Pixels, source: str, as_jpeg: bool) -> bytes:
-    """A JPEG file as those of ImageNet-C, or a PNG file, with `source` as its comment."""
+    """Return a JPEG file like those of ImageNet-C, or a PNG file, with `source` as its comment."""
     buffer = io.BytesIO()
     image = to_image(pixels)
     if as_jpeg:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
+from iaside_plugins.adapters.imagenet.preprocessing import INTERPOLATIONS, Preprocessing
 from iaside_plugins.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -26,25 +26,16 @@ if TYPE_CHECKING:
 Pixels = npt.NDArray[np.uint8]
 """(H, W, 3) RGB or (H, W, 1) grey, uint8."""
 
-_RESAMPLING = {
-    "nearest": "NEAREST",
-    "nearest-exact": "NEAREST",  # Pillow's own is the exact one
-    "box": "BOX",
-    "bilinear": "BILINEAR",
-    "hamming": "HAMMING",
-    "bicubic": "BICUBIC",
-    "lanczos": "LANCZOS",
-}
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _SIXTEEN_BIT_FORMATS = ("PNG", "PPM")  # a 32-bit mode read from these holds at most 16 bits
 
 
 class UnreadableImageError(InputError):
-    """A file that is missing, truncated or no image: it alone can be left out."""
+    """A file that is missing, truncated or no image; a stream may leave it out."""
 
 
 def pillow() -> Any:
-    """The modules of Pillow.
+    """Return the modules of Pillow.
 
     Raises:
         MissingExtraError: Pillow is not installed.
@@ -62,7 +53,7 @@ def pillow() -> Any:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a file.
+    """Return the bytes of a file.
 
     Raises:
         UnreadableImageError: It cannot be read.
@@ -87,8 +78,8 @@ def decode(data: bytes, *, grey: bool = False) -> Image.Image:
         Image of mode "RGB" or "L"; `info` holds the file's comments.
 
     Raises:
-        UnreadableImageError: Not an image, damaged, or truncated, even where Pillow has been told
-            to put up with truncation.
+        UnreadableImageError: Not an image, damaged, or truncated, even if Pillow is set to accept
+            truncated files.
         InputError: Pixels that have no fixed range: 32-bit integers or floats.
         MissingExtraError: Pillow is not installed.
     """
@@ -121,7 +112,7 @@ def decode(data: bytes, *, grey: bool = False) -> Image.Image:
 
 @contextmanager
 def _strict(library: Any) -> Iterator[None]:
-    """Truncated files are errors; Pillow's remarks on metadata, which pixels ignore, are silent."""
+    """Make truncated files errors and silence Pillow's warnings on metadata, inside the context."""
     tolerant = library.ImageFile.LOAD_TRUNCATED_IMAGES
     library.ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
@@ -133,7 +124,7 @@ def _strict(library: Any) -> Iterator[None]:
 
 
 def _eight_bits(image: Any, library: Any) -> Any:
-    """Images of 16 bits by their high byte; all others as they are."""
+    """Return images of 16 bits by their high byte; all others as they are."""
     sixteen = image.mode in _SIXTEEN_BITS
     if image.mode == "I" and image.format in _SIXTEEN_BIT_FORMATS:
         sixteen = True
@@ -180,14 +171,14 @@ def shaped(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
 
 
 def resized(pixels: Pixels, size: int, interpolation: str) -> Pixels:
-    """A square image resized to `size` x `size`, antialiased; as it is if it has that size."""
+    """Return an image resized to `size` x `size`, antialiased, or unchanged if it has that size."""
     if pixels.shape[:2] == (size, size):
         return pixels
     return to_pixels(to_image(pixels).resize((size, size), _filter(interpolation)))
 
 
 def to_image(pixels: Pixels) -> Image.Image:
-    """Image of mode "RGB" or "L" of an array (H, W, 3) or (H, W, 1) uint8."""
+    """Return the image of mode "RGB" or "L" of an array (H, W, 3) or (H, W, 1) uint8."""
     image: Image.Image = pillow().Image.fromarray(
         pixels[..., 0] if pixels.shape[2] == 1 else pixels
     )
@@ -195,10 +186,10 @@ def to_image(pixels: Pixels) -> Image.Image:
 
 
 def to_pixels(image: Image.Image) -> Pixels:
-    """Array (H, W, C) uint8 of an image of mode "RGB" or "L"."""
+    """Return the array (H, W, C) uint8 of an image of mode "RGB" or "L"."""
     pixels = np.array(image)
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def _filter(interpolation: str) -> Any:
-    return getattr(pillow().Image.Resampling, _RESAMPLING[interpolation])
+    return getattr(pillow().Image.Resampling, INTERPOLATIONS[interpolation])

@@ -1,43 +1,18 @@
-"""Image folders, manifests and ImageNet-C trees as streams of batches.
-
-The public names of everything about image files are here; `records` finds the images, `images`
-decodes them, `image_stream` batches them, `corrupted_images` corrupts them.
-"""
+"""Image folders, manifests and ImageNet-C trees as streams of batches."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from iaside_plugins.adapters.imagenet.corrupted import CorruptedData
-from iaside_plugins.adapters.imagenet.decoding import (
-    Pixels,
-    decode,
-    pillow,
-    read_bytes,
-    resized,
-    shaped,
-    to_pixels,
-)
+from iaside_plugins.adapters.imagenet.decoding import pillow
 from iaside_plugins.adapters.imagenet.labels import LabelSpace, known_map
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.imagenet.records import ImageRecord, find_records, select
-from iaside_plugins.adapters.imagenet.stream import ImageStream
+from iaside_plugins.adapters.imagenet.stream import FileReader, ImageStream
 from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS
 from iaside_plugins.errors import InputError
-from iaside_plugins.storage.provenance import ids_digest as image_ids_digest
-
-__all__ = [
-    "CorruptedData",
-    "ImageFolderData",
-    "ImageNetC",
-    "ImageRecord",
-    "LabelSpace",
-    "find_records",
-    "image_ids_digest",
-    "select",
-]
 
 _INNER_FOLDERS = ("ImageNet-C", "ImageNet-3DCC")
 _GROUP_FOLDERS = ("noise", "blur", "weather", "digital", "extra")  # as the archives are named
@@ -45,44 +20,26 @@ _SEVERITIES = ("1", "2", "3", "4", "5")
 _PUBLISHED_SIZE = 224  # pixels, side of the distributed images
 
 
-@dataclass(frozen=True)
-class _FileReader:
-    """Reads an image file: decode, resize and crop, then resize to the model's own input size."""
-
-    preprocessing: Preprocessing
-    grey: bool = False
-    output_size: int | None = None
-
-    def __call__(self, record: ImageRecord) -> Pixels:
-        image = decode(read_bytes(record.path), grey=self.grey)
-        pixels = to_pixels(shaped(image, self.preprocessing))
-        if self.output_size is None:
-            return pixels
-        return resized(pixels, self.output_size, self.preprocessing.interpolation)
-
-
 class ImageFolderData(ImageStream):
     """The images of a folder `root/<class>/<file>` or of a CSV manifest, see `find_records`.
 
     Iterating gives batches as `ImageStream` says: images (N, C, H, W) float32 in [0, 1].
-    Unreadable files are left out, logged and listed in `unreadable`; more than 1 % of the images
-    (in a set below 100 a single one) stop the run.
 
     Args:
         root: Folder or manifest; may be None where `records` are given.
         resize: The short side is resized to this, in pixels; None for as it is.
         crop: Side of the centre crop, pixels; None for none: the images must have one size then.
-        interpolation: Of the resize: "bilinear", "bicubic", ... as Pillow does it.
+        interpolation: Interpolation of the resize, as Pillow does it: "bilinear", "bicubic", ...
         labels: How folders become class indices: "auto", "imagenet", "cifar10", "cifar100",
             "rank", see `labels.class_map`.
         classes: File with the class folders in the order of the model's outputs.
-        n_images: Takes a seeded random selection of so many, see `select`; None for all.
-        seed: Of the selection.
+        n_images: Size of a seeded random selection, see `select`; None for all images.
+        seed: Seed of the selection.
         batch_size: Images per batch.
         n_workers: Worker processes that decode; 0 decodes in this one.
         grey: One channel instead of three.
-        records: Use these images instead of looking for them.
-        label_space: What the labels of `records` mean; if not given, `root` tells.
+        records: Images to use instead of those of `root`.
+        label_space: What the labels of `records` mean; by default read from `root`.
 
     Attributes:
         records: The images, selected, in order.
@@ -95,7 +52,7 @@ class ImageFolderData(ImageStream):
         MissingExtraError: Pillow is not installed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the public signature
         self,
         root: Path | str | None,
         *,
@@ -113,7 +70,7 @@ class ImageFolderData(ImageStream):
         label_space: LabelSpace | None = None,
     ) -> None:
         pillow()
-        reader = _FileReader(Preprocessing(resize, crop, interpolation), grey)
+        reader = FileReader(Preprocessing(resize, crop, interpolation), grey)
         if root is not None and (records is None or label_space is None):
             found, space = find_records(root, labels=labels, classes=classes)
             records = found if records is None else records
@@ -143,7 +100,7 @@ class ImageNetC(ImageStream):
             name, whatever its ending; ids and labels stay theirs.
         output_size: Side in pixels of the model's input, to which the images are resized; None
             for 224.
-        interpolation: Of that resize.
+        interpolation: Interpolation of that resize.
         batch_size: Images per batch.
         n_workers: Worker processes that decode; 0 decodes in this one.
         grey: One channel instead of three.
@@ -153,7 +110,7 @@ class ImageNetC(ImageStream):
         MissingExtraError: Pillow is not installed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the public signature
         self,
         root: Path | str,
         corruption: str,
@@ -176,12 +133,13 @@ class ImageNetC(ImageStream):
             )
         # Checks the output size too, which is a length in pixels like a resize.
         Preprocessing(output_size, None, interpolation)
-        reader = _FileReader(Preprocessing(None, _PUBLISHED_SIZE, interpolation), grey, output_size)
+        geometry = Preprocessing(None, _PUBLISHED_SIZE, interpolation)
+        reader = FileReader(geometry, grey, output_size, interpolation)
         super().__init__(matched_records(folder, records), reader, batch_size, n_workers)
 
     @classmethod
     def available(cls, root: Path | str) -> dict[str, list[int]]:
-        """Severities by corruption of a tree; the official order first, then other names."""
+        """Return the severities by corruption of a tree; the official order first, then others."""
         cells = tree_cells(Path(root))
         official = [name for name in CORRUPTION_GROUPS if name in cells]
         others = sorted(cells.keys() - set(official))
@@ -189,7 +147,7 @@ class ImageNetC(ImageStream):
 
 
 def tree_cells(root: Path) -> dict[str, dict[int, Path]]:
-    """Corruption -> severity -> folder, in any of the layouts; the first one found counts."""
+    """Return corruption -> severity -> folder, in any layout; the first one found counts."""
     cells: dict[str, dict[int, Path]] = {}
     for folder in _corruption_folders(root):
         for severity in _SEVERITIES:
@@ -199,7 +157,7 @@ def tree_cells(root: Path) -> dict[str, dict[int, Path]]:
 
 
 def _corruption_folders(root: Path) -> Iterator[Path]:
-    """Every folder that may be that of a corruption, sorted."""
+    """Yield every folder that may be that of a corruption, sorted."""
     for base in (root, *(root / name for name in _INNER_FOLDERS)):
         for parent in (base, *(base / group for group in _GROUP_FOLDERS)):
             if parent.is_dir():
@@ -207,7 +165,7 @@ def _corruption_folders(root: Path) -> Iterator[Path]:
 
 
 def grouped_corruptions(root: Path) -> list[str]:
-    """Corruptions that lie in the group folders of the archives and not directly in `root`."""
+    """Return the corruptions in the group folders of the archives, not directly in `root`."""
     return [
         name
         for name, severities in tree_cells(root).items()
@@ -216,10 +174,10 @@ def grouped_corruptions(root: Path) -> list[str]:
 
 
 def matched_records(folder: Path, records: Sequence[ImageRecord]) -> list[ImageRecord]:
-    """The records with the paths of the files of one corruption and severity, `folder`.
+    """Return the records with the paths of the files in `folder`, one corruption and severity.
 
     Raises:
-        InputError: Some are not there, or may be any of several files.
+        InputError: Some are missing, or match several files.
     """
     wnids = tuple(known_map("imagenet").index)
     files: dict[Path, dict[str, list[Path]]] = {}
@@ -249,6 +207,7 @@ def matched_records(folder: Path, records: Sequence[ImageRecord]) -> list[ImageR
 
 
 def _files_by_stem(folder: Path) -> dict[str, list[Path]]:
+    """Return the files of a folder by name without its ending."""
     files: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         files.setdefault(path.stem, []).append(path)

@@ -1,7 +1,8 @@
-"""From class folders or names to class indices, never by the position of a folder unless asked.
+"""From class folders or names to class indices.
 
 Counting folders gives wrong labels without any error as soon as one class is missing, so names are
-looked up in the class order of a known data set or in a file that the user gives.
+looked up in the class order of a known data set or in a file that the user gives; the position of
+a folder counts only with labels="rank".
 """
 
 from __future__ import annotations
@@ -51,14 +52,14 @@ class LabelSpace:
 
     @classmethod
     def of_integers(cls, name: str, labels: Iterable[int]) -> LabelSpace:
-        """The label space of plain integers: as many classes as the largest needs."""
+        """Return the label space of plain integers: the largest label + 1 classes."""
         n_classes = max(labels) + 1
         return cls(name, n_classes, tuple(str(k) for k in range(n_classes)))
 
 
 @dataclass(frozen=True)
 class ClassMap:
-    """A label space, and the index that each folder name stands for."""
+    """A label space, and the class index of every folder name."""
 
     space: LabelSpace
     index: Mapping[str, int]
@@ -66,7 +67,7 @@ class ClassMap:
 
 @lru_cache(maxsize=len(KNOWN_MAPS))
 def known_map(name: str) -> ClassMap:
-    """The class order of a known data set.
+    """Return the class order of a known data set.
 
     Args:
         name: One of `KNOWN_MAPS`. ImageNet folders are WordNet ids ("n01440764").
@@ -79,7 +80,7 @@ def known_map(name: str) -> ClassMap:
 
 
 def read_classes(path: Path | str) -> ClassMap:
-    """The class order of a file: one class folder name per line, or a JSON list of them.
+    """Return the class order of a file: one class folder name per line, or a JSON list of them.
 
     Args:
         path: Text file, UTF-8; the first line is class 0. A name of `.json` is read as JSON.
@@ -109,10 +110,10 @@ def read_classes(path: Path | str) -> ClassMap:
 def class_map(
     names: Iterable[str], labels: str = "auto", classes: Path | str | None = None
 ) -> ClassMap:
-    """The class map that knows every one of `names`.
+    """Return the class map that has every one of `names`.
 
     Args:
-        names: Class folders, or the class names of a manifest. A part of the classes will do.
+        names: Class folders, or the class names of a manifest; need not be all classes.
         labels: One of `LABELS`. "auto" takes the known data set that has the names: ImageNet by
             WordNet ids, CIFAR by class names. "imagenet" also takes ImageNet's class names where
             they are unique; "auto" does not, since CIFAR shares two dozen of them. "rank" numbers
@@ -123,7 +124,7 @@ def class_map(
         UnknownClassesError: A name is unknown.
         InputError: `labels` is unknown or contradicts `classes`.
     """
-    found = sorted(set(names))
+    wanted = sorted(set(names))
     if labels not in LABELS:
         raise InputError(f"labels must be one of {', '.join(LABELS)}, got {labels!r}")
     if (classes is not None) != (labels == "file") and labels != "auto":
@@ -133,18 +134,18 @@ def class_map(
             "give classes=FILE alone, or another labels without it"
         )
     if labels == "rank":
-        return ClassMap(LabelSpace("rank", len(found), tuple(found)), _index(found))
+        return ClassMap(LabelSpace("rank", len(wanted), tuple(wanted)), _index(wanted))
     if classes is not None:
         chosen, where = read_classes(classes), f"in {classes}"
     elif labels == "auto":
-        # The map that knows most, so that one stray folder among a thousand is named as such.
-        chosen = max(map(known_map, KNOWN_MAPS), key=lambda known: len(known.index.keys() & found))
-        matches = len(chosen.index.keys() & found)
+        # The map with most of the names, so that one stray folder among a thousand is reported.
+        chosen = max(map(known_map, KNOWN_MAPS), key=lambda known: len(known.index.keys() & wanted))
+        matches = len(chosen.index.keys() & wanted)
         where = f"of {chosen.space.name}" if matches else f"of {', '.join(KNOWN_MAPS)}"
     else:
         chosen, where = _with_names(known_map(labels)), f"of {labels}"
-    if unknown := [name for name in found if name not in chosen.index]:
-        raise UnknownClassesError(_unknown_message(unknown, len(found), where), unknown)
+    if unknown := [name for name in wanted if name not in chosen.index]:
+        raise UnknownClassesError(_unknown_message(unknown, len(wanted), where), unknown)
     return chosen
 
 
@@ -153,7 +154,7 @@ def _index(names: Sequence[str]) -> dict[str, int]:
 
 
 def _with_names(known: ClassMap) -> ClassMap:
-    """The map, knowing also the classes' names where only one class has the name."""
+    """Return the map with the classes' names too, where only one class has the name."""
     times = Counter(known.space.names)
     unique = {name: k for k, name in enumerate(known.space.names) if times[name] == 1}
     return ClassMap(known.space, {**unique, **known.index})

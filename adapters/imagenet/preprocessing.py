@@ -8,7 +8,16 @@ from typing import Any
 
 from iaside_plugins.errors import InputError, InputTypeError
 
-INTERPOLATIONS = ("nearest", "nearest-exact", "box", "bilinear", "hamming", "bicubic", "lanczos")
+INTERPOLATIONS = {
+    "nearest": "NEAREST",
+    "nearest-exact": "NEAREST",  # Pillow's own is the exact one
+    "box": "BOX",
+    "bilinear": "BILINEAR",
+    "hamming": "HAMMING",
+    "bicubic": "BICUBIC",
+    "lanczos": "LANCZOS",
+}
+"""Interpolation -> Pillow's filter."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ class Preprocessing:
                 f"interpolation must be one of {', '.join(INTERPOLATIONS)}, "
                 f"got {self.interpolation!r}"
             )
-        # Written through object.__setattr__ because the class is frozen: lists are welcome.
+        # Lists are accepted; object.__setattr__, because the class is frozen.
         for name in ("mean", "std"):
             object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
         if len(self.mean) != len(self.std) or not self.mean or min(self.std) <= 0:
@@ -63,7 +72,7 @@ class Preprocessing:
 
     @classmethod
     def of(cls, given: Preprocessing | Mapping[str, Any]) -> Preprocessing:
-        """A Preprocessing as it is, or one from a mapping of its attributes."""
+        """Return a Preprocessing as it is, or one from a mapping of its attributes."""
         if isinstance(given, cls):
             return given
         if not isinstance(given, Mapping):
@@ -76,5 +85,5 @@ class Preprocessing:
         return cls(**given)
 
     def to_dict(self) -> dict[str, Any]:
-        """Attributes as plain JSON values."""
+        """Return the attributes as JSON values."""
         return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,10 +42,25 @@ class ImageRecord:
     image_id: str
 
 
+@dataclass(frozen=True)
+class Source:
+    """One way in which a data set of image files is stored.
+
+    Attributes:
+        name: What it is, for error messages.
+        matches: Root -> whether it is stored so.
+        read: (root, labels, classes) -> records and their label space, see `find_records`.
+    """
+
+    name: str
+    matches: Callable[[Path], bool]
+    read: Callable[[Path, str, Path | str | None], tuple[list[ImageRecord], LabelSpace]]
+
+
 def find_records(
     root: Path | str, *, labels: str = "auto", classes: Path | str | None = None
 ) -> tuple[list[ImageRecord], LabelSpace]:
-    """The images of a folder `root/<class>/<file>` or of a CSV manifest.
+    """Return the images of a folder `root/<class>/<file>` or of a CSV manifest.
 
     A manifest has the header `path,label` (more columns are ignored). Relative paths start at the
     manifest's folder; a label is a class name that `labels` or `classes` resolves, or an index.
@@ -60,13 +75,19 @@ def find_records(
         labels mean.
 
     Raises:
-        InputError: Nothing there, no images, unknown classes; with the line for manifests.
+        InputError: Nothing at `root`, no images, unknown classes; with the line for manifests.
     """
     root = Path(root)
-    if root.is_file():
-        return _manifest_records(root, labels, classes)
-    if not root.is_dir():
-        raise InputError(f"there is no folder or CSV manifest {root}")
+    for source in SOURCES:
+        if source.matches(root):
+            return source.read(root, labels, classes)
+    raise InputError(f"there is no {' or '.join(source.name for source in SOURCES)} {root}")
+
+
+def _folder_records(
+    root: Path, labels: str, classes: Path | str | None
+) -> tuple[list[ImageRecord], LabelSpace]:
+    """Return the images of class folders."""
     try:
         folders = {folder.name: image_names(folder) for folder in subfolders(root)}
     except OSError as error:
@@ -75,7 +96,7 @@ def find_records(
         raise InputError(f"no images in {root}/<class>/<file>{_where_they_may_be(root)}")
     empty = [name for name, images in folders.items() if not images]
     if labels == "rank" and empty:
-        # Counting or leaving out such a folder shifts all labels after it: never guess.
+        # Either way of counting such a folder may shift all labels after it.
         raise InputError(f"labels='rank' needs images in every folder; none in {empty[:5]}")
     known = class_map((name for name, images in folders.items() if images), labels, classes)
     records = [
@@ -87,14 +108,14 @@ def find_records(
 
 
 def select(records: Sequence[ImageRecord], n: int | None, seed: int) -> list[ImageRecord]:
-    """A random selection without replacement, in the order of `records`.
+    """Return a random selection without replacement, in the order of `records`.
 
     The first n of one seeded permutation: a larger n with the same seed contains the smaller one.
 
     Args:
         records: All records.
-        n: How many; None, or as many as there are or more, for all.
-        seed: Of numpy's default generator.
+        n: Size of the selection; all records for None or for any n of at least their number.
+        seed: Seed of numpy's default generator.
 
     Raises:
         InputError: n is below 1.
@@ -108,14 +129,14 @@ def select(records: Sequence[ImageRecord], n: int | None, seed: int) -> list[Ima
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Folders in a folder, sorted by name; hidden ones and those of macOS archives are none."""
+    """Return the folders in a folder by name, without hidden ones and those of macOS archives."""
     hidden = (".", "__MACOSX")
-    found = [path for path in folder.iterdir() if not path.name.startswith(hidden)]
-    return sorted((path for path in found if path.is_dir()), key=lambda path: path.name)
+    folders = [path for path in folder.iterdir() if not path.name.startswith(hidden)]
+    return sorted((path for path in folders if path.is_dir()), key=lambda path: path.name)
 
 
 def image_names(folder: Path) -> list[str]:
-    """Names of the image files directly in a folder, sorted; hidden files are no images."""
+    """Return the names of the image files directly in a folder, sorted, without hidden files."""
     with os.scandir(folder) as entries:
         return sorted(
             entry.name
@@ -127,7 +148,7 @@ def image_names(folder: Path) -> list[str]:
 
 
 def _where_they_may_be(root: Path) -> str:
-    """A hint at the likely slip: the parent of the right folder, or images without classes."""
+    """Return a hint at a likely mistake: the parent of the right folder, or no class folders."""
     for folder in subfolders(root):
         if any(image_names(inner) for inner in subfolders(folder)):
             return f"; {folder} holds class folders: give that folder instead"
@@ -138,6 +159,8 @@ def _where_they_may_be(root: Path) -> str:
 
 @dataclass(frozen=True)
 class _Row:
+    """One line of a manifest."""
+
     line: int
     path: Path
     label: str
@@ -147,6 +170,7 @@ class _Row:
 def _manifest_records(
     manifest: Path, labels: str, classes: Path | str | None
 ) -> tuple[list[ImageRecord], LabelSpace]:
+    """Return the images of a CSV manifest."""
     if labels == "rank":
         raise InputError("labels='rank' is for class folders; write the index into the manifest")
     rows = _manifest_rows(manifest)
@@ -165,7 +189,7 @@ def _manifest_records(
 
 
 def _manifest_rows(manifest: Path) -> list[_Row]:
-    """The rows, each with an existing file and an id of its own."""
+    """Return the rows, checked: each has an existing file and a unique id."""
     rows: list[_Row] = []
     lines: dict[str, int] = {}
     try:
@@ -200,7 +224,7 @@ def _row(manifest: Path, line: int, written: str, label: str) -> _Row:
         raise InputError(f"{manifest}, line {line}: there is no file {path}")
     parts = Path(os.path.relpath(path, manifest.parent)).parts
     if parts[0] == "..":
-        # Outside the manifest's folder the id is folder and file: no machine's paths in results.
+        # Outside the manifest's folder the id is folder and file: results must hold no local paths.
         parts = Path(os.path.abspath(path)).parts[1:][-2:]  # noqa: PTH100  links are kept
     return _Row(line, path, label, "/".join(parts))
 
@@ -210,7 +234,7 @@ def _as_index(label: str) -> int | None:
 
 
 def _resolved(row: _Row, known: ClassMap | None, manifest: Path) -> int:
-    """Class index of a row; names first, as class folders may be called by numbers."""
+    """Return the class index of a row; names first, since class folders may be numbers."""
     if known is not None and row.label in known.index:
         return known.index[row.label]
     index = _as_index(row.label)
@@ -221,3 +245,10 @@ def _resolved(row: _Row, known: ClassMap | None, manifest: Path) -> int:
             f"in 0 .. {n_classes - 1}"
         )
     return index
+
+
+SOURCES = (
+    Source("folder", Path.is_dir, _folder_records),
+    Source("CSV manifest", Path.is_file, _manifest_records),
+)
+"""Every way in which a data set of image files may be stored, in the order they are tried."""

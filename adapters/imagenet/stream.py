@@ -1,7 +1,7 @@
 """Batches of images in the order of their records, decoded in worker processes.
 
-The one place that says what happens to unreadable files: they are left out, logged and listed, and
-more than 1 % of them stop the run, so below 100 images a single one does.
+Unreadable files are left out, logged and listed; more than 1 % of them stop the run, so among fewer
+than 100 images a single one does.
 """
 
 from __future__ import annotations
@@ -9,23 +9,103 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError
+from iaside_plugins.adapters.imagenet.decoding import (
+    Pixels,
+    UnreadableImageError,
+    decode,
+    read_bytes,
+    resized,
+    shaped,
+    to_pixels,
+)
+from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.imagenet.records import ImageRecord
 from iaside_plugins.errors import InputError
 
 Reader = Callable[[ImageRecord], Any]
-"""Picklable: the record of an image -> its pixels (H, W, C), uint8, or float32 in [0, 1]."""
+"""Record of an image -> its pixels (H, W, C), uint8, or float32 in [0, 1]; can be pickled."""
 
 _N_LISTED = 10  # how many unreadable files the error lists
 
 _logger = logging.getLogger(__name__)
+
+
+class OpenFiles:
+    """The files of one batch: each is read and decoded once, however many streams use it."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, tuple[Path, bytes, dict[Any, Pixels]]] = {}
+
+    def data(self, record: ImageRecord) -> bytes:
+        """Return the content of a record's file.
+
+        Raises:
+            UnreadableImageError: It cannot be read.
+        """
+        return self._file(record)[1]
+
+    def cropped(self, record: ImageRecord, preprocessing: Preprocessing, grey: bool) -> Pixels:
+        """Return a record's image decoded, resized and cropped; read-only.
+
+        Raises:
+            UnreadableImageError: It cannot be read or decoded.
+            InputError: The crop is larger than the image.
+        """
+        _, data, crops = self._file(record)
+        key = preprocessing, grey
+        if key not in crops:
+            crops[key] = to_pixels(shaped(decode(data, grey=grey), preprocessing))
+            crops[key].flags.writeable = False
+        return crops[key]
+
+    def _file(self, record: ImageRecord) -> tuple[Path, bytes, dict[Any, Pixels]]:
+        """Return the file of a record; of each image only the last file is kept in memory."""
+        known = self._files.get(record.image_id)
+        if known is None or known[0] != record.path:
+            known = record.path, read_bytes(record.path), {}
+            self._files[record.image_id] = known
+        return known
+
+
+@dataclass(frozen=True)
+class FileReader:
+    """Reads an image file: decode, resize and crop, then resize to the model's own input size.
+
+    Attributes:
+        preprocessing: Resize, crop and interpolation.
+        grey: One channel instead of three.
+        output_size: Side of the model's input, pixels; None for the size after the crop.
+        output_interpolation: Interpolation of the resize to `output_size`.
+    """
+
+    preprocessing: Preprocessing
+    grey: bool = False
+    output_size: int | None = None
+    output_interpolation: str = "bilinear"
+
+    def __call__(self, record: ImageRecord, files: OpenFiles | None = None) -> Pixels:
+        """Return the pixels of a record's image.
+
+        Args:
+            record: The image.
+            files: Files of the batch that are read already, or None.
+        """
+        pixels = self.pixels(record, files or OpenFiles())
+        if self.output_size is None:
+            return pixels
+        return resized(pixels, self.output_size, self.output_interpolation)
+
+    def pixels(self, record: ImageRecord, files: OpenFiles) -> Pixels:
+        """Return the pixels of an image before the resize to `output_size`."""
+        return files.cropped(record, self.preprocessing, self.grey)
 
 
 class ImageStream:
@@ -37,7 +117,7 @@ class ImageStream:
 
     Args:
         records: The images, at least one.
-        reader: Gives the pixels of one record.
+        reader: Reads the pixels of one record.
         batch_size: Images per batch.
         n_workers: Worker processes that decode; 0 decodes in this one.
 
@@ -45,6 +125,7 @@ class ImageStream:
         records: As given.
         batch_size: As given.
         n_workers: As given.
+        reader: As given.
         unreadable: Ids of the unreadable images found so far.
 
     Raises:
@@ -63,39 +144,19 @@ class ImageStream:
         self.records = list(records)
         self.unreadable: list[str] = []
         self.batch_size, self.n_workers = batch_size, n_workers
-        starts = range(0, len(self.records), batch_size)
-        batches = [self.records[start : start + batch_size] for start in starts]
-        self._chunks = _Chunks(batches, reader)
+        self.reader = reader
 
     def __len__(self) -> int:
-        """Number of images, also of those that turn out unreadable."""
+        """Return the number of images, including unreadable ones."""
         return len(self.records)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
         """Yield the batches in order."""
-        loader: DataLoader[_Chunk] = DataLoader(
-            self._chunks,
-            batch_size=None,  # a chunk is a batch already
-            num_workers=self.n_workers,
-            collate_fn=_unchanged,
-            generator=torch.Generator(),  # otherwise each pass would draw from the global one
-        )
-        first: _Chunk | None = None
-        for chunk in loader:
-            self._note(chunk.unreadable)
-            if chunk.error is not None:
-                raise chunk.error
-            if chunk.images is None:
-                continue
-            first = first or chunk
-            _check_same_size(first, chunk)
-            images = chunk.images.permute(0, 3, 1, 2).contiguous()
-            if images.dtype == torch.uint8:
-                images = images.float().div_(255)
-            yield images, torch.tensor(chunk.labels), chunk.ids
+        for _, batch in StreamGroup([self]):
+            yield batch
 
-    def _note(self, unreadable: Sequence[tuple[str, str]]) -> None:
-        """List and log unreadable files, and stop where they are too many."""
+    def note(self, unreadable: Sequence[tuple[str, str]]) -> None:
+        """List and log unreadable files, and stop if they are too many."""
         new: list[tuple[str, str]] = []
         for image_id, reason in unreadable:
             if image_id not in self.unreadable:
@@ -113,9 +174,53 @@ class ImageStream:
             _logger.warning("left out the unreadable image %s: it %s", image_id, reason)
 
 
+class StreamGroup:
+    """Several streams of the same images, read together.
+
+    Worker processes are started once, and streams of the same files read and decode each file once.
+    Yields (index of the stream, batch); the batches of each stream are its own, in its order.
+
+    Args:
+        streams: The streams, with as many images and the same batch size.
+
+    Raises:
+        InputError: No streams, or streams that differ in length or batch size; while iterating, as
+            `ImageStream`.
+    """
+
+    def __init__(self, streams: Sequence[ImageStream]) -> None:
+        if len({(len(stream), stream.batch_size) for stream in streams}) != 1:
+            raise InputError("expected streams of as many images each, with the same batch size")
+        self.streams = list(streams)
+
+    def __iter__(self) -> Iterator[tuple[int, tuple[Tensor, Tensor, list[str]]]]:
+        loader: DataLoader[tuple[int, _Chunk]] = DataLoader(
+            _Chunks(
+                [(stream.records, stream.reader) for stream in self.streams],
+                self.streams[0].batch_size,
+            ),
+            batch_size=None,  # a chunk is a batch already
+            num_workers=self.streams[0].n_workers,
+            collate_fn=_unchanged,
+            generator=torch.Generator(),  # otherwise each pass would draw from the global one
+        )
+        first: dict[int, _Chunk] = {}
+        for k, chunk in loader:
+            self.streams[k].note(chunk.unreadable)
+            if chunk.error is not None:
+                raise chunk.error
+            if chunk.images is None:
+                continue
+            _check_same_size(first.setdefault(k, chunk), chunk)
+            images = chunk.images.permute(0, 3, 1, 2).contiguous()
+            if images.dtype == torch.uint8:
+                images = images.float().div_(255)
+            yield k, (images, torch.tensor(chunk.labels), chunk.ids)
+
+
 @dataclass(frozen=True)
 class _Chunk:
-    """One batch as a worker hands it over; an error travels as a value to keep its message."""
+    """One batch as a worker returns it; an error is a value here, which keeps its message."""
 
     images: Tensor | None  # (N, H, W, C); None if there are none or an error occurred
     labels: list[int]
@@ -124,40 +229,51 @@ class _Chunk:
     error: InputError | None = None
 
 
-class _Chunks(Dataset[_Chunk]):
-    """The batches by number; at the top of the module so that it can be pickled for workers."""
+class _Chunks(IterableDataset[tuple[int, _Chunk]]):
+    """The batches of several streams, each worker's share; can be pickled for workers.
 
-    def __init__(self, batches: list[list[ImageRecord]], reader: Reader) -> None:
-        self._batches = batches
-        self._reader = reader
+    A worker takes every n-th batch, of all streams in turn. Workers are asked in turn too, so the
+    batches of each stream come in order.
+    """
 
-    def __len__(self) -> int:
-        return len(self._batches)
+    def __init__(self, streams: list[tuple[list[ImageRecord], Reader]], batch_size: int) -> None:
+        self._streams, self._batch_size = streams, batch_size
 
-    def __getitem__(self, number: int) -> _Chunk:
-        pixels: list[Any] = []
-        records: list[ImageRecord] = []
-        unreadable: list[tuple[str, str]] = []
-        for record in self._batches[number]:
-            try:
-                image = self._reader(record)
-            except UnreadableImageError as error:
-                unreadable.append((record.image_id, str(error)))
-                continue
-            except InputError as error:
-                named = type(error)(f"image {record.image_id}: {error}")
-                return _Chunk(None, [], [], unreadable, named)
-            if pixels and image.shape != pixels[0].shape:
-                clash = _clash(records[0].image_id, pixels[0].shape, record.image_id, image.shape)
-                return _Chunk(None, [], [], unreadable, clash)
-            pixels.append(image)
-            records.append(record)
-        return _Chunk(
-            torch.from_numpy(np.stack(pixels)) if pixels else None,
-            [record.label for record in records],
-            [record.image_id for record in records],
-            unreadable,
-        )
+    def __iter__(self) -> Iterator[tuple[int, _Chunk]]:
+        worker = get_worker_info()
+        number, n_workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        size = self._batch_size
+        for start in range(number * size, len(self._streams[0][0]), n_workers * size):
+            files = OpenFiles()
+            for k, (records, reader) in enumerate(self._streams):
+                yield k, _read_chunk(records[start : start + size], reader, files)
+
+
+def _read_chunk(batch: Sequence[ImageRecord], reader: Reader, files: OpenFiles) -> _Chunk:
+    """Return the images of one batch of one stream."""
+    pixels: list[Any] = []
+    records: list[ImageRecord] = []
+    unreadable: list[tuple[str, str]] = []
+    for record in batch:
+        try:
+            image = reader(record, files) if isinstance(reader, FileReader) else reader(record)
+        except UnreadableImageError as error:
+            unreadable.append((record.image_id, str(error)))
+            continue
+        except InputError as error:
+            named = type(error)(f"image {record.image_id}: {error}")
+            return _Chunk(None, [], [], unreadable, named)
+        if pixels and image.shape != pixels[0].shape:
+            clash = _clash(records[0].image_id, pixels[0].shape, record.image_id, image.shape)
+            return _Chunk(None, [], [], unreadable, clash)
+        pixels.append(image)
+        records.append(record)
+    return _Chunk(
+        torch.from_numpy(np.stack(pixels)) if pixels else None,
+        [record.label for record in records],
+        [record.image_id for record in records],
+        unreadable,
+    )
 
 
 def _unchanged(chunk: Any) -> Any:

@@ -20,19 +20,19 @@ class ModelInfo:
     """What is known about a loaded model; nothing here is a path.
 
     Attributes:
-        spec: The specification it was loaded by.
-        name: The model's own name, for example "resnet18_pqf".
-        source: "timm", "torchvision", "kit" or "python".
-        architecture: The host's name of the architecture, or the class's name.
+        spec: Specification by which it was loaded.
+        name: Name of the model, for example "resnet18_pqf".
+        source: Prefix of the specification, for example "timm".
+        architecture: The host's name of the architecture, or the name of the network's class.
         n_parameters: Number of parameters.
-        n_classes: Number of logits, None where it cannot be read off the network.
-        preprocessing: How images become its input.
-        dataset: "imagenet", "cifar10" or None; for timm and torchvision "imagenet" is taken from
-            a head of 1000 classes.
-        training: How it was trained, where stated.
-        licence: Licence of the weights, where stated.
-        weights: Where the weights are from: a publisher's tag or a file's name.
-        weights_sha256: SHA-256 of the weights file, or of the state dict where no file was given.
+        n_classes: Number of logits; None if the network does not tell.
+        preprocessing: How images become the network's input.
+        dataset: Data set of its classes, for example "cifar10", or None if unknown; a timm or
+            torchvision model with 1000 classes counts as "imagenet".
+        training: How it was trained, if stated.
+        licence: Licence of the weights, if stated.
+        weights: Origin of the weights: a publisher's tag or the name of a file.
+        weights_sha256: SHA-256 of the weights file, or of the state dict if there is no file.
     """
 
     spec: str
@@ -49,18 +49,18 @@ class ModelInfo:
     weights_sha256: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Attributes as plain JSON values."""
+        """Return the attributes as plain JSON values."""
         return {**self.__dict__, "preprocessing": self.preprocessing.to_dict()}
 
 
 class Classifier(nn.Module):
     """A network with its normalisation inside: images in [0, 1] to logits, in evaluation mode.
 
-    The normalisation is part of the state, so that two classifiers which differ in nothing else
-    have different digests.
+    The normalisation is part of the state, so that two classifiers which differ only in it have
+    different digests.
 
     Args:
-        net: Takes normalised images (N, C, H, W), returns logits (N, n_classes).
+        net: Network from normalised images (N, C, H, W) to logits (N, n_classes).
         info: What is known about it; `info.preprocessing` gives mean and std.
     """
 
@@ -79,14 +79,14 @@ class Classifier(nn.Module):
         self.eval()
 
     def extra_repr(self) -> str:
-        """What else decides the outputs: the file of the factory's code, for models of one's own.
+        """Return the digest of the code that built the network, for models of the user's own.
 
-        Part of the model's digest, so that finished work of edited code is not taken for new.
+        It is part of the model's digest, so that rows of earlier code are not reused.
         """
         return f"code_sha256={self.code_sha256!r}"
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits of images.
+        """Return the logits of images.
 
         Args:
             images: (N, C, H, W) floats in [0, 1], not normalised.
@@ -95,9 +95,9 @@ class Classifier(nn.Module):
             (N, n_classes) logits; gradients flow to the images.
 
         Raises:
-            InputError: Not four axes, another number of channels than mean and std have, or
-                images that the network fails on.
-            InputTypeError: Not floating point.
+            InputError: The images do not have four axes, their number of channels is not that of
+                mean and std, or the network fails on them.
+            InputTypeError: The images are not floating point.
         """
         if not images.is_floating_point():
             raise InputTypeError(f"expected floats in [0, 1], got {images.dtype}; divide by 255")
@@ -119,7 +119,7 @@ class Classifier(nn.Module):
 
 
 def describe(info: ModelInfo) -> str:
-    """Two lines for people: the model and its weights, then what happens to the images."""
+    """Return two lines for people: the model and its weights; how its images are prepared."""
     classes = "" if info.n_classes is None else f", {info.n_classes} classes"
     steps = []
     if info.preprocessing.resize is not None:
@@ -138,9 +138,13 @@ def describe(info: ModelInfo) -> str:
 
 @dataclass(frozen=True)
 class LoadedNetwork:
-    """A network and what its source says of it; `file` is the weights file where it is known.
+    """A network and what its source says about it.
 
-    `code` is the file of the code that built it, for models of the user's own.
+    Attributes:
+        net: The network.
+        name: As `ModelInfo.name`, like the attributes that are not listed here.
+        file: The weights file, if it is known.
+        code: The file of the code that built the network, for models of the user's own.
     """
 
     net: nn.Module
@@ -156,7 +160,7 @@ class LoadedNetwork:
 
 
 def unknown_name(where: str, name: str, known: Iterable[str]) -> InputError:
-    """The error for a name that a source does not have, with the closest ones it has."""
+    """Return the error for a name that a source does not have, with the closest names it has."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
     if len(known) <= 20:
@@ -169,7 +173,7 @@ def unknown_name(where: str, name: str, known: Iterable[str]) -> InputError:
 
 
 def last_width(net: nn.Module) -> int | None:
-    """Outputs of the last linear or convolution layer: the number of logits of usual networks."""
+    """Return the outputs of the last linear or convolution layer: usually the number of logits."""
     for module in reversed(list(net.modules())):
         if isinstance(module, nn.Linear):
             return module.out_features

@@ -1,26 +1,18 @@
-"""Model specifications: a short text to a classifier on images in [0, 1].
-
-timm:NAME                       a timm model, e.g. timm:mobilenetv2_100 or timm:resnet50.a1_in1k
-torchvision:NAME[@WEIGHTS]      a torchvision model, e.g. torchvision:resnet50@IMAGENET1K_V1
-kit:NAME                        a model of the kit (executes the kit's own loader)
-robustbench:DATASET/THREAT/NAME a model of RobustBench's zoo, e.g. imagenet/Linf/Salman2020Do_R18
-python:package.module:factory   what a function of yours returns
-"""
+"""`load_model`: a specification, which is a short text, to a classifier on images in [0, 1]."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
+from iaside_plugins.adapters.isolation import preserved_generators
 from iaside_plugins.adapters.models.classifier import (
     Classifier,
     LoadedNetwork,
@@ -30,7 +22,7 @@ from iaside_plugins.adapters.models.classifier import (
 )
 from iaside_plugins.adapters.models.hubs import from_timm, from_torchvision
 from iaside_plugins.adapters.models.local import from_kit, from_python
-from iaside_plugins.adapters.models.robustbench_zoo import MODEL_DIR, from_robustbench
+from iaside_plugins.adapters.models.robustbench_zoo import from_robustbench
 from iaside_plugins.adapters.models.weights import file_sha256, put_state, read_state
 from iaside_plugins.errors import InputError
 from iaside_plugins.storage.provenance import state_digest
@@ -44,13 +36,39 @@ __all__ = [
     "state_digest",
 ]
 
-FORMS = (
-    "timm:NAME",
-    "torchvision:NAME",
-    "kit:NAME",
-    "robustbench:DATASET/THREAT/NAME",
-    "python:package.module:factory",
-)
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A source of models.
+
+    Attributes:
+        form: What follows the prefix and the colon in a specification, for messages and help.
+        load: (that text, whether to load the weights, RobustBench's folder of weights or None)
+            -> the network.
+    """
+
+    form: str
+    load: Callable[[str, bool, str | Path | None], LoadedNetwork]
+
+
+SOURCES = {  # by the prefix of the specification
+    # timm:mobilenetv2_100, timm:resnet50.a1_in1k; needs the extra `imagenet`
+    "timm": ModelSource("NAME", lambda name, weights, _: from_timm(name, pretrained=weights)),
+    # torchvision:resnet50, torchvision:resnet50@IMAGENET1K_V1; needs the extra `imagenet`
+    "torchvision": ModelSource(
+        "NAME", lambda name, weights, _: from_torchvision(name, pretrained=weights)
+    ),
+    # kit:resnet18_pqf; runs the kit's own loader, most models need the extra `imagenet`
+    "kit": ModelSource("NAME", lambda name, *_: from_kit(name)),
+    # robustbench:imagenet/Linf/Salman2020Do_R18; needs the extra `robustbench`
+    "robustbench": ModelSource(
+        "DATASET/THREAT/NAME",
+        lambda path, weights, folder: from_robustbench(path, pretrained=weights, model_dir=folder),
+    ),
+    # python:my_package.my_module:make_network; calls the function, needs no extra
+    "python": ModelSource("package.module:factory", lambda path, *_: from_python(path)),
+}
+FORMS = tuple(f"{prefix}:{source.form}" for prefix, source in SOURCES.items())
 
 
 def load_model(
@@ -64,103 +82,84 @@ def load_model(
     std: Sequence[float] | None = None,
     model_dir: str | Path | None = None,
 ) -> Classifier:
-    """Build a classifier with trained weights; random numbers and torch's modes stay as they are.
+    """Build a classifier with trained weights; random generators and torch's modes are restored.
 
     Args:
-        spec: One of the forms of this module's docstring.
-        weights: A file to take the weights from (see `models.weights`); nothing
-            is downloaded then. Without it, timm and torchvision use their own download or cache.
+        spec: Prefix and name, in one of the forms of `SOURCES`.
+        weights: File to take the weights from (see `weights.read_state`); nothing is downloaded
+            then. Without it, timm and torchvision use their own download or cache.
         resize: Short side in pixels instead of the model's own; 0 for no resize.
         crop: Side in pixels of the centre crop instead of the model's own; 0 for none.
-        interpolation: Of the resize, instead of the model's own.
-        mean: Per channel, for pixels in [0, 1], instead of the model's own.
-        std: Per channel, for pixels in [0, 1], instead of the model's own.
-        model_dir: Where RobustBench's weights are kept, for its models; its default is ./models.
+        interpolation: Interpolation of the resize instead of the model's own.
+        mean: Mean per channel, for pixels in [0, 1], instead of the model's own.
+        std: Standard deviation per channel, for pixels in [0, 1], instead of the model's own.
+        model_dir: Folder of RobustBench's weights, for its models; ./models by default.
 
     Returns:
         A Classifier on the CPU, in evaluation mode, with `info`.
 
     Raises:
         InputError: The specification, the weights or an override cannot be used, or pretrained
-            weights could not be had; a network is never left with random weights instead.
+            weights could not be downloaded; a network never keeps random weights instead.
         MissingExtraError: The host library is not installed.
     """
-    with _global_state_kept():
-        built = _build(spec, pretrained=weights is None, model_dir=model_dir)
+    # Building a network draws many random numbers, and a factory may switch the grad mode.
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with preserved_generators(device), torch.set_grad_enabled(torch.is_grad_enabled()):
+        network = _network(spec, pretrained=weights is None, model_dir=model_dir)
         if weights is not None:
             file = Path(weights)
-            put_state(built.net, read_state(file), file.name)
-            built = dataclasses.replace(
-                built, weights=file.name, file=file, training=None, licence=None
+            put_state(network.net, read_state(file), file.name)
+            network = dataclasses.replace(
+                network, weights=file.name, file=file, training=None, licence=None
             )
-    preprocessing = _overridden(
-        built.preprocessing,
-        {"resize": resize, "crop": crop, "interpolation": interpolation, "mean": mean, "std": std},
-    )
-    model = Classifier(built.net, _info(spec, built, preprocessing))
-    if built.code is not None:
-        model.code_sha256 = file_sha256(built.code)
     given: dict[str, Any] = {
-        "weights": weights,
         "resize": resize,
         "crop": crop,
         "interpolation": interpolation,
         "mean": mean,
         "std": std,
-        "model_dir": model_dir,
     }
-    model.rebuild = functools.partial(load_model, spec, **given)
+    preprocessing = _overridden(network.preprocessing, given)
+    model = Classifier(network.net, _info(spec, network, preprocessing))
+    if network.code is not None:
+        model.code_sha256 = file_sha256(network.code)
+    model.rebuild = functools.partial(
+        load_model, spec, weights=weights, model_dir=model_dir, **given
+    )
     return model
 
 
-def _build(spec: str, *, pretrained: bool, model_dir: str | Path | None) -> LoadedNetwork:
-    """The network of a specification, from the source that its prefix names."""
+def _network(spec: str, *, pretrained: bool, model_dir: str | Path | None) -> LoadedNetwork:
+    """Return the network of a specification, from the source that its prefix names."""
     prefix, _, name = spec.partition(":")
-    if prefix not in ("timm", "torchvision", "kit", "python", "robustbench") or not name:
+    if prefix not in SOURCES or not name:
         raise InputError(f"cannot read the model {spec!r}; expected one of {', '.join(FORMS)}")
-    if prefix == "timm":
-        return from_timm(name, pretrained=pretrained)
-    if prefix == "torchvision":
-        return from_torchvision(name, pretrained=pretrained)
-    if prefix == "robustbench":
-        return from_robustbench(name, pretrained=pretrained, model_dir=model_dir or MODEL_DIR)
-    return from_kit(name) if prefix == "kit" else from_python(name)
+    return SOURCES[prefix].load(name, pretrained, model_dir)
 
 
 def _overridden(own: Preprocessing, given: dict[str, Any]) -> Preprocessing:
-    """The model's own preprocessing with what was given in its place; 0 switches a step off."""
+    """Return the model's preprocessing with the given values put in; 0 switches a step off."""
     given = {name: value for name, value in given.items() if value is not None}
     for name in {"resize", "crop"} & set(given):
         given[name] = given[name] or None
     return dataclasses.replace(own, **given)
 
 
-def _info(spec: str, built: LoadedNetwork, preprocessing: Preprocessing) -> ModelInfo:
-    n_classes = getattr(built.net, "num_classes", None)
+def _info(spec: str, network: LoadedNetwork, preprocessing: Preprocessing) -> ModelInfo:
+    """Return what is known about a loaded network."""
+    n_classes = getattr(network.net, "num_classes", None)
     return ModelInfo(
         spec=spec,
-        name=built.name,
+        name=network.name,
         source=spec.partition(":")[0],
-        architecture=built.architecture,
-        n_parameters=sum(p.numel() for p in built.net.parameters()),
-        n_classes=n_classes if isinstance(n_classes, int) else last_width(built.net),
+        architecture=network.architecture,
+        n_parameters=sum(p.numel() for p in network.net.parameters()),
+        n_classes=n_classes if isinstance(n_classes, int) else last_width(network.net),
         preprocessing=preprocessing,
-        dataset=built.dataset,
-        training=built.training,
-        licence=built.licence,
-        weights=built.weights,
-        weights_sha256=file_sha256(built.file) if built.file else state_digest(built.net),
+        dataset=network.dataset,
+        training=network.training,
+        licence=network.licence,
+        weights=network.weights,
+        weights_sha256=file_sha256(network.file) if network.file else state_digest(network.net),
     )
-
-
-@contextlib.contextmanager
-def _global_state_kept() -> Iterator[None]:
-    """Leave random numbers and grad mode as they were: building a network draws many numbers."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - kept, not used
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-    try:
-        with torch.random.fork_rng(devices), torch.set_grad_enabled(torch.is_grad_enabled()):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002 - see above

@@ -22,19 +22,19 @@ from iaside_plugins.errors import InputError, InputTypeError
 
 
 def kit_folder() -> Path:
-    """The kit's folder: the environment variable IASIDE_KIT, or `../shared/kit`."""
+    """Return the kit's folder: the environment variable IASIDE_KIT, or `../shared/kit`."""
     return Path(os.environ.get("IASIDE_KIT") or Path("..") / "shared" / "kit")
 
 
 def from_kit(name: str) -> LoadedNetwork:
-    """A model of the kit, with the kit's weights. Executes the kit's own loader, `kit.py`.
+    """Load a model of the kit, with the kit's weights, by executing the kit's `kit.py`.
 
     Raises:
         InputError: There is no kit, or it has no model of this name.
     """
     folder = kit_folder()
     record = _kit_record(folder, name)
-    # Mended here, so that the kit's own mend finds nothing to do.
+    # Repaired here, so that the kit's own repair finds nothing to do.
     if record["arch"]["source"] == "timm":
         import_timm()
     elif record["arch"]["source"] == "torchvision":
@@ -63,7 +63,7 @@ def from_kit(name: str) -> LoadedNetwork:
 
 
 def _kit_record(folder: Path, name: str) -> dict[str, Any]:
-    """What the kit's models.json says of a model."""
+    """Return the record of a model in the kit's models.json."""
     if not (folder / "models.json").is_file() or not (folder / "kit.py").is_file():
         raise InputError(
             f"no kit at {folder} (expected models.json and kit.py there); "
@@ -77,7 +77,7 @@ def _kit_record(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _kit_loader(folder: Path) -> Any:
-    """The kit's kit.py as a module, imported by its path and kept out of `sys.modules`."""
+    """Import the kit's kit.py by its path, without adding it to `sys.modules`."""
     spec = importlib.util.spec_from_file_location("iaside_kit_loader", folder / "kit.py")
     if spec is None or spec.loader is None:
         raise InputError(f"{folder / 'kit.py'} is not a Python file")
@@ -87,15 +87,15 @@ def _kit_loader(folder: Path) -> Any:
 
 
 def from_python(path: str) -> LoadedNetwork:
-    """The network that `factory()` of `package.module:factory` returns, on images in [0, 1].
+    """Return the network that `factory()` of `package.module:factory` builds.
 
-    An attribute `preprocessing` on the network (a Preprocessing or a mapping of its attributes)
-    says how images become its input; without one they are taken as they are. The current
-    directory is importable meanwhile, as for `python -m`.
+    An attribute `preprocessing` of the network (a Preprocessing or a mapping of its attributes)
+    says how images in [0, 1] become its input; without it they are used as they are. The current
+    directory is on the import path during the call, as for `python -m`.
 
     Raises:
-        InputError: The module or the factory is not there.
-        InputTypeError: The factory is not callable, or what it returns is no network.
+        InputError: The module or the factory does not exist, or fails.
+        InputTypeError: The factory is not callable, or does not return a network.
     """
     module_name, colon, factory_name = path.partition(":")
     if not (module_name and colon and factory_name) or module_name.startswith("."):
@@ -135,13 +135,14 @@ def from_python(path: str) -> LoadedNetwork:
 
 
 def _failed(what: str, error: Exception) -> InputError:
+    """Return the error for the user's own code that failed."""
     reason = (str(error) or "no reason given").splitlines()[0]
     return InputError(f"{what} failed: {type(error).__name__}: {reason}")
 
 
 @contextlib.contextmanager
 def _current_directory_importable() -> Iterator[None]:
-    """Put the current directory first on the import path, and take it away again."""
+    """Put the current directory first on the import path, and remove it on leaving."""
     here = str(Path.cwd())
     importlib.invalidate_caches()  # the module may be younger than the last import
     sys.path.insert(0, here)

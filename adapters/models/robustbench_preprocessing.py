@@ -1,8 +1,7 @@
-"""How RobustBench turns an image file into a model's input, for every key and model of its zoo."""
+"""The geometry of a run's images, by RobustBench's rules, and the reader that applies it."""
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from iaside_plugins.adapters.compat import import_robustbench
 from iaside_plugins.adapters.imagenet.decoding import (
     decode,
     pillow,
@@ -23,12 +21,12 @@ from iaside_plugins.adapters.imagenet.decoding import (
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.imagenet.records import ImageRecord
 from iaside_plugins.adapters.models.classifier import Classifier
-from iaside_plugins.adapters.models.robustbench_names import (
+from iaside_plugins.adapters.models.robustbench_zoo import (
+    KEYS,
+    Geometry,
     Threat,
-    check_zoo_name,
     in_zoo,
-    timm_name,
-    zoo,
+    of_zoo,
 )
 from iaside_plugins.errors import InputError
 
@@ -36,63 +34,16 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Geometry:
-    """What happens to a decoded image.
-
-    Attributes:
-        name: For people and entries: RobustBench's key, or where else it is from.
-        preprocessing: Resize of the short side, centre crop, interpolation. As in torchvision, a
-            crop larger than the image pads it with black.
-        square: Both sides are resized to this afterwards, bilinearly or as `preprocessing` says;
-            the aspect ratio is not kept. None for not.
-        transform: The caller's own function, PIL image -> (C, H, W) float tensor in [0, 1], in
-            place of all that.
-        note: What is unlike RobustBench, and why; None where nothing is.
-    """
-
-    name: str
-    preprocessing: Preprocessing = dataclasses.field(default_factory=Preprocessing)
-    square: int | None = None
-    transform: Callable[[Any], torch.Tensor] | None = None
-    note: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As the ``preprocessing`` of an entry's model; its normalisation is inside."""
-        entry = self.preprocessing.to_dict()
-        if self.transform is not None:
-            return {**entry, "interpolation": "the caller's own function"}
-        if self.square is not None:
-            how = f"{self.preprocessing.interpolation}, aspect ratio not kept"
-            return {**entry, "resize": self.square, "crop": self.square, "interpolation": how}
-        return entry
-
-    def same_pixels(self, other: Geometry) -> bool:
-        """Whether both make the same of every image."""
-        plain = [dataclasses.replace(g, name="", note=None) for g in (self, other)]
-        return plain[0] == plain[1]
-
-
-KEYS = {
-    "Res256Crop224": Geometry("Res256Crop224", Preprocessing(256, 224)),
-    "Crop288": Geometry("Crop288", Preprocessing(None, 288)),
-    None: Geometry("as the files are"),
-    "Res224": Geometry("Res224", square=224),
-    "BicubicRes256Crop224": Geometry("BicubicRes256Crop224", Preprocessing(256, 224, "bicubic")),
-}
-STANDARD = KEYS["Res256Crop224"]  # the geometry in which ImageNet-C was made
-
-
-@dataclass(frozen=True)
 class GeometryReader:
-    """Reads the pixels of one record: (H, W, 3) uint8, or float32 from a caller's function."""
+    """Reader of the pixels of a record: (H, W, 3) uint8, or float32 from a caller's function."""
 
     geometry: Geometry
 
     def __call__(self, record: ImageRecord) -> Any:
-        """Decode and shape.
+        """Decode an image, and resize and crop it.
 
         Raises:
-            InputError: The caller's function fails, or gives no image tensor.
+            InputError: The caller's function fails, or returns no image tensor.
         """
         image = decode(read_bytes(record.path))
         geometry = self.geometry
@@ -107,21 +58,21 @@ class GeometryReader:
 
 
 def resolve(threat: Threat, model: Any, model_name: str | None, preprocessing: Any) -> Geometry:
-    """The geometry of the clean images, by RobustBench's rules.
+    """Return the geometry of the clean images, by RobustBench's rules.
 
-    In its order: a function as it is; a key; CIFAR images as they are; the configuration of a
-    model that RobustBench registers with timm; the key of its zoo. A `Classifier` of this package
-    brings its own.
+    In this order: the caller's function; a key; no change for CIFAR images; the configuration of
+    a model that RobustBench registers with timm; the key of RobustBench's zoo. A `Classifier` of
+    this package has its own geometry.
 
     One departure: RobustBench looks for the timm configuration under the name with "_3d", where
     there is none, so the clean images of AlexNet and DeiT differ between 2D and 3D corruptions.
-    Here both have those of the 2D run; `note` and a warning say so.
+    Here both runs use those of the 2D run; `note` and a warning say so.
 
     Args:
         threat: Data set and threat model.
         model: The model.
-        model_name: Its name in the zoo, or None.
-        preprocessing: The caller's: a function, a key of `KEYS`, or None.
+        model_name: Name of the model in the zoo, or None.
+        preprocessing: What the caller gave: a function, a key of `KEYS`, or None.
 
     Raises:
         InputError: Unknown key; ImageNet with a model that is not in the zoo and no
@@ -152,35 +103,11 @@ def resolve(threat: Threat, model: Any, model_name: str | None, preprocessing: A
     return of_zoo(threat, model_name)
 
 
-def of_zoo(threat: Threat, model_name: str) -> Geometry:
-    """The geometry of a model of RobustBench's zoo.
-
-    Raises:
-        InputError: The zoo has no such model; nearest names are suggested.
-        MissingExtraError: RobustBench is not installed.
-    """
-    check_zoo_name(threat.dataset, threat.folder, model_name)
-    registered = timm_name(threat.dataset, threat.folder, model_name)
-    entry = zoo(threat.dataset, threat.folder).get(model_name, {})
-    listed = KEYS.get(entry.get("preprocessing"), KEYS[None])
-    if registered is None:
-        return listed
-    own = _of_timm(registered)
-    if threat.model != threat.folder and not own.same_pixels(listed):
-        note = (
-            f"RobustBench prepares the clean images of {model_name} for {threat.model} by "
-            f"{listed.name} and for {threat.folder} by {own.name}; here {own.name} for both"
-        )
-        _log.warning("%s", note)
-        return dataclasses.replace(own, note=note)
-    return own
-
-
 def of_corrupted(threat: Threat, model: Any, preprocessing: Any) -> Geometry:
-    """The geometry of distributed corrupted images, which are 224 x 224 crops already.
+    """Return the geometry of distributed corrupted images, which are 224 x 224 crops already.
 
-    RobustBench resizes them to 224 x 224 for every model. A `Classifier` of another input size
-    gets its own size, unless the caller says otherwise.
+    RobustBench resizes them to 224 x 224 for every model. Here a `Classifier` of another input
+    size gets that size, unless the caller gives a preprocessing.
     """
     if threat.dataset != "imagenet":
         return KEYS[None]
@@ -192,24 +119,13 @@ def of_corrupted(threat: Threat, model: Any, preprocessing: Any) -> Geometry:
 
 
 def _without_normalisation(model: Classifier) -> Preprocessing:
+    """Return the resize and crop of a classifier; its normalisation is inside the model."""
     own = model.info.preprocessing
     return Preprocessing(own.resize, own.crop, own.interpolation)
 
 
-def _of_timm(registered: str) -> Geometry:
-    """What RobustBench reads off the configuration of a model registered with timm."""
-    import_robustbench()
-    from robustbench.data import get_timm_model_preprocessing
-
-    with torch.random.fork_rng(devices=()):  # it builds the whole network to look at it
-        resize, crop, _ = get_timm_model_preprocessing(registered).transforms
-    size, side = int(resize.size), int(crop.size[0])
-    own = Preprocessing(size, side, resize.interpolation.value)
-    return Geometry(f"Resize {size}, CenterCrop {side}, {own.interpolation}", own)
-
-
 def _transformed(transform: Callable[[Any], torch.Tensor], image: Any) -> Any:
-    """What the caller's function makes of an image, (H, W, C) float32."""
+    """Return an image as the caller's function makes it, (H, W, C) float32."""
     try:
         tensor = torch.as_tensor(transform(image)).detach().to("cpu", torch.float32)
     except Exception as error:
@@ -225,7 +141,7 @@ def _transformed(transform: Callable[[Any], torch.Tensor], image: Any) -> Any:
 
 
 def _padded(image: Any, crop: int) -> Any:
-    """An image with black around it where it is smaller than the crop, as torchvision pads."""
+    """Pad an image that is smaller than the crop with black, as torchvision does."""
     width, height = image.size
     if min(width, height) >= crop:
         return image

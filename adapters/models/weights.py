@@ -1,4 +1,4 @@
-"""Weight files: read one without running code from it, and put it into a network strictly."""
+"""Weight files: read one without running code from it, and load it into a network strictly."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def read_state(path: str | Path) -> dict[str, torch.Tensor]:
 
     Args:
         path: A `.safetensors` file, or anything `torch.load(weights_only=True)` reads. The state
-            dict may sit under one key of `WRAPPERS`, and all its names may carry one prefix of
+            dict may be under one key of `WRAPPERS`, and all its names may have one prefix of
             `PREFIXES`; both are removed.
 
     Returns:
         Tensors by name, in the file's order.
 
     Raises:
-        InputError: No such file, not readable as weights, refused because it holds Python
-            objects, or without tensors.
+        InputError: The file does not exist, is not readable as weights, is refused because it
+            holds Python objects, or holds no tensors.
         MissingExtraError: A `.safetensors` file without the safetensors library.
     """
     path = Path(path)
@@ -47,15 +47,15 @@ def read_state(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def put_state(net: nn.Module, state: Mapping[str, torch.Tensor], source: str) -> None:
-    """Copy a state dict into a network: same names, same shapes, or an error; dtypes are cast.
+    """Copy a state dict of the same names and shapes into a network; dtypes are cast.
 
-    Counters of batches (`num_batches_tracked`) may be missing, as they are from old files; they
-    play no part in evaluation.
+    Counters of batches (`num_batches_tracked`) may be missing, as in old files; evaluation does
+    not use them.
 
     Args:
         net: The network, changed in place.
         state: Tensors by name.
-        source: What the message calls the state dict, for example the file's name.
+        source: Name of the state dict in messages, for example that of the file.
 
     Raises:
         InputError: Names are missing or unexpected, or shapes differ; lists the first ten of each.
@@ -74,7 +74,7 @@ def put_state(net: nn.Module, state: Mapping[str, torch.Tensor], source: str) ->
 
 
 def _differences(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str:
-    """How a state dict differs from a network's own in names and shapes; empty where it fits."""
+    """Return how a state dict differs from a network's in names and shapes; empty if it fits."""
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
     unexpected = [k for k in state if k not in own]
     shapes = [
@@ -91,7 +91,7 @@ def _differences(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tens
 
 
 def file_sha256(path: str | Path) -> str:
-    """SHA-256 (hex) of a file's bytes."""
+    """Return the SHA-256 (hex) of a file's bytes."""
     digest = hashlib.sha256()
     with Path(path).open("rb") as file:
         while chunk := file.read(1 << 20):
@@ -100,13 +100,14 @@ def file_sha256(path: str | Path) -> str:
 
 
 def _listed(what: str, names: Iterable[str]) -> str:
-    """Count and first few names, for a message."""
+    """Return the count and the first names, for a message."""
     names = list(names)
     more = ", ..." if len(names) > _SHOWN else ""
     return f"{len(names)} {what} ({', '.join(names[:_SHOWN])}{more})"
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read a safetensors file."""
     try:
         safetensors = importlib.import_module("safetensors")
         load_file = importlib.import_module("safetensors.torch").load_file
@@ -122,6 +123,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _read_pickle(path: Path) -> Any:
+    """Read a file of `torch.save`; refuse it if reading it could run code."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch also warns of what is raised or refused below
@@ -145,7 +147,7 @@ def _read_pickle(path: Path) -> Any:
 
 
 def _tensors(loaded: Any, path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of what a file held, out of at most one wrapper."""
+    """Return the tensors of a loaded file, taken out of at most one wrapper."""
     if isinstance(loaded, Mapping):
         for key in WRAPPERS:
             inner = loaded.get(key)

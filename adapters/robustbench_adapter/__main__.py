@@ -1,5 +1,157 @@
-"""`python -m iaside_plugins.adapters.robustbench_adapter`: the flags of RobustBench, and ours."""
+"""The command line of the adapter: RobustBench's flags by name and default, and ours."""
 
-from iaside_plugins.adapters.robustbench_adapter.flags import main
+from __future__ import annotations
 
-main()
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from iaside_plugins.adapters.models.load import FORMS, load_model
+from iaside_plugins.adapters.models.robustbench_zoo import DATASETS, THREAT_MODELS, Threat
+from iaside_plugins.adapters.robustbench_adapter.api import run_request
+from iaside_plugins.adapters.robustbench_adapter.cost import cost_of
+from iaside_plugins.adapters.robustbench_adapter.request import Request, prepared
+from iaside_plugins.budgets import parse_budget
+from iaside_plugins.display.errors import exit_on_bad_input, exit_with
+from iaside_plugins.display.report import entry_report
+from iaside_plugins.errors import InputError
+
+EPS = 8 / 255  # RobustBench's default, meant for CIFAR; used here for Linf and L2 only
+NAME = "robustbench_adapter"
+OURS = {  # flags of the same name and default as an argument of `benchmark`, with their help
+    "preprocessing": "a key of RobustBench, such as Res256Crop224",
+    "n_bands": None,
+    "n_spectral": None,
+    "spectral": None,
+    "profiles": None,
+    "attacks": "AutoAttack's version custom: apgd-ce,square,...",
+    "reference_errors": "a published table, an entry, or a .csv table",
+    "resume": "folder that keeps finished work",
+    "entry_path": "where the leaderboard entry goes",
+    "bundle": "folder for a pull request or an external evaluation",
+    "model_info_dir": None,
+    "log_path": None,
+    "aa_state_path": None,
+    "precision": None,
+    "workers": None,
+    "note": None,
+    "cache": "folder that keeps corrupted images made here",
+}
+INTEGERS = ("n_bands", "n_spectral", "workers")
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that ends bad usage with one line on stderr and exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        exit_with(NAME, message)
+
+
+def truth(text: str) -> bool:
+    """Read the boolean of a flag; RobustBench's own parser takes "False" for true."""
+    known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if text.lower() not in known:
+        raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
+    return known[text.lower()]
+
+
+def budget(text: str) -> float:
+    """Read a budget such as 0.5 or 8/255."""
+    try:
+        return parse_budget(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all flags."""
+    flags = _Parser(prog=NAME, allow_abbrev=False, description=__doc__)
+    host = flags.add_argument_group("as in RobustBench")
+    host.add_argument("--model_name", default="Carmon2019Unlabeled")
+    host.add_argument("--custom_checkpoint", default="", help="weights, for --model or the zoo's")
+    host.add_argument("--threat_model", default="Linf", choices=THREAT_MODELS)
+    host.add_argument("--dataset", default="cifar10", choices=DATASETS)
+    host.add_argument("--eps", type=budget, help=f"default {EPS:.6f} for Linf and L2")
+    host.add_argument("--n_ex", type=int, default=100, help="number of images")
+    host.add_argument("--batch_size", type=int, default=500)
+    host.add_argument("--data_dir", default="./data")
+    host.add_argument("--corruptions_data_dir", default="")
+    host.add_argument("--model_dir", default="./models", help="where the zoo's weights are kept")
+    host.add_argument("--seed", type=int, default=0)
+    host.add_argument("--device", default="cuda:0")
+    host.add_argument("--to_disk", type=truth, default=True)
+    ours = flags.add_argument_group("added here")
+    ours.add_argument("--model", help=", ".join(FORMS))
+    for name, text in OURS.items():
+        default = Request.__dataclass_fields__[name].default
+        kind = truth if isinstance(default, bool) else int if name in INTEGERS else str
+        ours.add_argument(f"--{name}", type=kind, default=default, help=text)
+    ours.add_argument("--dry_run", "--dry-run", action="store_true", help="check, say the cost")
+    ours.add_argument("--quiet", action="store_true", help="no progress bars, only the two numbers")
+    return flags
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; on bad input print one line to stderr and exit with code 2."""
+    logging.basicConfig(level=logging.WARNING, format=f"{NAME}: %(message)s", stream=sys.stderr)
+    with exit_on_bad_input(NAME, _options):
+        _main(parser().parse_args(arguments))
+
+
+def _options() -> dict[str, str]:
+    """Return the flag of every argument of `benchmark`, see `with_options`."""
+    flags = {action.dest: action.option_strings[0] for action in parser()._actions}
+    return flags | {"n_examples": flags["n_ex"], "n_workers": flags["workers"]}
+
+
+def _main(given: argparse.Namespace) -> None:
+    """Run what the flags ask for, and print it."""
+    request = request_of(given)
+    if given.dry_run:
+        with prepared(request) as ready:
+            _say(str(cost_of(ready)))
+        return
+    result = run_request(request, (lambda _: None) if given.quiet else _say)
+    _say(f"Clean accuracy: {result.clean_accuracy:.2%}")
+    _say(f"Adversarial accuracy: {result.robust_accuracy:.2%}")
+    if not given.quiet and result.entry is not None and result.result is not None:
+        _say(entry_report(result.entry, result.result))
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def request_of(given: argparse.Namespace) -> Request:
+    """Return the request that the flags make, with its model loaded.
+
+    Raises:
+        InputError: The model cannot be loaded; for the zoo's names the nearest are suggested.
+    """
+    threat = Threat.of(given.dataset, given.threat_model)
+    weights = given.custom_checkpoint or None
+    zoo = f"robustbench:{threat.dataset}/{threat.folder}/{given.model_name}"
+    spec = zoo if given.model is None else given.model
+    model = load_model(spec, weights=weights, model_dir=given.model_dir)
+    named = given.model is None or given.model_name != parser().get_default("model_name")
+    flags = vars(given)
+    same = {name: flags[name] for name in Request.__dataclass_fields__ if name in flags}
+    return Request(
+        **{
+            **same,
+            "model": model,
+            "n_examples": given.n_ex,
+            "model_name": given.model_name if named else model.info.name,
+            "corruptions_data_dir": given.corruptions_data_dir or None,
+            "eps": EPS if given.eps is None and threat.is_attack else given.eps,
+            "attacks": given.attacks.split(",") if given.attacks else None,
+            "show_progress": not given.quiet,
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,10 +1,9 @@
-"""AutoAttack over a stream of images: seeded, its images kept on disk, resumable batch by batch.
+"""AutoAttack over a stream of images: seeded, images saved on disk, resumable batch by batch.
 
 The schedule is AutoAttack's own: every attack of the version takes, in batches, the images that
-are still classified correctly. Each finished batch is one file, named by what decides it (attack
-and pixels), in a folder named by what decides the run (model, norm, budget, version, seed). So a
-run that was killed repeats at most the batch under way, whatever stopped it, and later runs reuse
-the images.
+are still classified correctly. Each finished batch is one file, named by a digest of the attack
+and the pixels, in a folder named by a digest of the run (model, norm, budget, version, seed). A
+run that was killed therefore repeats at most one batch, and later runs reuse the images.
 """
 
 from __future__ import annotations
@@ -13,8 +12,9 @@ import hashlib
 import io
 import json
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,24 +26,23 @@ from tqdm import tqdm
 
 from iaside_plugins.adapters.compat import import_pyautoattack
 from iaside_plugins.adapters.isolation import check_model, isolated
-from iaside_plugins.adapters.robustbench_adapter.attacked_images import AdversarialImages
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import Images
-from iaside_plugins.inference.checks import check_images, check_labels
+from iaside_plugins.inference.checks import check_images, check_labels, model_device
 from iaside_plugins.storage.files import read_npz, write_atomic, write_json
 from iaside_plugins.storage.provenance import image_digest, model_digest
 
 STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 ATTACKS = (*STANDARD, "apgd-dlr", "fab")
 CLEAN = "clean"
-MIN_CLASSES = 10  # the version's targeted attacks aim at the 9 classes nearest to the true one
-SQUARE_LIMIT = 0.002  # above this drop by the last attack, AutoAttack itself warns of its result
+MIN_CLASSES = 10  # the targeted attacks aim at the 9 classes nearest to the true one
+SQUARE_LIMIT = 0.002  # AutoAttack itself warns where the last attack lowers accuracy by more
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class AutoAttackSpec:
-    """AutoAttack at some budgets, in the form that `evaluation.evaluate.Attacks` takes.
+    """AutoAttack at some budgets, in the form that `evaluation.evaluate.AttackPlan` takes.
 
     Attributes:
         norm: "Linf" or "L2".
@@ -87,7 +86,7 @@ class AutoAttackSpec:
         return "_".join(("autoattack_custom", *self.attacks))
 
     def to_dict(self) -> dict[str, Any]:
-        """As the attacks of an entry: name, norm, steps, rel_stepsize, random_start."""
+        """Return the fields of an entry's attack: name, norm, steps, rel_stepsize, random_start."""
         return {
             "name": self.name,
             "norm": self.norm,
@@ -97,8 +96,53 @@ class AutoAttackSpec:
         }
 
 
+@dataclass
+class AdversarialImages:
+    """The result of AutoAttack at one budget; the images stay on disk.
+
+    Attributes:
+        epsilon: The budget.
+        accuracy_after: Accuracy on the clean images and after each attack, in order.
+        places: Digest of an image -> file and row of its adversarial version. Images that
+            survived, or were misclassified from the start, have none and are left as they are.
+    """
+
+    epsilon: float
+    accuracy_after: dict[str, float] = field(default_factory=dict)
+    places: dict[str, tuple[Path, int]] = field(default_factory=dict)
+    _open: dict[str, tuple[Path, Any]] = field(default_factory=dict)
+
+    def batch(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return the adversarial versions of clean images, (N, C, H, W) float32 on the CPU."""
+        out = images.to("cpu", torch.float32, copy=True)
+        for k, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+            place = self.places.get(image_digest(image, int(label)))
+            if place is not None:
+                out[k] = torch.from_numpy(self._images(place[0])[place[1]])
+        return out
+
+    def _images(self, path: Path) -> Any:
+        """Return the images of a file; the last file of each attack stays in memory."""
+        attack = path.name.rpartition("-")[0]
+        if attack not in self._open or self._open[attack][0] != path:
+            self._open[attack] = (path, read_npz(path)["images"])
+        return self._open[attack][1]
+
+
+class AttackedImages:
+    """A stream of the adversarial versions of clean images: (images, labels, ids) batches."""
+
+    def __init__(self, images: Images, attacked: AdversarialImages) -> None:
+        self.images, self.attacked = images, attacked
+        self.records = getattr(images, "records", None) or ()
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Sequence[str]]]:
+        for x, y, ids in self.images:
+            yield self.attacked.batch(x, y), y, ids
+
+
 def check_installed() -> None:
-    """Raise MissingExtraError where pyautoattack is not installed, before any work is done."""
+    """Raise MissingExtraError if pyautoattack is not installed."""
     import_pyautoattack()
 
 
@@ -108,23 +152,23 @@ def run_autoattack(
     spec: AutoAttackSpec,
     epsilon: float,
     *,
-    device: torch.device | str,
     seed: int,
     batch_size: int,
     folder: Path,
     bar: tqdm[Any] | None = None,
 ) -> AdversarialImages:
-    """Attack a stream of images at one budget, or find on disk what a former run finished.
+    """Attack a stream of images at one budget; batches finished by an earlier run are reused.
 
     Args:
-        model: Eval-mode module on `device`, (N, C, H, W) images in [0, 1] -> logits.
-        images: (images, labels, ids) batches; run through once for every attack that has work.
+        model: Module in evaluation mode, (N, C, H, W) images in [0, 1] -> logits.
+        images: (images, labels, ids) batches; read once for the clean images, and once for every
+            attack that has batches to compute.
         spec: Norm and attacks.
         epsilon: The budget, in pixel units.
-        device: Where the model is.
-        seed: AutoAttack's own seed, that of every batch.
-        batch_size: Images attacked together; part of the result, since batches share draws.
-        folder: Where finished batches are kept.
+        seed: AutoAttack's seed, used for every batch.
+        batch_size: Images attacked together. It changes the result: the images of a batch share
+            random draws.
+        folder: Folder of finished batches.
         bar: Progress bar over images and attacks, or None.
 
     Raises:
@@ -133,7 +177,8 @@ def run_autoattack(
         InputTypeError: The model is not an ``nn.Module``.
         MissingExtraError: pyautoattack is not installed.
     """
-    check_model(model, torch.empty(0, device=device).device)
+    device = model_device(model)
+    check_model(model, device)
     identity = {
         "model": model_digest(model),
         "norm": spec.norm,
@@ -146,26 +191,26 @@ def run_autoattack(
     name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     home = folder / f"autoattack-{name}"
     write_json(home / "run.json", identity)
-    work = _Work(model, spec, epsilon, torch.device(device), seed, home, AdversarialImages(epsilon))
-    digests, robust = work.clean(images, bar)
+    run = _AttackRun(model, spec, epsilon, device, seed, home, AdversarialImages(epsilon))
+    digests, robust = run.classify(images, bar)
     for attack in spec.order:
-        alive = np.flatnonzero(robust)
-        parts = [alive[k : k + batch_size] for k in range(0, len(alive), batch_size)]
+        left = np.flatnonzero(robust)
+        parts = [left[k : k + batch_size] for k in range(0, len(left), batch_size)]
         if bar is not None:
-            bar.set_description(f"{attack} ({len(alive)} left)", refresh=False)
-            bar.update(len(robust) - len(alive))
-        for part, fooled in zip(parts, work.attack(attack, parts, digests, images), strict=True):
+            bar.set_description(f"{attack} ({len(left)} left)", refresh=False)
+            bar.update(len(robust) - len(left))
+        for part, fooled in zip(parts, run.attack(attack, parts, digests, images), strict=True):
             robust[part[fooled]] = False
             if bar is not None:
                 bar.update(len(part))
-        work.found.accuracy_after[attack] = float(robust.mean())
-    _warn_of_square(work.found.accuracy_after)
-    return work.found
+        run.result.accuracy_after[attack] = float(robust.mean())
+    _warn_of_square(run.result.accuracy_after)
+    return run.result
 
 
 @dataclass
-class _Work:
-    """One run: computes batches, or reads them where they are on disk."""
+class _AttackRun:
+    """AutoAttack at one budget: computes batches, or reads those that are on disk."""
 
     model: nn.Module
     spec: AutoAttackSpec
@@ -173,10 +218,10 @@ class _Work:
     device: torch.device
     seed: int
     home: Path
-    found: AdversarialImages
+    result: AdversarialImages
 
-    def clean(self, images: Images, bar: tqdm[Any] | None) -> tuple[list[str], Any]:
-        """Digest of every image, and whether the model classifies it correctly."""
+    def classify(self, images: Images, bar: tqdm[Any] | None) -> tuple[list[str], Any]:
+        """Return the digest of every image, and whether the model classifies it correctly."""
         digests: list[str] = []
         right: list[Any] = []
         for x, labels, _ in images:
@@ -184,35 +229,36 @@ class _Work:
             y = check_labels(labels, len(x))
             batch = _digests(x, y)
             digests += batch
-            right.append(~self._finished(CLEAN, batch, x, y))
+            right.append(~self._computed(CLEAN, batch, x, y))
             if bar is not None:
                 bar.set_description("clean", refresh=False)
                 bar.update(len(x))
         if not digests:
             raise InputError("no images to attack: the data are empty")
         robust = np.concatenate(right)
-        self.found.accuracy_after[CLEAN] = float(robust.mean())
+        self.result.accuracy_after[CLEAN] = float(robust.mean())
         return digests, robust
 
     def attack(
         self, attack: str, parts: list[Any], digests: list[str], images: Images
     ) -> Iterator[Any]:
-        """Which images of each part are fooled, part by part; (len(part),) bool."""
+        """Yield, for each part, which of its images are fooled; (len(part),) bool."""
         loaded = _gathered(images, parts)  # reads no image until a part is missing
         for k, part in enumerate(parts):
             batch = [digests[i] for i in part]
-            kept = self._kept(attack, batch)
-            if kept is None:
+            fooled = self._stored(attack, batch)
+            if fooled is None:
                 x, y = next(pair for number, pair in loaded if number == k)
-                kept = self._finished(attack, batch, x, y)
-            yield kept
+                fooled = self._computed(attack, batch, x, y)
+            yield fooled
 
     def _path(self, attack: str, batch: list[str]) -> Path:
+        """Return the file of a batch, given by the digests of its images."""
         key = hashlib.sha256("|".join(batch).encode()).hexdigest()[:16]
         return self.home / f"{attack}-{key}.npz"
 
-    def _kept(self, attack: str, batch: list[str]) -> Any:
-        """What a file says of a batch, or None if there is none or it is damaged."""
+    def _stored(self, attack: str, batch: list[str]) -> Any:
+        """Return which images of a batch are fooled, or None if its file is absent or damaged."""
         path = self._path(attack, batch)
         try:
             data = read_npz(path)
@@ -223,22 +269,23 @@ class _Work:
             return None
         if attack != CLEAN:
             hits = np.flatnonzero(fooled)
-            self.found.places.update({batch[i]: (path, row) for row, i in enumerate(hits)})
+            self.result.places.update({batch[i]: (path, row) for row, i in enumerate(hits)})
         return fooled
 
-    def _finished(self, attack: str, batch: list[str], x: Tensor, y: Tensor) -> Any:
-        kept = self._kept(attack, batch)
-        if kept is not None:
-            return kept
+    def _computed(self, attack: str, batch: list[str], x: Tensor, y: Tensor) -> Any:
+        """Return which images of a batch are fooled, after storing it if it was not stored."""
+        stored = self._stored(attack, batch)
+        if stored is not None:
+            return stored
         fooled, adversarial = self._clean(x, y) if attack == CLEAN else self._run(attack, x, y)
         with io.BytesIO() as file:
             np.savez(file, fooled=fooled, images=adversarial)
             write_atomic(self._path(attack, batch), file.getvalue())
-        self.found.n_computed += 1
-        return self._kept(attack, batch)
+        return self._stored(attack, batch)
 
     @torch.no_grad()
     def _clean(self, x: Tensor, y: Tensor) -> tuple[Any, Any]:
+        """Return which images are misclassified, and no adversarial images."""
         logits = self.model(x.to(self.device))
         if logits.ndim != 2 or logits.shape[1] <= int(y.max()):
             raise InputError(
@@ -253,7 +300,7 @@ class _Work:
         return (logits.argmax(dim=1).cpu() != y).numpy(), np.zeros(0, dtype=np.float32)
 
     def _run(self, attack: str, x: Tensor, y: Tensor) -> tuple[Any, Any]:
-        """One attack on one batch: which are fooled, and the images that fool."""
+        """Attack one batch; return which images are fooled, and those adversarial images."""
         library = import_pyautoattack()
         with isolated(self.model, self.device) as device:
             version = "standard" if self.spec.attacks is None else "custom"
@@ -274,32 +321,33 @@ class _Work:
 
 
 def _digests(x: Tensor, y: Tensor) -> list[str]:
+    """Return the digest of every image with its label."""
     return [image_digest(image, int(label)) for image, label in zip(x, y.tolist(), strict=True)]
 
 
 def _gathered(images: Images, parts: list[Any]) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
-    """(number, (images, labels)) of every part, in one pass over the stream and in its order.
+    """Yield (number, (images, labels)) of every part, in the order of the stream, read once.
 
-    Holds one part and one batch of the stream at a time.
+    Only one part and one batch of the stream are in memory at a time.
     """
     owner = {int(i): k for k, part in enumerate(parts) for i in part}
     sizes = [len(part) for part in parts]
     first, k = 0, 0
-    kept: list[tuple[Tensor, Tensor]] = []
+    rows: list[tuple[Tensor, Tensor]] = []
     for x, labels, _ in images:
         y = check_labels(labels, len(x))
         for row in range(len(x)):
             if first + row in owner:
-                kept.append((x[row], y[row]))
-                if len(kept) == sizes[k]:
-                    xs, ys = zip(*kept, strict=True)
+                rows.append((x[row], y[row]))
+                if len(rows) == sizes[k]:
+                    xs, ys = zip(*rows, strict=True)
                     yield k, (torch.stack(xs), torch.stack(ys))
-                    k, kept = k + 1, []
+                    k, rows = k + 1, []
         first += len(x)
 
 
 def _warn_of_square(accuracy: dict[str, float]) -> None:
-    """Say, as AutoAttack does, when the last attack finds much that the others did not."""
+    """Warn, as AutoAttack does, if the Square attack fools many images that the others did not."""
     others = [value for name, value in accuracy.items() if name not in ("square", CLEAN)]
     if "square" in accuracy and others:
         drop = min(others) - accuracy["square"]
@@ -309,3 +357,34 @@ def _warn_of_square(accuracy: dict[str, float]) -> None:
                 "attacks: gradients may be masked, and the figure may be too high",
                 100 * drop,
             )
+
+
+@contextmanager
+def attack_log(path: str | Path | None) -> Iterator[None]:
+    """Append everything that AutoAttack logs to a file; restore its logger on leaving.
+
+    Args:
+        path: The file; None to change nothing.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    if path is None:
+        yield
+        return
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    logger = logging.getLogger("auto-attack")
+    level = logger.level
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        handler.close()

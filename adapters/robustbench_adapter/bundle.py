@@ -1,7 +1,7 @@
-"""What a pull request or an external evaluation of RobustBench takes, in one folder.
+"""The files of a pull request to RobustBench, or of an external evaluation, in one folder.
 
-`model_info/...` holds the JSON and the row of cells, `issue.md` the filled form, and, after an
-attack, `adversarial.pt` the images: a float32 tensor in [0, 1] in the order of `image_ids.txt`.
+`model_info/...` has the JSON and the row of cells, and `issue.md` the filled-in form. After an
+attack, `adversarial.pt` has the images: a float32 tensor in [0, 1] in the order of `image_ids.txt`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from iaside_plugins.adapters.robustbench_adapter.attacked_images import AttackedImages
+from iaside_plugins.adapters.robustbench_adapter.autoattack import AttackedImages
 from iaside_plugins.adapters.robustbench_adapter.request import PreparedRequest
 from iaside_plugins.adapters.robustbench_adapter.run import BenchmarkResult
 from iaside_plugins.adapters.robustbench_adapter.tables import upsert
@@ -29,42 +29,37 @@ TO_FILL = "(please fill in)"
 def write_bundle(
     folder: Path,
     ready: PreparedRequest,
-    found: BenchmarkResult,
+    result: BenchmarkResult,
     run: Mapping[str, Any],
     own: Mapping[str, Any],
-) -> list[Path]:
-    """Write the bundle; returns its files.
+) -> None:
+    """Write the bundle.
 
     Args:
-        folder: Where it goes; made where it does not exist.
+        folder: Folder of the bundle; made if it does not exist.
         ready: The request.
-        found: What was measured.
-        run: RobustBench's fields, of `model_info.measured`.
-        own: Our fields, of `model_info.own_fields`.
+        result: The results.
+        run: RobustBench's fields, from `model_info.measured`.
+        own: This package's fields, from `model_info.own_fields`.
 
     Raises:
-        InputError: A file cannot be written, or one that is there is of another kind.
+        InputError: A file cannot be written, or an existing one is of another kind.
     """
     threat = ready.threat
     json_file, table = ready.model_info_files()
     home = folder / "model_info" / threat.dataset / threat.folder
-    files = [home / json_file.name]
-    model_info.update(files[0], run, own)
+    model_info.update(home / json_file.name, run, own)
     if table is not None:
-        upsert(home / table.name, ready.name, found.cells, threat.corruptions)
-        files.append(home / table.name)
-    files += [folder / "image_ids.txt", folder / "issue.md"]
-    write_atomic(files[-1], issue_text(ready, found, run).encode())
+        upsert(home / table.name, ready.name, result.cells, threat.corruptions)
+    write_atomic(folder / "issue.md", issue_text(ready, result, run).encode())
     ids = list(ready.images.ids)
     if ready.spec is not None:
-        files.append(folder / "adversarial.pt")
-        ids = _write_tensor(files[-1], ready, found)
+        ids = _write_tensor(folder / "adversarial.pt", ready, result)
     write_atomic(folder / "image_ids.txt", ("\n".join(ids) + "\n").encode())
-    return files
 
 
-def issue_text(ready: PreparedRequest, found: BenchmarkResult, run: Mapping[str, Any]) -> str:
-    """The text of an issue: a new model, or an external evaluation after an attack."""
+def issue_text(ready: PreparedRequest, result: BenchmarkResult, run: Mapping[str, Any]) -> str:
+    """Return the text of an issue: a new model, or an external evaluation after an attack."""
     threat, info = ready.threat, ready.info
     lines = [
         f"# {ready.name}: {threat.dataset}, {threat.model}",
@@ -82,14 +77,14 @@ def issue_text(ready: PreparedRequest, found: BenchmarkResult, run: Mapping[str,
         f"- Additional training data: {TO_FILL}",
         "",
         "## Claim",
-        f"- Dataset: {threat.dataset}, {found.n_images} images ({ready.images.selection})",
+        f"- Dataset: {threat.dataset}, {result.n_images} images ({ready.images.selection})",
         f"- Threat model: {threat.model}"
         + (f", eps {format_budget(ready.spec.epsilons[0])}" if ready.spec is not None else ""),
         f"- Clean accuracy: {run['clean_acc']} %",
     ]
     if ready.spec is not None:
         lines += [
-            f"- Robust accuracy: {model_info.percent(found.robust_accuracy)} %"
+            f"- Robust accuracy: {model_info.percent(result.robust_accuracy)} %"
             + (
                 ""
                 if ready.spec.attacks is None
@@ -102,16 +97,17 @@ def issue_text(ready: PreparedRequest, found: BenchmarkResult, run: Mapping[str,
             f"image_ids.txt (budget {format_budget(ready.spec.epsilons[0])})",
         ]
     else:
-        lines += _corruption_lines(found, run, threat.model)
+        lines += _corruption_lines(result, run, threat.model)
     return "\n".join(lines) + "\n"
 
 
 def _corruption_lines(
-    found: BenchmarkResult, run: Mapping[str, Any], threat_model: str
+    result: BenchmarkResult, run: Mapping[str, Any], threat_model: str
 ) -> list[str]:
+    """Return the lines on accuracy and mCE under corruption."""
     suffix = "_3d" if threat_model.endswith("_3d") else ""
     lines = [f"- Mean accuracy under corruption: {run[f'corruptions_acc{suffix}']} %"]
-    mce = (found.corruption or {}).get("mce")
+    mce = (result.corruption or {}).get("mce")
     if mce is None:
         lines.append("- mCE: none, for want of a reference model's errors on the same images")
     else:
@@ -119,14 +115,14 @@ def _corruption_lines(
     return lines
 
 
-def _write_tensor(file: Path, ready: PreparedRequest, found: BenchmarkResult) -> list[str]:
-    """The adversarial images at the first budget as one tensor, never all in memory at once.
+def _write_tensor(file: Path, ready: PreparedRequest, result: BenchmarkResult) -> list[str]:
+    """Write the adversarial images at the first budget as one tensor, without holding them all.
 
     Returns:
-        Their ids, in order; an unreadable image is not among them.
+        Their ids, in order; unreadable images are left out.
     """
-    epsilon = next(iter(found.attacked))
-    stream = AttackedImages(ready.images.clean(None), found.attacked[epsilon])
+    epsilon = next(iter(result.attacked))
+    stream = AttackedImages(ready.images.clean(None), result.attacked[epsilon])
     n = len(ready.images.ids)
     names: list[str] = []
     with tempfile.TemporaryDirectory(dir=file.parent) as scratch:

@@ -1,24 +1,28 @@
-"""What a run will cost, before it starts: forward passes by part, and time from a short probe."""
+"""What a run will cost: its forward passes, and their time estimated from a few images."""
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from iaside_plugins.adapters.isolation import isolated
+from iaside_plugins.adapters.models.load import Classifier
+from iaside_plugins.adapters.models.robustbench_zoo import N_CLASSES
+from iaside_plugins.adapters.robustbench_adapter.request import PreparedRequest
+from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.errors import InputError
-from iaside_plugins.inference.checks import check_images, check_labels
+from iaside_plugins.inference.checks import check_images, check_labels, model_device
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.provenance import image_digest
 from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.sampling import draw
 
-# Upper bounds of one image at the settings of the version "standard": (forward passes alone,
-# forward with backward). An image that an attack fools leaves the later ones out.
+# Upper bounds for one image at the settings of AutoAttack's version "standard": (forward passes
+# without, forward passes with a backward pass). An image that is fooled skips the later attacks.
 ATTACK_PASSES = {
     "apgd-ce": (2, 101),
     "apgd-dlr": (2, 101),
@@ -27,20 +31,20 @@ ATTACK_PASSES = {
     "fab": (400, 100 * 9),
     "square": (5002, 0),
 }
-_PROBE = 16  # images
+_PROBE = 16  # images that are timed
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Passes and seconds of the parts of a run.
+    """Forward passes and seconds of each part of a run.
 
     Attributes:
-        passes: Part -> images through the model, exact but for "attack", which is an upper bound;
-            a pass with gradients counts once.
-        seconds: Part -> time in the model, estimated from a probe of a few images. Decoding and
-            making corrupted images are not in it, and for "attack" it is an upper bound.
-        logits: Digest of each image of the probe -> its logits, by which a resumed run knows the
-            model again.
+        passes: Part -> number of images that go through the model; exact, except for "attack",
+            where it is an upper bound. A pass with gradients counts once.
+        seconds: Part -> time in the model, estimated from a few images; an upper bound for
+            "attack". Decoding and making corrupted images are not included.
+        logits: Digest of each timed image -> its logits; a resumed run compares them.
     """
 
     passes: dict[str, int]
@@ -60,45 +64,27 @@ class Cost:
 
 
 def coalition_passes(protocol: Protocol) -> int:
-    """Forward passes that one image costs (the black image, shared by all, is not counted)."""
+    """Return the forward passes of one image, without the black image that all images share."""
     if protocol.estimator == "exact":
         return int(2**protocol.n_bands) - 1
     return len(draw(protocol, "some image").coalitions) - 1
 
 
-def estimate(
-    game: Game,
-    batch: Any,
-    *,
-    protocol: Protocol | None,
-    n: int,
-    n_cells: int,
-    n_spectral: int,
-    n_profiles: int,
-    attacks: tuple[str, ...],
-    n_budgets: int,
-) -> Cost:
-    """The cost of a run, and the first sign that model and images go together.
-
-    Args:
-        game: The model, as the run calls it.
-        batch: First batch of the clean images.
-        protocol: Of the spectral importance; None without one.
-        n: Images.
-        n_cells: Conditions of corrupted images; with the uncorrupted one where it is no clean one.
-        n_spectral: Images of each spectral importance.
-        n_profiles: Spectral importances beside the clean one.
-        attacks: Attacks of AutoAttack.
-        n_budgets: Budgets to attack at.
+def cost_of(ready: PreparedRequest) -> Cost:
+    """Estimate the cost of a run, and check that model, images and bands go together.
 
     Raises:
-        InputError: Images or labels that the run could not use.
+        InputError: The run could not use the images, the labels or the model.
     """
+    request, spec = ready.request, ready.spec
+    device = model_device(ready.model)
+    game = Game(ready.model, ready.protocol, device, request.batch_size, request.precision)
+    batch = next(iter(ready.images.clean(None)))
     images, labels = batch[0][:_PROBE], batch[1][:_PROBE]
-    check_images(images, None if protocol is None else protocol.n_bands)
+    check_images(images, ready.protocol.n_bands if request.spectral else None)
     labels = check_labels(labels, len(images))
     try:
-        logits, forward, both = _timed(game, images, labels, bool(attacks))
+        logits, forward, both = _timed(game, images, labels, spec is not None)
     except InputError:
         raise
     except Exception as error:  # whatever the caller's own network raises
@@ -107,29 +93,48 @@ def estimate(
             f"the model cannot take images of shape {tuple(images.shape[1:])}, "
             f"{type(error).__name__}: {reason}; expected (N, C, H, W) -> (N, n_classes)"
         ) from error
+    n = len(ready.images.ids)
+    n_cells = len(ready.threat.corruptions) * len(SEVERITIES)
+    if n_cells:
+        n_cells += ready.images.cell(None, 0, None) is not None
     passes = {"clean": n}
     seconds = {"clean": n * forward}
     if n_cells:
         passes["corruptions"] = n * n_cells
         seconds["corruptions"] = n * n_cells * forward
-    if attacks:
+    if spec is not None:
         # 2 more: once before the attacks, and once on the images that they left.
-        alone = 2 + sum(ATTACK_PASSES[name][0] for name in attacks)
-        backward = sum(ATTACK_PASSES[name][1] for name in attacks)
-        passes["attack"] = n * n_budgets * (alone + backward)
-        seconds["attack"] = n * n_budgets * (alone * forward + backward * both)
-    if protocol is not None:
-        each = n_spectral * coalition_passes(protocol)
-        passes["spectral"] = each * (1 + n_profiles)
-        seconds["spectral"] = each * (1 + n_profiles) * forward
+        alone = 2 + sum(ATTACK_PASSES[name][0] for name in spec.order)
+        backward = sum(ATTACK_PASSES[name][1] for name in spec.order)
+        n_attacked = n * len(spec.epsilons)
+        passes["attack"] = n_attacked * (alone + backward)
+        seconds["attack"] = n_attacked * (alone * forward + backward * both)
+    if request.spectral:
+        n_conditions = len(spec.epsilons) if spec is not None else 1
+        n_profiles = 1 + n_conditions * request.profiles  # the first is that of the clean images
+        each = len(ready.spectral_part) * coalition_passes(ready.protocol)
+        passes["spectral"] = each * n_profiles
+        seconds["spectral"] = each * n_profiles * forward
+    _check_classes(ready, game.n_classes)
     digests = [image_digest(image, int(y)) for image, y in zip(images, labels, strict=True)]
     return Cost(passes, seconds, dict(zip(digests, logits.tolist(), strict=True)))
+
+
+def _check_classes(ready: PreparedRequest, n_classes: int | None) -> None:
+    """Raise for a model of another number of classes; warn if it is a module of the caller."""
+    expected = N_CLASSES[ready.threat.dataset]
+    if n_classes == expected:
+        return
+    problem = f"{ready.name} has {n_classes} outputs, and {ready.threat.dataset} {expected} classes"
+    if isinstance(ready.model, Classifier):
+        raise InputError(f"{problem}; give a model of {ready.threat.dataset}, or its own dataset")
+    _log.warning("%s: are its outputs numbered as the labels are?", problem)
 
 
 def _timed(
     game: Game, images: Tensor, labels: Tensor, gradients: bool
 ) -> tuple[Tensor, float, float]:
-    """Logits; seconds of a forward pass, and of one with backward, of one image."""
+    """Return the logits, and the seconds an image takes forward, and forward and backward."""
     images = images.to(game.device)
     with torch.no_grad():
         logits = game.logits(images, int(labels.max()))  # warms up, and checks
@@ -151,6 +156,7 @@ def _timed(
 
 
 def _duration(seconds: float) -> str:
+    """Return a duration in words, in seconds, minutes or hours."""
     if seconds < 90:
         return f"about {max(seconds, 1):.0f} s"
     if seconds < 5400:

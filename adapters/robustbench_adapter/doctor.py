@@ -1,4 +1,4 @@
-"""What is wrong with a data tree, one line each, and how to mend it; no image is evaluated."""
+"""Find what is wrong with a data tree and say how to repair it; no model is run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError, deco
 from iaside_plugins.adapters.imagenet.folders import grouped_corruptions, tree_cells
 from iaside_plugins.adapters.imagenet.labels import known_map
 from iaside_plugins.adapters.imagenet.records import find_records, image_names, subfolders
-from iaside_plugins.adapters.models.robustbench_names import ORDER
+from iaside_plugins.adapters.models.robustbench_zoo import ORDER
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.entry.robustbench_json import robustbench_ids
 from iaside_plugins.errors import InputError
@@ -19,18 +19,18 @@ from iaside_plugins.errors import InputError
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 TREES = {"ImageNet-C": "corruptions", "ImageNet-3DCC": "corruptions_3d"}
 N_DECODED = 20  # clean files that are decoded, evenly spread
-N_PER_CELL = 4  # and those of one corruption and severity
-_SHOWN = 3
+N_PER_CELL = 4  # corrupted files of each corruption and severity that are decoded
+_SHOWN = 3  # names in a message
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: how it stands with a part of the tree.
+    """One line about a part of the tree.
 
     Attributes:
-        kind: "ok", "note" (RobustBench stumbles over it, this package does not) or "problem".
-        part: Which part.
-        text: What was found, and for the other kinds how to mend it.
+        kind: "ok", "note" (a problem for RobustBench, not for this package) or "problem".
+        part: Name of the part.
+        text: What was found and, unless it is ok, how to repair it.
     """
 
     kind: str
@@ -42,7 +42,7 @@ class Finding:
 
 
 def diagnose(root: Path) -> list[Finding]:
-    """Findings on every part of a tree that is recognised: clean, corrupted, CIFAR.
+    """Return findings on every part of a tree that is recognised: clean, corrupted, CIFAR.
 
     Args:
         root: RobustBench's data folder, one of the trees in it, class folders, or a CSV manifest.
@@ -65,11 +65,12 @@ def diagnose(root: Path) -> list[Finding]:
 
 
 def _names_classes(root: Path, dataset: str) -> bool:
+    """Return whether a folder has subfolders named after classes of a data set."""
     return bool({folder.name for folder in subfolders(root)} & set(known_map(dataset).index))
 
 
 def _records(root: Path, part: str) -> Iterator[Finding]:
-    """Class folders of CIFAR, or a manifest, as a run would read them."""
+    """Check class folders of CIFAR, or a manifest, as a run would read them."""
     try:
         records, space = find_records(root)
     except InputError as error:
@@ -83,7 +84,7 @@ def _records(root: Path, part: str) -> Iterator[Finding]:
 
 
 def _clean(root: Path) -> Iterator[Finding]:
-    """The class folders of the clean images."""
+    """Check the class folders of the clean images."""
     wnids = known_map("imagenet").index
     home = root / "val" if (root / "val").is_dir() else root
     folders = [folder for folder in subfolders(home) if folder.name in wnids]
@@ -128,7 +129,7 @@ def _clean(root: Path) -> Iterator[Finding]:
 
 
 def _damaged(files: list[Path], n: int = N_DECODED) -> list[str]:
-    """Names of files that cannot be decoded, among a few that are spread evenly."""
+    """Return the names of files that cannot be decoded, among n that are evenly spread."""
     bad = []
     for file in files[:: max(1, len(files) // n)]:
         try:
@@ -139,7 +140,7 @@ def _damaged(files: list[Path], n: int = N_DECODED) -> list[str]:
 
 
 def _trees(root: Path) -> Iterator[Finding]:
-    """ImageNet-C and ImageNet-3DCC, flat or in the groups of the archives."""
+    """Check ImageNet-C and ImageNet-3DCC, flat or in the groups of the archives."""
     for part, threat_model in TREES.items():
         home = root / part
         names = ORDER[threat_model]
@@ -152,10 +153,12 @@ def _trees(root: Path) -> Iterator[Finding]:
 
 
 def _has_trees(root: Path) -> bool:
+    """Return whether a folder contains a tree of corrupted images."""
     return any((root / part).is_dir() for part in TREES)
 
 
 def _tree(home: Path, part: str, names: tuple[str, ...], clean: Path) -> Iterator[Finding]:
+    """Check one tree of corrupted images."""
     cells = tree_cells(home)
     problems = []
     for name in names:
@@ -198,7 +201,7 @@ def _tree(home: Path, part: str, names: tuple[str, ...], clean: Path) -> Iterato
 
 
 def _wanted(clean: Path) -> set[tuple[str, str]]:
-    """(class, stem) of the clean images that a run takes: RobustBench's where all are there."""
+    """Return (class, stem) of the clean images of a run: RobustBench's list if all are there."""
     if not clean.is_dir():
         return set()
     there = {(f.name, Path(name).stem) for f in subfolders(clean) for name in image_names(f)}
@@ -209,7 +212,7 @@ def _wanted(clean: Path) -> set[tuple[str, str]]:
 def _unlike(
     part: str, files: dict[tuple[str, int], dict[str, list[str]]], wanted: set[tuple[str, str]]
 ) -> Iterator[Finding]:
-    """Clean images that cells do not have: one line for all that lack the same."""
+    """Report clean images that cells lack, in one line for all cells that lack the same."""
     lacking: dict[tuple[str, ...], list[str]] = {}
     for (name, severity), found in files.items():
         there = {(c, Path(file).stem) for c, own in found.items() for file in own}
@@ -226,7 +229,7 @@ def _unlike(
 
 
 def _unequal(part: str, contents: dict[tuple[str, int], dict[str, int]]) -> Iterator[Finding]:
-    """Cells that lack classes or images which another cell has."""
+    """Report cells that lack classes or images which another cell has."""
     most: dict[str, int] = {}
     for classes in contents.values():
         for wnid, n in classes.items():
@@ -256,7 +259,7 @@ def _unequal(part: str, contents: dict[tuple[str, int], dict[str, int]]) -> Iter
 
 
 def _cifar(root: Path) -> Iterator[Finding]:
-    """The archives of CIFAR and their corrupted arrays."""
+    """Check the archives of CIFAR and their corrupted arrays."""
     for dataset, (name, _) in ARCHIVES.items():
         part = name.split("/")[0]
         labels = None
@@ -286,5 +289,6 @@ def _cifar(root: Path) -> Iterator[Finding]:
 
 
 def _some(names: list[str]) -> str:
+    """Return the first names, and how many more there are."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more

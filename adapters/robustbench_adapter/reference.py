@@ -1,4 +1,4 @@
-"""What corruption errors are divided by: named, and checked before anything is computed."""
+"""The reference errors that corruption errors are divided by, checked before the run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from iaside_plugins.adapters.imagenet.corruption_sets import with_reference_entry
+from iaside_plugins.adapters.imagenet.stream import StreamGroup
 from iaside_plugins.adapters.robustbench_adapter.images import BenchmarkImages
 from iaside_plugins.adapters.robustbench_adapter.tables import read_errors
 from iaside_plugins.corruptions.error_rates import (
@@ -18,7 +18,7 @@ from iaside_plugins.corruptions.error_rates import (
 )
 from iaside_plugins.entry import robustbench_json as model_info
 from iaside_plugins.errors import InputError
-from iaside_plugins.evaluation.corruption import CorruptionPlan
+from iaside_plugins.evaluation.corruption import CorruptionPlan, with_reference_entry
 from iaside_plugins.storage.provenance import ids_digest
 
 SAME_IMAGES = {  # AlexNet on RobustBench's 5000 images
@@ -30,19 +30,19 @@ _ROUNDING = 1e-6
 
 
 def corruption_plan(images: BenchmarkImages, reference: Any) -> CorruptionPlan:
-    """Corruptions in the form of `evaluation.evaluate`, with what they are divided by.
+    """Return the corruptions in the form of `evaluation.evaluate`, with their reference errors.
 
     Args:
         images: Clean and corrupted images.
-        reference: None for the published AlexNet errors where the images are those 5000, and no
-            division otherwise; the name of a published table; the entry (.json) of a reference
-            model on the same images; or a table of RobustBench's form (.csv) with a row AlexNet.
-            That row is of the same images where both are the distributed 5000, or where
-            AlexNet.json beside the table, as this package writes it, says so.
+        reference: None for the published AlexNet errors if the images are RobustBench's 5000, and
+            for no division otherwise; the name of a published table; the entry (.json) of a
+            reference model on the same images; or a table of RobustBench's form (.csv) with a row
+            AlexNet. Such a row counts as measured on the same images if these are the distributed
+            5000, or if AlexNet.json beside the table, as this package writes it, says so.
 
     Raises:
-        InputError: Anything else, other corruptions, a table of ImageNet for other data, other
-            images, or errors that cannot be those of so many images.
+        InputError: The reference is anything else, is of other corruptions, images or data, or
+            its errors cannot be shares of that many images.
     """
     threat = images.threat
     plan = CorruptionPlan(
@@ -50,6 +50,7 @@ def corruption_plan(images: BenchmarkImages, reference: Any) -> CorruptionPlan:
         (),
         lambda name, severity: images.cell(name, severity, None),
         images.settings,
+        together=StreamGroup if images.settings.get("source") == "generated" else None,
     )
     if reference is None:
         if not _is_whole(images):
@@ -83,7 +84,7 @@ def corruption_plan(images: BenchmarkImages, reference: Any) -> CorruptionPlan:
 
 
 def _published(plan: CorruptionPlan, name: str, images: BenchmarkImages) -> CorruptionPlan:
-    """A published table: the denominator of an mCE only for its own images."""
+    """Return the plan with a published table: for an mCE on its own images, else for a ratio."""
     threat = images.threat
     table = load_reference(name)
     if set(table.mean_errors) != set(threat.corruptions):
@@ -94,12 +95,12 @@ def _published(plan: CorruptionPlan, name: str, images: BenchmarkImages) -> Corr
 
 
 def _is_whole(images: BenchmarkImages) -> bool:
-    """Whether these are the images of RobustBench's published figures, clean and corrupted."""
+    """Return whether these are the clean and corrupted images of RobustBench's figures."""
     return images.is_whole_list and images.settings["source"] == "distributed"
 
 
 def _check_sibling(file: Path, images: BenchmarkImages) -> None:
-    """Refuse a row of a table unless the JSON of its model says it is of the same images."""
+    """Raise InputError unless the JSON file of the reference model names the same images."""
     run = model_info.read(file).get(model_info.group_name(images.threat.model)) or {}
     expected = {
         "image_ids_sha256": ids_digest(images.ids),
@@ -117,7 +118,7 @@ def _check_sibling(file: Path, images: BenchmarkImages) -> None:
 def _same_images(
     plan: CorruptionPlan, errors: Mapping[str, Any], name: str, n: int
 ) -> CorruptionPlan:
-    """Errors of the same images; they must be counts of `n` of them."""
+    """Return the plan with errors on the same images, which must be counts divided by `n`."""
     missing = [corruption for corruption in plan.names if corruption not in errors]
     if missing:
         raise InputError(

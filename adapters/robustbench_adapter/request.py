@@ -1,30 +1,29 @@
-"""What a caller asks of `benchmark`, and the same with everything found and checked."""
+"""The arguments of `benchmark`, their checks, and the model, images and settings they stand for."""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
 import numbers
+import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from iaside_plugins.adapters.models.classifier import last_width
 from iaside_plugins.adapters.models.load import Classifier, ModelInfo, load_model
-from iaside_plugins.adapters.models.robustbench_names import Threat
-from iaside_plugins.adapters.models.robustbench_preprocessing import Geometry, of_corrupted, resolve
+from iaside_plugins.adapters.models.robustbench_preprocessing import of_corrupted, resolve
+from iaside_plugins.adapters.models.robustbench_zoo import Geometry, Threat
 from iaside_plugins.adapters.robustbench_adapter import autoattack
-from iaside_plugins.adapters.robustbench_adapter.data import open_images
-from iaside_plugins.adapters.robustbench_adapter.images import BenchmarkImages
+from iaside_plugins.adapters.robustbench_adapter.images import BenchmarkImages, ImageSource
 from iaside_plugins.adapters.robustbench_adapter.reference import corruption_plan
-from iaside_plugins.adapters.robustbench_adapter.request_checks import check_words
 from iaside_plugins.adapters.robustbench_adapter.tables import read_table
 from iaside_plugins.devices import pick_device
 from iaside_plugins.entry import robustbench_json as model_info
@@ -36,11 +35,27 @@ from iaside_plugins.storage.files import check_writable
 from iaside_plugins.storage.provenance import state_digest
 
 _log = logging.getLogger(__name__)
+GREATEST_SEED = 2**32 - 1  # of numpy's old generator, which AutoAttack seeds
+_PATHS = (
+    "log_path",
+    "aa_state_path",
+    "resume",
+    "entry_path",
+    "bundle",
+    "cache",
+    "corruptions_data_dir",
+)
+_FLAGS = ("to_disk", "spectral", "profiles", "show_progress")
+_TEXTS = ("model_name", "note")
 
 
 @dataclass(frozen=True)
 class Request:
-    """The arguments of `robustbench_adapter.benchmark`, which documents them."""
+    """The arguments of `api.benchmark`, which documents them: their one list.
+
+    The signature of `benchmark` is that of this class, and the command line takes its types and
+    defaults from here.
+    """
 
     model: Any
     n_examples: int = 10000
@@ -48,35 +63,36 @@ class Request:
     threat_model: Any = "Linf"
     to_disk: bool = False
     model_name: str | None = None
-    data_dir: Any = "./data"
-    corruptions_data_dir: Any = None
+    data_dir: str | Path = "./data"
+    corruptions_data_dir: str | Path | None = None
     device: Any = None
     batch_size: int = 32
-    eps: Any = None
-    log_path: Any = None
+    eps: float | None = None
+    log_path: str | Path | None = None
     preprocessing: Any = None
-    aa_state_path: Any = None
+    aa_state_path: str | Path | None = None
+    _: KW_ONLY
     n_bands: int | None = None
     protocol: Protocol | None = None
     n_spectral: int | None = 75
     spectral: bool = True
     profiles: bool = True
-    resume: Any = None
+    resume: str | Path | None = None
     reference_errors: Any = None
     seed: int = 0
-    entry_path: Any = None
+    entry_path: str | Path | None = None
     precision: str = "float32"
     workers: int = 0
     attacks: Sequence[str] | None = None
-    model_info_dir: Any = "model_info"
-    bundle: Any = None
+    model_info_dir: str | Path = "model_info"
+    bundle: str | Path | None = None
     note: str | None = None
-    cache: Any = None
+    cache: str | Path | None = None
     show_progress: bool = True
 
     @property
     def entry_folder(self) -> Path | None:
-        """Where the entry goes under its own name: `entry_path`, unless that is a .json file."""
+        """Folder that the entry is written to by its id; None if `entry_path` is a .json file."""
         if self.entry_path is None:
             return None
         path = Path(self.entry_path)
@@ -84,10 +100,11 @@ class Request:
 
     @property
     def epsilons(self) -> tuple[float, ...]:
-        """Budgets: `eps` as a tuple."""
+        """`eps` as a tuple; `evaluate` also takes several."""
         if self.eps is None:
             return ()
-        given = list(self.eps) if isinstance(self.eps, (list, tuple)) else [self.eps]
+        eps: Any = self.eps
+        given = list(eps) if isinstance(eps, (list, tuple)) else [eps]
         if not all(isinstance(v, numbers.Real) and not isinstance(v, bool) for v in given):
             raise InputError(f"eps must be a number in pixel units such as 8/255, got {self.eps!r}")
         return tuple(float(value) for value in given)
@@ -95,20 +112,20 @@ class Request:
 
 @dataclass(frozen=True)
 class PreparedRequest:
-    """A request with its model, images and settings.
+    """A request with its model loaded, its images found and its settings checked.
 
     Attributes:
-        request: As asked.
-        model: In evaluation mode, on its device.
-        name: Of the model, in files and tables.
+        request: The arguments.
+        model: The model, in evaluation mode and on its device.
+        name: Name of the model in files and tables.
         threat: Data set and threat model.
-        images: All images.
-        spectral_part: Positions of those of the spectral importance.
-        geometry: Of the clean images.
-        corrupted: Of the corrupted images.
-        protocol: Of the spectral importance.
-        spec: AutoAttack, or None for corruptions.
-        plan: CorruptionPlan with their denominator, or None for attacks.
+        images: All images of the run.
+        spectral_part: Positions of the images that the spectral importance is computed on.
+        geometry: Geometry of the clean images.
+        corrupted: Geometry of the corrupted images.
+        protocol: Protocol of the spectral importance.
+        spec: AutoAttack and its budgets; None for corruptions.
+        plan: Corruptions and what their errors are divided by; None for attacks.
         info: The entry's ``model`` group.
         data: The entry's ``data`` group without counts.
     """
@@ -127,13 +144,8 @@ class PreparedRequest:
     info: dict[str, Any]
     data: dict[str, Any]
 
-    def device(self) -> torch.device:
-        """Where the model is."""
-        tensors = [*self.model.parameters(), *self.model.buffers()]
-        return tensors[0].device if tensors else torch.device("cpu")
-
     def model_info_files(self) -> tuple[Path, Path | None]:
-        """RobustBench's JSON of the model, and its table of cells for corruptions."""
+        """Return RobustBench's JSON file of the model and, for corruptions, its table of cells."""
         home = Path(self.request.model_info_dir) / self.threat.dataset / self.threat.folder
         table = None
         if self.plan is not None:
@@ -144,14 +156,16 @@ class PreparedRequest:
 
 @contextmanager
 def prepared(request: Request) -> Iterator[PreparedRequest]:
-    """Everything found and checked before any long work; the model's modes are put back after.
+    """Load the model and find the images, and check everything before any long work.
+
+    Inside, the model is in evaluation mode; on leaving, every module gets its own mode back.
 
     Raises:
-        InputError: For anything that cannot be used, in one line.
-        MissingExtraError: A library that it takes is not installed.
+        InputError: An argument, the model or the images cannot be used.
+        MissingExtraError: A library that the run needs is not installed.
     """
     threat = Threat.of(request.dataset, request.threat_model)
-    check_words(request, threat)
+    _check_arguments(request, threat)
     spec = None
     if threat.is_attack:
         chosen = None if request.attacks is None else tuple(request.attacks)
@@ -170,18 +184,18 @@ def prepared(request: Request) -> Iterator[PreparedRequest]:
     device = pick_device(str(request.device or "cpu"))
     geometry = resolve(threat, model, request.model_name, request.preprocessing)
     corrupted = of_corrupted(threat, model, request.preprocessing)
-    images = open_images(
+    images = ImageSource(
         threat,
         request.n_examples,
-        request.data_dir,
-        request.corruptions_data_dir or None,
+        Path(request.data_dir),
+        Path(request.corruptions_data_dir or request.data_dir),
         geometry,
         corrupted,
-        batch_size=request.batch_size,
-        n_workers=request.workers,
-        seed=request.seed,
-        cache=request.cache,
-    )
+        request.batch_size,
+        request.workers,
+        request.seed,
+        request.cache,
+    ).open()
     plan = None if threat.is_attack else corruption_plan(images, request.reference_errors)
     info = _info(model, request.model_name, geometry)
     data = {
@@ -192,19 +206,19 @@ def prepared(request: Request) -> Iterator[PreparedRequest]:
     }
     check_texts(info, data)
     ready = PreparedRequest(
-        request,
-        model,
-        info["name"],
-        threat,
-        images,
-        _part(images, request),
-        geometry,
-        corrupted,
-        protocol,
-        spec,
-        plan,
-        info,
-        data,
+        request=request,
+        model=model,
+        name=info["name"],
+        threat=threat,
+        images=images,
+        spectral_part=_spectral_part(request, len(images.ids)),
+        geometry=geometry,
+        corrupted=corrupted,
+        protocol=protocol,
+        spec=spec,
+        plan=plan,
+        info=info,
+        data=data,
     )
     _check_outputs(ready)
     with _in_eval_mode(model):
@@ -213,14 +227,97 @@ def prepared(request: Request) -> Iterator[PreparedRequest]:
 
 
 def host_version() -> str | None:
-    """Version of the installed RobustBench, None without one."""
+    """Return the version of the installed RobustBench, None if there is none."""
     if importlib.util.find_spec("robustbench") is None:
         return None
     return metadata.version("robustbench")
 
 
+def _check_arguments(request: Request, threat: Threat) -> None:
+    """Check the types, ranges and combinations of the arguments, before anything is looked up.
+
+    Raises:
+        InputError: For the first argument that cannot be used.
+        InputTypeError: For one of another type.
+    """
+    _check_types(request)
+    if isinstance(request.device, (list, tuple)):
+        raise InputError("one device at a time: device must not be a list")
+    if threat.is_attack and request.eps is None:
+        raise InputError(
+            f"threat_model {threat.model} needs eps=..., in pixel units of [0, 1] images; "
+            "RobustBench's are 8/255 (CIFAR) and 4/255 (ImageNet) for Linf, 0.5 for L2"
+        )
+    if not threat.is_attack and request.eps is not None:
+        raise InputError(
+            f"eps is for Linf and L2, got eps={request.eps} with {threat.model}; leave it out"
+        )
+    if threat.is_attack and request.reference_errors is not None:
+        raise InputError("reference_errors are for corruptions; leave them out for Linf and L2")
+    if not threat.is_attack and request.attacks is not None:
+        raise InputError(f"attacks are for Linf and L2, got some with {threat.model}")
+    if request.to_disk and not request.model_name:
+        raise InputError("to_disk=True needs model_name=..., the name of the files")
+    if not request.spectral and (request.entry_path or request.bundle):
+        raise InputError("an entry holds the spectral importance: not with spectral=False")
+    if request.bundle and not request.model_name:
+        raise InputError("bundle=... needs model_name=..., the name of the files")
+    name = request.model_name
+    if name and (re.search(r"[/\\]|^\.", name) or not name.isprintable()):
+        raise InputError(f"model_name must be the name of a file, got {request.model_name!r}")
+    if request.protocol is not None and request.n_bands is not None:
+        raise InputError("give protocol=... or n_bands=..., not both")
+    state = request.aa_state_path
+    if state is not None and Path(state).is_file():
+        raise InputError(
+            f"aa_state_path: {state} is a file; RobustBench's state files cannot be resumed from, "
+            "give a folder (finished batches are kept in it)"
+        )
+
+
+def _check_types(request: Request) -> None:
+    """Check the types of the arguments, and the ranges of the integers."""
+    for name in ("data_dir", "model_info_dir"):
+        _check_type(request, name, (str, os.PathLike), "a path")
+    for name in _PATHS:
+        _check_type(request, name, (str, os.PathLike, type(None)), "a path or None")
+    for name in _FLAGS:
+        _check_type(request, name, bool, "True or False")
+    for name in _TEXTS:
+        _check_type(request, name, (str, type(None)), "text or None")
+    _check_type(request, "precision", str, "text such as 'float32'")
+    _check_type(request, "protocol", (Protocol, type(None)), "an iaside_plugins.Protocol or None")
+    given = request.preprocessing
+    if not (given is None or isinstance(getattr(given, "value", given), str) or callable(given)):
+        raise InputTypeError(
+            "preprocessing: expected a key of RobustBench such as 'Res256Crop224', a function or "
+            f"None, got {given!r}"
+        )
+    for name, least, most in (
+        ("n_examples", 1, None),
+        ("batch_size", 1, None),
+        ("workers", 0, None),
+        ("seed", 0, GREATEST_SEED),
+    ):
+        value = getattr(request, name)
+        if type(value) is not int or value < least or (most is not None and value > most):
+            top = "" if most is None else f" and at most {most}"
+            raise InputError(f"{name} must be an integer of at least {least}{top}, got {value!r}")
+    attacks = request.attacks
+    if attacks is not None and (isinstance(attacks, str) or not isinstance(attacks, Sequence)):
+        raise InputTypeError(
+            f"attacks: expected a list of names such as ['apgd-ce', 'square'], got {attacks!r}"
+        )
+
+
+def _check_type(request: Request, name: str, kinds: type | tuple[type, ...], expected: str) -> None:
+    value = getattr(request, name)
+    if not isinstance(value, kinds):
+        raise InputTypeError(f"{name}: expected {expected}, got {value!r}")
+
+
 def _check_data_set(model: nn.Module, threat: Threat) -> None:
-    """Refuse a model that is known to be of another data set."""
+    """Raise InputError for a model that is known to be of another data set."""
     info = model.info if isinstance(model, Classifier) else None
     if info is not None and info.dataset not in (None, threat.dataset):
         raise InputError(
@@ -230,7 +327,7 @@ def _check_data_set(model: nn.Module, threat: Threat) -> None:
 
 
 def _check_outputs(ready: PreparedRequest) -> None:
-    """Refuse files that could not be written, before the work and not after it."""
+    """Raise InputError for files that could not be written or extended after the run."""
     request = ready.request
     if request.entry_path is not None:
         path = Path(request.entry_path)
@@ -248,9 +345,11 @@ def _check_outputs(ready: PreparedRequest) -> None:
             check_writable(Path(folder), folder=True)
 
 
-def _part(images: BenchmarkImages, request: Request) -> list[int]:
-    """Positions of a seeded selection: the first of images sorted by class are of few classes."""
-    n = len(images.ids)
+def _spectral_part(request: Request, n: int) -> list[int]:
+    """Return the positions, among n images, of those that the spectral importance is computed on.
+
+    They are drawn with the seed: the first of images sorted by class would be of few classes.
+    """
     wanted = n if request.n_spectral is None else request.n_spectral
     if type(wanted) is not int or wanted < 1:
         raise InputError(f"n_spectral must be an integer of at least 1, got {wanted!r}")
@@ -259,7 +358,7 @@ def _part(images: BenchmarkImages, request: Request) -> list[int]:
 
 
 def _info(model: nn.Module, model_name: str | None, geometry: Geometry) -> dict[str, Any]:
-    """The entry's ``model`` group."""
+    """Return the entry's ``model`` group."""
     if isinstance(model, Classifier):
         info = model.info
     else:
@@ -278,18 +377,15 @@ def _info(model: nn.Module, model_name: str | None, geometry: Geometry) -> dict[
             weights="as given",
             weights_sha256=state_digest(model),
         )
-    own = info.to_dict()
-    images = {
-        **geometry.to_dict(),
-        "mean": own["preprocessing"]["mean"],
-        "std": own["preprocessing"]["std"],
-    }
-    return {**own, "name": model_name or info.name, "preprocessing": images}
+    group = info.to_dict()
+    normalisation = {name: group["preprocessing"][name] for name in ("mean", "std")}
+    preprocessing = {**geometry.to_dict(), **normalisation}
+    return {**group, "name": model_name or info.name, "preprocessing": preprocessing}
 
 
 @contextmanager
 def _in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; every module's own mode afterwards."""
+    """Put the model into evaluation mode, and every module back into its own mode on leaving."""
     training = [module for module in model.modules() if module.training]
     if training:
         _log.warning(

@@ -1,8 +1,7 @@
-"""A prepared request to results: the entry, the two accuracies, a profile under each condition."""
+"""Run a prepared request: the two accuracies, the entry, the importance under each condition."""
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,14 +12,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from iaside_plugins.adapters.models.load import Classifier
-from iaside_plugins.adapters.models.robustbench_names import N_CLASSES
-from iaside_plugins.adapters.robustbench_adapter.attacked_images import (
+from iaside_plugins.adapters.isolation import same_logits
+from iaside_plugins.adapters.robustbench_adapter.autoattack import (
     AdversarialImages,
     AttackedImages,
+    AutoAttackSpec,
+    run_autoattack,
 )
-from iaside_plugins.adapters.robustbench_adapter.autoattack import AutoAttackSpec, run_autoattack
-from iaside_plugins.adapters.robustbench_adapter.cost import Cost, estimate
+from iaside_plugins.adapters.robustbench_adapter.cost import Cost
 from iaside_plugins.adapters.robustbench_adapter.images import part_of
 from iaside_plugins.adapters.robustbench_adapter.request import PreparedRequest, host_version
 from iaside_plugins.budgets import format_budget
@@ -32,31 +31,32 @@ from iaside_plugins.evaluation.conditions import Images
 from iaside_plugins.evaluation.evaluate import AttackPlan, EvaluationPlan, conditions, evaluate
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
+from iaside_plugins.inference.checks import model_device
 from iaside_plugins.storage.files import jsonable, write_json
 from iaside_plugins.storage.provenance import ids_digest, model_digest
 from iaside_plugins.storage.resume_folder import resume_folder
-from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.stream import progress_bar
 
-_log = logging.getLogger(__name__)
+FILE = "model.json"  # the logits, in a folder of unfinished work
+TOLERANCE = 1e-3  # of the largest logit: other devices and batch sizes change less
 
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """What a run gives.
+    """The results of a run.
 
     Attributes:
-        n_images: Images evaluated.
+        n_images: Number of images evaluated.
         image_ids_sha256: Digest of their ids.
-        clean_accuracy: Share of the clean images classified correctly.
-        robust_accuracy: The same of the attacked images (at the first budget), or the mean over
-            all corruptions and severities.
+        clean_accuracy: Accuracy on the clean images, in [0, 1].
+        robust_accuracy: Accuracy on the images attacked at the first budget, or the mean accuracy
+            over all corruptions and severities.
         cells: (corruption, severity) -> accuracy; empty for attacks.
         entry: The entry; None without the spectral importance.
-        result: The spectral importance on clean images, or None.
-        corruption: The entry's group, or None.
-        adversarial: The entry's group, or None.
-        attacked: Budget -> the adversarial images.
+        result: The spectral importance on the clean images, or None.
+        corruption: The entry's ``corruption`` group, or None.
+        adversarial: The entry's ``adversarial`` group, or None.
+        attacked: Budget -> adversarial images.
     """
 
     n_images: int
@@ -71,58 +71,19 @@ class BenchmarkResult:
     attacked: dict[float, AdversarialImages]
 
 
-def cost_of(ready: PreparedRequest) -> Cost:
-    """The cost of a run; also the check that model, images and bands go together.
-
-    Raises:
-        InputError: They do not.
-    """
-    request = ready.request
-    game = Game(ready.model, ready.protocol, ready.device(), request.batch_size, request.precision)
-    n_budgets = len(ready.spec.epsilons) if ready.spec else 0
-    n_cells = len(ready.threat.corruptions) * len(SEVERITIES)
-    if n_cells:
-        n_cells += ready.images.cell(None, 0, None) is not None
-    n_profiles = (n_budgets or 1) if request.profiles else 0
-    cost = estimate(
-        game,
-        next(iter(ready.images.clean(None))),
-        n=len(ready.images.ids),
-        protocol=ready.protocol if request.spectral else None,
-        n_cells=n_cells,
-        n_spectral=len(ready.spectral_part),
-        n_profiles=n_profiles,
-        attacks=ready.spec.order if ready.spec else (),
-        n_budgets=n_budgets,
-    )
-    _check_classes(ready, game.n_classes)
-    return cost
-
-
-def _check_classes(ready: PreparedRequest, n_classes: int | None) -> None:
-    """Refuse a model of another number of classes; warn of one that is the caller's own module."""
-    expected = N_CLASSES[ready.threat.dataset]
-    if n_classes == expected:
-        return
-    problem = f"{ready.name} has {n_classes} outputs, and {ready.threat.dataset} {expected} classes"
-    if isinstance(ready.model, Classifier):
-        raise InputError(f"{problem}; give a model of {ready.threat.dataset}, or its own dataset")
-    _log.warning("%s: are its outputs numbered as the labels are?", problem)
-
-
 @contextmanager
-def finished(ready: PreparedRequest, cost: Cost) -> Iterator[BenchmarkResult]:
-    """Run, or go on with what a stopped run kept; adversarial images stay readable inside.
+def run_benchmark(ready: PreparedRequest, cost: Cost) -> Iterator[BenchmarkResult]:
+    """Run a prepared request, or resume it; the adversarial images can be read inside.
 
     Args:
-        ready: What to run.
-        cost: Of `cost_of`, whose probe tells whether a kept run is of this very model.
+        ready: The request.
+        cost: The result of `cost_of`; its logits tell whether a stopped run was of this model.
 
     Raises:
-        InputError: For input that cannot be used; what was finished is kept.
+        InputError: Input cannot be used. What was finished stays in the resume folder.
     """
-    request, spec = ready.request, ready.spec
-    which = (
+    request = ready.request
+    identity = (
         ready.threat,
         request.n_examples,
         Path(request.data_dir).resolve(),
@@ -132,31 +93,31 @@ def finished(ready: PreparedRequest, cost: Cost) -> Iterator[BenchmarkResult]:
         ready.protocol.used(),
         request.precision,
     )
-    folder = None if request.resume is None else Path(request.resume)
-    with resume_folder(folder, "robustbench", *map(str, which), ready.model) as home:
-        kind = f"{model_digest(ready.model)} {ready.device().type} {request.precision}"
-        check_same_model(home, kind, cost.logits, ours=folder is None)
+    given = None if request.resume is None else Path(request.resume)
+    with resume_folder(given, "robustbench", *map(str, identity), ready.model) as folder:
+        kind = f"{model_digest(ready.model)} {model_device(ready.model).type} {request.precision}"
+        check_same_model(folder, kind, cost.logits, in_cache=given is None)
         if request.aa_state_path is not None:
-            check_same_model(Path(request.aa_state_path), kind, cost.logits, ours=False)
+            check_same_model(Path(request.aa_state_path), kind, cost.logits, in_cache=False)
         attacked: dict[float, AdversarialImages] = {}
-        if spec is not None:
-            attacked = {eps: _attack(ready, spec, eps, home) for eps in spec.epsilons}
-        entry = result = None
-        job = _job(ready, attacked)
+        if ready.spec is not None:
+            attacked = {eps: _attack(ready, ready.spec, eps, folder) for eps in ready.spec.epsilons}
+        entry = importance = None
+        plan = _evaluation_plan(ready, attacked)
         if request.spectral:
-            entry, result = evaluate(
+            entry, importance = evaluate(
                 ready.model,
-                job,
+                plan,
                 ready.protocol,
                 batch_size=request.batch_size,
                 precision=request.precision,
-                resume=home,
+                resume=folder,
                 show_progress=request.show_progress,
             )
             n, digest = entry["data"]["n_images"], entry["data"]["image_ids_sha256"]
             clean = entry["clean_accuracy"]["value"]
             corruption, adversarial = entry["corruption"], entry["adversarial"]
-            entry["benchmark"] = jsonable(_benchmark(ready, attacked, home))
+            entry["benchmark"] = jsonable(_benchmark_group(ready, attacked, folder))
             entry["entry_id"] = entry_id(
                 entry["data"]["name"],
                 entry["model"]["name"],
@@ -165,33 +126,33 @@ def finished(ready: PreparedRequest, cost: Cost) -> Iterator[BenchmarkResult]:
             )
         else:
             outcome, corruption, adversarial, _ = conditions(
-                ready.model, job, resume=home, show_progress=request.show_progress
+                ready.model, plan, resume=folder, show_progress=request.show_progress
             )
             n, digest = len(outcome.ids), ids_digest(outcome.ids)
             clean = float(outcome.correct.mean())
         _check_agreement(adversarial, attacked)
         cells = {} if corruption is None else cell_accuracies(corruption["conditions"])
         yield BenchmarkResult(
-            n,
-            digest,
-            clean,
-            _robust(cells, adversarial),
-            cells,
-            entry,
-            result,
-            corruption,
-            adversarial,
-            attacked,
+            n_images=n,
+            image_ids_sha256=digest,
+            clean_accuracy=clean,
+            robust_accuracy=_robust(cells, adversarial),
+            cells=cells,
+            entry=entry,
+            result=importance,
+            corruption=corruption,
+            adversarial=adversarial,
+            attacked=attacked,
         )
 
 
 def _check_agreement(
     adversarial: dict[str, Any] | None, attacked: dict[float, AdversarialImages]
 ) -> None:
-    """The accuracy on the attacked images is what the last attack left: they are the same ones.
+    """Check that the accuracy on the attacked images is the one that the last attack left.
 
     Raises:
-        InputError: It is not, as the model's answers change from batch to batch or call to call.
+        InputError: It is another one: the model's answers change between batches or calls.
     """
     for attack in (adversarial or {}).get("attacks", ()):
         epsilon, accuracy = attack["epsilon"], attack["accuracy"]["value"]
@@ -205,18 +166,19 @@ def _check_agreement(
 
 
 def _robust(cells: dict[tuple[str, int], float], adversarial: dict[str, Any] | None) -> float:
+    """Return the robust accuracy, RobustBench's second number."""
     if adversarial is None:
         return mean_accuracy(cells)
     return float(adversarial["attacks"][0]["accuracy"]["value"])
 
 
-def run_facts(ready: PreparedRequest, found: BenchmarkResult) -> dict[str, Any]:
-    """What says which run it was, with or without an entry, and its two numbers."""
+def run_facts(ready: PreparedRequest, result: BenchmarkResult) -> dict[str, Any]:
+    """Return what identifies a run, with or without an entry, and its two accuracies."""
     facts: dict[str, Any] = {
-        "clean_accuracy": found.clean_accuracy,
-        "robust_accuracy": found.robust_accuracy,
-        "n_images": found.n_images,
-        "image_ids_sha256": found.image_ids_sha256,
+        "clean_accuracy": result.clean_accuracy,
+        "robust_accuracy": result.robust_accuracy,
+        "n_images": result.n_images,
+        "image_ids_sha256": result.image_ids_sha256,
         "weights_sha256": ready.info["weights_sha256"],
         "seed": ready.request.seed,
         "batch_size": ready.request.batch_size,
@@ -229,8 +191,9 @@ def run_facts(ready: PreparedRequest, found: BenchmarkResult) -> dict[str, Any]:
 
 
 def _attack(
-    ready: PreparedRequest, spec: AutoAttackSpec, epsilon: float, home: Path
+    ready: PreparedRequest, spec: AutoAttackSpec, epsilon: float, folder: Path
 ) -> AdversarialImages:
+    """Attack all images at one budget."""
     request = ready.request
     own = request.aa_state_path
     total = len(ready.images.ids) * (1 + len(spec.order))
@@ -240,16 +203,17 @@ def _attack(
             ready.images.clean(None),
             spec,
             epsilon,
-            device=ready.device(),
             seed=request.seed,
             batch_size=request.batch_size,
-            folder=home / "attacks" if own is None else Path(own),
+            folder=folder / "attacks" if own is None else Path(own),
             bar=bar,
         )
 
 
-def _job(ready: PreparedRequest, attacked: dict[float, AdversarialImages]) -> EvaluationPlan:
-    """The run in the form that `iaside_plugins.evaluation.evaluate` takes."""
+def _evaluation_plan(
+    ready: PreparedRequest, attacked: dict[float, AdversarialImages]
+) -> EvaluationPlan:
+    """Return the run in the form that `iaside_plugins.evaluation.evaluate` takes."""
     request, clean = ready.request, ready.images.clean
     attacks = None
     if ready.spec is not None:
@@ -272,24 +236,24 @@ def _job(ready: PreparedRequest, attacked: dict[float, AdversarialImages]) -> Ev
     )
 
 
-def _benchmark(
-    ready: PreparedRequest, attacked: dict[float, AdversarialImages], home: Path
+def _benchmark_group(
+    ready: PreparedRequest, attacked: dict[float, AdversarialImages], folder: Path
 ) -> dict[str, Any]:
-    """The entry's ``benchmark`` group."""
+    """Return the entry's ``benchmark`` group."""
     after = [
         {"epsilon": epsilon, "attack": attack, "accuracy": accuracy}
-        for epsilon, found in attacked.items()
-        for attack, accuracy in found.accuracy_after.items()
+        for epsilon, images in attacked.items()
+        for attack, accuracy in images.accuracy_after.items()
     ]
     profiles = []
-    for condition, images in _conditions(ready, attacked):
+    for condition, perturbed in _conditions(ready, attacked):
         result = spectral_importance(
             ready.model,
-            images,
+            perturbed,
             ready.protocol,
             batch_size=ready.request.batch_size,
             precision=ready.request.precision,
-            resume=home / "spectral",
+            resume=folder / "spectral",
             show_progress=ready.request.show_progress,
         )
         profiles.append({"condition": condition, **spectral_group(result)})
@@ -309,7 +273,7 @@ def _benchmark(
 def _conditions(
     ready: PreparedRequest, attacked: dict[float, AdversarialImages]
 ) -> list[tuple[str, Images]]:
-    """The perturbed images of the spectral importances, by the name of their condition."""
+    """Return the conditions under which the importance is computed: their names and images."""
     if not ready.request.profiles:
         return []
     part = ready.spectral_part
@@ -319,16 +283,17 @@ def _conditions(
     return [
         (
             f"{name} {ready.threat.model} {format_budget(epsilon)}",
-            AttackedImages(ready.images.clean(part), found),
+            AttackedImages(ready.images.clean(part), images),
         )
-        for epsilon, found in attacked.items()
+        for epsilon, images in attacked.items()
     ]
 
 
 class Cycled:
-    """Images each under one corruption and severity, so that all cells get an equal share.
+    """Images under one corruption and severity each, so that all cells get an equal share.
 
-    The cells come in a seeded random order: fewer images than cells are then a random choice.
+    The cells come in an order drawn with the seed: if there are fewer images than cells, the
+    cells that are used are a random choice.
     """
 
     def __init__(self, ready: PreparedRequest, part: list[int]) -> None:
@@ -346,42 +311,30 @@ class Cycled:
                 yield from images
 
 
-FILE = "model.json"
-
-
-TOLERANCE = 1e-3  # of the greatest logit: more than devices and sizes of batches change
-
-
 def check_same_model(
-    folder: Path, kind: str, logits: Mapping[str, Sequence[float]], *, ours: bool
+    folder: Path, kind: str, logits: Mapping[str, Sequence[float]], *, in_cache: bool
 ) -> None:
-    """Note a model's logits in a folder of unfinished work, or compare them with those there.
+    """Note a model's logits in a folder of unfinished work, or compare them with those noted there.
 
     Args:
         folder: The folder.
         kind: What else tells runs apart (digest of the weights, device, precision); runs of
             another kind are not compared.
         logits: Digest of an image -> logits.
-        ours: Whether the folder is in the cache and may be emptied, so that the run starts anew.
+        in_cache: Whether the folder is in the cache: it is then emptied, and the run starts anew.
 
     Raises:
         InputError: The folder is the user's, and was begun with another model.
     """
     noted = read(folder / FILE)
-    known = noted.get(kind, {})
-    if any(not _same(known[name], row) for name, row in logits.items() if name in known):
-        if not ours:
+    before = noted.get(kind, {})
+    both = [name for name in logits if name in before]
+    if not all(same_logits([before[name]], [logits[name]], TOLERANCE) for name in both):
+        if not in_cache:
             raise InputError(
                 f"{folder} holds the work of another model: it has the same class and weights, and "
                 "its logits of the same images are others now; give another folder"
             )
         shutil.rmtree(folder, ignore_errors=True)
-        noted, known = {}, {}
-    write_json(folder / FILE, {**noted, kind: {**known, **logits}}, indent=None)
-
-
-def _same(before: Sequence[float], now: Sequence[float]) -> bool:
-    old, new = np.asarray(before), np.asarray(now)
-    if old.shape != new.shape:
-        return False
-    return bool(np.abs(old - new).max() <= TOLERANCE * np.abs(old).max())
+        noted, before = {}, {}
+    write_json(folder / FILE, {**noted, kind: {**before, **logits}}, indent=None)

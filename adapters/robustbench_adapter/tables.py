@@ -1,7 +1,7 @@
-"""RobustBench's tables of accuracies per corruption and severity: read, and extend by one row.
+"""RobustBench's tables of accuracies per corruption and severity: read them, put a row in.
 
-Two header rows (corruption, severity 1 to 5), then one row a model: its name and the share of
-images classified correctly in each cell.
+A table has two header rows (corruption, severity 1 to 5), then one row per model: its name and
+its accuracy in each cell.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Cells = Mapping[tuple[str, int], float]
 
 
 def read_table(file: Path) -> Any:
-    """The table as a frame, columns (corruption, severity); of rows of one name the last counts.
+    """Return a table as a frame with columns (corruption, severity).
 
-    RobustBench itself appends a second row when a model is run again, and with two rows of AlexNet
-    it silently changes the mCE of every model.
+    Of several rows of one name the last counts: RobustBench appends a second row when a model is
+    run again, and with two rows of AlexNet it silently changes the mCE of every model.
 
     Raises:
         InputError: The file is not such a table.
@@ -35,9 +35,7 @@ def read_table(file: Path) -> Any:
         table.columns = pd.MultiIndex.from_tuples(
             [(str(corruption), int(severity)) for corruption, severity in table.columns]
         )
-        table = table.astype(
-            float
-        )  # from text: to the last digit, whatever pandas' own parser does
+        table = table.astype(float)  # from text, since pandas' own parser may round the last digit
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"{file} is not a table of RobustBench (two header rows, corruption and severity): "
@@ -47,10 +45,10 @@ def read_table(file: Path) -> Any:
 
 
 def read_errors(file: Path, model: str) -> dict[str, list[float]]:
-    """Error rates of one model at severities 1 to 5 of every corruption of a table.
+    """Return the error rates of one model at severities 1 to 5 of every corruption of a table.
 
     Raises:
-        InputError: No such row, or a severity is missing in it.
+        InputError: The model has no row, or its row lacks a severity.
     """
     table = read_table(file)
     if model not in table.index:
@@ -69,19 +67,19 @@ def read_errors(file: Path, model: str) -> dict[str, list[float]]:
 
 
 def upsert(file: Path, model: str, cells: Cells, corruptions: Sequence[str]) -> None:
-    """Put one model's row into a table: in place of its former row, else below the others.
+    """Put a model's row into a table: instead of its earlier row, else below the others.
 
-    Written whole or not at all; the same call twice leaves the same bytes. A column that the
-    table lacks is added, empty for the other models.
+    The file is written as a whole or not at all, and the same call twice leaves the same bytes. A
+    column that the table lacks is added, empty for the other models.
 
     Args:
-        file: The table; made where it does not exist.
+        file: The table; made if it does not exist.
         model: Name of the row.
-        cells: Its accuracies.
+        cells: Accuracies of the row.
         corruptions: Order of the columns of a new table.
 
     Raises:
-        InputError: The file is there and is not such a table, or cannot be written.
+        InputError: The file is not such a table, or cannot be written.
     """
     order = [(name, severity) for name in corruptions for severity in SEVERITIES]
     columns = pd.MultiIndex.from_tuples(order)

@@ -1,5 +1,5 @@
 """The `iaside` command."""
 
-from iaside_plugins.cli.entry_point import app, main
+from iaside_plugins.cli.command import app, main
 
 __all__ = ["app", "main"]

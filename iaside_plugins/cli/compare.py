@@ -3,39 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from iaside_plugins.cli.options import (
-    BatchSize,
-    Classes,
-    Crop,
-    DataDir,
-    Device,
-    Interpolation,
-    JsonFile,
-    Labels,
-    ModelSpec,
-    Name,
-    NBands,
-    NImages,
-    PlotFile,
-    ProtocolText,
-    Quiet,
-    Resize,
-    Resume,
-    Seed,
-    Weights,
-    Workers,
-    show,
-)
+from iaside_plugins.adapters.models.load import describe
+from iaside_plugins.attributions.agreement import by_model, load_reports
+from iaside_plugins.attributions.plots import plot_agreement
+from iaside_plugins.attributions.text import agreement_text
+from iaside_plugins.cli import options as opt
+from iaside_plugins.cli.values import Outputs, pick_protocol
 from iaside_plugins.errors import InputError
+from iaside_plugins.storage.resume_folder import resume_folder
+from iaside_plugins.workflows.source import DataSource, open_images, open_model
 
 
 def compare(
-    model: ModelSpec,
-    data: DataDir,
+    model: opt.ModelSpec,
+    data: opt.DataDir,
     methods: Annotated[
         str | None,
         typer.Option(
@@ -43,31 +28,31 @@ def compare(
             "occlusion, shapley_sampling, kernel_shap; default all but deep_lift"
         ),
     ] = None,
-    weights: Weights = None,
-    name: Name = None,
-    resize: Resize = None,
-    crop: Crop = None,
-    interpolation: Interpolation = None,
-    labels: Labels = "auto",
-    classes: Classes = None,
-    n_images: NImages = None,
+    weights: opt.Weights = None,
+    name: opt.Name = None,
+    resize: opt.Resize = None,
+    crop: opt.Crop = None,
+    interpolation: opt.Interpolation = None,
+    labels: opt.Labels = "auto",
+    classes: opt.Classes = None,
+    n_images: opt.NImages = None,
     n_sensitivity: Annotated[
         int, typer.Option(help="Images on which the sensitivity is measured")
     ] = 16,
-    n_bands: NBands = None,
-    protocol: ProtocolText = None,
-    device: Device = "auto",
-    batch_size: BatchSize = 64,
-    seed: Seed = 0,
-    workers: Workers = 0,
-    resume: Resume = None,
-    json_file: JsonFile = None,
-    plot: PlotFile = None,
+    n_bands: opt.NBands = None,
+    protocol: opt.ProtocolText = None,
+    device: opt.Device = "auto",
+    batch_size: opt.BatchSize = 64,
+    seed: opt.Seed = 0,
+    workers: opt.Workers = 0,
+    resume: opt.Resume = None,
+    json_file: opt.JsonFile = None,
+    plot: opt.PlotFile = None,
     beside: Annotated[
         list[Path] | None,
         typer.Option(help="JSON of an earlier comparison, plotted beside this one; repeatable"),
     ] = None,
-    quiet: Quiet = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """I-ASIDE against Captum's attributions on the same images, band by band."""
     from iaside_plugins.adapters.captum_adapter.comparison import (
@@ -78,16 +63,8 @@ def compare(
         run_identity,
     )
     from iaside_plugins.adapters.captum_adapter.metrics import Metrics
-    from iaside_plugins.adapters.models.load import describe
-    from iaside_plugins.attributions.agreement import by_model, load_reports
-    from iaside_plugins.attributions.plots import plot_agreement
-    from iaside_plugins.attributions.text import agreement_text
-    from iaside_plugins.cli.values import check_outputs, pick_protocol
-    from iaside_plugins.display.plots import save_figure
-    from iaside_plugins.storage.resume_folder import resume_folder
-    from iaside_plugins.workflows.source import DataSource, open_images, open_model
 
-    check_outputs(None, plot, json_file)
+    outputs = Outputs(json_file, plot, quiet)
     chosen = pick_protocol(protocol, n_bands, seed)
     check_protocol(chosen)
     names = check_methods(DEFAULT_METHODS if methods is None else methods.split(","))
@@ -96,20 +73,11 @@ def compare(
         raise InputError("--beside is for the plot: give --plot FILE as well")
     earlier = load_reports(beside or (), chosen)
     source = DataSource(data, labels, classes, n_images, seed, workers, batch_size)
-    net = open_model(
-        model,
-        weights=weights,
-        device=device,
-        name=name,
-        resize=resize,
-        crop=crop,
-        interpolation=interpolation,
-    )
+    shape: dict[str, Any] = {"resize": resize, "crop": crop, "interpolation": interpolation}
+    net = open_model(model, weights=weights, device=device, name=name, **shape)
     # In random order, so that the first images, which all metrics see, are of many classes.
     images = open_images(source, net, shuffled=True)
-    silent = quiet or json_file == "-"
-    if not silent:
-        typer.echo(describe(net.info))
+    outputs.say(describe(net.info))
     run = run_identity(chosen, metrics, net.mean.device, batch_size)
     with resume_folder(resume, "compare", source.which(), run, net) as folder:
         report = compare_attributions(
@@ -121,8 +89,10 @@ def compare(
             batch_size=batch_size,
             resume=folder,
             info=net.info.to_dict(),
-            show_progress=not silent,
+            show_progress=not outputs.silent,
         )
-        if plot is not None:
-            save_figure(plot_agreement(by_model([*earlier, report])), plot)
-        show(json_file, report.to_dict(), agreement_text(report), quiet)
+        outputs.write(
+            report.to_dict(),
+            agreement_text(report),
+            lambda: plot_agreement(by_model([*earlier, report])),
+        )

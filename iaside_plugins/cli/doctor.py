@@ -8,22 +8,22 @@ from typing import Annotated
 
 import typer
 
-from iaside_plugins.cli.options import JsonFile, Quiet, show
+from iaside_plugins.adapters.robustbench_adapter.doctor import PROBLEM, diagnose
+from iaside_plugins.cli import options as opt
+from iaside_plugins.cli.values import Outputs
 from iaside_plugins.errors import InputError
 
 
 def doctor(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Data folder, as RobustBench's")],
-    json_file: JsonFile = None,
-    quiet: Quiet = False,
+    json_file: opt.JsonFile = None,
+    quiet: opt.Quiet = False,
 ) -> None:
     """What a data tree lacks, and how to mend it, one line each; problems end with exit 2."""
-    from iaside_plugins.adapters.robustbench_adapter.doctor import PROBLEM, diagnose
-
     findings = diagnose(folder)
     lines = [str(f) for f in findings if not quiet or f.kind == PROBLEM]
     found = {"findings": [dataclasses.asdict(finding) for finding in findings]}
-    show(json_file, found, "\n".join(lines), quiet=not lines)
+    Outputs(json_file, quiet=not lines).write(found, "\n".join(lines))
     problems = sum(finding.kind == PROBLEM for finding in findings)
     if problems:
         raise InputError(f"{problems} problems in {folder.name or folder}; each is named above")

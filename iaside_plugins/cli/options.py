@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-
-from iaside_plugins.storage.files import write_json
 
 ModelSpec = Annotated[
     str,
@@ -59,18 +56,12 @@ JsonFile = Annotated[str | None, typer.Option("--json", help="Write JSON to FILE
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars, no summary")]
 Precision = Annotated[str, typer.Option(help="float32, float64, bfloat16, float16")]
 PlotFile = Annotated[Path | None, typer.Option("--plot", help="Plot to FILE.png, .svg or .pdf")]
-
-
-def show(json_file: str | None, data: dict[str, Any], text: str, quiet: bool) -> None:
-    """JSON where asked for, and the summary unless quiet or stdout is taken by the JSON.
-
-    Raises:
-        InputError: If the file cannot be written.
-    """
-    if json_file == "-":
-        typer.echo(json.dumps(data, indent=1, allow_nan=False))
-        return
-    if json_file is not None:
-        write_json(Path(json_file), data)
-    if not quiet:
-        typer.echo(text)
+Jpeg = Annotated[
+    bool | None,
+    typer.Option("--jpeg/--no-jpeg", help="Final JPEG save; default as distributed"),
+]
+Frost = Annotated[Path | None, typer.Option(help="Folder with frost1.png .. frost5.jpg")]
+Epsilons = Annotated[str | None, typer.Option(help="Linf budgets, e.g. 2/255,8/255")]
+EpsilonsL2 = Annotated[str | None, typer.Option(help="L2 budgets, e.g. 0.1,0.5")]
+AttackSteps = Annotated[int | None, typer.Option(help="Steps of iterated attacks")]
+NAttack = Annotated[int | None, typer.Option(help="Images to attack")]

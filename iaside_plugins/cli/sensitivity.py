@@ -7,23 +7,18 @@ from typing import Annotated
 
 import typer
 
-from iaside_plugins.cli.options import (
-    BatchSize,
-    Classes,
-    DataDir,
-    Device,
-    JsonFile,
-    Labels,
-    NBands,
-    NImages,
-    PlotFile,
-    ProtocolText,
-    Quiet,
-    Resume,
-    Seed,
-    Workers,
-    show,
+from iaside_plugins.cli import options as opt
+from iaside_plugins.cli.values import Outputs, pick_protocol
+from iaside_plugins.sensitivity.plots import plot_sensitivity
+from iaside_plugins.sensitivity.report import to_dict
+from iaside_plugins.sensitivity.text import sensitivity_text
+from iaside_plugins.workflows.sensitivity import (
+    model_specs,
+    open_models,
+    pick_design,
+    run_study,
 )
+from iaside_plugins.workflows.source import DataSource
 
 
 def sensitivity(
@@ -31,7 +26,7 @@ def sensitivity(
         list[str],
         typer.Argument(metavar="MODEL...", help="Specifications as of `profile`, of one data set"),
     ],
-    data: DataDir,
+    data: opt.DataDir,
     entries: Annotated[
         list[Path] | None,
         typer.Option(
@@ -66,35 +61,22 @@ def sensitivity(
             "one choice at a time is changed"
         ),
     ] = None,
-    labels: Labels = "auto",
-    classes: Classes = None,
-    n_images: NImages = None,
-    n_bands: NBands = None,
-    protocol: ProtocolText = None,
-    device: Device = "auto",
-    batch_size: BatchSize = 64,
-    seed: Seed = 0,
-    workers: Workers = 0,
-    resume: Resume = None,
-    json_file: JsonFile = None,
-    plot: PlotFile = None,
-    quiet: Quiet = False,
+    labels: opt.Labels = "auto",
+    classes: opt.Classes = None,
+    n_images: opt.NImages = None,
+    n_bands: opt.NBands = None,
+    protocol: opt.ProtocolText = None,
+    device: opt.Device = "auto",
+    batch_size: opt.BatchSize = 64,
+    seed: opt.Seed = 0,
+    workers: opt.Workers = 0,
+    resume: opt.Resume = None,
+    json_file: opt.JsonFile = None,
+    plot: opt.PlotFile = None,
+    quiet: opt.Quiet = False,
 ) -> None:
     """How profile, scores and ranking move with the protocol, and how each goes with robustness."""
-    from iaside_plugins.cli.values import check_outputs, pick_protocol
-    from iaside_plugins.display.plots import save_figure
-    from iaside_plugins.sensitivity.plots import plot_sensitivity
-    from iaside_plugins.sensitivity.records import to_dict
-    from iaside_plugins.sensitivity.text import sensitivity_text
-    from iaside_plugins.workflows.sensitivity import (
-        one_each,
-        open_studied,
-        pick_design,
-        run_study,
-    )
-    from iaside_plugins.workflows.source import DataSource
-
-    check_outputs(None, plot, json_file)
+    outputs = Outputs(json_file, plot, quiet)
     design = pick_design(
         pick_protocol(protocol, n_bands, seed),
         range_handling=range_handling,
@@ -106,19 +88,16 @@ def sensitivity(
         crossed=crossed,
     )
     source = DataSource(data, labels, classes, n_images, seed, workers, batch_size)
-    studied = open_studied(
-        one_each(models, weights, name), source, design, entries=entries or (), device=device
+    opened = open_models(
+        model_specs(models, weights, name), source, design, entries=entries or (), device=device
     )
-    silent = quiet or json_file == "-"
     report = run_study(
-        studied,
+        opened,
         design,
         source,
         batch_size=batch_size,
         resume=resume,
-        say=None if silent else typer.echo,
+        say=None if outputs.silent else outputs.say,
     )
     found = to_dict(report)
-    if plot is not None:
-        save_figure(plot_sensitivity(found), plot)
-    show(json_file, found, sensitivity_text(found), quiet)
+    outputs.write(found, sensitivity_text(found), lambda: plot_sensitivity(found))

@@ -3,46 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from iaside_plugins.cli.options import (
-    BatchSize,
-    Classes,
-    Crop,
-    DataDir,
-    Device,
-    Interpolation,
-    JsonFile,
-    Labels,
-    Name,
-    NBands,
-    NImages,
-    PlotFile,
-    ProtocolText,
-    Quiet,
-    Resize,
-    Resume,
-    Seed,
-    Weights,
-    Workers,
-    show,
+from iaside_plugins.adapters.foolbox_adapter.attacks import attack_names, attack_runs
+from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
+from iaside_plugins.adapters.models.load import describe
+from iaside_plugins.budgets import parse_budgets
+from iaside_plugins.cli import options as opt
+from iaside_plugins.cli.values import Outputs, check_needs, pick_protocol
+from iaside_plugins.devices import pick_device
+from iaside_plugins.spectra.plots import plot_spectrum
+from iaside_plugins.spectra.text import spectrum_text
+from iaside_plugins.spectral.partition import SpectralPartition
+from iaside_plugins.storage.resume_folder import resume_folder
+from iaside_plugins.workflows.source import DataSource, open_model
+from iaside_plugins.workflows.spectrum import (
+    check_corruptions,
+    check_severities,
+    spectrum_plan,
+    study_perturbations,
 )
 
 
 def spectrum(
-    data: DataDir,
+    data: opt.DataDir,
     corruptions: Annotated[
         str,
         typer.Option(help="generate, names such as fog,snow, none, or a distributed ImageNet-C"),
     ] = "generate",
     severities: Annotated[str, typer.Option(help="Severities of the corruptions")] = "1,2,3,4,5",
-    jpeg: Annotated[
-        bool | None,
-        typer.Option("--jpeg/--no-jpeg", help="Final JPEG save; default as distributed"),
-    ] = None,
-    frost: Annotated[Path | None, typer.Option(help="Folder with frost1.png .. frost5.jpg")] = None,
+    jpeg: opt.Jpeg = None,
+    frost: opt.Frost = None,
     cache: Annotated[Path | None, typer.Option(help="Keep generated images")] = None,
     model: Annotated[
         str | None,
@@ -54,45 +47,31 @@ def spectrum(
             help="fgsm,pgd,fgm,pgd_l2,deepfool,ddn,cw,l0_fmn,l1_fmn,band_pgd; needs --model"
         ),
     ] = "none",
-    epsilons: Annotated[str | None, typer.Option(help="Linf budgets, e.g. 2/255,8/255")] = None,
-    epsilons_l2: Annotated[str | None, typer.Option(help="L2 budgets, e.g. 0.1,0.5")] = None,
-    attack_steps: Annotated[int | None, typer.Option(help="Steps of iterated attacks")] = None,
-    n_attack: Annotated[int | None, typer.Option(help="Images to attack")] = None,
-    weights: Weights = None,
-    name: Name = None,
-    resize: Resize = None,
-    crop: Crop = None,
-    interpolation: Interpolation = None,
-    labels: Labels = "auto",
-    classes: Classes = None,
-    n_images: NImages = None,
-    n_bands: NBands = None,
-    protocol: ProtocolText = None,
-    device: Device = "auto",
-    batch_size: BatchSize = 64,
-    seed: Seed = 0,
-    workers: Workers = 0,
-    resume: Resume = None,
-    json_file: JsonFile = None,
-    plot: PlotFile = None,
-    quiet: Quiet = False,
+    epsilons: opt.Epsilons = None,
+    epsilons_l2: opt.EpsilonsL2 = None,
+    attack_steps: opt.AttackSteps = None,
+    n_attack: opt.NAttack = None,
+    weights: opt.Weights = None,
+    name: opt.Name = None,
+    resize: opt.Resize = None,
+    crop: opt.Crop = None,
+    interpolation: opt.Interpolation = None,
+    labels: opt.Labels = "auto",
+    classes: opt.Classes = None,
+    n_images: opt.NImages = None,
+    n_bands: opt.NBands = None,
+    protocol: opt.ProtocolText = None,
+    device: opt.Device = "auto",
+    batch_size: opt.BatchSize = 64,
+    seed: opt.Seed = 0,
+    workers: opt.Workers = 0,
+    resume: opt.Resume = None,
+    json_file: opt.JsonFile = None,
+    plot: opt.PlotFile = None,
+    quiet: opt.Quiet = False,
 ) -> None:
     """SNR of corruptions and attacks per band, power laws, and where the model looks."""
-    from iaside_plugins.adapters.foolbox_adapter.catalogue import attack_names, attack_runs
-    from iaside_plugins.adapters.models.load import describe
-    from iaside_plugins.budgets import parse_budgets
-    from iaside_plugins.cli.values import check_needs, check_outputs, pick_protocol
-    from iaside_plugins.devices import pick_device
-    from iaside_plugins.display.plots import save_figure
-    from iaside_plugins.spectra.plots import plot_spectrum
-    from iaside_plugins.spectra.text import spectrum_text
-    from iaside_plugins.spectral.partition import SpectralPartition
-    from iaside_plugins.storage.resume_folder import resume_folder
-    from iaside_plugins.workflows.source import DataSource, open_model
-    from iaside_plugins.workflows.spectrum import check_corruptions, check_severities, make_plan
-    from iaside_plugins.workflows.spectrum_study import study_perturbations
-
-    check_outputs(None, plot, json_file)
+    outputs = Outputs(json_file, plot, quiet)
     check_needs("--model", model is not None, weights=weights, name=name)
     check_needs(
         "--attacks",
@@ -117,32 +96,22 @@ def spectrum(
         SpectralPartition(chosen.n_bands, chosen.band_norm),
     )
     source = DataSource(data, labels, classes, n_images, seed, workers, batch_size)
+    shape: dict[str, Any] = {"resize": resize, "crop": crop, "interpolation": interpolation}
     net = None
     if model is not None:
-        net = open_model(
-            model,
-            weights=weights,
-            device=device,
-            name=name,
-            resize=resize,
-            crop=crop,
-            interpolation=interpolation,
-        )
-    plan = make_plan(
+        net = open_model(model, weights=weights, device=device, name=name, **shape)
+    plan = spectrum_plan(
         source,
         net,
         corruptions=corruptions,
         severities=strengths,
         runs=runs,
         n_attack=n_attack,
-        shape={"resize": resize, "crop": crop, "interpolation": interpolation},
-        jpeg=jpeg,
-        frost=frost,
-        cache=cache,
+        shape=shape,
+        generation=GenerationOptions(jpeg, frost, cache),
     )
-    silent = quiet or json_file == "-"
-    if net is not None and not silent:
-        typer.echo(describe(net.info))
+    if net is not None:
+        outputs.say(describe(net.info))
     made = (plan.corruptions and sorted(plan.corruptions.settings.items()), plan.origin)
     identity = (source.which(), chosen.used(), resize, crop, interpolation, made)
     with resume_folder(resume, "spectrum", *identity, net) as folder:
@@ -154,9 +123,7 @@ def spectrum(
             batch_size=batch_size,
             resume=folder,
             info={"model": None if net is None else net.info.to_dict()},
-            show_progress=not silent,
+            show_progress=not outputs.silent,
         )
         found = report.to_dict()
-        if plot is not None:
-            save_figure(plot_spectrum(found), plot)
-        show(json_file, found, spectrum_text(found), quiet)
+        outputs.write(found, spectrum_text(found), lambda: plot_spectrum(found))

@@ -1,22 +1,29 @@
-"""What a user's words on the command line stand for: devices, protocols, budgets, folders."""
+"""What the words on a command line stand for: batch sizes, protocols, files to write."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from iaside_plugins.display.plots import figure_format
+import typer
+
+from iaside_plugins.display.plots import figure_format, save_figure
 from iaside_plugins.errors import InputError
 from iaside_plugins.protocol import Protocol
-from iaside_plugins.storage.files import check_writable
+from iaside_plugins.storage.files import check_writable, write_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 IMAGES_AT_ONCE = 64  # read, and attacked under one seed, with --batch-size auto
 
 
 def pick_batch_size(text: str) -> tuple[int | str, int]:
-    """Rows in one forward pass (or "auto"), and images that are read and attacked together.
+    """Return the rows of one forward pass, or "auto", and the images read and attacked together.
 
     Raises:
         InputError: For anything else.
@@ -35,7 +42,7 @@ def pick_batch_size(text: str) -> tuple[int | str, int]:
 def pick_protocol(
     text: str | None, n_bands: int | None, seed: int, forwards: str | None = None
 ) -> Protocol:
-    """A protocol from "default", "reference", a JSON file, or "field=value,field=value".
+    """Return a protocol from "default", "reference", a JSON file, or "field=value,field=value".
 
     Raises:
         InputError: For an unknown name or field, or a value out of range.
@@ -59,7 +66,7 @@ def pick_protocol(
         elif key != "default":
             raise InputError(
                 f"unknown protocol {key!r}: expected default, reference, a JSON file of fields, "
-                "or field=value pairs such as absence=gaussian,range_handling=clip"
+                "or field=value pairs such as 'absence=gaussian,range_handling=clip'"
             )
     given.setdefault("seed", seed)
     if n_bands is not None:
@@ -76,7 +83,7 @@ def pick_protocol(
 
 
 def check_needs(needed: str, there: bool, **options: Any) -> None:
-    """Refuse options that would be ignored without another one.
+    """Raise InputError for options that would be ignored without another one.
 
     Args:
         needed: The other option, for the message.
@@ -91,21 +98,64 @@ def check_needs(needed: str, there: bool, **options: Any) -> None:
         raise InputError(f"--{given[0].replace('_', '-')} needs {needed}")
 
 
-def check_outputs(
-    save: Path | None = None,
-    plot: Path | None = None,
-    json_file: str | None = None,
-    out: Path | None = None,
-) -> None:
-    """Refuse outputs that could not be written, before the work and not after it.
+@dataclass(frozen=True)
+class Outputs:
+    """Where a command writes what it finds; checked before the work and not after it.
+
+    Attributes:
+        json_file: Receives JSON; "-" is stdout, which then receives nothing else.
+        plot: Receives the plot.
+        quiet: Whether to print nothing.
+        files: Other files that the command will write.
 
     Raises:
         InputError: For a path that cannot be written, or a plot of another format.
         MissingExtraError: For a plot without matplotlib.
     """
-    if plot is not None:
-        figure_format(plot)
-    json_path = None if json_file in (None, "-") else Path(str(json_file))
-    for path in (save, plot, json_path, out):
-        if path is not None and not (path is out and path.is_dir()):
-            check_writable(path)
+
+    json_file: str | None = None
+    plot: Path | None = None
+    quiet: bool = False
+    files: Sequence[Path | None] = ()
+
+    def __post_init__(self) -> None:
+        if self.plot is not None:
+            figure_format(self.plot)
+        for path in (*self.files, self.plot, self._json_path):
+            if path is not None:
+                check_writable(path)
+
+    @property
+    def _json_path(self) -> Path | None:
+        return None if self.json_file in (None, "-") else Path(str(self.json_file))
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing but JSON may be printed."""
+        return self.quiet or self.json_file == "-"
+
+    def say(self, text: str) -> None:
+        """Print a text unless silent."""
+        if not self.silent:
+            typer.echo(text)
+
+    def write(
+        self, data: dict[str, Any], text: str, figure: Callable[[], Figure] | None = None
+    ) -> None:
+        """Write the plot and the JSON where asked for, and print the summary unless silent.
+
+        Args:
+            data: JSON values.
+            text: The summary.
+            figure: Draws the plot.
+
+        Raises:
+            InputError: If a file cannot be written.
+        """
+        if self.plot is not None and figure is not None:
+            save_figure(figure(), self.plot)
+        if self.json_file == "-":
+            typer.echo(json.dumps(data, indent=1, allow_nan=False))
+        elif self._json_path is not None:
+            write_json(self._json_path, data)
+        self.say(text)

@@ -3,12 +3,11 @@
 from iaside_plugins.corruptions.apply import (
     CORRUPTION_GROUPS,
     CORRUPTIONS,
-    constants_size,
     corrupt,
     corruption_seed,
-    find_frost_textures,
-    load_frost_textures,
 )
+from iaside_plugins.corruptions.frost import find_frost_textures, load_frost_textures
+from iaside_plugins.corruptions.functions import constants_size
 
 __all__ = [
     "CORRUPTIONS",

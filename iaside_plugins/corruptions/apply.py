@@ -1,7 +1,7 @@
 """The 15 ImageNet-C corruptions, regenerated from their published formulas, seeded per image.
 
 Source: Hendrycks and Dietterich, "Benchmarking neural network robustness to common corruptions and
-perturbations", ICLR 2019. The distributed data set was made without a seed, so what is generated
+perturbations", ICLR 2019. The distributed data set was made without a seed, so images generated
 here are other draws of the same corruptions: results on them are to be called regenerated and never
 mixed with results on the distributed files. With the same draws as the published script, 224 x 224
 outputs are byte-identical or differ by single grey levels (`tests/corruptions`).
@@ -23,40 +23,28 @@ from typing import Any, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from iaside_plugins.corruptions.constants import CONSTANT_SETS, constants_size
 from iaside_plugins.corruptions.filters import jpeg_round_trip
 from iaside_plugins.corruptions.frost import (
     HOW_TO_GET_TEXTURES,
-    find_frost_textures,
     load_frost_textures,
 )
-from iaside_plugins.corruptions.functions import FUNCTIONS, RandomDraws
+from iaside_plugins.corruptions.functions import SCALES, TABLE, RandomDraws, constants_size
 from iaside_plugins.errors import InputError, InputTypeError
 
-__all__ = [
-    "CORRUPTIONS",
-    "CORRUPTION_GROUPS",
-    "constants_size",
-    "corrupt",
-    "corruption_seed",
-    "find_frost_textures",
-    "load_frost_textures",
-]
-
-CORRUPTIONS: tuple[str, ...] = tuple(FUNCTIONS)
+CORRUPTIONS: tuple[str, ...] = tuple(TABLE)
 """The 15 names, in the official order."""
 
-_GROUP_SIZES = {"noise": 3, "blur": 4, "weather": 4, "digital": 4}
 CORRUPTION_GROUPS: Mapping[str, str] = MappingProxyType(
-    dict(
-        zip(
-            CORRUPTIONS,
-            [group for group, size in _GROUP_SIZES.items() for _ in range(size)],
-            strict=True,
-        )
-    )
+    {name: corruption.group for name, corruption in TABLE.items()}
 )
 """Corruption -> its group: noise, blur, weather or digital."""
+
+PIXELS_VERSION = "c10783229186"
+"""Digest of what `corrupt` gives for fixed images: part of the key of cached images.
+
+A test computes it anew (`tests/corruptions/test_golden.py`): when pixels change, it
+fails until the new digest stands here.
+"""
 
 _SMALLEST_SIDE = 16  # pixels; below it the blurs' kernels and glass blur's margins cover the image
 _DATASET_QUALITY = 85  # of the JPEG files of the distributed ImageNet-C
@@ -101,15 +89,14 @@ def corrupt(
             type or shape, or frost without textures.
         MissingExtraError: If a library of the extra `imagenet` is not installed.
     """
-    if name not in FUNCTIONS:
-        raise InputError(f"unknown corruption {name!r}; known are {', '.join(CORRUPTIONS)}")
+    check_name(name)
     severity = _integer(severity, "severity", 1, 5)
     random = np.random.RandomState(_integer(seed, "seed", 0, 2**32 - 1))
     colour = _checked_colour(image)
-    constants = CONSTANT_SETS[constants_size(*colour.shape[:2])]
-    textures = _checked_textures(frost_textures) if name == "frost" else ()
-    draw = RandomDraws(constants.rows[name][severity - 1], constants, random, textures)
-    result = FUNCTIONS[name](colour, draw)
+    size = constants_size(*colour.shape[:2])
+    textures = texture_arrays(frost_textures) if name == "frost" else ()
+    draw = RandomDraws(TABLE[name].constants(size, severity), SCALES[size], random, textures)
+    result = TABLE[name].function(colour, draw)
     if jpeg:
         result = jpeg_round_trip(result, _DATASET_QUALITY, optimize=True)
     if image.shape == result.shape:
@@ -118,11 +105,17 @@ def corrupt(
     return grey.reshape(image.shape)
 
 
+def check_name(name: str) -> None:
+    """Raise InputError unless there is a corruption of that name."""
+    if name not in TABLE:
+        raise InputError(f"unknown corruption {name!r}; known are {', '.join(CORRUPTIONS)}")
+
+
 def corruption_seed(seed: int, image_id: str, name: str, severity: int) -> int:
-    """The seed of one corruption of one image: the same in every process, order and machine.
+    """Return the seed of one corruption of one image: the same in every process and order.
 
     Args:
-        seed: The seed of the whole evaluation, any integer.
+        seed: Seed of the whole evaluation, any integer.
         image_id: Name of the image within its data set.
         name: Corruption.
         severity: 1 to 5.
@@ -135,7 +128,7 @@ def corruption_seed(seed: int, image_id: str, name: str, severity: int) -> int:
 
 
 def _integer(value: SupportsIndex, what: str, lowest: int, highest: int) -> int:
-    """`value` as an int within [lowest, highest]."""
+    """Return `value` as an int within [lowest, highest]."""
     try:
         number = operator.index(value)
     except TypeError as error:
@@ -146,7 +139,7 @@ def _integer(value: SupportsIndex, what: str, lowest: int, highest: int) -> int:
 
 
 def _checked_colour(image: Any) -> npt.NDArray[np.uint8]:
-    """The image as (H, W, 3); grey ones repeated three times."""
+    """Return the image as (H, W, 3); grey ones repeated three times."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         got = getattr(image, "dtype", type(image).__name__)
         raise InputTypeError(
@@ -166,8 +159,12 @@ def _checked_colour(image: Any) -> npt.NDArray[np.uint8]:
     return np.repeat(image.reshape(*shape[:2], 1), 3, axis=2)
 
 
-def _checked_textures(textures: FrostTextures | None) -> Sequence[npt.NDArray[np.uint8]]:
-    """The textures as arrays, (h, w, 3) uint8."""
+def texture_arrays(textures: FrostTextures | None) -> Sequence[npt.NDArray[np.uint8]]:
+    """Return the frost textures as arrays, (h, w, 3) uint8.
+
+    Raises:
+        InputError: No textures, a folder without them, or arrays of another type or shape.
+    """
     if textures is None:
         raise InputError(
             f"the corruption frost needs textures (frost_textures=...): {HOW_TO_GET_TEXTURES}"

@@ -46,7 +46,7 @@ CorruptionErrors = Mapping[str, SeverityErrors]
 
 @dataclass(frozen=True)
 class ReferenceTable:
-    """A reference model's published errors, with where they come from.
+    """A reference model's published errors, with their source.
 
     Attributes:
         name: Name of the table, as `load_reference` takes it.
@@ -55,7 +55,7 @@ class ReferenceTable:
         n_images: Images per corruption and severity.
         source: Where the figures were published.
         licence: Terms of that source.
-        note: What else a reader must know.
+        note: Remarks for readers.
         mean_errors: Corruption -> mean error over the severities 1 to 5, in [0, 1].
         errors: Corruption -> the five error rates, or None where only the means are published.
     """
@@ -72,14 +72,14 @@ class ReferenceTable:
 
 
 def reference_tables() -> tuple[str, ...]:
-    """Names of the published reference tables that come with the package, sorted."""
+    """Return the names of the published reference tables of the package, sorted."""
     folder = resources.files("iaside_plugins.corruptions") / "reference_errors"
     return tuple(sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".json")))
 
 
 @cache
 def load_reference(name: str) -> ReferenceTable:
-    """The published reference table of that name.
+    """Return the published reference table of that name.
 
     Raises:
         InputError: No such table; the message lists those there are.
@@ -101,7 +101,7 @@ def load_reference(name: str) -> ReferenceTable:
 def corruption_errors(
     errors: CorruptionErrors, reference: CorruptionErrors | ReferenceTable | str
 ) -> dict[str, float]:
-    """CE of every corruption in `errors`, as a fraction (1.0 = reference model).
+    """Return the CE of every corruption in `errors`, as a fraction (1.0 = reference model).
 
     Args:
         errors: Error rates of the model, in [0, 1], at severities 1 to 5 of each corruption.
@@ -119,7 +119,7 @@ def corruption_errors(
 def mean_corruption_error(
     errors: CorruptionErrors, reference: CorruptionErrors | ReferenceTable | str
 ) -> float:
-    """mCE: the mean of CE over a benchmark's corruptions, as a fraction (1.0 = reference model).
+    """Return the mCE: mean CE over a benchmark's corruptions, a fraction (1.0 = reference model).
 
     The corruptions must be exactly those of the reference, and a reference that holds ImageNet-C
     (15) or ImageNet-3DCC (12) corruptions must hold all of them and no others: a mean over fewer
@@ -142,9 +142,9 @@ def mean_corruption_error(
 
 
 def unnormalised_mean_error(errors: CorruptionErrors) -> float:
-    """Mean error rate over corruptions and severities, in [0, 1]; not an mCE, and not comparable.
+    """Return the mean error rate over corruptions and severities, in [0, 1]; not an mCE.
 
-    Any set of corruptions will do, so name the set wherever the number is shown.
+    Any set of corruptions is accepted, so name the set wherever the number is shown.
 
     Raises:
         InputError: No corruption, rates outside [0, 1], NaN, or other than five severities.
@@ -155,7 +155,7 @@ def unnormalised_mean_error(errors: CorruptionErrors) -> float:
 
 
 def cell_accuracies(conditions: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], float]:
-    """Accuracy k / n of every (corruption, severity) of an entry's ``conditions``, in their order.
+    """Return accuracy k / n by (corruption, severity) of an entry's ``conditions``, in their order.
 
     The count k is restored from the error rate, so that the accuracy is the nearest float to
     k / n, as a count of hits gives it, and not to 1 minus the error.
@@ -169,7 +169,7 @@ def cell_accuracies(conditions: Iterable[Mapping[str, Any]]) -> dict[tuple[str, 
 
 
 def mean_accuracy(cells: Mapping[tuple[str, int], float]) -> float:
-    """Plain mean of accuracies over corruptions and severities: RobustBench's second number."""
+    """Return the plain mean of accuracies over corruptions and severities, as RobustBench does."""
     return float(np.mean(list(cells.values())))  # as there, to the last digit: not fsum
 
 
@@ -194,7 +194,7 @@ def _mean(rates: tuple[float, ...]) -> float:
 
 
 def _mean_errors(errors: CorruptionErrors) -> dict[str, float]:
-    """Mean error over severities of each corruption, checked."""
+    """Return the mean error over severities of each corruption, checked."""
     if not isinstance(errors, Mapping):
         raise InputTypeError(
             "expected a mapping of corruption -> five error rates, got "
@@ -214,7 +214,7 @@ def _reference_means(reference: CorruptionErrors | ReferenceTable | str) -> dict
 
 
 def _severity_errors(values: SeverityErrors, corruption: str) -> tuple[float, ...]:
-    """The five error rates of one corruption in the order of severity, checked."""
+    """Return the five error rates of one corruption in the order of severity, checked."""
     if isinstance(values, Mapping):
         keyed = {str(severity): rate for severity, rate in values.items()}  # JSON keys are text
         if set(keyed) != {str(s) for s in SEVERITIES}:
@@ -239,7 +239,7 @@ def _severity_errors(values: SeverityErrors, corruption: str) -> tuple[float, ..
 
 
 def _benchmark_of(corruptions: Iterable[str]) -> frozenset[str]:
-    """The published benchmark that shares names with `corruptions`; they themselves if none."""
+    """Return the published benchmark that has some of `corruptions`, or these if none has."""
     given = frozenset(corruptions)
     for name in reference_tables():
         benchmark = frozenset(load_reference(name).mean_errors)

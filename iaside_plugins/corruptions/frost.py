@@ -125,12 +125,12 @@ def frost_crop(
 
 
 def _missing_files(folder: Path) -> list[str]:
-    """The files of `FROST_FILES` that are not in the folder."""
+    """Return the files of `FROST_FILES` that are not in the folder."""
     return [name for name in FROST_FILES if not (folder / name).is_file()]
 
 
 def _checked_folder(folder: str | os.PathLike[str]) -> Path:
-    """The folder as a path, if all textures are in it."""
+    """Return the folder as a path, if all textures are in it."""
     path = Path(folder)
     if missing := _missing_files(path):
         raise InputError(

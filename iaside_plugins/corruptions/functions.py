@@ -1,9 +1,10 @@
-"""The 15 corruptions as functions of a uint8 RGB image, its constants and a random generator.
+"""The 15 corruptions: one table of functions of a uint8 RGB image, with their constants.
 
 Source: Hendrycks and Dietterich, ICLR 2019, and the script that made ImageNet-C. The order of the
 draws, the truncation of results to uint8 and the oddities (said where they occur) are those of the
 script, so that the same draws give the same bytes. Throughout, x is the image divided by 255 and
-results are clipped to [0, 1], multiplied by 255 and truncated, unless said otherwise.
+results are clipped to [0, 1], multiplied by 255 and truncated, unless said otherwise. A row of
+constants is explained in the docstring of its function.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from iaside_plugins.corruptions.constants import ConstantSet, Row
 from iaside_plugins.corruptions.filters import (
     Bytes,
     Floats,
@@ -33,20 +33,61 @@ from iaside_plugins.corruptions.filters import (
 )
 from iaside_plugins.corruptions.frost import frost_crop
 
+Row = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What depends on the size of an image, for one size with published constants.
+
+    Attributes:
+        size: Side of the square images for which the constants were published, pixels.
+        elastic_unit: Pixels that the elastic constants multiply, at that size. It is 244 for 224:
+            a slip of the authors that is part of the benchmark.
+        frost_scale: Factor by which the frost textures are resized, at that size.
+    """
+
+    size: int
+    elastic_unit: float
+    frost_scale: float
+
+
+SCALES: Mapping[int, Scale] = MappingProxyType(
+    {224: Scale(224, 244.0, 1.0), 32: Scale(32, 32.0, 0.2)}
+)
+
+
+def constants_size(height: int, width: int) -> int:
+    """Return the size whose published constants an image gets: 224, or 32 for small images.
+
+    The set nearest in the logarithm of the shorter side is used, so 32 up to 84 pixels and 224 from
+    85 on. Only at 224 x 224 and 32 x 32 are the constants those that were published for the size;
+    callers should record which set was used.
+
+    Args:
+        height: Rows of the image, pixels.
+        width: Columns of the image, pixels.
+
+    Returns:
+        224 or 32.
+    """
+    side = math.log(min(height, width))
+    return min(SCALES, key=lambda size: abs(math.log(size) - side))
+
 
 @dataclass(frozen=True)
 class RandomDraws:
-    """What one corruption of one image depends on, besides the image.
+    """Everything on which one corruption of one image depends, besides the image.
 
     Attributes:
         row: The constants of the corruption at this severity.
-        constants: The set they come from, for what depends on the size.
+        scale: Lengths of the published size that the constants are for.
         random: Source of the draws.
         textures: Frost textures, (h, w, 3) uint8; empty where none were given.
     """
 
     row: Row
-    constants: ConstantSet
+    scale: Scale
     random: np.random.RandomState
     textures: Sequence[Bytes] = ()
 
@@ -157,7 +198,7 @@ def _snow(image: Bytes, draw: RandomDraws) -> Bytes:
 def _frost(image: Bytes, draw: RandomDraws) -> Bytes:
     """share_image a + share_frost texture on the 0..255 scale, truncated; row = both shares."""
     share_image, share_frost = draw.row
-    scale = draw.constants.frost_scale * min(image.shape[:2]) / draw.constants.size
+    scale = draw.scale.frost_scale * min(image.shape[:2]) / draw.scale.size
     crop = frost_crop(draw.textures, image.shape[:2], scale, draw.random)
     return np.clip(share_image * image + share_frost * crop, 0, 255).astype(np.uint8)
 
@@ -174,7 +215,7 @@ def _fog(image: Bytes, draw: RandomDraws) -> Bytes:
 
 
 def _brightness(image: Bytes, draw: RandomDraws) -> Bytes:
-    """The value V of HSV becomes min(V + row[0], 1); hue and saturation are kept.
+    """Raise the value V of HSV to min(V + row[0], 1), with the same hue and saturation.
 
     This is x V' / V, but computed through hue and saturation as the original does: results often
     lie at a whole grey level, where truncation makes a rounding error of 1e-16 visible.
@@ -221,7 +262,7 @@ def _elastic_transform(image: Bytes, draw: RandomDraws) -> Bytes:
     cv2 = imaging_library("cv2")
     height, width = image.shape[:2]
     side = min(height, width)
-    unit = draw.constants.elastic_unit * side / draw.constants.size
+    unit = draw.scale.elastic_unit * side / draw.scale.size
     alpha, sigma, affine_range = (unit * value for value in draw.row)
     x = (image / np.float32(255)).astype(np.float32)
     corners = np.array([[1, 1], [1, -1], [-1, -1]]) * (side // 3) + (width // 2, height // 2)
@@ -254,22 +295,148 @@ def _jpeg_compression(image: Bytes, draw: RandomDraws) -> Bytes:
     return jpeg_round_trip(image, int(draw.row[0]))
 
 
-FUNCTIONS: Mapping[str, Callable[[Bytes, RandomDraws], Bytes]] = MappingProxyType(
+def _each(*values: float) -> tuple[Row, ...]:
+    """Return the constants of severities that have one number each."""
+    return tuple((value,) for value in values)
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """One corruption: its group, its function and its published constants.
+
+    Attributes:
+        group: "noise", "blur", "weather" or "digital".
+        function: (image, draws) -> corrupted image; its docstring explains the constants.
+        imagenet: Constants at severities 1 to 5 for 224 x 224 images.
+        cifar: Constants at severities 1 to 5 for 32 x 32 images.
+    """
+
+    group: str
+    function: Callable[[Bytes, RandomDraws], Bytes]
+    imagenet: tuple[Row, ...]
+    cifar: tuple[Row, ...]
+
+    def constants(self, size: int, severity: int) -> Row:
+        """Return the constants for images of a published size, 224 or 32, at one severity."""
+        return (self.imagenet if size == 224 else self.cifar)[severity - 1]
+
+
+TABLE: Mapping[str, Corruption] = MappingProxyType(
     {
-        "gaussian_noise": _gaussian_noise,
-        "shot_noise": _shot_noise,
-        "impulse_noise": _impulse_noise,
-        "defocus_blur": _defocus_blur,
-        "glass_blur": _glass_blur,
-        "motion_blur": _motion_blur,
-        "zoom_blur": _zoom_blur,
-        "snow": _snow,
-        "frost": _frost,
-        "fog": _fog,
-        "brightness": _brightness,
-        "contrast": _contrast,
-        "elastic_transform": _elastic_transform,
-        "pixelate": _pixelate,
-        "jpeg_compression": _jpeg_compression,
+        "gaussian_noise": Corruption(
+            "noise",
+            _gaussian_noise,
+            _each(0.08, 0.12, 0.18, 0.26, 0.38),
+            _each(0.04, 0.06, 0.08, 0.09, 0.10),
+        ),
+        "shot_noise": Corruption(
+            "noise",
+            _shot_noise,
+            _each(60, 25, 12, 5, 3),
+            _each(500, 250, 100, 75, 50),
+        ),
+        "impulse_noise": Corruption(
+            "noise",
+            _impulse_noise,
+            _each(0.03, 0.06, 0.09, 0.17, 0.27),
+            _each(0.01, 0.02, 0.03, 0.05, 0.07),
+        ),
+        "defocus_blur": Corruption(
+            "blur",
+            _defocus_blur,
+            ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
+            ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)),
+        ),
+        "glass_blur": Corruption(
+            "blur",
+            _glass_blur,
+            ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
+            ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),
+        ),
+        "motion_blur": Corruption(
+            "blur",
+            _motion_blur,
+            ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
+            ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
+        ),
+        "zoom_blur": Corruption(
+            "blur",
+            _zoom_blur,
+            ((0.01, 12), (0.01, 16), (0.02, 11), (0.02, 13), (0.03, 11)),
+            ((0.01, 7), (0.01, 12), (0.01, 16), (0.01, 21), (0.01, 26)),
+        ),
+        "snow": Corruption(
+            "weather",
+            _snow,
+            (
+                (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
+                (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
+                (0.55, 0.3, 4, 0.9, 12, 8, 0.7),
+                (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
+                (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
+            ),
+            (
+                (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
+                (0.1, 0.2, 1, 0.5, 10, 4, 0.9),
+                (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
+                (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85),
+                (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
+            ),
+        ),
+        "frost": Corruption(
+            "weather",
+            _frost,
+            ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)),
+            ((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45)),
+        ),
+        "fog": Corruption(
+            "weather",
+            _fog,
+            ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
+            ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
+        ),
+        "brightness": Corruption(
+            "weather",
+            _brightness,
+            _each(0.1, 0.2, 0.3, 0.4, 0.5),
+            _each(0.05, 0.1, 0.15, 0.2, 0.3),
+        ),
+        "contrast": Corruption(
+            "digital",
+            _contrast,
+            _each(0.4, 0.3, 0.2, 0.1, 0.05),
+            _each(0.75, 0.5, 0.4, 0.3, 0.15),
+        ),
+        "elastic_transform": Corruption(
+            "digital",
+            _elastic_transform,
+            (
+                (2, 0.7, 0.1),
+                (2, 0.08, 0.2),
+                (0.05, 0.01, 0.02),
+                (0.07, 0.01, 0.02),
+                (0.12, 0.01, 0.02),
+            ),
+            (
+                (0, 0, 0.08),
+                (0.05, 0.2, 0.07),
+                (0.08, 0.06, 0.06),
+                (0.1, 0.04, 0.05),
+                (0.1, 0.03, 0.03),
+            ),
+        ),
+        "pixelate": Corruption(
+            "digital",
+            _pixelate,
+            _each(0.6, 0.5, 0.4, 0.3, 0.25),
+            _each(0.95, 0.9, 0.85, 0.75, 0.65),
+        ),
+        "jpeg_compression": Corruption(
+            "digital",
+            _jpeg_compression,
+            _each(25, 18, 15, 10, 7),
+            _each(80, 65, 58, 50, 40),
+        ),
     }
 )
+"""The 15 corruptions by name, in the official order."""

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 def new_figure(
     width: float, height: float, columns: int = 1, rows: int = 1, *, shared: bool = True
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of so many inches with axes row by row, on no global state of matplotlib's.
+    """Return a figure (sizes in inches) and its axes row by row, without matplotlib's global state.
 
-    Axes have one range in a figure of several rows, unless `shared` is false.
+    Axes share their ranges in a figure of several rows, unless `shared` is false.
 
     Raises:
         MissingExtraError: If matplotlib is not installed.
@@ -43,10 +43,10 @@ def new_figure(
 def plot_profile(
     result: SpectralImportance, ax: Axes | None = None, label: str | None = None
 ) -> Axes:
-    """Shapley value of each band (nats) against frequency, with 95 % intervals over images.
+    """Plot the Shapley value of each band (nats) against frequency, with 95 % intervals.
 
     Args:
-        result: What to show.
+        result: The result to plot.
         ax: Axes to draw on, a new figure's by default.
         label: Name in the legend.
 
@@ -76,7 +76,7 @@ def plot_profile(
 
 
 def plot_profiles(results: Mapping[str, SpectralImportance]) -> Figure:
-    """Several models side by side: Shapley values on the left, shares on the right.
+    """Plot several models: Shapley values on the left, shares on the right.
 
     Raises:
         MissingExtraError: If matplotlib is not installed.
@@ -108,7 +108,7 @@ def plot_profiles(results: Mapping[str, SpectralImportance]) -> Figure:
 
 
 def figure_format(path: Path | str) -> str:
-    """The format that a file's suffix names, with matplotlib at hand to write it.
+    """Return the format that a file's suffix names, once matplotlib is known to be installed.
 
     Raises:
         InputError: For another suffix than .png, .svg or .pdf.

@@ -1,4 +1,4 @@
-"""Spectral importance and entries as a few readable lines."""
+"""Spectral importance and entries as a few lines of text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BAR = 24
 
 
 def spectral_report(result: SpectralImportance) -> str:
-    """Per band: range, Shapley value, standard error, share and a bar; then the scores."""
+    """Return range, Shapley value, standard error and share of each band; then the scores."""
     frame = result.to_frame()
     top = max(float(frame["shapley_value"].abs().max()), 1e-12)
     lines = [
@@ -59,7 +59,7 @@ def _ends(ends: Any) -> str:
 
 
 def entry_report(entry: Mapping[str, Any], result: SpectralImportance) -> str:
-    """The spectral report, then accuracies: clean, corrupted, under attack."""
+    """Return the spectral report, then accuracies: clean, corrupted, under attack."""
     lines = [spectral_report(result), f"clean accuracy   {proportion(entry['clean_accuracy'])}"]
     corruption, adversarial = entry["corruption"], entry["adversarial"]
     if corruption is not None:
@@ -87,7 +87,7 @@ def entry_report(entry: Mapping[str, Any], result: SpectralImportance) -> str:
 
 
 def _corruption_lines(corruption: Mapping[str, Any]) -> list[str]:
-    """Error by corruption at severities 1 to 5, and the mean under its proper name."""
+    """Return errors by corruption at severities 1 to 5, then the mean error and mCE."""
     errors: dict[str, list[float]] = {}
     changes: dict[str, list[float]] = {}
     for cell in corruption["conditions"]:

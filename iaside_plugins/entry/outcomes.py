@@ -49,7 +49,7 @@ def outcomes(entries: Sequence[Entry], weights_sha256: str, name: str) -> dict[s
     """
     own = [entry for entry in entries if entry.model.weights_sha256 == weights_sha256]
     if not own:
-        raise InputError(f"no entry is of the weights of {name}; leave --entries out, or add it")
+        raise InputError(f"no entry is of the weights of {name}; leave entries=... out, or add it")
     own.sort(key=lambda entry: entry.benchmark is not None)  # the plain ones first
     out = {"clean accuracy": own[0].clean_accuracy.value}
     for entry in own:

@@ -1,8 +1,11 @@
-"""Accuracy under attack over a whole data set: by budget, in the worst case, as one curve."""
+"""Accuracy under attack over a whole data set: by budget, in the worst case, as one curve.
+
+`worst_case` defines the worst case of several attacks once, for these tables and for entries.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,19 +20,49 @@ Array = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 
+def worst_case(
+    correct: Flags, attacks: Sequence[tuple[str, Mapping[float, Flags]]], epsilon: float
+) -> tuple[list[str], Flags]:
+    """Return which attacks count at a budget, and the images that withstand all of them.
+
+    An attack counts at every budget at or above one that it was run at: a perturbation within a
+    smaller ball is within the larger one. Budget 0 stands for the clean images, and counts at 0.
+
+    Args:
+        correct: Whether each clean image is classified correctly (K,).
+        attacks: For each attack of one norm its name, and budget -> whether it succeeded (K,).
+        epsilon: The budget.
+
+    Returns:
+        Names of the attacks that count, and whether each image is classified correctly and
+        withstands them (K,).
+    """
+    robust = correct.copy()
+    for _, successes in attacks:
+        for budget, is_adv in successes.items():
+            if budget <= epsilon:
+                robust &= ~is_adv
+    names = [
+        name
+        for name, successes in attacks
+        if any(0 < budget <= epsilon or budget == epsilon for budget in successes)
+    ]
+    return names, robust
+
+
 @dataclass(frozen=True, eq=False)
 class AttackOutcome:
-    """What one attack did to K images.
+    """Which of K images one attack succeeded on.
 
     Attributes:
-        name: Of the attack.
-        norm: Of its budgets: "Linf", "L2", "L1" or "L0".
+        name: Name of the attack.
+        norm: Norm of its budgets: "Linf", "L2", "L1" or "L0".
         settings: The attack as it prints.
         minimal: Whether it looks for the least perturbation.
         epsilons: Budgets, ascending, in units of the model's bounds.
-        is_adv: Whether it succeeded (n_epsilons, K), exactly as the attack's library says, which
-            an attack that mends a misclassified image does not; at budget 0 whether the clean
-            image is misclassified.
+        is_adv: Whether it succeeded (n_epsilons, K), exactly as the attack's library says: False
+            where it makes a misclassified image correct; at budget 0 whether the clean image is
+            misclassified.
         distances: Least distance at which it succeeded (K,), at any budget: of a minimisation
             attack the perturbation's own norm, else the least budget that was tried with success;
             infinite where it failed, 0 for images misclassified without any attack.
@@ -43,19 +76,24 @@ class AttackOutcome:
     is_adv: Flags
     distances: Array
 
+    @property
+    def successes(self) -> dict[float, Flags]:
+        """Budget -> whether the attack succeeded (K,)."""
+        return dict(zip(self.epsilons, self.is_adv, strict=True))
+
 
 @dataclass(frozen=True, eq=False)
 class RobustEvaluation:
     """Attacks on K images. Intervals are 95 %, over images.
 
-    An image counts as robust where it is classified correctly without an attack and the attack
-    fails (an attack that mends a misclassification does not make the image robust).
+    An image counts as robust if it is classified correctly without an attack and the attack fails
+    (an attack that makes a misclassified image correct does not make it robust).
 
     Attributes:
         ids: Name or digest of every image, in order.
         correct: Whether each clean image is classified correctly (K,).
-        outcomes: One an attack.
-        info: What else is known: seed, bounds.
+        outcomes: One for each attack.
+        info: Seed and bounds, for `to_dict`.
     """
 
     ids: tuple[str, ...]
@@ -74,9 +112,10 @@ class RobustEvaluation:
         return float(self.correct.mean())
 
     def to_frame(self) -> pd.DataFrame:
-        """One row an attack and budget: robust accuracy with its interval, and counts.
+        """Return robust accuracy, its interval and counts: one row for each attack and budget.
 
-        `n_robust` of `n_images` are correct and withstood; `n_adv` counts the library's `is_adv`.
+        `n_robust` of `n_images` are correct and withstand the attack; `n_adv` counts the library's
+        `is_adv`.
         """
         rows = []
         for outcome in self.outcomes:
@@ -93,35 +132,31 @@ class RobustEvaluation:
         return pd.DataFrame(rows)
 
     def worst_case(self) -> pd.DataFrame:
-        """One row a norm and budget: accuracy on images that withstand every attack of the norm.
+        """Return the accuracy against all attacks of a norm: one row for each norm and budget.
 
-        A budget counts, and names, an attack that was run at it or at a smaller one: whatever
-        succeeds within a smaller ball succeeds within the larger.
+        See the function `worst_case` for which attacks count at a budget.
         """
         rows = []
-        for norm in dict.fromkeys(outcome.norm for outcome in self.outcomes):
-            chosen = [outcome for outcome in self.outcomes if outcome.norm == norm]
-            for epsilon in sorted({e for outcome in chosen for e in outcome.epsilons}):
-                robust = self.correct.copy()
-                for outcome in chosen:
-                    robust &= ~_broken(outcome, epsilon)
-                names = [outcome.name for outcome in chosen if _counts(outcome, epsilon)]
-                rows.append(
-                    {
-                        "norm": norm,
-                        "epsilon": epsilon,
-                        "attacks": ", ".join(names),
-                        **_accuracy(robust),
-                    }
-                )
+        for norm, attacks in self._by_norm().items():
+            for epsilon in sorted({e for _, successes in attacks for e in successes}):
+                names, robust = worst_case(self.correct, attacks, epsilon)
+                row = {"norm": norm, "epsilon": epsilon, "attacks": ", ".join(names)}
+                rows.append({**row, **_accuracy(robust)})
         return pd.DataFrame(rows)
 
-    def distances(self) -> pd.DataFrame:
-        """One row an attack: median least distance and its interval, share of failures.
+    def _by_norm(self) -> dict[str, list[tuple[str, dict[float, Flags]]]]:
+        """Return the attacks of every norm, as `worst_case` takes them."""
+        norms: dict[str, list[tuple[str, dict[float, Flags]]]] = {}
+        for outcome in self.outcomes:
+            norms.setdefault(outcome.norm, []).append((outcome.name, outcome.successes))
+        return norms
 
-        Over the images classified correctly; failures are infinite, so that a median above half of
-        failures is infinite too. For an attack of fixed budgets distances are those budgets, an
-        upper bound.
+    def distances(self) -> pd.DataFrame:
+        """Return the median least distance, its interval and failures: one row for each attack.
+
+        Over the images classified correctly. A failure is an infinite distance, so the median is
+        infinite if more than half fail. For an attack of fixed budgets the distances are those
+        budgets, an upper bound.
         """
         rows = []
         for outcome in self.outcomes:
@@ -142,22 +177,20 @@ class RobustEvaluation:
         return pd.DataFrame(rows)
 
     def areas(self) -> pd.DataFrame:
-        """One row a norm: area under the worst-case curve of accuracy over budgets, in [0, 1].
+        """Return the area under the worst-case accuracy over budgets, in [0, 1]: one row a norm.
 
-        Trapezoids between the budgets that were run, from 0 (clean accuracy) to the greatest, over
-        its length: the mean accuracy over budgets. The interval is normal, over images.
+        By trapezoids between the budgets that were run, from 0 (clean accuracy) to the greatest,
+        divided by the greatest: the mean accuracy over budgets. The interval is normal, over
+        images.
         """
         rows = []
-        for norm in dict.fromkeys(outcome.norm for outcome in self.outcomes):
-            chosen = [outcome for outcome in self.outcomes if outcome.norm == norm]
-            budgets = sorted({e for outcome in chosen for e in outcome.epsilons if e > 0})
+        for norm, attacks in self._by_norm().items():
+            budgets = sorted({e for _, successes in attacks for e in successes if e > 0})
             if not budgets:
                 continue
-            curve = [self.correct.astype(float)]
-            for epsilon in budgets:
-                broken = np.any([_broken(outcome, epsilon) for outcome in chosen], axis=0)
-                curve.append((self.correct & ~broken).astype(float))
-            per_image = np.trapezoid(np.stack(curve), [0.0, *budgets], axis=0) / budgets[-1]
+            curve = [self.correct, *(worst_case(self.correct, attacks, e)[1] for e in budgets)]
+            heights = np.stack(curve).astype(float)
+            per_image = np.trapezoid(heights, [0.0, *budgets], axis=0) / budgets[-1]
             area, (low, high) = mean_interval(per_image)
             rows.append(
                 {
@@ -172,7 +205,7 @@ class RobustEvaluation:
         return pd.DataFrame(rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """The tables as JSON values; infinite distances become null."""
+        """Return the tables as JSON values; infinite distances become null."""
         return {
             "n_images": self.n_images,
             "clean_accuracy": _accuracy(self.correct),
@@ -185,18 +218,8 @@ class RobustEvaluation:
         }
 
 
-def _counts(outcome: AttackOutcome, epsilon: float) -> bool:
-    """Whether an attack was run at a budget or below; budget 0 alone is no attack."""
-    return any(0 < e <= epsilon or e == epsilon for e in outcome.epsilons)
-
-
-def _broken(outcome: AttackOutcome, epsilon: float) -> Flags:
-    """Images that an attack broke at a budget or below."""
-    tried = [k for k, e in enumerate(outcome.epsilons) if e <= epsilon]
-    return np.asarray(outcome.is_adv[tried].any(axis=0))
-
-
 def _accuracy(robust: Flags) -> dict[str, Any]:
+    """Return the share of robust images with Wilson's interval, and the counts."""
     low, high = wilson(int(robust.sum()), len(robust))
     return {
         "accuracy": float(robust.mean()),

@@ -1,10 +1,16 @@
-"""Conditions: what a model makes of each image, clean, corrupted or attacked, kept as it runs."""
+"""A model on images under conditions (clean, corrupted, attacked), stored image by image.
+
+`StoredRows` looks rows up in a store, computes missing ones and stores them; `ConditionRunner` here
+and the studies of spectra and of Foolbox attacks use it for rows of their own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -25,110 +31,126 @@ Array = npt.NDArray[np.float64]
 Batch = tuple[Tensor, Tensor, Sequence[str]]
 Images = Iterable[Batch]
 Perturb = Callable[[Tensor, Tensor, int], Sequence[Tensor]]
+FLUSH_EVERY = 512  # rows of one file of the store
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Per image under one condition: probability of the true class, and whether it is right."""
+    """A model's answers on images under one condition.
+
+    Attributes:
+        ids: Names of the K images.
+        probability: Probability of the true class (K,), in [0, 1].
+        correct: Whether the true class is the prediction (K,).
+    """
 
     ids: tuple[str, ...]
     probability: Array
     correct: npt.NDArray[np.bool_]
 
     def among(self, others: Outcome) -> Outcome:
-        """The outcome on the images that `others` has too (a file may be unreadable in one)."""
+        """Return the outcome on the images that `others` has too (files may be unreadable)."""
         known = set(others.ids)
         return self.at([name for name in self.ids if name in known])
 
     def at(self, ids: Sequence[str]) -> Outcome:
-        """The outcome on some of the images, in their order; all of `ids` must be there."""
+        """Return the outcome on some of the images, in their order; all of `ids` must be there."""
         place = {name: k for k, name in enumerate(self.ids)}
         rows = [place[name] for name in ids]
         return Outcome(tuple(ids), self.probability[rows], self.correct[rows])
 
 
-class ConditionRunner:
-    """Runs a model over conditions and keeps finished images, so that a run can be resumed."""
+class StoredRows:
+    """Rows of images under conditions: read from a store, or computed batch by batch and stored.
 
-    def __init__(
-        self, model: Model, resume: Path | str | None, bar: tqdm[Any], batch_size: int | str = 64
-    ) -> None:
-        self.model = model
-        self.bar = bar
-        self.game = Game(model, Protocol(), model_device(model), batch_size)
-        folder = None if resume is None else Path(resume) / "conditions"
-        identity = {"model": model_digest(model) if folder is not None else None}
-        self.store = RowStore(folder, identity, flush_every=512)
+    A context manager, which merges the files of the store on leaving, also by an error.
 
-    def run(self, condition: str, images: Images) -> Outcome:
-        """Outcome on clean or corrupted images."""
-        return self.collect([condition], images)[0]
+    Args:
+        store: Holds the rows of earlier runs, and takes new ones.
+    """
 
-    def collect(
+    def __init__(self, store: RowStore) -> None:
+        self.store = store
+        self._rows: dict[Hashable, list[Array]] = {}
+
+    def __enter__(self) -> StoredRows:
+        return self
+
+    def __exit__(
         self,
-        conditions: Sequence[str],
-        images: Images,
-        perturb: Perturb | None = None,
-        *,
-        keep: bool = True,
-    ) -> list[Outcome]:
-        """Outcomes under several conditions of one pass over the images.
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.store.compact()
+
+    def batch(
+        self,
+        keys: Mapping[Any, Sequence[str]],
+        compute: Callable[[], Iterable[Array]],
+        is_valid: Callable[[Array], bool] = lambda rows: True,
+    ) -> None:
+        """Add the rows of one batch of images.
 
         Args:
-            conditions: Their names, which with the digest of an image (of its whole batch, where
-                it is perturbed) are the key of a kept row.
-            images: Batches of (images, labels, ids).
-            perturb: (images, labels, index of the first) -> images under every condition; not
-                called for a batch whose rows are all kept.
-            keep: Whether to keep rows, and to take those that are kept. Not where `perturb` reads
-                images that may be others in the next run: their keys would be the same.
+            keys: Condition -> the key of each image's row.
+            compute: Returns rows (N, R) for every condition, in the order of `keys`; called unless
+                the store has valid rows for all of them.
+            is_valid: Whether stored rows (N, R) may be used.
         """
-        rows: list[list[Array]] = [[] for _ in conditions]
-        names: list[str] = []
-        try:
-            self.bar.set_description(conditions[0].split("|")[-1], refresh=False)
-            for x, labels, ids in images:
-                check_images(x)
-                y = check_labels(labels, len(x))
-                digests = [
-                    image_digest(image, int(label)) for image, label in zip(x, y, strict=True)
-                ]
-                if perturb is not None:  # drawn for the batch at its place: rows belong to both
-                    batch = seed_of(len(names), *digests)
-                    digests = [f"{batch:x}-{k}" for k in range(len(digests))]
-                keys = [[f"{name}|{digest}" for digest in digests] for name in conditions]
-                found = self.store.rows if keep else {}
-                if any(key not in found for row in keys for key in row):
-                    batches = [x] if perturb is None else perturb(x, y, len(names))
-                    for row, perturbed in zip(keys, batches, strict=True):
-                        for key, values in zip(row, self._predict(perturbed, y, ids), strict=True):
-                            found[key] = values
-                            if keep:
-                                self.store.add(key, values)
-                    self.store.flush()  # a kill costs the batch under way, no more
-                for out, row in zip(rows, keys, strict=True):
-                    out += [found[key] for key in row]
-                names += ids
-                self.bar.update(len(x))
-        finally:
-            self.store.compact()
-        if not names:
-            raise InputError("no images: the data are empty")
-        return [Outcome(tuple(names), *_columns(out)) for out in rows]
+        rows = self.store.rows
+        known = all(key in rows for part in keys.values() for key in part)
+        if not known or not all(
+            is_valid(np.stack([rows[key] for key in part])) for part in keys.values()
+        ):
+            for part, computed in zip(keys.values(), compute(), strict=True):
+                for key, row in zip(part, computed, strict=True):
+                    self.store.add(key, row)
+            self.store.flush()  # a killed run repeats the batch in progress, no more
+        for condition, part in keys.items():
+            self._rows.setdefault(condition, []).extend(rows[key] for key in part)
 
-    def _logits(self, images: Tensor, top_label: int) -> Tensor:
-        """Of a batch as it came, in parts only where the batch size is left to memory."""
-        if self.game.batch_size != "auto":
-            return self.game.logits(images, top_label)
-        return self.game.within_memory(
-            lambda n: torch.cat(
-                [self.game.logits(part, top_label) for part in torch.split(images, n)]
-            )
-        )
+    def table(self, condition: Hashable) -> Array:
+        """Return the rows (K, R) of all images under one condition, in the order of the batches."""
+        return np.stack(self._rows[condition])
+
+
+def digests_of(images: Tensor, labels: Tensor) -> list[str]:
+    """Return the digest of every image of a batch with its label."""
+    return [image_digest(image, int(label)) for image, label in zip(images, labels, strict=True)]
+
+
+def place_keys(first: int, digests: Sequence[str]) -> list[str]:
+    """Return a key for every image of a batch that is attacked as a whole.
+
+    Random starts are drawn for the batch at its place in the data, so rows belong to both.
+
+    Args:
+        first: Index of the first image in the data.
+        digests: Of the batch's images.
+    """
+    batch = seed_of(first, *digests)
+    return [f"{batch:x}-{k}" for k in range(len(digests))]
+
+
+class Predictor:
+    """A model's answers on batches of images.
+
+    Args:
+        model: (N, C, H, W) images in [0, 1] -> logits (N, n_classes).
+        batch_size: "auto" to split batches where memory runs out; else they are run whole.
+    """
+
+    def __init__(self, model: Model, batch_size: int | str = 64) -> None:
+        self.game = Game(model, Protocol(), model_device(model), batch_size)
 
     @torch.no_grad()
-    def _predict(self, images: Tensor, labels: Tensor, ids: Sequence[str]) -> Array:
-        """Rows (N, 2): probability of the true class, and 1.0 where it is the prediction."""
+    def __call__(self, images: Tensor, labels: Tensor, ids: Sequence[str]) -> Array:
+        """Return rows (N, 2): probability of the true class, and 1.0 if it is the prediction.
+
+        Raises:
+            InputError: For non-finite logits (which image), or labels without an output.
+        """
         logits = self._logits(images.to(self.game.device), int(labels.max()))
         target = labels.to(self.game.device)
         finite = torch.isfinite(logits).all(dim=1)
@@ -141,7 +163,129 @@ class ConditionRunner:
         hits = (logits.argmax(dim=1) == target).double()
         return np.asarray(torch.stack([likelihood, hits], dim=1).cpu().numpy())
 
+    def _logits(self, images: Tensor, top_label: int) -> Tensor:
+        """Return the logits of one batch, split only if batch_size="auto"."""
+        if self.game.batch_size != "auto":
+            return self.game.logits(images, top_label)
+        return self.game.within_memory(
+            lambda n: torch.cat(
+                [self.game.logits(part, top_label) for part in torch.split(images, n)]
+            )
+        )
 
-def _columns(rows: list[Array]) -> tuple[Array, npt.NDArray[np.bool_]]:
-    table = np.stack(rows)
-    return table[:, 0], table[:, 1] > 0
+
+class ConditionRunner:
+    """Runs a model over conditions and stores finished images, so that a run can be resumed.
+
+    Args:
+        model: As for `Predictor`.
+        resume: Folder of the run, or None to store nothing.
+        bar: Progress bar over images.
+        batch_size: As for `Predictor`.
+    """
+
+    def __init__(
+        self, model: Model, resume: Path | str | None, bar: tqdm[Any], batch_size: int | str = 64
+    ) -> None:
+        self.model = model
+        self.bar = bar
+        self.predict = Predictor(model, batch_size)
+        folder = None if resume is None else Path(resume) / "conditions"
+        identity = {"model": model_digest(model) if folder is not None else None}
+        self.store = RowStore(folder, identity, FLUSH_EVERY)
+
+    def run(self, condition: str, images: Images) -> Outcome:
+        """Return the outcome on clean or corrupted images.
+
+        Raises:
+            InputError: As `run_together`.
+        """
+        return self.run_together([condition], ((0, batch) for batch in images))[0]
+
+    def run_together(
+        self, conditions: Sequence[str], batches: Iterable[tuple[int, Batch]]
+    ) -> list[Outcome]:
+        """Return the outcomes of several conditions, whose batches may come in any order.
+
+        Args:
+            conditions: Their names, which with the digest of an image are the key of a stored row.
+            batches: Index of the condition, and (images, labels, ids) under it.
+
+        Raises:
+            InputError: No images, images or labels that cannot be used, non-finite logits.
+        """
+        names: list[list[str]] = [[] for _ in conditions]
+        with StoredRows(self.store) as rows:
+            for k, (x, labels, ids) in batches:
+                self._describe(conditions[k])
+                y = _checked(x, labels)
+                keys = {k: [f"{conditions[k]}|{digest}" for digest in digests_of(x, y)]}
+                rows.batch(keys, partial(self._answers, [x], y, ids))
+                names[k] += ids
+                self.bar.update(len(x))
+        return _outcomes(rows, names)
+
+    def attack(
+        self, conditions: Sequence[str], images: Images, perturb: Perturb, *, keep: bool = True
+    ) -> list[Outcome]:
+        """Return the outcomes under an attack at several budgets, from one pass over the images.
+
+        Args:
+            conditions: Their names, which with the digest of an image's whole batch are the key of
+                a stored row.
+            images: Batches of (images, labels, ids).
+            perturb: (images, labels, index of the first) -> images under every condition; not
+                called for a batch whose rows are all stored.
+            keep: Whether to store rows, and to use stored ones. Not if `perturb` reads images that
+                may be others in the next run: their keys would be the same.
+
+        Raises:
+            InputError: As `run_together`.
+        """
+        self._describe(conditions[0])
+        names: list[str] = []
+        with StoredRows(self.store if keep else RowStore(None, {})) as rows:
+            for x, labels, ids in images:
+                y = _checked(x, labels)
+                places = place_keys(len(names), digests_of(x, y))
+                keys = {
+                    k: [f"{name}|{place}" for place in places] for k, name in enumerate(conditions)
+                }
+                attacked = _later(partial(perturb, x, y, len(names)))
+                rows.batch(keys, partial(self._answers, attacked, y, ids))
+                names += ids
+                self.bar.update(len(x))
+        return _outcomes(rows, [names] * len(conditions))
+
+    def _describe(self, condition: str) -> None:
+        """Show the condition in front of the progress bar."""
+        self.bar.set_description(condition.split("|")[-1], refresh=False)
+
+    def _answers(
+        self, batches: Iterable[Tensor], labels: Tensor, ids: Sequence[str]
+    ) -> Iterator[Array]:
+        """Yield the rows (N, 2) of the same images under every condition."""
+        for batch in batches:
+            yield self.predict(batch, labels, ids)
+
+
+def _later(perturb: Callable[[], Sequence[Tensor]]) -> Iterator[Tensor]:
+    """Yield the perturbed images; they are made when the first one is asked for."""
+    yield from perturb()
+
+
+def _checked(images: Tensor, labels: Tensor) -> Tensor:
+    """Return the labels of a batch as int64, once images and labels are checked."""
+    check_images(images)
+    return check_labels(labels, len(images))
+
+
+def _outcomes(rows: StoredRows, names: Sequence[Sequence[str]]) -> list[Outcome]:
+    """Return the outcome of every condition, given the ids of its images."""
+    if not all(names):
+        raise InputError("no images: the data are empty")
+    tables = [rows.table(k) for k in range(len(names))]
+    return [
+        Outcome(tuple(ids), table[:, 0], table[:, 1] > 0)
+        for ids, table in zip(names, tables, strict=True)
+    ]

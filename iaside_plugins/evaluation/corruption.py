@@ -1,21 +1,29 @@
-"""A model under corruptions: what is evaluated, and the entry's ``corruption`` group of it."""
+"""A model under corruptions: what is evaluated, its reference, the entry's ``corruption`` group."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from iaside_plugins.corruptions.error_rates import SEVERITIES, mean_corruption_error
+from iaside_plugins.corruptions.apply import CORRUPTIONS
+from iaside_plugins.corruptions.error_rates import SEVERITIES, load_reference, mean_corruption_error
 from iaside_plugins.entry.build import mean, proportion
 from iaside_plugins.errors import InputError
-from iaside_plugins.evaluation.conditions import ConditionRunner, Images, Outcome
+from iaside_plugins.evaluation.conditions import Batch, ConditionRunner, Images, Outcome
 from iaside_plugins.stats.intervals import jackknife
+from iaside_plugins.storage.provenance import ids_digest
 from iaside_plugins.value_table.stream import count
 
+PUBLISHED_SIZE = 224  # pixels, of the images behind the published tables
 _log = logging.getLogger(__name__)
 
 
@@ -25,14 +33,16 @@ class CorruptionPlan:
 
     Attributes:
         names: Corruptions to evaluate, of the 15.
-        missing: Those of the 15 that cannot be had, for example "frost" without textures.
+        missing: Those of the 15 that are not available, for example "frost" without textures.
         images: (name, severity) -> images; (None, 0) -> the same images uncorrupted through the
-            same geometry, or None where that is the model's own clean input.
-        settings: Recorded in the entry and in what a resumed run must equal: source, size,
-            constants, jpeg, seed.
+            same geometry, or None if that is the model's own clean input.
+        settings: Recorded in the entry; a resumed run must have the same: source, size, constants,
+            jpeg, seed.
         reference: Errors of a reference model on the same images at severities 1 to 5, for mCE.
-        reference_name: Its name.
+        reference_name: Name of the reference model.
         published: Name of a published table of other images to normalise by as well.
+        together: Reads several of `images` in one pass: -> (index, batch) in any order, if they are
+            of the same files; None to read one after another.
     """
 
     names: tuple[str, ...]
@@ -42,15 +52,66 @@ class CorruptionPlan:
     reference: Mapping[str, Sequence[float]] | None = None
     reference_name: str = ""
     published: str | None = None
+    together: Callable[[Sequence[Any]], Iterable[tuple[int, Batch]]] | None = None
+
+    def corrupted(self, name: str, severity: int) -> Images:
+        """Return the images of one corruption at one severity.
+
+        Raises:
+            InputError: If there are none.
+        """
+        images = self.images(name, severity)
+        if images is None:
+            raise InputError(no_images(name, severity))
+        return images
+
+
+def no_images(name: str, severity: int) -> str:
+    """Return the error message for a corruption without images."""
+    return f"no images for {name} at severity {severity}"
+
+
+def paired(clean: Images, perturbed: Images) -> Iterator[tuple[list[str], Tensor, Tensor, Tensor]]:
+    """Yield batches of clean images with the same images perturbed, paired by id.
+
+    A file may be unreadable in one of the two streams: its image is left out. Batches are those of
+    `perturbed`.
+
+    Args:
+        clean: Batches of (images, labels, ids).
+        perturbed: The same for the perturbed images, in the same order.
+
+    Yields:
+        Ids, clean images (N, C, H, W), perturbed ones, labels (N,).
+    """
+    waiting: dict[str, tuple[Tensor, int]] = {}
+    stream = iter(clean)
+    for images, _, ids in perturbed:
+        while not all(name in waiting for name in ids):
+            batch = next(stream, None)
+            if batch is None:
+                break
+            for image, label, name in zip(*batch, strict=True):
+                waiting[name] = image, int(label)
+        both = [k for k, name in enumerate(ids) if name in waiting]
+        if both:
+            pairs = [waiting.pop(ids[k]) for k in both]
+            labels = torch.tensor([label for _, label in pairs])
+            yield (
+                [ids[k] for k in both],
+                torch.stack([image for image, _ in pairs]),
+                images[both],
+                labels,
+            )
 
 
 def corruption_group(
     runner: ConditionRunner, plan: CorruptionPlan, clean: Outcome
 ) -> dict[str, Any]:
-    """The entry's ``corruption`` group.
+    """Return the entry's ``corruption`` group.
 
     Args:
-        runner: Of the model.
+        runner: Runs the model.
         plan: What is evaluated.
         clean: Outcome on the clean images.
 
@@ -61,24 +122,20 @@ def corruption_group(
     plain = plan.images(None, 0)
     base = clean if plain is None else runner.run(f"{settings}|uncorrupted", plain)
     conditions, wrong, partial = [], [], []
-    for name in plan.names:
-        for severity in SEVERITIES:
-            images = plan.images(name, severity)
-            if images is None:
-                raise InputError(f"no images for {name} at severity {severity}")
-            outcome = runner.run(f"{settings}|{name}-{severity}", images).among(base)
-            if count(images) not in (None, len(outcome.ids)):
-                partial.append(f"{name} {severity}")
-            change = np.abs(outcome.probability - base.at(outcome.ids).probability)
-            conditions.append(
-                {
-                    "corruption": name,
-                    "severity": severity,
-                    "error": proportion(~outcome.correct),
-                    "probability_change": mean(change),
-                }
-            )
-            wrong.append(dict(zip(outcome.ids, ~outcome.correct, strict=True)))
+    for (name, severity), n_images, whole in _run(runner, plan, settings):
+        outcome = whole.among(base)
+        if n_images not in (None, len(outcome.ids)):
+            partial.append(f"{name} {severity}")
+        change = np.abs(outcome.probability - base.at(outcome.ids).probability)
+        conditions.append(
+            {
+                "corruption": name,
+                "severity": severity,
+                "error": proportion(~outcome.correct),
+                "probability_change": mean(change),
+            }
+        )
+        wrong.append(dict(zip(outcome.ids, ~outcome.correct, strict=True)))
     shared = [name for name in base.ids if all(name in cell for cell in wrong)]
     return {
         **plan.settings,
@@ -91,10 +148,26 @@ def corruption_group(
     }
 
 
+def _run(
+    runner: ConditionRunner, plan: CorruptionPlan, settings: str
+) -> Iterator[tuple[tuple[str, int], int | None, Outcome]]:
+    """Yield every corruption and severity with its number of images, if known, and its outcome."""
+    cells = [(name, severity) for name in plan.names for severity in SEVERITIES]
+    tags = [f"{settings}|{name}-{severity}" for name, severity in cells]
+    if plan.together is None:
+        for cell, tag in zip(cells, tags, strict=True):
+            images = plan.corrupted(*cell)
+            yield cell, count(images), runner.run(tag, images)
+        return
+    streams = [plan.corrupted(*cell) for cell in cells]
+    outcomes = runner.run_together(tags, plan.together(streams))
+    yield from zip(cells, map(count, streams), outcomes, strict=True)
+
+
 def _normalised(
     plan: CorruptionPlan, conditions: list[dict[str, Any]], partial: list[str]
 ) -> dict[str, Any]:
-    """``mce`` (same images, all of them) and ``error_over_published`` (a table of other images)."""
+    """Return ``mce`` (of the same images) and ``error_over_published`` (a table of others)."""
     errors: dict[str, list[float]] = {}
     for cell in conditions:
         errors.setdefault(cell["corruption"], []).append(cell["error"]["value"])
@@ -119,13 +192,13 @@ def _normalised(
 def _mean_error(
     conditions: list[dict[str, Any]], wrong: list[dict[str, Any]], shared: list[str], n: int
 ) -> dict[str, Any]:
-    """Mean error over corruptions and severities; its interval is over images, paired.
+    """Return the mean error over corruptions and severities, with an interval over images.
 
     Args:
-        conditions: Cells with their ``error``.
-        wrong: Of each cell, image id -> whether it is misclassified.
-        shared: Ids of the images that all cells have.
-        n: Corruptions.
+        conditions: The entry's conditions, with their ``error``.
+        wrong: For each condition, image id -> whether it is misclassified.
+        shared: Ids of the images that all conditions have.
+        n: Number of corruptions.
     """
     value = float(np.mean([cell["error"]["value"] for cell in conditions]))
     per_image = np.array([[cell[name] for cell in wrong] for name in shared], dtype=float)
@@ -133,3 +206,63 @@ def _mean_error(
     half = float(np.diff(estimate.interval)[0]) / 2
     interval = np.clip([value - half, value + half], 0, 1)
     return {"value": value, "interval": interval, "n": len(shared), "n_corruptions": n}
+
+
+def with_reference(
+    plan: CorruptionPlan, reference: str, dataset: str, ids: Sequence[str]
+) -> CorruptionPlan:
+    """Return the plan with a reference model, by whose errors its own are divided.
+
+    Args:
+        plan: The plan.
+        reference: An entry file of the reference model, or the name of a published table.
+        dataset: Name of the images' label space.
+        ids: Ids of the images that will be evaluated, in order.
+
+    Raises:
+        InputError: For an unknown table, or an entry of other images or corruptions.
+    """
+    if not Path(reference).is_file():
+        if set(load_reference(reference).mean_errors) != set(CORRUPTIONS):
+            raise InputError(f"{reference} is not a table of the 15 corruptions of ImageNet-C")
+        if dataset != "imagenet" or plan.settings["size"] != PUBLISHED_SIZE:
+            raise InputError(
+                f"{reference} holds errors on ImageNet at {PUBLISHED_SIZE} pixels, the images here "
+                f"are {dataset} at {plan.settings['size']}: report their mean "
+                "error unnormalised, without reference=..."
+            )
+        return dataclasses.replace(plan, published=reference)
+    return with_reference_entry(plan, Path(reference), ids)
+
+
+def with_reference_entry(plan: CorruptionPlan, file: Path, ids: Sequence[str]) -> CorruptionPlan:
+    """Return the plan with the errors of a reference model on the same images, from its entry.
+
+    Args:
+        plan: The plan.
+        file: The entry of the reference model.
+        ids: Ids of the images that will be evaluated, in order.
+
+    Raises:
+        InputError: Not an entry with these corruptions, or one of other images.
+    """
+    try:
+        entry = json.loads(file.read_text())
+        group = entry["corruption"]
+        cells = {(c["corruption"], c["severity"]): c["error"]["value"] for c in group["conditions"]}
+        errors = {name: [float(cells[name, s]) for s in SEVERITIES] for name in plan.names}
+        name, images = str(entry["model"]["name"]), entry["data"]["image_ids_sha256"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{file} is not an entry with errors under the same corruptions ({error})"
+        ) from error
+    other = [key for key, value in plan.settings.items() if group.get(key) != value]
+    if images != ids_digest(ids) or other:
+        raise InputError(
+            f"{file} was measured on other images ({', '.join(other) or 'other files'} "
+            "differ): an mCE needs the reference model's errors on the same ones; evaluate it with "
+            "the same images, n_images=..., seed=... and corruption options"
+        )
+    if not plan.missing:
+        mean_corruption_error(errors, errors)  # refuses what makes no mCE before the work
+    return dataclasses.replace(plan, reference=errors, reference_name=name)

@@ -1,8 +1,8 @@
 """One model, one protocol -> entry: clean, corrupted, adversarial, spectral.
 
-Knows no host: images come as iterables, attacks as functions. Every condition keeps, for every
-image, the probability of the true class and whether it is classified correctly; the entry holds
-error rates and paired changes made from them.
+Images come as iterables and attacks as functions, so no host library is needed. For every image
+under every condition the probability of the true class is stored, and whether it is classified
+correctly; the entry holds error rates and paired changes computed from them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from iaside_plugins.entry.build import (
     proportion,
     spectral_group,
 )
+from iaside_plugins.evaluation.attacks import worst_case
 from iaside_plugins.evaluation.conditions import ConditionRunner, Images, Outcome
 from iaside_plugins.evaluation.corruption import CorruptionPlan, corruption_group
 from iaside_plugins.importance.result import SpectralImportance
@@ -40,13 +41,13 @@ class AttackPlan:
     """What is evaluated under attack.
 
     Attributes:
-        specs: Attacks, each with ``name``, ``norm``, ``epsilons`` (pixels, [0, 1]) and
+        specs: Attacks, each with ``name``, ``norm``, ``epsilons`` (pixel units of [0, 1]) and
             ``to_dict()``.
         images: Images to attack.
-        run: (model, images, labels, spec, seed, first_index) -> one adversarial batch an epsilon.
+        run: (model, images, labels, spec, seed, first_index) -> an adversarial batch per epsilon.
         seed: Seeds every batch together with the attack's name and the first image's index.
         batch_size: Images in one batch; part of the result, since batches are seeded.
-        keep: Whether outcomes are kept for a resumed run; not where `run` reads finished images.
+        keep: Whether outcomes are stored for a resumed run; not if `run` reads finished images.
     """
 
     specs: Sequence[Any]
@@ -59,15 +60,15 @@ class AttackPlan:
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """Everything that `evaluate` needs beside the model and the protocol.
+    """Everything that `evaluate` needs besides the model and the protocol.
 
     Attributes:
         model: The entry's ``model`` group.
         data: The entry's ``data`` group without counts of this run: name, n_available, seed, note.
         clean: All images.
         spectral: Images for the spectral importance (the same, or a part of them).
-        corruptions: Or None to leave them out.
-        attacks: Or None to leave them out.
+        corruptions: Corruptions, or None.
+        attacks: Attacks, or None.
     """
 
     model: Mapping[str, Any]
@@ -80,7 +81,7 @@ class EvaluationPlan:
 
 def evaluate(
     model: Model,
-    job: EvaluationPlan,
+    plan: EvaluationPlan,
     protocol: Protocol,
     *,
     batch_size: int | str = 64,
@@ -89,30 +90,30 @@ def evaluate(
     resume: Path | str | None = None,
     show_progress: bool = False,
 ) -> tuple[dict[str, Any], SpectralImportance]:
-    """The entry of one model under one protocol, and the spectral importance behind it.
+    """Return the entry of one model under one protocol, and its spectral importance.
 
     Args:
         model: (N, C, H, W) images in [0, 1] -> logits, in evaluation mode.
-        job: Images, corruptions and attacks, with what the entry says of them.
-        protocol: Of the spectral importance.
+        plan: Images, corruptions and attacks, with their description for the entry.
+        protocol: Protocol of the spectral importance.
         batch_size: Rows in one forward pass of the spectral importance; "auto": as many as memory
             allows, there and under the conditions.
         precision: As in `spectral_importance`.
-        devices: Among which the images of the spectral importance are shared, as its `device`;
-            conditions run where the model is.
-        resume: Folder that keeps finished images of every condition.
+        devices: Devices that share the images of the spectral importance, as its `device`; the
+            conditions run on the model's device.
+        resume: Folder that stores finished images of every condition.
         show_progress: Whether to show progress bars.
 
     Returns:
         The entry, as JSON values, and the spectral importance.
 
     Raises:
-        InputError: For input that cannot be used; what was finished is kept in `resume`.
+        InputError: For input that cannot be used; finished work stays in `resume`.
     """
-    # First, since it takes the protocol, the precision and the least size of images for granted.
+    # First, because it checks protocol, precision and the size of the images.
     result = spectral_importance(
         model,
-        job.spectral,
+        plan.spectral,
         protocol,
         device=devices,
         batch_size=batch_size,
@@ -121,17 +122,17 @@ def evaluate(
         show_progress=show_progress,
     )
     clean, corruption, adversarial, device = conditions(
-        model, job, batch_size=batch_size, resume=resume, show_progress=show_progress
+        model, plan, batch_size=batch_size, resume=resume, show_progress=show_progress
     )
-    n_unreadable = len(getattr(job.clean, "unreadable", ()))
+    n_unreadable = len(getattr(plan.clean, "unreadable", ()))
     n_taken = len(clean.ids) + n_unreadable
-    selected = n_taken if n_taken < job.data["n_available"] else None
+    selected = n_taken if n_taken < plan.data["n_available"] else None
     entry = {
         "schema_version": SCHEMA_VERSION,
-        "entry_id": entry_id(job.data["name"], job.model["name"], protocol, selected=selected),
-        "model": {**job.model, "n_classes": result.n_classes},
+        "entry_id": entry_id(plan.data["name"], plan.model["name"], protocol, selected=selected),
+        "model": {**plan.model, "n_classes": result.n_classes},
         "data": {
-            **job.data,
+            **plan.data,
             "n_images": len(clean.ids),
             "n_unreadable": n_unreadable,
             "image_ids_sha256": ids_digest(clean.ids),
@@ -149,87 +150,80 @@ def evaluate(
 
 def conditions(
     model: Model,
-    job: EvaluationPlan,
+    plan: EvaluationPlan,
     *,
     batch_size: int | str = 64,
     resume: Path | str | None = None,
     show_progress: bool = False,
 ) -> tuple[Outcome, dict[str, Any] | None, dict[str, Any] | None, torch.device]:
-    """The clean outcome, the entry's ``corruption`` and ``adversarial`` groups, and the device.
+    """Return the clean outcome, the ``corruption`` and ``adversarial`` groups, and the device.
 
     The arguments are those of `evaluate`.
 
     Raises:
-        InputError: For input that cannot be used; what was finished is kept in `resume`.
+        InputError: For input that cannot be used; finished work stays in `resume`.
     """
     corruption = adversarial = None
-    with progress_bar(_n_passes(job), show_progress) as bar:
+    with progress_bar(_n_passes(plan), show_progress) as bar:
         runner = ConditionRunner(model, resume, bar, batch_size)
-        clean = runner.run("clean", job.clean)
-        if job.corruptions is not None:
-            corruption = corruption_group(runner, job.corruptions, clean)
-        if job.attacks is not None:
-            adversarial = _attacked(runner, job.attacks, clean)
-    return clean, corruption, adversarial, runner.game.device
+        clean = runner.run("clean", plan.clean)
+        if plan.corruptions is not None:
+            corruption = corruption_group(runner, plan.corruptions, clean)
+        if plan.attacks is not None:
+            adversarial = _attacked(runner, plan.attacks, clean)
+    return clean, corruption, adversarial, runner.predict.game.device
 
 
-def _n_passes(job: EvaluationPlan) -> int | None:
-    """Images that go through clean, corrupted and attacked conditions, if it can be told."""
-    n, n_attacked = count(job.clean), 0
+def _n_passes(plan: EvaluationPlan) -> int | None:
+    """Return the number of images over all conditions, or None if it is unknown."""
+    n, n_attacked = count(plan.clean), 0
     if n is None:
         return None
-    if job.attacks is not None:
-        n_attacked = len(job.attacks.specs) * (count(job.attacks.images) or 0)
+    if plan.attacks is not None:
+        n_attacked = len(plan.attacks.specs) * (count(plan.attacks.images) or 0)
     passes = 1
-    if job.corruptions is not None:
-        passes += len(job.corruptions.names) * len(SEVERITIES)
-        passes += job.corruptions.images(None, 0) is not None
+    if plan.corruptions is not None:
+        passes += len(plan.corruptions.names) * len(SEVERITIES)
+        passes += plan.corruptions.images(None, 0) is not None
     return n * passes + n_attacked
 
 
 def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict[str, Any]:
-    """The entry's ``adversarial`` group.
+    """Return the entry's ``adversarial`` group.
 
-    An image counts as robust where the clean image and the attacked one are both classified
-    correctly; in the worst case it must survive every attack of the norm and budget.
+    An image counts as robust if the clean image and the attacked one are both classified
+    correctly. The worst case of a norm and budget is over the attacks run at that very budget.
     """
     attacks: list[dict[str, Any]] = []
-    survivors: dict[tuple[str, float], Any] = {}
-    names: dict[tuple[str, float], list[str]] = {}
+    by_budget: dict[tuple[str, float], list[tuple[str, dict[float, Any]]]] = {}
     for spec in plan.specs:
         settings = spec.to_dict()
         tag = "-".join(f"{key}={value}" for key, value in sorted(settings.items()))
         tag += f"-seed={plan.seed}-batch={plan.batch_size}"
-        conditions = [f"{tag}|{spec.name} {epsilon!r}" for epsilon in spec.epsilons]
+        names = [f"{tag}|{spec.name} {epsilon!r}" for epsilon in spec.epsilons]
 
         def attack(x: Tensor, y: Tensor, first: int, spec: Any = spec) -> Sequence[Tensor]:
             return plan.run(runner.model, x, y, spec, plan.seed, first)
 
-        outcomes = runner.collect(conditions, plan.images, attack, keep=plan.keep)
-        for epsilon, outcome in zip(spec.epsilons, outcomes, strict=True):
+        outcomes = runner.attack(names, plan.images, attack, keep=plan.keep)
+        for epsilon, outcome in zip(map(float, spec.epsilons), outcomes, strict=True):
             outcome = outcome.among(clean)
             base = clean.at(outcome.ids)
-            robust = outcome.correct & base.correct
             attacks.append(
                 {
                     **settings,
-                    "epsilon": float(epsilon),
-                    "accuracy": proportion(robust),
+                    "epsilon": epsilon,
+                    "accuracy": proportion(outcome.correct & base.correct),
                     "probability_change": mean(np.abs(outcome.probability - base.probability)),
                 }
             )
-            key = (spec.norm, float(epsilon))
-            survivors[key] = survivors.get(key, True) & robust
-            names.setdefault(key, []).append(spec.name)
-    worst = [
-        {
-            "norm": norm,
-            "epsilon": epsilon,
-            "attacks": names[norm, epsilon],
-            "accuracy": proportion(robust),
-        }
-        for (norm, epsilon), robust in sorted(survivors.items())
-    ]
+            same = by_budget.setdefault((spec.norm, epsilon), [])
+            same.append((spec.name, {epsilon: ~outcome.correct}))
+    worst = []
+    for (norm, epsilon), same in sorted(by_budget.items()):
+        counted, robust = worst_case(base.correct, same, epsilon)
+        case = {"norm": norm, "epsilon": epsilon, "attacks": counted}
+        worst.append({**case, "accuracy": proportion(robust)})
     return {
         "n_images": attacks[0]["accuracy"]["n"],
         "seed": plan.seed,

@@ -1,4 +1,4 @@
-"""Which variants of a protocol a sensitivity study compares, and which of them are neighbours."""
+"""The variants of a protocol that a sensitivity study compares, and their neighbours."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ LEVELS: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class Variant:
-    """One cell of the study: a protocol whose temperature may be fitted to each model.
+    """A protocol whose temperature may be fitted to each model.
 
     Attributes:
-        protocol: Every choice; its temperature is that of an unfitted variant.
-        fitted: Whether each model's own fitted temperature takes its place.
+        protocol: All choices; its temperature is used unless `fitted`.
+        fitted: Whether each model's own fitted temperature is used instead.
     """
 
     protocol: Protocol
@@ -40,7 +40,7 @@ class Variant:
 
     @property
     def levels(self) -> tuple[Any, ...]:
-        """Its level on each of `AXES`."""
+        """Level on each of `AXES`."""
         own = (getattr(self.protocol, axis) for axis in AXES)
         return tuple(
             FITTED if axis == "temperature" and self.fitted else level
@@ -49,13 +49,13 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """Its levels as a short text that names no axis twice."""
+        """All levels as a short text."""
         clip, absence, norm, bands, temperature, beta = self.levels
         t = temperature if self.fitted else f"{temperature:g}"
         return f"m{bands} {norm} {absence} {clip} T={t} beta={beta:g}"
 
-    def table(self, temperature: float) -> Protocol:
-        """The protocol of its value table for a model whose fitted temperature is given."""
+    def for_temperature(self, temperature: float) -> Protocol:
+        """Return the protocol for a model whose fitted temperature is given."""
         if not self.fitted:
             return self.protocol
         return dataclasses.replace(self.protocol, temperature=temperature)
@@ -77,7 +77,7 @@ class Design:
     crossed: tuple[int, ...]
 
     def variants(self) -> list[Variant]:
-        """Every variant, in a stable order."""
+        """Return every variant, in a stable order."""
         out = []
         for n_bands, *choices in product(*(self.levels[a] for a in ("n_bands", *CROSSED))):
             given = dict(zip(CROSSED, choices, strict=True))
@@ -102,7 +102,7 @@ class Design:
 def make_design(
     base: Protocol, levels: Mapping[str, Sequence[Any]], crossed: Sequence[int] | None = None
 ) -> Design:
-    """A design of levels by axis; the base's own level is added where it is missing.
+    """Return a design with these levels of each axis; the base's own is added where missing.
 
     Args:
         base: The default.
@@ -129,12 +129,13 @@ def make_design(
 
 
 def _check(protocol: Protocol) -> None:
+    """Raise InputError unless a study can vary the protocol."""
     if protocol.estimator != "exact" or protocol.is_script:
         raise InputError("a sensitivity study compares exact protocols other than the script's")
 
 
 def neighbours(variants: Sequence[Variant]) -> list[list[int]]:
-    """For each variant the places of those that differ from it on one axis only."""
+    """Return the indices of the variants that differ from each variant on one axis only."""
     levels = [variant.levels for variant in variants]
     return [
         [k for k, b in enumerate(levels) if sum(x != y for x, y in zip(a, b, strict=True)) == 1]
@@ -143,20 +144,21 @@ def neighbours(variants: Sequence[Variant]) -> list[list[int]]:
 
 
 def known_level(axis: str, text: str) -> Any:
-    """A level from a word of the command line.
+    """Return the level that a word stands for.
 
     Raises:
         InputError: For a word that is no level of the axis.
     """
     if axis in CHOICES:
         if text not in CHOICES[axis]:
-            raise InputError(f"{axis}: expected some of {', '.join(CHOICES[axis])}, got {text!r}")
+            raise InputError(f"{axis} must be some of {', '.join(CHOICES[axis])}, got {text!r}")
         return text
     if axis == "temperature" and text == FITTED:
         return text
     try:
         return int(text) if axis == "n_bands" else float(text)
     except ValueError as error:
-        kind = "whole numbers" if axis == "n_bands" else "numbers"
-        also = f", or {FITTED}" if axis == "temperature" else ""
-        raise InputError(f"{axis}: expected {kind}{also}, got {text!r}") from error
+        if axis == "n_bands":
+            raise InputError(f"numbers of bands are whole numbers, got {text!r}") from error
+        also = f" or {FITTED}" if axis == "temperature" else ""
+        raise InputError(f"{axis} must be numbers{also}, got {text!r}") from error

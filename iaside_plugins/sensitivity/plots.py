@@ -19,10 +19,10 @@ GROUPED = ("n_bands", "range_handling", "absence")  # blocks of the matrix of ra
 
 
 def plot_sensitivity(data: Mapping[str, Any]) -> Figure:
-    """Three panels: scores by one choice at a time, agreement of rankings, association.
+    """Plot three panels: scores by one choice at a time, agreement of rankings, association.
 
     Args:
-        data: What `SensitivityReport.to_dict` gives.
+        data: `to_dict` of a report.
     """
     figure, axes = new_figure(15, 5.4, columns=3)
     _scores(axes[0], data)
@@ -124,7 +124,7 @@ def _associations(ax: Axes, data: Mapping[str, Any]) -> None:
 
 
 def _ranked(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The variants of the rows of the matrix: all, or those that a condensed study kept."""
+    """Return the variants of the rows of the matrix: all, or those of a condensed study."""
     by_name = {one["name"]: one for one in data["variants"]}
     return [by_name[name] for name in data.get("ranked", by_name)]
 

@@ -1,8 +1,8 @@
-"""What a sensitivity study found: profiles, scores, rankings and associations by variant."""
+"""Result of a sensitivity study: profiles, scores, rankings and associations by variant."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,19 +12,33 @@ import numpy.typing as npt
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import SpectralImportance
-from iaside_plugins.sensitivity.design import Design, Variant, neighbours
+from iaside_plugins.sensitivity.design import AXES, Design, Variant, neighbours
 from iaside_plugins.sensitivity.statistics import (
     association,
     half_reliability,
+    main_effect,
+    matched,
     over_resampled_models,
+    partial_rank_correlation,
     stability,
+    without_each,
 )
-from iaside_plugins.stats.correlation import kendall_matrix, spearman_matrix
+from iaside_plugins.stats.correlation import (
+    kendall_matrix,
+    profile_distance,
+    rank_correlation,
+    spearman_matrix,
+)
 from iaside_plugins.stats.intervals import percentile_interval
+from iaside_plugins.storage.files import jsonable, rounded
 
 Array = npt.NDArray[np.float64]
 RETAINED = "retained "  # begins the outcomes that the association is a mean over
 N_RESAMPLES = 2000
+FORMAT = 1  # of `to_dict`
+DIGITS = 5  # significant ones in `to_dict`
+BANDS = AXES.index("n_bands")
+Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -35,8 +49,8 @@ class StudiedModel:
         name: Its name.
         results: One a variant.
         temperature: Fitted on the clean images; None where none was needed.
-        outcomes: What its entries say, by name of the outcome; empty without entries.
-        info: What is known of it, JSON values.
+        outcomes: Accuracies and errors of its entries, by name; empty without entries.
+        info: Its description, JSON values.
     """
 
     name: str
@@ -48,14 +62,14 @@ class StudiedModel:
 
 @dataclass(frozen=True)
 class SensitivityReport:
-    """Everything that a sensitivity study says of V variants and N models.
+    """Result of a sensitivity study of V variants and N models.
 
     Attributes:
         design: What was varied.
         models: The models, on the same images.
         off_range: For every variant the share of coalition pixels outside [0, 1] before range
             handling, or None.
-        info: What else the report says, JSON values.
+        info: Further JSON values of the report.
         seed: Of resamples and halvings.
     """
 
@@ -69,7 +83,7 @@ class SensitivityReport:
         if not self.models:
             raise InputError("a sensitivity study needs at least one model")
         if len({one.name for one in self.models}) < len(self.models):
-            raise InputError("two models of one name: give each its own with --name")
+            raise InputError("two models of one name: give each its own with name=...")
         ids = self.models[0].results[0].ids
         for model in self.models:
             if len(model.results) != len(self.variants):
@@ -84,22 +98,22 @@ class SensitivityReport:
 
     @property
     def base(self) -> int:
-        """Place of the base among the variants."""
+        """Index of the base among the variants."""
         return self.variants.index(self.design.base_variant)
 
     @cached_property
     def signed_scores(self) -> Array:
-        """(V, N)."""
+        """Signed scores (V, N)."""
         return self._of("signed_score")
 
     @cached_property
     def scores(self) -> Array:
-        """(V, N): absolute values."""
+        """Scores (V, N): absolute values."""
         return self._of("score")
 
     @cached_property
     def reliability(self) -> Array:
-        """(V,) see `half_reliability`; variants of one table and beta share it."""
+        """`half_reliability` (V,) of each variant."""
         found = [
             half_reliability(
                 [model.results[k].per_image for model in self.models],
@@ -117,16 +131,16 @@ class SensitivityReport:
 
     @cached_property
     def kendall(self) -> Array:
-        """The same by Kendall's tau-b."""
+        """Kendall's tau-b of the models' signed scores between variants, (V, V)."""
         return kendall_matrix(self.signed_scores)
 
     @cached_property
     def stability(self) -> Array:
-        """(V,) mean of `spearman` with the variants that differ on one axis only."""
+        """Mean of `spearman` (V,) with the variants that differ on one axis only."""
         return stability(self.spearman, neighbours(self.variants))
 
     def outcome(self, name: str) -> Array:
-        """An outcome of every model (N,); NaN where its entries do not say."""
+        """Return an outcome of every model (N,); NaN where its entries do not have it."""
         return np.array([model.outcomes.get(name, np.nan) for model in self.models])
 
     @property
@@ -147,10 +161,10 @@ class SensitivityReport:
         return np.where(np.isnan(said), own, said)
 
     def association_of(self, places: npt.NDArray[np.int64]) -> Array:
-        """`association` (V, B) of the signed score with the retained shares, over some models.
+        """Return `association` (V, B) of the signed score with the retained shares.
 
         Args:
-            places: Of models (B, n).
+            places: Indices of models (B, n).
         """
         outcomes = [self.outcome(n) for n in self.outcome_names if n.startswith(RETAINED)]
         if not outcomes:
@@ -160,19 +174,193 @@ class SensitivityReport:
 
     @cached_property
     def association(self) -> Array:
-        """(V,) of all models."""
+        """`association` (V,) over all models."""
         return self.association_of(np.arange(len(self.models))[None])[:, 0]
 
     @cached_property
     def association_interval(self) -> Array:
-        """(V, 2) percentile interval over resampled models."""
+        """Percentile interval (V, 2) of `association` over resampled models."""
         drawn = over_resampled_models(self.association_of, len(self.models), self.seed, N_RESAMPLES)
         return percentile_interval(drawn)
 
     def _of(self, attribute: str) -> Array:
+        """Return an attribute of all results (V, N)."""
         return np.array(
             [
                 [getattr(m.results[k], attribute) for m in self.models]
                 for k in range(len(self.variants))
             ]
         )
+
+
+def to_dict(report: SensitivityReport) -> Record:
+    """Return a report as rounded JSON values, without those of single images."""
+    design, models = report.design, report.models
+    found = {
+        "format": FORMAT,
+        **report.info,
+        "base": design.base_variant.name,
+        "axes": {axis: list(design.levels[axis]) for axis in AXES},
+        "crossed": list(design.crossed),
+        "n_images": models[0].results[0].n_images,
+        "models": [
+            {
+                "name": m.name,
+                "clean_accuracy": clean,
+                "temperature": m.temperature,
+                "outcomes": dict(m.outcomes),
+                "model": dict(m.info),
+            }
+            for m, clean in zip(models, report.clean, strict=True)
+        ],
+        "variants": [_variant(report, k) for k in range(len(report.variants))],
+        "movements": movements(report),
+        "associations": associations(report),
+        "effects": effects(report),
+        "effects_by_bands": {str(n): effects(report, n) for n in design.levels["n_bands"]},
+        "spearman": report.spearman,
+        "kendall": report.kendall,
+    }
+    out: Record = rounded(jsonable(found), DIGITS)
+    return out
+
+
+def movements(report: SensitivityReport) -> list[Record]:
+    """Return one record a variant: how far it is from the base, means over models.
+
+    Profiles and scores of another number of bands than the base's are not compared with it.
+    """
+    return [_movement(report, k) for k in range(len(report.variants))]
+
+
+def _movement(report: SensitivityReport, k: int) -> Record:
+    base, signed, scores = report.base, report.signed_scores, report.scores
+    own = [model.results[k] for model in report.models]
+    row = {"variant": report.variants[k].name, **_precision(own, signed[k])}
+    if report.variants[k].protocol.n_bands == report.design.base.n_bands:
+        others = [model.results[base] for model in report.models]
+        shares = [np.stack([one.distribution for one in side]) for side in (own, others)]
+        values = [np.stack([one.shapley_values for one in side]) for side in (own, others)]
+        row |= {
+            "profile_distance": float(profile_distance(*shares).mean()),
+            "profile_rank_correlation": float(rank_correlation(*values).mean()),
+            "signed_score_change": float((signed[k] - signed[base]).mean()),
+            "score_change": float((scores[k] - scores[base]).mean()),
+        }
+    return row | {
+        "negative": int((signed[k] < 0).sum()),
+        "spearman_with_base": float(report.spearman[k, base]),
+        "kendall_with_base": float(report.kendall[k, base]),
+    }
+
+
+def _precision(own: Sequence[SpectralImportance], scores: Array) -> Record:
+    """Return the half-width of intervals over images, also relative to the models' spread."""
+    width = float(np.mean([np.diff(result.signed_score_interval)[0] / 2 for result in own]))
+    spread = float(scores.std(ddof=1)) if len(own) > 1 else 0.0
+    return {
+        "half_width": width,
+        "half_width_over_spread": width / spread if spread > 0 else float("nan"),
+        "tied_bands": float(np.mean([len(result.tied_bands) for result in own])),
+    }
+
+
+def associations(report: SensitivityReport) -> list[Record]:
+    """Return plain and partial rank correlations over models by variant, outcome and score."""
+    return [
+        record
+        for outcome in report.outcome_names
+        for name, scores in (("signed_score", report.signed_scores), ("score", report.scores))
+        for record in _associations(report, outcome, name, scores)
+    ]
+
+
+def _associations(report: SensitivityReport, outcome: str, name: str, x: Array) -> list[Record]:
+    y, clean = report.outcome(outcome), report.clean
+
+    def both(at: npt.NDArray[np.int64]) -> Array:
+        plain = rank_correlation(x[:, at], y[at])
+        return np.stack([plain, partial_rank_correlation(x[:, at], y[at], clean[at])])
+
+    found = both(np.arange(len(y))[None])[..., 0]
+    drawn = over_resampled_models(both, len(y), report.seed, N_RESAMPLES)
+    ends = percentile_interval(drawn)
+    return [
+        {
+            "variant": variant.name,
+            "outcome": outcome,
+            "score": name,
+            "spearman": found[0, k],
+            "spearman_interval": ends[0, k],
+            "partial": found[1, k],
+            "partial_interval": ends[1, k],
+        }
+        for k, variant in enumerate(report.variants)
+    ]
+
+
+def effects(report: SensitivityReport, n_bands: int | None = None) -> list[Record]:
+    """Return one record for each axis and level other than the base's: its mean effect.
+
+    The mean is over all pairs of variants that differ on this axis alone, the base's level there
+    against the other one.
+
+    Args:
+        report: The study.
+        n_bands: Only variants of so many bands, for the axes other than bands; all by default.
+    """
+    levels = [variant.levels for variant in report.variants]
+    own = levels[report.base]
+    left_out = without_each(report.association_of, len(report.models))  # (V, N)
+    out = []
+    for axis, name in enumerate(AXES):
+        for level in report.design.levels[name]:
+            if level == own[axis]:
+                continue
+            pairs = matched(levels, axis, level, own[axis])
+            at_base = [pair for pair in pairs if pair[0] == report.base]
+            if axis != BANDS and n_bands is not None:
+                pairs = [pair for pair in pairs if levels[pair[0]][BANDS] == n_bands]
+            changes = main_effect(left_out, pairs)
+            out.append(
+                {
+                    "axis": name,
+                    "level": level,
+                    "n_pairs": len(pairs),
+                    "association": main_effect(report.association, pairs),
+                    "association_left_out": [changes.min(), changes.max()],
+                    "association_at_base": main_effect(report.association, at_base),
+                    "stability": main_effect(report.stability, pairs),
+                    "reliability": main_effect(report.reliability, pairs),
+                    "reliability_there": np.mean(
+                        [report.reliability[j] for _, j in pairs] or [np.nan]
+                    ),
+                    "signed_score": main_effect(report.signed_scores, pairs).mean(),
+                    "ranking": np.mean([report.spearman[pair] for pair in pairs] or [np.nan]),
+                }
+            )
+    return out
+
+
+def _variant(report: SensitivityReport, k: int) -> Record:
+    variant = report.variants[k]
+    return {
+        "name": variant.name,
+        **dict(zip(AXES, variant.levels, strict=True)),
+        "reliability": report.reliability[k],
+        "stability": report.stability[k],
+        "association": report.association[k],
+        "association_interval": report.association_interval[k],
+        "off_range": None if report.off_range is None else report.off_range[k],
+        "models": [
+            {
+                "model": model.name,
+                "signed_score": model.results[k].signed_score,
+                "signed_score_interval": model.results[k].signed_score_interval,
+                "score": model.results[k].score,
+                "distribution": model.results[k].distribution,
+                "tied": len(model.results[k].tied_bands),
+            }
+            for model in report.models
+        ],
+    }

@@ -1,4 +1,4 @@
-"""How rankings, associations and their reliability move between variants. Pure functions.
+"""How rankings, associations and their reliability change between variants.
 
 Variants V, models N, images K, bands M.
 """
@@ -19,7 +19,7 @@ MIN_MODELS = 4  # a partial correlation of three is +1 or -1 whatever they are
 
 
 def partial_rank_correlation(x: npt.ArrayLike, y: npt.ArrayLike, given: npt.ArrayLike) -> Array:
-    """Spearman's correlation of x and y given a third column, all (..., N), in [-1, 1].
+    """Return Spearman's correlation of x and y given a third column, all (..., N), in [-1, 1].
 
     NaN for fewer than `MIN_MODELS` models, for a constant column, or where the given column says
     all of x or y. See `partial`.
@@ -31,7 +31,7 @@ def partial_rank_correlation(x: npt.ArrayLike, y: npt.ArrayLike, given: npt.Arra
 
 
 def association(scores: npt.ArrayLike, outcomes: npt.ArrayLike, clean: npt.ArrayLike) -> Array:
-    """Mean over outcomes of the partial rank correlation of scores with them, given clean accuracy.
+    """Return the mean partial rank correlation of scores and outcomes, given clean accuracy.
 
     Args:
         scores: (..., N), of every variant.
@@ -57,13 +57,13 @@ def association(scores: npt.ArrayLike, outcomes: npt.ArrayLike, clean: npt.Array
 
 
 def over_resampled_models(statistic: Statistic, n_models: int, seed: int, n: int = 2000) -> Array:
-    """Values (B, ...) of a statistic of drawn models, for percentile intervals over models.
+    """Return values (B, ...) of a statistic of resampled models, for percentile intervals.
 
     Draws of fewer than `MIN_MODELS` different models are left out: their correlations are +1, -1
     or nothing, whatever the models. NaN where no draw is left.
 
     Args:
-        statistic: Maps places of models (B, N) to values (..., B), or NaN.
+        statistic: Maps indices of models (B, N) to values (..., B), or NaN.
         n_models: How many there are.
         seed: Of the resampling.
         n: Number of draws.
@@ -82,7 +82,7 @@ def over_resampled_models(statistic: Statistic, n_models: int, seed: int, n: int
 def half_reliability(
     per_image: Sequence[npt.ArrayLike], beta: float, seed: int = 0, n: int = 200
 ) -> float:
-    """Spearman's correlation over models between signed scores of two halves of the images.
+    """Return Spearman's correlation over models of signed scores from two halves of the images.
 
     The mean of `n` random halvings, the same ones for every model: 1 where the ranking of models
     does not depend on which images were taken.
@@ -111,9 +111,9 @@ def half_reliability(
 
 
 def stability(matrix: Array, neighbours: Sequence[Sequence[int]]) -> Array:
-    """Mean correlation (V,) of each ranking with its neighbours' in a matrix (V, V); NaN for none.
+    """Return the mean correlation (V,) of each ranking with its neighbours', from a matrix (V, V).
 
-    NaN entries, of constant rankings, count as 0: such a ranking agrees with nothing.
+    NaN without neighbours. NaN entries, of constant rankings, count as 0: no agreement.
     """
     known = np.nan_to_num(matrix)
     return np.array([known[i, list(n)].mean() if n else np.nan for i, n in enumerate(neighbours)])
@@ -122,16 +122,16 @@ def stability(matrix: Array, neighbours: Sequence[Sequence[int]]) -> Array:
 def matched(
     levels: Sequence[Sequence[object]], axis: int, level: object, base: object
 ) -> list[tuple[int, int]]:
-    """Pairs of variants that differ on one axis alone: the base's level there, and the other.
+    """Return pairs of variants that differ on one axis alone: the base's level, and another.
 
     Args:
         levels: Of every variant, on every axis.
-        axis: Place of the axis.
+        axis: Index of the axis.
         level: The other level.
         base: The base's.
 
     Returns:
-        Places (with `base`, with `level`).
+        Indices (with `base`, with `level`).
     """
     place = {tuple(one): k for k, one in enumerate(levels)}
     pairs = []
@@ -144,7 +144,7 @@ def matched(
 
 
 def main_effect(values: Array, pairs: Sequence[tuple[int, int]]) -> Array:
-    """Mean over matched pairs of the change of a value (V, ...); NaN for no pair."""
+    """Return the mean change of a value (V, ...) over matched pairs; NaN for no pair."""
     if not pairs:
         return np.full(values.shape[1:], np.nan)
     first, second = (np.array(side) for side in zip(*pairs, strict=True))
@@ -152,6 +152,6 @@ def main_effect(values: Array, pairs: Sequence[tuple[int, int]]) -> Array:
 
 
 def without_each(statistic: Statistic, n_models: int) -> Array:
-    """Values (..., N) of a statistic of places of models (B, N - 1), each model left out once."""
+    """Return values (..., N) of a statistic of models (B, N - 1), each model left out once."""
     everyone = np.arange(n_models)
     return statistic(np.stack([np.delete(everyone, k) for k in everyone]))

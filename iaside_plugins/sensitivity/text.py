@@ -1,4 +1,4 @@
-"""A sensitivity study for people: rows of tables, and text for a terminal."""
+"""A sensitivity study as text for a terminal, and as rows of tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TITLES = {
 
 
 def sensitivity_text(data: Mapping[str, Any]) -> str:
-    """What a report's `to_dict` says, for a terminal."""
+    """Return the summary of a report's `to_dict` for a terminal."""
     n, variants = len(data["models"]), data["variants"]
     base = next(v for v in variants if v["name"] == data["base"])
     lines = [
@@ -48,7 +48,7 @@ def sensitivity_text(data: Mapping[str, Any]) -> str:
 
 
 def effect_rows(data: Mapping[str, Any], n_bands: int | None = None) -> list[Row]:
-    """One row an axis and level: the change of what counts, averaged over matched variants."""
+    """Return one row an axis and level: changes averaged over matched variants."""
     rows: list[Row] = [
         [
             "axis",
@@ -84,7 +84,7 @@ def effect_rows(data: Mapping[str, Any], n_bands: int | None = None) -> list[Row
 
 
 def movement_rows(data: Mapping[str, Any]) -> list[Row]:
-    """One row a variant: how far profile, scores and ranking are from the base's."""
+    """Return one row a variant: how far profile, scores and ranking are from the base's."""
     rows: list[Row] = [
         [
             "variant",
@@ -121,7 +121,7 @@ def association_rows(
     score: str = "signed_score",
     outcomes: Sequence[str] | None = None,
 ) -> list[Row]:
-    """One row a variant, one column an outcome: plain, then partial rank correlation."""
+    """Return plain and partial rank correlations, one row a variant, one column an outcome."""
     names = [
         name
         for name in dict.fromkeys(one["outcome"] for one in data["associations"])
@@ -140,13 +140,13 @@ def association_rows(
 
 
 def retained_names(data: Mapping[str, Any]) -> list[str]:
-    """The outcomes that the association is a mean over."""
+    """Return the outcomes that the association is a mean over."""
     names = dict.fromkeys(one["outcome"] for one in data["associations"])
     return [name for name in names if name.startswith("retained ")]
 
 
 def one_at_a_time(data: Mapping[str, Any]) -> list[tuple[int, str]]:
-    """The base and every variant that differs from it on one axis: place, and what differs."""
+    """Return index and text of the base and of the variants that differ from it on one axis."""
     variants = data["variants"]
     base = next(one for one in variants if one["name"] == data["base"])
     out = [(variants.index(base), "base")]
@@ -159,11 +159,11 @@ def one_at_a_time(data: Mapping[str, Any]) -> list[tuple[int, str]]:
 
 
 def caution(n_models: int) -> str:
-    """How far a correlation over so many models can be trusted."""
+    """Return how far a correlation over so many models can be trusted."""
     word = "exploratory" if n_models < EXPLORATORY else "sufficient"
     return f"n = {n_models} models: {word}"
 
 
 def level_text(level: Any) -> str:
-    """A level as a word."""
+    """Return a level as a word."""
     return f"{level:g}" if isinstance(level, (int, float)) else str(level)

@@ -1,4 +1,4 @@
-"""Where perturbations put their energy in the spectrum, set against the images' own energy.
+"""Energy of perturbations by band, compared with the energy of the images.
 
 For a clean image x and a perturbed one x', band by band (Luo et al., TMLR 2024):
 ``SNR_i = E||band_i(x)||^2 / E||band_i(x' - x)||^2``, means over images, shown in decibel
@@ -47,9 +47,9 @@ class PerturbationSpectrum:
     Attributes:
         partition: The bands.
         image_size: Height and width.
-        n_channels: Of the images.
+        n_channels: Number of channels of the images.
         per_image: Rows of `band_energies` of the images that count, (K, 2 M + 2).
-        n_failed: Images left out because the mask said so (failed attacks).
+        n_failed: Images left out by the mask (failed attacks).
         n_unchanged: Images left out because the perturbed image is the clean one.
     """
 
@@ -73,7 +73,7 @@ class PerturbationSpectrum:
 
     @cached_property
     def frequencies(self) -> Array:
-        """Where a band stands in fits and plots, cycles/image (M,); NaN for a band of DC alone.
+        """Frequency of each band in fits and plots, cycles/image (M,); NaN for a band of DC alone.
 
         The geometric mean of the radial frequencies of its bins without DC, in the partition's
         norm, along the shorter side.
@@ -114,12 +114,12 @@ class PerturbationSpectrum:
 
     @cached_property
     def snr_without_dc_db(self) -> Estimate:
-        """`snr_db` with DC taken out of band 0: the points of the fits; NaN for a band of DC."""
+        """`snr_db` without DC in band 0: the points of the fits; NaN for a band of DC alone."""
         return self._estimate(lambda x: decibel(*self._without_dc(x)))
 
     @cached_property
     def overall_snr_db(self) -> Estimate:
-        """Signal-to-noise ratio of whole images in dB: what a rival without bands knows."""
+        """Signal-to-noise ratio of whole images in dB, without bands."""
         m = self._m
         return self._estimate(
             lambda x: decibel(x[..., :m].sum(axis=-1), x[..., m : 2 * m].sum(axis=-1))
@@ -157,7 +157,7 @@ class PerturbationSpectrum:
         return np.asarray(self.snr_fit.interval[0])
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a band: range and frequency (cycles/image), energies, shares and SNR."""
+        """Return one row per band: range and frequency (cycles/image), energies, shares, SNR."""
         edges = self.partition.edges_in_cycles(*self.image_size)
         columns: dict[str, Any] = {
             "band": np.arange(self._m),
@@ -167,16 +167,16 @@ class PerturbationSpectrum:
             "n_bins": self.n_bins,
         }
         for name in COLUMNS:
-            found: Estimate = getattr(self, name)
+            estimate: Estimate = getattr(self, name)
             columns |= {
-                name: found.value,
-                f"{name}_low": found.interval[:, 0],
-                f"{name}_high": found.interval[:, 1],
+                name: estimate.value,
+                f"{name}_low": estimate.interval[:, 0],
+                f"{name}_high": estimate.interval[:, 1],
             }
         return pd.DataFrame(columns)
 
     def to_dict(self) -> dict[str, Any]:
-        """Figures as JSON values (NaN and infinities become null), without the images' rows."""
+        """Return the figures as JSON values; NaN and infinities become null."""
         fits = {"snr_fit": self.snr_fit, "density_fit": self.density_fit}
         return {
             "n_images": self.n_images,
@@ -184,7 +184,7 @@ class PerturbationSpectrum:
             "n_unchanged": self.n_unchanged,
             "overall_snr_db": jsonable(float(self.overall_snr_db.value)),
             "overall_snr_db_interval": jsonable(self.overall_snr_db.interval),
-            **{name: _fit_dict(found) for name, found in fits.items()},
+            **{name: _fit_dict(estimate) for name, estimate in fits.items()},
             "bands": jsonable(self.to_frame().to_dict("records")),
         }
 
@@ -199,7 +199,7 @@ class PerturbationSpectrum:
         return bins * self.n_channels
 
     def _without_dc(self, x: Array) -> tuple[Array, Array]:
-        """Energies of signal and noise (..., M), DC taken out of band 0."""
+        """Return the energies of signal and noise (..., M), without DC in band 0."""
         m = self._m
         signal, noise = x[..., :m].copy(), x[..., m : 2 * m].copy()
         signal[..., 0] -= x[..., 2 * m]
@@ -209,7 +209,7 @@ class PerturbationSpectrum:
         return signal, noise
 
     def _estimate(self, statistic: Callable[[Array], Array]) -> Estimate:
-        """A jackknife estimate over images; NaN where the images cannot give it."""
+        """Return a jackknife estimate over images; NaN if there are too few images."""
         if not self.n_images:
             shape = np.shape(statistic(np.ones(2 * self._m + 2)))
             nan = np.full(shape, np.nan)
@@ -227,11 +227,11 @@ class PerturbationSpectrum:
 
         mean = self.per_image.mean(axis=0) if self.n_images else np.ones(2 * m + 2)
         signal, noise = self._without_dc(mean)
-        held = (signal > 0) & (noise > 0) if self.n_images else bins > 0
-        used = np.flatnonzero(held & (bins > 0))
-        found = self._estimate(statistic)
+        has_energy = (signal > 0) & (noise > 0) if self.n_images else bins > 0
+        used = np.flatnonzero(has_energy & (bins > 0))
+        estimate = self._estimate(statistic)
         limits = np.array([FIT_RANGES[name] for name in FIT])
-        return replace(found, interval=np.clip(found.interval, limits[:, :1], limits[:, 1:]))
+        return replace(estimate, interval=np.clip(estimate.interval, limits[:, :1], limits[:, 1:]))
 
 
 def perturbation_spectrum(
@@ -242,10 +242,10 @@ def perturbation_spectrum(
     n_bands: int = 8,
     norm: str = "chebyshev",
 ) -> PerturbationSpectrum:
-    """Band energies of perturbations, and their SNR against the clean images.
+    """Return band energies of perturbations, and their SNR against the clean images.
 
-    Images for which the mask is False, and those whose perturbation is exactly zero (attacks hand
-    back the clean image where they fail or had nothing to do), are left out and counted.
+    Images for which the mask is False, and those whose perturbation is exactly zero (attacks return
+    the clean image if they fail or it is misclassified already), are left out and counted.
 
     Args:
         clean: (N, C, H, W) floating-point images, of any range.
@@ -278,21 +278,21 @@ def _shares(energy: Array) -> Array:
     return np.asarray(energy / energy.sum(axis=-1, keepdims=True))
 
 
-def _fit_dict(found: Estimate) -> dict[str, Any]:
+def _fit_dict(estimate: Estimate) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for k, name in enumerate(FIT):
-        out[name] = jsonable(float(found.value[k]))
-        out[f"{name}_interval"] = jsonable(found.interval[k])
+        out[name] = jsonable(float(estimate.value[k]))
+        out[f"{name}_interval"] = jsonable(estimate.interval[k])
     return out
 
 
 def _checked_mask(mask: Any, n: int) -> npt.NDArray[np.bool_]:
-    found = np.asarray(tensor(mask).cpu().numpy())
-    if found.dtype != np.bool_:
-        raise InputTypeError(f"expected a mask of bool, one an image, got {found.dtype}")
-    if found.shape != (n,):
+    flags = np.asarray(tensor(mask).cpu().numpy())
+    if flags.dtype != np.bool_:
+        raise InputTypeError(f"expected a mask of bool, one an image, got {flags.dtype}")
+    if flags.shape != (n,):
         raise InputError(
-            f"expected a mask of shape ({n},), one an image, got {found.shape}; of several "
+            f"expected a mask of shape ({n},), one an image, got {flags.shape}; of several "
             "epsilons take one row at a time: perturbation_spectrum(x, clipped[k], is_adv[k])"
         )
-    return found
+    return flags

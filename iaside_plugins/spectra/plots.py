@@ -21,7 +21,7 @@ COLUMNS = 5
 
 
 def plot_spectrum(data: Mapping[str, Any]) -> Figure:
-    """Every perturbation's SNR against frequency with its fitted power law; then the joined view.
+    """Plot every perturbation's SNR against frequency with its power law, then the joined view.
 
     Logarithmic axes: a power law is a straight line. With a model, the last row sets its Shapley
     values (bars) against the share of each attack's energy per band (lines).
@@ -56,7 +56,7 @@ def plot_spectrum(data: Mapping[str, Any]) -> Figure:
 
 
 def plot_snr(ax: Axes, row: Row, bands: pd.DataFrame) -> None:
-    """SNR of one condition without DC, as its power law is fitted, with slope and R² in words.
+    """Plot the SNR of one condition without DC, with its power law, slope and R².
 
     Args:
         ax: Axes to draw on.
@@ -108,15 +108,15 @@ def plot_joined(ax: Axes, data: Mapping[str, Any], bands: pd.DataFrame) -> None:
 
 
 def bands_of(bands: pd.DataFrame, row: Row) -> pd.DataFrame:
-    """The rows of one condition in a report's "bands"."""
+    """Return the rows of one condition in a report's "bands"."""
     strength = row["strength"]
     chosen = (bands["kind"] == row["kind"]) & (bands["name"] == row["name"])
     if strength is None or np.isnan(strength):
         chosen &= bands["strength"].isna()
     else:
         chosen &= bands["strength"] == strength
-    found: pd.DataFrame = bands.loc[chosen]
-    return found
+    rows: pd.DataFrame = bands.loc[chosen]
+    return rows
 
 
 def _named(row: Mapping[Any, Any]) -> Row:

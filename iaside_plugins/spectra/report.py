@@ -1,4 +1,4 @@
-"""Spectra of perturbations on one set of images, and beside them where a model looks."""
+"""Spectra of perturbations on one set of images, compared with a model's importance."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class SpectrumReport:
         conditions: The perturbations.
         partition: The bands.
         image_size: Height and width of the images as they are perturbed.
-        n_channels: Of the images.
-        importance: Of the model, or None without one.
-        info: What else is known: model, corruptions' and attacks' settings, provenance.
+        n_channels: Number of channels of the images.
+        importance: Spectral importance of the model, or None without one.
+        info: Further facts for `to_dict`: model, settings of corruptions and attacks, provenance.
     """
 
     conditions: tuple[PerturbedCondition, ...]
@@ -68,7 +68,7 @@ class SpectrumReport:
         return list(dict.fromkeys(c.name for c in self.corruptions))
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a condition: counts, SNR, the fit of a power law, and the model's error.
+        """Return counts, SNR, the fit of a power law and the model's error: a row per condition.
 
         `snr_db` is of whole images; `slope`, `curvature`, `r_squared`, `residual_db` are of log SNR
         over log frequency (`power_law.FIT`); `density_slope` of the perturbation itself;
@@ -92,7 +92,7 @@ class SpectrumReport:
         return pd.DataFrame(rows)
 
     def bands(self) -> pd.DataFrame:
-        """One row a condition and band: `PerturbationSpectrum.to_frame`."""
+        """Return `PerturbationSpectrum.to_frame` of every condition, one row per band."""
         parts = []
         for condition, spectrum in self.spectra:
             part = spectrum.to_frame()
@@ -102,7 +102,7 @@ class SpectrumReport:
         return pd.concat(parts, ignore_index=True)
 
     def matches(self) -> pd.DataFrame:
-        """One row a condition: does the perturbation go where the model looks?
+        """Return how well each perturbation's bands match the model's important bands.
 
         Rank correlation, over bands, of Shapley values with the perturbation's energy per band
         (`energy`), its density per frequency bin (`density`) and its SNR (`snr`), with bootstrap
@@ -115,10 +115,10 @@ class SpectrumReport:
             psi, place = self._importance_of(condition)
             m = self.partition.n_bands
             changed = condition.energies[:, m : 2 * m].sum(axis=1) > 0
-            held = np.flatnonzero((condition.counts & changed)[place])
-            row: dict[str, Any] = {**identity(condition), "n_images": len(held)}
-            if len(held):
-                joint = np.concatenate([psi, condition.energies[place][:, : 2 * m]], axis=1)[held]
+            used = np.flatnonzero((condition.counts & changed)[place])
+            row: dict[str, Any] = {**identity(condition), "n_images": len(used)}
+            if len(used):
+                joint = np.concatenate([psi, condition.energies[place][:, : 2 * m]], axis=1)[used]
                 row |= _correlations(joint, m, spectrum.n_bins)
             rows.append(row)
         return pd.DataFrame(rows)
@@ -137,13 +137,13 @@ class SpectrumReport:
         }
         out = {}
         for name, chosen in groups.items():
-            found = self._vulnerability(chosen)
-            if found is not None:
-                out[name] = found
+            result = self._vulnerability(chosen)
+            if result is not None:
+                out[name] = result
         return out
 
     def to_dict(self) -> dict[str, Any]:
-        """Every table as JSON values, without the images' own rows."""
+        """Return every table as JSON values, without single images."""
         out: dict[str, Any] = {
             "format": FORMAT,
             **jsonable(dict(self.info)),
@@ -157,9 +157,9 @@ class SpectrumReport:
             "importance": None,
         }
         if self.importance is not None:
-            kept = ("per_image", "values", "labels", "ids", "value_table")
-            found = self.importance.to_dict()
-            out["importance"] = {k: v for k, v in found.items() if k not in kept} | {
+            per_image = ("per_image", "values", "labels", "ids", "value_table")
+            importance = self.importance.to_dict()
+            out["importance"] = {k: v for k, v in importance.items() if k not in per_image} | {
                 "bands": jsonable(self.importance.to_frame().to_dict("records"))
             }
         return out
@@ -173,7 +173,7 @@ class SpectrumReport:
         write_json(Path(path), self.to_dict())
 
     def _importance_of(self, condition: PerturbedCondition) -> tuple[Array, npt.NDArray[np.int64]]:
-        """Shapley values of the images that condition and importance share, and their places."""
+        """Return Shapley values of the images shared with a condition, and their rows in it."""
         assert self.importance is not None
         row = {name: k for k, name in enumerate(self.importance.ids)}
         place = [k for k, name in enumerate(condition.ids) if name in row]
@@ -197,15 +197,17 @@ class SpectrumReport:
         return vulnerability(names, psi, energies, wrong)
 
 
-def _ends(name: str, found: Estimate, k: int | None = None) -> dict[str, float]:
+def _ends(name: str, estimate: Estimate, k: int | None = None) -> dict[str, float]:
     value, (low, high) = (
-        (found.value, found.interval) if k is None else (found.value[k], found.interval[k])
+        (estimate.value, estimate.interval)
+        if k is None
+        else (estimate.value[k], estimate.interval[k])
     )
     return {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
 
 
 def _correlations(rows: Array, m: int, n_bins: npt.NDArray[np.int64]) -> dict[str, float]:
-    """Rank correlations of importance with energy, density and SNR of a perturbation."""
+    """Return the rank correlations of importance with a perturbation's energy, density and SNR."""
 
     def statistic(x: Array) -> Array:
         psi, signal, noise = x[..., :m], x[..., m : 2 * m], x[..., 2 * m :]
@@ -232,12 +234,12 @@ class PerturbedCondition:
     Attributes:
         kind: One of `KINDS`; a "band attack" is confined to one band.
         name: Short name.
-        title: Name in tables, as what it is.
+        title: Name in tables.
         strength: Severity 1 to 5 or epsilon; None for all severities together (each image's
             energies and errors averaged over them) and for least perturbations.
-        norm: Of an attack's budget.
+        norm: Norm of an attack's budget.
         ids: Names of the images.
-        energies: Rows of `perturbation.band_energies` (K, 2 M + 2).
+        energies: Rows of `band_energies` (K, 2 M + 2).
         counts: Whether an image's perturbation counts (K,): False for failed attacks and for
             images that are misclassified without one.
         wrong: Whether the model errs on the perturbed image (K,), 1.0 or 0.0; NaN without a model.
@@ -256,7 +258,7 @@ class PerturbedCondition:
     def spectrum(
         self, partition: SpectralPartition, image_size: tuple[int, int], n_channels: int
     ) -> PerturbationSpectrum:
-        """Its spectrum over the images that count and are changed."""
+        """Return the spectrum over the images that count and are changed."""
         m = partition.n_bands
         changed = self.energies[:, m : 2 * m].sum(axis=1) > 0
         return PerturbationSpectrum(
@@ -270,7 +272,7 @@ class PerturbedCondition:
 
 
 def pooled(severities: Sequence[PerturbedCondition]) -> PerturbedCondition:
-    """A corruption over its severities: each image's energies and errors averaged over them."""
+    """Return a corruption over its severities: each image's energies and errors averaged."""
     first = severities[0]
     shared = set(first.ids).intersection(*(c.ids for c in severities))
     ids = tuple(name for name in first.ids if name in shared)
@@ -294,7 +296,7 @@ def pooled(severities: Sequence[PerturbedCondition]) -> PerturbedCondition:
 
 
 def identity(condition: PerturbedCondition) -> dict[str, Any]:
-    """What tells a condition from others, for tables."""
+    """Return the columns of tables that identify a condition."""
     return {
         "kind": condition.kind,
         "name": condition.name,
@@ -305,7 +307,7 @@ def identity(condition: PerturbedCondition) -> dict[str, Any]:
 
 
 def error(condition: PerturbedCondition) -> dict[str, float]:
-    """Error rate with an interval: Wilson's, or the bootstrap's for a mean over severities."""
+    """Return the error rate with an interval: Wilson's, or a bootstrap for several severities."""
     wrong = condition.wrong
     if np.isnan(wrong).any():
         return {"error": np.nan, "error_low": np.nan, "error_high": np.nan}
@@ -317,7 +319,7 @@ def error(condition: PerturbedCondition) -> dict[str, float]:
 
 
 def success(condition: PerturbedCondition) -> dict[str, float]:
-    """Share of the correctly classified images on which an attack succeeds; NaN for others."""
+    """Return the share of correctly classified images on which an attack succeeds, else NaN."""
     n_success = int(condition.counts.sum())
     n_correct = n_success + int((condition.wrong == 0).sum())
     if condition.kind == "corruption" or not n_correct:

@@ -1,4 +1,4 @@
-"""A spectrum report for people: plain text for a terminal, Markdown for a page."""
+"""A spectrum report as plain text for a terminal and Markdown for a page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PREDICTOR_TITLES = dict(
 
 
 def spectrum_text(data: Mapping[str, Any]) -> str:
-    """Tables of a report's `to_dict`: SNR by band, power laws, and the joined view."""
+    """Return the tables of a report's `to_dict`: SNR by band, power laws, and the joined view."""
     frame, bands = pd.DataFrame(data["conditions"]), pd.DataFrame(data["bands"])
     height, width = data["image_size"]
     lines = [
@@ -39,18 +39,18 @@ def spectrum_text(data: Mapping[str, Any]) -> str:
     if data["importance"] is not None:
         lines += ["", *aligned(_match_rows(data))]
         lines.append("rank correlations, over bands, of Shapley values with the perturbation")
-        for group, found in data["vulnerability"].items():
-            lines += ["", *_vulnerability_lines(group, found)]
+        for group, result in data["vulnerability"].items():
+            lines += ["", *_vulnerability_lines(group, result)]
     return "\n".join(lines)
 
 
 def fit_table(data: Mapping[str, Any]) -> str:
-    """The power laws of a report's `to_dict` as one Markdown table."""
+    """Return the power laws of a report's `to_dict` as one Markdown table."""
     return markdown_table(_fit_rows(pd.DataFrame(data["conditions"]), headline=True))
 
 
 def label(row: Mapping[str, Any]) -> str:
-    """Name of a condition with its severity or budget."""
+    """Return the name of a condition with its severity or budget."""
     strength = row["strength"]
     absent = strength is None or np.isnan(strength)
     if row["kind"] == "corruption":
@@ -100,15 +100,15 @@ def _fit_rows(frame: pd.DataFrame, headline: bool = False) -> list[list[str]]:
 
 
 def _band_attack_rows(data: Mapping[str, Any]) -> list[list[str]]:
-    """Success of attacks that are confined to one band, a row a budget, a column a band."""
-    found: dict[float, dict[int, str]] = {}
+    """Return the success of attacks confined to one band: a row per budget, a column per band."""
+    by_budget: dict[float, dict[int, str]] = {}
     for row in data["conditions"]:
         if row["kind"] == "band attack":
             band = int(row["name"].rpartition("_")[2])
-            found.setdefault(row["strength"], {})[band] = f"{row['success']:.0%}"
+            by_budget.setdefault(row["strength"], {})[band] = f"{row['success']:.0%}"
     bands = range(data["n_bands"])
     rows = [["success of PGD L2 inside one band", *map(str, bands)]]
-    for budget, cells in found.items():
+    for budget, cells in by_budget.items():
         rows.append([f"  eps {format_budget(budget)}", *(cells.get(band, "–") for band in bands)])
     return rows
 
@@ -122,13 +122,13 @@ def _match_rows(data: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
-def _vulnerability_lines(group: str, found: Mapping[str, Any]) -> list[str]:
+def _vulnerability_lines(group: str, result: Mapping[str, Any]) -> list[str]:
     over = "corruptions" if group == "corruptions" else "corruptions x severities"
     lines = [
-        f"error under {found['n_conditions']} {over} predicted without corrupted labels "
-        f"(rank correlation, {found['n_images']} images, {found['status']})"
+        f"error under {result['n_conditions']} {over} predicted without corrupted labels "
+        f"(rank correlation, {result['n_images']} images, {result['status']})"
     ]
-    for row in found["predictors"]:
+    for row in result["predictors"]:
         text = f"  {PREDICTOR_TITLES[row['predictor']]:<32} {correlation_text(row)}"
         if "advantage" in row:
             text += f"   importance adds {row_number(row, 'advantage', '+.2f')}"

@@ -33,7 +33,7 @@ class Estimate:
 
 
 def jackknife(per_image: npt.ArrayLike, statistic: Callable[[Array], Array]) -> Estimate:
-    """Delete-one jackknife of ``statistic(mean over images)``.
+    """Return the delete-one jackknife of ``statistic(mean over images)``.
 
     Args:
         per_image: (n_images, M) one row an image.
@@ -59,9 +59,9 @@ def jackknife(per_image: npt.ArrayLike, statistic: Callable[[Array], Array]) -> 
 
 
 def bootstrap_means(per_image: npt.ArrayLike, seed: int = 0, n: int = 2000) -> Array:
-    """Means (n, M) of resampled images, for percentile intervals of any statistic of means.
+    """Return means (n, M) of resampled images, for percentile intervals.
 
-    For statistics that are steps, such as rank correlations, where a jackknife fails. Source:
+    For statistics with steps, such as rank correlations, where a jackknife fails. Source:
     Efron, Annals of Statistics 7 (1979).
 
     Args:
@@ -81,7 +81,7 @@ def bootstrap_means(per_image: npt.ArrayLike, seed: int = 0, n: int = 2000) -> A
 
 
 def percentile_interval(drawn: npt.ArrayLike) -> Array:
-    """95 % percentile interval, shape S + (2,), of resampled values (n,) + S; NaN are left out."""
+    """Return the 95 % percentile interval, shape S + (2,), of resamples (n,) + S, without NaN."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of nothing but NaN: the ends are NaN
         ends = np.nanquantile(np.asarray(drawn), [0.025, 0.975], axis=0)
@@ -91,7 +91,7 @@ def percentile_interval(drawn: npt.ArrayLike) -> Array:
 def bootstrap(
     per_image: npt.ArrayLike, statistic: Callable[[Array], Array], seed: int = 0, n: int = 2000
 ) -> tuple[Array, Array]:
-    """``statistic(mean over images)`` and its percentile interval, see `bootstrap_means`.
+    """Return ``statistic(mean over images)`` and its percentile interval, see `bootstrap_means`.
 
     Args:
         per_image: (n_images, M) one row an image.
@@ -110,7 +110,7 @@ def bootstrap(
 
 
 def wilson(successes: float, n: int) -> tuple[float, float]:
-    """95 % interval of a proportion (Wilson 1927); it stays in [0, 1] and is never empty."""
+    """Return the 95 % interval of a proportion (Wilson 1927), in [0, 1] and never empty."""
     share = successes / n
     centre = share + Z95**2 / (2 * n)
     half = Z95 * np.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
@@ -119,7 +119,7 @@ def wilson(successes: float, n: int) -> tuple[float, float]:
 
 
 def mean_interval(values: npt.ArrayLike) -> tuple[float, tuple[float, float]]:
-    """Mean of independent values (n,) and its normal 95 % interval; NaN ends for n < 2."""
+    """Return the mean of independent values (n,) and its normal 95 % interval; NaN for n < 2."""
     x = np.asarray(values, dtype=np.float64)
     mean = float(x.mean())
     half = float(Z95 * x.std(ddof=1) / np.sqrt(len(x))) if len(x) > 1 else float("nan")
@@ -127,11 +127,11 @@ def mean_interval(values: npt.ArrayLike) -> tuple[float, tuple[float, float]]:
 
 
 def median_interval(values: npt.ArrayLike) -> tuple[float, tuple[float, float]]:
-    """Median of independent values (n,) and its 95 % interval between order statistics.
+    """Return the median of independent values (n,) and its interval between order statistics.
 
-    Holds for any distribution, which a mean's normal interval does not for n as small, and tails
-    as heavy, as those of per-image metrics. NaN ends for n < 6, where no two order statistics
-    reach 95 %. Source: Thompson, Annals of Mathematical Statistics 7 (1936).
+    The 95 % hold for any distribution; those of a mean's normal interval do not for numbers as
+    small and tails as heavy as those of per-image metrics. NaN ends for n < 6, where no two order
+    statistics reach 95 %. Source: Thompson, Annals of Mathematical Statistics 7 (1936).
     """
     x = np.sort(np.asarray(values, dtype=np.float64))
     n = len(x)

@@ -14,9 +14,9 @@ SLACK = 1e-12  # two statistics that differ by less are equal: their order of su
 
 
 def family_counts(families: Sequence[str], n: int, seed: int) -> Array:
-    """How often each model is drawn when whole families are drawn with replacement, (n, n_models).
+    """Return how often each model is drawn, (n, n_models), in resamples of whole families.
 
-    With every model a family of its own these are resamples of models.
+    If every model is a family of its own, these are resamples of models.
     """
     names = sorted(set(families))
     member = np.array([names.index(family) for family in families], dtype=np.int64)
@@ -27,13 +27,13 @@ def family_counts(families: Sequence[str], n: int, seed: int) -> Array:
 
 
 def permutations(n_models: int, n: int, seed: int) -> npt.NDArray[np.int64]:
-    """Orders (n, n_models) of the models, each drawn at random."""
+    """Return random orders (n, n_models) of the models."""
     orders = np.tile(np.arange(n_models), (n, 1))
     return np.random.default_rng(seed).permuted(orders, axis=1)
 
 
 def permutation_p(value: float, permuted: npt.ArrayLike) -> float:
-    """Two-sided p of a correlation among those of permuted columns.
+    """Return the two-sided p of a correlation among those of permuted columns.
 
     The sample itself counts as one permutation, so p is never 0 (Phipson and Smyth, Statistical
     Applications in Genetics and Molecular Biology 9, 2010).
@@ -44,7 +44,7 @@ def permutation_p(value: float, permuted: npt.ArrayLike) -> float:
 
 
 def residuals(y: Array, z: Array) -> Array:
-    """What a line in z leaves of y, both (..., n); y minus its mean where z is constant."""
+    """Return residuals of y after a line in z, both (..., n); after the mean if z is constant."""
     y0 = y - y.mean(axis=-1, keepdims=True)
     z0 = z - z.mean(axis=-1, keepdims=True)
     size = (z0**2).sum(axis=-1, keepdims=True)
@@ -55,17 +55,17 @@ def residuals(y: Array, z: Array) -> Array:
 
 
 def freedman_lane(x: Array, y: Array, z: Array, orders: npt.NDArray[np.int64]) -> Array:
-    """Partial correlations (B,) of x and y given z, columns (n,), under the null hypothesis.
+    """Return partial correlations (B,) of x and y given z, columns (n,), under the null hypothesis.
 
-    What z leaves of y is permuted and put back on what z explains, then the partial correlation
-    is computed again; unlike a permutation of y that keeps how y goes with z, and unlike a
-    bootstrap interval the test holds its level for small n (Freedman and Lane, Journal of
+    The residuals of y after z are permuted and added back to the fit, then the partial
+    correlation is computed again. Unlike a permutation of y, this preserves how y depends on z;
+    unlike a bootstrap interval, the test holds its level for small n (Freedman and Lane, Journal of
     Business & Economic Statistics 1, 1983).
 
     Args:
         x: Predictor.
         y: Outcome.
-        z: What is given.
+        z: Column to condition on.
         orders: (B, n) of `permutations`.
     """
     a = residuals(x, z)
@@ -74,7 +74,7 @@ def freedman_lane(x: Array, y: Array, z: Array, orders: npt.NDArray[np.int64]) -
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:
-    """Holm's correction of the p-values that there are; the others stay None.
+    """Return p-values after Holm's correction; missing ones stay None and are not counted.
 
     The k-th least of m is multiplied by m - k + 1, and none falls below the one before it
     (Scandinavian Journal of Statistics 6, 1979).
@@ -89,10 +89,10 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
 
 
 def leave_one_family_out(columns: Sequence[Array], y: Array, families: Sequence[str]) -> float:
-    """R2 of y predicted by a linear fit for families that the fit has not seen.
+    """Return R2 of y predicted by a linear fit for families left out of the fit.
 
     1 - (squared errors of the fit) / (squared errors of the mean of the training models): 0 for
-    a fit that is worth as much as that mean, below 0 for a worse one; NaN where y is constant.
+    a fit as good as that mean, below 0 for a worse one; NaN where y is constant.
 
     Args:
         columns: Predictors, each (n,).
@@ -110,6 +110,6 @@ def leave_one_family_out(columns: Sequence[Array], y: Array, families: Sequence[
 
 
 def over(statistic: Callable[[Array], Array], counts: Array, step: int = 1000) -> Array:
-    """A statistic of resamples, `step` of them at a time, so that memory stays bounded."""
+    """Return a statistic of resamples, computed `step` at a time to bound memory."""
     parts = [statistic(counts[k : k + step]) for k in range(0, len(counts), step)]
     return np.concatenate(parts)

@@ -1,4 +1,4 @@
-"""The main job on the embedded default: train, evaluate, write entries, build the table."""
+"""The demo: train small networks, evaluate them, write entries, build the table."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from iaside_plugins.adapters.foolbox_adapter import parse_attacks
+from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
 from iaside_plugins.display.plots import plot_profiles, save_figure
 from iaside_plugins.display.text import number
 from iaside_plugins.entry.write import typed_entry, write_entry
@@ -21,7 +22,7 @@ from iaside_plugins.evaluation.evaluate import evaluate
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.workflows import digits
-from iaside_plugins.workflows.evaluate import make_job
+from iaside_plugins.workflows.evaluate import evaluation_plan
 from iaside_plugins.workflows.source import DataSource, open_model
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo runs.
+    """Options of the demo.
 
     Attributes:
         folder: Receives images/, weights/, results/, entries/, README.md, leaderboard.csv and
@@ -55,7 +56,7 @@ class Demo:
         attack_steps: Steps of projected gradient descent.
         device: "auto", "cpu" or "cuda[:i]"; training always runs on the CPU.
         batch_size: Rows in one forward pass.
-        resume: Where finished images are kept meanwhile, instead of folder/unfinished.
+        resume: Folder of finished images while it runs, instead of folder/unfinished.
         show_progress: Whether to show progress bars.
     """
 
@@ -89,11 +90,11 @@ class Demo:
                 f"{self.n_images} and {self.n_seeds}"
             )
         data = digits.load_digits(self.n_train)
-        source = self._source(data)
+        source = self._write_images(data)
         trained = []
         for seed in range(self.seed, self.seed + self.n_seeds):
             for training in digits.TRAININGS:
-                one = self._one(source, data, training, seed)
+                one = self._train_and_evaluate(source, data, training, seed)
                 say(_line(one))
                 trained.append(one)
         build(self.folder)
@@ -102,8 +103,8 @@ class Demo:
         shutil.rmtree(self.folder / "unfinished", ignore_errors=True)
         return trained
 
-    def _source(self, data: digits.Digits) -> DataSource:
-        """The test images, written as folders of files."""
+    def _write_images(self, data: digits.Digits) -> DataSource:
+        """Write the test images as folders of files."""
         root, classes = self.folder / "images", self.folder / "classes.txt"
         try:
             digits.write_images(root, data.test_images, data.test_labels)
@@ -120,8 +121,10 @@ class Demo:
             note="scikit-learn digits enlarged to 32 x 32",
         )
 
-    def _one(self, source: DataSource, data: digits.Digits, training: str, seed: int) -> Trained:
-        """One network: trained, saved, loaded again by its specification, evaluated."""
+    def _train_and_evaluate(
+        self, source: DataSource, data: digits.Digits, training: str, seed: int
+    ) -> Trained:
+        """Train, save and load one network by its specification, and evaluate it."""
         fewer = "" if self.n_train == digits.N_TRAIN else f"-of-{self.n_train}"
         name = f"digits-{training}-{seed}{fewer}"
         weights = self.folder / "weights" / f"{name}.pth"
@@ -129,16 +132,16 @@ class Demo:
         model = open_model(
             NETWORK, weights=weights, device=self.device, name=name, training=training
         )
-        job = make_job(
+        plan = evaluation_plan(
             source,
             model,
             corruptions="generate",
-            cache=self.folder / "corrupted",
+            generation=GenerationOptions(cache=self.folder / "corrupted"),
             attacks=parse_attacks("fgsm,pgd", epsilons_linf=EPSILONS, steps=self.attack_steps),
         )
         entry, result = evaluate(
             model,
-            job,
+            plan,
             self.protocol,
             batch_size=self.batch_size,
             resume=(self.resume or self.folder / "unfinished") / name,
@@ -151,7 +154,7 @@ class Demo:
 
 
 def robust_accuracy(entry: dict[str, Any], epsilon: float = HEADLINE) -> float:
-    """Worst-case Linf accuracy of an entry at one budget, in [0, 1]."""
+    """Return the worst-case Linf accuracy of an entry at one budget, in [0, 1]."""
     cells = entry["adversarial"]["worst_case"]
     return float(next(c for c in cells if c["epsilon"] == epsilon)["accuracy"]["value"])
 
@@ -167,7 +170,7 @@ def _line(one: Trained) -> str:
 
 
 def summary(trained: list[Trained]) -> str:
-    """What came out, over seeds, and what the reader is looking at; every figure is computed."""
+    """Return the table of results over seeds and how to read it; every figure is computed."""
     m = trained[0].result.protocol.n_bands
     cut = min(2, m - 1)
     low, high = _bands(0, cut - 1), _bands(cut, m - 1)
@@ -204,7 +207,7 @@ def _bands(first: int, last: int) -> str:
 
 
 def _reading(rows: dict[str, Any], cut: int, m: int) -> list[str]:
-    """What the reader is looking at, in words whose figures are all computed."""
+    """Return how to read the table, in sentences whose figures are all computed."""
     clean = [np.mean(columns[0]) for columns, _ in rows.values()]
     attacked = {training: np.mean(columns[2]) for training, (columns, _) in rows.items()}
     best, worst = max(attacked, key=attacked.__getitem__), min(attacked, key=attacked.__getitem__)

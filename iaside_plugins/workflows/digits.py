@@ -1,4 +1,4 @@
-"""The embedded default: real scans of digits and four ways to train one small network on them.
+"""Data and networks of the demo: scanned digits and four ways to train one small network.
 
 scikit-learn's digits (1797 handwritten digits, 8 x 8 pixels, from the UCI repository) come with
 that library. Enlarged to 32 x 32 they train in seconds, to about equal clean accuracy whatever the
@@ -39,10 +39,10 @@ class Digits:
 
 
 def load_digits(n_train: int = N_TRAIN) -> Digits:
-    """The digits, enlarged fourfold (nearest), split by a fixed seed into 1397 and 400.
+    """Return the digits, enlarged fourfold (nearest), split by a fixed seed into 1397 and 400.
 
     Args:
-        n_train: Take only so many of the training images, the first ones of the split.
+        n_train: Number of training images; fewer than all are the first ones of the split.
 
     Raises:
         InputError: For a number of training images out of range.
@@ -66,10 +66,10 @@ def load_digits(n_train: int = N_TRAIN) -> Digits:
 
 
 def network() -> nn.Sequential:
-    """The small network that every training starts from: three convolutions, 22 000 weights.
+    """Return the small network of every training: three convolutions, 22 000 random weights.
 
-    Its weights are random; ``load_model("python:iaside_plugins.workflows.digits:network",
-    weights=FILE)`` fills them with those of a demo.
+    ``load_model("python:iaside_plugins.workflows.digits:network", weights=FILE)`` loads the
+    trained weights of a demo.
     """
     layers: list[nn.Module] = []
     for c_in, c_out in ((1, 16), (16, 32), (32, 32)):
@@ -82,12 +82,14 @@ def network() -> nn.Sequential:
 
 
 def train(training: str, digits: Digits, seed: int) -> nn.Sequential:
-    """The network after one of `TRAININGS`, in evaluation mode; global random state is kept.
+    """Return the network after one of `TRAININGS`, in evaluation mode.
+
+    The global random state is not changed.
 
     Args:
         training: "standard"; "noise" (Gaussian noise on every image); "blur" (half of the
             batches blurred); "adversarial" (projected gradient descent, Madry et al. 2018).
-        digits: What to train on.
+        digits: Training images.
         seed: Of the weights, the order and the augmentation.
 
     Raises:
@@ -131,7 +133,7 @@ def _augmented(
 
 
 def blur(images: Tensor, std: float) -> Tensor:
-    """Gaussian blur of (N, 1, H, W) images, standard deviation in pixels, edges replicated."""
+    """Blur images (N, 1, H, W) by a Gaussian; `std` in pixels, edges replicated."""
     at = torch.arange(-8, 9, dtype=images.dtype)
     kernel = torch.exp(-(at**2) / (2 * std**2))
     kernel = kernel / kernel.sum()
@@ -141,7 +143,7 @@ def blur(images: Tensor, std: float) -> Tensor:
 
 
 def _attacked(net: nn.Module, images: Tensor, labels: Tensor, rng: torch.Generator) -> Tensor:
-    """Images after a few ascent steps of the loss inside the Linf ball, from a random start."""
+    """Return images after a few ascent steps of the loss in the Linf ball, from a random start."""
     change = EPSILON * (2 * torch.rand(images.shape, generator=rng) - 1)
     for _ in range(STEPS):
         change.requires_grad_()

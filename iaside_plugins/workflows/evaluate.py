@@ -1,4 +1,4 @@
-"""From a model and a folder of images to a Job that `evaluate` can run, and its entry's file."""
+"""From a model and a folder of images to a plan that `evaluate` can run."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ from typing import Any
 from torch import Tensor
 
 from iaside_plugins.adapters import foolbox_adapter
-from iaside_plugins.adapters.imagenet.corruption_sets import distributed, generated, with_reference
+from iaside_plugins.adapters.imagenet.corruption_sets import (
+    GenerationOptions,
+    distributed,
+    generated,
+)
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.entry.write import check_texts
 from iaside_plugins.errors import InputError
+from iaside_plugins.evaluation.corruption import with_reference
 from iaside_plugins.evaluation.evaluate import AttackPlan, EvaluationPlan
 from iaside_plugins.workflows.source import DataSource, find_images, open_images
 
 
-def make_job(
+def evaluation_plan(
     source: DataSource,
     model: Classifier,
     *,
@@ -25,12 +30,10 @@ def make_job(
     attacks: Sequence[foolbox_adapter.AttackSpec] = (),
     n_spectral: int | None = None,
     n_attack: int | None = None,
-    jpeg: bool | None = None,
-    frost: Path | None = None,
-    cache: Path | None = None,
+    generation: GenerationOptions | None = None,
     reference: str | None = None,
 ) -> EvaluationPlan:
-    """Everything to evaluate, checked before any of it runs.
+    """Return everything to evaluate, checked before any of it runs.
 
     Args:
         source: The images.
@@ -39,10 +42,7 @@ def make_job(
         attacks: Attacks to run.
         n_spectral: Images for the spectral importance (all by default).
         n_attack: Images to attack (all by default).
-        jpeg: Whether generated corruptions are saved as JPEG; by default as in the distributed
-            sets: at 224 pixels, not below.
-        frost: Folder of frost textures.
-        cache: Folder that keeps generated images for the next model.
+        generation: How corruptions are generated.
         reference: For corruption errors: an entry file of the reference model on the same
             images, or the name of a published table.
 
@@ -50,25 +50,26 @@ def make_job(
         InputError: For anything that cannot be used.
     """
     if reference is not None and corruptions == "none":
-        raise InputError("--reference is for corruption errors: it needs corruptions, got 'none'")
-    found = find_images(source, model)
-    clean = open_images(source, model, found=found)
-    info = model.info.to_dict()
-    plan = None
+        raise InputError("reference=... is for corruption errors: it needs corruptions, got 'none'")
+    listing = find_images(source, model)
+    clean = open_images(source, model, listing=listing)
+    info, own = model.info.to_dict(), model.info.preprocessing
+    corrupted = None
     if corruptions == "generate":
-        plan = generated(clean, model.info.preprocessing, source.seed, jpeg, frost, cache)
+        corrupted = generated(clean, own, source.seed, generation or GenerationOptions())
     elif corruptions != "none":
-        plan = distributed(Path(corruptions), clean, model.info.preprocessing, source.seed)
-    if plan is not None and reference is not None:
-        plan = with_reference(plan, reference, clean)
+        corrupted = distributed(Path(corruptions), clean, own, source.seed)
+    if corrupted is not None and reference is not None:
+        ids = [record.image_id for record in clean.records]
+        corrupted = with_reference(corrupted, reference, clean.label_space.name, ids)
     attacked = None
     if attacks:
         foolbox_adapter.check_installed()
-        images = open_images(source, model, n_attack, found=found)
+        images = open_images(source, model, n_attack, listing=listing)
         attacked = AttackPlan(attacks, images, _attack, source.seed, source.batch_size)
     data = {
         "name": source.name or clean.label_space.name,
-        "n_available": len(found[0]),
+        "n_available": len(listing[0]),
         "seed": source.seed,
         "note": source.note,
     }
@@ -77,13 +78,14 @@ def make_job(
         model=info,
         data=data,
         clean=clean,
-        corruptions=plan,
+        corruptions=corrupted,
         attacks=attacked,
-        spectral=open_images(source, model, n_spectral, found=found),
+        spectral=open_images(source, model, n_spectral, listing=listing),
     )
 
 
 def _attack(
     model: Any, images: Tensor, labels: Tensor, spec: Any, seed: int, first: int
 ) -> list[Tensor]:
+    """Attack one batch with Foolbox, in the form that `AttackPlan` takes."""
     return foolbox_adapter.adversarial(model, images, labels, spec, seed=seed, first_index=first)

@@ -22,10 +22,9 @@ from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.inference.checks import check_images
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.sensitivity.design import Design, known_level, make_design
-from iaside_plugins.sensitivity.logit_cache import CachedLogits
+from iaside_plugins.sensitivity.logits import CachedLogits, fitted_temperature
 from iaside_plugins.sensitivity.off_range import off_range_share
 from iaside_plugins.sensitivity.report import SensitivityReport, StudiedModel
-from iaside_plugins.sensitivity.temperature import fitted_temperature
 from iaside_plugins.storage.files import check_writable
 from iaside_plugins.storage.provenance import provenance
 from iaside_plugins.storage.resume_folder import resume_folder
@@ -35,20 +34,20 @@ RANGE_IMAGES = 32  # on which the share of pixels outside [0, 1] is measured
 
 
 @dataclass(frozen=True)
-class Studied:
-    """One model that is ready to be studied: opened, with its images and what entries say of it."""
+class ModelWithImages:
+    """A model with the images to study it on and the outcomes in its entries."""
 
     model: Classifier
     images: ImageFolderData
     outcomes: Mapping[str, float]
 
 
-def one_each(
+def model_specs(
     models: Sequence[str], weights: Sequence[Path] | None, names: Sequence[str] | None
 ) -> list[tuple[str, Path | None, str | None]]:
-    """Each model with its weights and its name.
+    """Return each model with its weights and its name.
 
-    One model with several weights is that many models, called as their files are.
+    One model with several weights is that many models, named after the files.
 
     Raises:
         InputError: For another number of weights or names than of models.
@@ -58,15 +57,17 @@ def one_each(
         models = list(models) * len(files)
         names = names or [file.stem for file in weights or []]
     titles: list[str | None] = list(names or [])
-    for option, given in (("--weights", files), ("--name", titles)):
+    for argument, given in (("weights", files), ("name", titles)):
         if given and len(given) != len(models):
-            raise InputError(f"expected one {option} a model, {len(models)}, got {len(given)}")
+            raise InputError(
+                f"expected one {argument}=... a model, {len(models)}, got {len(given)}"
+            )
     nothing = [None] * len(models)
     return list(zip(models, files or nothing, titles or nothing, strict=True))
 
 
 def pick_design(base: Protocol, *, crossed: str | None = None, **levels: str | None) -> Design:
-    """A design from lists such as "none,clip" by axis.
+    """Return a design from lists such as "none,clip" by axis.
 
     Raises:
         InputError: For a word that is no level of its axis, and as `make_design`.
@@ -82,20 +83,20 @@ def pick_design(base: Protocol, *, crossed: str | None = None, **levels: str | N
     return make_design(base, found, bands)
 
 
-def open_studied(
+def open_models(
     models: Iterable[tuple[str, Path | None, str | None]],
     source: DataSource,
     design: Design,
     *,
     entries: Sequence[Path] = (),
     device: str = "auto",
-) -> list[Studied]:
-    """Every model with its images, checked before any of the work.
+) -> list[ModelWithImages]:
+    """Open every model with its images and check both, before any of the work.
 
     Args:
-        models: Of `one_each`.
+        models: Specification, weights and name of each, see `model_specs`.
         source: The images.
-        design: What will be varied, for what the images must hold.
+        design: Its number of bands must fit the images.
         entries: Files, or folders of them.
         device: "auto", "cpu" or "cuda[:i]".
 
@@ -108,10 +109,10 @@ def open_studied(
         model = open_model(spec, weights=weights, name=name, device=device)
         info = model.info
         said = outcomes(known, info.weights_sha256, info.name) if known else {}
-        out.append(Studied(model, open_images(source, model), said))
+        out.append(ModelWithImages(model, open_images(source, model), said))
     names = [one.model.info.name for one in out]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise InputError(f"two models are called {twice[0]}: give each its own with --name")
+        raise InputError(f"two models are called {twice[0]}: give each its own with name=...")
     for one in out:  # now, and not when the largest number of bands has its turn
         first = torch.as_tensor(next(iter(one.images))[0])
         check_images(first, max(design.levels["n_bands"]))
@@ -119,7 +120,7 @@ def open_studied(
 
 
 def run_study(
-    studied: Sequence[Studied],
+    models: Sequence[ModelWithImages],
     design: Design,
     source: DataSource,
     *,
@@ -127,15 +128,15 @@ def run_study(
     resume: Path | None = None,
     say: Callable[[str], None] | None = None,
 ) -> SensitivityReport:
-    """All tables of all models, and what they say.
+    """Compute the value tables of all models and report on them.
 
     Args:
-        studied: The models.
-        design: What to vary.
-        source: The images, for the identity of unfinished work.
+        models: The models with their images.
+        design: Variants of the protocol.
+        source: The images, to identify unfinished work.
         batch_size: Rows in one forward pass.
-        resume: Folder in which finished images are kept, instead of one that success removes.
-        say: Receives a line for every finished model; None for silence, without progress bars.
+        resume: Folder of finished images, instead of one that is removed at the end.
+        say: Called with a line for every finished model; None also hides progress bars.
 
     Raises:
         InputError: As `spectral_importance` and `fitted_temperature`, or for a folder that
@@ -145,7 +146,7 @@ def run_study(
         check_writable(resume, folder=True)
     found = []
     with ExitStack() as unfinished:  # of all models until the last one is finished
-        for one in studied:
+        for one in models:
             info = one.model.info
             folder = None if resume is None else resume / re.sub(r"[^\w.-]+", "-", info.name)
             rows = unfinished.enter_context(
@@ -164,7 +165,7 @@ def run_study(
             if say is not None:
                 base = done.results[design.variants().index(design.base_variant)]
                 say(f"{info.name}: {base}")
-    first = studied[0]
+    first = models[0]
     return SensitivityReport(
         design,
         tuple(found),
@@ -184,18 +185,18 @@ def study_model(
     resume: Path | None = None,
     show_progress: bool = False,
 ) -> StudiedModel:
-    """The results of one model under every variant of a design.
+    """Return the results of one model under every variant of a design.
 
-    A table is made for every choice of range handling, absence, partition and bands; the fitted
-    temperature uses the same passes, and beta needs none.
+    A value table is computed for every choice of range handling, absence, partition and bands; a
+    fitted temperature uses the same passes, and beta needs none.
 
     Args:
         model: On its device, in evaluation mode.
-        images: Batches (images, labels) or (images, labels, ids); kept in memory.
-        design: What to vary.
-        outcomes: What the model's entries say, see `sensitivity_outcomes.outcomes`.
+        images: Batches (images, labels) or (images, labels, ids); all are held in memory.
+        design: Variants of the protocol.
+        outcomes: Accuracies and errors of the model's entries, see `entry.outcomes.outcomes`.
         batch_size: Rows in one forward pass.
-        resume: Folder in which finished images are kept, a folder a table.
+        resume: Folder of finished images, with one folder a table.
         show_progress: Whether to show a progress bar for every table.
 
     Raises:
@@ -210,7 +211,7 @@ def study_model(
     done: dict[str, SpectralImportance] = {}
     results = []
     for place, variant in enumerate(variants):
-        protocol = variant.table(temperature or 1.0)
+        protocol = variant.for_temperature(temperature or 1.0)
         if place and _passes(protocol) != _passes(variants[place - 1].protocol):
             net.forget()
         key = dataclasses.replace(protocol, beta=design.base.beta).protocol_id
@@ -230,7 +231,7 @@ def study_model(
 
 
 def _off_range(images: ImageFolderData, design: Design) -> tuple[float, ...]:
-    """`off_range_share` of every variant, on the first images."""
+    """Return `off_range_share` of every variant, on the first images."""
     batch = next(iter(images))
     sample, known = torch.as_tensor(batch[0])[:RANGE_IMAGES], {}
     for variant in design.variants():
@@ -245,7 +246,7 @@ def _off_range(images: ImageFolderData, design: Design) -> tuple[float, ...]:
 
 
 def _passes(protocol: Protocol) -> dict[str, Any]:
-    """What decides the coalition images of a table."""
+    """Return the fields of a protocol that determine the coalition images."""
     return {k: v for k, v in protocol.used().items() if k not in ("beta", "temperature")}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from iaside_plugins.adapters.imagenet.folders import (
-    ImageFolderData,
-    ImageRecord,
-    LabelSpace,
-    find_records,
-    select,
-)
-from iaside_plugins.adapters.imagenet.labels import KNOWN_MAPS
+from iaside_plugins.adapters.imagenet.folders import ImageFolderData
+from iaside_plugins.adapters.imagenet.labels import KNOWN_MAPS, LabelSpace
+from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
+from iaside_plugins.adapters.imagenet.records import ImageRecord, find_records, select
 from iaside_plugins.adapters.models.load import Classifier, load_model
 from iaside_plugins.devices import pick_devices
 from iaside_plugins.errors import InputError
@@ -51,7 +48,7 @@ class DataSource:
     note: str | None = None
 
     def which(self) -> tuple[str, ...]:
-        """What decides the images and their labels, for the identity of unfinished work."""
+        """Return what determines the images and their labels, to identify unfinished work."""
         chosen = (self.root.resolve(), self.labels, self.classes, self.n_images, self.seed)
         return tuple(map(str, chosen))
 
@@ -65,7 +62,7 @@ def open_model(
     precision: str = "float32",
     **options: Any,
 ) -> Classifier:
-    """A classifier on its device, with the name and training that the entry shall say.
+    """Return a classifier on its device, with the name and training for the entry.
 
     Args:
         spec: As for `load_model`.
@@ -94,7 +91,7 @@ def is_grey(model: nn.Module) -> bool:
 
 
 def find_images(source: DataSource, model: Classifier) -> tuple[list[ImageRecord], LabelSpace]:
-    """All images of a source, with labels that are the model's.
+    """Return all images of a source, with labels that are the model's.
 
     Raises:
         InputError: For folders or labels that cannot be used, labels of another data set than
@@ -105,7 +102,7 @@ def find_images(source: DataSource, model: Classifier) -> tuple[list[ImageRecord
     if trained_on in KNOWN_MAPS and space.name in KNOWN_MAPS and space.name != trained_on:
         raise InputError(
             f"{model.info.name} is a classifier of {trained_on}, the folders are classes of "
-            f"{space.name}; give its own images, or --classes FILE if its outputs mean these"
+            f"{space.name}; give its own images, or classes=FILE if its outputs mean these"
         )
     # Only what the network itself says: the width of some layer may not be that of the logits.
     n_classes = getattr(model.net, "num_classes", None)
@@ -113,7 +110,7 @@ def find_images(source: DataSource, model: Classifier) -> tuple[list[ImageRecord
     if isinstance(n_classes, int) and largest >= n_classes:
         raise InputError(
             f"the images have labels up to {largest} ({space.name}), but the model has "
-            f"{n_classes} outputs; check --labels and --classes"
+            f"{n_classes} outputs; check labels=... and classes=..."
         )
     return records, space
 
@@ -124,9 +121,9 @@ def open_images(
     n_images: int | None = None,
     *,
     shuffled: bool = False,
-    found: tuple[list[ImageRecord], LabelSpace] | None = None,
+    listing: tuple[list[ImageRecord], LabelSpace] | None = None,
 ) -> ImageFolderData:
-    """The images of a source as the model takes them, at most `n_images` of the selected ones.
+    """Return the images of a source as the model takes them, at most `n_images` of the selected.
 
     Args:
         source: Where the images come from.
@@ -134,17 +131,28 @@ def open_images(
         n_images: At most so many of those that the source selects.
         shuffled: In a seeded random order instead of sorted by class: for runs that may stop
             early, which must not see some classes only.
-        found: What `find_images` found, if it has been called.
+        listing: Result of `find_images`, if it has been called already.
 
     Raises:
         InputError: See `find_images`.
     """
-    records, space = found or find_images(source, model)
+    records, space = listing or find_images(source, model)
     records = select(select(records, source.n_images, source.seed), n_images, source.seed)
     if shuffled:
         order = np.random.default_rng(source.seed).permutation(len(records))
         records = [records[k] for k in order]
-    taken = model.info.preprocessing
+    return shaped_images(source, model.info.preprocessing, records, space, grey=is_grey(model))
+
+
+def shaped_images(
+    source: DataSource,
+    taken: Preprocessing,
+    records: Sequence[ImageRecord],
+    space: LabelSpace,
+    *,
+    grey: bool = False,
+) -> ImageFolderData:
+    """Return images of a source with the resize and crop of a preprocessing."""
     return ImageFolderData(
         source.root,
         resize=taken.resize,
@@ -154,5 +162,5 @@ def open_images(
         label_space=space,
         batch_size=source.batch_size,
         n_workers=source.workers,
-        grey=is_grey(model),
+        grey=grey,
     )

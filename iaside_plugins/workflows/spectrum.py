@@ -1,29 +1,281 @@
-"""From words on the command line to what `study_perturbations` measures, checked before work."""
+"""Spectra of corruptions and attacks on the same images: what is measured, and its measurement.
+
+`spectrum_plan` checks the words of the command line before any work; `study_perturbations` measures
+band by band, with a model also its errors and its importance.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from iaside_plugins.adapters.foolbox_adapter.attack_runs import AttackRun
-from iaside_plugins.adapters.foolbox_adapter.catalogue import TITLES
-from iaside_plugins.adapters.imagenet.corruption_sets import SMALL, STANDARD, distributed, generated
-from iaside_plugins.adapters.imagenet.folders import ImageFolderData, find_records, select
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from iaside_plugins.adapters.foolbox_adapter.attacks import AttackRun
+from iaside_plugins.adapters.foolbox_adapter.robust_evaluation import attacked_conditions
+from iaside_plugins.adapters.imagenet.corruption_sets import (
+    SMALL,
+    STANDARD,
+    GenerationOptions,
+    distributed,
+    generated,
+)
+from iaside_plugins.adapters.imagenet.folders import ImageFolderData
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
+from iaside_plugins.adapters.imagenet.records import find_records, select
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.corruptions.frost import find_frost_textures
 from iaside_plugins.errors import InputError
-from iaside_plugins.evaluation.corruption import CorruptionPlan
-from iaside_plugins.workflows.source import DataSource, find_images, open_images
-from iaside_plugins.workflows.spectrum_study import SpectrumPlan
+from iaside_plugins.evaluation.conditions import (
+    FLUSH_EVERY,
+    Images,
+    Predictor,
+    StoredRows,
+    digests_of,
+)
+from iaside_plugins.evaluation.corruption import CorruptionPlan, no_images, paired
+from iaside_plugins.importance.run import spectral_importance
+from iaside_plugins.inference.checks import check_images, model_device
+from iaside_plugins.protocol import Protocol
+from iaside_plugins.spectra.report import PerturbedCondition, SpectrumReport
+from iaside_plugins.spectral.energy import band_energies
+from iaside_plugins.spectral.partition import SpectralPartition
+from iaside_plugins.storage.provenance import model_digest, provenance
+from iaside_plugins.storage.row_store import RowStore
+from iaside_plugins.value_table.stream import count, progress_bar
+from iaside_plugins.workflows.source import DataSource, open_images, shaped_images
+
+Array = npt.NDArray[np.float64]
 
 
-def make_plan(
+@dataclass(frozen=True)
+class SpectrumPlan:
+    """Images, corruptions and attacks to measure.
+
+    Attributes:
+        clean: The images as the model takes them: batches (images, labels, ids).
+        corruptions: Where corrupted images come from, or None.
+        severities: Severities of the corruptions, among 1 to 5.
+        runs: Attacks with their budgets.
+        attacked: The images to attack, among the clean ones; by default all.
+        origin: Identifies the folder of frost textures, or of a distributed set, on which the
+            corrupted images depend beside the corruptions' settings.
+    """
+
+    clean: Any
+    corruptions: CorruptionPlan | None = None
+    severities: tuple[int, ...] = (1, 2, 3, 4, 5)
+    runs: Sequence[AttackRun] = ()
+    attacked: Any = None
+    origin: str = ""
+
+
+def study_perturbations(
+    plan: SpectrumPlan,
+    model: Any = None,
+    *,
+    protocol: Protocol | None = None,
+    seed: int = 0,
+    batch_size: int = 64,
+    resume: Path | str | None = None,
+    info: Mapping[str, Any] | None = None,
+    show_progress: bool = False,
+) -> SpectrumReport:
+    """Measure band energies of every perturbation, and with a model its errors and importance.
+
+    Args:
+        plan: Images, corruptions and attacks.
+        model: A network on images in [0, 1], in evaluation mode; attacks need one.
+        protocol: Bands, and the choices of the importance.
+        seed: Seed of the attacks.
+        batch_size: Rows in one forward pass of the importance.
+        resume: Folder that stores finished work; a stopped run goes on from there.
+        info: Further facts for the report.
+        show_progress: Whether to show progress bars on stderr.
+
+    Raises:
+        InputError: Nothing to measure, attacks without a model, or input that cannot be used.
+    """
+    protocol = protocol or Protocol()
+    partition = SpectralPartition(protocol.n_bands, protocol.band_norm)
+    if plan.corruptions is None and not plan.runs:
+        raise InputError("nothing to measure: expected corruptions, attacks, or both")
+    if plan.runs and model is None:
+        raise InputError("attacks need a model")
+    folder = None if resume is None else Path(resume)
+    device = model_device(model) if model is not None else torch.device("cpu")
+    importance = None
+    if model is not None:
+        importance = spectral_importance(
+            model,
+            plan.clean,
+            protocol,
+            batch_size=batch_size,
+            show_progress=show_progress,
+            resume=None if folder is None else folder / "spectral",
+        )
+    conditions: list[PerturbedCondition] = []
+    shape: tuple[int, ...] | None = None
+    with progress_bar(_total(plan), show_progress) as bar:
+        if plan.corruptions is not None:
+            spectra = CorruptionSpectra(plan, plan.corruptions, partition, model, folder)
+            for name in plan.corruptions.names:
+                for severity in plan.severities:
+                    bar.set_description(f"{name} {severity}", refresh=False)
+                    conditions.append(spectra.condition(name, severity, bar.update))
+            shape = spectra.shape
+        if plan.runs:
+            bar.set_description("attacks", refresh=False)
+            conditions += attacked_conditions(
+                model,
+                plan.clean if plan.attacked is None else plan.attacked,
+                plan.runs,
+                partition,
+                seed=seed,
+                folder=None if folder is None else folder / "attacks",
+                on_images=bar.update,
+            )
+    channels, height, width = shape or next(iter(plan.clean))[0].shape[1:]
+    return SpectrumReport(
+        tuple(conditions),
+        partition,
+        (int(height), int(width)),
+        int(channels),
+        importance,
+        {
+            "model": None,
+            **(info or {}),
+            "corruptions": None if plan.corruptions is None else dict(plan.corruptions.settings),
+            "attacks": {run.name: run.settings for run in plan.runs},
+            "seed": seed,
+            "protocol": protocol.to_dict(),
+            "provenance": provenance(device),
+        },
+    )
+
+
+def _total(plan: SpectrumPlan) -> int | None:
+    """Return the number of perturbed images, for the progress bar, or None if it is unknown."""
+    n, n_attacked = count(plan.clean), count(plan.clean if plan.attacked is None else plan.attacked)
+    if n is None or n_attacked is None:
+        return None
+    names = () if plan.corruptions is None else plan.corruptions.names
+    return n * len(names) * len(plan.severities) + n_attacked * len(plan.runs)
+
+
+class CorruptionSpectra:
+    """Corrupted images compared with the same images uncorrupted, through the same geometry.
+
+    Args:
+        plan: The images.
+        corruptions: Where corrupted images come from.
+        partition: The bands.
+        model: Classifies the corrupted images, or None.
+        folder: Folder of the run, or None to store nothing.
+
+    Attributes:
+        shape: Channels, height and width of the images.
+
+    Raises:
+        InputError: For images that cannot be used, or a folder of another run.
+    """
+
+    def __init__(
+        self,
+        plan: SpectrumPlan,
+        corruptions: CorruptionPlan,
+        partition: SpectralPartition,
+        model: Any,
+        folder: Path | None,
+    ) -> None:
+        self._corruptions, self._partition = corruptions, partition
+        plain = corruptions.images(None, 0)
+        self._clean: Images = plan.clean if plain is None else plain
+        self._predict = None if model is None else Predictor(model)
+        identity = {
+            "model": None if model is None or folder is None else model_digest(model),
+            "bands": [partition.n_bands, partition.norm],
+            "origin": plan.origin,
+            **{key: str(value) for key, value in corruptions.settings.items()},
+        }
+        where = None if folder is None else folder / "corruptions"
+        self._store = RowStore(where, identity, FLUSH_EVERY)
+        self._digests: dict[str, str] = {}
+        self.shape: tuple[int, ...] = ()
+        for images, labels, ids in self._clean:
+            check_images(images, partition.n_bands)
+            self.shape = tuple(images.shape[1:])
+            self._digests.update(zip(ids, digests_of(images, labels), strict=True))
+
+    def condition(
+        self, name: str, severity: int, on_images: Callable[[int], object]
+    ) -> PerturbedCondition:
+        """Measure one corruption at one severity; images are read unless all rows are stored.
+
+        Args:
+            name: The corruption.
+            severity: 1 to 5.
+            on_images: Called with the number of images of every finished batch.
+
+        Raises:
+            InputError: If it has no images, or the model cannot take them.
+        """
+        # Noise is seeded by the id of an image, so that its pixels alone are no key.
+        keys = {
+            image: f"{name}-{severity}|{image}|{digest}" for image, digest in self._digests.items()
+        }
+        ids: list[str] = []
+        with StoredRows(self._store) as rows:
+            if all(key in self._store.rows for key in keys.values()):
+                ids = list(keys)
+                rows.batch({name: list(keys.values())}, tuple)
+                on_images(len(ids))
+            else:
+                pairs = paired(self._clean, self._corruptions.corrupted(name, severity))
+                for images, *batch in pairs:
+                    rows.batch(
+                        {name: [keys[image] for image in images]},
+                        partial(self._rows, images, *batch),
+                    )
+                    ids += images
+                    on_images(len(images))
+        if not ids:
+            raise InputError(no_images(name, severity))
+        table = rows.table(name)
+        return PerturbedCondition(
+            "corruption",
+            name,
+            name.replace("_", " "),
+            float(severity),
+            None,
+            tuple(ids),
+            table[:, 1:],
+            np.ones(len(ids), dtype=bool),
+            table[:, 0],
+        )
+
+    def _rows(
+        self, ids: Sequence[str], clean: Tensor, corrupted: Tensor, labels: Tensor
+    ) -> Iterator[Array]:
+        """Yield error (NaN without a model) and band energies of every image, once."""
+        error = np.full(len(ids), np.nan)
+        if self._predict is not None:
+            error = 1 - self._predict(corrupted, labels, ids)[:, 1]
+        energies = band_energies(clean, corrupted, self._partition)
+        yield np.concatenate([error[:, None], energies], axis=1)
+
+
+def spectrum_plan(
     source: DataSource,
     model: Classifier | None,
     *,
@@ -32,68 +284,71 @@ def make_plan(
     runs: Sequence[AttackRun] = (),
     n_attack: int | None = None,
     shape: dict[str, Any] | None = None,
-    jpeg: bool | None = None,
-    frost: Path | None = None,
-    cache: Path | None = None,
+    generation: GenerationOptions | None = None,
 ) -> SpectrumPlan:
-    """Images, corruptions and attacks to measure.
+    """Return images, corruptions and attacks to measure, checked before any of it runs.
 
     Args:
         source: The images.
         model: Takes and classifies them; without one they are only measured.
         corruptions: "generate" (all 15), names of some of them, "none", or the folder of a
             distributed ImageNet-C.
-        severities: Among 1 to 5.
+        severities: Severities of the corruptions, among 1 to 5.
         runs: Attacks.
-        n_attack: Images to attack, all by default.
+        n_attack: Number of images to attack, all by default.
         shape: Resize, crop and interpolation without a model; by default photographs (short side
             of 96 and more) are resized to 256 and cropped to 224, smaller images taken as they are.
-        jpeg: As `plans.generated`.
-        frost: Folder of frost textures.
-        cache: Folder that keeps generated images.
+        generation: How corruptions are generated.
 
     Raises:
         InputError: For anything that cannot be used.
     """
     wanted = check_corruptions(corruptions)
+    generation = generation or GenerationOptions()
     for severity in severities:
         if severity not in range(1, 6):
             raise InputError(f"severities are 1 to 5, got {severity}")
     if runs and model is None:
-        raise InputError("attacks need a model: give --model SPEC, or leave --attacks out")
+        raise InputError("attacks need a model: give model=SPEC, or leave attacks=... out")
     if corruptions == "none" and not runs:
-        raise InputError("nothing to measure: give --corruptions, or --attacks with --model")
+        raise InputError("nothing to measure: give corruptions=..., or attacks=... with model=...")
     if model is None:
         clean, own = _without_model(source, shape or {})
     else:
-        found = find_images(source, model)
         # In random order, so that the images to attack, the first ones, are of many classes.
-        clean = open_images(source, model, shuffled=True, found=found)
+        clean = open_images(source, model, shuffled=True)
         own = model.info.preprocessing
     plan: CorruptionPlan | None = None
     if wanted is None and corruptions != "none":
         plan = distributed(Path(corruptions), clean, own, source.seed)
     elif wanted:
-        plan = generated(clean, own, source.seed, jpeg, frost, cache)
+        plan = generated(clean, own, source.seed, generation)
         if lacking := [name for name in wanted if name not in plan.names]:
             if len(wanted) < len(CORRUPTIONS):
-                raise InputError(f"{lacking[0]} cannot be made without its textures: --frost DIR")
+                raise InputError(f"{lacking[0]} cannot be made without its textures: frost=DIR")
             wanted = [name for name in wanted if name in plan.names]
         plan = dataclasses.replace(plan, names=tuple(wanted))
     attacked = None
     if runs and n_attack is not None:
         if n_attack < 1:
-            raise InputError(f"--n-attack must be at least 1, got {n_attack}")
-        attacked = _first(clean, n_attack, own)
+            raise InputError(f"n_attack must be at least 1, got {n_attack}")
+        first = clean.records[:n_attack]
+        attacked = shaped_images(source, own, first, clean.label_space, grey=clean.grey)
     return SpectrumPlan(
-        clean, plan, tuple(severities), tuple(runs), TITLES, attacked, origin(corruptions, frost)
+        clean, plan, tuple(severities), tuple(runs), attacked, origin(corruptions, generation.frost)
     )
 
 
 def origin(corruptions: str, frost: Path | None) -> str:
-    """What decides corrupted images beside their settings: a folder of them, or of textures.
+    """Identify the folder on which corrupted images depend: a folder of them, or of textures.
 
-    The folder's name, and a digest of its files' names, sizes and times of change.
+    Args:
+        corruptions: As for `spectrum_plan`.
+        frost: Folder of frost textures, or None.
+
+    Returns:
+        The folder's name, and a digest of its files' names, sizes and times of change; empty for
+        no folder.
     """
     wanted = check_corruptions(corruptions)
     if wanted is not None and "frost" not in wanted:
@@ -106,14 +361,14 @@ def origin(corruptions: str, frost: Path | None) -> str:
         folders.sort()
         for name in sorted(files):
             file = Path(where, name)
-            seen = file.stat()
-            line = f"{file.relative_to(folder)}|{seen.st_size}|{seen.st_mtime_ns}\n"
+            status = file.stat()
+            line = f"{file.relative_to(folder)}|{status.st_size}|{status.st_mtime_ns}\n"
             digest.update(line.encode("utf-8", "surrogateescape"))
     return f"{folder.resolve().name}:{digest.hexdigest()[:16]}"
 
 
 def check_corruptions(text: str) -> list[str] | None:
-    """Names of the corruptions to generate; empty for "none", None for a folder of them.
+    """Return the corruptions to generate; empty for "none", None for a folder of them.
 
     Raises:
         InputError: Neither names, nor a folder, nor "generate" or "none".
@@ -132,12 +387,12 @@ def check_corruptions(text: str) -> list[str] | None:
                 f"folder, or some of {', '.join(CORRUPTIONS)}"
             )
     if not names:
-        raise InputError("--corruptions names none: expected generate, none, a folder, or names")
+        raise InputError("corruptions=... names none: expected generate, none, a folder, or names")
     return names
 
 
 def check_severities(text: str) -> tuple[int, ...]:
-    """Severities of a list such as "1,3,5", ascending.
+    """Return the severities of a list such as "1,3,5", ascending.
 
     Raises:
         InputError: For anything but numbers from 1 to 5.
@@ -151,7 +406,7 @@ def check_severities(text: str) -> tuple[int, ...]:
 def _without_model(
     source: DataSource, shape: dict[str, Any]
 ) -> tuple[ImageFolderData, Preprocessing]:
-    """The images, and the geometry that they are taken in."""
+    """Return the images, and their resize and crop."""
     records, space = find_records(source.root, labels="rank", classes=None)
     records = select(records, source.n_images, source.seed)
     given: dict[str, Any] = {
@@ -159,36 +414,7 @@ def _without_model(
     }
     own = Preprocessing(**given)
     if not given:
-        first, _, _ = next(
-            iter(
-                ImageFolderData(
-                    source.root, records=records[:1], resize=None, crop=None, label_space=space
-                )
-            )
-        )
+        images = shaped_images(source, own, records[:1], space)
+        first, _, _ = next(iter(images))
         own = STANDARD if min(first.shape[2:]) >= SMALL else own
-    clean = ImageFolderData(
-        source.root,
-        resize=own.resize,
-        crop=own.crop,
-        interpolation=own.interpolation,
-        records=records,
-        label_space=space,
-        batch_size=source.batch_size,
-        n_workers=source.workers,
-    )
-    return clean, own
-
-
-def _first(clean: ImageFolderData, n: int, own: Preprocessing) -> ImageFolderData:
-    return ImageFolderData(
-        None,
-        resize=own.resize,
-        crop=own.crop,
-        interpolation=own.interpolation,
-        records=clean.records[:n],
-        label_space=clean.label_space,
-        batch_size=clean.batch_size,
-        n_workers=clean.n_workers,
-        grey=clean.grey,
-    )
+    return shaped_images(source, own, records, space), own

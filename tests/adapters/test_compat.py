@@ -72,7 +72,7 @@ def test_a_failing_import_is_mended_once(tmp_path: Path) -> None:
         first = compat.import_torchvision()
         assert len(first.STARTS) == 2, "the submodule left by the failed import was kept"
         assert compat.import_torchvision() is first
-        assert len(compat._kept) == 1
+        assert len(compat._libraries) == 1
         import torchvision  # as timm does later
         assert torchvision is first
         for name in ("nms", "qnms"):

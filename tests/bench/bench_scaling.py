@@ -2,7 +2,7 @@
 
     python tests/bench/bench_scaling.py [--quick] [--devices cpu,cpu] [--ray] [--json FILE]
 
-Wall-clock seconds of the same images in this process and by crews of the first 1, 2, ... devices
+Wall-clock seconds of the same images in this process and by workers on the first 1, 2, ... devices
 (with --ray: of as many actors on a local cluster), which take turns in a random order; ratios are
 of one round. Workers are started and have the model before anything is timed; the seconds until
 then stand beside. Every worker has one thread. The rows of all must be equal to the bit.
@@ -60,17 +60,19 @@ def alone(model: torch.nn.Module, n_images: int, choices: dict[str, int]) -> Spe
     return profile.result(game.n_forward, ())
 
 
-def by(crew: Scheduler, model: Any, n_images: int, choices: dict[str, int]) -> SpectralImportance:
-    """By a crew that is there already."""
+def by(
+    scheduler: Scheduler, model: Any, n_images: int, choices: dict[str, int]
+) -> SpectralImportance:
+    """By workers that are there already."""
     profile, rows = profile_of(model, n_images, choices), choices["batch_size"]
     run = RowRequest("", profile.protocol, rows, "float32", profile.groups(rows), profile.store)
-    for _, group, keys in computed_by(crew, [run]):
+    for _, group, keys in computed_by(scheduler, [run]):
         profile.take(group, keys)
     return profile.result(run.n_forward, ())
 
 
 @contextlib.contextmanager
-def ray_crew(model: torch.nn.Module, n_workers: int) -> Iterator[Scheduler]:
+def ray_workers(model: torch.nn.Module, n_workers: int) -> Iterator[Scheduler]:
     """Actors on the cluster that is connected."""
     with ray_adapter.connected("local") as ray:
         actors = ray_adapter.Actors(ray, num_cpus=1, num_gpus=0)
@@ -104,13 +106,13 @@ def measure(choices: dict[str, int], devices: list[str], on_ray: bool) -> dict[s
         for n in range(1, len(devices) + 1):
             places = [torch.device(name) for name in devices[:n]]
             start = time.perf_counter()
-            crew = stack.enter_context(
-                ray_crew(model, n) if on_ray else device_workers(model, places)
+            scheduler = stack.enter_context(
+                ray_workers(model, n) if on_ray else device_workers(model, places)
             )
-            by(crew, model, 4 * n, choices)  # all are there, and warm
+            by(scheduler, model, 4 * n, choices)  # all are there, and warm
             name = f"{n} worker{'s' if n > 1 else ''}"
             starts[name] = time.perf_counter() - start
-            methods[name] = lambda crew=crew: by(crew, model, n_images, choices)
+            methods[name] = lambda scheduler=scheduler: by(scheduler, model, n_images, choices)
         rounds, results = [], {}
         order, shuffle = list(methods), random.Random(0)
         for _ in range(choices["rounds"]):

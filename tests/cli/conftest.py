@@ -11,7 +11,7 @@ import pytest
 from image_files import make_tree, random_pixels, save
 from tiny_model import WATCH
 
-from iaside_plugins.cli import entry_point as cli
+from iaside_plugins.cli import command as cli
 from iaside_plugins.corruptions.frost import FROST_FILES
 
 CLASSES = ("airplane", "bird", "cat")  # of CIFAR-10: 0, 2, 3

@@ -16,31 +16,34 @@ PLAIN = ("--corruptions", "none", "--attacks", "none")
 @pytest.mark.parametrize(
     ("arguments", "fragments"),
     [
-        (("--n-bands", 1), ["n_bands", "at least 2"]),
-        (("--n-bands", 13), ["8,192 forward passes", "permutation"]),
+        (("--n-bands", 1), ["--n-bands must", "at least 2"]),
+        (("--n-bands", 13), ["--n-bands 13", "8,192 forward passes", "estimator=permutation"]),
         (("--n-images", 0), ["at least 1", "0"]),
         (("--n-images", -3), ["at least 1", "-3"]),
         (("--n-images", "many"), ["--n-images", "integer"]),
-        (("--seed", -1), ["seed", "-1"]),
-        (("--batch-size", 0), ["batch_size", "0"]),
-        (("--workers", -1), ["n_workers", "-1"]),
-        (("--precision", "half"), ["precision", "bfloat16", "half"]),
-        (("--device", "cuda:99"), ["cuda:99", "GPU"]),
-        (("--device", "gpu"), ["auto, cpu or cuda", "gpu"]),
+        (("--seed", -1), ["--seed must", "-1"]),
+        (("--batch-size", 0), ["--batch-size must", "0"]),
+        (("--workers", -1), ["--workers must", "-1"]),
+        (("--precision", "half"), ["--precision must", "bfloat16", "half"]),
+        (("--device", "cuda:99"), ["--device cuda:99", "GPU"]),
+        (("--device", "gpu"), ["--device must", "auto, cpu or cuda", "gpu"]),
         (("--device", "meta"), ["auto, cpu or cuda", "meta"]),
-        (("--protocol", "nope"), ["unknown protocol", "nope", "reference"]),
-        (("--protocol", "bands=4"), ["unknown protocol field", "bands", "n_bands"]),
-        (("--protocol", "beta=1.5"), ["beta", "1.5"]),
+        (("--protocol", "nope"), ["unknown protocol", "nope", "absence=gaussian,range_handling"]),
+        (("--protocol", "bands=4"), ["unknown protocol field", "bands", "known: n_bands, band_"]),
+        (("--protocol", "beta=1.5"), ["--protocol beta must", "1.5"]),
         (("--protocol", "beta=high"), ["beta", "high"]),
         (("--protocol", "temperature=Infinity"), ["temperature", "inf"]),
-        (("--protocol", "n_bands=many"), ["n_bands", "many"]),
-        (("--protocol", "absence=nothing"), ["absence", "replacement", "nothing"]),
+        (("--protocol", "n_bands=many"), ["--n-bands", "many"]),
+        (("--protocol", "absence=nothing"), ["--protocol absence must", "replacement", "nothing"]),
+        (("--protocol", "shuffled=true"), ["--protocol shuffled=True", " range_handling=batch"]),
         # a capital letter must not turn False into a true text
         (("--protocol", "reference,black_empty=False"), ["black_empty", "False"]),
-        (("--labels", "guess"), ["labels", "rank", "guess"]),
+        (("--labels", "guess"), ["--labels must", "rank", "guess"]),
+        (("--labels", "rank", "--classes", "x"), ["--labels rank", "give --classes FILE"]),
+        (("--target-error", 0), ["--target-error must", "0"]),
         (("--classes", "no/file.txt"), ["no/file.txt"]),
         (("--weights", "no/file.pth"), ["no/file.pth"]),
-        (("--interpolation", "best"), ["interpolation", "bicubic", "best"]),
+        (("--interpolation", "best"), ["--interpolation must", "bicubic", "best"]),
         (("--crop", 64), ["crop of 64", "32"]),
         (("--colour", "red"), ["--colour"]),
     ],
@@ -186,7 +189,7 @@ def test_evaluate_is_refused_before_the_work(iaside, images, tmp_path, arguments
 def test_images_too_small_for_the_bands(iaside, tmp_path):
     small = make_tree(tmp_path / "small", ("bird",), n=2, height=16, width=20)
     arguments = ("--data", small, "--n-bands", 9)
-    message = ("16 x 20", "too small", "n_bands=9", "18", "n_bands <= 8")
+    message = ("16 x 20", "too small", "--n-bands 9", "18", "--n-bands <= 8")
     iaside("profile", MODEL, *arguments).refused(*message)
     WATCH.rows = 0
     iaside("evaluate", MODEL, *arguments, *PLAIN, "--out", tmp_path / "e.json").refused(*message)

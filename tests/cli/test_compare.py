@@ -74,17 +74,17 @@ def test_an_interrupted_run_goes_on(iaside, images):
     ("arguments", "fragments"),
     [
         (("--methods", "ig,salience"), ["unknown attribution method", "'salience'", "saliency"]),
-        (("--protocol", "absence=gaussian"), ["needs absence=zero"]),
-        (("--n-bands", 40), ["n_bands=40", "estimator='permutation'"]),
-        (("--n-sensitivity", -1), ["n_sensitivity must be an integer of at least 0, got -1"]),
+        (("--protocol", "absence=gaussian"), ["needs --protocol absence=zero"]),
+        (("--n-bands", 40), ["--n-bands 40", "estimator=permutation"]),
+        (("--n-sensitivity", -1), ["--n-sensitivity must be an integer of at least 0, got -1"]),
         (("--plot", "found.bmp"), [".png, .svg or .pdf"]),
         (
             ("--plot", "a.png", "--beside", "missing.json"),
             ["missing.json is not a saved agreement report"],
         ),
         (("--beside", "some.json"), ["--beside is for the plot", "--plot FILE"]),
-        (("--protocol", "estimator=permutation"), ["needs estimator=exact"]),
-        (("--device", "tpu"), ["device must be auto, cpu or cuda[:i], got 'tpu'"]),
+        (("--protocol", "estimator=permutation"), ["needs --protocol estimator=exact"]),
+        (("--device", "tpu"), ["--device must be auto, cpu or cuda[:i], got 'tpu'"]),
     ],
 )
 def test_mistakes_end_with_one_line_before_the_work(iaside, images, arguments, fragments):

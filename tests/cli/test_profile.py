@@ -207,7 +207,7 @@ def test_target_says_what_the_error_is_of(iaside, images):
     run = iaside("profile", MODEL, "--data", images, "--target", "sign")
     run.refused("--target needs --target-error")
     run = iaside("profile", MODEL, "--data", images, "--target-error", 1, "--target", "width")
-    run.refused("target must be one of signed_score, score, sign; got 'width'")
+    run.refused("--target must be one of signed_score, score, sign; got 'width'")
 
 
 def test_manifest(iaside, images, tmp_path):

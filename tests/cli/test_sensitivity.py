@@ -10,7 +10,7 @@ import typer
 from image_files import make_tree
 from tiny_model import WATCH, network
 
-from iaside_plugins.cli import entry_point as cli
+from iaside_plugins.cli import command as cli
 
 MODEL = "python:tiny_model:network"
 SMALL = ("--device", "cpu", "--n-bands", 3)
@@ -169,9 +169,9 @@ def test_it_takes_what_every_command_takes():
 @pytest.mark.parametrize(
     ("arguments", "fragments"),
     [
-        (("--range-handling", "clip,wrap"), ["range_handling", "'wrap'", "rescale"]),
-        (("--bands", "4,many"), ["n_bands", "'many'"]),
-        (("--bands", "17"), ["n_bands"]),
+        (("--range-handling", "clip,wrap"), ["--range-handling must", "'wrap'", "rescale"]),
+        (("--bands", "4,many"), ["numbers of bands", "'many'"]),
+        (("--bands", "17"), ["--n-bands 17"]),
         (("--bands", "4", "--crossed", "5"), ["crossed at 5 bands"]),
         (("--temperature", "0"), ["temperature"]),
         (("--beta", "1"), ["beta"]),
@@ -226,5 +226,5 @@ def test_an_entry_of_other_weights_is_refused(iaside, images, weights, tmp_path)
 def test_images_too_small_for_some_number_of_bands_are_refused_before_the_work(iaside, tmp_path):
     tree = make_tree(tmp_path / "small", ("bird", "cat"), n=1, height=16, width=16)
     run = iaside("sensitivity", MODEL, "--data", tree, *SMALL, "--bands", "3,9")
-    run.refused("16 x 16", "n_bands=9")
+    run.refused("16 x 16", "--n-bands 9")
     assert WATCH.rows == 0

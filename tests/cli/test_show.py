@@ -53,8 +53,8 @@ def test_forwards_and_batch_size_of_profile(iaside, images):
     assert fast["protocol"]["forwards"] == "fast"
     assert abs(fast["signed_score"] - plain["signed_score"]) < 1e-4  # float32 in another order
     iaside("profile", MODEL, "--data", images, "--forwards", "quick").refused(
-        "forwards must be one of plain, fast, compiled"
+        "--forwards must be one of plain, fast, compiled"
     )
     iaside("profile", MODEL, "--data", images, "--batch-size", "some").refused(
-        "batch_size must be 'auto' or an integer"
+        "--batch-size must be 'auto' or an integer"
     )

@@ -9,7 +9,7 @@ import typer
 from image_files import make_tree, random_pixels, save
 from tiny_model import WATCH
 
-from iaside_plugins.cli import entry_point as cli
+from iaside_plugins.cli import command as cli
 
 MODEL = ("--model", "python:tiny_model:network", "--device", "cpu")
 SOME = ("--corruptions", "gaussian_noise,contrast,pixelate", "--severities", "1,3", "--n-bands", 4)
@@ -235,7 +235,7 @@ def test_an_interrupted_run_goes_on_and_finds_the_same(iaside, images, tmp_path)
         (("--attacks", "pgd", "--epsilons", "8", *MODEL), ["8/255 is 0.0314"]),
         (("--attacks", "ddn", "--attack-steps", 0, *MODEL), ["ddn: expected steps >= 1, got 0"]),
         (("--attacks", "fgsm", "--n-attack", 0, *MODEL), ["--n-attack must be at least 1"]),
-        (("--n-bands", 40), ["n_bands must be at most 32, got 40"]),
+        (("--n-bands", 40), ["--n-bands must be at most 32, got 40"]),
         (("--protocol", "reference"), ["norm must be one of chebyshev, euclidean, got 'boxes'"]),
         (("--plot", "found.bmp"), [".png, .svg or .pdf"]),
         (("--data", "missing"), ["missing"]),

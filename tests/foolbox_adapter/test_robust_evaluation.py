@@ -10,8 +10,8 @@ from torch import nn
 
 from iaside_plugins import InputError
 from iaside_plugins.adapters.foolbox_adapter import attack_seed, robust_evaluation
-from iaside_plugins.adapters.foolbox_adapter.guards import foolbox
 from iaside_plugins.adapters.foolbox_adapter.masked_model import SpectralMaskModel
+from iaside_plugins.adapters.foolbox_adapter.models import foolbox
 from iaside_plugins.errors import InputTypeError
 
 pytest.importorskip("foolbox", reason="needs the extra foolbox")

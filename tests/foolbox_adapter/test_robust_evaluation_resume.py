@@ -10,7 +10,7 @@ from torch import nn
 
 from iaside_plugins import InputError
 from iaside_plugins.adapters.foolbox_adapter import robust_evaluation
-from iaside_plugins.adapters.foolbox_adapter.fingerprint import fmodel_digest
+from iaside_plugins.adapters.foolbox_adapter.attack_rows import fmodel_digest
 from iaside_plugins.adapters.foolbox_adapter.masked_model import SpectralMaskModel
 
 from .test_robust_evaluation import QUICK, A, batches, fb

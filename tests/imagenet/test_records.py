@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from image_files import WNIDS, make_tree, random_pixels, save
 
-from iaside_plugins.adapters.imagenet.folders import image_ids_digest
 from iaside_plugins.adapters.imagenet.records import ImageRecord, find_records, select
 from iaside_plugins.errors import InputError
+from iaside_plugins.storage.provenance import ids_digest as image_ids_digest
 
 
 def test_folders_become_sorted_records(tmp_path: Path) -> None:

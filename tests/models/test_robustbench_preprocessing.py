@@ -16,13 +16,17 @@ from tiny_model import small_input
 from iaside_plugins.adapters.imagenet.records import ImageRecord
 from iaside_plugins.adapters.imagenet.stream import ImageStream
 from iaside_plugins.adapters.models.load import load_model
-from iaside_plugins.adapters.models.robustbench_names import THREAT_MODELS, Threat, zoo
 from iaside_plugins.adapters.models.robustbench_preprocessing import (
-    KEYS,
-    Geometry,
     GeometryReader,
     of_corrupted,
     resolve,
+)
+from iaside_plugins.adapters.models.robustbench_zoo import (
+    KEYS,
+    THREAT_MODELS,
+    Geometry,
+    Threat,
+    zoo,
 )
 from iaside_plugins.errors import InputError
 

@@ -12,10 +12,10 @@ from robustbench_layout import Pooled
 from torch import nn
 
 from iaside_plugins.adapters.compat import import_robustbench
-from iaside_plugins.adapters.models import robustbench_names
+from iaside_plugins.adapters.models import robustbench_zoo
 from iaside_plugins.adapters.models.load import load_model
-from iaside_plugins.adapters.models.robustbench_names import Threat, zoo
-from iaside_plugins.adapters.models.robustbench_preprocessing import KEYS, resolve
+from iaside_plugins.adapters.models.robustbench_preprocessing import resolve
+from iaside_plugins.adapters.models.robustbench_zoo import KEYS, Threat, zoo
 from iaside_plugins.errors import InputError
 
 NAME = "Tiny2026Test"
@@ -130,7 +130,7 @@ def test_3d_is_the_zoo_of_2d() -> None:
     with pytest.raises(InputError, match=r"imagenet/corruptions name .*Hendrycks2020Many"):
         load_model(spec)
     assert "AlexNet" in zoo("imagenet", "corruptions")
-    assert robustbench_names.timm_name("imagenet", "corruptions", "AlexNet") is not None
+    assert robustbench_zoo.timm_name("imagenet", "corruptions", "AlexNet") is not None
     with pytest.raises(KeyError):
         utils.list_available_models("imagenet", "corruptions_3d")
 

@@ -15,9 +15,9 @@ from robustbench_layout import Pooled, fitted
 from torch import Tensor
 
 from iaside_plugins.adapters.compat import import_pyautoattack
-from iaside_plugins.adapters.robustbench_adapter.attacked_images import AttackedImages
 from iaside_plugins.adapters.robustbench_adapter.autoattack import (
     STANDARD,
+    AttackedImages,
     AutoAttackSpec,
     run_autoattack,
 )
@@ -44,10 +44,15 @@ def batches(x: Tensor, y: Tensor, size: int = 4) -> list[tuple[Tensor, Tensor, l
 
 
 def run(net: Pooled, x: Tensor, y: Tensor, folder: Path, **options: object):
-    options = {"spec": FAST, "epsilon": EPS, "device": "cpu", "seed": 0, "batch_size": 3, **options}
+    options = {"spec": FAST, "epsilon": EPS, "seed": 0, "batch_size": 3, **options}
     return run_autoattack(
         net, batches(x, y), options.pop("spec"), options.pop("epsilon"), folder=folder, **options
     )
+
+
+def written(folder: Path) -> dict[Path, int]:
+    """The batches on disk, with when they were written."""
+    return {file: file.stat().st_mtime_ns for file in folder.glob("*/*.npz")}
 
 
 def images(found, x: Tensor, y: Tensor) -> Tensor:
@@ -88,12 +93,12 @@ def test_seeded_and_kept(data, tmp_path: Path) -> None:
     first = run(net, x, y, tmp_path / "a")
     again = run(net, x, y, tmp_path / "b")
     assert torch.equal(images(first, x, y), images(again, x, y))
-    assert first.n_computed == again.n_computed > 4
+    assert len(written(tmp_path / "a")) == len(written(tmp_path / "b")) > 4
     run(net, x, y, tmp_path / "a", seed=1)  # beside the first one, not instead of it
-    rows = net.rows
+    rows, before = net.rows, written(tmp_path / "a")
     kept = run(net, x, y, tmp_path / "a")
     assert net.rows == rows
-    assert kept.n_computed == 0
+    assert written(tmp_path / "a") == before
     assert kept.accuracy_after == first.accuracy_after
     assert torch.equal(images(kept, x, y), images(first, x, y))
 
@@ -115,9 +120,12 @@ def test_a_damaged_file_is_computed_again(data, tmp_path: Path) -> None:
     net, x, y = data
     first = run(net, x, y, tmp_path)
     file = sorted(tmp_path.glob("*/apgd-ce-*.npz"))[0]
+    before = written(tmp_path)
     file.write_bytes(file.read_bytes()[:100])
     again = run(net, x, y, tmp_path)
-    assert again.n_computed == 1
+    after = written(tmp_path)
+    assert {path for path in after if after[path] != before.get(path)} == {file}
+    assert file.stat().st_size > 100
     assert torch.equal(images(again, x, y), images(first, x, y))
 
 
@@ -127,10 +135,9 @@ def test_a_damaged_file_is_computed_again(data, tmp_path: Path) -> None:
 def test_another_run_takes_nothing_from_this_one(data, tmp_path: Path, change) -> None:
     net, x, y = data
     run(net, x, y, tmp_path, spec=AutoAttackSpec("Linf", (EPS,), ("apgd-ce",)))
-    other = run(
-        net, x, y, tmp_path, **{"spec": AutoAttackSpec("Linf", (EPS,), ("apgd-ce",)), **change}
-    )
-    assert other.n_computed >= 4
+    before = written(tmp_path)
+    run(net, x, y, tmp_path, **{"spec": AutoAttackSpec("Linf", (EPS,), ("apgd-ce",)), **change})
+    assert len(written(tmp_path)) >= len(before) + 4
 
 
 def test_nothing_is_left_behind(data, tmp_path: Path) -> None:
@@ -178,9 +185,7 @@ def test_models_and_images_that_are_refused(data, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\[0, 1\]"):
         run(net, 2 * x, y, tmp_path / "e")
     with pytest.raises(InputError, match="no images"):
-        run_autoattack(
-            net, [], FAST, EPS, device="cpu", seed=0, batch_size=3, folder=tmp_path / "f"
-        )
+        run_autoattack(net, [], FAST, EPS, seed=0, batch_size=3, folder=tmp_path / "f")
 
 
 def test_masked_gradients_are_said(data, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,10 +12,10 @@ import pytest
 from image_files import random_pixels, save
 from robustbench_layout import make_cifar, make_folder
 
-from iaside_plugins.adapters.models.robustbench_names import ORDER
+from iaside_plugins.adapters.models.robustbench_zoo import ORDER
 from iaside_plugins.adapters.robustbench_adapter import doctor
 from iaside_plugins.adapters.robustbench_adapter.doctor import NOTE, OK, PROBLEM, diagnose
-from iaside_plugins.cli import entry_point as cli
+from iaside_plugins.cli import command as cli
 from iaside_plugins.errors import InputError
 
 WNIDS = ("n01440764", "n01443537")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from iaside_plugins import SpectralImportance
-from iaside_plugins.cli import entry_point as cli
+from iaside_plugins.cli import command as cli
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.build import build, validate
 from iaside_plugins.protocol import Protocol

@@ -15,8 +15,8 @@ from iaside_plugins.adapters.models.load import load_model
 from iaside_plugins.entry.outcomes import outcomes, parse_files
 from iaside_plugins.errors import InputError
 from iaside_plugins.sensitivity.design import LEVELS, make_design
-from iaside_plugins.sensitivity.temperature import fitted_temperature
-from iaside_plugins.workflows.sensitivity import one_each, pick_design, study_model
+from iaside_plugins.sensitivity.logits import fitted_temperature
+from iaside_plugins.workflows.sensitivity import model_specs, pick_design, study_model
 
 ENTRIES = Path(__file__).resolve().parents[2] / "leaderboard" / "entries"
 BASE = Protocol(n_bands=3)
@@ -42,7 +42,7 @@ def test_every_variant_is_what_its_protocol_alone_gives(model, images):
     found = study_model(model, images, design)
     assert len(found.results) == len(design.variants()) == 108
     for variant, result in zip(design.variants(), found.results, strict=True):
-        alone = spectral_importance(model, images, variant.table(found.temperature))
+        alone = spectral_importance(model, images, variant.for_temperature(found.temperature))
         assert result.protocol == alone.protocol
         assert np.array_equal(result.values, alone.values)
         assert result.signed_score == alone.signed_score
@@ -110,14 +110,17 @@ def test_a_model_without_an_entry_is_refused():
 
 
 def test_weights_and_names_go_with_models():
-    assert one_each(["a", "b"], None, None) == [("a", None, None), ("b", None, None)]
+    assert model_specs(["a", "b"], None, None) == [("a", None, None), ("b", None, None)]
     files = [Path("x.pth"), Path("deep/y.pth")]
-    assert one_each(["a"], files, None) == [("a", files[0], "x"), ("a", files[1], "y")]
-    assert one_each(["a", "b"], files, ["p", "q"]) == [("a", files[0], "p"), ("b", files[1], "q")]
-    with pytest.raises(InputError, match="expected one --weights a model, 2, got 1"):
-        one_each(["a", "b"], files[:1], None)
-    with pytest.raises(InputError, match="expected one --name a model, 1, got 2"):
-        one_each(["a"], None, ["p", "q"])
+    assert model_specs(["a"], files, None) == [("a", files[0], "x"), ("a", files[1], "y")]
+    assert model_specs(["a", "b"], files, ["p", "q"]) == [
+        ("a", files[0], "p"),
+        ("b", files[1], "q"),
+    ]
+    with pytest.raises(InputError, match=r"expected one weights=\.\.\. a model, 2, got 1"):
+        model_specs(["a", "b"], files[:1], None)
+    with pytest.raises(InputError, match=r"expected one name=\.\.\. a model, 1, got 2"):
+        model_specs(["a"], None, ["p", "q"])
 
 
 def test_a_design_from_words():

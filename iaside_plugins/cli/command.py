@@ -1,0 +1,92 @@
+"""The `iaside` command: its subcommands, and how it ends."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import logging
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from iaside_plugins._version import __version__
+from iaside_plugins.cli.compare import compare
+from iaside_plugins.cli.demo import demo
+from iaside_plugins.cli.doctor import doctor
+from iaside_plugins.cli.evaluate import evaluate
+from iaside_plugins.cli.leaderboard import board
+from iaside_plugins.cli.profile import profile
+from iaside_plugins.cli.sensitivity import sensitivity
+from iaside_plugins.cli.show import show
+from iaside_plugins.cli.spectrum import spectrum
+from iaside_plugins.display.errors import exit_on_bad_input, exit_with
+from iaside_plugins.protocol import Protocol
+
+NAME = "iaside"
+# Options whose argument has another name in the library.
+ARGUMENTS = {"max_images": "n_images", "n_workers": "workers", "frost_textures": "frost"}
+
+app = typer.Typer(
+    help="How much of a classifier's predictive power each spatial-frequency band carries.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(board, name="leaderboard")
+
+# The base of typer's usage errors, wherever this version of typer takes them from.
+USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+
+def main() -> None:
+    """Run the command; input that cannot be used ends it with one line on stderr and exit 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # no character is worth losing the figures for
+    with exit_on_bad_input(NAME, lambda: _options(sys.argv[1:])):
+        try:
+            code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        except USAGE_ERROR as error:
+            exit_with(NAME, error.format_message())
+        except typer.Abort as error:
+            raise KeyboardInterrupt from error
+        if code == 130:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _options(arguments: list[str]) -> dict[str, str]:
+    """Return the option of every argument of the command that was called, see `with_options`."""
+    command: Any = typer.main.get_command(app)
+    for word in arguments:
+        command = getattr(command, "commands", {}).get(word, command)
+    options = {
+        parameter.name: max(parameter.opts, key=len)
+        for parameter in command.params
+        if parameter.opts[0].startswith("--")
+    }
+    options |= {name: options[own] for name, own in ARGUMENTS.items() if own in options}
+    if "protocol" in options:
+        fields = {field.name for field in dataclasses.fields(Protocol)} - options.keys()
+        options |= {name: f"--protocol {name}=" for name in fields}
+    return options
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version")
+    ] = False,
+) -> None:
+    logging.basicConfig(level=logging.WARNING, format=f"{NAME}: %(message)s", stream=sys.stderr)
+
+
+# In the order of `iaside --help`.
+for subcommand in (demo, profile, compare, doctor, evaluate, sensitivity, show, spectrum):
+    app.command()(subcommand)
