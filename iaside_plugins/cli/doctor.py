@@ -19,7 +19,7 @@ def doctor(
     json_file: opt.JsonFile = None,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Say what a data tree lacks, and how to mend it, one line each; problems end with exit 2."""
+    """What a data tree lacks, and how to mend it, one line each; problems end with exit 2."""
     findings = diagnose(folder)
     lines = [str(f) for f in findings if not quiet or f.kind == PROBLEM]
     found = {"findings": [dataclasses.asdict(finding) for finding in findings]}
