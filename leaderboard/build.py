@@ -18,7 +18,7 @@ BOARD = Path(__file__).resolve().parent
 
 
 def default_folder() -> Path:
-    """The board of the checkout that this package runs from.
+    """Return the board of the checkout that this package runs from.
 
     Raises:
         InputError: The package is installed: its folder is no place for entries.
@@ -29,7 +29,7 @@ def default_folder() -> Path:
 
 
 def validate(files: Iterable[Path | str]) -> list[str]:
-    """Problems of entry files, one line each, empty if all are valid.
+    """Return the problems of entry files, one line each; empty if all are valid.
 
     A file's name must be its entry's id only inside an ``entries/<dataset>`` folder.
 
@@ -105,7 +105,7 @@ def _place(folder: Path, entry: Entry) -> Path:
 
 
 def _with_reason(data: bytes, folder: Path, old: Entry | None, reason: str) -> bytes:
-    """The entry's JSON, saying which file of the board it replaces and why."""
+    """Return the entry's JSON with the file that it replaces and the reason added."""
     if old is None:
         raise InputError("there is no such entry on the board to replace")
     raw = json.loads(data)
@@ -119,7 +119,7 @@ def _with_reason(data: bytes, folder: Path, old: Entry | None, reason: str) -> b
 
 
 def _replaced(entry: Entry, folder: Path, on_board: dict[str, Entry]) -> Path | None:
-    """The file of the board that an entry says it replaces, if it is that very file."""
+    """Return the board's file that an entry replaces, if its content is the one claimed."""
     claim = entry.submission.supersedes
     if claim is None or claim.entry_id not in on_board:
         return None
@@ -156,7 +156,7 @@ def build(folder: Path | str = BOARD, *, check: bool = False) -> list[str]:
 
 
 def board_files(entries: Sequence[Entry]) -> dict[str, str]:
-    """Every file that the entries determine, as text by name."""
+    """Return the text of every file that the entries determine, by name."""
     from iaside_plugins.entry.parse import entry_schema
     from iaside_plugins.leaderboard.board import Board
     from iaside_plugins.leaderboard.render import latex, page, scatter, text
@@ -176,7 +176,7 @@ def board_files(entries: Sequence[Entry]) -> dict[str, str]:
 
 
 def _on_board(folder: Path, *, required: bool = False) -> list[Entry]:
-    """Checked entries of a board, each in the folder of its data set."""
+    """Return the checked entries of a board, each in the folder of its data set."""
     from iaside_plugins.entry.read import load_entries
 
     home = folder / "entries"

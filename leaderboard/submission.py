@@ -1,6 +1,6 @@
 """What a submission may do to the board: add entries; replace one only with a reason.
 
-A submission is the board's entries as they would be after it. Everything in it is data.
+A submission is the board's entries as they would be after it. Nothing of it is executed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,11 @@ from iaside_plugins.leaderboard.build import build
 from iaside_plugins.storage.files import write_atomic
 
 MAX_CHANGED = 50  # entries in one submission
+MAX_FILES = 10_000
+PLACE = "leaderboard/entries"
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\.json")
+REGULAR = "100644"  # git's mode of a plain file
+TIMEOUT = 60  # seconds of one git command
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class SubmissionCheck:
     problems: tuple[str, ...]
 
     def summary(self) -> str:
-        """What it does, in one line."""
+        """Return what it does, in one line."""
         parts = [
             f"{len(names)} {what} ({', '.join(names)})"
             for what in ("added", "changed", "removed")
@@ -118,17 +123,17 @@ def check_submission(candidate: Path, base: Path, *, maintainer: bool = False) -
             )
     if len(entries) > MAX_CHANGED:
         problems.append(f"expected at most {MAX_CHANGED} entries at a time, got {len(entries)}")
-    kept, faults = _parsed(base, [name for name in before if name not in (*changed, *removed)])
+    unchanged, faults = _parsed(base, [name for name in before if name not in (*changed, *removed)])
     if faults:
         raise InputError("\n".join(faults))
-    together = kept | entries
+    together = unchanged | entries
     names = list(together)
     problems += [f"{names[k]}: {p}" for k, p in clashes(together.values())]
     return SubmissionCheck(added, changed, removed, tuple(problems))
 
 
 def _files(folder: Path) -> dict[str, str]:
-    """SHA-256 of the entries' files by ``<dataset>/<name>.json``, sorted."""
+    """Return the SHA-256 of entry files by ``<dataset>/<name>.json``, sorted."""
     home = folder / "entries"
     if not home.is_dir():
         raise InputError(f"{home} is not a folder of entries")
@@ -150,7 +155,7 @@ def _parsed(folder: Path, names: list[str]) -> tuple[dict[str, Entry], list[str]
 
 
 def _own_problems(name: str, entry: Entry, maintainer: bool) -> list[str]:
-    """Problems of one entry by itself."""
+    """Return the problems of one entry by itself."""
     place = Path(name)
     problems = check_entry(entry, place.stem)
     if place.parent.as_posix() != entry.data.name:
@@ -169,26 +174,11 @@ def _supersedes(entry: Entry, name: str, sha256: str) -> bool:
 
 
 def _wanted(name: str, sha256: str, what: str) -> str:
-    """What replacing an entry of the board asks for."""
+    """Return what an entry must say to replace one of the board."""
     return (
         f"/submission/supersedes: expected {{'entry_id': {Path(name).stem!r}, 'sha256': "
         f"{sha256!r}, 'reason': ...}} in the entry that replaces it, as it has {what}"
     )
-
-
-PLACE = "leaderboard/entries"
-
-
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\.json")
-
-
-MAX_FILES = 10_000
-
-
-REGULAR = "100644"
-
-
-TIMEOUT = 60  # seconds
 
 
 def extract(repository: Path, commit: str, target: Path) -> list[str]:
@@ -230,7 +220,7 @@ def extract(repository: Path, commit: str, target: Path) -> list[str]:
 
 
 def _problem(name: str, mode: str, size: str) -> str | None:
-    """Why a file of the commit is no entry."""
+    """Return why a file of the commit is no entry; None if it may be one."""
     if not NAME.fullmatch(name):
         return "expected only files <dataset>/<entry_id>.json"
     if mode != REGULAR:

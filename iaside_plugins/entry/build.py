@@ -31,7 +31,7 @@ def entry_id(
     benchmark: str | None = None,
     selected: int | None = None,
 ) -> str:
-    """Name of an entry and its file: data set, model and protocol, safe in a path.
+    """Return the name of an entry and its file: data set, model and protocol, safe in a path.
 
     Args:
         dataset: Name of the data set.
@@ -48,14 +48,14 @@ def entry_id(
 
 
 def proportion(hits: npt.ArrayLike) -> dict[str, Any]:
-    """Share of true values with Wilson's 95 % interval and n."""
+    """Return the share of true values with Wilson's 95 % interval and n."""
     flags = np.asarray(hits, dtype=bool)
     n, k = len(flags), int(flags.sum())
     return {"value": k / n, "interval": list(wilson(k, n)), "n": n}
 
 
 def mean(values: npt.ArrayLike) -> dict[str, Any]:
-    """Mean with its normal 95 % interval over images and n."""
+    """Return the mean with its normal 95 % interval over images, and n."""
     value, interval = mean_interval(values)
     return {"value": value, "interval": list(interval), "n": len(np.asarray(values))}
 

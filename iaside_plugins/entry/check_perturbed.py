@@ -1,4 +1,4 @@
-"""Checks of an entry's corruption and adversarial groups, each against its own conditions."""
+"""Checks of an entry's groups on perturbed images: corruption, adversarial, benchmark."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ ROUNDING = 1e-9
 
 
 def corruption_problems(corruption: Corruption) -> Problems:
-    """Problems of the conditions, and of the means made from them."""
+    """Yield problems of the conditions, and of the means over them."""
     incomplete = list(_incomplete(corruption))
     yield from incomplete
     yield from _corruption_counts(corruption)
@@ -84,7 +84,7 @@ def corruption_problems(corruption: Corruption) -> Problems:
 
 
 def _ratio_problems(name: str, claim: Normalised, errors: Any, reference: Any) -> Problems:
-    """Problems of a corruption error over a reference's, computed again."""
+    """Recompute a corruption error over a reference's and yield what differs."""
     try:
         ratio = mean_corruption_error(errors, reference)
     except InputError as error:
@@ -95,7 +95,7 @@ def _ratio_problems(name: str, claim: Normalised, errors: Any, reference: Any) -
 
 
 def _incomplete(corruption: Corruption) -> Problems:
-    """Conditions that are unknown, double or lacking."""
+    """Yield conditions that are unknown, listed twice or missing."""
     seen: set[tuple[str, int]] = set()
     names = corruption.names
     for k, condition in enumerate(corruption.conditions):
@@ -119,7 +119,7 @@ def _incomplete(corruption: Corruption) -> Problems:
 
 
 def _corruption_counts(corruption: Corruption) -> Problems:
-    """A condition may have images that another lacks; the mean is over those that all have."""
+    """Yield wrong numbers of images: conditions may have more than the mean, never fewer."""
     least = corruption.n_images
     counts = {"uncorrupted_accuracy/n": corruption.uncorrupted_accuracy.n}
     for k, condition in enumerate(corruption.conditions):
@@ -140,7 +140,7 @@ def _corruption_counts(corruption: Corruption) -> Problems:
 
 
 def adversarial_problems(adversarial: Adversarial) -> Problems:
-    """Problems of the attacks, and of the worst cases made from them."""
+    """Yield problems of the attacks, and of the worst cases over them."""
     seen: set[tuple[object, ...]] = set()
     for k, attack in enumerate(adversarial.attacks):
         place = pointer("adversarial", "attacks", k)
@@ -175,7 +175,7 @@ def _n_images(place: str, got: int, expected: int) -> Problems:
 
 
 def _worst_case(place: str, case: WorstCase, attacks: tuple[Attack, ...]) -> Problems:
-    """At most the least of the accuracies; at least 1 minus the sum of their errors."""
+    """Check a worst case's bounds: the least accuracy; 1 minus the sum of the errors."""
     own = [a for a in attacks if (a.norm, a.epsilon) == (case.norm, case.epsilon)]
     if Counter(case.attacks) != Counter(attack.name for attack in own):
         names = [attack.name for attack in own]
@@ -191,43 +191,43 @@ def _worst_case(place: str, case: WorstCase, attacks: tuple[Attack, ...]) -> Pro
 
 
 def benchmark_problems(entry: Entry) -> Problems:
-    """Problems of the group; none where an entry has none."""
-    made = entry.benchmark
-    if made is None:
+    """Yield problems of the ``benchmark`` group; none for an entry without one."""
+    benchmark = entry.benchmark
+    if benchmark is None:
         return
-    groups = list(_groups(entry, made))
+    groups = list(_groups(entry, benchmark))
     yield from groups
-    yield from _selection(entry, made)
+    yield from _selection(entry, benchmark)
     if not groups:
-        yield from _after_attack(entry, made)
-        yield from _profiles(entry, made)
+        yield from _after_attack(entry, benchmark)
+        yield from _profiles(entry, benchmark)
 
 
-def _groups(entry: Entry, made: Benchmark) -> Problems:
-    """The groups that the threat model has, and no other."""
-    is_attack = made.threat_model in ("Linf", "L2")
+def _groups(entry: Entry, benchmark: Benchmark) -> Problems:
+    """Yield groups that are missing for the threat model, or do not belong to it."""
+    is_attack = benchmark.threat_model in ("Linf", "L2")
     for name, wanted in (("adversarial", is_attack), ("corruption", not is_attack)):
         if (getattr(entry, name) is not None) != wanted:
             what = "a group" if wanted else "null"
-            yield f"/{name}: expected {what} for threat_model {made.threat_model!r}"
-    if (made.corrupted_preprocessing is None) != is_attack:
+            yield f"/{name}: expected {what} for threat_model {benchmark.threat_model!r}"
+    if (benchmark.corrupted_preprocessing is None) != is_attack:
         what = "null" if is_attack else "text"
-        yield f"/benchmark/corrupted_preprocessing: expected {what} for {made.threat_model!r}"
+        yield f"/benchmark/corrupted_preprocessing: expected {what} for {benchmark.threat_model!r}"
     if is_attack and entry.adversarial is not None:
         for k, attack in enumerate(entry.adversarial.attacks):
-            if attack.norm != made.threat_model:
+            if attack.norm != benchmark.threat_model:
                 place = pointer("adversarial", "attacks", k, "norm")
-                yield f"{place}: expected {made.threat_model!r}, got {attack.norm!r}"
+                yield f"{place}: expected {benchmark.threat_model!r}, got {attack.norm!r}"
     if not is_attack and entry.corruption is not None:
         is_3d = entry.corruption.names is CORRUPTIONS_3DCC
-        if is_3d != (made.threat_model == "corruptions_3d"):
+        if is_3d != (benchmark.threat_model == "corruptions_3d"):
             got = "corruptions_3d" if is_3d else "corruptions"
-            yield f"/benchmark/threat_model: expected {got!r}, got {made.threat_model!r}"
+            yield f"/benchmark/threat_model: expected {got!r}, got {benchmark.threat_model!r}"
 
 
-def _selection(entry: Entry, made: Benchmark) -> Problems:
-    """What the numbers of images, the data set and the seed say of how they were chosen."""
-    data, got = entry.data, made.selection
+def _selection(entry: Entry, benchmark: Benchmark) -> Problems:
+    """Compare how images were selected with their number, the data set and the seed."""
+    data, got = entry.data, benchmark.selection
     n = data.n_images + data.n_unreadable
     by_seed = SELECTED_RANDOM.format(seed=data.seed)
     possible = {
@@ -245,7 +245,7 @@ def _selection(entry: Entry, made: Benchmark) -> Problems:
 
 
 def _is_listed(entry: Entry, n: int) -> bool:
-    """Whether the ids are the first n of the list, as far as can be told.
+    """Return whether the ids are the first n of RobustBench's list, as far as is known.
 
     Parts of the list are known only where RobustBench is installed, and the ids of unreadable
     images are not known at all.
@@ -262,14 +262,14 @@ def _is_listed(entry: Entry, n: int) -> bool:
     return not listed or ids_digest(listed[:n]) == entry.data.image_ids_sha256
 
 
-def _after_attack(entry: Entry, made: Benchmark) -> Problems:
-    """From the clean accuracy down to that of the attack, once for every budget."""
+def _after_attack(entry: Entry, benchmark: Benchmark) -> Problems:
+    """Check that accuracies fall from the clean one to the robust one, at every budget."""
     place = "/benchmark/after_attack"
     attacks = entry.adversarial.attacks if entry.adversarial is not None else ()
     accuracies = {attack.epsilon: attack.accuracy.value for attack in attacks}
     orders = {attack.epsilon: _order(attack.name) for attack in attacks}
     found: dict[float, list[tuple[str, float]]] = {}
-    for step in made.after_attack:
+    for step in benchmark.after_attack:
         found.setdefault(step.epsilon, []).append((step.attack, step.accuracy))
     if sorted(found) != sorted(accuracies):
         yield f"{place}: expected epsilons {sorted(accuracies)}, got {sorted(found)}"
@@ -289,14 +289,14 @@ def _after_attack(entry: Entry, made: Benchmark) -> Problems:
 
 
 def _order(name: str) -> list[str]:
-    """The attacks that the name of a run of AutoAttack names."""
+    """Return the attacks in the name of a run of AutoAttack."""
     custom = name.removeprefix("autoattack_custom_")
     return list(STANDARD) if name == "autoattack_standard" else custom.split("_")
 
 
-def _profiles(entry: Entry, made: Benchmark) -> Problems:
-    """One profile a condition, or none at all."""
-    got = [profile.condition for profile in made.profiles]
+def _profiles(entry: Entry, benchmark: Benchmark) -> Problems:
+    """Yield conditions without a profile, if there are profiles, and profiles of other images."""
+    got = [profile.condition for profile in benchmark.profiles]
     if entry.adversarial is None:
         expected = [CYCLED]
     else:
@@ -305,7 +305,7 @@ def _profiles(entry: Entry, made: Benchmark) -> Problems:
         ]
     if got and got != expected:
         yield f"/benchmark/profiles: expected the conditions {expected}, got {got}"
-    for k, profile in enumerate(made.profiles):
+    for k, profile in enumerate(benchmark.profiles):
         place = pointer("benchmark", "profiles", k, "image_ids_sha256")
         if entry.adversarial is None:  # in the order of the cells
             continue

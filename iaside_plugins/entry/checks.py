@@ -46,14 +46,14 @@ HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]"
 )
 MACHINE = re.compile(r"[A-Za-z0-9_]{1,16}")  # "x86_64"; a host's name would be of use there
-TOLERANCE = 1e-6  # of numbers computed again: rounding in other orders of summation, far exceeded
+TOLERANCE = 1e-6  # of numbers computed again: far above rounding in other orders of summation
 ROUNDING = 1e-9  # of an interval's end against its own value
 Limits = tuple[float, float]
 NO_LIMITS = (-math.inf, math.inf)
 
 
 def check_entry(entry: Entry, stem: str) -> list[str]:
-    """Problems of one entry, empty if there are none.
+    """Return the problems of one entry, empty if there are none.
 
     Args:
         entry: As parsed.
@@ -77,10 +77,10 @@ def check_entry(entry: Entry, stem: str) -> list[str]:
 
 def _identity(entry: Entry, protocol: Protocol, stem: str) -> Problems:
     named = (entry.data.name, entry.model.name, protocol, entry.benchmark_id)
-    taken = entry.data.n_images + entry.data.n_unreadable
+    n_taken = entry.data.n_images + entry.data.n_unreadable
     allowed = [entry_id(*named)]
-    if taken < entry.data.n_available:  # a selection may say so, and leave its plain name free
-        allowed.append(entry_id(*named, taken))
+    if n_taken < entry.data.n_available:  # the id of a selection may say n
+        allowed.append(entry_id(*named, n_taken))
     if entry.entry_id not in allowed:
         expected = " or ".join(map(repr, allowed))
         yield f"/entry_id: expected {expected}, got {entry.entry_id!r}"
@@ -93,7 +93,7 @@ def _identity(entry: Entry, protocol: Protocol, stem: str) -> Problems:
 
 
 def _spectral(spectral: Spectral, protocol: Protocol, home: str) -> Problems:
-    """Everything that follows from the value table, or without one from the Shapley values."""
+    """Recompute what follows from the value table, or else from the Shapley values."""
     exact = protocol.estimator == "exact"
     psi = np.array(spectral.shapley_values)
     distribution = importance_distribution(psi)
@@ -123,7 +123,7 @@ def _spectral(spectral: Spectral, protocol: Protocol, home: str) -> Problems:
 
 
 def _counts(entry: Entry) -> Problems:
-    """Numbers of images that must be equal, or not above one another."""
+    """Yield numbers of images that differ or exceed one another where they must not."""
     data = entry.data
     if data.n_images > data.n_available:
         yield f"/data/n_images: expected at most {data.n_available}, got {data.n_images}"
@@ -144,7 +144,7 @@ def _counts(entry: Entry) -> Problems:
 
 
 def text_problems(entry: Entry) -> Problems:
-    """Problems of every string of an entry, keys among them."""
+    """Yield problems of every string of an entry, keys of mappings included."""
     for place, part in walk(entry):
         if isinstance(part, str):
             for expected in faults(part):
@@ -155,7 +155,7 @@ def text_problems(entry: Entry) -> Problems:
 
 
 def faults(text: str) -> list[str]:
-    """What a text should have been instead; empty for one that an entry may hold."""
+    """Return what a text should have been instead; empty if an entry may hold it."""
     expected = {
         "no absolute path, home folder or file:// URL": PRIVATE,
         "no name or address of a private host": HOST,
@@ -165,7 +165,7 @@ def faults(text: str) -> list[str]:
 
 
 def walk(part: object, place: str = "") -> Iterator[tuple[str, object]]:
-    """Every part of an entry with its JSON pointer, keys of mappings among them."""
+    """Yield every part of an entry with its JSON pointer, keys of mappings included."""
     yield place, part
     if isinstance(part, Group):
         for name in type(part).model_fields:
@@ -180,7 +180,7 @@ def walk(part: object, place: str = "") -> Iterator[tuple[str, object]]:
 
 
 def interval_problems(entry: Entry) -> Problems:
-    """Proportions are k/n with Wilson's interval; means have intervals that they can have."""
+    """Yield proportions that are not k/n with Wilson's interval, and impossible intervals."""
     for place, part in walk(entry):
         if isinstance(part, Proportion):
             hits = part.value * part.n
@@ -194,7 +194,7 @@ def interval_problems(entry: Entry) -> Problems:
 
 
 def spectral_interval_problems(spectral: Spectral, protocol: Protocol, home: str) -> Problems:
-    """Intervals of one spectral importance, and numbers that only one image leaves undefined."""
+    """Yield impossible intervals of one spectral importance, and numbers that are missing."""
     low, high = score_range(protocol.n_bands, protocol.beta)
     # Where bands tie, the interval also reaches over what they give as one.
     even = spectral.score_intervals == "jackknife" or len(spectral.tied_bands) == 1
@@ -214,7 +214,7 @@ def spectral_interval_problems(spectral: Spectral, protocol: Protocol, home: str
 
 
 def close(place: str, got: float | Sequence[float], expected: np.ndarray) -> Problems:
-    """The first number that is not what was computed."""
+    """Yield the first number that differs from the recomputed one."""
     found, wanted = np.atleast_1d(got), np.atleast_1d(expected)
     wrong = np.flatnonzero(~(np.abs(found - wanted) <= TOLERANCE))
     if len(wrong):
@@ -232,7 +232,7 @@ def _around(
     *,
     even: bool = True,
 ) -> Problems:
-    """Two numbers around the value, inside the limits, and (even) as far to either side of it."""
+    """Check that an interval holds its value, lies in the limits and is symmetric (if even)."""
     low, high = interval
     if low is None or high is None:
         if n > 1 or low is not high:
@@ -250,10 +250,10 @@ def _around(
 
 
 def _not_wider(place: str, mean: Mean) -> Problems:
-    """Values in [0, 1] of a given mean vary at most by sqrt(mean (1 - mean) n / (n - 1)).
+    """Check an interval's width: the spread is at most sqrt(mean (1 - mean) n / (n - 1)).
 
     A mean error is over all conditions and its interval over the images that all of them have,
-    whose mean may differ: there the mean with the greatest spread stands for it.
+    whose mean may differ: there 0.5 is used, the mean of the greatest spread.
     """
     low, high = mean.interval
     if low is None or high is None or mean.n < 2:

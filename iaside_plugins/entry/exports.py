@@ -1,6 +1,6 @@
-"""One entry in the words of others: RobustBench's JSON, a model card's evaluation, BibTeX.
+"""Exports of one entry: RobustBench's JSON, a model card's evaluation, BibTeX.
 
-Numbers are the entry's own. Strings are quoted for the format that they stand in.
+Numbers are the entry's own; strings are quoted for the format.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _BIB = {letter: rf"\{letter}" for letter in "%$#&_"} | {
 
 
 def export(entry: Entry, to: str) -> str:
-    """An entry as the text of a file.
+    """Return an entry as the text of a file.
 
     Args:
         entry: A checked one.
         to: One of `FORMATS`.
 
     Raises:
-        InputError: There is no such format, or the entry cannot be told in it.
+        InputError: There is no such format, or the entry cannot be exported to it.
     """
     if to not in FORMATS:
         raise InputError(f"expected a format among {', '.join(FORMATS)}; got {to!r}")
@@ -42,16 +42,16 @@ def export(entry: Entry, to: str) -> str:
 
 
 def robustbench(entry: Entry) -> str:
-    """RobustBench's JSON of the model, as its ``model_info`` files are written in an evaluation.
+    """Return RobustBench's JSON of the model, in the form of its ``model_info`` files.
 
     Raises:
         InputError: The entry was not made through RobustBench's interface: its attacks and
-            preprocessing are not RobustBench's, so no number of it may stand under such a name.
+            preprocessing are not RobustBench's, so none of its numbers may have those names.
     """
     from iaside_plugins.entry import robustbench_json as model_info
 
-    made = entry.benchmark
-    if made is None:
+    benchmark = entry.benchmark
+    if benchmark is None:
         raise InputError(
             f"{entry.entry_id} was not made inside RobustBench, so it has none of its numbers; "
             "evaluate the model with python -m iaside_plugins.adapters.robustbench_adapter"
@@ -61,7 +61,7 @@ def robustbench(entry: Entry) -> str:
     standard = all(attack.name == "autoattack_standard" for attack in attacks)
     mce = None if entry.corruption is None else entry.corruption.mce
     measured = model_info.measured(
-        made.threat_model,
+        benchmark.threat_model,
         entry.data.name,
         clean=run["clean_accuracy"],
         robust=run["robust_accuracy"],
@@ -69,12 +69,12 @@ def robustbench(entry: Entry) -> str:
         mce=None if mce is None else mce.value,
         standard=standard,
     )
-    own = model_info.own_fields(model_info.group_name(made.threat_model, standard), run, entry)
+    own = model_info.own_fields(model_info.group_name(benchmark.threat_model, standard), run, entry)
     return json.dumps(model_info.merged({}, measured, own), indent=1, allow_nan=False) + "\n"
 
 
 def _run(entry: Entry) -> Record:
-    """What identifies and sums up the run, by the names of RobustBench's adapter."""
+    """Return what identifies and sums up the run, by the names of RobustBench's adapter."""
     facts: Record = {
         "clean_accuracy": entry.clean_accuracy.value,
         "n_images": entry.data.n_images,
@@ -101,9 +101,9 @@ def _run(entry: Entry) -> Record:
 
 
 def model_card(entry: Entry) -> str:
-    """The ``model-index`` of a Hugging Face model card, as YAML for the card's front matter.
+    """Return the ``model-index`` of a Hugging Face model card, as YAML front matter.
 
-    Proportions lie in [0, 1] as everywhere in an entry; n and the interval stand with each metric.
+    Proportions lie in [0, 1] as everywhere in an entry; each metric has n and its interval.
     """
     groups = [
         ("clean images", _clean(entry)),
@@ -188,22 +188,23 @@ def _attacked(entry: Entry) -> list[Record]:
 
 
 def bibtex(entry: Entry) -> str:
-    """A BibTeX record of the entry; the method's own is in CITATION.cff."""
+    """Return a BibTeX record of the entry; the method's own is in CITATION.cff."""
     key = re.sub(r"[^A-Za-z0-9-]", "-", entry.entry_id)
-    made = entry.provenance
+    provenance = entry.provenance
     fields = {
         "title": f"{entry.model.name} on {entry.data.name}: spectral importance and robustness",
         "author": entry.submission.submitter,
-        "year": made.date[:4],
-        "note": f"Leaderboard entry {entry.entry_id} of iaside-plugins {made.iaside_plugins}, "
-        f"{entry.submission.status}, weights {entry.model.weights_sha256[:12]}",
+        "year": provenance.date[:4],
+        "note": f"Leaderboard entry {entry.entry_id} of iaside-plugins "
+        f"{provenance.iaside_plugins}, {entry.submission.status}, "
+        f"weights {entry.model.weights_sha256[:12]}",
     }
     lines = [f"  {name} = {{{{{_bib(text)}}}}}," for name, text in fields.items() if text]
     return "\n".join([f"@misc{{{key},", *lines, "}"]) + "\n"
 
 
 def _bib(text: str) -> str:
-    """Text for a braced field, on one line.
+    """Return text for a braced field, on one line.
 
     No brace is left: BibTeX counts those that LaTeX takes for escaped. Letters stay UTF-8.
     """
@@ -228,7 +229,7 @@ _WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}  # no tex
 
 
 def to_yaml(value: Any) -> str:
-    """A mapping or a list, one item a line; lists of numbers and text stay on one."""
+    """Return a mapping or a list as YAML; lists of numbers and text stay on one line."""
     return "\n".join(_lines(value)) + "\n"
 
 
@@ -241,7 +242,7 @@ def _lines(value: Any) -> list[str]:
 
 
 def _item(head: str, value: Any) -> list[str]:
-    """A key with its value behind it, or below it where that has lines of its own."""
+    """Return a key with its value behind it, or below it if the value takes several lines."""
     inner = _lines(value)
     if isinstance(value, (dict, list)) and value and not (len(inner) == 1 and inner[0][0] == "["):
         return [head, *(f"  {line}" for line in inner)]

@@ -16,7 +16,7 @@ STRONGEST = "autoattack"
 
 
 def parse_files(files: Iterable[Path]) -> list[Entry]:
-    """Entries of files, or of all files in folders.
+    """Parse the entries of files, or of all files in folders; they are not recomputed.
 
     Raises:
         InputError: For a file that is no sound entry.
@@ -32,7 +32,7 @@ def parse_files(files: Iterable[Path]) -> list[Entry]:
 
 
 def outcomes(entries: Sequence[Entry], weights_sha256: str, name: str) -> dict[str, float]:
-    """Clean accuracy, corruption error, and accuracy and retained share under attack.
+    """Return clean accuracy, corruption error, and accuracy and retained share under attack.
 
     Of several entries of one model the first tells the clean accuracy and the corruption error;
     of a norm and budget the accuracy under AutoAttack counts, where there is one, or else the

@@ -17,7 +17,7 @@ MAX_LISTED = 10  # problems named in one error
 
 
 def parse_entry(text: str | bytes, name: str) -> Entry:
-    """The entry in a JSON text (UTF-8), with types, ranges and lengths checked.
+    """Parse an entry's JSON text (UTF-8) and check types, ranges and lengths.
 
     Args:
         text: The JSON.
@@ -44,7 +44,7 @@ def parse_entry(text: str | bytes, name: str) -> Entry:
 
 
 def pointer(*parts: str | int) -> str:
-    """JSON pointer (RFC 6901) of a place in an entry."""
+    """Return the JSON pointer (RFC 6901) of a place in an entry."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
@@ -54,7 +54,7 @@ def _refused(name: str, problems: list[str], n: int) -> InputError:
 
 
 def _json(data: bytes, name: str) -> Any:
-    """Parsed JSON, refusing what parsers disagree about: twice the same key, NaN, Infinity."""
+    """Parse JSON and refuse what parsers disagree about: duplicate keys, NaN, Infinity."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -81,7 +81,7 @@ def _json(data: bytes, name: str) -> Any:
 
 
 def _n_values(raw: Any) -> int:
-    """Number of values in lists and objects, all levels together."""
+    """Return the number of values in lists and objects, all levels together."""
     n, left = 0, [raw] if isinstance(raw, (dict, list)) else []
     while left:
         part = left.pop()
@@ -92,7 +92,7 @@ def _n_values(raw: Any) -> int:
 
 
 def _problem(detail: Any, raw: Any) -> str:
-    """One pydantic error as pointer, what was expected, what came."""
+    """Format one pydantic error: pointer, what was expected, what came."""
     place: list[str | int] = []
     found = raw
     for part in detail["loc"]:
@@ -114,7 +114,7 @@ def _problem(detail: Any, raw: Any) -> str:
 
 
 def _lengths(entry: Entry) -> Iterator[str]:
-    """Lists whose length is not what the number of bands asks for."""
+    """Yield lists whose length does not fit the number of bands."""
     n_bands = entry.protocol.n_bands
     expected = {
         "band_edges": n_bands + 1,
@@ -145,7 +145,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def entry_schema() -> str:
-    """JSON Schema (2020-12) of an entry: types, names, units and ranges, as text.
+    """Return the JSON Schema (2020-12) of an entry as text: types, names, units and ranges.
 
     It cannot say what one field asks of another (lengths, sums, recomputed numbers):
     `iaside leaderboard validate` checks those too.

@@ -13,7 +13,7 @@ from iaside_plugins.errors import InputError
 
 
 def load_entries(source: Path | str | Iterable[Path | str]) -> list[Entry]:
-    """Checked entries, sorted by entry_id.
+    """Read and check entries; return them sorted by entry_id.
 
     Args:
         source: A folder (all .json files in it, at any depth; each must be named after its
@@ -29,7 +29,13 @@ def load_entries(source: Path | str | Iterable[Path | str]) -> list[Entry]:
 
 
 def read_entries(source: Path | str | Iterable[Path | str]) -> tuple[list[Entry], list[str]]:
-    """Entries that can be parsed, sorted by entry_id, and all problems; as `load_entries`."""
+    """Return the entries that can be parsed, sorted by entry_id, and all problems.
+
+    The argument is that of `load_entries`.
+
+    Raises:
+        InputError: The folder does not exist.
+    """
     in_folder = isinstance(source, (str, Path))
     if isinstance(source, (str, Path)):
         if not Path(source).is_dir():
@@ -54,7 +60,11 @@ def read_entries(source: Path | str | Iterable[Path | str]) -> tuple[list[Entry]
 
 
 def read_bytes(file: Path) -> bytes:
-    """Bytes of an entry's file; InputError for a link, no file, too large or not readable."""
+    """Return the bytes of an entry's file.
+
+    Raises:
+        InputError: A link, no plain file, larger than 5 MB, or not readable.
+    """
     if file.is_symlink():
         raise InputError(f"{file.name}: expected a file, got a symbolic link")
     try:

@@ -2,9 +2,8 @@
 
 Percents are text, rounded to two decimals as RobustBench rounds them. What is ours is under keys
 that start with ``iaside_``, one group a threat model with all that describes its run; RobustBench
-keeps them when it updates the file. A number that stands in the file already is replaced only if
-it is what this package wrote there before: figures that others published, and everything written
-by hand, stay.
+keeps them when it updates the file. A number in the file is replaced only if this package wrote
+it: published figures, and everything written by hand, stay.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ _ACCURACY = {
     "corruptions_3d": "corruptions_acc_3d",
 }
 _MCE = {"corruptions": "corruptions_mce", "corruptions_3d": "corruptions_mce_3d"}
-_SPECTRAL = {
+_SPECTRAL = (
     "n_images",
     "shapley_values",
     "shapley_se",
@@ -64,12 +63,12 @@ _SPECTRAL = {
     "signed_score_interval",
     "band_edges",
     "image_size",
-}  # of the entry's spectral groups
+)  # of the entry's spectral groups
 _log = logging.getLogger(__name__)
 
 
 def percent(share: float) -> str:
-    """A share as RobustBench writes it: in percent, at most two decimals, as text."""
+    """Return a share as RobustBench writes it: in percent, at most two decimals, as text."""
     return str(round(share * 100, 2))
 
 
@@ -83,7 +82,7 @@ def measured(
     mce: float | None,
     standard: bool = True,
 ) -> dict[str, Any]:
-    """RobustBench's fields that a run measures; shares in [0, 1].
+    """Return RobustBench's fields that a run measures; shares in [0, 1].
 
     Args:
         threat_model: One of RobustBench's.
@@ -91,8 +90,8 @@ def measured(
         clean: Clean accuracy.
         robust: Robust accuracy.
         eps: Budget; None for corruptions.
-        mce: mCE with the reference model on the same images; None without one, whereupon the
-            field is left out: another number must not stand there.
+        mce: mCE with the reference model on the same images; None without one,
+            and the field is then left out.
         standard: Whether the attacks were those of AutoAttack's version "standard": under other
             attacks there is no ``autoattack_acc``, and no budget of it.
     """
@@ -109,7 +108,7 @@ def measured(
 
 
 def group_name(threat_model: str, standard: bool = True) -> str:
-    """The key of our group of a run; attacks of the caller's choice have one of their own."""
+    """Return the key of our group of a run; runs with custom attacks have their own."""
     return f"iaside_{threat_model}" + ("" if standard else "_custom")
 
 
@@ -131,7 +130,7 @@ def own_fields(name: str, run: Mapping[str, Any], entry: Entry | None) -> dict[s
         "benchmark": {k: v for k, v in raw["benchmark"].items() if k != "profiles"},
         "provenance": raw["provenance"],
         "protocol": raw["protocol"],
-        "spectral": entry.spectral.model_dump(mode="json", include=_SPECTRAL),
+        "spectral": {key: raw["spectral"][key] for key in _SPECTRAL},
     }
     if entry.adversarial is not None:
         group["attacks"] = raw["adversarial"]["attacks"]
@@ -141,14 +140,14 @@ def own_fields(name: str, run: Mapping[str, Any], entry: Entry | None) -> dict[s
             claim = getattr(entry.corruption, key)
             group[key] = claim and {"value": claim.value, "reference": claim.reference}
     group["profiles"] = [
-        profile.model_dump(mode="json", include=_SPECTRAL | {"condition"})
-        for profile in entry.benchmark.profiles
+        {key: profile[key] for key in ("condition", *_SPECTRAL)}
+        for profile in raw["benchmark"]["profiles"]
     ]
     return {name: group}
 
 
 def read(file: Path) -> dict[str, Any]:
-    """What a file holds; nothing if there is none.
+    """Return the JSON object of a file; empty if there is no file.
 
     Raises:
         InputError: It is not a JSON object.
@@ -167,7 +166,7 @@ def read(file: Path) -> dict[str, Any]:
 def merged(
     existing: Mapping[str, Any], run: Mapping[str, Any], own: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """An existing file's fields with those of a run.
+    """Return the fields of an existing file, updated with those of a run.
 
     A budget and its accuracy, and a mean accuracy and its mCE, are one: both are replaced, or
     neither. Our groups of other weights go, with the numbers that they had put there.
@@ -187,7 +186,7 @@ def merged(
         for field, value in _written({name: fields.pop(name)}).items():
             if fields.get(field) in value:
                 fields[field] = None
-    kept: dict[str, Any] = {}
+    foreign_values: dict[str, Any] = {}
     for unit in _units(run):
         before = {name: fields.get(name) for name in unit}
         foreign = {
@@ -199,18 +198,18 @@ def merged(
             fields |= {n: run[n] for n in unit if n in run and n not in foreign}
             fields |= {n: None for n in unit if n in fields and n not in run and n not in foreign}
         else:
-            kept |= {n: v for n, v in before.items() if v is not None and v != run.get(n)}
-    if kept:
+            foreign_values |= {n: v for n, v in before.items() if v is not None and v != run.get(n)}
+    if foreign_values:
         _log.warning(
             "%s already there and not from this package, so kept; this run's are under %s",
-            ", ".join(f"{name} {value!r}" for name, value in kept.items()),
+            ", ".join(f"{name} {value!r}" for name, value in foreign_values.items()),
             key,
         )
     return {**fields, key: {**group, "written": dict(run)}}
 
 
 def _written(fields: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """RobustBench's fields -> what our groups say they wrote there."""
+    """Return what our groups say they wrote into each of RobustBench's fields."""
     found: dict[str, list[Any]] = {}
     for name, group in fields.items():
         if name.startswith("iaside_") and isinstance(group, Mapping):
@@ -220,12 +219,12 @@ def _written(fields: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def _same(group: Any, other: Mapping[str, Any]) -> bool:
-    """Whether a group of ours is of the same weights."""
+    """Return whether a group of ours is of the same weights."""
     return isinstance(group, Mapping) and group.get("weights_sha256") == other["weights_sha256"]
 
 
 def _units(run: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Fields that are replaced together."""
+    """Return the groups of fields that are replaced together."""
     units: list[tuple[str, ...]] = [("dataset",), ("clean_acc",)]
     if "autoattack_acc" in run:
         return [*units, ("eps", "autoattack_acc")]
@@ -236,7 +235,7 @@ def _units(run: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _equal(before: Any, value: Any) -> bool:
-    """Whether two fields say the same: RobustBench writes budgets also as 0.0313725..."""
+    """Return whether two fields say the same: RobustBench also writes budgets as 0.0313725..."""
     if before == value:
         return True
     try:
@@ -257,7 +256,7 @@ def update(file: Path, run: Mapping[str, Any], own: Mapping[str, Any]) -> None:
 
 @cache
 def robustbench_ids() -> tuple[str, ...]:
-    """`<wnid>/<file>` of RobustBench's ImageNet images in its order; empty if not installed.
+    """Return `<wnid>/<file>` of RobustBench's ImageNet images in order; empty if not installed.
 
     Read from the installed package, which is not imported for it.
     """

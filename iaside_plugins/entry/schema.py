@@ -1,7 +1,7 @@
 """The entry as strict pydantic models: names, types, units and ranges of every field.
 
-Numbers are raw floats and proportions lie in [0, 1]. `schema` reads JSON into these models and
-settles lengths; `checks` recomputes what an entry claims.
+Numbers are raw floats and proportions lie in [0, 1]. `parse` reads JSON into these models and
+checks lengths; `checks` recomputes what an entry claims.
 """
 
 from __future__ import annotations
@@ -323,9 +323,9 @@ class Entry(Group):
 
     @property
     def benchmark_id(self) -> str | None:
-        """What the entry's id ends with where it was made inside another benchmark."""
-        made = self.benchmark
-        return None if made is None else f"{made.host}-{made.threat_model}"
+        """Host and threat model of an entry made inside another benchmark: the end of its id."""
+        own = self.benchmark
+        return None if own is None else f"{own.host}-{own.threat_model}"
 
     @property
     def spectra(self) -> dict[tuple[str | int, ...], Spectral]:

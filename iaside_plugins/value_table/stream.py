@@ -28,7 +28,7 @@ class Item:
 
 
 def items(data: Any, n_bands: int, max_images: int | None = None) -> Iterator[Item]:
-    """Checked images of `data`, at most `max_images`, one at a time.
+    """Yield checked images of `data`, at most `max_images`, one at a time.
 
     Args:
         data: A pair of (images, labels), or an iterable of (images, labels) or

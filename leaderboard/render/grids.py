@@ -1,4 +1,4 @@
-"""What lies behind a row of a table: profile, errors, attacks and provenance of each entry."""
+"""The detail tables below a table: profiles, errors, attacks, provenance, ranks, correlations."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Grid:
 
 
 def grids(table: Table) -> list[Grid]:
-    """All grids of a table that have a column."""
+    """Return the grids of a table that have a column."""
     found = [_profiles(table), _errors(table), _attacks(table), _provenance(table)]
     return [grid for grid in found if grid.headers]
 
@@ -65,7 +65,7 @@ def _band(entry: Entry, k: int) -> str:
 
 
 def _errors(table: Table) -> Grid:
-    """Mean error over severities by corruption; the five errors are in the JSON file."""
+    """Return the mean error over severities by corruption; the JSON file has all five."""
     found = [{} if e.corruption is None else e.corruption.errors for e in table.entries]
     names = list(dict.fromkeys(name for errors in found for name in errors))
     means = [{name: sum(e.values()) / len(e) for name, e in errors.items()} for errors in found]
@@ -97,7 +97,7 @@ def _attacks(table: Table) -> Grid:
 
 
 def _accuracies(entry: Entry) -> dict[tuple[str, float, str], str]:
-    """Accuracy under every attack of an entry by norm, budget and label."""
+    """Return the accuracy under every attack of an entry by norm, budget and label."""
     attacks = () if entry.adversarial is None else entry.adversarial.attacks
     return {
         (a.norm, a.epsilon, attack_label(a)): fmt.percent_interval(
@@ -123,13 +123,13 @@ def _provenance(table: Table) -> Grid:
     same = {names[k] for k, column in enumerate(columns) if len(set(column)) == 1}
     if len(table.entries) == 1:
         same = set()
-    kept = [k for k, name in enumerate(names) if name not in same]
+    shown = [k for k, name in enumerate(names) if name not in same]
     return Grid(
         "provenance",
         "Provenance",
         "Digests by their first 12 digits; whole in the JSON file and in the entry.",
-        tuple(names[k] for k in kept),
-        tuple(zip(*(columns[k] for k in kept), strict=True)),
+        tuple(names[k] for k in shown),
+        tuple(zip(*(columns[k] for k in shown), strict=True)),
         "; ".join(
             f"{n} {column[0]}" for n, column in zip(names, columns, strict=True) if n in same
         ),
@@ -137,29 +137,26 @@ def _provenance(table: Table) -> Grid:
 
 
 def _origin(entry: Entry) -> list[str]:
-    model, made = entry.model, entry.provenance
-    commit = fmt.NOTHING if made.git_commit is None else made.git_commit[:12]
-    torch = made.versions.get("torch")
+    model, provenance = entry.model, entry.provenance
+    commit = fmt.NOTHING if provenance.git_commit is None else provenance.git_commit[:12]
+    torch = provenance.versions.get("torch")
     return [
         fmt.plain(model.source),
         fmt.plain(model.architecture),
         fmt.plain(model.weights),
         model.weights_sha256[:12],
-        made.date[:10],
-        fmt.plain(made.iaside_plugins),
-        commit + (" + changes" if made.git_dirty else ""),
+        provenance.date[:10],
+        fmt.plain(provenance.iaside_plugins),
+        commit + (" + changes" if provenance.git_dirty else ""),
         ", ".join(
             [
                 *([f"torch {fmt.plain(torch)}"] if torch else []),
-                fmt.plain(made.device),
-                fmt.plain(made.machine),
+                fmt.plain(provenance.device),
+                fmt.plain(provenance.machine),
             ]
         ),
         fmt.plain(entry.submission.submitter),
     ]
-
-
-RIVAL = "clean_accuracy"
 
 
 @dataclass(frozen=True)
@@ -176,7 +173,7 @@ class Heat:
 
 
 def correlation_rows(found: Record) -> list[dict[str, Any]]:
-    """Every comparison of the signed score: score, rival, given the rival, p, what it shows."""
+    """Return a row for every comparison of the signed score with an outcome."""
     return [
         {
             "outcome": one["outcome_label"],
@@ -196,7 +193,7 @@ def correlation_rows(found: Record) -> list[dict[str, Any]]:
 
 
 def heat_map(found: Record) -> list[Heat]:
-    """Spearman's correlations of the signed score with the error under each corruption."""
+    """Return Spearman's correlations of the signed score with the error by corruption."""
     return [
         Heat(
             row["corruption"].replace("_", " "),
@@ -214,8 +211,12 @@ def heat_map(found: Record) -> list[Heat]:
 
 
 def rank_grid(found: Record) -> Grid:
-    """Ranks with their 95 % intervals over images, of the scores and their first outcome."""
-    wanted = [RIVAL, *(one.split("--")[1] for one in [found["primary"]] if one), "signed_score"]
+    """Return ranks with 95 % intervals over images, of scores and the primary outcome."""
+    wanted = [
+        "clean_accuracy",
+        *(one.split("--")[1] for one in [found["primary"]] if one),
+        "signed_score",
+    ]
     ranked = [one for one in found["ranks"] if one["column"] in wanted]
     places = [{place["entry_id"]: _rank(place) for place in one["models"]} for one in ranked]
     return Grid(

@@ -29,7 +29,7 @@ BAR = 8.0  # points, of the greatest share
 
 
 def to_latex(board: Board) -> str:
-    """A document that compiles with pdfLaTeX: facts, table and sentence of every table."""
+    """Return a document that compiles with pdfLaTeX: facts, table and sentence of each table."""
     body = [_section(section) for section in board.sections]
     return PREAMBLE + ("".join(body) or "There are no entries yet.\n") + "\\end{document}\n"
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from iaside_plugins.errors import MissingExtraError
 from iaside_plugins.leaderboard.board import Board, Section
 from iaside_plugins.leaderboard.render.grids import (
@@ -22,6 +20,8 @@ from iaside_plugins.leaderboard.render.grids import (
     rank_grid,
 )
 from iaside_plugins.leaderboard.render.scatter import Panel, Span, panels
+from iaside_plugins.leaderboard.statistics.report import DECIMALS
+from iaside_plugins.leaderboard.statistics.variables import ENDS
 from iaside_plugins.leaderboard.table import formatting as fmt
 from iaside_plugins.leaderboard.table.frame import Row, Table
 from iaside_plugins.leaderboard.table.presentation import (
@@ -33,6 +33,7 @@ from iaside_plugins.leaderboard.table.presentation import (
 
 try:
     import jinja2
+    from markupsafe import Markup
 except ImportError as error:
     raise MissingExtraError(
         "the board's page needs jinja2: pip install 'iaside-plugins[leaderboard]'"
@@ -62,13 +63,11 @@ AREA = {
 }  # for the templates
 SPARK_HEIGHT = 20
 SPARK_BAR = 8
-DECIMALS = 6  # as in stats.json
-ENDS = ("", "_low", "_high")
 MARKS = 8  # colours and shapes of families; the last is for all others
 
 
 def to_html(board: Board) -> str:
-    """The page, with a Content-Security-Policy that allows its own style and script alone."""
+    """Return the page; its Content-Security-Policy allows only its own style and script."""
     style = (FOLDER / "page.css").read_text(encoding="utf-8")
     script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
     style, script = _spare(style), f'"use strict";(()=>{{\n{_spare(script)}\n}})();'
@@ -97,7 +96,7 @@ def _digest(text: str) -> str:
 
 
 def _section(section: Section) -> dict[str, Any]:
-    """What the template shows of one table; text is plain, the template escapes it."""
+    """Return what the template shows of one table, as plain text that the template escapes."""
     table, found = section.table, section.statistics
     families = [model["family"] for model in found["models"]]
     marks = _marks(families)
@@ -134,19 +133,19 @@ def _section(section: Section) -> dict[str, Any]:
 
 
 def short_id(table_id: str) -> str:
-    """A table's name in the page and in links: data set and digest of what its rows share."""
+    """Return a table's name in the page and in links: data set and digest of its keys."""
     parts = table_id.split("--")
     return f"{parts[0]}-{parts[-1]}"
 
 
 def _spare(text: str) -> str:
-    """A style or script without indentation, blank lines and lines that are comments."""
+    """Return a style or script without indentation, blank lines and comment lines."""
     lines = (line.strip() for line in text.splitlines())
     return "\n".join(line for line in lines if line and not line.startswith("//"))
 
 
 def _marks(families: Sequence[str]) -> list[int]:
-    """Number of the colour and shape of each model, by family, the largest first."""
+    """Return each model's number of colour and shape, by family, the largest family first."""
     common = sorted(Counter(families).items(), key=lambda item: (-item[1], item[0]))
     number = {family: min(k, MARKS - 1) for k, (family, _) in enumerate(common)}
     return [number[family] for family in families]
@@ -164,7 +163,7 @@ def _legend(families: Sequence[str], marks: Sequence[int]) -> list[tuple[int, st
 
 
 def _facets(table: Table, families: Sequence[str]) -> list[tuple[str, str, list[str]]]:
-    """What rows can be filtered by, where they differ in it: name, label, values."""
+    """Return what rows can be filtered by, if they differ in it: name, label, values."""
     values = {
         "family": list(families),
         "training": [fmt.plain(entry.model.training) for entry in table.entries],
@@ -176,7 +175,7 @@ def _facets(table: Table, families: Sequence[str]) -> list[tuple[str, str, list[
 
 
 def raw_rows(shown: Sequence[Column], rows: Sequence[Row], families: Sequence[str]) -> Row:
-    """Columns of the frame behind the shown ones, and each row's family.
+    """Return the columns of the frame behind the shown ones, and each row's family.
 
     Args:
         shown: Columns of the table, in order.
@@ -213,7 +212,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Drawing:
-    """Where everything of a panel stands, in units of the viewBox."""
+    """Positions of a panel's parts, in units of the viewBox."""
 
     marks: tuple[Mark, ...]
     x_ticks: tuple[tuple[int, str], ...]
@@ -223,13 +222,13 @@ class Drawing:
 
 
 def sparkline(shares: Sequence[float], top: float) -> str:
-    """Path of one bar a band, lowest at the left, on the scale 0 to `top`."""
+    """Return the path of one bar a band, lowest band at the left, on the scale 0 to `top`."""
     steps = [round(SPARK_HEIGHT * (1 - share / top)) for share in shares]
     return f"M0 {SPARK_HEIGHT}" + "".join(f"V{y}h{SPARK_BAR}" for y in steps) + f"V{SPARK_HEIGHT}z"
 
 
 def drawing(panel: Panel) -> Drawing:
-    """A panel's coordinates."""
+    """Return a panel's coordinates."""
 
     def x(value: float) -> int:
         return round(LEFT + (WIDTH - LEFT - RIGHT) * panel.x.share(value))

@@ -19,6 +19,8 @@ from iaside_plugins.leaderboard.table.frame import Row, Table
 from iaside_plugins.leaderboard.table.presentation import heading
 from iaside_plugins.storage.files import jsonable
 
+Specification = dict[str, Any]
+
 PREDICTOR = "signed_score"
 SCORE_TITLE = "signed score: high bands (-) to low bands (+)"
 NAN = float("nan")
@@ -27,7 +29,7 @@ Span = tuple[float, float, float]  # value, low, high; NaN without an interval
 
 @dataclass(frozen=True)
 class Point:
-    """One model in a panel: its row in the table, and where it stands."""
+    """One model in a panel: its row in the table, and its position."""
 
     row: int
     x: Span
@@ -50,7 +52,7 @@ class Axis:
     ticks: tuple[tuple[float, str], ...]
 
     def share(self, value: float) -> float:
-        """Where a value lies between the ends, 0 to 1."""
+        """Return where a value lies between the ends, 0 to 1."""
         return (value - self.low) / (self.high - self.low)
 
 
@@ -75,7 +77,7 @@ class Panel:
 
 
 def _axis(title: str, spans: list[Span], show: Callable[[float], str]) -> Axis:
-    """An axis that holds all values and intervals, with about five round ticks.
+    """Return an axis that holds all values and intervals, with about five round ticks.
 
     Args:
         title: Of the axis.
@@ -93,18 +95,18 @@ def _axis(title: str, spans: list[Span], show: Callable[[float], str]) -> Axis:
 
 
 def panels(section: Section) -> list[Panel]:
-    """The plots of a table: the score against each of `plotted`, and after removing accuracy."""
+    """Return a table's plots: score against each outcome of `plotted`, also without accuracy."""
     table, found, rows = section.table, section.statistics, section.table.rows
     outcomes = {outcome["id"]: outcome for outcome in found["outcomes"]}
-    made = []
+    found_panels = []
     for name in plotted(found):
         outcome = outcomes[name]
-        made += [_raw(rows, outcome), *_without_clean(table, rows, outcome)]
-    return made
+        found_panels += [_raw(rows, outcome), *_without_clean(table, rows, outcome)]
+    return found_panels
 
 
 def plotted(found: Record) -> list[str]:
-    """Outcomes to plot: the error under corruption, and the attack that tells most models apart."""
+    """Return the outcomes to plot: corruption error, and the attack with the widest spread."""
     ids = [outcome["id"] for outcome in found["outcomes"]]
     errors = [name for name in ("mce", CORRUPTION_ERROR) if name in ids][:1]
     spread = {
@@ -135,7 +137,7 @@ def _raw(rows: list[Row], outcome: Record) -> Panel:
 
 
 def _without_clean(table: Table, rows: list[Row], outcome: Record) -> list[Panel]:
-    """Both numbers after a line in the logit of clean accuracy; nothing below three models."""
+    """Plot both residuals of lines in the logit of clean accuracy; none below 3 models."""
     rests = {p["entry_id"]: p["residual"] for p in outcome["points"] if p["residual"] is not None}
     if not rests:
         return []
@@ -164,7 +166,7 @@ def _without_clean(table: Table, rows: list[Row], outcome: Record) -> list[Panel
 
 
 def _brief(label: str) -> str:
-    """An outcome's label without what stands in its last brackets."""
+    """Return an outcome's label without the text in its last brackets."""
     return label.split(" (")[0]
 
 
@@ -192,11 +194,8 @@ def _span(row: Row, name: str) -> Span:
     return row[name], row.get(f"{name}_low", NAN), row.get(f"{name}_high", NAN)
 
 
-Specification = dict[str, Any]
-
-
 def to_vega(board: Board) -> str:
-    """All panels of all tables below one another, as one Vega-Lite 5 specification."""
+    """Return all panels of all tables below one another, as one Vega-Lite 5 specification."""
     charts = [_chart(section, panel) for section in board.sections for panel in panels(section)]
     spec = {
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",

@@ -44,7 +44,7 @@ NO_ENTRIES = "\nThere are no entries yet.\n"
 
 
 def to_csv(board: Board) -> str:
-    """All entries, one row each, at full precision; the keys of the table are its columns."""
+    """Return all entries, one row each, at full precision, by the keys of the table."""
     frame = concatenated([section.table for section in board.sections])
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
@@ -55,14 +55,14 @@ def to_csv(board: Board) -> str:
 
 
 def _raw(name: Any, value: Any) -> str:
-    """A cell of the CSV file: text made safe, numbers as Python writes them, nothing if missing."""
+    """Return a cell of the CSV file: safe text, full-precision numbers, empty if missing."""
     if _missing(value):
         return ""
     return fmt.csv_text(str(value)) if name in TEXTS else repr(value)
 
 
 def to_json(board: Board) -> str:
-    """All tables at full precision, with the errors by corruption and severity and each attack."""
+    """Return all tables at full precision, with errors by corruption and each attack."""
     parts = [_json_table(section.table) for section in board.sections]
     return json.dumps({"tables": parts}, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
@@ -91,7 +91,7 @@ def _missing(value: Any) -> bool:
 
 
 def to_markdown(board: Board) -> str:
-    """The board's README: what its numbers mean, then one section a table."""
+    """Return the board's README: what its numbers mean, then one section a table."""
     sections = [_section(section) for section in board.sections]
     return INTRODUCTION + ("".join(sections) or NO_ENTRIES)
 

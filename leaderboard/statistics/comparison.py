@@ -1,4 +1,4 @@
-"""One score against one outcome, with clean accuracy as the rival: all numbers of a comparison."""
+"""One score against one outcome, beside clean accuracy: all numbers, a verdict and a sentence."""
 
 from __future__ import annotations
 
@@ -23,11 +23,15 @@ from iaside_plugins.stats import permutation as draw
 from iaside_plugins.stats.correlation import NEARLY_ONE, Array, partial_correlation, spearman
 from iaside_plugins.storage.files import jsonable
 
+EXPLORATORY = 30  # models, below which a comparison is exploratory
+SIGNIFICANCE = 0.05
+ADDS, NOTHING, TOO_SMALL = "adds", "nothing shown", "too small"
+Comparison = dict[str, Any]
 Raw = tuple[Array, Array, Array]  # score, outcome, clean accuracy, each (n,)
 
 
 def compare(raw: Raw, scaled: Raw, sample: Sample) -> dict[str, Any]:
-    """All numbers of a comparison, by the names of stats.json.
+    """Return all numbers of a comparison, by the names of stats.json.
 
     Args:
         raw: Score, outcome and clean accuracy as entries state them: for ranks and plain
@@ -63,13 +67,13 @@ def compare(raw: Raw, scaled: Raw, sample: Sample) -> dict[str, Any]:
 
 
 def _greatest(values: Sequence[float | None]) -> float | None:
-    """The greatest, None where one is None: a claim must survive every test."""
+    """Return the greatest p, None if one is None: a claim must survive every test."""
     known = [value for value in values if value is not None]
     return max(known) if len(known) == len(values) else None
 
 
 def unseen_families(x: Array, y: Array, z: Array, sample: Sample) -> dict[str, Any]:
-    """Leave-one-family-out R2 of y on a line in z, without and with x, and the gain."""
+    """Return leave-one-family-out R2 of y on a line in z, without and with x, and the gain."""
     least = min((sample.n - sample.families.count(f) for f in set(sample.families)), default=0)
     reason = undefined(sample, x, y, z)
     if sample.n_families < MIN_MODELS or least < MIN_INTERVAL:
@@ -90,7 +94,7 @@ def unseen_families(x: Array, y: Array, z: Array, sample: Sample) -> dict[str, A
 
 
 def left_out(x: Array, y: Array, z: Array, sample: Sample) -> list[dict[str, Any]]:
-    """The rank correlation, and that given z, without each family in turn.
+    """Return the rank correlation, plain and given z, without each family in turn.
 
     Args:
         x: Predictor (n,).
@@ -120,7 +124,7 @@ def left_out(x: Array, y: Array, z: Array, sample: Sample) -> list[dict[str, Any
 
 
 def residual(y: Sequence[float], z: Sequence[float]) -> list[float] | None:
-    """What a line in z leaves of y (effective robustness); None below three models.
+    """Return the residuals of y on a line in z (effective robustness); None below 3 models.
 
     Source: Taori et al., Measuring Robustness to Natural Distribution Shifts, NeurIPS 2020.
     """
@@ -129,20 +133,8 @@ def residual(y: Sequence[float], z: Sequence[float]) -> list[float] | None:
     return [float(v) for v in draw.residuals(np.array(y), np.array(z))]
 
 
-EXPLORATORY = 30  # models, below which a comparison settles nothing
-
-
-SIGNIFICANCE = 0.05
-
-
-ADDS, NOTHING, TOO_SMALL = "adds", "nothing shown", "too small"
-
-
-Comparison = dict[str, Any]
-
-
 def verdict(comparison: Comparison) -> str:
-    """Whether a score says more than clean accuracy does, by rules fixed in advance.
+    """Return whether a score says more than clean accuracy does, by rules fixed in advance.
 
     "adds" if all of these hold, else "nothing shown"; "too small" where one has no value:
 
@@ -167,14 +159,14 @@ def verdict(comparison: Comparison) -> str:
 
 
 def status(n_models: int, least: int) -> str:
-    """How far a comparison of so many models goes."""
+    """Return how much a comparison of so many models can show."""
     if n_models < least:
         return TOO_SMALL
     return "exploratory" if n_models < EXPLORATORY else "sufficient"
 
 
 def sentence(comparison: Comparison) -> str:
-    """What the numbers of a comparison say: n, the intervals, the rival and the partial."""
+    """State a comparison's numbers: n, correlation, clean accuracy alone, partial correlation."""
     n, families = comparison["n_models"], comparison["n_families"]
     head = f"{_upper(comparison['predictor_label'])} against {comparison['outcome_label']}, n = {n}"
     head += f" model{'s' * (n != 1)} in {families} famil{'y' if families == 1 else 'ies'}"
@@ -190,7 +182,7 @@ def sentence(comparison: Comparison) -> str:
 
 
 def estimate(found: dict[str, Any]) -> str:
-    """A correlation with both intervals and p, or why there is none."""
+    """Format a correlation with both intervals and p, or why there is none."""
     if found["value"] is None:
         return f"none ({found['reason']})"
     parts = []

@@ -82,7 +82,7 @@ class Sample:
 
 
 def correlation(name: str, x: Array, y: Array, sample: Sample) -> Estimate:
-    """A correlation of `CORRELATIONS` with both intervals and its permutation p."""
+    """Return a correlation of `CORRELATIONS` with both intervals and its permutation p."""
     key = (name, x.tobytes(), y.tobytes())
     if key not in sample.known:
         sample.known[key] = _correlation(name, x, y, sample)
@@ -103,7 +103,7 @@ def _correlation(name: str, x: Array, y: Array, sample: Sample) -> Estimate:
 
 
 def partial_pearson(x: Array, y: Array, z: Array, sample: Sample) -> Estimate:
-    """Partial Pearson correlation of x and y given z, all on their scales."""
+    """Return the partial Pearson correlation of x and y given z, each on its scale."""
     if reason := undefined(sample, x, y, z, least=MIN_MODELS + 1):
         return nothing(reason)
     permuted = draw.freedman_lane(x, y, z, sample.orders)
@@ -111,7 +111,7 @@ def partial_pearson(x: Array, y: Array, z: Array, sample: Sample) -> Estimate:
 
 
 def partial_spearman(x: Array, y: Array, z: Array, sample: Sample) -> Estimate:
-    """Partial rank correlation of x and y given z.
+    """Return the partial rank correlation of x and y given z.
 
     Its interval over models is Fisher's with the variance of Bonett and Wright (Psychometrika 65,
     2000): the percentile interval of resamples that are ranked anew excludes 0 in 34 to 54 % of
@@ -132,7 +132,7 @@ def partial_spearman(x: Array, y: Array, z: Array, sample: Sample) -> Estimate:
 
 
 def added_rank_correlation(x: Array, y: Array, z: Array, sample: Sample) -> Estimate:
-    """|Spearman of the score| - |Spearman of clean accuracy|, on the same resamples; no p."""
+    """Return |Spearman of score| - |Spearman of clean accuracy|, same resamples, no p."""
     if reason := undefined(sample, x, y, z):
         return nothing(reason)
     return _estimate(
@@ -141,12 +141,12 @@ def added_rank_correlation(x: Array, y: Array, z: Array, sample: Sample) -> Esti
 
 
 def nothing(reason: str) -> Estimate:
-    """An estimate that there is not, and why."""
+    """Return an estimate without a value, with the reason."""
     return {"value": None, "interval": None, "family_interval": None, "p": None, "reason": reason}
 
 
 def undefined(sample: Sample, *columns: Array, least: int = MIN_MODELS) -> str | None:
-    """Why a statistic has no value."""
+    """Return why a statistic has no value; None if it has one."""
     if sample.n < least:
         return f"n = {sample.n} models, needs {least}"
     if any(np.ptp(column) == 0 for column in columns):
@@ -157,7 +157,7 @@ def undefined(sample: Sample, *columns: Array, least: int = MIN_MODELS) -> str |
 def _estimate(
     statistic: Callable[[Array], Array], permuted: Array | None, sample: Sample
 ) -> Estimate:
-    """A statistic of all models with its intervals and p, as far as there are enough of them."""
+    """Return a statistic of all models with intervals and p, if there are enough models."""
     value = float(statistic(sample.all)[0])
     if np.isnan(value):
         return nothing("clean accuracy decides one of the columns: nothing is left to correlate")
@@ -180,7 +180,7 @@ def _interval(
     counts: Callable[[], Array],
     reasons: list[str],
 ) -> Array | None:
-    """Percentile interval over resamples; None, and why in `reasons`."""
+    """Return the percentile interval over resamples; None, with the reason in `reasons`."""
     if n < MIN_INTERVAL:
         reasons.append(f"no interval over {of}: {n}, needs {MIN_INTERVAL}")
         return None

@@ -57,7 +57,7 @@ CAUTIONS = (
 
 
 def statistics(entries: Iterable[Entry]) -> Record:
-    """All that the board says of scores against outcomes, as JSON values.
+    """Return all that the board says of scores against outcomes, as JSON values.
 
     Args:
         entries: Checked entries, any number, in any order.
@@ -70,7 +70,7 @@ def statistics(entries: Iterable[Entry]) -> Record:
 
 
 def table_statistics(parts: Sequence[Table]) -> Record:
-    """Return the same as `statistics`, of tables that are made already."""
+    """Return the same as `statistics`, of tables that exist already."""
     return {
         "schema_version": SCHEMA_VERSION,
         "method": {
@@ -87,13 +87,13 @@ def table_statistics(parts: Sequence[Table]) -> Record:
 
 
 def to_json(found: Record) -> str:
-    """The text of stats.json: indented, with lists of numbers on one line."""
+    """Return the text of stats.json: indented, with lists of numbers on one line."""
     text = json.dumps(found, indent=1, allow_nan=False)
     return NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
 
 
 def table_id(table: Table) -> str:
-    """A name of a table that depends on what its rows share alone, fit for a link."""
+    """Return a table's name, fit for a link; it depends only on what its rows share."""
     keys = _keys(table)
     digest = hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:8]
     named = (keys["dataset"], keys["protocol_id"], keys["benchmark"], digest)
@@ -152,7 +152,7 @@ def _table(table: Table) -> Record:
 
 
 def _primary(found: Sequence[Variable]) -> str | None:
-    """The comparison to look at first, whatever it says: see `PRIMARY`; the most models decide."""
+    """Return the comparison named in advance (`PRIMARY`), of the outcome with most models."""
     first = [column for name in PRIMARY for column in found if column.id == name] or found
     best = max(first, key=lambda column: len(column.measured), default=None)
     return None if best is None else f"{next(iter(PREDICTORS))}--{best.id}"
@@ -163,7 +163,7 @@ def _bounded(column: Variable) -> list[bool]:
 
 
 def _outcome(column: Variable, clean: Variable) -> Record:
-    """An outcome's own facts: its values, and what a line in clean accuracy leaves of them."""
+    """Return an outcome's values, and the residuals of a line in clean accuracy."""
     ids = list(column.measured)
     rest = residual(
         [column.measured[key].scaled for key in ids], [clean.measured[key].scaled for key in ids]
@@ -189,7 +189,7 @@ def _outcome(column: Variable, clean: Variable) -> Record:
 def _columns(
     y: Variable, families: dict[str, str], samples: Samples
 ) -> tuple[estimates.Sample, Callable[..., Array]]:
-    """The models that have an outcome, and a function that gives any column of theirs.
+    """Return the models that have an outcome, and a function that gives their columns.
 
     One sample serves all outcomes of the same models, with its resamples.
     """
@@ -205,7 +205,7 @@ def _columns(
 def _comparison(
     x: Variable, y: Variable, clean: Variable, families: dict[str, str], samples: Samples
 ) -> Record:
-    """All numbers of one score against one outcome."""
+    """Return all numbers of one score against one outcome."""
     sample, of = _columns(y, families, samples)
     return {
         "id": f"{x.id}--{y.id}",
@@ -225,7 +225,7 @@ def _comparison(
 def _per_corruption(
     x: Variable, clean: Variable, table: Table, families: dict[str, str], samples: Samples
 ) -> Record:
-    """Rank correlation with the error under every corruption, corrected for their number."""
+    """Return rank correlations with the error by corruption, corrected for their number."""
     rows: list[Record] = []
     for group, y in corruption_errors(table):
         sample, of = _columns(y, families, samples)

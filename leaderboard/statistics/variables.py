@@ -1,4 +1,4 @@
-"""What statistics compare: the columns of one table, raw and on the scale of a straight line."""
+"""The variables of one table that statistics compare, raw and scaled; ranks and reliability."""
 
 from __future__ import annotations
 
@@ -13,9 +13,30 @@ import numpy as np
 from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.entry.schema import Entry
+from iaside_plugins.leaderboard.statistics.estimates import MIN_MODELS
 from iaside_plugins.leaderboard.table.frame import GROUPS, AttackColumn, Row, Table
 from iaside_plugins.stats.intervals import Z95
 
+# Words for sizes, which tell no families apart.
+SIZES = frozenset(
+    {
+        "atto",
+        "femto",
+        "pico",
+        "nano",
+        "tiny",
+        "mini",
+        "small",
+        "medium",
+        "base",
+        "large",
+        "xlarge",
+        "huge",
+        "giant",
+        "patch",
+    }
+)
+UNKNOWN = "unknown"
 Bounds = tuple[float | None, float | None]
 PREDICTORS = {"signed_score": "signed score", "score": "score"}
 ENDS = ("", "_low", "_high")
@@ -42,7 +63,7 @@ class Variable:
     """One number of every model that has it.
 
     Attributes:
-        id: The same for ever, and that of the CSV file where the number stands there.
+        id: Never changed; the column's name in the CSV file, if it has one.
         label: For people, plain text.
         better: "higher" or "lower"; None for what has no good direction.
         scale: "logit" for proportions, "log" for ratios, "raw".
@@ -59,7 +80,7 @@ class Variable:
 
 
 def logit(share: float, n: int) -> float:
-    """log(p / (1 - p)) of a proportion of n images, finite at 0 and 1.
+    """Return log(p / (1 - p)) of a proportion of n images, finite at 0 and 1.
 
     Half an image is added to either side (Haldane, Annals of Human Genetics 20, 1956).
     """
@@ -71,7 +92,7 @@ def _log_share(share: float, n: int) -> float:
 
 
 def clean_accuracy(table: Table) -> Variable:
-    """The rival of every score."""
+    """Return the clean accuracy, with which every score competes."""
 
     def read(entry: Entry) -> Measured:
         clean = entry.clean_accuracy
@@ -81,7 +102,7 @@ def clean_accuracy(table: Table) -> Variable:
 
 
 def predictors(table: Table) -> list[Variable]:
-    """The scores; no direction of them is good."""
+    """Return the scores; they have no better direction."""
 
     def reader(name: str) -> Callable[[Entry], Measured]:
         def read(entry: Entry) -> Measured:
@@ -96,7 +117,7 @@ def predictors(table: Table) -> list[Variable]:
 
 
 def outcomes(table: Table) -> list[Variable]:
-    """What a score may say something about, as far as a model of the table has it."""
+    """Return what scores are compared with, if a model of the table has it."""
     found = [
         _column(
             CORRUPTION_ERROR,
@@ -141,7 +162,7 @@ def outcomes(table: Table) -> list[Variable]:
 
 
 def corruption_errors(table: Table) -> list[tuple[str, Variable]]:
-    """Group and column of every corruption: its mean error over the five severities."""
+    """Return group and mean error over the five severities of every corruption."""
 
     def reader(name: str) -> Callable[[Entry], Measured | str]:
         def read(entry: Entry) -> Measured | str:
@@ -197,7 +218,7 @@ def _mce(entry: Entry) -> Measured | str:
 
 
 def _retained_under_corruption(entry: Entry) -> Measured | str:
-    """Share of the accuracy on the same images uncorrupted."""
+    """Return the share of the accuracy on the same images uncorrupted."""
     if entry.corruption is None:
         return "corruptions not evaluated"
     mean, clean = entry.corruption.unnormalised_mean_error, entry.corruption.uncorrupted_accuracy
@@ -225,31 +246,8 @@ def _retained(value: float, n: int, clean: float, n_clean: int) -> Measured | st
     return Measured(value / clean, _log_share(value, n) - _log_share(clean, n_clean))
 
 
-SIZES = frozenset(
-    {
-        "atto",
-        "femto",
-        "pico",
-        "nano",
-        "tiny",
-        "mini",
-        "small",
-        "medium",
-        "base",
-        "large",
-        "xlarge",
-        "huge",
-        "giant",
-        "patch",
-    }
-)
-
-
-UNKNOWN = "unknown"
-
-
 def family(architecture: str, training: str | None) -> str:
-    """The family of a model, for resampling: "resnet, adversarial".
+    """Return the family of a model, for resampling: "resnet, adversarial".
 
     Models that differ in size, budget or seed alone are not independent draws, so an interval
     that resamples models one by one is too short for them. A family is the architecture's name up
@@ -269,15 +267,12 @@ def family(architecture: str, training: str | None) -> str:
     return f"{name or ' '.join(architecture.lower().split())}, {way or UNKNOWN}"
 
 
-MIN_MODELS = 3
-
-
 def rank_intervals(column: Variable) -> dict[str, Any]:
-    """Rank of every model, 1 the best (or greatest), with the ranks that intervals leave open.
+    """Return every model's rank, 1 the best (or greatest), with the range of possible ranks.
 
-    A model may stand anywhere between 1 + those whose interval lies wholly on the better side of
-    its own, and n - those whose interval lies wholly on the other. All models see the same images,
-    so differences are known better than the intervals of single models say: the ranks are wide
+    The range is from 1 + the number of models whose interval lies wholly on the better side of
+    this model's, to n - the number of those on the other side. All models see the same images, so
+    differences are known better than the intervals of single models say: the ranges are wide
     rather than narrow. Equal values share the better rank.
 
     Args:
@@ -312,7 +307,7 @@ def rank_intervals(column: Variable) -> dict[str, Any]:
 
 
 def reliability(column: Variable) -> dict[str, Any]:
-    """1 - (mean squared standard error over images) / (variance over models).
+    """Return 1 - (mean squared standard error over images) / (variance over models).
 
     The share of a column's variance that is not error of measurement: a correlation with the
     column cannot exceed its square root but by chance (Spearman 1904). Entries hold no values of

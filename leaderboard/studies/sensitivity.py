@@ -1,4 +1,4 @@
-"""Builds the page of `sensitivity/`: tables and figure from one JSON file, made of studies.
+"""The page of `sensitivity/`: tables and figure from one JSON file of studies.
 
 ``python -m iaside_plugins.leaderboard.studies.sensitivity NAME=STUDY.json ...`` takes what
 `iaside sensitivity --json` wrote, by name of the population, into sensitivity.json; without
@@ -37,7 +37,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "sensitivity"
 CHOICE = "cifar10"  # the study in which choices are crossed, and the one around the default
 DEFAULT = "cifar10-8"
 OUTCOMES = ("corruption error", "accuracy Linf 2/255", "retained Linf 2/255")
-PLAIN = {"temperature": 1.0, "beta": BETA}  # variants whose pairs of rankings are kept
+PLAIN = {"temperature": 1.0, "beta": BETA}  # variants with pairs of rankings
 # The numbers of `sensitivity/CRITERION.md`.
 GAIN, STABILITY_LOSS = 0.15, 0.1
 RELIABILITY_LOSS, LEAST_RELIABILITY = 0.05, 0.8
@@ -46,7 +46,7 @@ Row = Sequence[str]
 
 
 def condense(studies: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What the page needs of studies, by name of the population.
+    """Return what the page needs of studies, by name of the population.
 
     Profiles, tables of outcomes and pairs of rankings are kept for variants of the default
     temperature and beta alone, and for those that differ from the base once; scores for all.
@@ -78,13 +78,13 @@ def condense(studies: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _short(variant: Mapping[str, Any]) -> dict[str, Any]:
-    """A variant with the signed scores of its models alone."""
-    kept = ("model", "signed_score")
-    return {**variant, "models": [{key: one[key] for key in kept} for one in variant["models"]]}
+    """Return a variant with only the signed scores of its models."""
+    names = ("model", "signed_score")
+    return {**variant, "models": [{key: one[key] for key in names} for one in variant["models"]]}
 
 
 def tables(data: Mapping[str, Any]) -> dict[str, str]:
-    """The page's tables and sentences in Markdown, by name."""
+    """Return the page's tables and sentences in Markdown, by name."""
     choice = data[CHOICE]
     out = {
         "verdict": _verdict_sentence(data),
@@ -168,7 +168,7 @@ def _rule_rows(data: Mapping[str, Any]) -> list[Row]:
 
 
 def _default_rows(study: Mapping[str, Any]) -> list[Row]:
-    """Every variant of the study around the default: association, reliability, scores below 0."""
+    """Return association, reliability and stability of the variants around the default."""
     rows: list[Row] = [["variant", "A", "R", "S", "ranks of models beside the default's"]]
     moved = {one["variant"]: one for one in study["movements"]}
     rows += [
@@ -229,11 +229,11 @@ def _association_rows(study: Mapping[str, Any], score: str = "signed_score") -> 
 
 
 def _level_rows(study: Mapping[str, Any]) -> list[Row]:
-    """Mean rank correlation between rankings, by range handling and absence, where crossed."""
-    kept = {v["name"]: v for v in study["variants"]}
+    """Return mean rank correlations between rankings, by range handling and absence."""
+    by_name = {v["name"]: v for v in study["variants"]}
     groups: dict[tuple[str, str], list[int]] = {}
     for k, name in enumerate(study["ranked"]):
-        v = kept[name]
+        v = by_name[name]
         groups.setdefault((v["range_handling"], v["absence"]), []).append(k)
     rows: list[Row] = [["", *(f"{a}, {r}" for r, a in groups)]]
     for (r, a), first in groups.items():
@@ -275,7 +275,7 @@ def _summary(study: Mapping[str, Any]) -> str:
 
 
 def _table(rows: Sequence[Row]) -> str:
-    """A Markdown table; no text of an entry can break out of its cell."""
+    """Return a Markdown table; no text of an entry can break out of its cell."""
     return markdown_table([[markdown(cell) for cell in row] for row in rows])
 
 
@@ -304,12 +304,12 @@ class Verdict:
 
 
 def effects(data: Mapping[str, Any], default: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Main effects where choices are crossed, with the change at the default.
+    """Return main effects of the crossed choices, with the change at the default.
 
     Args:
         data: The study in which choices are crossed.
         default: The study around the default, which also has the effect of the bands; its change
-            at the default stands in for the crossed study's wherever it has the level.
+            at the default replaces the crossed study's if it has the level.
     """
     near = {(e["axis"], e["level"]): e for e in default["effects"]}
     out = []
@@ -320,12 +320,12 @@ def effects(data: Mapping[str, Any], default: Mapping[str, Any]) -> list[dict[st
 
 
 def verdicts(data: Mapping[str, Any], default: Mapping[str, Any]) -> list[Verdict]:
-    """The rule's answer for every level, in the order of `effects`."""
+    """Apply the rule to every level, in the order of `effects`."""
     return [_verdict(e) for e in effects(data, default)]
 
 
 def chosen(data: Mapping[str, Any], default: Mapping[str, Any]) -> list[Verdict]:
-    """The level of greatest effect of every axis that has one which qualifies."""
+    """Return the qualifying level of greatest effect of every axis that has one."""
     best: dict[str, Verdict] = {}
     for one in verdicts(data, default):
         if one.qualifies and (

@@ -1,4 +1,4 @@
-"""Builds the page of `spectra/`: tables and figure from one JSON file, made of spectrum reports.
+"""The page of `spectra/`: tables and figure from one JSON file of spectrum reports.
 
 ``python -m iaside_plugins.leaderboard.studies.spectra REPORT.json ...`` takes what
 `iaside spectrum --json` wrote into spectra.json; without reports it builds page and figure from
@@ -57,7 +57,7 @@ BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?\n?(<!-- end -->)", re.S)
 
 
 def condense(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the page needs of spectrum reports, rounded, by name of the model.
+    """Return what the page needs of spectrum reports, rounded, by name of the model.
 
     Of a model without attacks only the importance and the prediction: the spectra of its
     corruptions are those of the others.
@@ -70,7 +70,7 @@ def condense(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         try:
             model = report["model"]
             name = f"images-{report['n_bands']}" if model is None else str(model["name"])
-            kept = [
+            conditions = [
                 row
                 for row in report["conditions"]
                 if row["kind"] != "corruption" or row["strength"] is None
@@ -81,7 +81,7 @@ def condense(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             if model is None:
                 bands = []
             elif not report["attacks"]:
-                kept = bands = []
+                conditions = bands = []
             out[name] = {
                 "model": model,
                 **{
@@ -96,7 +96,7 @@ def condense(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
                         "provenance",
                     )
                 },
-                "conditions": kept,
+                "conditions": conditions,
                 "bands": [{key: row[key] for key in BAND_COLUMNS} for row in bands],
                 "matches": [row for row in report["matches"] if row["kind"] == "attack"],
                 "vulnerability": {
@@ -112,7 +112,7 @@ def condense(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def tables(data: Mapping[str, Any]) -> dict[str, str]:
-    """The page's tables in Markdown, by name."""
+    """Return the page's tables in Markdown, by name."""
     models = {name: one for name, one in data.items() if one["model"] is not None}
     attacked = {name: one for name, one in models.items() if one["attacks"]}
     first = next(iter(attacked.values()))
@@ -132,12 +132,12 @@ def tables(data: Mapping[str, Any]) -> dict[str, str]:
 
 
 def page(text: str, data: Mapping[str, Any]) -> str:
-    """The page with its tables filled in, see `filled`."""
+    """Return the page with its tables filled in, see `filled`."""
     return filled(text, tables(data))
 
 
 def filled(text: str, found: Mapping[str, str]) -> str:
-    """A page with what was found put between ``<!-- NAME -->`` and ``<!-- end -->``.
+    """Fill tables into a page, between ``<!-- NAME -->`` and ``<!-- end -->``.
 
     Raises:
         InputError: If the page asks for a table that there is not.
@@ -162,7 +162,7 @@ def build(folder: Path = FOLDER, reports: Sequence[Path] = ()) -> None:
 
 
 def follows(row: Mapping[str, Any]) -> bool:
-    """Whether the SNR falls like a power law: slope's interval below 0, R² of `LAW` and more."""
+    """Return whether SNR falls like a power law: slope's interval below 0, R² at least `LAW`."""
     return bool(
         row["slope_high"] is not None
         and row["slope_high"] < 0
@@ -293,13 +293,13 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _without_severities(found: Mapping[str, Any]) -> dict[str, Any]:
-    """A prediction; its conditions are kept for corruptions only, see `across_models`."""
-    kept = len(found["conditions"]) <= len(CORRUPTIONS)
-    return {key: value for key, value in found.items() if key != "conditions" or kept}
+    """Return a prediction; its conditions only for corruptions, see `across_models`."""
+    few = len(found["conditions"]) <= len(CORRUPTIONS)
+    return {key: value for key, value in found.items() if key != "conditions" or few}
 
 
 def spectra_figure(data: Mapping[str, Any]) -> Figure:
-    """Three panels: SNR against frequency, importance by band, success inside one band.
+    """Plot SNR against frequency, importance by band, and success inside one band.
 
     Args:
         data: Of spectra.json.

@@ -46,62 +46,62 @@ _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # wide ones too
 
 
 def percent(value: float) -> str:
-    """A proportion as a percentage with one decimal, for example "93.3 %"."""
+    """Format a proportion as a percentage with one decimal: "93.3 %"."""
     return number(100 * value, spec=".1f", unit=" %")
 
 
 def percent_interval(value: float, low: float, high: float) -> str:
-    """A proportion with its interval, for example "93.3 % [88.1, 96.3]"."""
+    """Format a proportion with its interval: "93.3 % [88.1, 96.3]"."""
     return number(100 * value, 100 * low, 100 * high, spec=".1f", unit=" %")
 
 
 def signed_interval(value: float, low: float, high: float) -> str:
-    """A number that has a sign, with its interval, for example "-0.142 [-0.180, -0.104]"."""
+    """Format a signed number with its interval: "-0.142 [-0.180, -0.104]"."""
     return number(value, low, high, spec="+.3f")
 
 
 def number_interval(value: float, low: float, high: float) -> str:
-    """A number that has no sign, with its interval, for example "0.142 [0.104, 0.180]"."""
+    """Format an unsigned number with its interval: "0.142 [0.104, 0.180]"."""
     return number(value, low, high, spec=".3f")
 
 
 def signed(value: float) -> str:
-    """A number that has a sign, for example "-0.142"."""
+    """Format a signed number: "-0.142"."""
     return number(value, spec="+.3f")
 
 
 def ratio(value: float, reference: str | None) -> str:
-    """A fraction of a reference model's error, for example "0.764 of AlexNet"."""
+    """Format a fraction of a reference model's error: "0.764 of AlexNet"."""
     return NOTHING if math.isnan(value) else f"{value:.3f} of {plain(reference)}"
 
 
 def correlation(estimate: Mapping[str, Any]) -> str:
-    """A correlation with its interval over models, for example "+0.60 [-0.24, +0.97]"."""
+    """Format a correlation with its interval over models: "+0.60 [-0.24, +0.97]"."""
     return number(estimate["value"], *(estimate.get("interval") or ()))
 
 
 def p_value(value: float | None) -> str:
-    """A p-value with two significant digits."""
+    """Format a p-value with two significant digits."""
     return NOTHING if value is None else f"{value:.2g}"
 
 
 def percent_tick(value: float) -> str:
-    """A proportion on an axis, for example "40 %"."""
+    """Format a proportion on an axis: "40 %"."""
     return f"{100 * value:.3g} %"
 
 
 def signed_tick(value: float) -> str:
-    """A number that has a sign on an axis, for example "+0.2"."""
+    """Format a signed number on an axis: "+0.2"."""
     return "0" if abs(value) < 1e-12 else f"{value:+.3g}"
 
 
 def ratio_tick(value: float) -> str:
-    """A ratio on an axis, for example "0.8"."""
+    """Format a ratio on an axis: "0.8"."""
     return f"{value:.3g}"
 
 
 def count(value: float) -> str:
-    """A large count with three figures, for example "11.7 M"."""
+    """Format a large count with three figures: "11.7 M"."""
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= size:
             return f"{value / size:.3g}{unit}"
@@ -109,18 +109,18 @@ def count(value: float) -> str:
 
 
 def sparkline(shares: Sequence[float], top: float) -> str:
-    """One bar a share, low bands first, all of a table on the scale 0 to `top`."""
+    """Draw one bar a share, low bands first, on the table's scale 0 to `top`."""
     steps = len(BARS) - 1
     return "".join(BARS[min(steps, round(steps * share / top))] for share in shares)
 
 
 def plain(text: str | None) -> str:
-    """Text of an entry on one line, or the dash of what is missing; a renderer escapes it."""
+    """Return text of an entry on one line, or a dash if missing; renderers escape it."""
     return _one_line(text or "") or NOTHING
 
 
 def markdown(text: str | None) -> str:
-    """Text that shows as itself in a Markdown table cell: no markup, no HTML, no link, one line."""
+    """Escape text for a Markdown table cell: no markup, no HTML, no link, one line."""
     escaped = _MARKDOWN.sub(r"\\\1", html.escape(plain(text), quote=False))
     return re.sub(
         r"(?i)(://|www\.|@)", lambda found: f"{found[0][:-1]}&#{ord(found[0][-1])};", escaped
@@ -128,13 +128,13 @@ def markdown(text: str | None) -> str:
 
 
 def csv_text(text: str) -> str:
-    """Text that a spreadsheet does not run as a formula: one gets a leading apostrophe."""
+    """Escape text that a spreadsheet would run as a formula by a leading apostrophe."""
     line = _one_line(text)
     return f"'{line}" if line.startswith(_FORMULA) else line
 
 
 def latex(text: str | None) -> str:
-    """Text that shows as itself in LaTeX (T1 encoding): no command, no argument, one line.
+    """Escape text for LaTeX (T1 encoding): no command, no argument, one line.
 
     A character that pdfLaTeX cannot set without further packages shows as its code point.
     """
@@ -143,12 +143,12 @@ def latex(text: str | None) -> str:
 
 
 def latex_number(text: str) -> str:
-    """A number as the functions above write it, with a minus sign instead of a hyphen."""
+    """Format a number as the functions above do, with a minus sign instead of a hyphen."""
     return _SIGN.sub(r"$\1$", text.replace("%", r"\%").replace(NOTHING, _LATEX[NOTHING]))
 
 
 def _latex_letter(letter: str) -> str:
-    """One character: ASCII as it is, a letter with one accent as a command, else U+XXXX."""
+    """Return one character: ASCII as it is, a letter with one accent as a command, or U+XXXX."""
     if letter.isascii():
         return letter
     base, *accents = list(unicodedata.normalize("NFD", letter))
@@ -158,6 +158,6 @@ def _latex_letter(letter: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Control, format and separator characters, and runs of blanks, as one blank."""
+    """Replace control, format and separator characters, and runs of blanks, by one blank."""
     visible = (c if unicodedata.category(c)[0] not in "CZ" else " " for c in text)
     return " ".join("".join(visible).split())

@@ -114,7 +114,7 @@ class Table:
 
 
 def tables(entries: Iterable[Entry]) -> list[Table]:
-    """Entries grouped by what makes numbers comparable (`KEYS`), in the order of those keys."""
+    """Group entries by what makes numbers comparable (`KEYS`), in the order of those keys."""
     rows = sorted(
         entries,
         key=lambda e: (_group(e), -e.clean_accuracy.value, e.model.name, e.entry_id),
@@ -123,19 +123,19 @@ def tables(entries: Iterable[Entry]) -> list[Table]:
 
 
 def concatenated(parts: list[Table]) -> pd.DataFrame:
-    """All tables below one another; a column that a table lacks is empty there."""
+    """Concatenate all tables; a column that a table lacks is empty there."""
     if not parts:
         return pd.DataFrame({name: [] for name in KEYS})
     columns: dict[str, None] = {}
     widest_first = sorted(parts, key=lambda part: -part.entries[0].protocol.n_bands)
-    for part in widest_first:  # so that all bands stand side by side
+    for part in widest_first:  # so that all bands are side by side
         columns |= dict.fromkeys(part.frame.columns)
     rows = [row for part in parts for row in part.rows]
     return _typed(pd.DataFrame(rows, columns=list(columns), dtype=object))
 
 
 def records(frame: pd.DataFrame) -> list[Row]:
-    """Rows of a frame by column, as Python's own numbers."""
+    """Return rows of a frame by column, as Python's own numbers."""
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
@@ -152,7 +152,7 @@ def _table(entries: tuple[Entry, ...]) -> Table:
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Counts as nullable integers, text as objects, all else as floats.
+    """Convert counts to nullable integers, text to objects, all else to floats.
 
     Frames are made of objects first: pandas would turn a missing text into NaN.
     """
@@ -218,7 +218,7 @@ def _estimate(name: str, value: float | None, interval: tuple[float | None, floa
 
 
 def _corrupted(corruption: Corruption | None) -> Row:
-    """Errors under corruption, all None where nothing was corrupted."""
+    """Return errors under corruption, all None for an entry without corruptions."""
     name = "mean_corruption_error_unnormalised"
     empty: Row = _estimate(name, None, (None, None)) | dict.fromkeys(
         [
@@ -250,13 +250,13 @@ def _mean(values: list[float]) -> float | None:
 
 
 def attack_label(attack: Attack) -> str:
-    """Name, steps and start of an attack: what tells two of one budget apart."""
+    """Return name, steps and start of an attack, which tell attacks of one budget apart."""
     steps = "" if attack.steps is None else f"-{attack.steps}x{attack.rel_stepsize:.4g}"
     return attack.name + steps + ("-random" if attack.random_start else "")
 
 
 def _cases(entry: Entry) -> list[tuple[AttackColumn, WorstCase]]:
-    """Worst cases with the attacks they are over, as far as these decide a number."""
+    """Return worst cases by the attacks that they are over."""
     adversarial, out = entry.adversarial, []
     if adversarial is None:
         return []

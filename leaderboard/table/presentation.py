@@ -1,6 +1,6 @@
-"""The columns of a table as plain text: header, cell, and the number that a cell is sorted by.
+"""What every renderer shows of a table, as plain text: heading, facts and columns.
 
-Every renderer shows these, in this order, and escapes what it must; none rounds or names anew.
+Renderers escape text; they neither round numbers nor rename columns.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from iaside_plugins.budgets import format_budget
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.table import formatting as fmt
 from iaside_plugins.leaderboard.table.frame import GROUPS, AttackColumn, Row, Table
+
+Escape = Callable[[str | None], str]  # words of an entry to the renderer's own text
+_WITH_INTERVAL = ("clean_accuracy", "signed_score", "score", "mean_corruption_error", "robust_")
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,8 @@ class Column:
         return self.name.startswith(_WITH_INTERVAL)
 
 
-_WITH_INTERVAL = ("clean_accuracy", "signed_score", "score", "mean_corruption_error", "robust_")
-
-
 def columns(table: Table) -> list[Column]:
-    """The columns that have a value in any row of the table."""
+    """Return the columns that have a value in any row of the table."""
     return [c for c in _all(table) if bool(table.frame[c.name].notna().any())]
 
 
@@ -102,20 +102,17 @@ def _attack_column(attack: AttackColumn) -> Column:
     return _estimate(header, attack.column, fmt.percent_interval)
 
 
-Escape = Callable[[str | None], str]  # words of an entry to the renderer's own text
-
-
 def heading(table: Table, escape: Escape = fmt.plain) -> str:
-    """Data set (how many images, if not all), protocol, the benchmark that entries were made in."""
+    """Return data set (and how many images, if not all), protocol and host benchmark."""
     first = table.entries[0]
-    made, data = first.benchmark, first.data
+    benchmark, data = first.benchmark, first.data
     part = "" if data.n_images == data.n_available else f", {data.n_images} images"
-    through = "" if made is None else f", RobustBench evaluation ({made.threat_model})"
+    through = "" if benchmark is None else f", RobustBench evaluation ({benchmark.threat_model})"
     return f"{escape(data.name)}{part}, protocol {escape(first.protocol.protocol_id)}{through}"
 
 
 def facts(table: Table, escape: Escape = fmt.plain) -> list[str]:
-    """One sentence or two on images, protocol, corruptions and each threat.
+    """Return sentences on images, protocol, corruptions and attacks.
 
     Args:
         table: Of the board.
@@ -147,13 +144,13 @@ def facts(table: Table, escape: Escape = fmt.plain) -> list[str]:
 
 
 def conclusions(found: Mapping[str, Any]) -> list[str]:
-    """What the statistics say of the comparison to look at first; plain text of entries in it."""
+    """Return the sentence of the primary comparison; it holds plain text of entries."""
     said = [one["sentence"] for one in found["comparisons"] if one["id"] == found["primary"]]
     return said or [f"n = {found['n_models']}: too few models to compare scores with errors."]
 
 
 def _tie_fact(table: Table, escape: Escape) -> list[str]:
-    """Which intervals of scores are known to be too narrow: see `importance.ties`."""
+    """Name the models whose score intervals are too narrow: see `importance.ties`."""
     narrow = [
         escape(entry.model.name)
         for entry in table.entries

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from board_entries import Make
 
 from iaside_plugins.errors import InputError, MissingExtraError
 from iaside_plugins.leaderboard.build import BOARD, add, board_files, build, validate
 
-Make = Callable[..., dict[str, Any]]
 Board = Callable[..., Path]
 BUILT = list(board_files([]))
 

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from board_entries import Make, parsed
 
 from iaside_plugins.entry.build import proportion
 from iaside_plugins.entry.checks import check_entry
-from iaside_plugins.entry.parse import Entry, parse_entry
+from iaside_plugins.entry.parse import parse_entry
 from iaside_plugins.entry.read import clashes, load_entries
 from iaside_plugins.errors import InputError
 from iaside_plugins.protocol import Protocol
 
-Make = Callable[..., dict[str, Any]]
 Change = Callable[[Any], Any]
 
 
@@ -316,10 +316,6 @@ def test_a_selection_may_stand_in_the_id(make_entry: Make) -> None:
 
 def test_entry_id_must_be_the_files_name(make_entry: Make) -> None:
     assert problems(make_entry(), "other")[0].startswith("/entry_id: expected the file's name 'ot")
-
-
-def parsed(*raws: dict[str, Any]) -> list[Entry]:
-    return [parse_entry(json.dumps(raw), "x.json") for raw in raws]
 
 
 def test_entries_must_be_unique(make_entry: Make) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from board_entries import Make
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +20,6 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.build import BOARD
 
 yaml = pytest.importorskip("yaml")
-Make = Callable[..., dict[str, Any]]
 HOSTILE = 'a: "b"\n---\n- {x: !!python/object:os.system} \\ % $ # & _ ~ ^ }{ @misc{y, 漢 🙂'
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from board_entries import Make
 
 from iaside_plugins.entry.checks import check_entry
 from iaside_plugins.entry.parse import parse_entry
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.build import BOARD, validate
 
-Make = Callable[..., dict[str, Any]]
 SCRIPT = "<script>alert(1)</script>"
 HOSTILE = [
     "HUGE",

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
 from typing import Any
 
 import jsonschema
 import pytest
+from board_entries import Make
 
 from iaside_plugins.entry.parse import DIALECT, entry_schema
 from iaside_plugins.leaderboard.build import BOARD
 
-Make = Callable[..., dict[str, Any]]
 COMMITTED = BOARD / "entry.schema.json"
 
 

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
-from collections.abc import Callable
 from typing import Any
 
 import bench.bench_board as bench
 import pytest
+from board_entries import Make, parsed
 from markupsafe import escape
 
-from iaside_plugins.entry.parse import parse_entry
 from iaside_plugins.leaderboard.board import Board
 from iaside_plugins.leaderboard.build import board_files
 from iaside_plugins.leaderboard.render.page import FOLDER, SCRIPTS, short_id, to_html
 from iaside_plugins.leaderboard.statistics.report import statistics
-
-Make = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +82,7 @@ def test_page_says_what_the_statistics_say(eight: tuple[str, dict[str, Any]]) ->
 
 
 def test_enough_models_are_not_called_exploratory(make_entry: Make) -> None:
-    entry = parse_entry(json.dumps(make_entry()), "x")
+    entry = parsed(make_entry())[0]
     found = statistics([entry])
     found["tables"][0]["status"] = "sufficient"
     assert "exploratory" not in re.sub(
@@ -96,7 +92,7 @@ def test_enough_models_are_not_called_exploratory(make_entry: Make) -> None:
 
 def test_numbers_are_there_without_a_script(make_entry: Make) -> None:
     raw = make_entry()
-    entry = parse_entry(json.dumps(raw), "x")
+    entry = parsed(raw)[0]
     page = to_html(Board.of([entry]))
     page = re.sub(r"<script.*?</script>", "", page, flags=re.S)
     spectral = entry.spectral
@@ -176,7 +172,7 @@ def test_size_at_a_hundred_models() -> None:
 
 
 def test_a_thousand_rows_are_rendered(make_entry: Make) -> None:
-    entry = parse_entry(json.dumps(make_entry(perturbed=False)), "x")
+    entry = parsed(make_entry(perturbed=False))[0]
     entries = [entry.model_copy(update={"entry_id": f"cifar10--m{k}--x"}) for k in range(1000)]
     found = statistics([entry])
     found["tables"][0]["models"] *= 1000
@@ -189,5 +185,5 @@ def test_short_id() -> None:
 
 
 def test_rebuild_is_the_same(make_entry: Make) -> None:
-    entries = [parse_entry(json.dumps(make_entry(f"m{k}", k)), "x") for k in range(3)]
+    entries = parsed(*(make_entry(f"m{k}", k) for k in range(3)))
     assert board_files(entries) == board_files(entries[::-1])

@@ -12,14 +12,13 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from board_entries import HOSTILE, parsed
 
-from iaside_plugins.entry.parse import parse_entry
 from iaside_plugins.leaderboard.build import board_files
 from iaside_plugins.leaderboard.render.page import short_id
 from iaside_plugins.leaderboard.statistics.report import table_id
 from iaside_plugins.leaderboard.table.frame import tables
 
-HOSTILE = '<b>|_&"=1+1'
 FORMULA = "=1+1"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 Open = Callable[..., Any]
@@ -33,7 +32,7 @@ def board(make_entry: Open, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     for raw in raws[:2]:
         raw["model"]["training"] = "adversarial"
     raws.append(make_entry("photo", 9, dataset="imagenet"))
-    entries = [parse_entry(json.dumps(raw), "x") for raw in raws]
+    entries = [parsed(raw)[0] for raw in raws]
     folder = tmp_path_factory.mktemp("page")
     files = board_files(entries)
     for name, text in files.items():

@@ -10,16 +10,15 @@ import math
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from board_entries import HOSTILE, Make, parsed
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from iaside_plugins.entry.parse import parse_entry
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.board import Board
 from iaside_plugins.leaderboard.build import board_files
@@ -31,14 +30,8 @@ from iaside_plugins.leaderboard.table import formatting as fmt
 from iaside_plugins.leaderboard.table.frame import tables
 from iaside_plugins.leaderboard.table.presentation import columns
 
-Make = Callable[..., dict[str, Any]]
-HOSTILE = '<b>|_&"=1+1'
 LATEX = {v: k for k, v in fmt._LATEX.items() if v}
 COMMANDS = re.compile("|".join(re.escape(v) for v in sorted(LATEX, key=len, reverse=True)))
-
-
-def parsed(*raws: dict[str, Any]) -> list[Entry]:
-    return [parse_entry(json.dumps(raw), "x.json") for raw in raws]
 
 
 class Tables(HTMLParser):

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
 import pytest
+from board_entries import Make, parsed
 
 from iaside_plugins.entry.parse import MAX_BYTES, Entry, parse_entry
 from iaside_plugins.entry.schema import ProtocolGroup
 from iaside_plugins.errors import InputError
 from iaside_plugins.protocol import Protocol
-
-Make = Callable[..., dict[str, Any]]
 
 
 def put(raw: dict[str, Any], path: str, value: Any) -> None:
@@ -31,7 +29,7 @@ def put(raw: dict[str, Any], path: str, value: Any) -> None:
 
 def test_valid_entry_keeps_every_value(make_entry: Make) -> None:
     raw = make_entry()
-    entry = parse_entry(json.dumps(raw), "x.json")
+    entry = parsed(raw)[0]
     submission = {**raw["submission"], "supersedes": None}
     assert entry.model_dump(mode="json") == {**raw, "submission": submission, "benchmark": None}
     assert parse_entry(json.dumps(raw).encode(), "x.json") == entry
@@ -78,7 +76,7 @@ def test_refused_with_file_and_pointer(
     raw = make_entry()
     put(raw, path, value)
     with pytest.raises(InputError, match=f"results of x.json: {message}"):
-        parse_entry(json.dumps(raw), "x.json")
+        parsed(raw)
 
 
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])

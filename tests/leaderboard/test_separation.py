@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from typing import Any
+from board_entries import Make, parsed
 
-from iaside_plugins.entry.parse import parse_entry
 from iaside_plugins.entry.read import load_entries
 from iaside_plugins.entry.schema import Benchmark
 from iaside_plugins.leaderboard.board import Board
@@ -15,12 +12,10 @@ from iaside_plugins.leaderboard.render.text import to_csv
 from iaside_plugins.leaderboard.table.frame import KEYS, tables
 from iaside_plugins.protocol import Protocol
 
-Make = Callable[..., dict[str, Any]]
-
 
 def test_an_entry_made_inside_another_benchmark_stands_apart(make_entry: Make) -> None:
-    own = parse_entry(json.dumps(make_entry("a")), "x.json")
-    other = parse_entry(json.dumps(make_entry("b", 1)), "x.json")
+    own = parsed(make_entry("a"))[0]
+    other = parsed(make_entry("b", 1))[0]
     assert len(tables([own, other])) == 1
     made = Benchmark(
         host="robustbench",
@@ -45,9 +40,7 @@ def test_an_entry_made_inside_another_benchmark_stands_apart(make_entry: Make) -
 def test_protocols_stand_apart(make_entry: Make) -> None:
     protocols = [Protocol(n_bands=4), Protocol(n_bands=4, beta=0.5), Protocol.reference(4)]
     entries = [
-        parse_entry(json.dumps(make_entry(f"model{k}", k, protocol=p)), "x.json")
-        for p in protocols
-        for k in range(2)
+        parsed(make_entry(f"model{k}", k, protocol=p))[0] for p in protocols for k in range(2)
     ]
     assert [len(table.entries) for table in tables(entries)] == [2, 2, 2]
 

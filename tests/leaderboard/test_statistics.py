@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from board_entries import Make, parsed
 from scipy import stats
 
-from iaside_plugins.entry.parse import parse_entry
 from iaside_plugins.entry.read import load_entries
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.build import BOARD
@@ -19,7 +18,6 @@ from iaside_plugins.leaderboard.statistics.comparison import sentence, verdict
 from iaside_plugins.leaderboard.statistics.report import statistics, table_id, to_json
 from iaside_plugins.leaderboard.table.frame import KEYS, tables
 
-Make = Callable[..., dict[str, Any]]
 N = 12
 
 
@@ -35,7 +33,7 @@ def made(make: Make, k: int) -> Entry:
         "architecture": ("ResNet-20", "VGG11", "dense121")[k % 3],
         "training": ("standard", "adversarial, L-inf 8/255")[k % 2],
     }
-    return parse_entry(json.dumps(raw), "x.json")
+    return parsed(raw)[0]
 
 
 @pytest.fixture(scope="module")

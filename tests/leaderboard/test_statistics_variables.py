@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
+from board_entries import Make, parsed
 
-from iaside_plugins.entry.parse import parse_entry
-from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.statistics.variables import (
     Measured,
     Variable,
@@ -26,12 +22,6 @@ from iaside_plugins.leaderboard.statistics.variables import (
 )
 from iaside_plugins.leaderboard.table.frame import tables
 from iaside_plugins.stats.intervals import Z95
-
-Make = Callable[..., dict[str, Any]]
-
-
-def parsed(*raws: dict[str, Any]) -> list[Entry]:
-    return [parse_entry(json.dumps(raw), "x.json") for raw in raws]
 
 
 @pytest.mark.parametrize(

@@ -6,17 +6,16 @@ import hashlib
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from board_entries import Make
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.build import add, board_files
 from iaside_plugins.leaderboard.submission import check_commit, check_submission, extract
 
-Make = Callable[..., dict[str, Any]]
 git_needed = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
 

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
+from board_entries import HOSTILE, Make, parsed
 
-from iaside_plugins.entry.parse import Entry, parse_entry
+from iaside_plugins.entry.parse import Entry
 from iaside_plugins.leaderboard.board import Board
 from iaside_plugins.leaderboard.render.text import to_csv as csv_of
 from iaside_plugins.leaderboard.render.text import to_markdown as markdown_of
 from iaside_plugins.leaderboard.table import formatting as fmt
 from iaside_plugins.leaderboard.table.frame import concatenated, tables
 from iaside_plugins.protocol import Protocol
-
-Make = Callable[..., dict[str, Any]]
-HOSTILE = '<b>|_&"=1+1'
-
-
-def parsed(*raws: dict[str, Any]) -> list[Entry]:
-    return [parse_entry(json.dumps(raw), "x.json") for raw in raws]
 
 
 def to_markdown(entries: list[Entry]) -> str:
