@@ -51,7 +51,7 @@ _ACCURACY = {
     "corruptions_3d": "corruptions_acc_3d",
 }
 _MCE = {"corruptions": "corruptions_mce", "corruptions_3d": "corruptions_mce_3d"}
-_SPECTRAL = {
+_SPECTRAL = (
     "n_images",
     "shapley_values",
     "shapley_se",
@@ -63,7 +63,7 @@ _SPECTRAL = {
     "signed_score_interval",
     "band_edges",
     "image_size",
-}  # of the entry's spectral groups
+)  # of the entry's spectral groups
 _log = logging.getLogger(__name__)
 
 
@@ -130,7 +130,7 @@ def own_fields(name: str, run: Mapping[str, Any], entry: Entry | None) -> dict[s
         "benchmark": {k: v for k, v in raw["benchmark"].items() if k != "profiles"},
         "provenance": raw["provenance"],
         "protocol": raw["protocol"],
-        "spectral": entry.spectral.model_dump(mode="json", include=_SPECTRAL),
+        "spectral": {key: raw["spectral"][key] for key in _SPECTRAL},
     }
     if entry.adversarial is not None:
         group["attacks"] = raw["adversarial"]["attacks"]
@@ -140,8 +140,8 @@ def own_fields(name: str, run: Mapping[str, Any], entry: Entry | None) -> dict[s
             claim = getattr(entry.corruption, key)
             group[key] = claim and {"value": claim.value, "reference": claim.reference}
     group["profiles"] = [
-        profile.model_dump(mode="json", include=_SPECTRAL | {"condition"})
-        for profile in entry.benchmark.profiles
+        {key: profile[key] for key in ("condition", *_SPECTRAL)}
+        for profile in raw["benchmark"]["profiles"]
     ]
     return {name: group}
 
