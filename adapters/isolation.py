@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.inference.checks import check_eval_mode
 
 # Every place of the project that changes state of the whole process. Unless it says otherwise, the
 # state is restored on leaving, also by an error; `warnings.catch_warnings` and `np.errstate`, which
@@ -25,7 +26,7 @@ from iaside_plugins.errors import InputError, InputTypeError
 # trace function (sys.settrace)             here: AutoAttack switches it off
 # precision of float32 products             iaside_plugins.tensors
 # torch's CPU threads                       inference.forward
-# torch's GPU memory cache                  inference.memory: emptied where memory was short
+# torch's GPU memory cache                  inference.runner: emptied where memory was short
 # threads, backend flags and sys.path       parallel.processes: of its own worker processes, not
 #   of workers                              restored
 # signal mask                               parallel.processes, while it starts a worker
@@ -104,9 +105,7 @@ def check_model(model: nn.Module, device: torch.device) -> None:
             f"attacks need a torch.nn.Module, whose parameters can be frozen, got "
             f"{type(model).__name__}; wrap the callable in a module"
         )
-    training = [name or "the model" for name, part in model.named_modules() if part.training]
-    if training:
-        raise InputError(f"expected eval mode, but {training[0]} is training: call model.eval()")
+    check_eval_mode(model)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.device != device:
             raise InputError(

@@ -26,19 +26,12 @@ from iaside_plugins.errors import InputError, MissingExtraError
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import ImportanceRun
 from iaside_plugins.inference.checks import model_device
-from iaside_plugins.inference.memory import first_batch_size
-from iaside_plugins.parallel.processes import WorkerEnvironment, news, packed, unpacked
-from iaside_plugins.parallel.scheduler import (
-    RETRIES,
-    RowRequest,
-    Scheduler,
-    WorkerMessage,
-    computed_by,
-)
-from iaside_plugins.parallel.tasks import Task, WorkerSession
+from iaside_plugins.inference.runner import ModelRunner, first_batch_size
+from iaside_plugins.parallel.processes import WorkerEnvironment, packed, unpacked
+from iaside_plugins.parallel.scheduler import RETRIES, RowRequest, Scheduler, scheduled_groups
+from iaside_plugins.parallel.tasks import Task, WorkerMessage, WorkerSession
 from iaside_plugins.protocol import Protocol
-from iaside_plugins.value_table.game import Game
-from iaside_plugins.value_table.rows import restore
+from iaside_plugins.value_table.rows import prepare_store
 from iaside_plugins.value_table.stream import count, progress_bar
 
 Source = nn.Module | str | Callable[[], nn.Module]
@@ -113,7 +106,7 @@ def profile_on_ray(  # noqa: PLR0913  the public signature
         def requests() -> Iterator[RowRequest]:
             for name, source in models.items():
                 model = _model(source)
-                game = Game(model, protocol, model_device(model), batch_size, precision)  # checks
+                ModelRunner(model, model_device(model), batch_size, precision)  # checks
                 actors.add(name, model)
                 for condition, images in data.items():
                     slugs = [_slug(text) for text in (name, condition) if text]
@@ -129,7 +122,7 @@ def profile_on_ray(  # noqa: PLR0913  the public signature
                         target=target,
                     )
                     groups, store = importance.groups(n_rows), importance.store
-                    restore(game, store)
+                    prepare_store(store, protocol)
                     request = RowRequest(name, protocol, batch_size, precision, groups, store)
                     runs[request] = (name, condition), importance
                     yield request
@@ -137,11 +130,11 @@ def profile_on_ray(  # noqa: PLR0913  the public signature
         try:
             with progress_bar(total, show_progress) as bar:
                 scheduler = Scheduler(actors, n_actors, retries)
-                for request, group, keys in computed_by(scheduler, requests()):
+                for request, group, keys in scheduled_groups(scheduler, requests()):
                     key, importance = runs[request]
                     bar.set_description(" ".join(key), refresh=False)
                     bar.update(len(group))
-                    check = importance.take(group, keys)
+                    check = importance.add(group, keys)
                     request.stopped = check is not None and check.done
         finally:
             actors.stop()
@@ -182,7 +175,7 @@ class Worker:
     """A Ray actor that computes rows; it holds one model at a time, that of its last task."""
 
     def __init__(self, device: str, environment: WorkerEnvironment) -> None:
-        environment.take_over()
+        environment.apply()
         self._device = torch.device(device)
         self._session: tuple[str, WorkerSession] | None = None  # name of the model, its session
 
@@ -203,9 +196,9 @@ class Worker:
             self._session = task.model, WorkerSession(model, self._device)
         session = self._session[1]
         try:
-            return news(session, session.begin(task))
+            return session.message(session.start(task))
         except Exception as error:  # noqa: BLE001  the driver raises it
-            return news(session, error)
+            return session.message(error)
 
 
 class Actors:
@@ -215,7 +208,7 @@ class Actors:
         self.device = torch.device("cuda" if num_gpus else "cpu")
         self._ray = ray
         self._worker = ray.remote(Worker).options(num_cpus=num_cpus, num_gpus=num_gpus)
-        self._environment = WorkerEnvironment.here(max(1, int(num_cpus)))
+        self._environment = WorkerEnvironment.current(max(1, int(num_cpus)))
         self._models: dict[str, Any] = {}
         self._actors: dict[int, tuple[Any, deque[Any]]] = {}  # actor, results that are awaited
 
@@ -228,12 +221,12 @@ class Actors:
         actor = self._worker.remote(str(self.device), self._environment)
         self._actors[place] = actor, deque([actor.ready.remote()])
 
-    def give(self, place: int, task: Task) -> None:
+    def send(self, place: int, task: Task) -> None:
         """Send a task to a worker."""
         actor, awaited = self._actors[place]
         awaited.append(actor.make.remote([self._models[task.model]], task))
 
-    def hear(self) -> list[tuple[int, WorkerMessage]]:
+    def receive(self) -> list[tuple[int, WorkerMessage]]:
         """Wait for the next message of a worker."""
         places = {results[0]: place for place, (_, results) in self._actors.items() if results}
         place = places[reference := self._ray.wait(list(places))[0][0]]

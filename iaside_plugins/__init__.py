@@ -3,8 +3,7 @@
 from iaside_plugins._version import __version__
 from iaside_plugins.corruptions.error_rates import mean_corruption_error
 from iaside_plugins.errors import InputError
-from iaside_plugins.importance.comparison import Comparison, compare
-from iaside_plugins.importance.paired import paired_importance
+from iaside_plugins.importance.comparison import Comparison, compare, paired_importance
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.protocol import Protocol

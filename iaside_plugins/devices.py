@@ -1,4 +1,4 @@
-"""TODO."""
+"""Devices by name, and how one says that its memory ran out."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ import torch
 
 from iaside_plugins.errors import InputError
 
+# What torch's errors say where memory ran out without an error type of its own.
+OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "ALLOC_FAILED",
+)
+
 
 def pick_device(name: str) -> torch.device:
-    """The device of a name: "auto" is the first GPU if there is one, else the CPU.
+    """Return the device of a name: "auto" is the first GPU if there is one, else the CPU.
 
     Raises:
         InputError: For an unknown device, or a GPU where there is none.
@@ -27,10 +35,21 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_devices(text: str) -> tuple[torch.device, str | None]:
-    """Where the model is, and the devices among which images are shared, if there are several.
+    """Return the model's device, and all devices as a text if there are several.
 
     Raises:
         InputError: As `pick_device`, for any of them.
     """
     devices = [pick_device(name.strip()) for name in text.split(",")]
     return devices[0], ",".join(map(str, devices)) if len(devices) > 1 else None
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Return whether an error, or one that it was raised from, says that memory ran out."""
+    while error is not None:
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+            return True
+        if isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY):
+            return True
+        error = error.__cause__
+    return False

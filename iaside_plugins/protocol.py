@@ -9,15 +9,18 @@ from math import inf
 from typing import Any
 
 from iaside_plugins.errors import InputError
+from iaside_plugins.shapley.score import BETA
+from iaside_plugins.spectral.absence import ABSENCES
 from iaside_plugins.spectral.partition import BAND_NORMS
+from iaside_plugins.spectral.range_handling import RANGE_HANDLINGS
 
 METHOD_VERSION = 1  # raised whenever the same protocol would give another number
 MAX_EXACT_BANDS = 12
 MAX_BANDS = 32
 CHOICES = {
     "band_norm": (*BAND_NORMS, "boxes"),
-    "absence": ("zero", "gaussian", "replacement", "gaussian_bins", "batch_replacement"),
-    "range_handling": ("none", "clip", "rescale", "batch_modulus"),
+    "absence": tuple(ABSENCES),
+    "range_handling": tuple(RANGE_HANDLINGS),
     "estimator": ("exact", "permutation", "regression"),
     "forwards": ("plain", "fast", "compiled"),
 }
@@ -70,7 +73,7 @@ class Protocol:
     estimator: str = "exact"
     n_permutations: int = 1
     n_coalitions: int = 256
-    beta: float = 0.75
+    beta: float = BETA
     temperature: float = 1.0
     seed: int = 0
     absence_std: float = 0.5
@@ -115,7 +118,11 @@ class Protocol:
         self._check_script_flags()
 
     def _check_coalitions(self) -> None:
-        """Complements come in pairs; with fewer, a size might have fewer pairs than folds."""
+        """Raise unless the number of coalitions is even and large enough.
+
+        Coalitions come in pairs of complements; with fewer, a size might have fewer pairs than
+        there are folds.
+        """
         most = 2**self.n_bands
         least = min(8 * self.n_bands, most)
         n = self.n_coalitions
@@ -126,28 +133,32 @@ class Protocol:
             )
 
     def _check_script_flags(self) -> None:
-        """The script's own choices need its whole-batch rescaling: coalition images are complex."""
-        script = self.band_norm == "boxes" or self.absence in CHOICES["absence"][3:]
-        if script and not self.is_script:
+        """Raise unless the released script's own choices come together, and no others with them."""
+        absence = ABSENCES[self.absence]
+        if not self.is_script:
+            if self.band_norm == "boxes" or absence.script_only:
+                scripts = [name for name, one in ABSENCES.items() if one.script_only]
+                own = ["band_norm='boxes'", *(f"absence={name!r}" for name in scripts)]
+                raise InputError(
+                    f"{', '.join(own[:-1])} and {own[-1]} make complex images and need "
+                    "range_handling='batch_modulus' (see Protocol.reference)"
+                )
+            if self.shuffled:
+                raise InputError("shuffled=True needs range_handling='batch_modulus'")
+            return
+        if absence.spectrum is None:
+            known = [repr(name) for name, one in ABSENCES.items() if one.spectrum is not None]
             raise InputError(
-                "band_norm='boxes', absence='gaussian_bins' and absence='batch_replacement' make "
-                "complex images and need range_handling='batch_modulus' (see Protocol.reference)"
+                f"range_handling={self.range_handling!r} takes absence="
+                f"{', '.join(known[:-1])} or {known[-1]}, not {self.absence!r}"
             )
-        if self.shuffled and not self.is_script:
-            raise InputError("shuffled=True needs range_handling='batch_modulus'")
-        if self.is_script and self.absence in ("gaussian", "replacement"):
-            raise InputError(
-                "range_handling='batch_modulus' takes absence='zero', 'gaussian_bins' or "
-                f"'batch_replacement', not {self.absence!r}"
-            )
-        if self.is_script and self.forwards != "plain":
-            raise InputError("range_handling='batch_modulus' needs forwards='plain'")
-        if self.is_script and self.estimator != "exact":
-            raise InputError("range_handling='batch_modulus' needs estimator='exact'")
+        for name, needed in (("forwards", "plain"), ("estimator", "exact")):
+            if getattr(self, name) != needed:
+                raise InputError(f"range_handling={self.range_handling!r} needs {name}={needed!r}")
 
     @classmethod
     def reference(cls, n_bands: int = 8, **flags: Any) -> Protocol:
-        """The protocol of the authors' released script, deterministic with the zero absence.
+        """Return the protocol of the authors' released script, deterministic with zero absence.
 
         Boxes of side int(n i / M) on the shifted spectrum, modulus, minimum and maximum of a
         batch of 10 images, black empty coalition. `flags` override single choices, for example
@@ -165,7 +176,12 @@ class Protocol:
     @property
     def is_script(self) -> bool:
         """Whether images are rescaled together, as the released script does."""
-        return self.range_handling == "batch_modulus"
+        return RANGE_HANDLINGS[self.range_handling].whole_batch
+
+    @property
+    def needs_all_images(self) -> bool:
+        """Whether the first row needs the whole data set, which is then held in memory."""
+        return self.shuffled or ABSENCES[self.absence].donors is not None
 
     @property
     def protocol_id(self) -> str:
@@ -176,31 +192,30 @@ class Protocol:
         return f"m{self.n_bands}-{self.band_norm}-{self.absence}-{self.estimator}-{digest}"
 
     def used(self) -> dict[str, Any]:
-        """The fields that change a number under this protocol; the others are left out."""
-        used = asdict(self)
+        """Return the fields that change a number under this protocol; the others are left out."""
+        used, absence = asdict(self), ABSENCES[self.absence].fields
         if self.estimator != "permutation":
             del used["n_permutations"]
         if self.estimator != "regression":
             del used["n_coalitions"]
-        if self.absence != "gaussian":
-            del used["absence_std"]
         if not self.is_script:
             del used["image_batch"]
-        if self.estimator == "exact" and self.absence == "zero" and not self.shuffled:
-            del used["seed"]
-        if self.absence == "zero":
-            del used["black_empty"]
         if self.forwards == "plain":
             del used["forwards"]
+        if self.estimator == "exact" and not self.shuffled and "seed" not in absence:
+            del used["seed"]
+        for name in ("absence_std", "black_empty"):
+            if name not in absence:
+                del used[name]
         return used
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields and ``protocol_id``, as JSON values."""
+        """Return all fields and ``protocol_id``, as JSON values."""
         return {**asdict(self), "protocol_id": self.protocol_id}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Protocol:
-        """The protocol that `to_dict` described.
+        """Return the protocol that `to_dict` described.
 
         Raises:
             InputError: For an unknown field, or an id that the fields do not give.

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Tensors between host and device, and matrix products in full precision."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor
 
 
 def on_device(device: torch.device) -> AbstractContextManager[Any]:
-    """The device as the current one: streams, events and graphs are of the current device."""
+    """Make a device the current one: streams, events and graphs belong to the current device."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def to_device(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """A tensor of the host on a device, without waiting for what the device is doing."""
+    """Copy a tensor to a device, without waiting for what the device is doing."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
     return tensor.to(device, dtype, non_blocking=True)
 
 
 def to_host(tensor: Tensor) -> Tensor:
-    """A copy on the host, which is there once the device's event after it has passed."""
+    """Copy a tensor to the host; the copy is complete once an event recorded after it is."""
     if tensor.device.type != "cuda":
         return tensor.cpu()
     pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
@@ -32,7 +32,7 @@ def to_host(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def exact_product() -> Iterator[None]:
-    """Matrix products in full float32: TF32 or bfloat16 would round the coalition images.
+    """Compute matrix products in full float32: TF32 or bfloat16 would round coalition images.
 
     Touches torch's flags only where they allow rounding, and puts them back.
     """

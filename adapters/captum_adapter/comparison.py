@@ -44,7 +44,7 @@ DEFAULT_METHODS = (
 GROUP = 8  # images that go through a method together
 
 
-def compare_attributions(
+def compare_attributions(  # noqa: PLR0913  the public signature
     model: Any,
     data: Any,
     methods: Sequence[str] = DEFAULT_METHODS,
@@ -58,7 +58,7 @@ def compare_attributions(
     info: dict[str, Any] | None = None,
     show_progress: bool = False,
 ) -> AgreementReport:
-    """I-ASIDE and Captum's methods, band by band, on the same images.
+    """Compare I-ASIDE and Captum's methods, band by band, on the same images.
 
     All explain the log-likelihood of the true class, with a black baseline. Every method is tried
     on one image before the work begins.
@@ -72,7 +72,7 @@ def compare_attributions(
         metrics: Settings of infidelity and sensitivity.
         device: Where the model is; by default where its parameters are.
         batch_size: Rows in one forward pass, at least.
-        resume: Folder in which finished images are kept; a run that stopped goes on from there.
+        resume: Folder in which finished images are stored; a run that stopped resumes from there.
         max_images: Stop after so many images.
         info: What else the report should say of the model.
         show_progress: Whether to show a progress bar on stderr.
@@ -166,7 +166,7 @@ class Study:
             run.attribute(item.image[None].to(self.device), [item.label])
 
     def rows(self, name: str, group: Sequence[Item], first: int, store: RowStore) -> list[Array]:
-        """Rows of a group by one method: attributions, then `COSTS`; from the store if there."""
+        """Return a group's rows by one method: attributions, then `COSTS`; stored ones if any."""
         measured = [first + k < self.metrics.n_sensitivity for k in range(len(group))]
         keys = [
             f"{name}-{item.digest}-{int(sensitive)}"
@@ -207,7 +207,7 @@ class Study:
 
 
 def _groups(stream: Iterator[Item]) -> Iterator[list[Item]]:
-    """Up to `GROUP` images of one shape that go through the methods together."""
+    """Yield up to `GROUP` images of one shape that go through the methods together."""
     while group := list(islice(stream, GROUP)):
         if len({item.image.shape for item in group}) == 1:
             yield group
@@ -218,7 +218,7 @@ def _groups(stream: Iterator[Item]) -> Iterator[list[Item]]:
 def run_identity(
     protocol: Protocol, metrics: Metrics, device: torch.device, batch_size: int
 ) -> dict[str, Any]:
-    """What finished rows depend on beside the model and the images: numbers, and seconds."""
+    """Return what finished rows depend on beside the model and the images."""
     return {
         "method_version": METHOD_VERSION,
         **{f"protocol {name}": value for name, value in protocol.used().items() if name != "beta"},
@@ -233,7 +233,7 @@ def run_identity(
 
 
 def check_methods(names: Iterable[str]) -> list[str]:
-    """Short names of methods, each once, I-ASIDE first whether it is named or not.
+    """Return short names of methods, each once, I-ASIDE first whether it is named or not.
 
     Raises:
         InputError: For an unknown name.
@@ -266,7 +266,7 @@ def check_protocol(protocol: Protocol) -> None:
 
 
 def _band_method(name: str, rows: Array) -> BandMethod:
-    """Rows of attributions and `COSTS` as one method's part of the report."""
+    """Return rows of attributions and `COSTS` as one method's part of the report."""
     method = find_method(name)
     m = rows.shape[1] - len(COSTS)
     return BandMethod(

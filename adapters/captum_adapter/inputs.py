@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from iaside_plugins.attributions.per_example import Output, Value, check_rows, class_log_likelihoods
 from iaside_plugins.errors import InputError, InputTypeError
-from iaside_plugins.inference.checks import check_images, model_device
+from iaside_plugins.inference.checks import check_images, model_device, modules_in_training
+from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.protocol import MAX_BANDS, MAX_EXACT_BANDS, Protocol
 from iaside_plugins.spectral.band_maps import check_band_map
 from iaside_plugins.spectral.partition import SpectralPartition
-from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.stream import batches, tensor
 
 _log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ Target = None | int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...
 
 
 def as_images(inputs: Any) -> tuple[Tensor, ...]:
-    """Inputs as a tuple of image tensors of equal length.
+    """Return inputs as a tuple of image tensors of equal length.
 
     Raises:
         InputTypeError: For anything but floating-point tensors.
@@ -53,7 +53,7 @@ def as_images(inputs: Any) -> tuple[Tensor, ...]:
 
 
 def as_baselines(baselines: Baselines, images: Sequence[Tensor]) -> list[Tensor | None]:
-    """One baseline an input, of the input's shape; None for zero.
+    """Return one baseline an input, of the input's shape; None for zero.
 
     Args:
         baselines: None, a number, a tensor of an input's shape or with a first axis of length 1,
@@ -88,14 +88,14 @@ def as_baselines(baselines: Baselines, images: Sequence[Tensor]) -> list[Tensor 
 
 
 def as_arguments(arguments: Any) -> tuple[Any, ...]:
-    """Further arguments of the forward function as a tuple."""
+    """Return further arguments of the forward function as a tuple."""
     if arguments is None:
         return ()
     return arguments if isinstance(arguments, tuple) else (arguments,)
 
 
 def repeat(arguments: tuple[Any, ...], times: int, n_examples: int) -> tuple[Any, ...]:
-    """Arguments for `times` rows an example, one after another; only tensors are repeated.
+    """Repeat arguments for `times` rows an example, one after another; only tensors are repeated.
 
     A tensor of one entry is every example's.
 
@@ -119,7 +119,7 @@ def repeat(arguments: tuple[Any, ...], times: int, n_examples: int) -> tuple[Any
 
 
 def as_target(target: Target, n_examples: int) -> Target:
-    """A target in one of two forms: the same for all (None or a tuple), or a list of tuples.
+    """Return a target in one of two forms: None or a tuple for all, or a list of tuples.
 
     Raises:
         InputError: For a list or tensor of another length than the examples.
@@ -147,7 +147,7 @@ def as_target(target: Target, n_examples: int) -> Target:
 
 
 def _index(target: Any) -> tuple[int, ...]:
-    """An index of outputs, as a tuple."""
+    """Return an index of outputs, as a tuple."""
     index = target if isinstance(target, tuple) else (target,)
     if not all(isinstance(part, int) and not isinstance(part, bool) for part in index):
         raise InputTypeError(f"expected a target of integers, got {target!r}")
@@ -176,7 +176,7 @@ def as_band_maps(
     n_bands: int,
     norm: str,
 ) -> list[Tensor]:
-    """Band of every bin of the unshifted fft2 grid, (H, W), one map an input.
+    """Return band of every bin of the unshifted fft2 grid, (H, W), one map an input.
 
     Raises:
         InputError: For another number of masks, or a mask that `check_band_map` refuses.
@@ -207,7 +207,7 @@ def check_counts(n_bands: int, n_samples: int | None, per_eval: int) -> None:
 
 def warn_if_training(forward_func: Any) -> None:
     """Log a warning if a module, or a part of it, is in training mode."""
-    if isinstance(forward_func, nn.Module) and any(m.training for m in forward_func.modules()):
+    if isinstance(forward_func, nn.Module) and modules_in_training(forward_func):
         _log.warning(
             "the model is in training mode: batch norm and dropout make every value depend on "
             "the batch, and batch norm learns from it; call model.eval() first"
@@ -221,7 +221,7 @@ def target_values(
     target: Target,
     arguments: Any,
 ) -> Value:
-    """A function of coalition images, and how many there are of an example, to values.
+    """Return a function of coalition images, and of their number an example, to values.
 
     Args:
         forward_func: Images and further arguments to outputs, one row an image.
@@ -247,7 +247,7 @@ def target_values(
 
 
 def select(values: Tensor, target: Target, times: int) -> Tensor:
-    """The target's values of outputs (N * times, ...), `times` rows an example.
+    """Select the target's values of outputs (N * times, ...), `times` rows an example.
 
     Args:
         values: Outputs as values, the rows of the first example first.
@@ -293,7 +293,7 @@ def predicted(
     precision: str = "float32",
     **_: Any,
 ) -> Iterator[Sequence[Any]]:
-    """The data with the model's own classes for labels, `batch_size` images at a time.
+    """Yield the data with the model's own classes as labels, `batch_size` images at a time.
 
     Args:
         forward_func: Images in [0, 1] to logits.
@@ -306,13 +306,12 @@ def predicted(
     Raises:
         InputError: As `spectral_importance`.
     """
-    own = model_device(forward_func, device)
-    game = Game(forward_func, protocol, own, batch_size, precision)
+    runner = ModelRunner(forward_func, model_device(forward_func, device), batch_size, precision)
     for images, _labels, *ids in batches(data):
-        for start in range(0, len(images), game.n_rows):
-            some = slice(start, start + game.n_rows)
+        for start in range(0, len(images), runner.n_rows):
+            some = slice(start, start + runner.n_rows)
             part = tensor(images[some])
             check_images(part, protocol.n_bands)
             with torch.no_grad():
-                logits = game.logits(part.to(game.device, game.dtype))
+                logits = runner.logits(part.to(runner.device, runner.dtype))
             yield part, logits.argmax(dim=1).cpu(), *(names[some] for names in ids)

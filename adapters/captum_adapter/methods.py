@@ -30,10 +30,10 @@ from iaside_plugins.adapters.models.classifier import unknown_name
 from iaside_plugins.attributions.band_space import BandForward, BandSplit, GateForward
 from iaside_plugins.attributions.per_example import Output, class_log_likelihoods
 from iaside_plugins.errors import InputError, InputTypeError
-from iaside_plugins.spectral.absence import seed_of
+from iaside_plugins.seeds import seed_of
 from iaside_plugins.storage.provenance import image_digest
 
-# Arguments of `attribute` that are settled here, and those that would change what it returns.
+# Arguments of `attribute` that are set here, and those that would change what it returns.
 GIVEN = {
     "self",
     "inputs",
@@ -48,7 +48,7 @@ GIVEN = {
 }
 
 
-def band_attributions(
+def band_attributions(  # noqa: PLR0913  the public signature
     method: str | type,
     model: Any,
     images: Tensor,
@@ -64,7 +64,7 @@ def band_attributions(
     seed: int = 0,
     **options: Any,
 ) -> Tensor:
-    """Attributions of spectral bands by one of Captum's methods, (N, n_bands).
+    """Attribute a model's output to spectral bands by one of Captum's methods, (N, n_bands).
 
     Every method explains the same function, the log-likelihood of the label in nats, against the
     same baseline. Gradient methods run on the band images (`BandForward`), their attributions
@@ -147,7 +147,7 @@ class BandRun:
     def attribute(
         self, images: Tensor, labels: Any, baselines: Baselines = None, arguments: Any = None
     ) -> Tensor:
-        """Attributions (N, n_bands), see `band_attributions`."""
+        """Return attributions (N, n_bands), see `band_attributions`."""
         (whole,) = as_images(images)
         check_device(self.model, (whole,))
         warn_if_training(self.model)
@@ -183,7 +183,7 @@ class BandRun:
     def _some(
         self, images: Tensor, target: Any, baseline: Tensor | None, further: tuple[Any, ...]
     ) -> Tensor:
-        """Attributions of images that go through the method together."""
+        """Attribute images that go through the method together."""
         with preserved_generators(images.device), warnings.catch_warnings():
             # Captum's own remarks on hooks, one image at a time, and the like: for its authors.
             warnings.simplefilter("ignore")
@@ -266,7 +266,7 @@ class BandRun:
         return attributions.flatten(2).sum(dim=2)
 
     def _checked(self, target: Any) -> Output:
-        """Outputs to values, refusing a target that they do not have."""
+        """Return a function of outputs to values, which refuses a target that they do not have."""
 
         def values(output: Tensor) -> Tensor:
             found = (self.value_fn or class_log_likelihoods)(output)
@@ -283,7 +283,7 @@ class BandRun:
         target: Any,
         further: tuple[Any, ...],
     ) -> Tensor:
-        """Captum's method on a function of bands; arguments that it does not take are left out."""
+        """Run Captum's method on a function of bands; leave out arguments that it does not take."""
         method = self._class(forward)
         rows = {
             "internal_batch_size": max(self.batch_size, len(inputs)),
@@ -392,7 +392,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
 
 
 def find_method(name: str) -> Method:
-    """A method by its short name, or by the name of its class in Captum, in any case.
+    """Return a method by its short name, or by the name of its class in Captum, in any case.
 
     Raises:
         InputError: For an unknown name, with the closest ones.
@@ -404,7 +404,7 @@ def find_method(name: str) -> Method:
 
 
 def method_of_class(kind: Any) -> Method:
-    """A method of Captum's given by its class; known ones keep their options.
+    """Return a method of Captum's given by its class; known ones keep their options.
 
     Raises:
         InputTypeError: For anything but one of Captum's attribution classes.

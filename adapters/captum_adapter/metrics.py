@@ -13,7 +13,7 @@ from iaside_plugins.adapters.captum_adapter import host as captum_host
 from iaside_plugins.adapters.captum_adapter.methods import BandRun
 from iaside_plugins.adapters.isolation import preserved_generators, seed_generators
 from iaside_plugins.errors import InputError
-from iaside_plugins.spectral.absence import seed_of
+from iaside_plugins.seeds import seed_of
 
 Seeds = tuple[object, ...]
 
@@ -49,7 +49,7 @@ class Metrics:
 def residual_and_infidelity(
     run: BandRun, image: Tensor, label: int, value: Tensor, metrics: Metrics, seeds: Seeds
 ) -> tuple[float, float]:
-    """Completeness residual in nats, and Captum's infidelity in nats squared.
+    """Return the completeness residual in nats, and Captum's infidelity in nats squared.
 
     The residual is the sum of the attributions - (value(image) - value(black image)). The
     infidelity (Yeh et al., NeurIPS 2019) is the mean squared error, over random droppings of
@@ -90,7 +90,7 @@ def residual_and_infidelity(
 
 
 def sensitivity(run: BandRun, image: Tensor, label: int, metrics: Metrics, seeds: Seeds) -> float:
-    """Captum's greatest relative change of attributions under small noise (Yeh et al. 2019).
+    """Return Captum's greatest relative change of attributions under small noise (Yeh et al. 2019).
 
     For random methods it includes the noise of their own sampling.
 

@@ -32,7 +32,6 @@ from iaside_plugins.attributions.per_example import (
     Example,
     Output,
     example_shapley_values,
-    visited,
 )
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import SpectralImportance
@@ -40,6 +39,7 @@ from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley.coalitions import cyclic_chains
 from iaside_plugins.spectral.band_maps import check_no_gaps
+from iaside_plugins.value_table.sampling import chain_draw, exact_draw
 
 Images = TypeVar("Images", Tensor, tuple[Tensor, ...])
 
@@ -76,7 +76,7 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         self.value_fn = value_fn
 
     @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
-    def attribute(
+    def attribute(  # noqa: PLR0913  the public signature
         self,
         inputs: Images,
         baselines: Baselines = None,
@@ -92,7 +92,7 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         return_input_shape: bool = False,
         generator: torch.Generator | None = None,
     ) -> Images:
-        r"""Shapley values of the bands of every example.
+        r"""Return the Shapley values of the bands of every example.
 
         The model is called without gradients; its mode, its device and the global generators are
         left as they are. Give it in evaluation mode.
@@ -142,32 +142,33 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         maps = as_band_maps(feature_mask, images, n_bands, norm)
         n_bands = n_bands if feature_mask is None else check_no_gaps(maps)
         check_counts(n_bands, n_samples, perturbations_per_eval)
-        chains = None if n_samples is None else _chains(n_bands, n_samples, generator)
-        games = [
+        drawn = exact_draw(n_bands)
+        if n_samples is not None:
+            drawn = chain_draw(_chains(n_bands, n_samples, generator))
+        examples = [
             Example(*one) for one in zip(images, as_baselines(baselines, images), maps, strict=True)
         ]
         value = target_values(
             self.forward_func, self.value_fn, images, target, additional_forward_args
         )
-        passes = ceil(len(visited(n_bands, chains)) / perturbations_per_eval)
+        passes = ceil(len(drawn.coalitions) / perturbations_per_eval)
         bar = tqdm(total=passes, desc=f"{self.get_name()} attribution", disable=not show_progress)
         with bar, preserved_generators(images[0].device):
             values = example_shapley_values(
                 value,
-                games,
-                n_bands,
-                chains=chains,
+                examples,
+                drawn,
                 per_pass=perturbations_per_eval,
                 on_pass=partial(bar.update, 1),
             )
         out = tuple(
-            (_painted(values, game.index, image) if return_input_shape else values).to(image)
-            for image, game in zip(images, games, strict=True)
+            (_painted(values, one.index, image) if return_input_shape else values).to(image)
+            for image, one in zip(images, examples, strict=True)
         )
         return out if isinstance(inputs, tuple) else out[0]
 
     def attribute_future(self) -> NoReturn:
-        """Not implemented.
+        """Raise NotImplementedError.
 
         Raises:
             NotImplementedError: Always.
@@ -184,7 +185,7 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         show_progress: bool = False,
         **options: Any,
     ) -> SpectralImportance:
-        """The global explanation: spectral importance of the model over a data set, with intervals.
+        """Explain the model over a data set: spectral importance, with intervals.
 
         One pass over the data, streamed. The Shapley values are the means of the per-example
         values over images, each image counted once whatever the sizes of batches.
@@ -236,7 +237,7 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         )
 
     def has_convergence_delta(self) -> bool:
-        """Whether there is a convergence delta: yes, the efficiency residual."""
+        """Return whether there is a convergence delta: yes, the efficiency residual."""
         return True
 
     def compute_convergence_delta(
@@ -247,10 +248,11 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         target: Target = None,
         additional_forward_args: Any = None,
     ) -> Tensor:
-        """Efficiency residual of every example: sum of its values - (value(end) - value(start)).
+        """Return the efficiency residual of every example.
 
-        Rounding only, also for sampled values, which it says nothing about: they are efficient
-        for every permutation.
+        It is the sum of its values - (value(end) - value(start)): rounding only, also
+        for sampled values, whose error it does not measure: they are efficient for every
+        permutation.
 
         Args:
             attributions: From `attribute`, not painted: (N, ..., n_bands).
@@ -285,14 +287,14 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         return (first.double().sum(dim=-1) - gain).cpu()
 
     def get_name(self) -> str:
-        """The method's name."""
+        """Return the method's name."""
         return "I-ASIDE"
 
 
 def _chains(
     n_bands: int, n_samples: int, generator: torch.Generator | None
 ) -> npt.NDArray[np.int64]:
-    """So many orders in which bands join, the same for all examples."""
+    """Return so many orders in which bands join, the same for all examples."""
     seed = 0
     if generator is not None:
         draw = torch.randint(2**62, (), generator=generator, device=generator.device)
@@ -302,6 +304,6 @@ def _chains(
 
 
 def _painted(values: Tensor, band_map: Tensor, image: Tensor) -> Tensor:
-    """Every bin of the frequency grid with its band's value, (N, ..., C, H, W)."""
+    """Return every bin of the frequency grid with its band's value, (N, ..., C, H, W)."""
     grid = values[..., band_map].unsqueeze(-3)
     return grid.expand(*grid.shape[:-3], *image.shape[1:]).contiguous()

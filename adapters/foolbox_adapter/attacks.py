@@ -6,7 +6,6 @@ inside. A new attack is one entry of `CATALOGUE`.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -25,6 +24,7 @@ from iaside_plugins.adapters.foolbox_adapter.models import (
 )
 from iaside_plugins.adapters.isolation import seed_generators
 from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.seeds import seed_of
 from iaside_plugins.spectral.partition import SpectralPartition
 
 # Each default budget has published figures to compare with. Linf: 0.5/255 and 2/255 are those of
@@ -332,8 +332,7 @@ def _band_runs(
 
 def attack_seed(seed: int, name: str, first_index: int) -> int:
     """Return the seed of one batch's random start, in [0, 2**63): a function of the arguments."""
-    digest = hashlib.sha256(f"{seed}|{name}|{first_index}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    return seed_of(seed, name, first_index)
 
 
 def adversarial(

@@ -18,6 +18,7 @@ from iaside_plugins.adapters.foolbox_adapter.models import (
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
+from iaside_plugins.inference.checks import check_range
 from iaside_plugins.inference.forward import PRECISIONS
 from iaside_plugins.protocol import Protocol
 
@@ -128,17 +129,8 @@ class SpectralEvaluator:
 
     def _pixels(self, space: PixelSpace, images: Tensor) -> Tensor:
         """Return images in pixel space, in the precision of the run, clipped to [0, 1]."""
-        lower, upper = space.bounds
         exact = images.detach().to(torch.float64 if self.precision == "float64" else torch.float32)
-        if exact.numel():
-            low, high = float(exact.min()), float(exact.max())
-            excess = max(lower - low, high - upper)
-            if not excess <= 1e-6 * (upper - lower):  # NaN fails too
-                raise InputError(
-                    f"expected images within the model's bounds [{lower:g}, {upper:g}], got "
-                    f"[{low:.9g}, {high:.9g}], beyond by {excess:.3g}; clip them, or let the model "
-                    "normalise (preprocessing=...) if they are already normalised"
-                )
+        check_range(exact, space.bounds)
         return space.enter(exact).clamp(0, 1)
 
     def __eq__(self, other: object) -> bool:

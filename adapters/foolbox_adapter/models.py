@@ -25,6 +25,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from iaside_plugins.adapters.isolation import attack_mode, check_model, isolated
 from iaside_plugins.errors import InputError, InputTypeError, MissingExtraError
+from iaside_plugins.inference.checks import check_labels, check_range
 
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -287,25 +288,17 @@ def checked_batch(
         InputError: Images out of bounds (by how much), labels that do not fit.
         InputTypeError: Images or labels of the wrong type.
     """
-    lower, upper = bounds
-    ends = f"[{lower:g}, {upper:g}]"
     if not isinstance(images, Tensor) or not images.is_floating_point():
         kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise InputTypeError(f"expected images as a float tensor in {ends}, got {kind}")
+        raise InputTypeError(
+            f"expected images as a float tensor in [{bounds[0]:g}, {bounds[1]:g}], got {kind}"
+        )
     if images.ndim != 4:
         raise InputError(f"expected images of shape (N, C, H, W), got {tuple(images.shape)}")
     # Always copied: copies are no inference tensors, and results do not share memory with them.
     x = images.detach().to(device, torch.float32, copy=True)
-    if len(x):
-        low, high = x.min().item(), x.max().item()
-        excess = max(lower - low, high - upper)
-        # Rounding is allowed, as in `check_images`; written so that NaN fails too.
-        if not excess <= 1e-6 * (upper - lower):
-            raise InputError(
-                f"expected images in {ends}, got [{low:.9g}, {high:.9g}], beyond by {excess:.3g}; "
-                "clip them, or normalise inside the model if they are already normalised"
-            )
-        x.clamp_(lower, upper)
+    check_range(x, bounds)
+    x.clamp_(*bounds)
     return x, checked_labels(labels, len(x)).to(device, copy=True)
 
 
@@ -326,15 +319,8 @@ def checked_labels(labels: Any, n_images: int, n_classes: int | None = None) -> 
         return torch.zeros(0, dtype=torch.int64)
     if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise InputTypeError(f"expected integer class labels, got {y.dtype}")
-    # The cross-entropy ignores an image with label -100: the attack would do nothing.
-    if y.shape != (n_images,) or y.min() < 0:
-        raise InputError(f"expected {n_images} labels >= 0 of shape (N,), got {y}")
-    if n_classes is not None and y.max() >= n_classes:
-        raise InputError(
-            f"label {int(y.max())} is out of range: the model has {n_classes} outputs "
-            f"(labels 0 to {n_classes - 1}); check the class map of the data"
-        )
-    return y.to(torch.int64)
+    # Negative ones are refused: with -100 the cross-entropy would ignore the image.
+    return check_labels(y, n_images, n_classes)
 
 
 def checked_logits(logits: Any, labels: Tensor) -> Tensor:

@@ -16,9 +16,9 @@ from iaside_plugins.adapters.robustbench_adapter.request import PreparedRequest
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.checks import check_images, check_labels, model_device
+from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.provenance import image_digest
-from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.sampling import draw
 
 # Upper bounds for one image at the settings of AutoAttack's version "standard": (forward passes
@@ -78,13 +78,13 @@ def cost_of(ready: PreparedRequest) -> Cost:
     """
     request, spec = ready.request, ready.spec
     device = model_device(ready.model)
-    game = Game(ready.model, ready.protocol, device, request.batch_size, request.precision)
+    runner = ModelRunner(ready.model, device, request.batch_size, request.precision)
     batch = next(iter(ready.images.clean(None)))
     images, labels = batch[0][:_PROBE], batch[1][:_PROBE]
     check_images(images, ready.protocol.n_bands if request.spectral else None)
     labels = check_labels(labels, len(images))
     try:
-        logits, forward, both = _timed(game, images, labels, spec is not None)
+        logits, forward, both = _timed(runner, images, labels, spec is not None)
     except InputError:
         raise
     except Exception as error:  # whatever the caller's own network raises
@@ -115,7 +115,7 @@ def cost_of(ready: PreparedRequest) -> Cost:
         each = len(ready.spectral_part) * coalition_passes(ready.protocol)
         passes["spectral"] = each * n_profiles
         seconds["spectral"] = each * n_profiles * forward
-    _check_classes(ready, game.n_classes)
+    _check_classes(ready, runner.n_classes)
     digests = [image_digest(image, int(y)) for image, y in zip(images, labels, strict=True)]
     return Cost(passes, seconds, dict(zip(digests, logits.tolist(), strict=True)))
 
@@ -132,23 +132,23 @@ def _check_classes(ready: PreparedRequest, n_classes: int | None) -> None:
 
 
 def _timed(
-    game: Game, images: Tensor, labels: Tensor, gradients: bool
+    runner: ModelRunner, images: Tensor, labels: Tensor, gradients: bool
 ) -> tuple[Tensor, float, float]:
     """Return the logits, and the seconds an image takes forward, and forward and backward."""
-    images = images.to(game.device)
+    images = images.to(runner.device)
     with torch.no_grad():
-        logits = game.logits(images, int(labels.max()))  # warms up, and checks
+        logits = runner.logits(images, int(labels.max()))  # warms up, and checks
         if not bool(torch.isfinite(logits).all()):
             raise InputError("the model gives non-finite logits; check its weights")
         start = time.perf_counter()
-        game.logits(images).sum().item()
+        runner.logits(images).sum().item()
     forward = (time.perf_counter() - start) / len(images)
-    if not gradients or not isinstance(game.model, torch.nn.Module):
+    if not gradients or not isinstance(runner.model, torch.nn.Module):
         return logits, forward, forward
-    with isolated(game.model, game.device):
+    with isolated(runner.model, runner.device):
         x = images.clone().requires_grad_(True)
         start = time.perf_counter()
-        total = game.model(x).sum()
+        total = runner.model(x).sum()
         if not total.requires_grad:
             raise InputError("the model gives no gradients, which the attacks need")
         torch.autograd.grad(total, x)[0].sum().item()

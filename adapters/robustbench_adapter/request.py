@@ -30,6 +30,7 @@ from iaside_plugins.entry import robustbench_json as model_info
 from iaside_plugins.entry.write import check_texts
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.evaluation.corruption import CorruptionPlan
+from iaside_plugins.inference.checks import modules_in_training
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import check_writable
 from iaside_plugins.storage.provenance import state_digest
@@ -386,7 +387,7 @@ def _info(model: nn.Module, model_name: str | None, geometry: Geometry) -> dict[
 @contextmanager
 def _in_eval_mode(model: nn.Module) -> Iterator[None]:
     """Put the model into evaluation mode, and every module back into its own mode on leaving."""
-    training = [module for module in model.modules() if module.training]
+    training = modules_in_training(model)
     if training:
         _log.warning(
             "the model is in training mode; it is evaluated in evaluation mode and put back"
@@ -395,5 +396,5 @@ def _in_eval_mode(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for module in training:
+        for module in training.values():
             module.training = True

@@ -105,7 +105,7 @@ class AgreementReport:
         return [method.name for method in self.methods]
 
     def profiles(self) -> pd.DataFrame:
-        """One row a method and band: mean attribution and share, each with its 95 % interval.
+        """Return one row a method and band: mean attribution and share, with 95 % intervals.
 
         Attributions are in nats (Saliency: without unit). A share is the band's part of the summed
         absolute values, with a bootstrap interval; it keeps its sign.
@@ -132,7 +132,7 @@ class AgreementReport:
         return pd.concat(parts, ignore_index=True)
 
     def pairs(self) -> pd.DataFrame:
-        """One row a pair of methods: each statistic with its 95 % interval over images.
+        """Return one row a pair of methods: each statistic with its 95 % interval over images.
 
         `rank_correlation`, `sign_agreement` and `profile_distance` are of the mean profiles, with
         bootstrap intervals; with the prefix `image_` they are means over images of the statistic
@@ -157,7 +157,7 @@ class AgreementReport:
         return pd.DataFrame(rows, columns=None if rows else ["first", "second", "n_images"])
 
     def _pair(self, name: str, i: int, j: int) -> dict[str, float]:
-        """One statistic of two methods, of mean profiles and image by image, with intervals."""
+        """Compare two methods by one statistic, on mean profiles and image by image."""
         statistic = STATISTICS[name]
         first, second = (self.methods[k].per_image for k in (i, j))
         low, high = percentile_interval(statistic(self._drawn[:, i], self._drawn[:, j]))
@@ -169,7 +169,7 @@ class AgreementReport:
         }
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a method: agreement with the first one, the metrics, and the cost of an image.
+        """Return one row a method: agreement with the first one, metrics, and cost of an image.
 
         Columns of `pairs` with the first method (NaN for itself); `residual`, the absolute
         completeness residual in nats (NaN for methods that promise none), `infidelity` and
@@ -195,19 +195,19 @@ class AgreementReport:
         return pd.DataFrame(rows)
 
     def to_markdown(self) -> str:
-        """The table of `to_frame` for people, in Markdown."""
+        """Return the table of `to_frame` for people, in Markdown."""
         from iaside_plugins.attributions.text import agreement_markdown
 
         return agreement_markdown(self)
 
     def plot(self) -> Figure:
-        """Normalised profiles with intervals, a row a method (needs matplotlib)."""
+        """Plot normalised profiles with intervals, a row a method (needs matplotlib)."""
         from iaside_plugins.attributions.plots import plot_agreement
 
         return plot_agreement({"": self})
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as JSON values: the tables, and the values of every image."""
+        """Return everything as JSON values: the tables, and the values of every image."""
         return {
             "format": FORMAT,
             "protocol": self.protocol.to_dict(),
@@ -231,7 +231,7 @@ class AgreementReport:
 
     @classmethod
     def load(cls, path: Path | str) -> AgreementReport:
-        """The report that `save` wrote; its tables are computed again, not believed.
+        """Load the report that `save` wrote; its tables are computed again from its numbers.
 
         Raises:
             InputError: If the file is not a saved report, or of a later version.
@@ -262,7 +262,7 @@ class AgreementReport:
 
 
 def _method(data: Mapping[str, Any]) -> BandMethod:
-    """A method from JSON values; a null is a number that was not measured."""
+    """Return a method from JSON values; a null is a number that was not measured."""
     numbers = {name: np.array(data[name], dtype=np.float64) for name in ("per_image", *COSTS)}
     return BandMethod(
         name=str(data["name"]),
@@ -284,14 +284,14 @@ def _centre(
     values: Array,
     interval: Callable[[Array], tuple[float, tuple[float, float]]] = mean_interval,
 ) -> dict[str, float]:
-    """Mean or median of the measured ones among the values, its interval, and their number."""
+    """Return mean or median of the values that are not NaN, its interval, and their number."""
     known = values[~np.isnan(values)]
     centre, (low, high) = interval(known) if len(known) else (np.nan, (np.nan, np.nan))
     return {name: centre, f"{name}_low": low, f"{name}_high": high, f"{name}_n": len(known)}
 
 
 def load_reports(paths: Iterable[Path | str], protocol: Protocol) -> list[AgreementReport]:
-    """Saved reports that can stand beside one of such a protocol.
+    """Load saved reports that have the same bands as a protocol.
 
     Raises:
         InputError: As `AgreementReport.load`, or for other bands.
@@ -309,7 +309,7 @@ def load_reports(paths: Iterable[Path | str], protocol: Protocol) -> list[Agreem
 
 
 def by_model(reports: Iterable[AgreementReport]) -> dict[str, AgreementReport]:
-    """Reports by the name of their model; a name that came before gets a number."""
+    """Return reports by the name of their model; a name that came before gets a number."""
     named: dict[str, AgreementReport] = {}
     for report in reports:
         name = str(report.info["model"].get("name", "model"))

@@ -52,7 +52,7 @@ class BandSplit(nn.Module):
         self.partition = SpectralPartition(n_bands, norm)
 
     def index(self, height: int, width: int) -> Tensor:
-        """Band of every bin on the unshifted fft2 grid, int64 (H, W).
+        """Return the band of every bin on the unshifted fft2 grid, int64 (H, W).
 
         Raises:
             InputError: If the images are too small for the bands, or not of the map's size.
@@ -62,7 +62,7 @@ class BandSplit(nn.Module):
         return check_band_map(self._map, (height, width))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Band images (N, n_bands, C, H, W) of images (N, C, H, W); they sum to the images.
+        """Return band images (N, n_bands, C, H, W) of images (N, C, H, W); they sum to the images.
 
         Raises:
             InputError: As `index`, or for another shape.
@@ -71,7 +71,7 @@ class BandSplit(nn.Module):
         return split_bands(images, self.index(*image_size(images)), self.n_bands)
 
     def join(self, stack: Tensor) -> Tensor:
-        """Images (N, C, H, W) of band images, each projected on its band; undoes `forward`.
+        """Return images (N, C, H, W) of band images, each projected on its band; undoes `forward`.
 
         Raises:
             InputError: As `index`, or for another shape than (N, n_bands, C, H, W).
@@ -81,13 +81,13 @@ class BandSplit(nn.Module):
     def band_forward(
         self, model: Callable[..., Any], value_fn: Output | None = None
     ) -> BandForward:
-        """The model as a function of band images, see `BandForward`."""
+        """Return the model as a function of band images, see `BandForward`."""
         return BandForward(self, model, value_fn)
 
     def gate_forward(
         self, model: Callable[..., Any], value_fn: Output | None = None
     ) -> GateForward:
-        """The model as a function of gates on bands, see `GateForward`."""
+        """Return the model as a function of gates on bands, see `GateForward`."""
         return GateForward(self, model, value_fn)
 
 
@@ -127,7 +127,7 @@ class BandForward(_Counted):
     """
 
     def forward(self, stack: Tensor, *arguments: Any) -> Tensor:
-        """Values of band images; further arguments go to the model."""
+        """Return values of band images; further arguments go to the model."""
         return self._value(self.split.join(stack), arguments)
 
 
@@ -146,7 +146,7 @@ class GateForward(_Counted):
     def forward(
         self, gates: Tensor, stack: Tensor, baselines: Tensor | None = None, *arguments: Any
     ) -> Tensor:
-        """Values of gated images.
+        """Return values of gated images.
 
         Args:
             gates: (N, n_bands).
@@ -160,7 +160,7 @@ class GateForward(_Counted):
 
 
 def heat_map_spectrum(heat_map: Tensor, n_bands: int = 8, norm: str = "chebyshev") -> Tensor:
-    """Spatial spectrum of a finished heat map: share of its energy in each band, (N, n_bands).
+    """Return the share of a finished heat map's energy in each band, (N, n_bands).
 
     Warning:
         This is NOT the importance of the image's bands. It says how coarse or fine the map is

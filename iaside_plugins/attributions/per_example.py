@@ -1,7 +1,7 @@
 """Shapley values of spectral bands for each example of a batch, of any function of the images.
 
-The game of one example: a coalition's value is the function at the image of that coalition. The
-log-likelihood game over a data set is the mean of such games (`spectral_importance`).
+A coalition's value is the function at the image of that coalition. The Shapley values that
+`spectral_importance` gives for a data set are means of those of its examples.
 """
 
 from __future__ import annotations
@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.checks import SINGLE_LOGIT
-from iaside_plugins.shapley.coalitions import BoolMatrix, all_coalitions, chain_coalitions, members
-from iaside_plugins.shapley.exact import chain_shapley_values, shapley_values
-from iaside_plugins.spectral.coalition_images import band_parts, coalition_images, kept_parts
+from iaside_plugins.spectral.band_maps import computable
+from iaside_plugins.spectral.coalition_images import (
+    coalition_images,
+    coalition_matrix,
+    image_components,
+)
+from iaside_plugins.value_table.sampling import Draw
+from iaside_plugins.value_table.table import check_finite, coalition_batches
 
 Value = Callable[[tuple[Tensor, ...], int], Tensor]
 Output = Callable[[Tensor], Tensor]
@@ -39,97 +42,57 @@ class Example:
     index: Tensor
 
 
+@torch.no_grad()
 def example_shapley_values(
     value: Value,
     inputs: Sequence[Example],
-    n_bands: int,
+    drawn: Draw,
     *,
-    chains: npt.NDArray[np.int64] | None = None,
     per_pass: int = 1,
     on_pass: Callable[[], object] = lambda: None,
 ) -> Tensor:
-    """Shapley values (N, ..., n_bands) of every example, float64 on the CPU.
+    """Return the Shapley values (N, ..., n_bands) of every example, float64 on the CPU.
 
     Args:
         value: Called with a tuple of coalition images, one (N * R, C, H, W) an input with the R
             coalitions of the first example first, and R; returns values (N * R, ...).
         inputs: Image inputs that share their bands: a coalition applies to all of them.
-        n_bands: Number of bands.
-        chains: Orders in which bands join, (n_chains, n_bands), for the permutation estimate;
-            None for the exact values from all 2**n_bands coalitions.
+        drawn: The coalitions, the same for all examples: `exact_draw` or `chain_draw`.
         per_pass: Coalitions of one call, R at most; never changes the result beyond rounding.
         on_pass: Called after every call.
 
     Raises:
         InputError: If a value is not finite (which example, which bands).
     """
-    table = _values(value, inputs, visited(n_bands, chains), per_pass, on_pass)
-    if chains is None:
-        return torch.from_numpy(shapley_values(table))
-    _, place = np.unique(chain_coalitions(chains), return_inverse=True)
-    along = table[..., place.reshape(len(chains), n_bands + 1)]
-    return torch.from_numpy(chain_shapley_values(along, chains))
-
-
-def visited(n_bands: int, chains: npt.NDArray[np.int64] | None) -> BoolMatrix:
-    """Coalitions to evaluate (R, n_bands): all of them, or those that the chains pass through."""
-    if chains is None:
-        return all_coalitions(n_bands)
-    return members(np.unique(chain_coalitions(chains)), n_bands)
-
-
-@torch.no_grad()
-def _values(
-    value: Value,
-    inputs: Sequence[Example],
-    coalitions: BoolMatrix,
-    per_pass: int,
-    on_pass: Callable[[], object],
-) -> npt.NDArray[np.float64]:
-    """Value table (N, ..., R) in float64."""
-    n_bands, n_examples = coalitions.shape[1], len(inputs[0].images)
-    parts = [
-        band_parts(
-            _computed(one.images),
-            None if one.baselines is None else _computed(one.baselines),
+    coalitions, n_examples = drawn.coalitions, len(inputs[0].images)
+    names = [f"example {k}" for k in range(n_examples)]
+    components = [
+        image_components(
+            computable(one.images),
+            None if one.baselines is None else computable(one.baselines),
             one.index,
-            n_bands,
+            coalitions.shape[1],
         )
         for one in inputs
     ]
     columns = []
-    for start in range(0, len(coalitions), per_pass):
-        rows = coalitions[start : start + per_pass]
-        grand = np.asarray(rows.all(axis=1))
+    for places, grand in coalition_batches(coalitions, per_pass):
+        some = coalitions[places]
         batch = tuple(
-            coalition_images(part, kept_parts(rows, part), one.images, grand).to(one.images)
-            for part, one in zip(parts, inputs, strict=True)
+            coalition_images(bands, coalition_matrix(some, bands), one.images, grand).to(one.images)
+            for bands, one in zip(components, inputs, strict=True)
         )
-        out = value(batch, len(rows))
-        _check_finite(out, rows)
-        columns.append(out.double().cpu().view(n_examples, len(rows), *out.shape[1:]))
+        out = value(batch, len(some))
+        out = out.reshape(n_examples, len(some), *out.shape[1:])
+        check_finite(torch.isfinite(out).view(*out.shape[:2], -1).all(dim=2), some, names, "values")
+        columns.append(out.double().cpu())
         on_pass()
-    return np.asarray(torch.cat(columns, dim=1).movedim(1, -1).numpy())
-
-
-def _computed(images: Tensor) -> Tensor:
-    """In single precision at least: there are no Fourier transforms of half ones."""
-    return images if images.dtype == torch.float64 else images.float()
-
-
-def _check_finite(values: Tensor, coalitions: BoolMatrix) -> None:
-    if bool(torch.isfinite(values).all()):
-        return
-    row = int(torch.nonzero(~torch.isfinite(values))[0, 0])
-    bands = np.flatnonzero(coalitions[row % len(coalitions)]).tolist()
-    raise InputError(
-        f"the value is not finite (NaN or infinite) for example {row // len(coalitions)}, "
-        f"coalition of bands {bands}; check the model's weights and precision"
-    )
+    table = torch.cat(columns, dim=1).movedim(1, -1).numpy()
+    return torch.from_numpy(drawn.shapley_values(table))
 
 
 def class_log_likelihoods(output: Tensor) -> Tensor:
-    """Log softmax of logits (N, n_classes) in nats; values (N,) stay as they are.
+    """Return the log softmax of logits (N, n_classes) in nats; values (N,) stay as they are.
 
     Raises:
         InputError: For outputs of more axes, where it is not known which one holds the classes, and
@@ -147,7 +110,7 @@ def class_log_likelihoods(output: Tensor) -> Tensor:
 
 
 def check_rows(output: object, n_rows: int) -> Tensor:
-    """The output of a forward function, if it has one row an image.
+    """Return the output of a forward function, if it has one row an image.
 
     Raises:
         InputError: For a single number, or another number of rows.

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Plots of how attribution methods agree, band by band."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from iaside_plugins.display.text import number
 
 
 def plot_agreement(reports: Mapping[str, AgreementReport]) -> Figure:
-    """Normalised profiles with 95 % intervals: a row a method, a column a model.
+    """Plot normalised profiles with 95 % intervals: a row a method, a column a model.
 
     The first method's profile stands in grey behind the others; each panel says the rank
     correlation of the two with its interval.
@@ -61,7 +61,7 @@ def plot_agreement(reports: Mapping[str, AgreementReport]) -> Figure:
 
 
 def _plot_shares(ax: Axes, profile: pd.DataFrame, first: pd.DataFrame, is_first: bool) -> None:
-    """One method's shares as points with intervals, over the first one's as grey bars."""
+    """Plot one method's shares with intervals, over the first one's as grey bars."""
     ax.axhline(0, color="0.6", linewidth=0.8)
     ax.bar(first["band"], first["share"], color="0.75" if is_first else "0.88", width=0.8)
     share = profile["share"].to_numpy()
@@ -79,7 +79,7 @@ def _plot_shares(ax: Axes, profile: pd.DataFrame, first: pd.DataFrame, is_first:
 
 
 def _note(ax: Axes, row: Any) -> None:
-    """Rank correlation with the first method, in a corner."""
+    """Write the rank correlation with the first method into a corner."""
     value, low, high = (row[f"rank_correlation{end}"] for end in ("", "_low", "_high"))
     if not np.isnan(value):
         text = f"rank correlation {number(value, low, high)}"

@@ -73,7 +73,7 @@ def _cells(row: pd.Series, columns: dict[str, tuple[str, str]]) -> list[str]:
 
 
 def _cost(row: pd.Series) -> list[str]:
-    """Passes forward and backward, and seconds, of one image."""
+    """Return the passes forward and backward, and the seconds, of one image."""
     return [
         f"{row['forward_passes']:.0f} + {row['backward_passes']:.0f}",
         f"{row['seconds']:.2g}",

@@ -12,7 +12,6 @@ The distributed ImageNet-C consists of JPEG files, whose compression removes a q
 
 from __future__ import annotations
 
-import hashlib
 import json
 import operator
 import os
@@ -30,6 +29,7 @@ from iaside_plugins.corruptions.frost import (
 )
 from iaside_plugins.corruptions.functions import SCALES, TABLE, RandomDraws, constants_size
 from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.seeds import seed_of_text
 
 CORRUPTIONS: tuple[str, ...] = tuple(TABLE)
 """The 15 names, in the official order."""
@@ -124,7 +124,7 @@ def corruption_seed(seed: int, image_id: str, name: str, severity: int) -> int:
         Integer in [0, 2**32): the first four bytes of a SHA-256 of the arguments.
     """
     key = json.dumps([operator.index(seed), image_id, name, operator.index(severity)])
-    return int.from_bytes(hashlib.sha256(key.encode("ascii")).digest()[:4], "big")
+    return seed_of_text(key, 32)
 
 
 def _integer(value: SupportsIndex, what: str, lowest: int, highest: int) -> int:

@@ -11,6 +11,7 @@ from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.error_rates import CORRUPTIONS_3DCC
 from iaside_plugins.display.text import interval, number, proportion
 from iaside_plugins.importance.result import SpectralImportance
+from iaside_plugins.spectral.range_handling import RANGE_HANDLINGS
 from iaside_plugins.stats.intervals import wilson
 
 BAR = 24
@@ -47,7 +48,7 @@ def spectral_report(result: SpectralImportance) -> str:
         )
     hits = int(result.correct.sum())
     low, high = wilson(hits, result.n_images)
-    rescaled = result.protocol.range_handling in ("rescale", "batch_modulus")
+    rescaled = RANGE_HANDLINGS[result.protocol.range_handling].changes_images
     which = "rescaled images" if rescaled else "these images"
     share = hits / result.n_images
     lines.append(f"  accuracy on {which} {share:.1%}  {interval(low, high, spec='.1%')}")

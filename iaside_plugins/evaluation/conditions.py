@@ -21,11 +21,11 @@ from tqdm import tqdm
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.checks import check_images, check_labels, model_device
-from iaside_plugins.protocol import Protocol
-from iaside_plugins.spectral.absence import seed_of
+from iaside_plugins.inference.forward import Model
+from iaside_plugins.inference.runner import ModelRunner
+from iaside_plugins.seeds import seed_of
 from iaside_plugins.storage.provenance import image_digest, model_digest
 from iaside_plugins.storage.row_store import RowStore
-from iaside_plugins.value_table.game import Game, Model
 
 Array = npt.NDArray[np.float64]
 Batch = tuple[Tensor, Tensor, Sequence[str]]
@@ -142,7 +142,7 @@ class Predictor:
     """
 
     def __init__(self, model: Model, batch_size: int | str = 64) -> None:
-        self.game = Game(model, Protocol(), model_device(model), batch_size)
+        self.runner = ModelRunner(model, model_device(model), batch_size)
 
     @torch.no_grad()
     def __call__(self, images: Tensor, labels: Tensor, ids: Sequence[str]) -> Array:
@@ -151,27 +151,17 @@ class Predictor:
         Raises:
             InputError: For non-finite logits (which image), or labels without an output.
         """
-        logits = self._logits(images.to(self.game.device), int(labels.max()))
-        target = labels.to(self.game.device)
+        logits = self.runner.batch_logits(images.to(self.runner.device), int(labels.max()))
+        target = labels.to(self.runner.device)
         finite = torch.isfinite(logits).all(dim=1)
         if not bool(finite.all()):
             raise InputError(
                 "the model gives non-finite logits (NaN or infinite) for image "
                 f"{ids[int(finite.int().argmin())]}; check the model's weights"
             )
-        likelihood = self.game.log_likelihood(logits, target).double().exp()
+        likelihood = self.runner.log_likelihood(logits, target).double().exp()
         hits = (logits.argmax(dim=1) == target).double()
         return np.asarray(torch.stack([likelihood, hits], dim=1).cpu().numpy())
-
-    def _logits(self, images: Tensor, top_label: int) -> Tensor:
-        """Return the logits of one batch, split only if batch_size="auto"."""
-        if self.game.batch_size != "auto":
-            return self.game.logits(images, top_label)
-        return self.game.within_memory(
-            lambda n: torch.cat(
-                [self.game.logits(part, top_label) for part in torch.split(images, n)]
-            )
-        )
 
 
 class ConditionRunner:

@@ -29,10 +29,10 @@ from iaside_plugins.evaluation.conditions import ConditionRunner, Images, Outcom
 from iaside_plugins.evaluation.corruption import CorruptionPlan, corruption_group
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
+from iaside_plugins.inference.forward import Model
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import jsonable
 from iaside_plugins.storage.provenance import ids_digest, provenance
-from iaside_plugins.value_table.game import Model
 from iaside_plugins.value_table.stream import count, progress_bar
 
 
@@ -171,7 +171,7 @@ def conditions(
             corruption = corruption_group(runner, plan.corruptions, clean)
         if plan.attacks is not None:
             adversarial = _attacked(runner, plan.attacks, clean)
-    return clean, corruption, adversarial, runner.predict.game.device
+    return clean, corruption, adversarial, runner.predict.runner.device
 
 
 def _n_passes(plan: EvaluationPlan) -> int | None:

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import torch
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance import ties
 from iaside_plugins.importance.result import SpectralImportance
+from iaside_plugins.importance.run import spectral_importance
+from iaside_plugins.importance.stopping import CHECK_EVERY, Stopping
+from iaside_plugins.inference.checks import model_device
+from iaside_plugins.inference.forward import Model
+from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley.score import importance_distribution, score, signed_score
 from iaside_plugins.stats.intervals import jackknife
 from iaside_plugins.storage.files import jsonable
+from iaside_plugins.value_table.stream import check_max_images, count, expect, items, progress_bar
 
 Array = npt.NDArray[np.float64]
 
@@ -47,11 +57,11 @@ class Comparison:
     signed_score_difference_interval: Array
 
     def to_dict(self) -> dict[str, Any]:
-        """Attributes by name, as JSON values."""
+        """Return the attributes by name, as JSON values."""
         return {**jsonable(vars(self)), "protocol": self.protocol.to_dict()}
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a band: differences of Shapley values and of shares, with intervals."""
+        """Return one row a band: differences of Shapley values and of shares, with intervals."""
         return pd.DataFrame(
             {
                 "band": np.arange(self.protocol.n_bands),
@@ -66,7 +76,7 @@ class Comparison:
 
 
 def compare(first: SpectralImportance, second: SpectralImportance) -> Comparison:
-    """Paired differences (first minus second) of two models on the same images.
+    """Return paired differences (first minus second) of two models on the same images.
 
     Models may differ in input size as long as the images carry names (`ids`) that say they are
     the same; images without names are known by the digest of their pixels.
@@ -108,4 +118,103 @@ def compare(first: SpectralImportance, second: SpectralImportance) -> Comparison
         score_difference_interval=plain.interval,
         signed_score_difference=float(signed.value),
         signed_score_difference_interval=signed.interval,
+    )
+
+
+def paired_importance(  # noqa: PLR0913  the public signature
+    first: Model,
+    second: Model,
+    data: Any,
+    protocol: Protocol | None = None,
+    *,
+    target_error: float,
+    target: str = "signed_score",
+    device: torch.device | str | None = None,
+    batch_size: int = 64,
+    precision: str = "float32",
+    resume: Path | str | None = None,
+    max_images: int | None = None,
+    show_progress: bool = False,
+) -> tuple[SpectralImportance, SpectralImportance]:
+    """Measure two models side by side on as many images as their difference needs.
+
+    ``compare(*paired_importance(...))`` gives the differences with their intervals.
+
+    Args:
+        first: As for `spectral_importance`.
+        second: Another, of the same input size.
+        data: As for `spectral_importance`, in random order; both models see the same images.
+        protocol: Any whose rows depend on one image alone: not with the "replacement" absence or
+            the released script's rescaling of batches.
+        target_error: Stop once the half-width of the target is at most this (checked every 25
+            images from 100 on).
+        target: The difference of the "signed_score" or of the "score", or the "sign" of every
+            band's difference of Shapley values (see `stopping.Stopping`).
+        device: Where both models are; by default where their parameters are.
+        batch_size: Rows in one forward pass.
+        precision: Of the forward passes, as for `spectral_importance`.
+        resume: Folder in which finished images of both are stored.
+        max_images: Stop after so many images.
+        show_progress: Whether to show a progress bar on stderr.
+
+    Raises:
+        InputError: For input that cannot be used, before or as soon as it is met.
+    """
+    protocol = protocol or Protocol()
+    stopping = Stopping(target_error, target, protocol.beta)
+    if protocol.needs_all_images or protocol.is_script:
+        choice = "range_handling" if protocol.is_script else "absence"
+        raise InputError(
+            "paired_importance needs rows that depend on one image alone: not "
+            f"{choice}={getattr(protocol, choice)!r}; run spectral_importance on each model and "
+            "compare"
+        )
+    check_max_images(max_images)
+    models = first, second
+    for model in models:  # what is wrong with the second must not come out after the first's work
+        ModelRunner(model, model_device(model, device), batch_size, precision)
+    folders = [None if resume is None else Path(resume) / name for name in ("first", "second")]
+    results: tuple[list[SpectralImportance], list[SpectralImportance]] = [], []
+    stream = items(data, protocol.n_bands, max_images)
+    with progress_bar(known := count(data, max_images), show_progress) as bar:
+        while chunk := list(islice(stream, CHECK_EVERY)):
+            batches = [
+                (item.image[None], torch.tensor([item.label]), [item.name]) for item in chunk
+            ]
+            for model, folder, done in zip(models, folders, results, strict=True):
+                done.append(
+                    spectral_importance(
+                        model,
+                        batches,
+                        protocol,
+                        device=device,
+                        batch_size=batch_size,
+                        precision=precision,
+                        resume=folder,
+                    )
+                )
+            bar.update(len(chunk))
+            if len(chunk) == CHECK_EVERY:
+                rows = [np.concatenate([one.per_image for one in done]) for done in results]
+                check = stopping.check(*rows)
+                expect(bar, check.n_expected, known)
+                if check.done:
+                    break
+    if not results[0]:
+        raise InputError("no images: the data are empty")
+    return _joined(results[0]), _joined(results[1])
+
+
+def _joined(results: Sequence[SpectralImportance]) -> SpectralImportance:
+    """Return one result of the images of several, in their order."""
+    tables = [r.values for r in results if r.values is not None]  # noqa: PD011  not pandas
+    return replace(
+        results[0],
+        per_image=np.concatenate([part.per_image for part in results]),
+        ends=np.concatenate([part.ends for part in results]),
+        values=np.concatenate(tables) if tables else None,
+        labels=np.concatenate([part.labels for part in results]),
+        ids=tuple(name for part in results for name in part.ids),
+        correct=np.concatenate([part.correct for part in results]),
+        n_forward=sum(part.n_forward for part in results),
     )

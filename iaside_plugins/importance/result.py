@@ -76,7 +76,7 @@ class SpectralImportance:
         n_forward: Images that went through the model in this run (0 if all rows were resumed).
         image_size: Height and width of the model's input.
         precision: Of the forward passes.
-        forwards: What made them faster (names of `forwards.Step`); empty for the plain model.
+        forwards: What makes them faster (names of `forwards.Step`); empty for the plain model.
     """
 
     protocol: Protocol
@@ -197,7 +197,7 @@ class SpectralImportance:
         return float(self.shapley_values.sum() - (ends[1] - ends[0]))
 
     def interactions(self, order: int = 2) -> Array:
-        """Shapley interaction index (M, M) in nats, Shapley values on the diagonal.
+        """Return the Shapley interaction index (M, M) in nats, Shapley values on the diagonal.
 
         Args:
             order: 2, or 1 for the Shapley values (M,) alone.
@@ -215,23 +215,43 @@ class SpectralImportance:
         return shapley.interactions(table)
 
     def band_edges(self) -> Array:
-        """Band edges (M + 1,) in cycles/image along the shorter side, see `SpectralPartition`."""
+        """Return band edges (M + 1,) in cycles/image, see `SpectralPartition`."""
         return band_edges(self.protocol, self.image_size)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a band: range in cycles/image, Shapley value, standard error, share, interval."""
-        return band_table(self)
+        """Return one row a band: cycles/image, Shapley value, standard error, share, interval."""
+        edges, interval = self.band_edges(), self.distribution_interval
+        return pd.DataFrame(
+            {
+                "band": np.arange(self.protocol.n_bands),
+                "low": edges[:-1],
+                "high": edges[1:],
+                "shapley_value": self.shapley_values,
+                "se": self.shapley_se,
+                "share": self.distribution,
+                "share_low": interval[:, 0],
+                "share_high": interval[:, 1],
+            }
+        )
 
     def by_class(self) -> pd.DataFrame:
-        """One row a class: label, n_images, accuracy, then Shapley values and standard errors.
+        """Return one row a class: label, n_images, accuracy, Shapley values, standard errors.
 
         `band_i` is the mean over the class's images and `se_i` its standard error, in nats; NaN
         for a single image.
         """
-        return class_table(self)
+        bands = range(self.protocol.n_bands)
+        frame = pd.DataFrame(self.per_image, columns=[f"band_{i}" for i in bands])
+        grouped = frame.groupby(self.labels)
+        errors = grouped.sem().rename(columns={f"band_{i}": f"se_{i}" for i in bands})
+        out = pd.concat([grouped.mean(), errors], axis=1).rename_axis("label").reset_index()
+        accuracy = pd.Series(self.correct.astype(float)).groupby(self.labels).mean()
+        out.insert(1, "n_images", grouped.size().to_numpy())
+        out.insert(2, "accuracy", accuracy.to_numpy())
+        return out
 
     def to_dict(self) -> dict[str, Any]:
-        """Attributes by name as JSON values (NaN becomes None), with the protocol and its id."""
+        """Return the attributes by name as JSON values (NaN becomes None), with the protocol."""
         out = {name: jsonable(getattr(self, name)) for name in ATTRIBUTES}
         return {"protocol": self.protocol.to_dict(), **out}
 
@@ -265,7 +285,7 @@ class SpectralImportance:
 
     @classmethod
     def load(cls, path: Path | str) -> SpectralImportance:
-        """The result that `save` wrote, or what the folder of a resumable run holds by now.
+        """Load the result that `save` wrote, or what the folder of a resumable run holds by now.
 
         Nothing in the file is executed; neither the model nor the images are needed.
 
@@ -298,7 +318,7 @@ class SpectralImportance:
             raise InputError(f"{path} is not a saved SpectralImportance: {error}") from error
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Shapley values by band with intervals, on `ax` or a new figure (needs matplotlib)."""
+        """Plot Shapley values with intervals, on `ax` or a new figure (needs matplotlib)."""
         from iaside_plugins.display.plots import plot_profile
 
         return plot_profile(self, ax=ax)
@@ -313,44 +333,6 @@ class SpectralImportance:
 
 
 def band_edges(protocol: Protocol, image_size: Sequence[int]) -> Array:
-    """Band edges (M + 1,) in cycles/image of a protocol at an image size (height, width)."""
+    """Return band edges (M + 1,) in cycles/image of a protocol at an image size (height, width)."""
     norm = "euclidean" if protocol.band_norm == "euclidean" else "chebyshev"  # boxes are square
     return SpectralPartition(protocol.n_bands, norm).edges_in_cycles(image_size[0], image_size[1])
-
-
-if TYPE_CHECKING:
-    from iaside_plugins.importance.result import SpectralImportance
-
-
-def band_table(result: SpectralImportance) -> pd.DataFrame:
-    """One row a band: range in cycles/image, Shapley value, standard error, share, interval."""
-    edges = result.band_edges()
-    return pd.DataFrame(
-        {
-            "band": np.arange(result.protocol.n_bands),
-            "low": edges[:-1],
-            "high": edges[1:],
-            "shapley_value": result.shapley_values,
-            "se": result.shapley_se,
-            "share": result.distribution,
-            "share_low": result.distribution_interval[:, 0],
-            "share_high": result.distribution_interval[:, 1],
-        }
-    )
-
-
-def class_table(result: SpectralImportance) -> pd.DataFrame:
-    """One row a class: label, n_images, accuracy, then Shapley values and standard errors.
-
-    `band_i` is the mean over the class's images and `se_i` its standard error, in nats; NaN
-    for a single image.
-    """
-    bands = range(result.protocol.n_bands)
-    frame = pd.DataFrame(result.per_image, columns=[f"band_{i}" for i in bands])
-    grouped = frame.groupby(result.labels)
-    errors = grouped.sem().rename(columns={f"band_{i}": f"se_{i}" for i in bands})
-    out = pd.concat([grouped.mean(), errors], axis=1).rename_axis("label").reset_index()
-    accuracy = pd.Series(result.correct.astype(float)).groupby(result.labels).mean()
-    out.insert(1, "n_images", grouped.size().to_numpy())
-    out.insert(2, "accuracy", accuracy.to_numpy())
-    return out

@@ -13,29 +13,32 @@ import torch
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import SpectralImportance
-from iaside_plugins.importance.stopping import StopCheck, Stopping, looks, stopping_rule
+from iaside_plugins.importance.stopping import StopCheck, check_points, stopping_rule
 from iaside_plugins.inference.checks import model_device
-from iaside_plugins.inference.memory import first_batch_size
+from iaside_plugins.inference.forward import Model
+from iaside_plugins.inference.runner import first_batch_size
 from iaside_plugins.parallel.processes import Devices, device_workers, one_or_several
-from iaside_plugins.parallel.scheduler import RowRequest, computed_by
+from iaside_plugins.parallel.scheduler import RowRequest, scheduled_groups
 from iaside_plugins.protocol import Protocol
+from iaside_plugins.shapley.score import BETA
 from iaside_plugins.storage.provenance import model_digest
 from iaside_plugins.storage.row_store import RowStore, read_header
-from iaside_plugins.value_table.game import Game, Model
+from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.rows import (
+    Group,
     ImageNote,
-    ImageWithDonor,
-    computed,
     image_groups,
+    prepare_store,
     restore,
-    split_rows,
+    stored_groups,
+    unpack_rows,
 )
 from iaside_plugins.value_table.stream import check_max_images, count, expect, items, progress_bar
 
 Array = npt.NDArray[np.float64]
 
 
-def spectral_importance(
+def spectral_importance(  # noqa: PLR0913  the public signature
     model: Model,
     data: Any,
     protocol: Protocol | None = None,
@@ -49,10 +52,11 @@ def spectral_importance(
     target: str = "signed_score",
     show_progress: bool = False,
 ) -> SpectralImportance:
-    """Shapley values of the spectral bands of a model's log-likelihood, over a set of images.
+    """Measure how much each spectral band contributes to a model's log-likelihood of the class.
 
-    All coalitions of bands see the same images; an image gives a complete row of the value
-    table before the next is touched. The model is called without gradients and never moved.
+    The result holds the Shapley values of the bands, averaged over a set of images. All coalitions
+    of bands see the same images; an image gives a complete row of the value table before the next
+    is touched. The model is called without gradients and never moved.
 
     Args:
         model: (N, C, H, W) float images in [0, 1] -> (N, n_classes) logits, in evaluation mode;
@@ -72,9 +76,9 @@ def spectral_importance(
             each image in work (one, or batch_size / 2**n_bands where that is more); the host
             8 * (2**n_bands + 2) bytes for every finished one.
         precision: "float32", "float64", or "bfloat16" / "float16" (autocast, less exact).
-        resume: Folder in which finished images are kept; a run that stopped goes on from there.
+        resume: Folder in which finished images are stored; a run that stopped resumes from there.
         max_images: Stop after so many images.
-        target_error: Stop once the target's half-width is at most this (looked at every 25
+        target_error: Stop once the target's half-width is at most this (checked every 25
             images from 100 on).
         target: What `target_error` is for: the interval of the "signed_score" or the "score", or
             the "sign" of every band's Shapley value (see `stopping.Stopping`).
@@ -85,13 +89,13 @@ def spectral_importance(
 
     Raises:
         InputError: For input that cannot be used (see the message), before or as soon as it is
-            met; rows finished until then are kept in `resume`.
+            met; rows finished until then are stored in `resume`.
         InputTypeError: For images that are not floating-point numbers.
     """
     protocol = protocol or Protocol()
     single, devices = one_or_several(device)
-    game = Game(model, protocol, model_device(model, single), batch_size, precision)
-    profile = ImportanceRun(
+    game = Game.of(model, protocol, model_device(model, single), batch_size, precision)
+    run = ImportanceRun(
         model,
         data,
         protocol,
@@ -101,36 +105,37 @@ def spectral_importance(
         target_error=target_error,
         target=target,
     )
-    n_rows = first_batch_size(batch_size, devices[0]) if devices else game.n_rows
-    run = RowRequest("", protocol, batch_size, precision, profile.groups(n_rows), profile.store)
-    restore(game, profile.store)
-    finished = closing(_computed(model, game, run, devices))
+    n_rows = first_batch_size(batch_size, devices[0]) if devices else game.runner.n_rows
+    request = RowRequest("", protocol, batch_size, precision, run.groups(n_rows), run.store)
+    restore(game.runner, run.store)
+    prepare_store(run.store, protocol)
+    finished = closing(_stored_groups(model, game, request, devices))
     try:
         with progress_bar(known := count(data, max_images), show_progress) as bar, finished as each:
             bar.set_description("bands", refresh=False)
             for group, keys in each:
                 bar.update(len(group))
-                look = profile.take(group, keys)
-                if look is not None:
-                    expect(bar, look.n_expected, known)
-                    if look.done:
+                check = run.add(group, keys)
+                if check is not None:
+                    expect(bar, check.n_expected, known)
+                    if check.done:
                         break
     finally:
-        profile.store.flush()
+        run.store.flush()
     if devices:
-        return profile.result(run.n_forward, tuple(run.choices or ()))
-    return profile.result(game.n_forward, tuple(game.forward.choices()))
+        return run.result(request.n_forward, tuple(request.choices or ()))
+    return run.result(game.n_forward, tuple(game.runner.forward.choices()))
 
 
-def _computed(
-    model: Model, game: Game, run: RowRequest, devices: Sequence[torch.device]
-) -> Generator[tuple[list[ImageWithDonor], list[str]], None, None]:
-    """Groups with the keys of their rows, by this process or by one on each of several devices."""
+def _stored_groups(
+    model: Model, game: Game, request: RowRequest, devices: Sequence[torch.device]
+) -> Generator[tuple[Group, list[str]], None, None]:
+    """Yield groups with the keys of their rows, computed here or by a process a device."""
     if not devices:
-        yield from computed(game, run.groups, run.store)
+        yield from stored_groups(game, request.groups, request.store)
         return
-    with device_workers(model, devices) as crew:
-        for _, group, keys in computed_by(crew, [run]):
+    with device_workers(model, devices) as scheduler:
+        for _, group, keys in scheduled_groups(scheduler, [request]):
             yield group, keys
 
 
@@ -171,26 +176,36 @@ class ImportanceRun:
         self._finished: list[tuple[ImageNote, Array]] = []
         self._order: list[tuple[str, str]] = []
 
-    def groups(self, n_rows: int) -> Iterator[list[ImageWithDonor]]:
-        """The images in groups that share forward passes of so many rows."""
+    def groups(self, n_rows: int) -> Iterator[Group]:
+        """Yield the images in groups that share forward passes of so many rows."""
         return image_groups(self._stream, self.protocol, n_rows)
 
-    def take(self, group: list[ImageWithDonor], keys: list[str]) -> StopCheck | None:
-        """Take the next group, whose rows are in the store; a look at the target, if it was time.
+    def add(self, group: Group, keys: list[str]) -> StopCheck | None:
+        """Add the next group, whose rows are stored; return what is known of the target.
 
-        Where the look is done, images behind it are dropped again.
+        Images after the one that was enough are dropped again.
+
+        Returns:
+            The first check that was enough, or else the last one; None if none was due.
         """
         first = len(self._finished)
         for key, (item, _) in zip(keys, group, strict=True):
-            self._finished.append((ImageNote.of(item), self.store.rows[key]))
-            self._order.append((key, self._finished[-1][0].to_json()))
-        look = _look(self._finished, first, self.protocol, self._stopping)
-        if look is not None and look.done:
-            self._finished = self._finished[: look.n_images]
-        return look
+            note = ImageNote.of(item)
+            self._finished.append((note, self.store.rows[key]))
+            self._order.append((key, note.to_json()))
+        check = None
+        if self._stopping is None:
+            return check
+        for n in check_points(first, len(self._finished)):
+            rows = np.stack([row for _, row in self._finished[:n]])
+            check = self._stopping.check(unpack_rows(self.protocol, rows[:, 2:])[2])
+            if check.done:
+                self._finished = self._finished[:n]
+                break
+        return check
 
     def result(self, n_forward: int, forwards: tuple[str, ...]) -> SpectralImportance:
-        """What the groups say; the store keeps their order.
+        """Return the result of all groups, and store the order of their images.
 
         Raises:
             InputError: There were none.
@@ -205,7 +220,7 @@ class ImportanceRun:
 
 
 def read_run(folder: Path | str, beta: float | None = None) -> SpectralImportance:
-    """What the folder of a resumable run holds by now, without the model or the images.
+    """Read what the folder of a resumable run holds by now, without the model or the images.
 
     The images of the last run in it; where that was killed or is still running, every image that
     is finished there.
@@ -220,12 +235,12 @@ def read_run(folder: Path | str, beta: float | None = None) -> SpectralImportanc
     folder = Path(folder)
     if not (folder / "run.json").exists() and (folder / "spectral" / "run.json").exists():
         folder = folder / "spectral"  # of `evaluate`
-    identity, settled = read_header(folder)
+    identity, choices = read_header(folder)
     start = "protocol "
     fields = {k.removeprefix(start): v for k, v in identity.items() if k.startswith(start)}
     if not fields or "precision" not in identity:
         raise InputError(f"{folder} holds no run of spectral_importance")
-    chosen = settled.get("beta", 0.75) if beta is None else beta
+    chosen = choices.get("beta", BETA) if beta is None else beta
     protocol = Protocol.from_dict({**fields, "beta": chosen})
     store = RowStore(folder, identity, read_only=True)
     finished = [
@@ -240,26 +255,8 @@ def read_run(folder: Path | str, beta: float | None = None) -> SpectralImportanc
         finished,
         identity["precision"],
         n_forward=0,
-        forwards=tuple(settled.get("forwards", {})),
+        forwards=tuple(choices.get("forwards", {})),
     )
-
-
-def _look(
-    finished: list[tuple[ImageNote, Array]],
-    before: int,
-    protocol: Protocol,
-    stopping: Stopping | None,
-) -> StopCheck | None:
-    """The first look since `before` images that was enough, or else the last one, if any."""
-    look = None
-    if stopping is None:
-        return look
-    for n in looks(before, len(finished)):
-        rows = np.stack([row for _, row in finished[:n]])
-        look = stopping.look(split_rows(protocol, rows[:, 2:])[2])
-        if look.done:
-            break
-    return look
 
 
 def _result(
@@ -271,14 +268,14 @@ def _result(
     forwards: tuple[str, ...],
 ) -> SpectralImportance:
     rows = np.stack([row for _, row in finished])
-    values, ends, per_image = split_rows(protocol, rows[:, 2:])
+    values, ends, per_image = unpack_rows(protocol, rows[:, 2:])
     return SpectralImportance(
         protocol=protocol,
         per_image=per_image,
         ends=ends,
         values=values,
-        labels=np.array([seen.label for seen, _ in finished]),
-        ids=tuple(seen.name for seen, _ in finished),
+        labels=np.array([note.label for note, _ in finished]),
+        ids=tuple(note.name for note, _ in finished),
         correct=rows[:, 0] > 0,
         n_classes=int(rows[0, 1]),
         n_forward=n_forward,

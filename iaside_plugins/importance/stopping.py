@@ -1,8 +1,8 @@
-"""When a run has seen enough images: its target is known closely enough.
+"""When a run has enough images: its target is known closely enough.
 
-Looks come at fixed numbers of images, whatever the batches. A run that stops when its estimated
-interval is narrow stops more readily where it came out too narrow, most of all where a tie of
-bands at the minimum was not noticed. So the look takes bands for tied that are within
+The target is checked at fixed numbers of images, whatever the batches. A run that stops when its
+estimated interval is narrow stops more readily where it came out too narrow, most of all where a
+tie of bands at the minimum was not noticed. So a check takes bands for tied that are within
 `WIDE_ERRORS` standard errors of the least; the interval reported afterwards is that of any run.
 Coverage after stopping is measured by `tests/bench/bench_coverage.py`.
 """
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.ties import difference, estimate
-from iaside_plugins.shapley.score import score, signed_score
+from iaside_plugins.shapley.score import BETA, score, signed_score
 from iaside_plugins.stats.intervals import Estimate
 
 Array = npt.NDArray[np.float64]
@@ -47,8 +47,8 @@ class StopCheck:
     @property
     def n_expected(self) -> int:
         """Images that are likely to be enough, as half-widths fall with the square root of n."""
-        looks = math.ceil(self.n_images * self.ratio**2 / CHECK_EVERY)
-        return max(MIN_IMAGES, CHECK_EVERY * looks, self.n_images)
+        checks = math.ceil(self.n_images * self.ratio**2 / CHECK_EVERY)
+        return max(MIN_IMAGES, CHECK_EVERY * checks, self.n_images)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Stopping:
     Attributes:
         error: "signed_score", "score": greatest half-width of the 95 % interval. "sign": in nats;
             every band's Shapley value must be known to be above or below 0, or to be within this
-            of it, all bands together at 95 %, however often one looks.
+            of it, all bands together at 95 %, however often it is checked.
         target: One of `TARGETS`.
         beta: The protocol's.
 
@@ -68,7 +68,7 @@ class Stopping:
 
     error: float
     target: str = "signed_score"
-    beta: float = 0.75
+    beta: float = BETA
 
     def __post_init__(self) -> None:
         if not self.error > 0:
@@ -76,8 +76,8 @@ class Stopping:
         if self.target not in TARGETS:
             raise InputError(f"target must be one of {', '.join(TARGETS)}; got {self.target!r}")
 
-    def look(self, per_image: Array, other: Array | None = None) -> StopCheck:
-        """Look at the Shapley values of all images so far.
+    def check(self, per_image: Array, other: Array | None = None) -> StopCheck:
+        """Check the Shapley values of all images so far.
 
         Args:
             per_image: (n_images, M) in nats, of at least two images.
@@ -99,14 +99,14 @@ class Stopping:
         return difference(per_image, other, statistic, WIDE_ERRORS)
 
     def _sign(self, rows: Array) -> float:
-        """The greatest ratio over bands; below 1 where a value is as far from 0 as its width."""
+        """Return the greatest ratio over bands; below 1 if all are known as closely as wanted."""
         n, m = rows.shape
         half = rows.std(axis=0, ddof=1) * sequence_width(n, 0.05 / m)
         return float(np.max(half / np.maximum(abs(rows.mean(axis=0)), self.error)))
 
 
 def stopping_rule(error: float | None, target: str, beta: float) -> Stopping | None:
-    """The rule of a run, or None where it takes all images.
+    """Return the rule of a run, or None where it takes all images.
 
     Raises:
         InputError: See `Stopping`; and for a target without an error, which would be ignored.
@@ -119,17 +119,18 @@ def stopping_rule(error: float | None, target: str, beta: float) -> Stopping | N
     return None
 
 
-def looks(before: int, now: int) -> range:
-    """The numbers of images in (before, now] at which a run looks."""
+def check_points(before: int, now: int) -> range:
+    """Return the numbers of images in (before, now] at which a run checks its target."""
     return range((before // CHECK_EVERY + 1) * CHECK_EVERY, now + 1, CHECK_EVERY)
 
 
 def sequence_width(n: int, alpha: float) -> float:
-    """Half-width of a confidence sequence for a mean after n images, in standard deviations.
+    """Return the half-width of a confidence sequence for a mean, in standard deviations.
 
-    Holds at all n at once with probability 1 - alpha (for n large enough for the central limit),
-    so that a run may look as often as it likes; tightest at four times `MIN_IMAGES`. Source:
-    Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, Annals of Statistics 52 (2024), eq. 3.
+    It holds after any number of images at once with probability 1 - alpha (for n large enough for
+    the central limit), so a run may check as often as it likes; tightest at four times
+    `MIN_IMAGES`. Source: Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, Annals of Statistics 52
+    (2024), eq. 3.
     """
     rate = -2 * math.log(alpha)
     rho2 = (rate + math.log(rate + 1)) / (4 * MIN_IMAGES)

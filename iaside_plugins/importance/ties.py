@@ -23,7 +23,7 @@ Statistic = Callable[[Array], Array]  # of distributions (..., M), to values (..
 
 
 def tied_bands(per_image: npt.ArrayLike, errors: float = Z95) -> list[int]:
-    """Bands that cannot be told from the one of the least mean, itself first.
+    """Return the bands that cannot be told from the one of the least mean, itself first.
 
     Args:
         per_image: Shapley values of every image (n_images, M).
@@ -41,7 +41,7 @@ def tied_bands(per_image: npt.ArrayLike, errors: float = Z95) -> list[int]:
 
 
 def pooled_distribution(shapley_values: npt.ArrayLike, tied: Sequence[int]) -> Array:
-    """Shares (..., M) with the mean of the tied bands as the minimum; theirs are 0.
+    """Return shares (..., M) with the mean of the tied bands as the minimum; theirs are 0.
 
     ``importance_distribution`` where one band is given and it is the least.
     """
@@ -53,7 +53,7 @@ def pooled_distribution(shapley_values: npt.ArrayLike, tied: Sequence[int]) -> A
 
 
 def estimate(per_image: npt.ArrayLike, statistic: Statistic, errors: float = Z95) -> Estimate:
-    """A statistic of the importance distribution, with an interval that holds under ties.
+    """Estimate a statistic of the importance distribution, with an interval that holds under ties.
 
     The jackknife's value, standard error and bias; its interval too where one band is least.
 
@@ -74,7 +74,7 @@ def estimate(per_image: npt.ArrayLike, statistic: Statistic, errors: float = Z95
 def difference(
     first: npt.ArrayLike, second: npt.ArrayLike, statistic: Statistic, errors: float = Z95
 ) -> Estimate:
-    """The statistic of the first model less that of the second, paired over the same images.
+    """Estimate a statistic of the first model minus the second's, paired over the same images.
 
     Args:
         first: Shapley values of every image (n_images, M) of one model.
@@ -105,7 +105,7 @@ def difference(
 
 
 def _over_both(plain: Estimate, pooled: Estimate) -> Estimate:
-    """The first estimate with an interval that reaches over those of both."""
+    """Return the first estimate with an interval that covers those of both."""
     low = np.minimum(plain.interval[..., 0], pooled.interval[..., 0])
     high = np.maximum(plain.interval[..., 1], pooled.interval[..., 1])
     return Estimate(plain.value, plain.se, plain.bias, np.stack([low, high], axis=-1))

@@ -1,4 +1,4 @@
-"""Checks of what goes into a model, before any long work: the device, images and labels."""
+"""Checks before any long work: the model's mode and device, images and labels."""
 
 from __future__ import annotations
 
@@ -16,8 +16,23 @@ SINGLE_LOGIT = (
 )
 
 
+def modules_in_training(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the modules of a model that are in training mode, by name ("the model" for itself)."""
+    return {name or "the model": part for name, part in model.named_modules() if part.training}
+
+
+def check_eval_mode(model: nn.Module) -> None:
+    """Raise InputError if a module, or a part of it, is in training mode."""
+    training = modules_in_training(model)
+    if training:
+        raise InputError(
+            f"expected eval mode, but {next(iter(training))} is in training mode; call "
+            "model.eval() first: batch norm and dropout would make every number depend on the batch"
+        )
+
+
 def model_device(model: Any, device: torch.device | str | None = None) -> torch.device:
-    """The device to run on: the model's own; the model is never moved.
+    """Return the device to run on: the model's own; the model is never moved.
 
     Raises:
         InputError: If `device` is given and the model's weights are elsewhere, or if the model
@@ -26,12 +41,7 @@ def model_device(model: Any, device: torch.device | str | None = None) -> torch.
     wanted = None if device is None else torch.device(device)
     if not isinstance(model, nn.Module):
         return wanted or torch.device("cpu")
-    training = [name or "the model" for name, part in model.named_modules() if part.training]
-    if training:
-        raise InputError(
-            f"the model is in training mode ({training[0]}); call model.eval() first: batch norm "
-            "and dropout would make every number depend on the batch"
-        )
+    check_eval_mode(model)
     tensors = [*model.parameters(), *model.buffers()]
     own = tensors[0].device if tensors else wanted or torch.device("cpu")
     if wanted is not None and (own.type, own.index or 0) != (wanted.type, wanted.index or 0):
@@ -57,22 +67,38 @@ def check_images(images: Tensor, n_bands: int | None = None) -> None:
         )
     if images.ndim != 4:
         raise InputError(f"expected images of shape (N, C, H, W), got {tuple(images.shape)}")
-    low, high = (float(end) for end in images.aminmax()) if images.numel() else (0.0, 1.0)
-    if not (low >= -1e-6 and high <= 1 + 1e-6):
-        raise InputError(
-            f"expected images in [0, 1], got values in [{low:.4g}, {high:.4g}]; if they are "
-            "already normalised, undo it and let the model normalise (normalisation belongs "
-            "inside the model); if they are 0..255, divide by 255"
-        )
+    check_range(images)
     if n_bands is not None:
         check_image_size(images.shape[2], images.shape[3], n_bands)
 
 
-def check_labels(labels: Tensor, n_images: int) -> Tensor:
-    """Labels as int64 (N,).
+def check_range(images: Tensor, bounds: tuple[float, float] = (0.0, 1.0)) -> None:
+    """Raise InputError for pixels out of bounds by more than rounding, 1e-6 of their range."""
+    if not images.numel():
+        return
+    lower, upper = bounds
+    low, high = (float(end) for end in images.aminmax())
+    rounding = 1e-6 * (upper - lower)
+    if not (low >= lower - rounding and high <= upper + rounding):  # NaN fails too
+        raise InputError(
+            f"expected images in [{lower:g}, {upper:g}], got [{low:.6g}, {high:.6g}], beyond by "
+            f"{max(lower - low, high - upper):.3g}; clip them; if they are already normalised, "
+            "undo it and let the model normalise"
+            + ("; if they are 0..255, divide by 255" if upper == 1 else "")
+        )
+
+
+def check_labels(labels: Tensor, n_images: int, n_classes: int | None = None) -> Tensor:
+    """Return the labels as int64 (N,).
+
+    Args:
+        labels: Whole numbers of any type.
+        n_images: Number of images N.
+        n_classes: Number of the model's outputs, once known.
 
     Raises:
-        InputError: For another shape, or negative or fractional labels.
+        InputError: For another shape, negative or fractional labels, or labels that the model has
+            no output for.
     """
     labels = torch.as_tensor(labels)
     if labels.shape != (n_images,):
@@ -80,8 +106,13 @@ def check_labels(labels: Tensor, n_images: int) -> Tensor:
             f"expected labels of shape ({n_images},), one an image, got {tuple(labels.shape)}"
         )
     whole = labels.to(torch.int64)
-    if not torch.equal(whole.to(labels.dtype), labels) or (len(whole) and int(whole.min()) < 0):
-        raise InputError("expected labels that are class indices 0, 1, 2, ...")
+    wrong = labels[(whole.to(labels.dtype) != labels) | (whole < 0)]
+    if len(wrong):
+        raise InputError(
+            f"expected labels that are class indices 0, 1, 2, ..., got {wrong[0].item()}"
+        )
+    if n_classes is not None and len(whole):
+        check_in_range(int(whole.max()), n_classes)
     return whole
 
 

@@ -22,7 +22,7 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """A deep copy that shares no module with the model.
+    """Return a deep copy that shares no module with the model.
 
     Raises:
         InputError: If the model's own way of copying shares some of them.
@@ -34,7 +34,9 @@ def copied(model: nn.Module) -> nn.Module:
 
 
 def fold_batch_norms(model: nn.Module) -> tuple[nn.Module, int]:
-    """A copy of a model with its batch norms folded, and how many were; the model stays as it is.
+    """Return a copy of a model with its batch norms folded, and how many were folded.
+
+    The model itself stays as it is.
 
     What torch.fx cannot trace is traced part by part; what it cannot trace at all keeps its batch
     norms. A traced part is frozen as it runs in evaluation mode, so compare outputs before use.
@@ -77,7 +79,7 @@ class _Tracer(fx.Tracer):
 
 
 def _traced(module: nn.Module) -> fx.GraphModule | None:
-    """The module as a graph, or None where its code does not allow it or hooks would be lost."""
+    """Return the module as a graph, or None if it cannot be traced or hooks would be lost."""
     if any(part._forward_hooks or part._forward_pre_hooks for part in module.modules()):
         return None
     try:
@@ -85,7 +87,7 @@ def _traced(module: nn.Module) -> fx.GraphModule | None:
     except Exception:  # noqa: BLE001  a model's own code may raise anything on a proxy
         return None
     traced = fx.GraphModule(module, graph, type(module).__name__)
-    traced.graph.eliminate_dead_code()  # what only a message's text was made of reads nothing
+    traced.graph.eliminate_dead_code()  # as of text for messages only
     return traced
 
 
@@ -121,7 +123,7 @@ def _fold(traced: fx.GraphModule) -> int:
 
 
 def _only_checks(node: fx.Node) -> bool:
-    """Whether a node leads to assertions alone: of a shape, which folding does not change."""
+    """Return whether a node leads to assertions alone, of a shape that folding does not change."""
     if node.op == "call_function" and node.target is torch._assert:
         return True
     return bool(node.users) and all(_only_checks(user) for user in node.users)
@@ -129,7 +131,7 @@ def _only_checks(node: fx.Node) -> bool:
 
 @torch.no_grad()
 def _fused(layer: Any, norm: tuple[Any, ...]) -> nn.Module | None:
-    """A new layer that does what the layer and its norm do, or None where none does.
+    """Return one layer that computes a layer and its norm, or None if that is impossible.
 
     A layer of a kind of its own may do more with its weight than multiply by it (standardise it,
     say); so the two ways are compared on a small random input.
@@ -162,7 +164,7 @@ def _fused(layer: Any, norm: tuple[Any, ...]) -> nn.Module | None:
 def _norm(
     node: fx.Node, traced: fx.GraphModule, parts: dict[str, nn.Module]
 ) -> tuple[Any, ...] | None:
-    """Mean, variance, epsilon, scale and shift of a node that normalises by fixed statistics."""
+    """Return mean, variance, eps, scale and shift of a node that is a batch norm in evaluation."""
     if node.op == "call_module":
         part: Any = parts[str(node.target)]
         if type(part) not in NORMS or part.running_mean is None:
@@ -189,7 +191,7 @@ def _norm(
 
 
 def _value(given: Any, traced: fx.GraphModule) -> Any:
-    """The tensor that a node reads from the module, or None."""
+    """Return the tensor that a node reads from the module, or None."""
     if not isinstance(given, fx.Node) or given.op != "get_attr":
         return None
     found: Any = traced

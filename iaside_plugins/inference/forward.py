@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -10,9 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iaside_plugins.inference.cuda_graph import Graphed
+from iaside_plugins.devices import is_out_of_memory
 
 Model = Callable[[Tensor], Tensor]
+PRECISIONS = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+WARM_UP = 3  # passes before a capture, as libraries choose their algorithms in the first
+MOST_GRAPHS = 4  # shapes: a full batch, an image's last rows, and as much for another image size
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,36 +71,36 @@ class Forward:
         return self.precision in ("bfloat16", "float16")
 
     def __call__(self, images: Tensor) -> Tensor:
-        """The model's output."""
+        """Return the model's output."""
         dtype = PRECISIONS[self.precision] if self.half else None
         # Without the cache of cast weights: a CUDA graph would outlive it.
         autocast = torch.autocast(self.device.type, dtype, enabled=self.half, cache_enabled=False)
         with _threads(self.threads), autocast:
             return self.model(images)
 
-    def laid_out(self, images: Tensor) -> Tensor:
-        """Images in the memory layout that it wants."""
+    def to_memory_format(self, images: Tensor) -> Tensor:
+        """Return images in the memory format that this way of running the model takes."""
         if not self.channels_last:
             return images.contiguous()
         return images.contiguous(memory_format=torch.channels_last)
 
     def release(self) -> None:
-        """Give back memory that only makes it faster."""
+        """Free the memory of CUDA graphs."""
         if isinstance(self.model, Graphed):
             self.model.release()
 
     def choices(self) -> dict[str, Any]:
-        """What a resumed run must repeat, as JSON values: the steps in use by name."""
+        """Return the steps in use by name, as JSON values: a resumed run repeats them."""
         return {s.name: self.threads if s.name == "threads" else True for s in self.steps if s.used}
 
     def to_list(self) -> list[dict[str, Any]]:
-        """All steps as JSON values."""
+        """Return all steps as JSON values."""
         return [asdict(step) for step in self.steps]
 
 
 @contextmanager
 def _threads(n: int | None) -> Iterator[None]:
-    """So many threads of the CPU, then as many as before."""
+    """Run with n threads of the CPU, then with as many as before; None changes nothing."""
     before = torch.get_num_threads()
     if n is None or n == before:
         yield
@@ -102,9 +112,84 @@ def _threads(n: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-PRECISIONS = {
-    "float32": torch.float32,
-    "float64": torch.float64,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+@dataclass
+class _Captured:
+    """A captured graph with the memory that it reads and writes."""
+
+    images: Tensor
+    logits: Tensor
+    graph: Any
+
+
+class Graphed:
+    """A model whose passes of a fixed shape are replayed as one CUDA graph.
+
+    A replay launches all kernels of a pass at once, so no kernel waits for the host. A graph is
+    captured for each of the first shapes that come twice; what cannot be captured runs as before.
+    The output of a replay is in memory that the next replay overwrites. The current device must be
+    the model's.
+
+    Args:
+        model: (N, C, H, W) -> (N, n_classes) logits, on a CUDA device, without gradients.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._calls: dict[Any, int] = {}
+        self._captured: dict[Any, _Captured] = {}
+        self._can_capture = True
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the logits of a batch."""
+        key = (images.shape, images.stride(), images.dtype, torch.is_autocast_enabled())
+        captured = self._captured.get(key)
+        if captured is not None:
+            captured.images.copy_(images)
+            captured.graph.replay()
+            return captured.logits
+        self._calls[key] = self._calls.get(key, 0) + 1
+        if self._can_capture and self._calls[key] == 2 and len(self._captured) < MOST_GRAPHS:
+            self._try_to_capture(key, images)
+        return self.model(images)
+
+    def release(self) -> None:
+        """Free the memory of all graphs."""
+        self._captured.clear()
+        self._calls.clear()
+
+    def _try_to_capture(self, key: Any, images: Tensor) -> None:
+        """Capture a graph for this shape; use it only if it gives another batch's logits right."""
+        stream = torch.cuda.current_stream()
+        try:
+            captured = _capture(self.model, images)
+            other = images.flip(0)
+            expected = self.model(other).clone()
+            captured.images.copy_(other)
+            captured.logits.zero_()  # a graph that does nothing must not pass
+            captured.graph.replay()
+            if not torch.allclose(captured.logits, expected, rtol=1e-3, atol=1e-3, equal_nan=True):
+                raise RuntimeError("a replay gives other logits")
+            self._captured[key] = captured
+        except Exception as error:
+            self._can_capture = False
+            if is_out_of_memory(error):
+                raise
+            _log.info("no CUDA graph: %s", error)
+        finally:
+            torch.cuda.set_stream(stream)  # a capture that fails does not put it back
+
+
+def _capture(model: Model, images: Tensor) -> _Captured:
+    """Warm up on another stream, then capture a graph of one pass."""
+    static = images.clone(memory_format=torch.preserve_format)
+    side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(WARM_UP):
+            model(static)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    # Of this thread only: one that pins decoded images may go on meanwhile.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        logits = model(static)
+    return _Captured(static, logits, graph)

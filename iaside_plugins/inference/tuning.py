@@ -2,7 +2,7 @@
 
 Opt-in by the protocol (``forwards="fast"`` or ``"compiled"``). A step is taken where it changes no
 log-probability of a probe by more than `TOLERANCE` and saves time on this machine. The names of the
-steps in use are kept with the result; why the others are not is in the log and the resume folder.
+steps in use are part of the result; why others are not is in the log and the resume folder.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.errors import InputError
-from iaside_plugins.inference.cuda_graph import Graphed
 from iaside_plugins.inference.folding import copied, fold_batch_norms
-from iaside_plugins.inference.forward import Forward, Step
-from iaside_plugins.inference.memory import is_out_of_memory
+from iaside_plugins.inference.forward import Forward, Graphed, Step
 
 Build = Callable[[Forward, Tensor], Forward]
 TOLERANCE = 1e-3  # nats, greatest difference of a log-probability: rounding gives 1e-5
@@ -61,7 +60,7 @@ def _module(forward: Forward) -> nn.Module:
 
 
 def _fewer_threads(forward: Forward, probe: Tensor) -> Forward:
-    """The quickest number of threads among torch's own, half of it and one."""
+    """Take the fastest number of threads among torch's own, half of it and one."""
     most = torch.get_num_threads()
     tried = {n: replace(forward, threads=n) for n in sorted({most, max(1, most // 2), 1})}
     if len(tried) == 1:
@@ -71,7 +70,7 @@ def _fewer_threads(forward: Forward, probe: Tensor) -> Forward:
 
 
 def _ladder(kind: str, device: torch.device) -> dict[str, Build]:
-    """Steps by name, in the order in which they build on one another."""
+    """Return the steps by name, in the order in which they build on one another."""
     steps: dict[str, Build] = {"channels_last": _channels_last, "fold_batch_norms": _folded}
     if device.type == "cpu":
         steps["threads"] = _fewer_threads
@@ -90,15 +89,15 @@ def tune(
     labels: Tensor,
     given: Mapping[str, Any] | None = None,
 ) -> Forward:
-    """The fastest forward pass that gives the plain model's log-probabilities.
+    """Return the fastest forward pass that gives the plain model's log-probabilities.
 
     Args:
         plain: The model as it is, in the precision asked for.
         kind: The protocol's ``forwards``.
         probe: Images (N, C, H, W) as they will come, on the model's device.
         labels: Their classes (N,).
-        given: `Forward.choices` of an earlier part of this run: taken as they are, not judged
-            again by another image, so that a resumed run rounds as the first part did.
+        given: `Forward.choices` of the run being resumed: repeated without another check, so that
+            all parts of a run round alike.
 
     Raises:
         InputError: If half precision moves the true class's log-probability by more than
@@ -123,7 +122,7 @@ def tune(
 
 
 def _repeated(forward: Forward, kind: str, probe: Tensor, given: Mapping[str, Any]) -> Forward:
-    """The steps that an earlier part of this run took."""
+    """Repeat the steps of the run being resumed."""
     steps = []
     for name, build in ({} if kind == "plain" else _ladder(kind, forward.device)).items():
         if name not in given:
@@ -149,7 +148,7 @@ def _repeated(forward: Forward, kind: str, probe: Tensor, given: Mapping[str, An
 def _try(
     name: str, build: Build, forward: Forward, probe: Tensor, labels: Tensor, expected: Tensor
 ) -> tuple[Step, Forward]:
-    """One step: built, compared (the second pass: the first may only prepare one), timed."""
+    """Build one step, compare its second pass (the first may only prepare it), and time it."""
     try:
         better = build(forward, probe)
         _log_probabilities(better, probe)
@@ -174,7 +173,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _log_probabilities(forward: Forward, probe: Tensor) -> Tensor:
-    logits = forward(forward.laid_out(probe))
+    logits = forward(forward.to_memory_format(probe))
     wide = torch.float64 if logits.dtype == torch.float64 else torch.float32
     found = torch.log_softmax(logits.to(wide), dim=1)
     if not bool(torch.isfinite(found).all()):
@@ -183,13 +182,16 @@ def _log_probabilities(forward: Forward, probe: Tensor) -> Tensor:
 
 
 def _deviation(forward: Forward, probe: Tensor, labels: Tensor, expected: Tensor) -> float:
-    """Nats from the expected: the greatest of all classes, in half precision the class's mean."""
+    """Return the difference from the expected log-probabilities, in nats.
+
+    The greatest of all classes; in half precision the mean of the true class's.
+    """
     difference = (_log_probabilities(forward, probe) - expected).abs()
     return float(difference.gather(1, labels[:, None]).mean() if forward.half else difference.max())
 
 
 def _reference(plain: Forward) -> Forward:
-    """What others are compared with: the model as it is, in single precision if its weights are."""
+    """Return what others are compared with: the model in single precision, if its weights are."""
     model = plain.model
     if not plain.half:
         return plain
@@ -215,7 +217,7 @@ def _check_half(plain: Forward, probe: Tensor, labels: Tensor, expected: Tensor)
 
 @torch.no_grad()
 def quickest_rows(forward: Forward, probe: Tensor, most: int) -> int:
-    """How many of the probe's images to run at once on a CPU: few that stay in its caches, or many.
+    """Return how many of the probe's images to run at once on a CPU for the fastest passes.
 
     Args:
         forward: As it will be run.
@@ -223,7 +225,7 @@ def quickest_rows(forward: Forward, probe: Tensor, most: int) -> int:
         most: What memory allows.
     """
     sizes = [n for n in SIZES if n <= min(most, len(probe))]
-    parts = [forward.laid_out(probe[:n]) for n in sizes]
+    parts = [forward.to_memory_format(probe[:n]) for n in sizes]
     if len(parts) < 2:
         return most
     forward(parts[0])  # warms up
@@ -237,11 +239,11 @@ def quickest_rows(forward: Forward, probe: Tensor, most: int) -> int:
 
 
 def _seconds(forwards: list[Forward], probe: Tensor) -> list[float]:
-    """Least seconds of each over a few turns, after one that warms it up."""
+    """Time each several times, after one pass to warm up; return the least seconds of each."""
     found = [float("inf")] * len(forwards)
     for turn in range(REPEATS + 1):
         for k, forward in enumerate(forwards):
-            images = forward.laid_out(probe)
+            images = forward.to_memory_format(probe)
             _wait(probe.device)
             start = time.perf_counter()
             forward(images)

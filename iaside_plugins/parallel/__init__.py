@@ -1,1 +1,1 @@
-"""Rows made by several workers."""
+"""Rows computed by several workers."""

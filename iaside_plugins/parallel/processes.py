@@ -25,10 +25,10 @@ import torch
 from torch import nn
 
 from iaside_plugins.errors import InputError, InputTypeError
-from iaside_plugins.parallel.scheduler import Scheduler, WorkerMessage
-from iaside_plugins.parallel.tasks import Task, WorkerSession
-from iaside_plugins.value_table.game import Model
-from iaside_plugins.value_table.rows import Rows, groups_ahead
+from iaside_plugins.inference.forward import Model
+from iaside_plugins.parallel.scheduler import Scheduler
+from iaside_plugins.parallel.tasks import StartedTask, Task, WorkerMessage, WorkerSession
+from iaside_plugins.value_table.rows import groups_ahead
 
 # What decides how torch rounds or which of its algorithms it takes, where this version has it.
 FLAGS = (
@@ -45,14 +45,11 @@ DIED_EARLY = (
     "scripts that use several devices keep their own work under `if __name__ == '__main__':`, and "
     "the model's class in a module"
 )
-PendingTask = tuple[Rows, Any, int]
-
-
 Devices = torch.device | str | Sequence[torch.device | str] | None
 
 
 def one_or_several(device: Devices) -> tuple[torch.device | None, list[torch.device]]:
-    """A single device (or None, as given), or several of a list or a text "cuda:0,cuda:1".
+    """Return a single device (or None, as given), or several of a list or of "cuda:0,cuda:1".
 
     Raises:
         InputError: For the name of no device.
@@ -70,7 +67,7 @@ def one_or_several(device: Devices) -> tuple[torch.device | None, list[torch.dev
 
 @contextlib.contextmanager
 def device_workers(model: Model, devices: Sequence[torch.device]) -> Iterator[Scheduler]:
-    """A crew of one process a device; the processes end with the context.
+    """Start one process a device, and yield their scheduler; they end with the context.
 
     Args:
         model: A module that can be pickled, or that has `rebuild`, a function without arguments
@@ -89,47 +86,48 @@ def device_workers(model: Model, devices: Sequence[torch.device]) -> Iterator[Sc
 
 
 class Processes:
-    """The processes, by their places in `devices`; see `crew.Workers`."""
+    """Worker processes, numbered as their devices; see `scheduler.Workers`."""
 
     def __init__(self, model: Model, devices: Sequence[torch.device]) -> None:
         self.devices = devices
-        # Threads that there are, shared by the workers.
+        # The workers share the threads that this process has.
         threads = max(1, torch.get_num_threads() // len(devices))
-        self._setting = (packed(model), WorkerEnvironment.here(threads))
+        self._arguments = (packed(model), WorkerEnvironment.current(threads))
         self._context = multiprocessing.get_context("spawn")
-        self._there: dict[int, tuple[Any, Connection]] = {}
+        self._running: dict[int, tuple[Any, Connection]] = {}
 
-    def start(self, place: int) -> None:
+    def start(self, worker: int) -> None:
         """Start a process; Ctrl-C reaches the parent alone, which ends its workers."""
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
-            target=_work, args=(theirs, self.devices[place], *self._setting), daemon=True
+            target=_work, args=(theirs, self.devices[worker], *self._arguments), daemon=True
         )
         with _without_interrupts():
             process.start()
         theirs.close()  # so that the worker's death closes the pipe
-        self._there[place] = process, ours
+        self._running[worker] = process, ours
 
-    def give(self, place: int, shard: Task) -> None:
-        """Send a shard; to a dead worker in vain, of which `hear` will tell."""
+    def send(self, worker: int, task: Task) -> None:
+        """Send a task; if the worker is dead, `receive` will say so."""
         with contextlib.suppress(OSError):
             # As bytes: torch would put the tensors of its own objects into shared memory.
-            self._there[place][1].send_bytes(pickle.dumps(shard))
+            self._running[worker][1].send_bytes(pickle.dumps(task))
 
-    def hear(self) -> list[tuple[int, WorkerMessage]]:
-        """News of at least one worker."""
-        places = {pipe: place for place, (_, pipe) in self._there.items()}
+    def receive(self) -> list[tuple[int, WorkerMessage]]:
+        """Wait for messages of at least one worker."""
+        workers = {pipe: worker for worker, (_, pipe) in self._running.items()}
         found = []
-        for pipe in wait(list(places)):
-            place = places[pipe]  # type: ignore[index]
+        for pipe in wait(list(workers)):
+            worker = workers[pipe]  # type: ignore[index]
             try:
-                found.append((place, pickle.loads(self._there[place][1].recv_bytes())))
+                found.append((worker, pickle.loads(self._running[worker][1].recv_bytes())))
             except (EOFError, OSError):
-                found.append((place, WorkerMessage(died=self._why(place))))
+                found.append((worker, WorkerMessage(died=self._cause_of_death(worker))))
         return found
 
-    def _why(self, place: int) -> str:
-        process, pipe = self._there.pop(place)
+    def _cause_of_death(self, worker: int) -> str:
+        """Clean up after a dead process, and say how it ended."""
+        process, pipe = self._running.pop(worker)
         pipe.close()
         process.join(5)
         code = process.exitcode
@@ -140,17 +138,17 @@ class Processes:
 
     def stop(self) -> None:
         """End all processes, whatever they do."""
-        for process, pipe in self._there.values():
+        for process, pipe in self._running.values():
             process.kill()
             pipe.close()
-        for process, _ in self._there.values():
+        for process, _ in self._running.values():
             process.join()
             process.close()
-        self._there = {}
+        self._running = {}
 
 
 def packed(model: Model, pickle_module: Any = pickle) -> bytes:
-    """A model as bytes for `unpacked`, by another pickle module where one is given.
+    """Return a model as bytes for `unpacked`, by another pickle module where one is given.
 
     Raises:
         InputError: It cannot be pickled and says no other way to build it.
@@ -180,7 +178,7 @@ def packed(model: Model, pickle_module: Any = pickle) -> bytes:
 
 
 def unpacked(data: bytes, device: torch.device) -> nn.Module:
-    """The model of `packed`, on a device; only for bytes that this program made itself."""
+    """Return the model of `packed`, on a device; only for bytes that this program made itself."""
     found = torch.load(io.BytesIO(data), map_location=device, weights_only=False)
     if isinstance(found, nn.Module):
         return found
@@ -194,10 +192,10 @@ def unpacked(data: bytes, device: torch.device) -> nn.Module:
 
 @dataclass(frozen=True)
 class WorkerEnvironment:
-    """What a worker takes over from its parent.
+    """The state of this process that a worker copies, so that it computes the same.
 
     Attributes:
-        threads: Of the CPU.
+        threads: Threads of the CPU.
         flags: Values of `FLAGS`.
         path: Where the parent finds modules, the user's own among them.
     """
@@ -207,8 +205,8 @@ class WorkerEnvironment:
     path: tuple[str, ...]
 
     @classmethod
-    def here(cls, threads: int) -> WorkerEnvironment:
-        """Those of this process, with so many threads."""
+    def current(cls, threads: int) -> WorkerEnvironment:
+        """Return that of this process, with another number of threads."""
         found = {}
         for path in FLAGS:
             value: Any = torch
@@ -218,8 +216,8 @@ class WorkerEnvironment:
                 found[path] = value
         return cls(threads, found, (*sys.path, str(Path.cwd())))
 
-    def take_over(self) -> None:
-        """Make them those of this process."""
+    def apply(self) -> None:
+        """Set threads, flags and module path of this process."""
         sys.path += [folder for folder in self.path if folder not in sys.path]
         torch.set_num_threads(self.threads)
         for path, value in self.flags.items():
@@ -232,52 +230,37 @@ class WorkerEnvironment:
 
 
 def _work(
-    pipe: Connection, device: torch.device, model: bytes, surroundings: WorkerEnvironment
+    pipe: Connection, device: torch.device, model: bytes, environment: WorkerEnvironment
 ) -> None:
-    """What a worker process does until it is ended."""
-    shards: SimpleQueue[Task] = SimpleQueue()
-    threading.Thread(target=_read, args=(pipe, shards), daemon=True).start()
-    surroundings.take_over()
-    desk = WorkerSession(unpacked(model, device), device)
+    """Carry out tasks, until the process is ended."""
+    tasks: SimpleQueue[Task] = SimpleQueue()
+    threading.Thread(target=_read, args=(pipe, tasks), daemon=True).start()
+    environment.apply()
+    session = WorkerSession(unpacked(model, device), device)
     with contextlib.suppress(OSError):  # the parent is gone
         pipe.send_bytes(pickle.dumps(WorkerMessage()))
-        begun: deque[PendingTask | BaseException] = deque()
-        while True:  # on a GPU the next one is begun before the last one is waited for
-            while not begun or (len(begun) <= groups_ahead(device) and not shards.empty()):
+        started: deque[StartedTask | BaseException] = deque()
+        while True:  # on a GPU the next task is started before the last one is waited for
+            while not started or (len(started) <= groups_ahead(device) and not tasks.empty()):
                 try:
-                    begun.append(desk.begin(shards.get()))
+                    started.append(session.start(tasks.get()))
                 except Exception as error:  # noqa: BLE001  the parent raises it
-                    begun.append(error)
-            pipe.send_bytes(news(desk, begun.popleft()))
+                    started.append(error)
+            pipe.send_bytes(session.message(started.popleft()))
 
 
-def _read(pipe: Connection, shards: SimpleQueue[Task]) -> None:
-    """Take shards off the pipe, so that the parent never waits; end with the parent."""
+def _read(pipe: Connection, tasks: SimpleQueue[Task]) -> None:
+    """Take tasks off the pipe, so that the parent never waits; end with the parent."""
     try:
         while True:
-            shards.put(pickle.loads(pipe.recv_bytes()))
+            tasks.put(pickle.loads(pipe.recv_bytes()))
     finally:
         os._exit(1)
 
 
-def news(desk: WorkerSession, begun: PendingTask | BaseException) -> bytes:
-    """What became of a shard, as the bytes of a `WorkerMessage`."""
-    try:
-        if isinstance(begun, BaseException):
-            raise begun
-        return pickle.dumps(WorkerMessage(made=desk.end(begun)))
-    except Exception as error:  # noqa: BLE001  the parent raises it
-        try:
-            return pickle.dumps(WorkerMessage(error=error))
-        except Exception:  # noqa: BLE001  an error that holds what cannot be sent
-            return pickle.dumps(
-                WorkerMessage(error=RuntimeError(f"{type(error).__name__}: {error}"))
-            )
-
-
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """SIGINT is held back here meanwhile, and for good in a process that is started."""
+    """Block SIGINT here meanwhile, and for good in a process that is started."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

@@ -1,4 +1,4 @@
-"""Workers that may die: who holds which group, who gets the next one, who tries again."""
+"""Workers that may die: which worker has which task, who gets the next one, what is tried again."""
 
 from __future__ import annotations
 
@@ -13,127 +13,123 @@ from typing import Any
 import numpy as np
 
 from iaside_plugins.errors import InputError
-from iaside_plugins.parallel.tasks import Array, Task, TaskResult
+from iaside_plugins.parallel.tasks import Array, Task, TaskResult, WorkerMessage
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.row_store import RowStore
-from iaside_plugins.value_table.rows import ImageNote, ImageWithDonor, row_key
+from iaside_plugins.value_table.rows import Group, ImageWithDonor, row_keys, store_rows
 from iaside_plugins.value_table.stream import Item
 
-RETRIES = 2  # how often a group is tried again after the worker that ran it died
-HELD = 2  # groups a worker holds: the next one is there when the one under way is done
+RETRIES = 2  # how often a task is tried again after the worker that ran it died
+TASKS_PER_WORKER = 2  # the next task is there when the current one is done
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class WorkerMessage:
-    """News of a worker: ready, rows (`made`), an `error` of its own, or its death (`died`: why)."""
-
-    made: TaskResult | None = None
-    error: BaseException | None = None
-    died: str | None = None
-
-
 class Workers(typing.Protocol):
-    """Processes or actors, by their places 0, 1, ...; each says when it is ready."""
+    """Processes or actors, numbered 0, 1, ...; each says when it is ready."""
 
-    def start(self, place: int) -> None:
-        """Begin to start the worker of a place; the one that was there is dead."""
+    def start(self, worker: int) -> None:
+        """Begin to start a worker; the one that had its number is dead."""
 
-    def give(self, place: int, shard: Task) -> None:
-        """Give a worker a shard; they are made in the order given."""
+    def send(self, worker: int, task: Task) -> None:
+        """Send a task to a worker, which carries tasks out in the order sent."""
 
-    def hear(self) -> list[tuple[int, WorkerMessage]]:
-        """Wait for news of one worker or several."""
+    def receive(self) -> list[tuple[int, WorkerMessage]]:
+        """Wait for messages of one worker or several."""
 
 
 class Scheduler:
-    """Hands shards to workers, at most `HELD` to each, and starts dead workers anew.
+    """Hands tasks to workers, `TASKS_PER_WORKER` at most, and starts dead workers again.
 
     Args:
         workers: Who works.
         n_workers: How many.
-        retries: How often a shard is tried again after the worker that ran it died.
+        retries: How often a task is tried again after the worker that ran it died.
+
+    Attributes:
+        broken: True once a worker could not be restarted, or a task killed every worker that tried
+            it: results can no longer be waited for.
 
     Raises:
-        InputError: From `take`, where a shard killed every worker that tried it (the images are
+        InputError: From `finished`, where a task killed every worker that tried it (the images are
             named), or workers die before they are ready.
     """
 
     def __init__(self, workers: Workers, n_workers: int, retries: int = RETRIES) -> None:
         self.workers, self.n_workers, self.retries = workers, n_workers, retries
-        self._held: dict[int, deque[Task]] = {}  # of the workers that are ready
-        self._queue: deque[Task] = deque()  # given, at no worker yet
-        self._tries: dict[int, int] = {}  # by the shard's identity
+        self._assigned: dict[int, deque[Task]] = {}  # by worker, of those that are ready
+        self._queue: deque[Task] = deque()  # tasks that no worker has yet
+        self._deaths: dict[int, int] = {}  # workers that died on a task, by its id()
         self._failed_starts = 0
-        self.broken = False  # whether it lacks a worker for good: nothing more can be waited for
-        for place in range(n_workers):
-            workers.start(place)
+        self.broken = False
+        for worker in range(n_workers):
+            workers.start(worker)
 
     @property
-    def n_under_way(self) -> int:
-        """Shards that were given and not taken."""
-        return len(self._queue) + sum(map(len, self._held.values()))
+    def n_unfinished(self) -> int:
+        """Number of tasks that were submitted and have no result yet."""
+        return len(self._queue) + sum(map(len, self._assigned.values()))
 
     @property
     def full(self) -> bool:
-        """Whether every worker has enough: take before giving more."""
-        return self.n_under_way >= HELD * self.n_workers
+        """Whether every worker has enough: wait for results before submitting more."""
+        return self.n_unfinished >= TASKS_PER_WORKER * self.n_workers
 
-    def give(self, shard: Task) -> None:
-        """Hand a shard out, now or as soon as a worker is ready."""
-        self._queue.append(shard)
-        self._hand_out()
+    def submit(self, task: Task) -> None:
+        """Hand a task to a worker, now or as soon as one is ready."""
+        self._queue.append(task)
+        self._assign()
 
-    def take(self) -> list[tuple[Task, TaskResult]]:
-        """Wait for finished shards, in the order they finish."""
+    def finished(self) -> list[tuple[Task, TaskResult]]:
+        """Wait for results, and return them with their tasks in the order they came."""
         done: list[tuple[Task, TaskResult]] = []
-        while not done and self.n_under_way:
-            for place, heard in self.workers.hear():
-                if heard.died is not None:
-                    self._died(place, heard.died)
-                elif heard.error is not None:
-                    self._held[place].popleft()
-                    raise heard.error
-                elif heard.made is not None:
-                    shard = self._held[place].popleft()
-                    self._tries.pop(id(shard), None)
-                    done.append((shard, heard.made))
+        while not done and self.n_unfinished:
+            for worker, message in self.workers.receive():
+                if message.died is not None:
+                    self._restart(worker, message.died)
+                elif message.error is not None:
+                    self._assigned[worker].popleft()
+                    raise message.error
+                elif message.result is not None:
+                    task = self._assigned[worker].popleft()
+                    self._deaths.pop(id(task), None)
+                    done.append((task, message.result))
                 else:
-                    self._held[place] = deque()
+                    self._assigned[worker] = deque()
                     self._failed_starts = 0
-            self._hand_out()
+            self._assign()
         return done
 
-    def _hand_out(self) -> None:
-        while self._queue and self._held:
-            place = min(self._held, key=lambda k: len(self._held[k]))
-            if len(self._held[place]) >= HELD:
+    def _assign(self) -> None:
+        """Send queued tasks to the workers that have the fewest."""
+        while self._queue and self._assigned:
+            worker = min(self._assigned, key=lambda k: len(self._assigned[k]))
+            if len(self._assigned[worker]) >= TASKS_PER_WORKER:
                 return
-            shard = self._queue.popleft()
-            self._held[place].append(shard)
-            self.workers.give(place, shard)
+            task = self._queue.popleft()
+            self._assigned[worker].append(task)
+            self.workers.send(worker, task)
 
-    def _died(self, place: int, why: str) -> None:
-        """Put back what a dead worker held, and start another one in its place."""
-        if place not in self._held:
+    def _restart(self, worker: int, why: str) -> None:
+        """Queue a dead worker's tasks again, and start another worker in its place."""
+        if worker not in self._assigned:
             self._failed_starts += 1
             if self._failed_starts > self.retries:
                 self.broken = True
-                raise InputError(f"worker {place} does not start: {why}")
-        held = self._held.pop(place, deque())
-        if held:
-            tried = held[0]  # the others only stood in line behind it
-            self._tries[id(tried)] = self._tries.get(id(tried), 0) + 1
-            names = ", ".join(name for _, _, name in tried.heads[:5])
-            if self._tries[id(tried)] > self.retries:
+                raise InputError(f"worker {worker} does not start: {why}")
+        tasks = self._assigned.pop(worker, deque())
+        if tasks:
+            task = tasks[0]  # the others had not begun
+            self._deaths[id(task)] = self._deaths.get(id(task), 0) + 1
+            names = ", ".join(task.names[:5])
+            if self._deaths[id(task)] > self.retries:
                 self.broken = True
                 raise InputError(
                     f"{self.retries + 1} workers died one after the other on the images {names} "
                     f"({why}); lower batch_size where memory is short, or take the images out"
                 )
-            _log.warning("worker %d died (%s): images %s go to another", place, why, names)
-        self._queue.extendleft(reversed(held))
-        self.workers.start(place)
+            _log.warning("worker %d died (%s): images %s go to another", worker, why, names)
+        self._queue.extendleft(reversed(tasks))
+        self.workers.start(worker)
 
 
 @dataclass(eq=False)
@@ -143,28 +139,34 @@ class RowRequest:
     Attributes:
         model: Name of the model, for the workers.
         protocol: The choices that change a number.
-        batch_size: As `Game.batch_size`.
-        precision: As `Game.precision`.
+        batch_size: As `ModelRunner.batch_size`.
+        precision: As `ModelRunner.precision`.
         groups: Of `image_groups`.
         store: Where finished rows are.
         stopped: Set where no more images are needed.
         n_forward: Images that went through the model.
-        choices: How the model is run, once that is settled.
+        choices: How the model is run, once that is known (`Forward.choices`).
     """
 
     model: str
     protocol: Protocol
     batch_size: int | str
     precision: str
-    groups: Iterable[list[ImageWithDonor]]
+    groups: Iterable[Group]
     store: RowStore
     stopped: bool = False
     n_forward: int = 0
     choices: dict[str, Any] | None = None
-    begun: set[str] = field(default_factory=set)  # keys that are in the store or will be
+    _requested: set[str] = field(default_factory=set)  # keys that are in the store or will be
 
-    def shard(self, group: list[ImageWithDonor], first: int) -> Task:
-        """A group as it goes to a worker."""
+    def request(self, keys: list[str]) -> bool:
+        """Note that these rows are requested; return whether any of them was not before."""
+        new = not self._requested.issuperset(keys)
+        self._requested.update(keys)
+        return new
+
+    def task(self, group: Group, first: int) -> Task:
+        """Return a group as it goes to a worker."""
         donors = [donor.image.numpy() for _, donor in group if donor is not None]
         return Task(
             self.model,
@@ -175,88 +177,92 @@ class RowRequest:
             first,
             images=np.stack([item.image.cpu().numpy() for item, _ in group]),
             donors=np.stack(donors) if donors else None,
-            heads=tuple((item.label, item.digest, item.name) for item, _ in group),
+            labels=tuple(item.label for item, _ in group),
+            digests=tuple(item.digest for item, _ in group),
+            names=tuple(item.name for item, _ in group),
         )
+
+    def take_result(self, result: TaskResult, group: Group, keys: list[str]) -> None:
+        """Store the rows of a group; the first result says how the model is run."""
+        self.n_forward += result.n_forward
+        if self.choices is None:
+            self.choices = result.choices or {}
+            if result.choices is not None:
+                self.store.record_choice("forwards", result.choices)
+                self.store.record_choice("steps", result.steps)
+        store_rows(self.store, group, keys, result.rows)
 
 
 @dataclass
-class _InLine:
-    """A group that waits for its turn; its images are with the worker, their shape stays."""
+class _QueuedGroup:
+    """A group that waits for its turn; its images have a shape and no pixels."""
 
-    run: RowRequest
-    group: list[ImageWithDonor]
+    request: RowRequest
+    group: Group
     keys: list[str]
     rows: Array | None
     ready: bool
 
 
-def computed_by(
-    crew: Scheduler, runs: Iterable[RowRequest]
-) -> Iterator[tuple[RowRequest, list[ImageWithDonor], list[str]]]:
-    """What `rows.computed` gives for each run, one after the other, made by a crew.
+def scheduled_groups(
+    scheduler: Scheduler, requests: Iterable[RowRequest]
+) -> Iterator[tuple[RowRequest, Group, list[str]]]:
+    """Yield what `rows.stored_groups` yields for each request, one after the other.
 
-    The next run begins while the last shards of the one before it are under way. Images of the
-    groups that are given have a shape and no pixels.
+    Workers make the rows. The next request begins while the last tasks of the one before it are
+    under way. The images in the groups have a shape and no pixels.
 
     Raises:
-        InputError: As `rows.computed` and `Scheduler.take`; what was under way is kept.
+        InputError: As `rows.stored_groups` and `Scheduler.finished`; the rows of tasks that are
+            under way are stored first.
     """
-    line: deque[_InLine] = deque()
-    waiting: dict[int, _InLine] = {}
+    queue: deque[_QueuedGroup] = deque()
+    waiting: dict[int, _QueuedGroup] = {}  # by the id() of the task
 
-    def arrive() -> None:
-        for shard, made in crew.take():
-            place = waiting.pop(id(shard))
-            run, place.rows, place.ready = place.run, made.rows, True
-            run.n_forward += made.n_forward
-            if run.choices is None:  # the first one settles for all
-                run.choices = made.choices or {}
-                if made.choices is not None:
-                    run.store.settle("forwards", made.choices)
-                    run.store.settle("steps", made.steps)
-            for key, row, (item, _) in zip(place.keys, made.rows, place.group, strict=True):
-                run.store.add(key, row, ImageNote.of(item).to_json())
+    def receive() -> None:
+        for task, result in scheduler.finished():
+            one = waiting.pop(id(task))
+            one.rows, one.ready = result.rows, True
+            one.request.take_result(result, one.group, one.keys)
 
-    def heads() -> Iterator[tuple[RowRequest, list[ImageWithDonor], list[str]]]:
-        while line and line[0].ready:
-            head = line.popleft()
-            if head.rows is not None:  # another group may hold one of these images too
-                head.run.store.rows.update(zip(head.keys, head.rows, strict=True))
-            if not head.run.stopped:
-                yield head.run, head.group, head.keys
+    def ready() -> Iterator[tuple[RowRequest, Group, list[str]]]:
+        while queue and queue[0].ready:
+            one = queue.popleft()
+            if one.rows is not None:  # another group may hold one of these images too
+                one.request.store.rows.update(zip(one.keys, one.rows, strict=True))
+            if not one.request.stopped:
+                yield one.request, one.group, one.keys
 
     try:
-        for run in runs:
-            run.begun |= set(run.store.rows)
-            run.choices, first = run.store.settled.get("forwards"), 0
-            for group in run.groups:
-                keys = [row_key(run.protocol, group, k, first) for k in range(len(group))]
-                ready = run.begun.issuperset(keys)  # if begun, then by a group ahead in line
-                run.begun.update(keys)
-                line.append(
-                    _InLine(run, [_shape_only(item) for item, _ in group], keys, None, ready)
-                )
-                if not ready:
-                    shard = run.shard(group, first)
-                    waiting[id(shard)] = line[-1]
-                    crew.give(shard)
-                plain = run.protocol.forwards == "plain"
-                while crew.full or (waiting and not plain and run.choices is None):
-                    arrive()
-                    yield from heads()
-                yield from heads()
+        for request in requests:
+            request.request(list(request.store.rows))
+            request.choices, first = request.store.choices.get("forwards"), 0
+            tuned = request.protocol.forwards != "plain"
+            for group in request.groups:
+                keys = row_keys(request.protocol, group, first)
+                new = request.request(keys)  # if not, a group ahead in the queue makes the rows
+                shapes = [_shape_only(item) for item, _ in group]
+                queue.append(_QueuedGroup(request, shapes, keys, None, ready=not new))
+                if new:
+                    task = request.task(group, first)
+                    waiting[id(task)] = queue[-1]
+                    scheduler.submit(task)
+                while scheduler.full or (waiting and tuned and request.choices is None):
+                    receive()
+                    yield from ready()
+                yield from ready()
                 first += len(group)
-                if run.stopped:
+                if request.stopped:
                     break
         while waiting:
-            arrive()
-            yield from heads()
-        yield from heads()
+            receive()
+            yield from ready()
+        yield from ready()
     except InputError:
-        while waiting and not crew.broken:
+        while waiting and not scheduler.broken:
             with contextlib.suppress(InputError):  # the first one is raised
-                arrive()
-            if not crew.n_under_way:
+                receive()
+            if not scheduler.n_unfinished:
                 break
         raise
 

@@ -10,6 +10,9 @@ from typing import Any
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.protocol import CHOICES, Protocol
+from iaside_plugins.shapley.score import BETA
+from iaside_plugins.spectral.absence import ABSENCES
+from iaside_plugins.spectral.range_handling import RANGE_HANDLINGS
 
 # The order in which axes are compared; the last two need no passes of their own.
 AXES = ("range_handling", "absence", "band_norm", "n_bands", "temperature", "beta")
@@ -17,12 +20,12 @@ TABLE_AXES = AXES[:4]
 CROSSED = AXES[:3]
 FITTED = "fitted"
 LEVELS: dict[str, tuple[Any, ...]] = {
-    "range_handling": ("none", "clip", "rescale"),
-    "absence": ("zero", "gaussian", "replacement"),
+    "range_handling": tuple(n for n, one in RANGE_HANDLINGS.items() if not one.whole_batch),
+    "absence": tuple(n for n, one in ABSENCES.items() if not one.script_only),
     "band_norm": ("chebyshev", "euclidean"),
     "n_bands": (6,),
     "temperature": (1.0, FITTED),
-    "beta": (0.75, 0.6, 0.9),
+    "beta": (BETA, 0.6, 0.9),
 }
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley.coalitions import all_coalitions
-from iaside_plugins.spectral.absence import derangement, gaussian_baseline
+from iaside_plugins.spectral.absence import ABSENCES, ImageContext
 from iaside_plugins.spectral.band_maps import image_size
-from iaside_plugins.spectral.coalition_images import band_parts, kept_parts
+from iaside_plugins.spectral.coalition_images import coalition_matrix, image_components
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.storage.provenance import image_digest
 
@@ -36,19 +35,23 @@ def off_range_share(images: Tensor, protocol: Protocol) -> float:
     for k in range(len(images)):
         one = images[k : k + 1].float()
         base = None if baselines is None else baselines[k : k + 1]
-        parts = band_parts(one, base, index, protocol.n_bands)
-        made = kept_parts(coalitions, parts) @ parts[0]
+        components = image_components(one, base, index, protocol.n_bands)
+        made = coalition_matrix(coalitions, components) @ components[0]
         outside += int(((made < -TOLERANCE) | (made > 1 + TOLERANCE)).sum())
         total += made.numel()
     return outside / total
 
 
 def _baselines(images: Tensor, protocol: Protocol) -> Tensor | None:
-    if protocol.absence == "zero":
-        return None
+    absence, seed = ABSENCES[protocol.absence], protocol.seed
     digests = [image_digest(image, 0) for image in images]
-    if protocol.absence == "replacement":
-        return images[torch.from_numpy(derangement(digests, protocol.seed))]
-    std, seed = protocol.absence_std, protocol.seed
-    pairs = zip(images, digests, strict=True)
-    return torch.stack([gaussian_baseline(image, std, seed, digest) for image, digest in pairs])
+    donors = [None] * len(images) if absence.donors is None else absence.donors(digests, seed)
+    return absence.baselines(
+        list(images),
+        [
+            ImageContext(
+                digest, seed, protocol.absence_std, None if donor is None else images[donor]
+            )
+            for digest, donor in zip(digests, donors, strict=True)
+        ],
+    )

@@ -10,7 +10,7 @@ IntArray = npt.NDArray[np.int64]
 
 
 def all_coalitions(n_bands: int) -> BoolMatrix:
-    """Every coalition, (2**n_bands, n_bands) bool; row s holds band i where bit i of s is set.
+    """Return every coalition, (2**n_bands, n_bands) bool; row s holds band i if bit i of s is set.
 
     Row 0 is the empty coalition, the last row the grand coalition.
     """
@@ -18,12 +18,12 @@ def all_coalitions(n_bands: int) -> BoolMatrix:
 
 
 def members(indices: IntArray, n_bands: int) -> BoolMatrix:
-    """Rows of membership (..., n_bands) for coalition indices (...)."""
+    """Return rows of membership (..., n_bands) for coalition indices (...)."""
     return (np.asarray(indices)[..., None] >> np.arange(n_bands) & 1).astype(bool)
 
 
 def cyclic_chains(n_bands: int, n_permutations: int, rng: np.random.Generator) -> IntArray:
-    """Orders in which bands join, (2 * n_permutations, n_bands): permutations and their reverses.
+    """Return orders in which bands join, (2 * n_permutations, n_bands), each with its reverse.
 
     The permutations are cyclic shifts of one random permutation (a new one after each n_bands
     of them), so every band takes every place equally often; each is followed by its reverse
@@ -39,6 +39,6 @@ def cyclic_chains(n_bands: int, n_permutations: int, rng: np.random.Generator) -
 
 
 def chain_coalitions(chains: IntArray) -> IntArray:
-    """Coalition indices along each chain, (n_chains, n_bands + 1): empty first, grand last."""
+    """Return coalition indices along chains, (n_chains, n_bands + 1): empty first, grand last."""
     joined = np.cumsum(1 << chains, axis=1)
     return np.concatenate([np.zeros((len(chains), 1), np.int64), joined], axis=1)

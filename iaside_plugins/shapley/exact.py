@@ -13,7 +13,7 @@ Array = npt.NDArray[np.float64]
 
 
 def shapley_values(values: npt.ArrayLike) -> Array:
-    """Shapley values (..., n_bands) of value tables (..., 2**n_bands), in the table's unit.
+    """Return shapley values (..., n_bands) of value tables (..., 2**n_bands), in the table's unit.
 
     ``psi_i = sum over S without i of |S|! (M-|S|-1)! / M! * (v(S + i) - v(S))`` (Shapley 1953).
     Differences are taken first, so that a band that changes nothing gets exactly zero.
@@ -31,7 +31,7 @@ def shapley_values(values: npt.ArrayLike) -> Array:
 
 
 def chain_shapley_values(values: npt.ArrayLike, chains: npt.NDArray[np.int64]) -> Array:
-    """Permutation estimates (..., n_bands) from the values along chains.
+    """Return permutation estimates (..., n_bands) from the values along chains.
 
     Args:
         values: (..., n_chains, n_bands + 1), the value after each band joined, empty coalition
@@ -48,7 +48,7 @@ def chain_shapley_values(values: npt.ArrayLike, chains: npt.NDArray[np.int64]) -
 
 
 def interactions(values: npt.ArrayLike) -> Array:
-    """Pairwise Shapley interaction index (n_bands, n_bands) of one value table (2**n_bands,).
+    """Return the pairwise Shapley interaction index (n_bands, n_bands) of one table (2**n_bands,).
 
     ``I_ij = sum over T without i, j of |T|! (M-|T|-2)! / (M-1)! * (v(T+ij) - v(T+i) - v(T+j) +
     v(T))`` (Grabisch and Roubens 1999). Positive: the bands are worth more together (synergy);
@@ -75,7 +75,7 @@ def interactions(values: npt.ArrayLike) -> Array:
 
 
 def n_bands_of(table: Array) -> int:
-    """Number of bands of value tables (..., 2**n_bands)."""
+    """Return number of bands of value tables (..., 2**n_bands)."""
     n = int(table.shape[-1]).bit_length() - 1
     if table.shape[-1] != 2**n or n < 1:
         raise ValueError(f"a value table has 2**n_bands entries, got {table.shape[-1]}")

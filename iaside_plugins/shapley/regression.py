@@ -23,7 +23,7 @@ FOLDS = 4  # fits of an image, each on three quarters of its pairs
 
 
 def draw_pairs(n_bands: int, n_pairs: int, rng: np.random.Generator) -> IntArray:
-    """Distinct pairs of complementary coalitions, (n_pairs,): the index of one of each pair.
+    """Draw distinct pairs of complementary coalitions, (n_pairs,): the index of one of each pair.
 
     The pairs of sizes s and n_bands - s get equal shares for every s (half as many where both
     are n_bands / 2), at most as many as there are; within a size every pair is as likely, and
@@ -49,7 +49,7 @@ def draw_pairs(n_bands: int, n_pairs: int, rng: np.random.Generator) -> IntArray
 
 
 def with_complements(pairs: IntArray, n_bands: int) -> IntArray:
-    """All coalitions to evaluate, (2 * n_pairs + 2,): entry k is the complement of entry -1 - k.
+    """Return all coalitions to evaluate, (2 * n_pairs + 2,): k is the complement of -1 - k.
 
     The empty coalition comes first, the grand one last.
     """
@@ -58,7 +58,7 @@ def with_complements(pairs: IntArray, n_bands: int) -> IntArray:
 
 
 def regression_shapley_values(values: npt.ArrayLike, pairs: IntArray, n_bands: int) -> Array:
-    """Shapley values (..., n_bands) from the values of some pairs, in the values' unit.
+    """Return shapley values (..., n_bands) from the values of some pairs, in the values' unit.
 
     A pair's equation is ``sum over i in S of psi_i = (v(grand) - v(empty) + v(S) - v(S^c)) / 2``,
     its weight Shapley's kernel ``k = 1 / (C(M, s) s (M - s))``. All pairs give, in one sum, the
@@ -101,13 +101,13 @@ def regression_shapley_values(values: npt.ArrayLike, pairs: IntArray, n_bands: i
 
 
 def _of_size(n_bands: int, small: IntArray) -> tuple[Array, Array]:
-    """How many pairs there are of each pair's size (of the smaller coalition), and its kernel."""
+    """Return the number of pairs of each pair's size (of the smaller coalition), and its kernel."""
     n = np.array([comb(n_bands, s) for s in range(n_bands // 2 + 1)], dtype=np.float64)[small]
     return np.where(2 * small == n_bands, n / 2, n), 1 / (n * small * (n_bands - small))
 
 
 def _count(size: IntArray, n_bands: int, rows: npt.NDArray[np.bool_]) -> IntArray:
-    """Of each pair's size, how many pairs are among these rows."""
+    """Return, for each pair, how many of these rows have its size."""
     small = np.minimum(size, n_bands - size)
     return np.bincount(small[rows], minlength=n_bands // 2 + 1)[small]
 
@@ -123,7 +123,7 @@ def _folds(small: IntArray, there: Array) -> IntArray:
 
 
 def _allocate(n: int, room: IntArray, share: IntArray) -> IntArray:
-    """How many of each kind: in proportion to `share`, at most `room`, n in all.
+    """Allocate n in all, in proportion to `share`, at most `room` of each kind.
 
     What does not fit in one kind goes to the others; remainders go to the largest fractions.
     """
@@ -144,7 +144,7 @@ def _allocate(n: int, room: IntArray, share: IntArray) -> IntArray:
 
 
 def _subsets(n_items: int, size: int, ranks: IntArray) -> IntArray:
-    """Subsets of `size` of n_items items by their rank in [0, C(n_items, size)), as bit masks.
+    """Return subsets of `size` of n_items items by their rank in [0, C(n_items, size)), as bits.
 
     The combinatorial number system: rank = C(a, size) + C(b, size - 1) + ..., items a > b > ...
     """

@@ -82,8 +82,12 @@ def plot_snr(ax: Axes, row: Row, bands: pd.DataFrame) -> None:
     if slope is not None and not np.isnan(slope):
         logs = np.log10(x)  # least squares: the line goes through the mean point
         ax.plot(x, y.mean() + 10 * slope * (logs - logs.mean()), color="0.4", linewidth=1)
-        ends = interval(row["slope_low"], row["slope_high"])
-        text = f"slope {slope:+.2f}\n{ends}\nR² {row['r_squared']:.2f}"
+        parts = (
+            f"slope {slope:+.2f}",
+            interval(row["slope_low"], row["slope_high"]),
+            f"R² {row['r_squared']:.2f}",
+        )
+        text = "\n".join(part for part in parts if part)  # of one image there is no interval
         falls = slope < -0.3  # the corner that the points leave free
         place = (0.97, 0.96, "right", "top") if falls else (0.03, 0.08, "left", "bottom")
         ax.text(*place[:2], text, transform=ax.transAxes, ha=place[2], va=place[3], fontsize=6.5)

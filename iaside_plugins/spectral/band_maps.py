@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 def split_bands(images: Tensor, index: Tensor, n_bands: int) -> Tensor:
-    """Band images (N, n_bands, C, H, W) of real images (N, C, H, W); they sum to the images.
+    """Return band images (N, n_bands, C, H, W) of real images (N, C, H, W); they sum to the images.
 
     Args:
         images: Floating point.
@@ -31,13 +31,13 @@ def split_bands(images: Tensor, index: Tensor, n_bands: int) -> Tensor:
     """
     height, width = image_size(images)
     masks = _half_masks(index, n_bands, images.device)
-    spectrum = torch.fft.rfft2(_computable(images))
+    spectrum = torch.fft.rfft2(computable(images))
     bands: Tensor = torch.fft.irfft2(spectrum[:, None] * masks[:, None], s=(height, width))
     return bands.to(images.dtype)
 
 
 def join_bands(stack: Tensor, index: Tensor, n_bands: int) -> Tensor:
-    """Sum of band images (N, n_bands, C, H, W) -> (N, C, H, W), each projected on its own band.
+    """Sum band images (N, n_bands, C, H, W) to (N, C, H, W), each projected on its own band.
 
     Undoes `split_bands`. What a band image holds outside its band is dropped, so the derivative
     with respect to a band image lies in that band: without the projection every band would have
@@ -56,24 +56,24 @@ def join_bands(stack: Tensor, index: Tensor, n_bands: int) -> Tensor:
             f"expected band images of shape (N, {n_bands}, C, H, W), got {tuple(stack.shape)}"
         )
     masks = _half_masks(index, n_bands, stack.device)
-    spectrum = (torch.fft.rfft2(_computable(stack)) * masks[:, None]).sum(dim=1)
+    spectrum = (torch.fft.rfft2(computable(stack)) * masks[:, None]).sum(dim=1)
     images: Tensor = torch.fft.irfft2(spectrum, s=tuple(stack.shape[-2:]))
     return images.to(stack.dtype)
 
 
 def _half_masks(index: Tensor, n_bands: int, device: torch.device) -> Tensor:
-    """Masks (n_bands, H, W // 2 + 1) on the half of the grid that rfft2 keeps."""
+    """Return masks (n_bands, H, W // 2 + 1) on the half of the grid that rfft2 keeps."""
     half = index[:, : index.shape[1] // 2 + 1].to(device)
     return half == torch.arange(n_bands, device=device)[:, None, None]
 
 
-def _computable(images: Tensor) -> Tensor:
-    """In single precision at least: there are no Fourier transforms of half ones."""
+def computable(images: Tensor) -> Tensor:
+    """Return images in single precision at least: there is no FFT in half precision."""
     return images if images.dtype == torch.float64 else images.float()
 
 
 def keep_bands(images: Tensor, index: Tensor, bands: Sequence[int]) -> Tensor:
-    """Images (N, C, H, W) with nothing left outside some bands; differentiable.
+    """Return images (N, C, H, W) with nothing left outside some bands; differentiable.
 
     One FFT and one inverse FFT an image, in its precision (single precision for halves, for which
     there is no FFT).
@@ -90,13 +90,13 @@ def keep_bands(images: Tensor, index: Tensor, bands: Sequence[int]) -> Tensor:
     height, width = image_size(images)
     half = index[:, : width // 2 + 1].to(images.device)
     mask = torch.isin(half, torch.tensor(list(bands), dtype=half.dtype, device=half.device))
-    exact = images if images.dtype == torch.float64 else images.float()
-    kept: Tensor = torch.fft.irfft2(torch.fft.rfft2(exact) * mask, s=(height, width))
-    return kept.to(images.dtype)
+    spectrum = torch.fft.rfft2(computable(images)) * mask
+    found: Tensor = torch.fft.irfft2(spectrum, s=(height, width))
+    return found.to(images.dtype)
 
 
 def image_size(images: Tensor) -> tuple[int, int]:
-    """Height and width of a batch of real floating-point images.
+    """Return height and width of a batch of real floating-point images.
 
     Raises:
         InputError: If the shape is not (N, C, H, W).
@@ -110,7 +110,7 @@ def image_size(images: Tensor) -> tuple[int, int]:
 
 
 def parseval_shares(gradients: Tensor, differences: Tensor, index: Tensor, n_bands: int) -> Tensor:
-    """Share of each band in the products ``sum(gradient * difference)``, (N, n_bands) float64.
+    """Return the share of each band in ``sum(gradient * difference)``, (N, n_bands) float64.
 
     ``phi_i = 1/(H W) * sum over bins of band i of Re(conj(FFT2(gradient)) * FFT2(difference))``,
     summed over channels; by Parseval's theorem the shares of an image sum to its product. What an
@@ -141,7 +141,7 @@ def parseval_shares(gradients: Tensor, differences: Tensor, index: Tensor, n_ban
 
 
 def check_band_map(band_map: Tensor, size: Sequence[int] | None = None) -> Tensor:
-    """A band map of one's own as int64 (H, W) on the CPU.
+    """Check a user's own band map; return it as int64 (H, W) on the CPU.
 
     Args:
         band_map: Integers of shape (H, W), or with leading axes of length 1.
@@ -179,7 +179,7 @@ def check_band_map(band_map: Tensor, size: Sequence[int] | None = None) -> Tenso
 
 
 def check_no_gaps(maps: list[Tensor]) -> int:
-    """Number of bands of maps that share them.
+    """Check the band numbers of maps that share their bands; return the number of bands.
 
     Raises:
         InputError: For fewer than two bands, or if a number from 0 to the greatest has no bin.

@@ -15,12 +15,14 @@ from iaside_plugins.spectral.band_maps import split_bands
 from iaside_plugins.tensors import exact_product, to_device
 
 
-def band_parts(images: Tensor, baselines: Tensor | None, index: Tensor, n_bands: int) -> Tensor:
-    """What coalition images are summed from, (N, n_bands, C*H*W) or (N, n_bands + 1, C*H*W).
+def image_components(
+    images: Tensor, baselines: Tensor | None, index: Tensor, n_bands: int
+) -> Tensor:
+    """Return what coalition images are summed from: (N, n_bands or n_bands + 1, C*H*W).
 
     Args:
         images: (N, C, H, W), floating point.
-        baselines: Absence baselines (N, C, H, W), which become a last part; None for zero.
+        baselines: Absence baselines (N, C, H, W), which become a last component; None for zero.
         index: Band of every bin on the unshifted fft2 grid, (H, W).
         n_bands: Number of bands.
     """
@@ -31,43 +33,44 @@ def band_parts(images: Tensor, baselines: Tensor | None, index: Tensor, n_bands:
     return torch.cat([bands, baselines[:, None]], dim=1).flatten(2)
 
 
-def kept_parts(coalitions: BoolMatrix, parts: Tensor) -> Tensor:
-    """Coalitions (R, n_bands) bool as 0/1 rows over the parts; a baseline is in every one."""
-    keep = to_device(torch.from_numpy(coalitions), parts.device, parts.dtype)
-    if parts.shape[1] > keep.shape[1]:
-        keep = torch.cat([keep, torch.ones_like(keep[:, :1])], dim=1)
-    return keep
+def coalition_matrix(coalitions: BoolMatrix, components: Tensor) -> Tensor:
+    """Return coalitions (R, n_bands) as 0/1 rows over the components; a baseline is in all."""
+    matrix = to_device(torch.from_numpy(coalitions), components.device, components.dtype)
+    if components.shape[1] > matrix.shape[1]:
+        matrix = torch.cat([matrix, torch.ones_like(matrix[:, :1])], dim=1)
+    return matrix
 
 
-def channels_last_parts(parts: Tensor, images: Tensor) -> Tensor:
-    """Parts of `band_parts` with the channels of every pixel side by side in memory."""
-    maps = parts.view(*parts.shape[:2], *images.shape[1:])
+def channels_last_components(components: Tensor, images: Tensor) -> Tensor:
+    """Return `image_components` with the channels of every pixel side by side in memory."""
+    maps = components.view(*components.shape[:2], *images.shape[1:])
     return maps.movedim(2, -1).flatten(2)
 
 
 def coalition_images(
-    parts: Tensor,
-    keep: Tensor,
+    components: Tensor,
+    matrix: Tensor,
     images: Tensor,
     grand: BoolMatrix,
     buffer: Tensor | None = None,
     *,
     channels_last: bool = False,
 ) -> Tensor:
-    """Coalition images (N * R, C, H, W), the R coalitions of the first image first.
+    """Return coalition images (N * R, C, H, W), the R coalitions of the first image first.
 
     Args:
-        parts: From `band_parts`.
-        keep: Rows of `kept_parts`, (R, parts).
+        components: From `image_components`.
+        matrix: Rows of `coalition_matrix`, (R, components).
         images: The images themselves, which the grand coalition gives exactly.
         grand: Which of the rows are the grand coalition, (R,) bool.
         buffer: Flat memory for the product, N * R * C * H * W numbers; new by default.
-        channels_last: Whether the parts are `channels_last_parts`; the images then are too.
+        channels_last: Whether the components are `channels_last_components`; the coalition images
+            then are channels-last too.
     """
-    shape = (len(images), len(keep), parts.shape[2])
-    out = parts.new_empty(shape) if buffer is None else buffer.view(shape)
+    shape = (len(images), len(matrix), components.shape[2])
+    out = components.new_empty(shape) if buffer is None else buffer.view(shape)
     with exact_product():
-        torch.matmul(keep, parts, out=out)
+        torch.matmul(matrix, components, out=out)
     pixels = images.movedim(1, -1) if channels_last else images
     for row in np.flatnonzero(grand):
         out[:, row] = pixels.flatten(1)  # exactly the clean image: its accuracy is free

@@ -16,7 +16,7 @@ Array = npt.NDArray[np.float64]
 
 
 def band_energies(clean: Any, perturbed: Any, partition: SpectralPartition) -> Array:
-    """Rows (N, 2 M + 2): band energies of x, of x' - x, and the energies of their DC bins.
+    """Return rows (N, 2 M + 2): band energies of x, of x' - x, and the energies of their DC bins.
 
     By Parseval, in squared pixels summed over channels; float64.
 
@@ -43,7 +43,7 @@ def band_energies(clean: Any, perturbed: Any, partition: SpectralPartition) -> A
 
 
 def band_frequencies(partition: SpectralPartition, height: int, width: int) -> Array:
-    """Geometric mean frequency of each band's bins without DC, cycles/image (M,); NaN if none."""
+    """Return the geometric mean frequency of each band without DC, cycles/image; NaN if empty."""
     ky = np.abs(np.fft.fftfreq(height, 1 / height))[:, None] / (height / 2)
     kx = np.abs(np.fft.fftfreq(width, 1 / width))[None, :] / (width / 2)
     radius = np.maximum(ky, kx) if partition.norm == "chebyshev" else np.hypot(ky, kx)
@@ -55,7 +55,7 @@ def band_frequencies(partition: SpectralPartition, height: int, width: int) -> A
 
 
 def decibel(signal: Array, noise: Array) -> Array:
-    """10 log10 of a ratio of energies; infinite where there is no noise."""
+    """Return 10 log10 of a ratio of energies; infinite where there is no noise."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(10 * np.log10(signal / noise))
 
@@ -78,7 +78,7 @@ FIT_RANGES = {
 
 
 def fit_power_law(frequencies: npt.ArrayLike, values: npt.ArrayLike) -> Array:
-    """`FIT` of ``log10 value = slope * log10 frequency + constant``, (..., 4).
+    """Fit ``log10 value = slope * log10 frequency + constant``; return `FIT`, (..., 4).
 
     slope is the exponent; curvature the coefficient of (log10 frequency)^2 in a fit of second
     order, 0 for a power law, negative where the fall steepens; r_squared the share of the

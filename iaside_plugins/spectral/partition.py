@@ -52,11 +52,11 @@ class SpectralPartition:
             raise InputError(f"norm must be one of {', '.join(BAND_NORMS)}, got {self.norm!r}")
 
     def edges(self) -> np.ndarray:
-        """Band edges as fractions of Nyquist, shape (n_bands + 1,), from 0 to 1."""
+        """Return band edges as fractions of Nyquist, shape (n_bands + 1,), from 0 to 1."""
         return np.linspace(0.0, 1.0, self.n_bands + 1)
 
     def edges_in_cycles(self, height: int, width: int) -> np.ndarray:
-        """Band edges (n_bands + 1,) in cycles/image along the shorter side.
+        """Return band edges (n_bands + 1,) in cycles/image along the shorter side.
 
         Chebyshev bands end at its Nyquist frequency; euclidean ones at the grid's corner, sqrt(2)
         times that, since their radius is measured along the diagonal too.
@@ -65,7 +65,7 @@ class SpectralPartition:
         return np.asarray(self.edges() * corner * min(height, width) / 2)
 
     def index(self, height: int, width: int) -> Tensor:
-        """Band of every bin on the unshifted fft2 grid: int64 (H, W), values in [0, n_bands).
+        """Return the band of every bin on the unshifted fft2 grid: int64 (H, W).
 
         Integer arithmetic throughout, so that a bin on an edge falls on the right side of it.
 
@@ -85,7 +85,7 @@ class SpectralPartition:
         return torch.from_numpy(np.minimum(band, self.n_bands - 1))
 
     def masks(self, height: int, width: int) -> Tensor:
-        """Boolean masks (n_bands, H, W) on the unshifted fft2 grid; each bin is in exactly one.
+        """Return boolean masks (n_bands, H, W) on the unshifted fft2 grid; a bin is in exactly one.
 
         Raises:
             InputError: If height or width is below 2 * n_bands.
@@ -93,7 +93,7 @@ class SpectralPartition:
         return self.index(height, width) == torch.arange(self.n_bands)[:, None, None]
 
     def split(self, images: Tensor) -> Tensor:
-        """Band images (N, n_bands, C, H, W) of real images (N, C, H, W); they sum to the images.
+        """Return the band images (N, n_bands, C, H, W) of real images; they sum to the images.
 
         One FFT per image and one inverse FFT per band, in the precision, and on the device, of
         the images.
@@ -105,7 +105,7 @@ class SpectralPartition:
         return split_bands(images, self.index(*image_size(images)), self.n_bands)
 
     def energy(self, images: Tensor) -> Tensor:
-        """Energy of each band, (N, n_bands): by Parseval they sum to the sum of squared pixels.
+        """Return the energy of each band, (N, n_bands): by Parseval, together all squared pixels.
 
         The sum over channels and the band's bins of ``|FFT2|^2 / (H W)``, unnormalised FFT.
 

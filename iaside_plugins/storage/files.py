@@ -1,4 +1,4 @@
-"""TODO."""
+"""Files written whole or not at all, JSON values, and .npz files read without executing them."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def check_writable(path: Path, *, folder: bool = False) -> None:
 
 
 def jsonable(value: Any) -> Any:
-    """Arrays and tuples to lists, NaN and infinities to None, numpy scalars to Python's."""
+    """Convert arrays and tuples to lists, NaN and infinities to None, numpy scalars to Python's."""
     if isinstance(value, dict):
         return {key: jsonable(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
@@ -120,7 +120,7 @@ def write_json(path: Path, data: Any, indent: int | None = 1) -> None:
 
 
 def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of an .npz file; nothing in it is executed.
+    """Return the arrays of an .npz file; nothing in it is executed.
 
     Raises:
         InputError: If the file cannot be read, is damaged, or holds anything but plain arrays.
@@ -132,6 +132,6 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def _arrays(held: bytes) -> dict[str, npt.NDArray[Any]]:
-    """The arrays in the bytes of an .npz file; raises `DAMAGE` for others."""
+    """Return the arrays in the bytes of an .npz file; raises `DAMAGE` for others."""
     with np.load(io.BytesIO(held), allow_pickle=False) as data:
         return {name: data[name] for name in data.files}

@@ -34,7 +34,7 @@ RECORDED = (
 
 
 def state_digest(module: nn.Module) -> str:
-    """SHA-256 (hex) of a module's state: names, dtypes, shapes and bytes, in the state's order."""
+    """Return the SHA-256 (hex) of a module's state: names, dtypes, shapes and bytes, in order."""
     return _tensors_digest(module.state_dict())
 
 
@@ -48,12 +48,12 @@ def _tensors_digest(tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 def model_digest(model: Any) -> str:
-    """Digest of what decides a model's outputs, as far as it can be read.
+    """Return a digest of what decides a model's outputs, as far as it can be read.
 
     For an ``nn.Module``: its class, its modules as they print, its state, and
-    buffers that the state leaves out; code in a forward method is not seen. For
-    another callable only its qualified name is known, so two closures of one function cannot be
-    told apart.
+    buffers that the state leaves out; the code of its forward method is
+    not read. For another callable only its qualified name is known, so two closures of one function
+    cannot be told apart.
     """
     kind = type(model)
     if isinstance(model, nn.Module):
@@ -64,19 +64,19 @@ def model_digest(model: Any) -> str:
 
 
 def image_digest(image: torch.Tensor, label: int) -> str:
-    """First 16 hex digits of the SHA-256 of one image's float32 pixels, shape and label."""
+    """Return 16 hex digits of the SHA-256 of one image's float32 pixels, shape and label."""
     pixels = np.ascontiguousarray(image.detach().to("cpu", torch.float32).numpy())
     head = f"{pixels.shape}|{label}|".encode()
     return hashlib.sha256(head + pixels.tobytes()).hexdigest()[:16]
 
 
 def ids_digest(ids: Iterable[str]) -> str:
-    """SHA-256 (hex) of image ids in their order, one a line."""
+    """Return SHA-256 (hex) of image ids in their order, one a line."""
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 
 def _git(*arguments: str) -> str | None:
-    """Output of git in the package's own checkout, or None where it is not a checkout of ours."""
+    """Return git's output in the package's own checkout, or None where there is none."""
     here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():
         return None
@@ -90,7 +90,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def provenance(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Versions, commit, date and device class of this run, as plain JSON values.
+    """Return versions, commit, date and device class of this run, as plain JSON values.
 
     ``git_commit`` and ``git_dirty`` are null outside a checkout of this package: the commit of
     whatever repository the caller happens to stand in would be a wrong answer.

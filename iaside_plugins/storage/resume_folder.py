@@ -15,9 +15,9 @@ from iaside_plugins.storage.provenance import model_digest
 
 @contextlib.contextmanager
 def resume_folder(folder: Path | None, *identity: Any) -> Iterator[Path]:
-    """The folder of unfinished work: the user's, or one in the cache that success removes.
+    """Yield the folder of unfinished work: the user's, or one in the cache that success removes.
 
-    The last of `identity` is the model; rows are kept by image, so that batch size, workers and
+    The last of `identity` is the model; rows are stored by image, so that batch size, workers and
     names may change between two runs.
     """
     if folder is not None:
@@ -31,7 +31,7 @@ def resume_folder(folder: Path | None, *identity: Any) -> Iterator[Path]:
 
 
 def cache_folder() -> Path:
-    """Where unfinished runs are kept: IASIDE_CACHE, or the user's cache folder."""
+    """Return the folder of unfinished runs: IASIDE_CACHE, or the user's cache folder."""
     if given := os.environ.get("IASIDE_CACHE"):
         return Path(given)
     base = os.environ.get("XDG_CACHE_HOME")

@@ -19,7 +19,7 @@ from iaside_plugins.storage.files import DAMAGE, _arrays, write_atomic, write_js
 Rows = dict[str, npt.NDArray[np.float64]]
 FLUSH_SECONDS = 10.0  # of work that a kill may cost, beside the image under way
 MERGE_AT = 64  # chunks
-SETTLED = "settled"
+CHOICES = "settled"  # the key in run.json
 ORDER = "order.json"
 _log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class RowStore:
     rows are computed again. Many small chunks are merged into large ones as they come.
 
     Args:
-        folder: Where chunks are kept, or None to keep nothing.
+        folder: Where chunks are stored, or None to store nothing.
         identity: What the rows depend on beside their key (model, protocol, precision): a store
             of another identity is refused.
         flush_every: Rows in one chunk.
@@ -54,8 +54,8 @@ class RowStore:
     ) -> None:
         self.folder = None if folder is None else Path(folder)
         self.rows: Rows = {}
-        self.notes: dict[str, str] = {}  # what is said of a row beside its numbers
-        self.settled: dict[str, Any] = {}  # choices that this run made and a resumed one repeats
+        self.notes: dict[str, str] = {}  # one a row: what is stored beside its numbers
+        self.choices: dict[str, Any] = {}  # how rows were computed, which a resumed run repeats
         self._identity = identity
         self._pending: list[str] = []
         self._flushed = time.monotonic()
@@ -72,7 +72,7 @@ class RowStore:
         if not header.exists() and not chunks:
             write_json(header, self._identity)
             return
-        found, self.settled = read_header(folder)
+        found, self.choices = read_header(folder)
         for key in sorted({*found, *self._identity}):
             if found.get(key) != self._identity.get(key):
                 raise InputError(
@@ -101,21 +101,21 @@ class RowStore:
                     chunk.replace(chunk.with_suffix(".damaged"))
 
     def _take(self, data: dict[str, npt.NDArray[Any]]) -> None:
-        """The rows of a chunk; one without notes is of an earlier version."""
+        """Take in the rows of a chunk; one without notes is of an earlier version."""
         keys = data["keys"].tolist()
         notes = data["notes"].tolist() if "notes" in data else [""] * len(keys)
         self.rows.update(zip(keys, data["rows"], strict=True))
         self.notes.update(zip(keys, notes, strict=True))
 
-    def settle(self, name: str, value: Any) -> None:
-        """Keep a choice (JSON value) that a resumed run must repeat, in `settled`."""
-        self.settled[name] = value
+    def record_choice(self, name: str, value: Any) -> None:
+        """Store a choice (JSON value) that a resumed run must repeat, in `choices`."""
+        self.choices[name] = value
         if self.folder is not None:
-            self.settled = {**read_header(self.folder)[1], name: value}  # of other processes too
-            write_json(self.folder / "run.json", {**self._identity, SETTLED: self.settled})
+            self.choices = {**read_header(self.folder)[1], name: value}  # of other processes too
+            write_json(self.folder / "run.json", {**self._identity, CHOICES: self.choices})
 
     def write_order(self, order: list[tuple[str, str]]) -> None:
-        """Keep the keys and notes of a run's rows in its order, duplicates too; none: forget it."""
+        """Store the keys and notes of a run's rows in its order, with duplicates; [] removes it."""
         if self.folder is None:
             return
         if order:
@@ -124,7 +124,7 @@ class RowStore:
             (self.folder / ORDER).unlink(missing_ok=True)
 
     def read_order(self) -> list[tuple[str, str]]:
-        """What `write_order` kept; empty where a run was killed or is still running.
+        """Return what `write_order` stored; empty if a run was killed or is still running.
 
         Raises:
             InputError: If it is damaged.
@@ -139,7 +139,7 @@ class RowStore:
             raise InputError(f"{self.folder / ORDER} is damaged ({error}); delete it") from error
 
     def add(self, key: str, row: npt.NDArray[np.float64], note: str = "") -> None:
-        """Keep a finished row; it reaches the disk with its chunk or at `flush`."""
+        """Add a finished row; it reaches the disk with its chunk or at `flush`."""
         self.rows[key], self.notes[key] = row, note
         if self.folder is not None:
             self._pending.append(key)
@@ -181,7 +181,7 @@ class RowStore:
 
 
 def read_header(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Identity and settled choices of the run that a store's folder holds.
+    """Return the identity and the recorded choices of the run that a store's folder holds.
 
     Raises:
         InputError: If its run.json is missing or damaged.
@@ -189,7 +189,7 @@ def read_header(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     header = folder / "run.json"
     try:
         found = dict(json.loads(header.read_text()))
-        return found, dict(found.pop(SETTLED, {}))
+        return found, dict(found.pop(CHOICES, {}))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"{header} does not say what run {folder} holds ({error}); give another folder"

@@ -6,20 +6,25 @@ published number can be traced, and each difference from the plain protocol swit
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.protocol import Protocol
+from iaside_plugins.seeds import seed_of
 from iaside_plugins.shapley.coalitions import all_coalitions
-from iaside_plugins.spectral.absence import seed_of
+from iaside_plugins.spectral.absence import ABSENCES
 from iaside_plugins.spectral.partition import SpectralPartition
+from iaside_plugins.spectral.range_handling import RANGE_HANDLINGS
+from iaside_plugins.tensors import on_device
 from iaside_plugins.value_table.game import Game
+from iaside_plugins.value_table.table import ValueTable
 
 
 def box_masks(n_bands: int, height: int, width: int) -> Tensor:
-    """Boolean masks (n_bands, H, W) on the unshifted grid: differences of nested boxes.
+    """Return boolean masks (n_bands, H, W) on the unshifted grid: differences of nested boxes.
 
     Box i of the shifted spectrum has side int(n i / M), n = min(H, W), and starts at
     (n - side) // 2. Boxes of even side in an even n are not symmetric under k -> -k.
@@ -40,53 +45,48 @@ def box_masks(n_bands: int, height: int, width: int) -> Tensor:
     return rings
 
 
-def script_rows(
-    game: Game, images: Tensor, labels: Tensor, first: int = 0
-) -> tuple[Tensor, Tensor]:
-    """Values (K, 2**n_bands) in nats and hits (K,) of the images that are rescaled in batches.
+def script_table(
+    game: Game, images: Tensor, labels: Tensor, names: Sequence[str], first: int = 0
+) -> ValueTable:
+    """Start the passes of images that are rescaled in batches, over all coalitions.
 
     Args:
-        game: Model, protocol (`Protocol.reference` and its flags), device and precision.
+        game: Model and protocol (`Protocol.reference` and its flags).
         images: (K, C, H, W) in [0, 1]: one batch of `image_batch`, or the whole data set where
             the protocol shuffles.
         labels: (K,) int64.
+        names: What the images are called in error messages.
         first: Position of the first image in the data set, which seeds what is random.
 
     Raises:
-        InputError: For images that are not square (boxes), labels out of range, or non-finite
-            logits.
+        InputError: For images that are not square (boxes), or labels out of range.
     """
-    protocol = game.protocol
-    coalitions = all_coalitions(protocol.n_bands)
+    protocol, runner = game.protocol, game.runner
     height, width = images.shape[2:]
     if protocol.band_norm == "boxes":
         masks = box_masks(protocol.n_bands, height, width)
     else:
         masks = SpectralPartition(protocol.n_bands, protocol.band_norm).masks(height, width)
-    masks = masks.to(game.device)
-    top_label = int(labels.max())
-    values = torch.zeros(len(images), len(coalitions), dtype=torch.float64)
-    hits = torch.zeros(len(images), dtype=torch.bool)
-    for s, coalition in enumerate(coalitions):
-        kept = masks[torch.from_numpy(coalition).to(game.device)].any(dim=0)
-        for number, rows in enumerate(_batches(protocol, len(images), s)):
-            batch = images[rows].to(game.device, game.dtype)
-            target = labels[rows].to(game.device)
-            black = protocol.black_empty and not coalition.any()
-            seed = seed_of("absent", protocol.seed, s, first, number)
-            x = torch.zeros_like(batch) if black else _coalition(protocol, batch, kept, seed)
-            logits = game.logits(x, top_label)
-            if not bool(torch.isfinite(logits).all()):
-                bands = np.flatnonzero(coalition).tolist()
-                raise InputError(f"the model gives non-finite logits for coalition {bands}")
-            values[rows, s] = game.log_likelihood(logits, target).double().cpu()
-            if coalition.all():
-                hits[rows] = (logits.argmax(dim=1) == target).cpu()
-    return values, hits
+    masks, top_label = masks.to(runner.device), int(labels.max())
+    table = ValueTable.empty(all_coalitions(protocol.n_bands), names, runner, black=False)
+    with on_device(runner.device):
+        for s, coalition in enumerate(table.coalitions):
+            present = masks[torch.from_numpy(coalition).to(runner.device)].any(dim=0)
+            for number, places in enumerate(_batches(protocol, len(images), s)):
+                batch = images[places].to(runner.device, runner.dtype)
+                target = labels[places].to(runner.device)
+                black = protocol.black_empty and not coalition.any()
+                seed = seed_of("absent", protocol.seed, s, first, number)
+                x = torch.zeros_like(batch) if black else _coalition(protocol, batch, present, seed)
+                logits = runner.logits(x, top_label)
+                values = game.log_likelihood(logits, target)
+                table.fill(places.to(runner.device), slice(s, s + 1), logits, values, target)
+        table.start_copy()
+    return table
 
 
 def _batches(protocol: Protocol, n_images: int, coalition: int) -> list[Tensor]:
-    """Batches of image indices for one coalition."""
+    """Return batches of image indices for one coalition."""
     order = torch.arange(n_images)
     if protocol.shuffled:
         generator = torch.Generator().manual_seed(seed_of("shuffle", protocol.seed, coalition))
@@ -94,18 +94,9 @@ def _batches(protocol: Protocol, n_images: int, coalition: int) -> list[Tensor]:
     return list(torch.split(order, protocol.image_batch))
 
 
-def _coalition(protocol: Protocol, images: Tensor, kept: Tensor, seed: int) -> Tensor:
-    """Modulus of the filtered batch, its minimum and maximum (all images, channels) to 0 and 1."""
-    spectrum = torch.fft.fft2(images)
-    if protocol.absence == "zero":
-        absent = torch.zeros_like(spectrum)
-    else:
-        generator = torch.Generator().manual_seed(seed)
-        if protocol.absence == "gaussian_bins":
-            noise = torch.randn(2, *spectrum.shape, generator=generator, dtype=torch.float64)
-            absent = torch.complex(noise[0], noise[1]).mul(0.5).to(spectrum)
-        else:
-            absent = spectrum[torch.randperm(len(images), generator=generator)]
-    x: Tensor = torch.fft.ifft2(torch.where(kept, spectrum, absent)).abs()
-    x = x - x.min()
-    return (x / x.max()).nan_to_num(0.0).clamp(0, 1)
+def _coalition(protocol: Protocol, images: Tensor, present: Tensor, seed: int) -> Tensor:
+    """Return a batch with only the bins that are present, the others filled in, and rescaled."""
+    spectrum, generator = torch.fft.fft2(images), torch.Generator().manual_seed(seed)
+    absent = ABSENCES[protocol.absence].spectra(spectrum, generator)
+    mixed = torch.fft.ifft2(torch.where(present, spectrum, absent))
+    return RANGE_HANDLINGS[protocol.range_handling].apply(mixed)

@@ -1,9 +1,9 @@
-"""Which coalitions of an image the sampling estimators evaluate, and what follows from them.
+"""Which coalitions of an image an estimator evaluates, and how its Shapley values follow from them.
 
-Every image gets coalitions of its own, drawn from the seed and the image's digest. So what the
-draws add is as independent between images as the images are: it averages out over them, and the
-intervals over images contain it. Coalitions shared by all images would leave an error that no
-number of images lessens and no interval over images sees.
+Under a sampling estimator every image gets coalitions of its own, drawn from the seed and the
+image's digest. So what the draws add is as independent between images as the images are: it
+averages out over them, and the intervals over images contain it. Coalitions shared by all images
+would leave an error that no number of images lessens and no interval over images sees.
 """
 
 from __future__ import annotations
@@ -15,14 +15,20 @@ import numpy as np
 import numpy.typing as npt
 
 from iaside_plugins.protocol import Protocol
-from iaside_plugins.shapley.coalitions import BoolMatrix, chain_coalitions, cyclic_chains, members
-from iaside_plugins.shapley.exact import chain_shapley_values
+from iaside_plugins.seeds import seed_of
+from iaside_plugins.shapley.coalitions import (
+    BoolMatrix,
+    all_coalitions,
+    chain_coalitions,
+    cyclic_chains,
+    members,
+)
+from iaside_plugins.shapley.exact import chain_shapley_values, shapley_values
 from iaside_plugins.shapley.regression import (
     draw_pairs,
     regression_shapley_values,
     with_complements,
 )
-from iaside_plugins.spectral.absence import seed_of
 
 Array = npt.NDArray[np.float64]
 
@@ -33,8 +39,8 @@ class Draw:
 
     Attributes:
         coalitions: (R, n_bands), distinct; the empty one first, the grand one last.
-        shapley_values: From their values (R,) to an estimate (n_bands,), in the same unit; it
-            sums to the value of the grand coalition less that of the empty one.
+        shapley_values: From their values (..., R) to Shapley values (..., n_bands), in the same
+            unit; they sum to the value of the grand coalition less that of the empty one.
     """
 
     coalitions: BoolMatrix
@@ -42,31 +48,37 @@ class Draw:
 
 
 def draw(protocol: Protocol, digest: str) -> Draw:
-    """The coalitions of an image under a protocol with a sampling estimator.
+    """Return the coalitions of an image under a protocol.
 
     Args:
-        protocol: With estimator "permutation" or "regression".
-        digest: Of the image, which together with the protocol's seed decides.
+        protocol: With any estimator.
+        digest: Of the image, which together with the protocol's seed decides what is drawn.
     """
+    if protocol.estimator == "exact":
+        return exact_draw(protocol.n_bands)
     if protocol.estimator == "regression":
         return _pairs(protocol, digest)
-    return _chains(protocol, digest)
-
-
-def _chains(protocol: Protocol, digest: str) -> Draw:
-    """Antithetic cyclic chains; a coalition that several pass is evaluated once."""
     rng = np.random.default_rng(seed_of("chains", protocol.seed, digest))
-    chains = cyclic_chains(protocol.n_bands, protocol.n_permutations, rng)
-    visited = chain_coalitions(chains)
-    distinct, place = np.unique(visited, return_inverse=True)
+    return chain_draw(cyclic_chains(protocol.n_bands, protocol.n_permutations, rng))
+
+
+def exact_draw(n_bands: int) -> Draw:
+    """Return all coalitions, for exact Shapley values."""
+    return Draw(all_coalitions(n_bands), shapley_values)
+
+
+def chain_draw(chains: npt.NDArray[np.int64]) -> Draw:
+    """Return the coalitions along chains (n_chains, n_bands), each once, for their estimate."""
+    along = chain_coalitions(chains)
+    distinct, place = np.unique(along, return_inverse=True)
     return Draw(
-        members(distinct, protocol.n_bands),
-        lambda values: chain_shapley_values(values[place.reshape(visited.shape)], chains),
+        members(distinct, chains.shape[1]),
+        lambda values: chain_shapley_values(values[..., place.reshape(along.shape)], chains),
     )
 
 
 def _pairs(protocol: Protocol, digest: str) -> Draw:
-    """Pairs of complements for a regression."""
+    """Return pairs of complements, for a regression."""
     m = protocol.n_bands
     rng = np.random.default_rng(seed_of("pairs", protocol.seed, digest))
     pairs = draw_pairs(m, protocol.n_coalitions // 2 - 1, rng)

@@ -28,7 +28,7 @@ class Item:
 
 
 def items(data: Any, n_bands: int, max_images: int | None = None) -> Iterator[Item]:
-    """Checked images of `data`, at most `max_images`, one at a time.
+    """Yield checked images of `data`, at most `max_images`, one at a time.
 
     Args:
         data: A pair of (images, labels), or an iterable of (images, labels) or
@@ -44,7 +44,7 @@ def items(data: Any, n_bands: int, max_images: int | None = None) -> Iterator[It
 
 
 def batches(data: Any) -> Iterator[Sequence[Any]]:
-    """Batches (images, labels) or (images, labels, ids) of `data`, their values unchecked.
+    """Yield batches (images, labels) or (images, labels, ids) of `data`, their values unchecked.
 
     Raises:
         InputError: For anything but a pair of arrays or an iterable of such batches.
@@ -84,14 +84,14 @@ def check_max_images(max_images: int | None) -> None:
 
 
 def tensor(values: Any) -> Tensor:
-    """A tensor without gradient; arrays are copied, whatever their memory layout."""
+    """Return a tensor without gradient; arrays are copied, whatever their memory layout."""
     if isinstance(values, np.ndarray):
         values = torch.from_numpy(np.array(values, order="C"))
     return torch.as_tensor(values).detach()
 
 
 def _names(ids: Any) -> list[Any]:
-    """Ids as text; tensors and arrays of numbers by their values."""
+    """Return ids as text; tensors and arrays of numbers by their values."""
     return [str(name) for name in (ids.tolist() if hasattr(ids, "tolist") else ids)]
 
 
@@ -106,12 +106,12 @@ def _is_pair(data: Any) -> bool:
 
 
 def progress_bar(total: int | None, show: bool) -> tqdm[Any]:
-    """A bar over images on stderr; silent where stderr is not a terminal."""
+    """Return a bar over images on stderr; silent where stderr is not a terminal."""
     return tqdm(total=total, unit="image", disable=None if show else True)
 
 
 def expect(bar: tqdm[Any], n_expected: int, known: int | None) -> None:
-    """Let a bar count to the images that are expected to be enough, of those `known` to be there.
+    """Set the total of a bar to the number of images that will be needed, of `known` ones.
 
     Its remaining time follows.
     """
@@ -120,7 +120,7 @@ def expect(bar: tqdm[Any], n_expected: int, known: int | None) -> None:
 
 
 def count(data: Any, max_images: int | None = None) -> int | None:
-    """Number of images, for a progress bar, or None where only running through would tell."""
+    """Return the number of images for a progress bar, or None if it is not known."""
     known: int | None = None
     if _is_pair(data):
         known = len(data[0])

@@ -30,13 +30,14 @@ from iaside_plugins.sensitivity.text import (
     movement_rows,
     one_at_a_time,
 )
+from iaside_plugins.shapley.score import BETA
 from iaside_plugins.storage.files import write_atomic, write_json
 
 FOLDER = Path(__file__).resolve().parents[1] / "sensitivity"
 CHOICE = "cifar10"  # the study in which choices are crossed, and the one around the default
 DEFAULT = "cifar10-8"
 OUTCOMES = ("corruption error", "accuracy Linf 2/255", "retained Linf 2/255")
-PLAIN = {"temperature": 1.0, "beta": 0.75}  # variants with pairs of rankings
+PLAIN = {"temperature": 1.0, "beta": BETA}  # variants with pairs of rankings
 # The numbers of `sensitivity/CRITERION.md`.
 GAIN, STABILITY_LOSS = 0.15, 0.1
 RELIABILITY_LOSS, LEAST_RELIABILITY = 0.05, 0.8

@@ -29,8 +29,9 @@ from torch import Tensor, nn
 
 from iaside_plugins import Protocol, SpectralPartition, spectral_importance
 from iaside_plugins.shapley.coalitions import all_coalitions
-from iaside_plugins.spectral.coalition_images import band_parts, kept_parts
+from iaside_plugins.spectral.coalition_images import coalition_matrix, image_components
 from iaside_plugins.value_table.game import Game
+from iaside_plugins.value_table.table import coalition_batches
 
 FULL = {"size": 224, "n_bands": 8, "batch_size": 32, "rounds": 7, "few": 50, "many": 500}
 QUICK = {"size": 32, "n_bands": 4, "batch_size": 8, "rounds": 2, "few": 4, "many": 16}
@@ -124,11 +125,10 @@ def make_inputs(game: Game, images: Tensor) -> None:
     n_bands = game.protocol.n_bands
     coalitions = all_coalitions(n_bands)[1:]
     index = SpectralPartition(n_bands).index(*images.shape[2:])
-    parts = band_parts(images, None, index, n_bands)
-    keep = kept_parts(coalitions, parts)
-    for start in range(0, len(keep), game.batch_size):
-        rows = slice(start, start + game.batch_size)
-        game._batch(parts, keep[rows], images, coalitions[rows].all(axis=1))
+    components = image_components(images, None, index, n_bands)
+    matrix = coalition_matrix(coalitions, components)
+    for places, grand in coalition_batches(coalitions, game.runner.n_rows):
+        game._batch(components, matrix[places], images, grand)
 
 
 @torch.no_grad()
@@ -152,7 +152,7 @@ def overhead(model: nn.Module, choices: dict[str, int]) -> list[dict[str, float]
     protocol, batch_size = Protocol(choices["n_bands"]), choices["batch_size"]
     data = next(photographs(1, choices["size"]))
     ready = torch.rand(batch_size, *data[0].shape[1:])
-    game = Game(model, protocol, torch.device("cpu"), batch_size)
+    game = Game.of(model, protocol, torch.device("cpu"), batch_size)
     methods: dict[str, Callable[[], Any]] = {
         "bare": lambda: forwards(model, ready, 2**protocol.n_bands),
         "bare again": lambda: forwards(model, ready, 2**protocol.n_bands),
@@ -215,7 +215,7 @@ def scaling(choices: dict[str, int]) -> list[dict[str, Any]]:
     cases += [(128, 8, rows) for rows in (8, 128)]
     out = []
     for size, n_bands, rows in cases if choices["size"] > 32 else [(32, 4, 8)]:
-        game = Game(Cheap(), Protocol(n_bands), torch.device("cpu"), rows)
+        game = Game.of(Cheap(), Protocol(n_bands), torch.device("cpu"), rows)
         image = torch.rand(1, 3, size, size)
         ready, target = torch.rand(rows, 3, size, size), torch.empty(rows, 3, size, size)
         batches = 2**n_bands // rows

@@ -30,9 +30,9 @@ from iaside_plugins import Protocol, SpectralImportance
 from iaside_plugins.adapters import ray_adapter
 from iaside_plugins.importance.run import ImportanceRun
 from iaside_plugins.parallel.processes import device_workers
-from iaside_plugins.parallel.scheduler import RowRequest, Scheduler, computed_by
+from iaside_plugins.parallel.scheduler import RowRequest, Scheduler, scheduled_groups
 from iaside_plugins.value_table.game import Game
-from iaside_plugins.value_table.rows import computed
+from iaside_plugins.value_table.rows import stored_groups
 
 FULL = {"size": 112, "n_bands": 6, "batch_size": 32, "n_images": 24, "rounds": 5}
 QUICK = {"size": 32, "n_bands": 3, "batch_size": 8, "n_images": 4, "rounds": 2}
@@ -54,9 +54,9 @@ def profile_of(model: torch.nn.Module, n_images: int, choices: dict[str, int]) -
 def alone(model: torch.nn.Module, n_images: int, choices: dict[str, int]) -> SpectralImportance:
     """In this process."""
     profile = profile_of(model, n_images, choices)
-    game = Game(model, profile.protocol, torch.device("cpu"), choices["batch_size"])
-    for group, keys in computed(game, profile.groups(game.n_rows), profile.store):
-        profile.take(group, keys)
+    game = Game.of(model, profile.protocol, torch.device("cpu"), choices["batch_size"])
+    for group, keys in stored_groups(game, profile.groups(game.runner.n_rows), profile.store):
+        profile.add(group, keys)
     return profile.result(game.n_forward, ())
 
 
@@ -66,8 +66,8 @@ def by(
     """By workers that are there already."""
     profile, rows = profile_of(model, n_images, choices), choices["batch_size"]
     run = RowRequest("", profile.protocol, rows, "float32", profile.groups(rows), profile.store)
-    for _, group, keys in computed_by(scheduler, [run]):
-        profile.take(group, keys)
+    for _, group, keys in scheduled_groups(scheduler, [run]):
+        profile.add(group, keys)
     return profile.result(run.n_forward, ())
 
 

@@ -40,12 +40,13 @@ def value_table(
     net = open_model(f"kit:{name}", device="cpu")
     data = open_images(DataSource(images_of(name), n_images=n_images), net)
     protocol = Protocol(n_bands, estimator="permutation")  # only its absence and range are used
-    game = Game(net, protocol, torch.device("cpu"), 128)
+    game = Game.of(net, protocol, torch.device("cpu"), 128)
     coalitions, rows = all_coalitions(n_bands), []
     with torch.no_grad(), progress_bar(len(data.records), show=True) as bar:
         for item in items(data, n_bands):
             labels = torch.tensor([item.label])
-            rows.append(game.rows(item.image[None], None, labels, coalitions, [item.name])[0][0])
+            table = game.start(item.image[None], None, labels, coalitions, [item.name])
+            rows.append(table.wait()[0][0])
             bar.update()
     values = np.stack([row.numpy() for row in rows])
     part = folder / f".{file.name}"

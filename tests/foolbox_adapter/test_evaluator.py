@@ -193,7 +193,7 @@ def test_guard_training_mode(labels):
     net = small_net()
     model = fmodel(net)
     net[1].train()
-    with pytest.raises(InputError, match=r"eval mode, but 1 is training: call model\.eval\(\)"):
+    with pytest.raises(InputError, match=r"1 is in training mode; call model\.eval\(\)"):
         EVALUATE(model, images(), labels)
     assert net[1].training
 
@@ -212,7 +212,7 @@ def test_guard_training_mode_behind_an_ensemble(labels):
     model = Ensemble([fmodel(net) for net in nets])
     EVALUATE(model, images(), labels)
     nets[1].train()
-    with pytest.raises(InputError, match="the model is training"):
+    with pytest.raises(InputError, match="the model is in training mode"):
         EVALUATE(model, images(), labels)
 
 
@@ -232,11 +232,11 @@ def test_guard_device(labels, monkeypatch):
     [
         (lambda m, x, y: (m, x * 0 + 1.00001, y), r"\[0, 1\], .* beyond by [0-9.]+e-0[56]; clip"),
         (lambda m, x, y: (m, (x - 0.5) / 0.25, y), "if they are already normalised"),
-        (lambda m, x, y: (m.transform_bounds((0, 255)), x * 400, y), r"bounds \[0, 255\], got"),
+        (lambda m, x, y: (m.transform_bounds((0, 255)), x * 400, y), r"images in \[0, 255\], got"),
         (lambda m, x, y: (m, x * torch.nan, y), "got \\[nan, nan\\]"),
         (lambda m, x, y: (m, x[:0], y[:0]), "no images: the data are empty"),
-        (lambda m, x, y: (m, x, y[:3]), r"6 labels >= 0 of shape \(N,\)"),
-        (lambda m, x, y: (m, x, y - 1), "6 labels >= 0"),
+        (lambda m, x, y: (m, x, y[:3]), r"labels of shape \(6,\), one an image, got \(3,\)"),
+        (lambda m, x, y: (m, x, y - 1), "class indices .*got -1"),
         (lambda m, x, y: (m, x, y + 4), r"label \d is out of range: the model has 5 outputs"),
         (lambda m, x, y: (m, x, y.float()), r"integer class labels, got torch\.float32"),
         (

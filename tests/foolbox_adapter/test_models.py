@@ -73,7 +73,7 @@ def test_guard_training_mode_that_is_held_elsewhere(kind):
         lambda model: robust_evaluation(model, (X, Y), PGD, [0.05]),
         lambda model: SpectralEvaluator(n_bands=4)(model, X, Y),
     ):
-        with pytest.raises(InputError, match=r"is training: call model\.eval\(\)"):
+        with pytest.raises(InputError, match=r"is in training mode; call model\.eval\(\)"):
             call(held(kind, net))
     assert torch.equal(net[0].running_mean, mean)
     assert net[0].num_batches_tracked == 0

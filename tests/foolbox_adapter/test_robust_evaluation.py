@@ -194,7 +194,7 @@ def test_guard_training_mode_and_device(net, monkeypatch):
     assert {p.device.type for p in net.parameters()} == {"cpu"}
     net[1].train()
     for wrong in (net, model):
-        with pytest.raises(InputError, match=r"1 is training: call model\.eval\(\)"):
+        with pytest.raises(InputError, match=r"1 is in training mode; call model\.eval\(\)"):
             robust_evaluation(wrong, batches(), QUICK, [0.05])
     net.eval()[6].to("meta")
     with pytest.raises(InputError, match=r"6\.weight is on meta"):

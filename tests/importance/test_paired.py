@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from iaside_plugins import InputError, Protocol, compare, paired_importance, spectral_importance
-from iaside_plugins.importance.stopping import CHECK_EVERY, MIN_IMAGES, Stopping, looks
+from iaside_plugins.importance.stopping import CHECK_EVERY, MIN_IMAGES, Stopping, check_points
 
 NETS = oracles.TinyNet(), oracles.TinyNet(seed=1)
 
@@ -56,10 +56,10 @@ def test_each_result_is_that_of_the_model_alone(protocol):
 def test_it_stops_where_the_difference_is_narrow_enough(target):
     data = _data(200)
     whole = [spectral_importance(net, data, Protocol(3)).per_image for net in NETS]
-    wanted = Stopping(1.0, target).look(*(rows[:125] for rows in whole)).ratio
+    wanted = Stopping(1.0, target).check(*(rows[:125] for rows in whole)).ratio
     error = wanted * 1.0001 if target != "sign" else 5.0
     stopping = Stopping(error, target)
-    expected = next(n for n in looks(0, 200) if stopping.look(*(r[:n] for r in whole)).done)
+    expected = next(n for n in check_points(0, 200) if stopping.check(*(r[:n] for r in whole)).done)
     pair = paired_importance(*NETS, data, Protocol(3), target_error=error, target=target)
     assert pair[0].n_images == pair[1].n_images == expected
     assert expected >= MIN_IMAGES

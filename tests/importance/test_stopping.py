@@ -1,4 +1,4 @@
-"""When a run stops: rules at fixed looks, targets, and honest intervals afterwards."""
+"""When a run stops: rules at fixed numbers of images, targets, and honest intervals afterwards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from iaside_plugins.importance.stopping import (
     WIDE_ERRORS,
     StopCheck,
     Stopping,
-    looks,
+    check_points,
     sequence_width,
 )
 from iaside_plugins.importance.ties import difference, estimate
@@ -31,12 +31,14 @@ def _rows(n: int, seed: int = 0, means: np.ndarray = MEANS) -> np.ndarray:
 
 
 # ---- the rule -------------------------------------------------------------------------------
-def test_looks_come_at_multiples_whatever_the_batches():
-    assert list(looks(0, 24)) == []
-    assert list(looks(0, 75)) == [25, 50, 75]
-    assert list(looks(25, 60)) == [50]
+def test_checks_come_at_multiples_whatever_the_batches():
+    assert list(check_points(0, 24)) == []
+    assert list(check_points(0, 75)) == [25, 50, 75]
+    assert list(check_points(25, 60)) == [50]
     for step in (1, 7, 64, 300):
-        seen = [n for start in range(0, 300, step) for n in looks(start, min(300, start + step))]
+        seen = [
+            n for start in range(0, 300, step) for n in check_points(start, min(300, start + step))
+        ]
         assert seen == list(range(CHECK_EVERY, 301, CHECK_EVERY))
 
 
@@ -59,9 +61,9 @@ def test_images_to_come_are_foretold_by_the_square_root_law(n, ratio, expected):
 def test_the_ratio_is_the_half_width_over_the_target(target, statistic):
     rows, other = _rows(120), _rows(120, 1, MEANS[::-1])
     half = float(np.diff(estimate(rows, statistic, WIDE_ERRORS).interval)[0]) / 2
-    assert Stopping(0.02, target).look(rows) == StopCheck(120, pytest.approx(half / 0.02))
+    assert Stopping(0.02, target).check(rows) == StopCheck(120, pytest.approx(half / 0.02))
     half = float(np.diff(difference(rows, other, statistic, WIDE_ERRORS).interval)[0]) / 2
-    assert Stopping(0.02, target).look(rows, other) == StopCheck(120, pytest.approx(half / 0.02))
+    assert Stopping(0.02, target).check(rows, other) == StopCheck(120, pytest.approx(half / 0.02))
 
 
 def test_ties_that_may_be_count_as_ties():
@@ -72,12 +74,12 @@ def test_ties_that_may_be_count_as_ties():
     strict = float(np.diff(estimate(rows, signed_score).interval)[0]) / 2
     wide = float(np.diff(estimate(rows, signed_score, WIDE_ERRORS).interval)[0]) / 2
     assert strict < wide
-    assert not Stopping((strict + wide) / 2).look(rows).done
+    assert not Stopping((strict + wide) / 2).check(rows).done
 
 
 def test_beta_enters_the_width():
     rows = _rows(200)
-    assert Stopping(0.02, beta=0.5).look(rows).ratio != Stopping(0.02).look(rows).ratio
+    assert Stopping(0.02, beta=0.5).check(rows).ratio != Stopping(0.02).check(rows).ratio
 
 
 # ---- signs ----------------------------------------------------------------------------------
@@ -87,7 +89,7 @@ def test_a_sign_is_known_when_its_width_reaches_neither_0_nor_the_target():
     half = rows.std(axis=0, ddof=1) * sequence_width(1000, 0.05 / 3)
     mean = abs(rows.mean(axis=0))
     for error in (0.05, half[2] * 0.999, half[2] * 1.001, 0.5):
-        ratio = Stopping(error, "sign").look(rows).ratio
+        ratio = Stopping(error, "sign").check(rows).ratio
         assert ratio == pytest.approx(max(half / np.maximum(mean, error)))
         assert (ratio <= 1) == (error >= half[2])
 
@@ -95,10 +97,10 @@ def test_a_sign_is_known_when_its_width_reaches_neither_0_nor_the_target():
 def test_signs_of_two_models_are_those_of_the_paired_differences():
     first, second = _rows(200), _rows(200, 1)
     stopping = Stopping(0.1, "sign")
-    assert stopping.look(first, second) == stopping.look(first - second)
+    assert stopping.check(first, second) == stopping.check(first - second)
 
 
-def test_the_confidence_sequence_holds_at_all_looks_at_once():
+def test_the_confidence_sequence_holds_at_all_checks_at_once():
     """2000 sequences, each looked at 100 times; plain intervals would fail a third of them."""
     rng, alpha, at = np.random.default_rng(0), 0.05, np.arange(100, 2501, 25)
     sums = np.cumsum(rng.standard_normal((2000, 2500)), axis=1)[:, at - 1]
@@ -130,7 +132,7 @@ def test_intervals_cover_after_stopping(tied):
     for _ in range(300):
         shared = rng.standard_t(5, size=(1500, 1))
         rows = means + shared + rng.standard_normal((1500, 8))
-        n = next((n for n in looks(0, 1500) if stopping.look(rows[:n]).done), 1500)
+        n = next((n for n in check_points(0, 1500) if stopping.check(rows[:n]).done), 1500)
         low, high = estimate(rows[:n], signed_score).interval
         covered += bool(low <= truth <= high)
         taken.append(n)
@@ -154,12 +156,12 @@ class Steps:
 def test_every_target_stops_a_run_where_its_look_says(target):
     net = oracles.TinyNet()
     whole = spectral_importance(net, Steps(), Protocol(4), max_images=300)
-    ratio = Stopping(1.0, target).look(whole.per_image[:150]).ratio
+    ratio = Stopping(1.0, target).check(whole.per_image[:150]).ratio
     if target == "sign":  # bands that are told from 0 need no error
         half = whole.per_image[:150].std(axis=0, ddof=1) * sequence_width(150, 0.05 / 4)
         ratio = float(half.max())
     stopping = Stopping(ratio, target)
-    expected = next(n for n in looks(0, 300) if stopping.look(whole.per_image[:n]).done)
+    expected = next(n for n in check_points(0, 300) if stopping.check(whole.per_image[:n]).done)
     for batch_size in (8, 512):
         found = spectral_importance(
             net,

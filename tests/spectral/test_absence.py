@@ -10,13 +10,71 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iaside_plugins import Protocol, spectral_importance
-from iaside_plugins.spectral.absence import derangement, gaussian_baseline, seed_of
+from iaside_plugins.seeds import seed_of
+from iaside_plugins.spectral.absence import ABSENCES, Absence, derangement, gaussian_baseline
+from iaside_plugins.spectral.range_handling import RANGE_HANDLINGS
+
+DEFAULTS = {"seed": 0, "absence_std": 0.5, "black_empty": False}
 
 
 def _inputs(protocol: Protocol, data, batch_size: int = 64) -> np.ndarray:
     recorder = oracles.Recorder()
     spectral_importance(recorder, data, protocol, batch_size=batch_size)
     return recorder.images()
+
+
+@pytest.mark.parametrize("absence", ABSENCES)
+def test_the_table_names_the_fields_that_change_a_row(absence):
+    """Whoever adds a baseline to the table has it tested here, without a word more."""
+    one = ABSENCES[absence]
+    make = Protocol.reference if one.script_only else Protocol
+    images, labels = oracles.sample(4, (8, 8))
+
+    def values(**changes):
+        protocol = make(n_bands=2, absence=absence, **changes)
+        return spectral_importance(oracles.TinyNet(), (images, labels), protocol).values
+
+    plain = values(black_empty=False)
+    np.testing.assert_array_equal(plain, values(black_empty=False))
+    for field, value in {"seed": 7, "absence_std": 0.1, "black_empty": True}.items():
+        changed = values(**{"black_empty": False, field: value})
+        assert (not np.array_equal(changed, plain)) == (field in one.fields), field
+        ids = [make(2, absence=absence, **{field: v}).protocol_id for v in (value, DEFAULTS[field])]
+        assert (ids[0] != ids[1]) == (field in one.fields), field
+
+
+def test_baselines_that_need_other_images_depend_on_them():
+    images, labels = oracles.sample(4, (8, 8))
+    for absence in ABSENCES:
+        if ABSENCES[absence].script_only:
+            continue
+        protocol, net = Protocol(2, absence=absence, seed=3), oracles.TinyNet()
+        whole = spectral_importance(net, (images, labels), protocol).values
+        fewer = spectral_importance(net, (images[:2], labels[:2]), protocol).values
+        same = np.array_equal(whole[:2], fewer)
+        assert same == (not protocol.needs_all_images)
+
+
+def test_a_baseline_that_nothing_makes_cannot_be_listed():
+    with pytest.raises(TypeError, match="needs a function that makes it"):
+        Absence(fields=("seed",))
+    for absence in ABSENCES.values():
+        assert absence.image or absence.spectrum
+
+
+@pytest.mark.parametrize("name", RANGE_HANDLINGS)
+def test_every_range_handling_ends_in_the_range_or_leaves_images_alone(name):
+    one = RANGE_HANDLINGS[name]
+    images = 0.1 + 0.5 * oracles.sample(2, (8, 8))[0]
+    images[1] *= 0.9
+    inside = one.apply(images.clone())
+    assert torch.equal(inside, images) != one.changes_images
+    found = one.apply(4 * images - 1)
+    if name != "none":
+        assert float(found.min()) >= 0
+        assert float(found.max()) <= 1
+    alone = torch.cat([one.apply(4 * image[None] - 1) for image in images])
+    assert torch.equal(found, alone) != one.whole_batch
 
 
 def test_seeds_are_stable_and_differ_by_every_part():

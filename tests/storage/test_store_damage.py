@@ -129,10 +129,10 @@ def test_two_processes_on_one_folder_do_not_overwrite_each_other(tmp_path):
     assert sorted(RowStore(tmp_path, {}).rows) == ["a", "b"]
 
 
-def test_what_was_settled_is_kept_beside_the_identity(tmp_path):
+def test_choices_are_stored_beside_the_identity(tmp_path):
     store = RowStore(tmp_path, {"model": "m"})
-    store.settle("forwards", {"threads": 2})
-    assert RowStore(tmp_path, {"model": "m"}).settled == {"forwards": {"threads": 2}}
+    store.record_choice("forwards", {"threads": 2})
+    assert RowStore(tmp_path, {"model": "m"}).choices == {"forwards": {"threads": 2}}
     with pytest.raises(InputError, match="model was 'm' and is now 'n'"):
         RowStore(tmp_path, {"model": "n"})
 
@@ -179,6 +179,6 @@ def test_chunks_that_another_process_removed_do_not_stop_a_run(tmp_path):
 
 def test_choices_of_two_processes_are_kept(tmp_path):
     stores = [RowStore(tmp_path, {}) for _ in range(2)]
-    stores[0].settle("forwards", {"threads": 1})
-    stores[1].settle("beta", 0.5)
-    assert RowStore(tmp_path, {}).settled == {"forwards": {"threads": 1}, "beta": 0.5}
+    stores[0].record_choice("forwards", {"threads": 1})
+    stores[1].record_choice("beta", 0.5)
+    assert RowStore(tmp_path, {}).choices == {"forwards": {"threads": 1}, "beta": 0.5}

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from iaside_plugins import Protocol, spectral_importance
-from iaside_plugins.value_table.game import Game, rescale_
+from iaside_plugins.inference.runner import ModelRunner
+from iaside_plugins.spectral.range_handling import rescale_
 
 SIZES = [(8, 8), (9, 12), (13, 7), (11, 11)]
 
@@ -251,8 +252,8 @@ def test_double_images_differ_from_single_by_rounding_only():
     assert not np.array_equal(single.values, double.values)
 
 
-def test_a_game_counts_its_rows_and_classes():
-    game = Game(oracles.TinyNet(n_classes=5), Protocol(3), torch.device("cpu"))
-    assert game.n_classes is None
-    game.logits(torch.zeros(4, 3, 8, 8))
-    assert (game.n_forward, game.n_classes) == (4, 5)
+def test_a_runner_counts_its_rows_and_classes():
+    runner = ModelRunner(oracles.TinyNet(n_classes=5), torch.device("cpu"))
+    assert runner.n_classes is None
+    runner.logits(torch.zeros(4, 3, 8, 8))
+    assert (runner.n_forward, runner.n_classes) == (4, 5)

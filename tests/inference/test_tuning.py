@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from iaside_plugins import InputError, Protocol, spectral_importance
-from iaside_plugins.inference import tuning as settling
+from iaside_plugins.inference import tuning
 from iaside_plugins.inference.forward import Forward, Step
 from iaside_plugins.inference.tuning import HALF_TOLERANCE, tune
 
@@ -36,7 +36,7 @@ def _net() -> nn.Module:
 def always_faster(monkeypatch):
     """Every step gains: what is tested is whether it may be taken."""
     monkeypatch.setattr(
-        settling, "_seconds", lambda some, _: [1.0 / (k + 1) for k in range(len(some))]
+        tuning, "_seconds", lambda some, _: [1.0 / (k + 1) for k in range(len(some))]
     )
 
 
@@ -80,13 +80,13 @@ def test_a_step_that_moves_a_log_probability_is_refused():
     found = tune(plain, "fast", images, torch.zeros(4, dtype=torch.long))
     step = next(step for step in found.steps if step.name == "channels_last")
     assert not step.used
-    assert step.deviation > settling.TOLERANCE
+    assert step.deviation > tuning.TOLERANCE
     assert "moved by" in step.reason
     assert not found.channels_last
 
 
 def test_a_step_that_gains_nothing_is_left_out(monkeypatch):
-    monkeypatch.setattr(settling, "_seconds", lambda some, _: [1.0] * len(some))
+    monkeypatch.setattr(tuning, "_seconds", lambda some, _: [1.0] * len(some))
     result = spectral_importance(_net(), oracles.sample(2, n_classes=4), FAST)
     assert result.forwards == ()
 
@@ -121,7 +121,7 @@ def test_a_resumed_run_repeats_what_it_began_with(tmp_path, monkeypatch):
     whole = spectral_importance(_net(), data, FAST)
     spectral_importance(_net(), data, FAST, resume=tmp_path, max_images=2)
     assert json.loads((tmp_path / "run.json").read_text())["settled"]["forwards"]
-    monkeypatch.setattr(settling, "_seconds", _never)
+    monkeypatch.setattr(tuning, "_seconds", _never)
     resumed = spectral_importance(_net(), data, FAST, resume=tmp_path)
     np.testing.assert_array_equal(resumed.values, whole.values)
     assert resumed.forwards == whole.forwards
@@ -152,7 +152,7 @@ class Uncopied(nn.Sequential):
 
 @pytest.mark.parametrize("gain", [2.0, 0.5])
 def test_a_model_that_cannot_be_copied_is_left_alone(monkeypatch, gain):
-    monkeypatch.setattr(settling, "_seconds", lambda some, _: [gain**-k for k in range(len(some))])
+    monkeypatch.setattr(tuning, "_seconds", lambda some, _: [gain**-k for k in range(len(some))])
     data = oracles.sample(2, n_classes=4)
     plain = spectral_importance(_net(), data, Protocol(3))
     net = Uncopied(*_net()).eval()
@@ -252,14 +252,14 @@ def test_a_resumed_run_is_not_judged_by_another_image(tmp_path):
     assert json.loads((tmp_path / "run.json").read_text())["settled"]["forwards"] == {}
     with torch.no_grad():
         checks = []
-        settling_check = settling._check_half
+        check = tuning._check_half
         try:
-            settling._check_half = lambda *given: checks.append(given)
+            tuning._check_half = lambda *given: checks.append(given)
             spectral_importance(
                 net, (images, labels), Protocol(3), precision="bfloat16", resume=tmp_path
             )
         finally:
-            settling._check_half = settling_check
+            tuning._check_half = check
     assert checks == []
 
 

@@ -1,4 +1,4 @@
-"""Rows made by a crew: the same as one process makes, whatever order they come in, whoever dies."""
+"""Rows made by several workers: the same as one process makes, in any order, whoever dies."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from iaside_plugins import InputError, Protocol, spectral_importance
 from iaside_plugins.importance.run import ImportanceRun
 from iaside_plugins.importance.stopping import MIN_IMAGES
 from iaside_plugins.parallel.scheduler import (
-    HELD,
+    TASKS_PER_WORKER,
     RowRequest,
     Scheduler,
-    WorkerMessage,
-    computed_by,
+    scheduled_groups,
 )
-from iaside_plugins.parallel.tasks import WorkerSession
+from iaside_plugins.parallel.tasks import WorkerMessage, WorkerSession
 
 CPU = torch.device("cpu")
 BATCH = 8
@@ -34,48 +33,45 @@ class InTurn:
     Args:
         seed: Of the order.
         fatal: Names of images whose worker dies, and how often.
-        still_born: Starts that fail before one succeeds.
+        failed_starts: Starts that fail before one succeeds.
     """
 
-    def __init__(self, models, seed=0, fatal=None, still_born=0):
+    def __init__(self, models, seed=0, fatal=None, failed_starts=0):
         self.models, self.rng = models, random.Random(seed)
-        self.fatal, self.still_born = dict(fatal or {}), still_born
-        self.news: dict[int, deque] = {}
-        self.desks: dict[tuple[int, str], WorkerSession] = {}
-        self.most = self.deaths = self.made = 0
+        self.fatal, self.failed_starts = dict(fatal or {}), failed_starts
+        self.inbox: dict[int, deque] = {}
+        self.sessions: dict[tuple[int, str], WorkerSession] = {}
+        self.most = self.deaths = self.n_results = 0
 
-    def start(self, place):
-        self.news[place] = deque([WorkerMessage()])
-        if self.still_born > 0:
-            self.still_born -= 1
-            self.news[place] = deque([WorkerMessage(died="exit code 1")])
+    def start(self, worker):
+        self.inbox[worker] = deque([WorkerMessage()])
+        if self.failed_starts > 0:
+            self.failed_starts -= 1
+            self.inbox[worker] = deque([WorkerMessage(died="exit code 1")])
 
-    def give(self, place, shard):
-        self.news[place].append(pickle.loads(pickle.dumps(shard)))
-        under_way = [
-            x for news in self.news.values() for x in news if not isinstance(x, WorkerMessage)
-        ]
-        self.most = max(self.most, len(under_way))
+    def send(self, worker, task):
+        self.inbox[worker].append(pickle.loads(pickle.dumps(task)))
+        tasks = [x for box in self.inbox.values() for x in box if not isinstance(x, WorkerMessage)]
+        self.most = max(self.most, len(tasks))
 
-    def hear(self):
-        place = self.rng.choice([k for k, news in self.news.items() if news])
-        heard = self.news[place].popleft()
-        if isinstance(heard, WorkerMessage):
-            return [(place, heard)]
-        names = [name for _, _, name in heard.heads]
-        for name in names:
+    def receive(self):
+        worker = self.rng.choice([k for k, box in self.inbox.items() if box])
+        task = self.inbox[worker].popleft()
+        if isinstance(task, WorkerMessage):
+            return [(worker, task)]
+        for name in task.names:
             if self.fatal.get(name, 0) > 0:
                 self.fatal[name] -= 1
                 self.deaths += 1
-                self.news[place].clear()
-                return [(place, WorkerMessage(died="killed by signal 9"))]
-        key = (place, heard.model)
-        desk = self.desks.setdefault(key, WorkerSession(self.models[heard.model], CPU))
-        self.made += 1
+                self.inbox[worker].clear()
+                return [(worker, WorkerMessage(died="killed by signal 9"))]
+        key = (worker, task.model)
+        session = self.sessions.setdefault(key, WorkerSession(self.models[task.model], CPU))
+        self.n_results += 1
         try:
-            return [(place, WorkerMessage(made=desk.end(desk.begin(heard))))]
+            return [(worker, WorkerMessage(result=session.finish(session.start(task))))]
         except InputError as error:
-            return [(place, WorkerMessage(error=error))]
+            return [(worker, WorkerMessage(error=error))]
 
 
 def sample(n, seed=0):
@@ -85,7 +81,7 @@ def sample(n, seed=0):
 
 
 def run_all(workers, jobs, n_workers=3, resume=None, target=None):
-    """Results of (model, data, protocol) jobs by one crew."""
+    """Results of (model, data, protocol) jobs by the same workers."""
     profiles = {}
 
     def runs():
@@ -107,8 +103,8 @@ def run_all(workers, jobs, n_workers=3, resume=None, target=None):
             yield run
 
     try:
-        for run, group, keys in computed_by(Scheduler(workers, n_workers), runs()):
-            look = profiles[run].take(group, keys)
+        for run, group, keys in scheduled_groups(Scheduler(workers, n_workers), runs()):
+            look = profiles[run].add(group, keys)
             run.stopped = look is not None and look.done
     finally:
         for profile in profiles.values():
@@ -144,14 +140,14 @@ PROTOCOLS = [
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda p: p.protocol_id)
-def test_a_crew_gives_what_one_process_gives(protocol):
+def test_workers_give_what_one_process_gives(protocol):
     net, data = oracles.TinyNet(), sample(10)
     for seed in range(3):
         (found,) = run_all(InTurn({"": net}, seed), [("", data, protocol)])
         same(found, alone(net, data, protocol))
 
 
-def test_models_and_conditions_share_a_crew():
+def test_models_and_conditions_share_workers():
     models = {"a": oracles.TinyNet(), "b": oracles.TinyNet(seed=1)}
     jobs = [(m, sample(n, seed=n), Protocol(3)) for m in models for n in (5, 3)]
     for seed in range(3):
@@ -170,11 +166,11 @@ def test_no_more_is_handed_out_than_workers_can_hold(n_workers):
         for batch in sample(30):
             read += 1
             # beside what is under way: the group that is next, and those that came back since
-            assert read <= workers.made + HELD * n_workers + 1
+            assert read <= workers.n_results + TASKS_PER_WORKER * n_workers + 1
             yield batch
 
     (found,) = run_all(workers, [("", data(), Protocol(3))], n_workers)
-    assert workers.most == HELD * n_workers
+    assert workers.most == TASKS_PER_WORKER * n_workers
     same(found, alone(net, sample(30), Protocol(3)))
 
 
@@ -202,10 +198,10 @@ def test_images_that_kill_every_worker_are_named_and_the_rest_is_kept(tmp_path):
     assert found.n_forward < whole.n_forward
 
 
-@pytest.mark.parametrize(("still_born", "fails"), [(2, False), (3, True)])
-def test_workers_that_do_not_start(still_born, fails):
+@pytest.mark.parametrize(("failed_starts", "fails"), [(2, False), (3, True)])
+def test_workers_that_do_not_start(failed_starts, fails):
     net, data = oracles.TinyNet(), sample(3)
-    workers = InTurn({"": net}, still_born=still_born)
+    workers = InTurn({"": net}, failed_starts=failed_starts)
     if fails:
         with pytest.raises(InputError, match="does not start: exit code 1"):
             run_all(workers, [("", data, Protocol(3))], n_workers=1)
@@ -253,12 +249,15 @@ def test_images_that_come_twice_are_made_once():
     assert found.n_forward == whole.n_forward == 4 * 7 + 1
 
 
-def test_faster_passes_are_settled_once_for_all():
+def test_faster_passes_are_chosen_once_for_all():
     net, data = oracles.TinyNet(), sample(8)
     protocol = replace(Protocol(3), forwards="fast")
     workers = InTurn({"": net})
     (found,) = run_all(workers, [("", data, protocol)])
-    used = {tuple(desk._game[1].forward.choices().items()) for desk in workers.desks.values()}
-    assert len(workers.desks) > 1
+    used = {
+        tuple(session._game[1].runner.forward.choices().items())
+        for session in workers.sessions.values()
+    }
+    assert len(workers.sessions) > 1
     assert len(used) == 1
     assert found.forwards == tuple(dict(next(iter(used))))

@@ -25,7 +25,7 @@ from iaside_plugins.parallel.processes import (
     packed,
     unpacked,
 )
-from iaside_plugins.parallel.scheduler import RowRequest, computed_by
+from iaside_plugins.parallel.scheduler import RowRequest, scheduled_groups
 
 TWO = ["cpu", "cpu"]
 OPTIONS = {"batch_size": 8}
@@ -82,9 +82,9 @@ def test_rows_and_images_larger_than_a_pipe_holds():
         net, data, protocol, precision="float32", resume=None, max_images=None, target_error=None
     )
     run = RowRequest("", protocol, 64, "float32", profile.groups(64), profile.store)
-    with device_workers(net, [torch.device("cpu")]) as crew:
-        for _, group, keys in computed_by(crew, [run]):
-            profile.take(group, keys)
+    with device_workers(net, [torch.device("cpu")]) as scheduler:
+        for _, group, keys in scheduled_groups(scheduler, [run]):
+            profile.add(group, keys)
     rows = np.stack(list(profile.store.rows.values()))
     assert rows[:120].nbytes > 2**17 < data[0][:120].numpy().nbytes
     assert np.isfinite(rows).all()
@@ -170,12 +170,12 @@ def test_a_model_that_can_be_rebuilt_is_sent_by_its_weights(double):
 
 def test_a_worker_that_cannot_build_the_model_says_so(monkeypatch):
     workers = Processes(oracles.TinyNet(), [torch.device("cpu")])
-    workers._setting = (b"no model", workers._setting[1])
+    workers._arguments = (b"no model", workers._arguments[1])
     try:
         workers.start(0)
-        ((place, heard),) = workers.hear()
+        ((worker, message),) = workers.receive()
     finally:
         workers.stop()
-    assert place == 0
-    assert "exit code 1" in heard.died
-    assert "__main__" in heard.died
+    assert worker == 0
+    assert "exit code 1" in message.died
+    assert "__main__" in message.died

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from iaside_plugins import InputError, Protocol, spectral_importance
-from iaside_plugins.spectral.absence import seed_of
+from iaside_plugins.seeds import seed_of
 from iaside_plugins.value_table.reference_script import box_masks
 
 

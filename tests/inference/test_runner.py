@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from iaside_plugins import InputError, Protocol, spectral_importance
+from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.evaluation.conditions import ConditionRunner
-from iaside_plugins.inference.memory import first_batch_size, is_out_of_memory
+from iaside_plugins.inference.runner import first_batch_size
 from iaside_plugins.value_table.stream import progress_bar
 
 REAL = RuntimeError(
@@ -57,7 +58,7 @@ def test_rows_are_halved_until_they_fit(error, room, caplog, tmp_path):
 
 def test_an_image_that_does_not_fit_at_all_is_named():
     net = Small(0, MemoryError())
-    with pytest.raises(InputError, match="runs out for a single image"):
+    with pytest.raises(InputError, match="out of memory with a batch of a single image"):
         spectral_importance(net, oracles.sample(2), Protocol(3), batch_size="auto")
 
 

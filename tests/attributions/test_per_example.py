@@ -15,8 +15,10 @@ from iaside_plugins.attributions.per_example import (
     example_shapley_values,
 )
 from iaside_plugins.shapley.coalitions import cyclic_chains
+from iaside_plugins.value_table.sampling import chain_draw, exact_draw
 
 M = 4
+ALL = exact_draw(M)
 INDEX = SpectralPartition(M).index(12, 11)
 
 
@@ -29,7 +31,7 @@ def shapley(game, n: int = 2, **options) -> np.ndarray:
     """Values of a game of the bands that are present."""
     images, _ = oracles.sample(n, (12, 11), dtype=torch.float64)
     one = Example(images, None, INDEX)
-    found = example_shapley_values(lambda batch, _: game(present(batch[0])), [one], M, **options)
+    found = example_shapley_values(lambda batch, _: game(present(batch[0])), [one], ALL, **options)
     assert found.dtype == torch.float64
     return found.numpy()
 
@@ -67,7 +69,9 @@ def test_equal_to_the_oracle_in_double(size, baseline):
         out = net(batch[0]).log_softmax(dim=1)
         return out[torch.arange(len(out)), labels.repeat_interleave(times)]
 
-    found = example_shapley_values(value, [Example(images, baselines, index)], 3, per_pass=3)
+    found = example_shapley_values(
+        value, [Example(images, baselines, index)], exact_draw(3), per_pass=3
+    )
     table = oracles.value_table(
         net,
         images.numpy(),
@@ -89,9 +93,9 @@ def test_chains_of_all_orders_give_the_exact_values():
     def value(batch, _):
         return net(batch[0])
 
-    exact = example_shapley_values(value, [one], M)
+    exact = example_shapley_values(value, [one], ALL)
     chains = np.array(list(permutations(range(M))))
-    sampled = example_shapley_values(value, [one], M, chains=chains, per_pass=5)
+    sampled = example_shapley_values(value, [one], chain_draw(chains), per_pass=5)
     np.testing.assert_allclose(sampled.numpy(), exact.numpy(), rtol=0, atol=1e-12)
     assert sampled.shape == (2, 3, M)
 
@@ -106,11 +110,11 @@ def test_sampled_values_are_unbiased_and_efficient():
         calls.append(times)
         return net(batch[0])[:, 0]
 
-    exact = example_shapley_values(value, [one], M).numpy()[0]
+    exact = example_shapley_values(value, [one], ALL).numpy()[0]
     draws = np.stack(
         [
             example_shapley_values(
-                value, [one], M, chains=cyclic_chains(M, 1, np.random.default_rng(seed))[:1]
+                value, [one], chain_draw(cyclic_chains(M, 1, np.random.default_rng(seed))[:1])
             ).numpy()[0]
             for seed in range(400)
         ]
@@ -132,7 +136,7 @@ def test_every_pass_is_told_and_no_row_is_evaluated_twice():
         assert times == len(batch[0]) // 2
         return batch[0].mean(dim=(1, 2, 3))
 
-    example_shapley_values(value, [one], M, per_pass=6, on_pass=lambda: told.append(1))
+    example_shapley_values(value, [one], ALL, per_pass=6, on_pass=lambda: told.append(1))
     assert seen == [12, 12, 8]
     assert len(told) == 3
 
@@ -146,7 +150,7 @@ def test_the_grand_coalition_is_the_image_itself_and_the_empty_one_the_baseline(
         seen.append(batch[0].clone())
         return batch[0].mean(dim=(1, 2, 3))
 
-    example_shapley_values(value, [Example(images, baselines, INDEX)], M)
+    example_shapley_values(value, [Example(images, baselines, INDEX)], ALL)
     assert torch.equal(seen[0], baselines)
     assert torch.equal(seen[-1], images)
 
@@ -159,8 +163,8 @@ def test_half_precision_images_reach_the_model_as_such():
         assert batch[0].dtype == torch.bfloat16
         return batch[0].float().mean(dim=(1, 2, 3))
 
-    found = example_shapley_values(value, [Example(half, None, INDEX)], M)
-    whole = example_shapley_values(value_of_mean, [Example(half.float(), None, INDEX)], M)
+    found = example_shapley_values(value, [Example(half, None, INDEX)], ALL)
+    whole = example_shapley_values(value_of_mean, [Example(half.float(), None, INDEX)], ALL)
     # bfloat16 keeps 8 bits: pixels in [0, 1] are rounded by at most 2**-9
     np.testing.assert_allclose(found.numpy(), whole.numpy(), atol=2**-9)
 
@@ -180,7 +184,7 @@ def test_a_value_that_is_not_finite_is_named():
 
     images, _ = oracles.sample(2, (12, 11), dtype=torch.float64)
     with pytest.raises(InputError, match=r"example 1, coalition of bands \[1, 2\]"):
-        example_shapley_values(value, [Example(images, None, INDEX)], M, per_pass=4)
+        example_shapley_values(value, [Example(images, None, INDEX)], ALL, per_pass=4)
 
 
 def test_outputs_of_one_number_or_more_axes_are_refused():

@@ -1,0 +1,131 @@
+"""Graphs captured and replayed, with a stand-in for CUDA's; the real one where there is a GPU."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from iaside_plugins.inference import forward
+from iaside_plugins.inference.forward import MOST_GRAPHS, Graphed, _Captured
+
+
+class Counting(nn.Module):
+    """Counts how often its code runs; a replay of a graph does not run it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
+        self.calls = 0
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        return self.net(images)
+
+
+def _images(seed: int, rows: int = 4) -> Tensor:
+    return torch.rand(rows, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def streams(monkeypatch):
+    """Names of the streams that were made current."""
+    found = []
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: "stream")
+    monkeypatch.setattr(torch.cuda, "set_stream", found.append)
+    return found
+
+
+def _working(model, images):
+    static, logits = images.clone(), model(images).clone()
+    return _Captured(
+        static, logits, SimpleNamespace(replay=lambda: logits.copy_(model.net(static)))
+    )
+
+
+def _empty(model, images):
+    return _Captured(images.clone(), model(images).clone(), SimpleNamespace(replay=lambda: None))
+
+
+def _failing(_model, _images):
+    raise RuntimeError("operation not permitted when stream is capturing")
+
+
+def _full(_model, _images):
+    raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
+@pytest.fixture
+def graphed(monkeypatch, request, streams):
+    """A model whose graphs are captured by the function given as parameter."""
+    monkeypatch.setattr(forward, "_capture", request.param)
+    return Graphed(Counting())
+
+
+def _check_replays(graphed: Graphed, device: str = "cpu") -> None:
+    """The logits are the model's, and its code runs no more once a graph is there."""
+    net = graphed.model
+    for k in range(6):
+        images = _images(k).to(device)
+        before = net.calls
+        found = graphed(images)
+        if k >= 2:
+            assert net.calls == before
+        torch.testing.assert_close(found, net.net(images))
+
+
+@pytest.mark.parametrize("graphed", [_working], indirect=True)
+@torch.no_grad()
+def test_a_captured_shape_is_replayed(graphed):
+    _check_replays(graphed)
+
+
+@pytest.mark.parametrize("graphed", [_empty, _failing], indirect=True)
+@torch.no_grad()
+def test_what_cannot_be_captured_runs_as_before(graphed):
+    for k in range(5):
+        torch.testing.assert_close(graphed(_images(k)), graphed.model.net(_images(k)))
+    assert not graphed._captured
+
+
+@pytest.mark.parametrize("graphed", [_working], indirect=True)
+@torch.no_grad()
+def test_few_graphs_are_held_and_freed(graphed):
+    for rows in range(1, MOST_GRAPHS + 4):
+        for _ in range(2):
+            graphed(_images(0, rows))
+    assert len(graphed._captured) == MOST_GRAPHS
+    graphed.release()
+    assert len(graphed._captured) == 0
+
+
+@pytest.mark.parametrize("graphed", [_failing], indirect=True)
+@torch.no_grad()
+def test_a_shape_that_comes_once_is_not_captured(graphed):
+    for rows in (1, 2, 3):
+        graphed(_images(0, rows))
+    assert graphed._can_capture
+
+
+@pytest.mark.parametrize("graphed", [_failing], indirect=True)
+def test_a_capture_that_fails_leaves_the_stream_as_it_was(graphed, streams):
+    for _ in range(2):
+        graphed(_images(0, 1))
+    assert streams == ["stream"]
+
+
+@pytest.mark.parametrize("graphed", [_full], indirect=True)
+def test_running_out_of_memory_is_not_hidden(graphed):
+    graphed(_images(0, 1))
+    with pytest.raises(torch.OutOfMemoryError):
+        graphed(_images(0, 1))
+
+
+@pytest.mark.cuda
+@torch.no_grad()
+def test_a_real_graph():
+    _check_replays(Graphed(Counting().cuda()), "cuda")
