@@ -6,12 +6,14 @@ import random
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.inference.checks import check_eval_mode
@@ -106,6 +108,9 @@ def plain_passes(modules: Iterable[nn.Module]) -> Iterator[None]:
     handles = []
     try:
         for module in modules:
+            if isinstance(module, torch.jit.ScriptModule):  # takes no hooks of its own
+                handles.append(register_module_forward_pre_hook(partial(_only_of, module)))
+                continue
             handles.append(module.register_forward_pre_hook(_copied_inputs))
             handles.append(module.register_forward_hook(_logits_alone))
         yield
@@ -116,6 +121,10 @@ def plain_passes(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 def _copied_inputs(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(one.clone() if torch.is_tensor(one) else one for one in inputs)
+
+
+def _only_of(own: nn.Module, module: nn.Module, inputs: tuple[Any, ...]) -> Any:
+    return _copied_inputs(module, inputs) if module is own else None
 
 
 def _logits_alone(module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> Any:

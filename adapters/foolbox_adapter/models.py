@@ -69,7 +69,7 @@ def guarded(model: nn.Module, device: torch.device | str) -> Iterator[Any]:
         MissingExtraError: Foolbox is not installed.
     """
     with isolated(model, device) as where:
-        yield foolbox().PyTorchModel(model, bounds=(0, 1), device=where)
+        yield _wrapped(model, where)
 
 
 def native(values: Any) -> Any:
@@ -117,7 +117,22 @@ def as_fmodel(model: Any) -> Any:
     tensors = chain(model.parameters(), model.buffers())
     device = next((tensor.device for tensor in tensors), torch.device("cpu"))
     check_model(model, device)
-    return foolbox().PyTorchModel(model, bounds=(0, 1), device=device)
+    return _wrapped(model, device)
+
+
+def _wrapped(model: nn.Module, device: torch.device) -> Any:
+    """Return a network as a Foolbox model with bounds [0, 1].
+
+    Raises:
+        InputError: Foolbox cannot take it.
+    """
+    try:
+        return foolbox().PyTorchModel(model, bounds=(0, 1), device=device)
+    except AttributeError as error:  # a frozen script has no `training`
+        raise InputError(
+            f"Foolbox cannot take this network ({str(error).splitlines()[0]}): a frozen script "
+            "cannot be attacked, give the module as it was before torch.jit.freeze"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -193,8 +193,8 @@ class OutputCheck:
 
     Rows in [0, 1] that each sum to 1 are probabilities: refused, once two of them differ.
     Values that all lie in [0, 1] and do not sum to 1 may be those of a sigmoid; they are refused
-    where the model's last operation is one, and a warning is logged where it cannot be told. That
-    takes `SIGMOID_ROWS` images and a value above 0.5.
+    where the model's last operation is one. Where it cannot be told, a warning is logged, after
+    `SIGMOID_ROWS` images and with a value above 0.5.
 
     Attributes:
         model: The model, which is warned of once.
@@ -210,6 +210,7 @@ class OutputCheck:
     _differ: bool = False
     _sums: bool = True
     _high: bool = False
+    _last: str | None = None
 
     def see(self, logits: Tensor, last_operation: Callable[[], str] = lambda: "") -> None:
         """Judge the outputs (N, n_classes) of one more pass.
@@ -240,14 +241,16 @@ class OutputCheck:
                 "the model returns probabilities (every row lies in [0, 1] and sums to 1), "
                 "expected logits: " + PROBABILITIES.format(layer="softmax")
             )
-        if self._rows < SIGMOID_ROWS or not self._high:
-            return
-        self.done = True
-        if last_operation() == "sigmoid":
+        if self._last is None:
+            self._last = last_operation()
+        if self._last == "sigmoid":
             raise InputError(
                 "the model returns probabilities (it ends in a sigmoid), expected logits: "
                 + PROBABILITIES.format(layer="sigmoid")
             )
+        if self._rows < SIGMOID_ROWS or not self._high:
+            return
+        self.done = True
         _say_once(
             self.model,
             f"all outputs of the model on the first {self._rows} images lie in [0, 1]: if they "

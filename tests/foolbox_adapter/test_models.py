@@ -121,6 +121,22 @@ def test_a_network_that_writes_and_returns_a_tuple_has_the_plain_network_s_figur
     assert not [part for part in InPlace(small_net()).modules() if part._forward_hooks]
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace` is deprecated")
+def test_a_scripted_network_is_attacked_as_the_plain_one():
+    attacks = {"fgsm": foolbox().attacks.FGSM()}
+    plain, scripted = (
+        robust_evaluation(net, (X, Y), attacks, [0.1]).to_frame()
+        for net in (small_net(), torch.jit.trace(small_net(), X))
+    )
+    assert plain.equals(scripted)
+
+
+def test_a_network_that_ends_in_a_sigmoid_is_refused():
+    net = nn.Sequential(small_net(), nn.Sigmoid()).eval()
+    with pytest.raises(InputError, match="ends in a sigmoid"):
+        robust_evaluation(net, (X, Y), {"fgsm": foolbox().attacks.FGSM()}, [0.1])
+
+
 def test_logits_that_are_no_numbers_are_refused():
     net = small_net()
     with torch.no_grad():
