@@ -121,7 +121,7 @@ def test_a_network_that_writes_and_returns_a_tuple_has_the_plain_network_s_figur
     assert not [part for part in InPlace(small_net()).modules() if part._forward_hooks]
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.trace` is deprecated")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_scripted_network_is_attacked_as_the_plain_one():
     attacks = {"fgsm": foolbox().attacks.FGSM()}
     plain, scripted = (
