@@ -239,7 +239,8 @@ def check_identity(folder: Path, found: Mapping[str, Any], expected: Mapping[str
         before, now = (run.get(key, EARLIER.get(key)) for run in (found, expected))
         if before != now:
             what = "the model's code" if key == UNKNOWN else key
+            why = " (other weights or code)" if key == "model" else ""
             raise InputError(
-                f"{folder} holds another run: {what} was {before!r} and is now {now!r}; resume "
-                "with the same choices or give another folder"
+                f"{folder} holds another run: {what} was {before!r} and is now {now!r}{why}; "
+                "resume with the same choices or give another folder"
             )
