@@ -26,6 +26,11 @@ CHOICES = {
 }
 
 
+def method_identity() -> dict[str, Any]:
+    """Return what the identity of a run says of `METHOD_VERSION`: nothing for the first one."""
+    return {} if METHOD_VERSION == 1 else {"method_version": METHOD_VERSION}
+
+
 @dataclass(frozen=True)
 class Protocol:
     """Every choice that changes a spectral importance.
