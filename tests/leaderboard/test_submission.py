@@ -263,7 +263,7 @@ def test_add_replaces_with_a_reason(make_entry: Make, boards: tuple[Path, Path])
     digest = hashlib.sha256(old.read_bytes()).hexdigest()
     file = old.parents[2] / "new.json"
     file.write_text(json.dumps(make_entry("a", 5)))
-    with pytest.raises(InputError, match=r"give a reason \(--reason\)"):
+    with pytest.raises(InputError, match=r"give a reason \(reason=\.\.\.\)"):
         add(file, base)
     with pytest.raises(InputError, match="give a reason why x is replaced"):
         add(file, base, supersedes="x")
