@@ -28,8 +28,9 @@ HIDDEN = re.compile(
 LINES = re.compile(r"[\n\t]")
 # Cyrillic and Greek letters with the shape of Latin ones (Unicode's confusables, the plain ones).
 TWINS = "АВЕЅІЈКМНОРСТУХаеорсухѕіјԁԛԝһ" + "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧΥονι"
-LOOKALIKE = re.compile(f"[A-Za-z][A-Za-z0-9_.-]*[{TWINS}]|[{TWINS}][0-9_.-]*[A-Za-z]")
+WORD = re.compile(r"[\w.-]+")
 RESERVED = re.compile(r"(?i)(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?|.*\.")
+LONGEST = 2000  # characters of any text
 LONGEST_SHOWN = 80
 
 
@@ -40,6 +41,8 @@ def faults(text: str, *, lines: bool = True) -> list[str]:
         text: Of an entry.
         lines: Whether it may have line breaks and tabs, as notes have and names have not.
     """
+    if len(text) > LONGEST:  # patterns would take long, and the schema allows no more
+        return [f"at most {LONGEST} characters"]
     hidden = _is_hidden(text, lines)
     expected = {
         "no absolute path, home folder or file:// URL": bool(PRIVATE.search(text)),
@@ -51,9 +54,16 @@ def faults(text: str, *, lines: bool = True) -> list[str]:
         and text != " ".join(text.split()),
         "accents in one character with their letter (Unicode's NFC)": text
         != unicodedata.normalize("NFC", text),
-        "no Cyrillic or Greek letter that looks like a Latin one": bool(LOOKALIKE.search(text)),
+        "no Cyrillic or Greek letter that looks like a Latin one": any(
+            map(_is_mixed, WORD.findall(text))
+        ),
     }
     return [wanted for wanted, found in expected.items() if found]
+
+
+def _is_mixed(word: str) -> bool:
+    letters = set(word)
+    return not letters.isdisjoint(TWINS) and any(c.isascii() and c.isalpha() for c in letters)
 
 
 def _is_hidden(text: str, lines: bool) -> bool:
