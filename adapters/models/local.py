@@ -91,7 +91,7 @@ def _kit_loader(folder: Path) -> Any:
 
 
 def from_python(path: str) -> LoadedNetwork:
-    """Return the network that `factory()` of `package.module:factory` builds.
+    """Return the network that `factory()` of `package.module:factory` builds, or is.
 
     An attribute `preprocessing` of the network (a Preprocessing or a mapping of its attributes)
     says how images in [0, 1] become its input; without it they are used as they are. The current
@@ -113,7 +113,7 @@ def from_python(path: str) -> LoadedNetwork:
                 f"cannot import {module_name} ({error}); it is looked for in the current "
                 "directory and among the installed packages"
             ) from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _failed(module_name, error) from error
         factory = getattr(module, factory_name, None)
         if factory is None:
@@ -122,10 +122,10 @@ def from_python(path: str) -> LoadedNetwork:
         if not callable(factory):
             raise InputTypeError(f"{path} is a {type(factory).__name__}, expected a function")
         try:
-            net = factory()
+            net = factory if isinstance(factory, nn.Module) else factory()
         except InputError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _failed(f"{path}()", error) from error
         if not isinstance(net, nn.Module):
             raise InputTypeError(
@@ -150,8 +150,10 @@ def _code_digest(module_name: str, factory: Any, net: nn.Module, new: set[str]) 
     return files_digest(sorted(names - {"__main__"}), _with_factory[module_name])
 
 
-def _failed(what: str, error: Exception) -> InputError:
+def _failed(what: str, error: BaseException) -> InputError:
     """Return the error for the user's own code that failed."""
+    if isinstance(error, SystemExit):
+        return InputError(f"{what} called exit(); expected a network, and no end of the process")
     reason = (str(error) or "no reason given").splitlines()[0]
     return InputError(f"{what} failed: {type(error).__name__}: {reason}")
 

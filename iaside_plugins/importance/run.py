@@ -14,7 +14,7 @@ import torch
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.stopping import StopCheck, check_points, stopping_rule
-from iaside_plugins.inference.checks import model_device
+from iaside_plugins.inference.checks import KnownClasses, model_device
 from iaside_plugins.inference.forward import Model
 from iaside_plugins.inference.runner import first_batch_size
 from iaside_plugins.parallel.processes import Devices, device_workers, one_or_several
@@ -95,6 +95,7 @@ def spectral_importance(  # noqa: PLR0913  the public signature
     protocol = protocol or Protocol()
     single, devices = one_or_several(device)
     game = Game.of(model, protocol, model_device(model, single), batch_size, precision)
+    game.runner.known_classes = KnownClasses.of(data)
     run = ImportanceRun(
         model,
         data,
@@ -175,6 +176,7 @@ class ImportanceRun:
         }
         width = 2 + (2**protocol.n_bands if protocol.estimator == "exact" else 2 + protocol.n_bands)
         self.store = RowStore(resume, identity, width=width, finite=True)
+        self._known_classes = KnownClasses.of(data)
         self._finished: list[tuple[ImageNote, Array]] = []
         self._order: list[tuple[str, str]] = []
 
@@ -195,6 +197,8 @@ class ImportanceRun:
             note = ImageNote.of(item)
             self._finished.append((note, self.store.rows[key]))
             self._order.append((key, note.to_json()))
+        if self._known_classes is not None:  # rows of a worker or an earlier run
+            self._known_classes.check(int(self.store.rows[keys[0]][1]))
         check = None
         if self._stopping is None:
             return check
