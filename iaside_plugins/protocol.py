@@ -26,6 +26,11 @@ CHOICES = {
 }
 
 
+def method_identity() -> dict[str, Any]:
+    """Return what the identity of a run says of `METHOD_VERSION`: nothing for the first one."""
+    return {} if METHOD_VERSION == 1 else {"method_version": METHOD_VERSION}
+
+
 @dataclass(frozen=True)
 class Protocol:
     """Every choice that changes a spectral importance.
@@ -103,7 +108,8 @@ class Protocol:
                 raise InputError(f"{name} must be true or false, got {getattr(self, name)!r}")
         for name, greatest in (("beta", 1.0), ("temperature", inf), ("absence_std", inf)):
             value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not 0 < value < greatest:
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not is_number or not 0 < value < greatest:
                 raise InputError(f"{name} must be a number in (0, {greatest}), got {value!r}")
             object.__setattr__(self, name, float(value))  # 1 and 1.0 are one protocol
         if self.estimator == "exact" and self.n_bands > MAX_EXACT_BANDS:
@@ -185,11 +191,23 @@ class Protocol:
 
     @property
     def protocol_id(self) -> str:
-        """Short stable id: equal for equal numbers, whatever the unused fields hold."""
+        """Short stable id for show: equal for equal numbers, whatever the unused fields hold.
+
+        Its 32 bits can be made to agree on purpose; `digest` and `same` tell protocols apart.
+        """
+        digest = self.digest[:8]
+        return f"m{self.n_bands}-{self.band_norm}-{self.absence}-{self.estimator}-{digest}"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the fields that change a number: no two protocols have one, see `same`."""
         used = {"method_version": METHOD_VERSION, **self.used()}
         text = json.dumps(used, sort_keys=True, separators=(",", ":"))
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        return f"m{self.n_bands}-{self.band_norm}-{self.absence}-{self.estimator}-{digest}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def same(self, other: Protocol) -> bool:
+        """Return whether both give equal numbers: by all used fields, not by the short id."""
+        return self.used() == other.used()
 
     def used(self) -> dict[str, Any]:
         """Return the fields that change a number under this protocol; the others are left out."""

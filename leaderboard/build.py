@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     from iaside_plugins.entry.schema import Entry
 
 BOARD = Path(__file__).resolve().parent
+BUILT = frozenset(
+    (
+        "README.md",
+        "leaderboard.csv",
+        "leaderboard.json",
+        "leaderboard.tex",
+        "index.html",
+        "scatter.vl.json",
+        "stats.json",
+        "entry.schema.json",
+    )
+)  # what `board_files` gives
 
 
 def default_folder() -> Path:

@@ -1,28 +1,36 @@
-"""What a submission may do to the board: add entries; replace one only with a reason.
+"""What a submission may do to the board: add entries; replace its own with a reason.
 
-A submission is the board's entries as they would be after it. Nothing of it is executed.
+A submission is the board's entries as they would be after it. Nothing of it is executed, and it
+changes nothing else: no code, no workflow, no file that judges it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from iaside_plugins.entry.checks import check_entry
 from iaside_plugins.entry.parse import MAX_BYTES, parse_entry
-from iaside_plugins.entry.read import clashes, read_bytes
+from iaside_plugins.entry.read import clashes, load_entries, read_bytes
 from iaside_plugins.entry.schema import Entry
+from iaside_plugins.entry.texts import shown
 from iaside_plugins.errors import InputError
-from iaside_plugins.leaderboard.build import build
+from iaside_plugins.leaderboard.build import BUILT, board_files, build
 from iaside_plugins.storage.files import write_atomic
 
 MAX_CHANGED = 50  # entries in one submission
 MAX_FILES = 10_000
-PLACE = "leaderboard/entries"
+MAX_BUILT = 100_000_000  # bytes of a file that the board's build writes
+MAX_LISTED = 10
+BOARD_PLACE = "leaderboard"
+PLACE = f"{BOARD_PLACE}/entries"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\.json")
 REGULAR = "100644"  # git's mode of a plain file
 TIMEOUT = 60  # seconds of one git command
@@ -37,12 +45,15 @@ class SubmissionCheck:
         changed: Files with other content than the board's.
         removed: Files of the board that are gone.
         problems: One line each, with file and JSON pointer; empty if it may be merged.
+        others: Files beside the entries that it changes, which only a maintainer may; built files
+            of the board that are what its entries give are not named.
     """
 
     added: tuple[str, ...]
     changed: tuple[str, ...]
     removed: tuple[str, ...]
     problems: tuple[str, ...]
+    others: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """Return what it does, in one line."""
@@ -51,7 +62,8 @@ class SubmissionCheck:
             for what in ("added", "changed", "removed")
             if (names := getattr(self, what))
         ]
-        return ", ".join(parts) or "no entry is added, changed or removed"
+        said = ", ".join(parts) or "no entry is added, changed or removed"
+        return f"{said}; other files: {_listed(self.others)}" if self.others else said
 
 
 def check_commit(
@@ -75,6 +87,14 @@ def check_commit(
         strange = extract(repository, commit, target)
         found = check_submission(target, base, maintainer=maintainer)
         found = replace(found, problems=(*strange, *found.problems))
+        others, stale = _beside(repository, commit, None if found.problems else target)
+        if others and not maintainer and (found.added or found.changed or found.removed):
+            stale = [
+                *stale,
+                "expected only files of leaderboard/entries beside an entry, as these say what an "
+                f"entry must be; open another pull request for {_listed(others)}",
+            ]
+        found = replace(found, problems=(*found.problems, *stale), others=tuple(others))
         if out is not None and not found.problems:
             build(out)
     return found
@@ -88,12 +108,15 @@ def check_submission(candidate: Path, base: Path, *, maintainer: bool = False) -
 
     - a changed entry, or one whose board entry is removed, must say in ``submission/supersedes``
       which file it replaces (its id and SHA-256) and why;
+    - the replaced entry is of the same submitter, and of the same weights or the same model's
+      name, unless a maintainer replaces it;
     - "reproduced" is a maintainer's word: a new or changed entry is "self-reported".
 
     Args:
         candidate: A folder with ``entries/<dataset>/*.json``, all entries after the submission.
         base: The board's folder, before it.
-        maintainer: Whether a maintainer submits, who may set "reproduced".
+        maintainer: Whether a maintainer submits, who may set "reproduced", replace anybody's
+            entry and change other files too.
 
     Raises:
         InputError: A folder has no entries folder, or the board itself has problems.
@@ -121,6 +144,15 @@ def check_submission(candidate: Path, base: Path, *, maintainer: bool = False) -
                 f"{name}: /submission/supersedes: expected an entry that this submission replaces, "
                 f"by its id and SHA-256, got {claim.entry_id!r}"
             )
+    if not maintainer:
+        held, _ = _parsed(base, sorted(replaced))
+        problems += [
+            f"{name}: {problem}"
+            for name, entry in entries.items()
+            for old, other in held.items()
+            if _supersedes(entry, old, before[old])
+            for problem in _not_own(entry, other)
+        ]
     if len(entries) > MAX_CHANGED:
         problems.append(f"expected at most {MAX_CHANGED} entries at a time, got {len(entries)}")
     unchanged, faults = _parsed(base, [name for name in before if name not in (*changed, *removed)])
@@ -173,6 +205,23 @@ def _supersedes(entry: Entry, name: str, sha256: str) -> bool:
     return claim is not None and (claim.entry_id, claim.sha256) == (Path(name).stem, sha256)
 
 
+def _not_own(entry: Entry, old: Entry) -> list[str]:
+    """Return why an entry may not replace another one; empty if it may."""
+    place = "/submission/supersedes"
+    if entry.submission.submitter != old.submission.submitter:
+        return [
+            f"{place}: expected an entry of submitter {shown(entry.submission.submitter)}, got one "
+            f"of {shown(old.submission.submitter)}; ask a maintainer to replace it"
+        ]
+    own, other = entry.model, old.model
+    if own.weights_sha256 != other.weights_sha256 and own.name != other.name:
+        return [
+            f"{place}: expected an entry of the same model by its weights or name, {own.name!r}, "
+            f"got one of {other.name!r}; ask a maintainer to replace it"
+        ]
+    return []
+
+
 def _wanted(name: str, sha256: str, what: str) -> str:
     """Return what an entry must say to replace one of the board."""
     return (
@@ -197,10 +246,8 @@ def extract(repository: Path, commit: str, target: Path) -> list[str]:
     """
     if target.exists() and any(target.iterdir()):
         raise InputError(f"{target} is not empty; give a new folder")
-    sha = _git(repository, "rev-parse", "--verify", "--end-of-options", f"{commit}^{{commit}}")
-    listing = _git(
-        repository, "ls-tree", "-r", "-l", "-z", "--full-tree", sha.decode().strip(), "--", PLACE
-    )
+    sha = _sha(repository, commit)
+    listing = _git(repository, "ls-tree", "-r", "-l", "-z", "--full-tree", sha, "--", PLACE)
     problems: list[str] = []
     (target / "entries").mkdir(parents=True, exist_ok=True)
     records = [record for record in listing.split(b"\0") if record]
@@ -217,6 +264,66 @@ def extract(repository: Path, commit: str, target: Path) -> list[str]:
             continue
         write_atomic(target / "entries" / name, _git(repository, "cat-file", "blob", blob))
     return problems
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(shown(name) for name in names[:MAX_LISTED]) + more
+
+
+def _beside(repository: Path, commit: str, board: Path | None) -> tuple[list[str], list[str]]:
+    """Compare the files of a commit with those of the branch that is checked out.
+
+    Args:
+        repository: A clone with the board's branch checked out.
+        commit: The submission.
+        board: The board with the commit's entries; None if they have problems.
+
+    Returns:
+        Changed files that are neither entries nor what the board's build writes, and problems of
+        built files that differ from what the entries give.
+    """
+    changed = [path for path in _changed(repository, commit) if not path.startswith(f"{PLACE}/")]
+    built: dict[str, str] = {}
+    names = {path.removeprefix(f"{BOARD_PLACE}/") for path in changed}
+    if board is not None and names & BUILT:
+        built = board_files(load_entries(board / "entries"))
+    others, problems = [], []
+    for path in changed:
+        name = path.removeprefix(f"{BOARD_PLACE}/")
+        if path == name or name not in BUILT:
+            others.append(path)
+        elif name in built and _blob(repository, commit, path) != built[name].encode():
+            problems.append(
+                f"{path}: expected what the entries give (run iaside leaderboard build), or the "
+                "board's file unchanged; got other content"
+            )
+    return others, problems
+
+
+def _changed(repository: Path, commit: str) -> list[str]:
+    """Return the paths that a commit changes since it left the branch that is checked out."""
+    sha = _sha(repository, commit)
+    since = "HEAD"
+    with contextlib.suppress(InputError):  # without one in common: against the branch itself
+        since = _git(repository, "merge-base", "HEAD", sha).decode().strip()
+    flags = ("--name-only", "-z", "--no-renames", "--no-ext-diff", "--no-textconv")
+    listing = _git(repository, "diff-tree", "-r", *flags, since, sha)
+    return [os.fsdecode(path) for path in listing.split(b"\0") if path]
+
+
+def _blob(repository: Path, commit: str, path: str) -> bytes | None:
+    """Return the bytes of a plain file of a commit; None for anything else."""
+    sha = _sha(repository, commit)
+    about = _git(repository, "ls-tree", "-l", "-z", "--full-tree", sha, "--", path).split()
+    if len(about) < 4 or about[0].decode() != REGULAR or int(about[3]) > MAX_BUILT:
+        return None
+    return _git(repository, "cat-file", "blob", about[2].decode())
+
+
+def _sha(repository: Path, commit: str) -> str:
+    found = _git(repository, "rev-parse", "--verify", "--end-of-options", f"{commit}^{{commit}}")
+    return found.decode().strip()
 
 
 def _problem(name: str, mode: str, size: str) -> str | None:

@@ -151,7 +151,7 @@ class LoadedNetwork:
         net: The network.
         name: As `ModelInfo.name`, like the attributes that are not listed here.
         file: The weights file, if it is known.
-        code: The file of the code that built the network, for models of the user's own.
+        code: Digest of the code that the network consists of, for models of the user's own.
     """
 
     net: nn.Module
@@ -163,7 +163,7 @@ class LoadedNetwork:
     training: str | None = None
     licence: str | None = None
     file: Path | None = None
-    code: Path | None = None
+    code: str = ""
 
 
 def unknown_name(where: str, name: str, known: Iterable[str]) -> InputError:

@@ -19,6 +19,10 @@ from iaside_plugins.adapters.compat import import_timm, import_torchvision
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.models.classifier import LoadedNetwork, unknown_name
 from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.storage.code import files_digest
+
+# Modules that came with the module of a factory, however it imported them.
+_with_factory: dict[str, set[str]] = {}
 
 
 def kit_folder() -> Path:
@@ -100,6 +104,7 @@ def from_python(path: str) -> LoadedNetwork:
     module_name, colon, factory_name = path.partition(":")
     if not (module_name and colon and factory_name) or module_name.startswith("."):
         raise InputError(f"expected python:package.module:factory, got python:{path}")
+    before = set(sys.modules)
     with _current_directory_importable():
         try:
             module = importlib.import_module(module_name)
@@ -122,16 +127,27 @@ def from_python(path: str) -> LoadedNetwork:
             raise
         except (Exception, SystemExit) as error:
             raise _failed(f"{path}()", error) from error
-    if not isinstance(net, nn.Module):
-        raise InputTypeError(f"{path}() must return a torch.nn.Module, got {type(net).__name__}")
+        if not isinstance(net, nn.Module):
+            raise InputTypeError(
+                f"{path}() must return a torch.nn.Module, got {type(net).__name__}"
+            )
+        code = _code_digest(module_name, factory, net, set(sys.modules) - before)
     return LoadedNetwork(
         net=net,
         name=factory_name,
         architecture=type(net).__name__,
         preprocessing=Preprocessing.of(getattr(net, "preprocessing", {})),
         weights=f"as built by {path}",
-        code=Path(module.__file__) if module.__file__ else None,
+        code=code,
     )
+
+
+def _code_digest(module_name: str, factory: Any, net: nn.Module, new: set[str]) -> str:
+    """Return a digest of the modules of the user's own that a network consists of."""
+    _with_factory.setdefault(module_name, set()).update(new)
+    parts = {kind.__module__ for part in net.modules() for kind in type(part).__mro__}
+    names = {module_name, getattr(factory, "__module__", None) or module_name, *parts}
+    return files_digest(sorted(names - {"__main__"}), _with_factory[module_name])
 
 
 def _failed(what: str, error: BaseException) -> InputError:

@@ -13,6 +13,7 @@ from datetime import datetime
 import numpy as np
 
 from iaside_plugins.entry.build import entry_id
+from iaside_plugins.entry.check_accuracies import accuracy_problems
 from iaside_plugins.entry.check_perturbed import (
     adversarial_problems,
     benchmark_problems,
@@ -20,6 +21,7 @@ from iaside_plugins.entry.check_perturbed import (
 )
 from iaside_plugins.entry.parse import pointer
 from iaside_plugins.entry.schema import Entry, Group, Mean, MeanError, Proportion, Spectral
+from iaside_plugins.entry.texts import RESERVED, cut, faults, shown
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import band_edges
 from iaside_plugins.protocol import Protocol
@@ -28,24 +30,9 @@ from iaside_plugins.shapley.score import importance_distribution, score, score_r
 from iaside_plugins.stats.intervals import Z95, wilson
 
 Problems = Iterator[str]
-PRIVATE = re.compile(
-    r"""file://
-    | (?:^|[\s"'`=:;,(\[{|]) (?: /(?!/)[\w.~-] | ~[\w.-]*[/\\] )     # /home/..., ~/..., ~user/...
-    | (?<![A-Za-z0-9]) [A-Za-z]:[\\/] | \\\\[\w.-]+\\                # C:\..., \\server\...
-    | \$\{?HOME\b | %(?:USERPROFILE|HOMEPATH)%""",
-    re.VERBOSE | re.IGNORECASE,
-)
-HOST = re.compile(
-    r"""\blocalhost\b | \b[\w-]+\.(?:local|localdomain|internal|intranet|lan|corp|home\.arpa)\b
-    | (?<![\w.])(?:127\.\d+|192\.168)\.\d+\.\d+(?![\w.]) | (?:@|//)(?:10|172)(?:\.\d{1,3}){3}
-    | [\w.-]+@[\w.-]+:(?!\d+$)""",  # user@host:path
-    re.VERBOSE | re.IGNORECASE,
-)
-# Control characters but line break and tab, surrogates, and marks that turn or hide text.
-HIDDEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]"
-)
 MACHINE = re.compile(r"[A-Za-z0-9_]{1,16}")  # "x86_64"; a host's name would be of use there
+WITH_LINES = ("note", "statement", "reason")  # texts that may have several lines
+LONGEST = 600  # characters of a problem
 TOLERANCE = 1e-6  # of numbers computed again: far above rounding in other orders of summation
 ROUNDING = 1e-9  # of an interval's end against its own value
 Limits = tuple[float, float]
@@ -53,12 +40,16 @@ NO_LIMITS = (-math.inf, math.inf)
 
 
 def check_entry(entry: Entry, stem: str) -> list[str]:
-    """Return the problems of one entry, empty if there are none.
+    """Return the problems of one entry, one line each; empty if there are none.
 
     Args:
         entry: As parsed.
         stem: Name of its file without ``.json``.
     """
+    return [cut(" ".join(problem.split()), LONGEST) for problem in _problems(entry, stem)]
+
+
+def _problems(entry: Entry, stem: str) -> list[str]:
     problems = [*text_problems(entry), *interval_problems(entry), *_counts(entry)]
     try:
         protocol = Protocol.from_dict(entry.protocol.model_dump())
@@ -72,7 +63,7 @@ def check_entry(entry: Entry, stem: str) -> list[str]:
         problems += corruption_problems(entry.corruption)
     if entry.adversarial is not None:
         problems += adversarial_problems(entry.adversarial)
-    return [*problems, *benchmark_problems(entry)]
+    return [*problems, *benchmark_problems(entry), *accuracy_problems(entry)]
 
 
 def _identity(entry: Entry, protocol: Protocol, stem: str) -> Problems:
@@ -147,21 +138,14 @@ def text_problems(entry: Entry) -> Problems:
     """Yield problems of every string of an entry, keys of mappings included."""
     for place, part in walk(entry):
         if isinstance(part, str):
-            for expected in faults(part):
-                yield f"{place}: expected {expected}, got {part!r}"
+            for expected in faults(part, lines=place.endswith(WITH_LINES)):
+                yield f"{place}: expected {expected}, got {shown(part)}"
+    if RESERVED.fullmatch(entry.data.name):  # it names a folder
+        yield f"/data/name: expected a name that every disk takes, got {entry.data.name!r}"
     if not MACHINE.fullmatch(entry.provenance.machine):
         got = entry.provenance.machine
-        yield f"/provenance/machine: expected a kind of processor such as 'x86_64', got {got!r}"
-
-
-def faults(text: str) -> list[str]:
-    """Return what a text should have been instead; empty if an entry may hold it."""
-    expected = {
-        "no absolute path, home folder or file:// URL": PRIVATE,
-        "no name or address of a private host": HOST,
-        "no control or invisible character": HIDDEN,
-    }
-    return [wanted for wanted, found in expected.items() if found.search(text)]
+        wanted = "a kind of processor such as 'x86_64'"
+        yield f"/provenance/machine: expected {wanted}, got {shown(got)}"
 
 
 def walk(part: object, place: str = "") -> Iterator[tuple[str, object]]:

@@ -22,13 +22,14 @@ def parse_files(files: Iterable[Path]) -> list[Entry]:
         InputError: For a file that is no sound entry.
     """
     from iaside_plugins.entry.parse import parse_entry
+    from iaside_plugins.entry.read import read_bytes
 
     paths = [
         found
         for path in files
         for found in (sorted(path.rglob("*.json")) if path.is_dir() else [path])
     ]
-    return [parse_entry(path.read_bytes(), path.name) for path in paths]
+    return [parse_entry(read_bytes(path), path.name) for path in paths]
 
 
 def outcomes(entries: Sequence[Entry], weights_sha256: str, name: str) -> dict[str, float]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from iaside_plugins.entry.schema import Entry, ValidationError
+from iaside_plugins.entry.texts import cut, shown
 from iaside_plugins.errors import InputError
 
 __all__ = ["MAX_BYTES", "Entry", "parse_entry", "pointer"]
@@ -60,7 +61,7 @@ def _json(data: bytes, name: str) -> Any:
         found: dict[str, Any] = {}
         for key, value in pairs:
             if key in found:
-                raise InputError(f"{name}: the key {key!r} comes twice in one object")
+                raise InputError(f"{name}: the key {shown(key)} comes twice in one object")
             found[key] = value
         return found
 
@@ -76,8 +77,12 @@ def _json(data: bytes, name: str) -> Any:
         raise
     except RecursionError:
         raise InputError(f"{name}: nested too deeply to be an entry") from None
-    except ValueError as error:  # no UTF-8, no JSON, or a number of thousands of digits
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{name}: expected JSON in UTF-8; {error}") from None
+    except ValueError:
+        raise InputError(
+            f"{name}: expected JSON in UTF-8; a number has thousands of digits"
+        ) from None
 
 
 def _n_values(raw: Any) -> int:
@@ -106,11 +111,19 @@ def _problem(detail: Any, raw: Any) -> str:
             place.append(part)
     message = str(detail["msg"])
     if detail["type"] not in ("missing", "json_invalid"):
-        got = json.dumps(detail["input"], default=str)
-        message += f", got {got if len(got) <= 60 else got[:57] + '...'}"
+        message += f", got {_short_json(detail['input'])}"
     if detail["type"] == "less_than_equal" and detail["ctx"]["le"] == 1:
         message += " (percents must be divided by 100)"
-    return f"{pointer(*place) or '(whole file)'}: {message}"
+    return f"{cut(pointer(*place), 200) or '(whole file)'}: {' '.join(message.split())}"
+
+
+def _short_json(value: Any) -> str:
+    """Return a value as JSON of at most 60 characters."""
+    try:
+        got = json.dumps(value, default=str)
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__}"
+    return got if len(got) <= 60 else f"{got[:57]}..."
 
 
 def _lengths(entry: Entry) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from iaside_plugins.entry.checks import check_entry
+from iaside_plugins.entry.clashes import clashes as clashes
 from iaside_plugins.entry.parse import MAX_BYTES, parse_entry
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.errors import InputError
@@ -65,41 +66,17 @@ def read_bytes(file: Path) -> bytes:
     Raises:
         InputError: A link, no plain file, larger than 5 MB, or not readable.
     """
-    if file.is_symlink():
-        raise InputError(f"{file.name}: expected a file, got a symbolic link")
     try:
-        found = file.stat()
+        found = file.lstat()
+        if stat.S_ISLNK(found.st_mode):
+            raise InputError(f"{file.name}: expected a file, got a symbolic link")
         if not stat.S_ISREG(found.st_mode):  # a folder, a pipe, a device without end
             raise InputError(f"{file.name}: expected a file")
-        if found.st_size > MAX_BYTES:
-            raise InputError(f"{file.name}: expected an entry of at most {MAX_BYTES:,} bytes")
-        return file.read_bytes()
+        if found.st_size <= MAX_BYTES:
+            with file.open("rb") as opened:
+                data = opened.read(MAX_BYTES + 1)  # some files of the system say 0 bytes
+            if len(data) <= MAX_BYTES:
+                return data
+        raise InputError(f"{file.name}: expected an entry of at most {MAX_BYTES:,} bytes")
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror or error}") from error
-
-
-def clashes(entries: Iterable[Entry]) -> list[tuple[int, str]]:
-    """Return entries of one id, or of the same weights, protocol and images.
-
-    Returns:
-        (position of the later of the two entries, problem).
-    """
-    problems: list[tuple[int, str]] = []
-    seen: dict[tuple[str, ...], str] = {}
-    for k, entry in enumerate(entries):
-        run = (
-            entry.model.weights_sha256,
-            entry.protocol.protocol_id,
-            entry.data.image_ids_sha256,
-            entry.benchmark_id or "",
-        )
-        if (entry.entry_id,) in seen:
-            problems.append((k, f"/entry_id: expected unique ids, got {entry.entry_id!r} twice"))
-        elif run in seen:
-            problem = (
-                f"/model/weights_sha256: expected one entry for weights, protocol and images; "
-                f"{entry.entry_id!r} has those of {seen[run]!r}"
-            )
-            problems.append((k, problem))
-        seen[entry.entry_id,] = seen[run] = entry.entry_id
-    return problems

@@ -156,7 +156,7 @@ def read(file: Path) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file} is not JSON, so nothing can be added to it: {error}") from error
     if not isinstance(found, dict):
         raise InputError(f"{file} holds no JSON object, so nothing can be added to it")

@@ -13,7 +13,7 @@ from iaside_plugins.corruptions.error_rates import CORRUPTIONS_3DCC
 from iaside_plugins.errors import MissingExtraError
 
 try:
-    from pydantic import BaseModel, ConfigDict
+    from pydantic import BaseModel, BeforeValidator, ConfigDict
     from pydantic import Field as Field
     from pydantic import ValidationError as ValidationError
 except ImportError as error:
@@ -305,10 +305,17 @@ class Submission(Group):
     supersedes: Supersedes | None = None
 
 
+def _whole(value: object) -> object:
+    """Refuse true and 1.0, which Python takes for 1."""
+    if type(value) is not int:
+        raise ValueError("Input should be a whole number")
+    return value
+
+
 class Entry(Group):
     """One model under one protocol."""
 
-    schema_version: Literal[1]
+    schema_version: Annotated[Literal[1], BeforeValidator(_whole)]
     entry_id: FileName
     model: ModelGroup
     data: DataGroup

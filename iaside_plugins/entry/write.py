@@ -24,8 +24,8 @@ def check_texts(model: Mapping[str, Any], data: Mapping[str, Any]) -> None:
     Raises:
         InputError: A text is too long, or holds a path, a host's name or a hidden character.
     """
-    from iaside_plugins.entry.checks import faults
     from iaside_plugins.entry.schema import DataGroup, ModelGroup, ValidationError
+    from iaside_plugins.entry.texts import faults, shown
 
     counts = {"n_images": 1, "n_unreadable": 0, "image_ids_sha256": "0" * 64}
     try:
@@ -34,10 +34,12 @@ def check_texts(model: Mapping[str, Any], data: Mapping[str, Any]) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         where = "/".join(map(str, first["loc"]))
-        raise InputError(f"{where} of the entry: {first['msg']}, got {first['input']!r}") from error
+        raise InputError(
+            f"{where} of the entry: {first['msg']}, got {shown(first['input'])}"
+        ) from error
     for key, text in (*model.items(), *data.items()):
-        if isinstance(text, str) and (wanted := faults(text)):
-            raise InputError(f"{key} of the entry: expected {wanted[0]}, got {text!r}")
+        if isinstance(text, str) and (wanted := faults(text, lines=key == "note")):
+            raise InputError(f"{key} of the entry: expected {wanted[0]}, got {shown(text)}")
 
 
 def typed_entry(values: Mapping[str, Any]) -> Entry:

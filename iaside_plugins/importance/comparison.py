@@ -84,7 +84,7 @@ def compare(first: SpectralImportance, second: SpectralImportance) -> Comparison
     Raises:
         InputError: If the images or the protocols differ.
     """
-    if first.protocol.protocol_id != second.protocol.protocol_id:
+    if not first.protocol.same(second.protocol):
         raise InputError(
             f"results of different protocols cannot be compared: {first.protocol.protocol_id} "
             f"and {second.protocol.protocol_id}"

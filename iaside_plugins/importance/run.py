@@ -19,10 +19,10 @@ from iaside_plugins.inference.forward import Model
 from iaside_plugins.inference.runner import first_batch_size
 from iaside_plugins.parallel.processes import Devices, device_workers, one_or_several
 from iaside_plugins.parallel.scheduler import RowRequest, scheduled_groups
-from iaside_plugins.protocol import Protocol
+from iaside_plugins.protocol import Protocol, method_identity
 from iaside_plugins.shapley.score import BETA
-from iaside_plugins.storage.provenance import model_digest
-from iaside_plugins.storage.row_store import RowStore, read_header
+from iaside_plugins.storage.provenance import model_identity
+from iaside_plugins.storage.row_store import RowStore, check_identity, read_header
 from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.rows import (
     Group,
@@ -171,9 +171,11 @@ class ImportanceRun:
         identity = {
             **{f"protocol {k}": value for k, value in protocol.used().items() if k != "beta"},
             "precision": precision,
-            "model": model_digest(model) if resume is not None else None,
+            **model_identity(model, resume),
+            **method_identity(),
         }
-        self.store = RowStore(resume, identity)
+        width = 2 + (2**protocol.n_bands if protocol.estimator == "exact" else 2 + protocol.n_bands)
+        self.store = RowStore(resume, identity, width=width, finite=True)
         self._known_classes = KnownClasses.of(data)
         self._finished: list[tuple[ImageNote, Array]] = []
         self._order: list[tuple[str, str]] = []
@@ -244,9 +246,10 @@ def read_run(folder: Path | str, beta: float | None = None) -> SpectralImportanc
     fields = {k.removeprefix(start): v for k, v in identity.items() if k.startswith(start)}
     if not fields or "precision" not in identity:
         raise InputError(f"{folder} holds no run of spectral_importance")
+    check_identity(folder, {"method_version": identity.get("method_version", 1)}, method_identity())
     chosen = choices.get("beta", BETA) if beta is None else beta
     protocol = Protocol.from_dict({**fields, "beta": chosen})
-    store = RowStore(folder, identity, read_only=True)
+    store = RowStore(folder, identity, read_only=True, finite=True)
     finished = [
         (ImageNote.from_json(note), store.rows[key])
         for key, note in store.read_order() or store.notes.items()

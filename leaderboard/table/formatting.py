@@ -42,7 +42,9 @@ _LATEX = {
 _ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0308": '"'}
 _LIGATURE = re.compile(r"([-,])(?=\1)")  # two of them would become one other sign
 _SIGN = re.compile(r"(?<![\w.])([-+])(?=\d)")
-_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # wide ones too
+# Where a cell may begin, whatever separates cells (or a blank before = and @), and then a formula;
+# wide signs too. Quotes and blanks before it are no help.
+_FORMULA = re.compile("(^|[;,|:\t]| (?=[\"'=@＝＠][^ ]))(?=[ \"']*[=+\\-@＝＋－＠])")
 
 
 def percent(value: float) -> str:
@@ -128,9 +130,12 @@ def markdown(text: str | None) -> str:
 
 
 def csv_text(text: str) -> str:
-    """Escape text that a spreadsheet would run as a formula by a leading apostrophe."""
-    line = _one_line(text)
-    return f"'{line}" if line.startswith(_FORMULA) else line
+    """Escape text that a spreadsheet would run as a formula by an apostrophe before it.
+
+    A spreadsheet may be set to another separator than the file's, so a cell of it may begin within
+    a text.
+    """
+    return _FORMULA.sub(r"\1'", _one_line(text))
 
 
 def latex(text: str | None) -> str:

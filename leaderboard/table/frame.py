@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS, CORRUPTIONS
+from iaside_plugins.entry.clashes import protocol_digest
 from iaside_plugins.entry.schema import (
     Attack,
     Corruption,
@@ -141,7 +142,8 @@ def records(frame: pd.DataFrame) -> list[Row]:
 
 def _group(entry: Entry) -> tuple[str, ...]:
     keys = _keys(entry)
-    return tuple("" if keys[name] is None else str(keys[name]) for name in KEYS)
+    shown = tuple("" if keys[name] is None else str(keys[name]) for name in KEYS)
+    return (*shown, protocol_digest(entry.protocol))  # the id that is shown is short
 
 
 def _table(entries: tuple[Entry, ...]) -> Table:

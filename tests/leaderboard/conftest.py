@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from iaside_plugins.corruptions.error_rates import load_reference, mean_corruption_error
@@ -27,7 +28,8 @@ def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def spectral(rng: np.random.Generator, protocol: Protocol, n: int) -> Raw:
+def spectral(rng: np.random.Generator, protocol: Protocol, right: npt.NDArray[np.bool_]) -> Raw:
+    n = len(right)
     values = -rng.gamma(2, 1, size=(n, 2**protocol.n_bands))
     exact = protocol.estimator == "exact"
     result = SpectralImportance(
@@ -37,7 +39,7 @@ def spectral(rng: np.random.Generator, protocol: Protocol, n: int) -> Raw:
         values=values if exact else None,
         labels=np.zeros(n, dtype=np.int64),
         ids=tuple(f"image{k}" for k in range(n)),
-        correct=rng.random(n) < 0.8,
+        correct=right,
         n_classes=10,
         n_forward=n * 2**protocol.n_bands,
         image_size=(32, 32),
@@ -135,6 +137,7 @@ def make(
     """A valid entry as JSON values; `name` and `seed` decide the weights and the numbers."""
     rng = np.random.default_rng(seed)
     protocol = protocol or Protocol(n_bands=4)
+    right = rng.random(n) < 0.9
     entry = {
         "schema_version": 1,
         "entry_id": entry_id(dataset, name, protocol),
@@ -168,8 +171,8 @@ def make(
             "note": "the first images",
         },
         "protocol": protocol.to_dict(),
-        "clean_accuracy": proportion(rng.random(n) < 0.9),
-        "spectral": spectral(rng, protocol, n),
+        "clean_accuracy": proportion(right),
+        "spectral": spectral(rng, protocol, right),
         "corruption": corruption(rng, missing) if perturbed else None,
         "adversarial": adversarial(rng) if perturbed else None,
         "provenance": {

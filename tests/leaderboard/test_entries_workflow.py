@@ -24,10 +24,11 @@ def steps(workflow: dict[Any, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def test_it_runs_on_plain_pull_requests_with_a_token_that_only_reads(
+def test_it_is_the_base_branchs_own_with_a_token_that_only_reads(
     workflow: dict[Any, Any],
 ) -> None:
-    assert list(workflow[True]) == ["pull_request"]  # YAML 1.1 reads `on` as true
+    # with `pull_request` a pull request would bring the workflow that judges it
+    assert list(workflow[True]) == ["pull_request_target"]  # YAML 1.1 reads `on` as true
     assert workflow["permissions"] == {"contents": "read"}
     assert "permissions" not in workflow["jobs"]["check"]
     assert "secrets" not in re.findall(r"\${{\s*(\w+)", FILE.read_text())

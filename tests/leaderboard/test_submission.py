@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from board_entries import Make
 
+from iaside_plugins.entry.read import load_entries
 from iaside_plugins.errors import InputError
-from iaside_plugins.leaderboard.build import add, board_files
+from iaside_plugins.leaderboard.build import BUILT, add, board_files
 from iaside_plugins.leaderboard.submission import check_commit, check_submission, extract
 
 git_needed = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
@@ -201,8 +202,10 @@ def test_a_pull_request_is_read_and_not_checked_out(
     ran = tmp_path / "ran"
     git(repository, "config", "filter.evil.smudge", f"touch {ran}")
     out = tmp_path / "out"
-    found = check_commit(repository, "pull", repository / "leaderboard", out=out)
+    board = repository / "leaderboard"
+    found = check_commit(repository, "pull", board, out=out, maintainer=True)
     assert found.problems == ()
+    assert found.others == (".gitattributes", "leaderboard/checks.py")
     assert found.added == (f"cifar10/{new.name}",)
     assert not ran.exists()
     assert not new.exists()  # the working tree is still main's
@@ -211,6 +214,84 @@ def test_a_pull_request_is_read_and_not_checked_out(
     entries = {f"entries/{path.parent.name}/{path.name}" for path in out.rglob("cifar10--*.json")}
     assert built == {*board_files([]), *entries}
     assert len(entries) == 2
+
+
+@git_needed
+@pytest.mark.parametrize(
+    "path",
+    [
+        "leaderboard/checks.py",
+        ".github/workflows/entries.yml",
+        "leaderboard/entries.mk",
+        "README.md",
+        "leaderboard/attributions/README.md",
+        "a\nb",
+    ],
+)
+def test_an_entry_comes_alone(make_entry: Make, repository: Path, path: str) -> None:
+    write(repository / "leaderboard", make_entry("b", 1))
+    other = repository / path
+    other.parent.mkdir(parents=True, exist_ok=True)
+    other.write_text("return []")
+    commit(repository)
+    found = check_commit(repository, "pull", repository / "leaderboard")
+    (problem,) = found.problems
+    assert problem.startswith("expected only files of leaderboard/entries beside an entry")
+    assert problem.endswith(f"open another pull request for {path!r}")
+    assert found.summary().endswith(f"; other files: {path!r}")
+    assert found.others == (path,)
+
+
+@git_needed
+def test_code_without_an_entry_is_no_submission(repository: Path) -> None:
+    (repository / "leaderboard" / "checks.py").write_text("")
+    commit(repository)
+    found = check_commit(repository, "pull", repository / "leaderboard")
+    assert (found.problems, found.others) == ((), ("leaderboard/checks.py",))
+
+
+@git_needed
+def test_built_files_may_come_with_an_entry_if_they_are_its_own(
+    make_entry: Make, repository: Path
+) -> None:
+    board = repository / "leaderboard"
+    write(board, make_entry("b", 1))
+    (board / "README.md").write_text(board_files(load_entries(board / "entries"))["README.md"])
+    commit(repository)
+    assert check_commit(repository, "pull", board).problems == ()
+    git(repository, "checkout", "-q", "pull")
+    (board / "README.md").write_text("b is the best")
+    commit(repository)
+    (problem,) = check_commit(repository, "pull", board).problems
+    assert problem.startswith("leaderboard/README.md: expected what the entries give")
+
+
+def test_the_names_of_built_files_are_known() -> None:
+    assert set(board_files([])) == BUILT
+
+
+def test_a_stranger_replaces_nobodys_entry(make_entry: Make, boards: tuple[Path, Path]) -> None:
+    base, candidate = boards
+    old = file_of(base, "a")
+    file_of(candidate, "a").unlink()
+    write(candidate, supersedes(make_entry("c", 2), old))
+    (problem,) = check_submission(candidate, base).problems
+    assert "/submission/supersedes: expected an entry of the same model" in problem
+    assert check_submission(candidate, base, maintainer=True).problems == ()
+    other = supersedes(make_entry("c", 2), old, reason=" ")
+    write(candidate, other)
+    problems = check_submission(candidate, base, maintainer=True).problems
+    assert any("/submission/supersedes/reason: expected text that" in p for p in problems)
+
+
+def test_nor_one_of_another_submitter(make_entry: Make, boards: tuple[Path, Path]) -> None:
+    base, candidate = boards
+    new = supersedes(make_entry("a", 5), file_of(base, "a"))
+    new["submission"]["submitter"] = "somebody else"
+    write(candidate, new)
+    (problem,) = check_submission(candidate, base).problems
+    assert "expected an entry of submitter 'somebody else', got one of None" in problem
+    assert check_submission(candidate, base, maintainer=True).problems == ()
 
 
 @git_needed
@@ -263,7 +344,7 @@ def test_add_replaces_with_a_reason(make_entry: Make, boards: tuple[Path, Path])
     digest = hashlib.sha256(old.read_bytes()).hexdigest()
     file = old.parents[2] / "new.json"
     file.write_text(json.dumps(make_entry("a", 5)))
-    with pytest.raises(InputError, match=r"give a reason \(--reason\)"):
+    with pytest.raises(InputError, match=r"give a reason \(reason=\.\.\.\)"):
         add(file, base)
     with pytest.raises(InputError, match="give a reason why x is replaced"):
         add(file, base, supersedes="x")
