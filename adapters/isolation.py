@@ -6,6 +6,7 @@ import random
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.inference.checks import check_eval_mode
+from iaside_plugins.inference.outputs import logits_in
 
 # Every place of the project that changes state of the whole process. Unless it says otherwise, the
 # state is restored on leaving, also by an error; `warnings.catch_warnings` and `np.errstate`, which
@@ -23,6 +25,7 @@ from iaside_plugins.inference.checks import check_eval_mode
 # grad, inference and autocast modes        here; models.load; `torch.no_grad` wherever a model runs
 # training mode of a given model            robustbench_adapter.request
 # requires_grad of a given model            here
+# hooks of a given model                    here, and foolbox_adapter.models, during an attack
 # trace function (sys.settrace)             here: AutoAttack switches it off
 # precision of float32 products             iaside_plugins.tensors
 # torch's CPU threads                       inference.forward
@@ -45,7 +48,7 @@ from iaside_plugins.inference.checks import check_eval_mode
 
 @contextmanager
 def isolated(model: nn.Module, device: torch.device | str) -> Iterator[torch.device]:
-    """Check a model and enter `attack_mode` for it; yield the device with its index.
+    """Check a model and enter `attack_mode` and `plain_passes`; yield the device with its index.
 
     Args:
         model: Module in evaluation mode, (N, C, H, W) images in [0, 1] -> (N, n_classes) logits.
@@ -57,7 +60,7 @@ def isolated(model: nn.Module, device: torch.device | str) -> Iterator[torch.dev
     """
     device = torch.empty(0, device=device).device  # "cuda" -> "cuda:0"
     check_model(model, device)
-    with attack_mode(model.parameters(), device):
+    with attack_mode(model.parameters(), device), plain_passes([model]):
         yield device
 
 
@@ -91,6 +94,32 @@ def attack_mode(parameters: Iterable[Tensor], device: torch.device) -> Iterator[
                 parameter.requires_grad_(True)
             if sys.gettrace() is not trace:
                 sys.settrace(trace)
+
+
+@contextmanager
+def plain_passes(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Let every pass of the modules see a copy of its images, and return its logits alone.
+
+    Attacks run the same images many times, and a network may write into its input; and they know
+    nothing of tuples and mappings. The hooks are removed on leaving, also by an error.
+    """
+    handles = []
+    try:
+        for module in modules:
+            handles.append(module.register_forward_pre_hook(_copied_inputs))
+            handles.append(module.register_forward_hook(_logits_alone))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _copied_inputs(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(one.clone() if torch.is_tensor(one) else one for one in inputs)
+
+
+def _logits_alone(module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> Any:
+    return logits_in(output, module)
 
 
 def check_model(model: nn.Module, device: torch.device) -> None:

@@ -1,6 +1,7 @@
 """I-ASIDE: how much of a classifier's predictive power each spatial-frequency band carries."""
 
-from iaside_plugins._version import __version__
+from iaside_plugins import interrupts as _interrupts  # noqa: F401  first: the others take seconds
+from iaside_plugins._version import __version__ as __version__
 from iaside_plugins.corruptions.error_rates import mean_corruption_error
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.comparison import Comparison, compare, paired_importance
@@ -15,7 +16,6 @@ __all__ = [
     "Protocol",
     "SpectralImportance",
     "SpectralPartition",
-    "__version__",
     "compare",
     "mean_corruption_error",
     "paired_importance",

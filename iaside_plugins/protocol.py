@@ -26,6 +26,11 @@ CHOICES = {
 }
 
 
+def method_identity() -> dict[str, Any]:
+    """Return what the identity of a run says of `METHOD_VERSION`: nothing for the first one."""
+    return {} if METHOD_VERSION == 1 else {"method_version": METHOD_VERSION}
+
+
 @dataclass(frozen=True)
 class Protocol:
     """Every choice that changes a spectral importance.
@@ -34,11 +39,11 @@ class Protocol:
         n_bands: Number of bands M; 2 to 12 for the exact estimator, to 32 for the others.
         band_norm: "chebyshev" (square rings) or "euclidean" (round rings); "boxes" are the
             released script's, not symmetric under k -> -k for even sides.
-        absence: What stands in for a missing band. "zero"; "gaussian", white noise of standard
-            deviation `absence_std` in pixels; "replacement", the spectrum of another image of
-            the data set. The script's: "gaussian_bins" (N(0, 0.5^2) real and imaginary parts
-            per bin, not Hermitian) and "batch_replacement" (another image of the same batch,
-            possibly itself).
+        absence: What stands in for a missing band, of `spectral.absence.ABSENCES`: "zero";
+            "gaussian", white noise of standard deviation `absence_std` in pixels;
+            "replacement", the spectrum of another image of the data set. The script's:
+            "gaussian_bins" (N(0, 0.5^2) real and imaginary parts per bin, not Hermitian) and
+            "batch_replacement" (another image of the same batch, possibly itself).
         range_handling: What is done with coalition images outside [0, 1]: "none", "clip",
             "rescale" (minimum and maximum of each image to 0 and 1); the script's
             "batch_modulus" (modulus, then minimum and maximum of the whole batch).

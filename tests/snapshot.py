@@ -46,6 +46,7 @@ from snapshot_tools import (
     net,
     plain,
     read,
+    rows_of,
 )
 
 SHOWN = 40  # differences of a group that are printed
@@ -187,7 +188,9 @@ def files(then: Any) -> dict[str, Any]:
         for pattern in ("run/*.*", "evaluate/**/*.*", "compare/*.json", "first.npz")
         for path in sorted(Path().glob(pattern))  # the rows of `compare` hold seconds
     }
-    found["digests"] = {name: digest(data) for name, data in kept.items()}
+    chunk = re.compile(r"rows-\d+-0+\.npz$")
+    found["digests"] = {name: digest(data) for name, data in kept.items() if not chunk.search(name)}
+    found["rows"] = {folder: rows_of(Path(folder)) for folder in ("run", "evaluate")}
     short = {name: data for name, data in kept.items() if name.startswith(("run", "first"))}
     found["bytes"] = {name: base64.b64encode(data).decode() for name, data in short.items()}
     for name, data in (found if then is None else then)["bytes"].items():

@@ -150,3 +150,13 @@ def made_with() -> dict[str, str]:
     found = {name: metadata.version(name) for name in names}
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     return {**found, "python": sys.version.split()[0], "processor": model[1] if model else "?"}
+
+
+def rows_of(folder: Path) -> dict[str, str]:
+    """Return a digest of every stored row below a folder of --resume, whatever file it is in."""
+    found = {}
+    for path in sorted(folder.rglob("rows-*.npz")):
+        with np.load(path) as chunk:
+            for key, row, note in zip(chunk["keys"], chunk["rows"], chunk["notes"], strict=True):
+                found[f"{path.parent}/{key}"] = digest(row.tobytes() + str(note).encode())
+    return found

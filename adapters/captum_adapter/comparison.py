@@ -26,7 +26,7 @@ from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.inference.checks import model_device
 from iaside_plugins.protocol import METHOD_VERSION, Protocol
 from iaside_plugins.storage.files import jsonable
-from iaside_plugins.storage.provenance import model_digest, provenance
+from iaside_plugins.storage.provenance import model_identity, provenance
 from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.value_table.stream import Item, check_max_images, count, items, progress_bar
 
@@ -93,10 +93,10 @@ def compare_attributions(  # noqa: PLR0913  the public signature
         batch_size,
     )
     identity = {
-        "model": model_digest(model) if resume is not None else None,
+        **model_identity(model, resume),
         **run_identity(protocol, metrics, study.device, batch_size),
     }
-    store = RowStore(resume, identity)
+    store = RowStore(resume, identity, width=protocol.n_bands + len(COSTS))
     rows: dict[str, list[Array]] = {name: [] for name in study.names}
     ids: list[str] = []
     size = (0, 0)

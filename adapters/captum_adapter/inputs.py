@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from iaside_plugins.attributions.per_example import Output, Value, check_rows, class_log_likelihoods
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.inference.checks import check_images, model_device, modules_in_training
+from iaside_plugins.inference.outputs import OutputCheck, last_operation, logits_in, run_model
 from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.protocol import MAX_BANDS, MAX_EXACT_BANDS, Protocol
 from iaside_plugins.spectral.band_maps import check_band_map
@@ -236,10 +237,14 @@ def target_values(
     n_examples = len(images[0])
     index, further = as_target(target, n_examples), as_arguments(arguments)
     repeat(further, 1, n_examples)  # says now what cannot be repeated
+    judged = OutputCheck(forward_func)
 
     def value(batch: tuple[Tensor, ...], times: int) -> Tensor:
-        output = forward_func(*batch, *repeat(further, times, n_examples))
+        given = (*batch, *repeat(further, times, n_examples))
+        output = logits_in(run_model(forward_func, *given), forward_func)
         rows = check_rows(output, n_examples * times)
+        if value_fn is None:
+            judged.see(rows, lambda: last_operation(forward_func, *given))
         values = (value_fn or class_log_likelihoods)(rows)
         return select(check_rows(values, len(rows)), index, times)
 
@@ -313,5 +318,5 @@ def predicted(
             part = tensor(images[some])
             check_images(part, protocol.n_bands)
             with torch.no_grad():
-                logits = runner.logits(part.to(runner.device, runner.dtype))
+                logits = runner.logits(part.to(runner.device, runner.dtype, copy=True))
             yield part, logits.argmax(dim=1).cpu(), *(names[some] for names in ids)

@@ -276,7 +276,7 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
                 f"{tuple(first.shape)}; painted ones have no residual: leave return_input_shape out"
             )
         starts = [
-            torch.zeros_like(image) if one is None else one
+            torch.zeros_like(image) if one is None else one.clone()
             for one, image in zip(as_baselines(start_point, images), images, strict=True)
         ]
         value = target_values(

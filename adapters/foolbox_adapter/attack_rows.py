@@ -30,6 +30,7 @@ from iaside_plugins.adapters.foolbox_adapter.models import (
 from iaside_plugins.adapters.isolation import same_logits, seed_generators
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import StoredRows, digests_of, place_keys
+from iaside_plugins.inference.outputs import OutputCheck
 from iaside_plugins.storage.provenance import model_digest
 from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.value_table.stream import batches
@@ -133,13 +134,15 @@ def attack_rows(
     """
     ids: list[str] = []
     wrong: list[npt.NDArray[np.bool_]] = []
+    judged = OutputCheck(fmodel)
     with StoredRows(store) as rows:
         for first, x, y, names, networks in _checked(data, fmodel):
             digests = digests_of(x, y)
             with safe(fmodel, networks) as model:
                 seed_generators(attack_seed(seed, "clean", first), x.device)
                 with torch.no_grad():
-                    logits = checked_logits(native(model(x)), y)
+                    logits = checked_logits(native(model(x.clone())), y)
+                judged.see(logits)
                 wrong.append((logits.argmax(dim=1) != y).cpu().numpy())
                 batch = _MarkedBatch(model, x, y, measure, logit_marks(logits))
                 for run in runs:

@@ -24,6 +24,7 @@ from iaside_plugins.adapters.foolbox_adapter.models import (
 )
 from iaside_plugins.adapters.isolation import seed_generators
 from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.inference.outputs import run_model
 from iaside_plugins.seeds import seed_of
 from iaside_plugins.spectral.partition import SpectralPartition
 
@@ -374,7 +375,7 @@ def adversarial(
         x, y = checked_batch(images, labels, device)
         if len(x) and any(spec.epsilons):
             with torch.no_grad():  # else a label without an output is the attack's IndexError
-                checked_labels(y, len(y), fmodel(x[:1]).shape[1])
+                checked_labels(y, len(y), run_model(fmodel, x[:1].clone()).shape[1])
         attack = foolbox_attack(spec)
         batches = []
         for epsilon in spec.epsilons:

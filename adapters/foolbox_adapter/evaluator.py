@@ -15,6 +15,7 @@ from iaside_plugins.adapters.foolbox_adapter.models import (
     labels_of,
     native,
 )
+from iaside_plugins.adapters.isolation import plain_passes
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
@@ -113,18 +114,20 @@ class SpectralEvaluator:
         pixels = self._pixels(space, images)
         labels = checked_labels(labels_of(criterion), len(pixels)).cpu()
         half, device = None, images.device
+        modules: tuple[torch.nn.Module, ...] = ()
         if len(pixels):
             networks = find_networks(fmodel, space.leave(pixels[:1]))
-            half, device = networks.half, networks.device
-        result = spectral_importance(
-            _PixelModel(fmodel, space, half),
-            (pixels, labels),
-            self.protocol,
-            device=device,
-            batch_size=self.batch_size,
-            precision=self.precision,
-            show_progress=show_progress,
-        )
+            half, device, modules = networks.half, networks.device, networks.modules
+        with plain_passes(modules):
+            result = spectral_importance(
+                _PixelModel(fmodel, space, half),
+                (pixels, labels),
+                self.protocol,
+                device=device,
+                batch_size=self.batch_size,
+                precision=self.precision,
+                show_progress=show_progress,
+            )
         return FoolboxImportance(**vars(result), bounds=space.bounds)
 
     def _pixels(self, space: PixelSpace, images: Tensor) -> Tensor:

@@ -21,11 +21,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from iaside_plugins.adapters.isolation import attack_mode, check_model, isolated
+from iaside_plugins.adapters.isolation import attack_mode, check_model, isolated, plain_passes
+from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.errors import InputError, InputTypeError, MissingExtraError
 from iaside_plugins.inference.checks import check_labels, check_range
+from iaside_plugins.inference.outputs import described, logits_in, model_failure
 
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -126,11 +128,13 @@ class Networks:
         parameters: Parameters of the modules that ran, and any other leaf that gets a gradient.
         device: Device on which the model takes its images.
         half: The half precision of its weights, or None.
+        modules: The outermost modules that ran.
     """
 
     parameters: tuple[Tensor, ...]
     device: torch.device
     half: torch.dtype | None
+    modules: tuple[nn.Module, ...] = ()
 
 
 def find_networks(fmodel: Any, images: Tensor) -> Networks:
@@ -141,10 +145,10 @@ def find_networks(fmodel: Any, images: Tensor) -> Networks:
     the model's device are tried on every GPU.
 
     Raises:
-        InputError: A network in training mode, or on several devices.
+        InputError: A network in training mode, or on several devices, or one that fails.
     """
     modules: list[nn.Module] = []
-    failure: Exception | None = None
+    failure: BaseException | None = None
     gpus = [torch.device("cuda", k) for k in range(torch.cuda.device_count())]
     for device in dict.fromkeys([images.device, *gpus]):
         for dtype in (images.dtype, *HALVES):
@@ -155,15 +159,19 @@ def find_networks(fmodel: Any, images: Tensor) -> Networks:
                 warnings.simplefilter("ignore")  # the next call of the model warns again
                 probe = images[:1].detach().to(device, dtype, copy=True).requires_grad_()
                 try:
-                    out = native(fmodel(probe))
-                except (RuntimeError, AssertionError) as error:  # wrong device or precision
+                    out = native(fmodel(probe.clone()))  # a network may write into its input
+                except InputError:
+                    raise
+                except (Exception, SystemExit) as error:  # also a wrong device or precision
+                    if is_out_of_memory(error):
+                        raise
                     failure = failure or error
                     continue
             own = (parameter for module in modules for parameter in module.parameters())
             leaves = (leaf for leaf in _leaves(out) if leaf is not probe)
             unique: dict[int, Tensor] = {id(tensor): tensor for tensor in (*own, *leaves)}
-            return Networks(tuple(unique.values()), device, half_precision(modules))
-    raise failure or RuntimeError("no device to run on")
+            return Networks(tuple(unique.values()), device, half_precision(modules), tuple(modules))
+    raise model_failure("the model", None, images[:1], failure or RuntimeError("no device"))
 
 
 @contextmanager
@@ -178,11 +186,15 @@ def _watched(modules: list[nn.Module]) -> Iterator[None]:
             tensors = (t for m in modules for t in chain(m.parameters(), m.buffers()))
             check_model(module, next((t.device for t in tensors), torch.device("cpu")))
 
-    handle = register_module_forward_pre_hook(before)
+    def after(module: nn.Module, _inputs: Any, output: Any) -> Any:
+        return logits_in(output, module) if any(module is one for one in modules) else output
+
+    handles = register_module_forward_pre_hook(before), register_module_forward_hook(after)
     try:
         yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 def _leaves(out: Any) -> list[Tensor]:
@@ -201,12 +213,13 @@ def _leaves(out: Any) -> list[Tensor]:
 
 @contextmanager
 def safe(fmodel: Any, networks: Networks) -> Iterator[Any]:
-    """Yield a Foolbox model on which attacks are safe, see `isolation.attack_mode`.
+    """Yield a Foolbox model on which attacks are safe: `isolation.attack_mode`, `plain_passes`.
 
     A network in half precision gets its inputs in its own precision and answers in single
     precision; any other model is yielded as it is.
     """
-    with attack_mode(networks.parameters, networks.device):
+    passes = plain_passes(networks.modules)
+    with attack_mode(networks.parameters, networks.device), passes:
         yield HalfModel(fmodel, networks.half) if networks.half else fmodel
 
 
@@ -327,10 +340,16 @@ def checked_logits(logits: Any, labels: Tensor) -> Tensor:
     """Return the logits (N, n_classes) of a clean batch, checked against its labels.
 
     Raises:
-        InputError: Another shape, or a label without an output.
+        InputError: Another shape, logits that are not finite, or a label without an output.
     """
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(labels):
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(f"expected logits of shape ({len(labels)}, n_classes), got {got}")
+        raise InputError(
+            f"expected logits of shape ({len(labels)}, n_classes), got {described(logits)}"
+        )
+    if not bool(torch.isfinite(logits).all()):
+        raise InputError(
+            "the model gives non-finite logits (NaN or infinite) for clean images; check the "
+            "model's weights and precision"
+        )
     checked_labels(labels, len(labels), logits.shape[1])
     return logits

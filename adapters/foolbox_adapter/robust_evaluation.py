@@ -12,6 +12,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from iaside_plugins.adapters.foolbox_adapter.attack_rows import (
+    N_MARKS,
     Budgets,
     attack_rows,
     checked_runs,
@@ -21,10 +22,11 @@ from iaside_plugins.adapters.foolbox_adapter.attacks import CATALOGUE, AttackRun
 from iaside_plugins.adapters.foolbox_adapter.models import as_fmodel, bounds_of, foolbox
 from iaside_plugins.evaluation.attacks import AttackOutcome, RobustEvaluation
 from iaside_plugins.evaluation.conditions import FLUSH_EVERY
+from iaside_plugins.protocol import method_identity
 from iaside_plugins.spectra.report import PerturbedCondition
 from iaside_plugins.spectral.energy import band_energies
 from iaside_plugins.spectral.partition import SpectralPartition
-from iaside_plugins.storage.provenance import model_digest
+from iaside_plugins.storage.provenance import model_identity
 from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.value_table.stream import count, progress_bar
 
@@ -70,7 +72,8 @@ def robust_evaluation(
     fmodel = as_fmodel(fmodel)
     runs = [_with_least(run) for run in checked_runs(attacks, epsilons)]
     identity = {} if resume is None else {"model": fmodel_digest(fmodel), "seed": seed}
-    store = RowStore(resume, identity, FLUSH_EVERY)
+    identity |= method_identity()
+    store = RowStore(resume, identity, FLUSH_EVERY, width=N_MARKS + 2)
     total = count(data)
     with progress_bar(None if total is None else total * len(runs), show_progress) as bar:
         bar.set_description("attacks", refresh=False)
@@ -161,7 +164,8 @@ def attacked_conditions(
         return np.concatenate([is_adv[:, None], energies], axis=1)
 
     identity = {
-        "model": None if folder is None else model_digest(model),
+        **model_identity(model, folder),
+        **method_identity(),
         "bands": [partition.n_bands, partition.norm],
     }
     ids, wrong, rows = attack_rows(
@@ -170,7 +174,7 @@ def attacked_conditions(
         runs,
         measure,
         seed=seed,
-        store=RowStore(folder, identity, FLUSH_EVERY),
+        store=RowStore(folder, identity, FLUSH_EVERY, width=N_MARKS + 3 + 2 * partition.n_bands),
         on_images=on_images,
     )
     correct = ~np.asarray(wrong, dtype=bool)

@@ -40,6 +40,7 @@ from iaside_plugins.storage.files import write_atomic
 
 # The files of the distributed ImageNet-C; a test holds them against `corrupt(jpeg=True)`.
 _JPEG: dict[str, Any] = {"quality": 85, "optimize": True, "subsampling": "4:2:0"}
+_CHECKSUM = 32  # bytes at the end of a cached file
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ class _CorruptingReader(FileReader):
         if cached is not None:
             return cached
         encoded = _encoded(made(self.jpeg and not as_jpeg), source, as_jpeg)
-        write_atomic(path, encoded)
+        # Behind the end of the image, where decoders do not look: a JPEG has no checksum.
+        write_atomic(path, encoded + _checksum(encoded))
         return to_pixels(decode(encoded, grey=self.grey))
 
 
@@ -209,12 +211,21 @@ def _digest(step: _Corruption | None) -> str:
 def _cached(path: Path, source: str, grey: bool) -> Pixels | None:
     """Return a cached image, or None if it is missing, damaged or of another source."""
     try:
-        image = decode(read_bytes(path), grey=grey)
+        held = read_bytes(path)
+        encoded = held[:-_CHECKSUM]
+        if held[-_CHECKSUM:] != _checksum(encoded):
+            return None
+        image = decode(encoded, grey=grey)
     except UnreadableImageError:
         return None
     comment = image.info.get("comment", b"")
     comment = comment.encode() if isinstance(comment, str) else comment
     return to_pixels(image) if comment == source.encode() else None
+
+
+def _checksum(encoded: bytes) -> bytes:
+    """Return the SHA-256 of bytes, 32 bytes."""
+    return hashlib.sha256(encoded).digest()
 
 
 def _encoded(pixels: Pixels, source: str, as_jpeg: bool) -> bytes:

@@ -29,6 +29,7 @@ from iaside_plugins.adapters.imagenet.decoding import (
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.imagenet.records import ImageRecord
 from iaside_plugins.errors import InputError
+from iaside_plugins.parallel.processes import without_interrupts
 
 Reader = Callable[[ImageRecord], Any]
 """Record of an image -> its pixels (H, W, C), uint8, or float32 in [0, 1]; can be pickled."""
@@ -205,7 +206,9 @@ class StreamGroup:
             generator=torch.Generator(),  # otherwise each pass would draw from the global one
         )
         first: dict[int, _Chunk] = {}
-        for k, chunk in loader:
+        with without_interrupts():  # Ctrl-C reaches this process alone, which ends its workers
+            chunks = iter(loader)
+        for k, chunk in chunks:
             self.streams[k].note(chunk.unreadable)
             if chunk.error is not None:
                 raise chunk.error

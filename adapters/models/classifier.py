@@ -13,6 +13,8 @@ from torch import nn
 
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.inference.checks import has_fixed_mode
+from iaside_plugins.inference.outputs import logits_in, model_failure
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,13 @@ class Classifier(nn.Module):
             self.register_buffer(name, values.view(-1, 1, 1))
         self.eval()
 
+    def train(self, mode: bool = True) -> Classifier:
+        """Set training or evaluation mode; that of an exported program is part of its code."""
+        if not has_fixed_mode(self.net):
+            return super().train(mode)
+        self.training = mode
+        return self
+
     def extra_repr(self) -> str:
         """Return the digest of the code that built the network, for models of the user's own.
 
@@ -108,13 +117,11 @@ class Classifier(nn.Module):
                 f"expected images of shape (N, {channels}, H, W), got {tuple(images.shape)}"
             )
         try:
-            logits: torch.Tensor = self.net((images - self.mean) / self.std)
-        except (RuntimeError, TypeError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise InputError(
-                f"{self.info.name} failed on images of shape {tuple(images.shape)}: {reason}; "
-                "check resize and crop, or lower batch_size where memory is short"
-            ) from error
+            logits: torch.Tensor = logits_in(self.net((images - self.mean) / self.std), self.net)
+        except InputError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise model_failure(self.info.name, self.net, images, error) from error
         return logits
 
 
@@ -144,7 +151,7 @@ class LoadedNetwork:
         net: The network.
         name: As `ModelInfo.name`, like the attributes that are not listed here.
         file: The weights file, if it is known.
-        code: The file of the code that built the network, for models of the user's own.
+        code: Digest of the code that the network consists of, for models of the user's own.
     """
 
     net: nn.Module
@@ -156,7 +163,7 @@ class LoadedNetwork:
     training: str | None = None
     licence: str | None = None
     file: Path | None = None
-    code: Path | None = None
+    code: str = ""
 
 
 def unknown_name(where: str, name: str, known: Iterable[str]) -> InputError:

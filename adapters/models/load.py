@@ -122,8 +122,7 @@ def load_model(
     }
     preprocessing = _overridden(network.preprocessing, given)
     model = Classifier(network.net, _info(spec, network, preprocessing))
-    if network.code is not None:
-        model.code_sha256 = file_sha256(network.code)
+    model.code_sha256 = network.code
     model.rebuild = functools.partial(
         load_model, spec, weights=weights, model_dir=model_dir, **given
     )

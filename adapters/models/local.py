@@ -19,6 +19,10 @@ from iaside_plugins.adapters.compat import import_timm, import_torchvision
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.models.classifier import LoadedNetwork, unknown_name
 from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.storage.code import files_digest
+
+# Modules that came with the module of a factory, however it imported them.
+_with_factory: dict[str, set[str]] = {}
 
 
 def kit_folder() -> Path:
@@ -87,7 +91,7 @@ def _kit_loader(folder: Path) -> Any:
 
 
 def from_python(path: str) -> LoadedNetwork:
-    """Return the network that `factory()` of `package.module:factory` builds.
+    """Return the network that `factory()` of `package.module:factory` builds, or is.
 
     An attribute `preprocessing` of the network (a Preprocessing or a mapping of its attributes)
     says how images in [0, 1] become its input; without it they are used as they are. The current
@@ -100,6 +104,7 @@ def from_python(path: str) -> LoadedNetwork:
     module_name, colon, factory_name = path.partition(":")
     if not (module_name and colon and factory_name) or module_name.startswith("."):
         raise InputError(f"expected python:package.module:factory, got python:{path}")
+    before = set(sys.modules)
     with _current_directory_importable():
         try:
             module = importlib.import_module(module_name)
@@ -108,7 +113,7 @@ def from_python(path: str) -> LoadedNetwork:
                 f"cannot import {module_name} ({error}); it is looked for in the current "
                 "directory and among the installed packages"
             ) from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _failed(module_name, error) from error
         factory = getattr(module, factory_name, None)
         if factory is None:
@@ -117,25 +122,38 @@ def from_python(path: str) -> LoadedNetwork:
         if not callable(factory):
             raise InputTypeError(f"{path} is a {type(factory).__name__}, expected a function")
         try:
-            net = factory()
+            net = factory if isinstance(factory, nn.Module) else factory()
         except InputError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _failed(f"{path}()", error) from error
-    if not isinstance(net, nn.Module):
-        raise InputTypeError(f"{path}() must return a torch.nn.Module, got {type(net).__name__}")
+        if not isinstance(net, nn.Module):
+            raise InputTypeError(
+                f"{path}() must return a torch.nn.Module, got {type(net).__name__}"
+            )
+        code = _code_digest(module_name, factory, net, set(sys.modules) - before)
     return LoadedNetwork(
         net=net,
         name=factory_name,
         architecture=type(net).__name__,
         preprocessing=Preprocessing.of(getattr(net, "preprocessing", {})),
         weights=f"as built by {path}",
-        code=Path(module.__file__) if module.__file__ else None,
+        code=code,
     )
 
 
-def _failed(what: str, error: Exception) -> InputError:
+def _code_digest(module_name: str, factory: Any, net: nn.Module, new: set[str]) -> str:
+    """Return a digest of the modules of the user's own that a network consists of."""
+    _with_factory.setdefault(module_name, set()).update(new)
+    parts = {kind.__module__ for part in net.modules() for kind in type(part).__mro__}
+    names = {module_name, getattr(factory, "__module__", None) or module_name, *parts}
+    return files_digest(sorted(names - {"__main__"}), _with_factory[module_name])
+
+
+def _failed(what: str, error: BaseException) -> InputError:
     """Return the error for the user's own code that failed."""
+    if isinstance(error, SystemExit):
+        return InputError(f"{what} called exit(); expected a network, and no end of the process")
     reason = (str(error) or "no reason given").splitlines()[0]
     return InputError(f"{what} failed: {type(error).__name__}: {reason}")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import pickle
+import logging
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,12 @@ from torch import nn
 
 from iaside_plugins.errors import InputError, MissingExtraError
 
-WRAPPERS = ("state_dict", "model_state_dict", "model")
+WRAPPERS = ("state_dict", "model_state_dict", "model", "model_state", "net", "network", "weights")
+EMA_WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema")
+MEMBERS = ("model.", "net.", "network.")  # a trainer's module holds the network under such a name
 PREFIXES = ("module.", "_orig_mod.")  # DataParallel and torch.compile put these before every name
 _SHOWN = 10
+_log = logging.getLogger(__name__)
 _EXPORT = "torch.save(model.state_dict(), 'weights.pth')"
 
 
@@ -28,8 +31,8 @@ def read_state(path: str | Path) -> dict[str, torch.Tensor]:
 
     Args:
         path: A `.safetensors` file, or anything `torch.load(weights_only=True)` reads. The state
-            dict may be under one key of `WRAPPERS`, and all its names may have one prefix of
-            `PREFIXES`; both are removed.
+            dict may be under one key of `WRAPPERS` or, without one, `EMA_WRAPPERS`, and all its
+            names may have one prefix of `PREFIXES`; both are removed.
 
     Returns:
         Tensors by name, in the file's order.
@@ -49,8 +52,9 @@ def read_state(path: str | Path) -> dict[str, torch.Tensor]:
 def put_state(net: nn.Module, state: Mapping[str, torch.Tensor], source: str) -> None:
     """Copy a state dict of the same names and shapes into a network; dtypes are cast.
 
-    Counters of batches (`num_batches_tracked`) may be missing, as in old files; evaluation does
-    not use them.
+    Where the names fit only without a common prefix of `MEMBERS`, as PyTorch Lightning writes it,
+    it is left out. Counters of batches (`num_batches_tracked`) may be missing, as in old files;
+    evaluation does not use them.
 
     Args:
         net: The network, changed in place.
@@ -61,6 +65,10 @@ def put_state(net: nn.Module, state: Mapping[str, torch.Tensor], source: str) ->
         InputError: Names are missing or unexpected, or shapes differ; lists the first ten of each.
     """
     own = net.state_dict()
+    for prefix in MEMBERS:
+        if state and all(name.startswith(prefix) for name in state) and _differences(own, state):
+            bare = {name[len(prefix) :]: value for name, value in state.items()}
+            state = state if _differences(own, bare) else bare
     if differences := _differences(own, state):
         raise InputError(
             f"{source} does not fit {type(net).__name__}: {differences}. Give weights of this very "
@@ -128,7 +136,7 @@ def _read_pickle(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch also warns of what is raised or refused below
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # the unpickler raises anything on a damaged file
         text = str(error)
         if "TorchScript" in text:
             held = "is a TorchScript archive, which holds a program"
@@ -149,22 +157,67 @@ def _read_pickle(path: Path) -> Any:
 def _tensors(loaded: Any, path: Path) -> dict[str, torch.Tensor]:
     """Return the tensors of a loaded file, taken out of at most one wrapper."""
     if isinstance(loaded, Mapping):
-        for key in WRAPPERS:
-            inner = loaded.get(key)
-            if isinstance(inner, Mapping) and any(map(torch.is_tensor, inner.values())):
-                loaded = inner
-                break
+        inside = [key for key in (*WRAPPERS, *EMA_WRAPPERS) if _holds_tensors(loaded.get(key))]
+        if inside:
+            _say_which(path, inside)
+            loaded = loaded[inside[0]]
         if any(map(torch.is_tensor, loaded.values())):
             others = [str(k) for k, v in loaded.items() if not torch.is_tensor(v)]
             if not others:
+                _check_plain(loaded, path)
                 return dict(loaded)
             raise InputError(
                 f"{path.name} is no plain state dict: {_listed('entries are no tensors', others)}; "
                 f"export it with {_EXPORT}"
             )
     raise InputError(
-        f"{path.name} holds no tensors by name (it holds a {type(loaded).__name__}); expected a "
+        f"{path.name} holds no tensors by name (it holds {_contents(loaded)}); expected a "
         f"state dict, bare or under one of {', '.join(WRAPPERS)}, as saved by {_EXPORT}"
+    )
+
+
+def _holds_tensors(part: Any) -> bool:
+    return isinstance(part, Mapping) and any(map(torch.is_tensor, part.values()))
+
+
+def _say_which(path: Path, inside: Sequence[str]) -> None:
+    """Log which of several state dicts in a file is taken."""
+    if inside[0] in EMA_WRAPPERS:
+        _log.warning("%s: the averaged weights (%r) are taken", path.name, inside[0])
+    elif len(inside) > 1:
+        others = ", ".join(map(repr, inside[1:]))
+        _log.warning(
+            "%s holds %s beside %r, which is taken; to evaluate others, save them alone",
+            path.name,
+            others,
+            inside[0],
+        )
+
+
+def _check_plain(state: Mapping[Any, torch.Tensor], path: Path) -> None:
+    """Raise InputError for names that are no text, and tensors that are no plain arrays."""
+    wrong = [repr(name)[:40] for name in state if not isinstance(name, str)]
+    if wrong:
+        raise InputError(
+            f"{path.name} is no plain state dict: {_listed('names are no text', wrong)}; export it "
+            f"with {_EXPORT}"
+        )
+    for name, one in state.items():
+        plain = one.layout == torch.strided and not one.is_quantized and not one.is_nested
+        if not plain or one.device.type == "meta":
+            raise InputError(
+                f"{path.name}: {name[:80]} is no plain tensor (sparse, nested, quantised or "
+                f"without data); make it dense, and export it with {_EXPORT}"
+            )
+
+
+def _contents(loaded: Any) -> str:
+    """Return what a file holds, for messages: its keys, if it has any."""
+    if not isinstance(loaded, Mapping) or not loaded:
+        return f"a {type(loaded).__name__}"
+    keys = [repr(key)[:40] for key in loaded]
+    return f"a {type(loaded).__name__} with {', '.join(keys[:_SHOWN])}" + (
+        ", ..." if len(keys) > _SHOWN else ""
     )
 
 

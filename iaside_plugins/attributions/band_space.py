@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from iaside_plugins.attributions.per_example import Output, check_rows, class_log_likelihoods
 from iaside_plugins.errors import InputError
+from iaside_plugins.inference.outputs import logits_in, run_model
 from iaside_plugins.spectral.band_maps import (
     check_band_map,
     check_no_gaps,
@@ -110,7 +111,10 @@ class _Counted(nn.Module):
         self.rows += len(images)
         if images.requires_grad:
             self.gradient_rows += len(images)
-        return self.value_fn(check_rows(self.model(images, *arguments), len(images)))
+        return self.value_fn(check_rows(self._output(images, arguments), len(images)))
+
+    def _output(self, images: Tensor, arguments: tuple[Any, ...]) -> Any:
+        return logits_in(run_model(self.model, images, *arguments), self.model)
 
 
 class BandForward(_Counted):

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from iaside_plugins.adapters.foolbox_adapter import parse_attacks
+from iaside_plugins.adapters.foolbox_adapter import ATTACKS, parse_attacks
 from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
 from iaside_plugins.adapters.models.load import describe
 from iaside_plugins.budgets import parse_budgets
@@ -48,7 +48,7 @@ def evaluate(
     reference: Annotated[
         str | None, typer.Option(help="Entry of the reference model, or a published table")
     ] = None,
-    attacks: Annotated[str, typer.Option(help="fgsm,pgd,fgm,pgd_l2; none")] = "fgsm,pgd",
+    attacks: Annotated[str, typer.Option(help=f"{','.join(ATTACKS)}; none")] = "fgsm,pgd",
     epsilons: opt.Epsilons = None,
     epsilons_l2: opt.EpsilonsL2 = None,
     attack_steps: opt.AttackSteps = None,

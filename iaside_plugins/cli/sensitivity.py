@@ -9,6 +9,7 @@ import typer
 
 from iaside_plugins.cli import options as opt
 from iaside_plugins.cli.values import Outputs, pick_protocol
+from iaside_plugins.sensitivity.design import LEVELS
 from iaside_plugins.sensitivity.plots import plot_sensitivity
 from iaside_plugins.sensitivity.report import to_dict
 from iaside_plugins.sensitivity.text import sensitivity_text
@@ -19,6 +20,8 @@ from iaside_plugins.workflows.sensitivity import (
     run_study,
 )
 from iaside_plugins.workflows.source import DataSource
+
+BETAS = ",".join(f"{beta:g}" for beta in sorted(LEVELS["beta"]))
 
 
 def sensitivity(
@@ -40,20 +43,20 @@ def sensitivity(
     name: Annotated[
         list[str] | None, typer.Option(help="Names, one a model in their order; repeatable")
     ] = None,
-    range_handling: Annotated[
-        str, typer.Option(help="Range handlings to compare")
-    ] = "none,clip,rescale",
-    absence: Annotated[str, typer.Option(help="Absences to compare")] = "zero,gaussian,replacement",
-    band_norm: Annotated[str, typer.Option(help="Partitions to compare")] = "chebyshev,euclidean",
+    range_handling: Annotated[str, typer.Option(help="Range handlings to compare")] = ",".join(
+        LEVELS["range_handling"]
+    ),
+    absence: Annotated[str, typer.Option(help="Absences to compare")] = ",".join(LEVELS["absence"]),
+    band_norm: Annotated[str, typer.Option(help="Partitions to compare")] = ",".join(
+        LEVELS["band_norm"]
+    ),
     bands: Annotated[
         str | None, typer.Option(help="Numbers of bands to compare, e.g. 6,8; default --n-bands")
     ] = None,
     temperature: Annotated[
         str, typer.Option(help="Temperatures to compare; cost no passes")
     ] = "1,fitted",
-    beta: Annotated[
-        str, typer.Option(help="Weight ratios to compare; cost no passes")
-    ] = "0.6,0.75,0.9",
+    beta: Annotated[str, typer.Option(help="Weight ratios to compare; cost no passes")] = BETAS,
     crossed: Annotated[
         str | None,
         typer.Option(

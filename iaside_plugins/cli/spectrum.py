@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from iaside_plugins.adapters.foolbox_adapter.attacks import attack_names, attack_runs
+from iaside_plugins.adapters.foolbox_adapter.attacks import CATALOGUE, attack_names, attack_runs
 from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
 from iaside_plugins.adapters.models.load import describe
 from iaside_plugins.budgets import parse_budgets
@@ -43,9 +43,7 @@ def spectrum(
     ] = None,
     attacks: Annotated[
         str,
-        typer.Option(
-            help="fgsm,pgd,fgm,pgd_l2,deepfool,ddn,cw,l0_fmn,l1_fmn,band_pgd; needs --model"
-        ),
+        typer.Option(help=f"{','.join(CATALOGUE)}; needs --model"),
     ] = "none",
     epsilons: opt.Epsilons = None,
     epsilons_l2: opt.EpsilonsL2 = None,

@@ -13,8 +13,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NoReturn
 
 from iaside_plugins.errors import InputError
-
-INTERRUPTED = "interrupted; finished images are kept: run the same command again to go on"
+from iaside_plugins.interrupts import (
+    INTERRUPTED,
+    ignore_from_now,
+    raise_from_now,
+    was_interrupted,
+)
 
 
 @contextlib.contextmanager
@@ -27,15 +31,22 @@ def exit_on_bad_input(program: str, options: Callable[[], Mapping[str, str]]) ->
             takes them.
     """
     try:
+        raise_from_now()
         yield
-    except (InputError, OSError) as error:
-        exit_with(program, with_options(str(error), options()))
+        ignore_from_now()
     except KeyboardInterrupt:
         exit_with(program, INTERRUPTED)
+    except Exception as error:
+        if was_interrupted():  # what a library made of it
+            exit_with(program, INTERRUPTED)
+        if not isinstance(error, (InputError, OSError)):
+            raise
+        exit_with(program, with_options(str(error), options()))
 
 
 def exit_with(program: str, message: str) -> NoReturn:
     """End the process with a message as one line on stderr and exit code 2."""
+    ignore_from_now()
     sys.stderr.write(f"{program}: {' '.join(message.split())}\n")
     sys.exit(2)
 

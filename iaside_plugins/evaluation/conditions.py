@@ -23,8 +23,9 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.inference.checks import check_images, check_labels, model_device
 from iaside_plugins.inference.forward import Model
 from iaside_plugins.inference.runner import ModelRunner
+from iaside_plugins.protocol import method_identity
 from iaside_plugins.seeds import seed_of
-from iaside_plugins.storage.provenance import image_digest, model_digest
+from iaside_plugins.storage.provenance import image_digest, model_identity
 from iaside_plugins.storage.row_store import RowStore
 
 Array = npt.NDArray[np.float64]
@@ -181,8 +182,8 @@ class ConditionRunner:
         self.bar = bar
         self.predict = Predictor(model, batch_size)
         folder = None if resume is None else Path(resume) / "conditions"
-        identity = {"model": model_digest(model) if folder is not None else None}
-        self.store = RowStore(folder, identity, FLUSH_EVERY)
+        identity = {**model_identity(model, folder), **method_identity()}
+        self.store = RowStore(folder, identity, FLUSH_EVERY, width=2, finite=True)
 
     def run(self, condition: str, images: Images) -> Outcome:
         """Return the outcome on clean or corrupted images.

@@ -18,7 +18,7 @@ from iaside_plugins.importance import ties
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.importance.stopping import CHECK_EVERY, Stopping
-from iaside_plugins.inference.checks import model_device
+from iaside_plugins.inference.checks import KnownClasses, model_device
 from iaside_plugins.inference.forward import Model
 from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.protocol import Protocol
@@ -175,7 +175,7 @@ def paired_importance(  # noqa: PLR0913  the public signature
         ModelRunner(model, model_device(model, device), batch_size, precision)
     folders = [None if resume is None else Path(resume) / name for name in ("first", "second")]
     results: tuple[list[SpectralImportance], list[SpectralImportance]] = [], []
-    stream = items(data, protocol.n_bands, max_images)
+    stream, classes = items(data, protocol.n_bands, max_images), KnownClasses.of(data)
     with progress_bar(known := count(data, max_images), show_progress) as bar:
         while chunk := list(islice(stream, CHECK_EVERY)):
             batches = [
@@ -193,6 +193,8 @@ def paired_importance(  # noqa: PLR0913  the public signature
                         resume=folder,
                     )
                 )
+                if classes is not None:
+                    classes.check(done[-1].n_classes)
             bar.update(len(chunk))
             if len(chunk) == CHECK_EVERY:
                 rows = [np.concatenate([one.per_image for one in done]) for done in results]

@@ -68,7 +68,7 @@ class SpectralImportance:
         per_image: Shapley values of every image (K, M), in nats.
         ends: Log-likelihood of every image under the empty and the grand coalition (K, 2), nats.
         values: Value table of every image (K, 2**M) in nats, bit i of the column = band i; None
-            for the permutation estimator.
+            unless the estimator is exact.
         labels: Class of every image (K,).
         ids: Name or digest of every image, in order.
         correct: Whether the grand coalition of every image is classified correctly (K,).
@@ -76,7 +76,8 @@ class SpectralImportance:
         n_forward: Images that went through the model in this run (0 if all rows were resumed).
         image_size: Height and width of the model's input.
         precision: Of the forward passes.
-        forwards: What makes them faster (names of `forwards.Step`); empty for the plain model.
+        forwards: What makes them faster (names of `inference.forward.Step`); empty for the plain
+            model.
     """
 
     protocol: Protocol
@@ -203,7 +204,7 @@ class SpectralImportance:
             order: 2, or 1 for the Shapley values (M,) alone.
 
         Raises:
-            InputError: For another order, or without a value table (permutation estimator).
+            InputError: For another order, or without a value table (the estimator is not exact).
         """
         if order == 1:
             return self.shapley_values

@@ -14,15 +14,15 @@ import torch
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.stopping import StopCheck, check_points, stopping_rule
-from iaside_plugins.inference.checks import model_device
+from iaside_plugins.inference.checks import KnownClasses, model_device
 from iaside_plugins.inference.forward import Model
 from iaside_plugins.inference.runner import first_batch_size
 from iaside_plugins.parallel.processes import Devices, device_workers, one_or_several
 from iaside_plugins.parallel.scheduler import RowRequest, scheduled_groups
-from iaside_plugins.protocol import Protocol
+from iaside_plugins.protocol import Protocol, method_identity
 from iaside_plugins.shapley.score import BETA
-from iaside_plugins.storage.provenance import model_digest
-from iaside_plugins.storage.row_store import RowStore, read_header
+from iaside_plugins.storage.provenance import model_identity
+from iaside_plugins.storage.row_store import RowStore, check_identity, read_header
 from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.rows import (
     Group,
@@ -95,6 +95,7 @@ def spectral_importance(  # noqa: PLR0913  the public signature
     protocol = protocol or Protocol()
     single, devices = one_or_several(device)
     game = Game.of(model, protocol, model_device(model, single), batch_size, precision)
+    game.runner.known_classes = KnownClasses.of(data)
     run = ImportanceRun(
         model,
         data,
@@ -170,9 +171,12 @@ class ImportanceRun:
         identity = {
             **{f"protocol {k}": value for k, value in protocol.used().items() if k != "beta"},
             "precision": precision,
-            "model": model_digest(model) if resume is not None else None,
+            **model_identity(model, resume),
+            **method_identity(),
         }
-        self.store = RowStore(resume, identity)
+        width = 2 + (2**protocol.n_bands if protocol.estimator == "exact" else 2 + protocol.n_bands)
+        self.store = RowStore(resume, identity, width=width, finite=True)
+        self._known_classes = KnownClasses.of(data)
         self._finished: list[tuple[ImageNote, Array]] = []
         self._order: list[tuple[str, str]] = []
 
@@ -193,6 +197,8 @@ class ImportanceRun:
             note = ImageNote.of(item)
             self._finished.append((note, self.store.rows[key]))
             self._order.append((key, note.to_json()))
+        if self._known_classes is not None:  # rows of a worker or an earlier run
+            self._known_classes.check(int(self.store.rows[keys[0]][1]))
         check = None
         if self._stopping is None:
             return check
@@ -240,9 +246,10 @@ def read_run(folder: Path | str, beta: float | None = None) -> SpectralImportanc
     fields = {k.removeprefix(start): v for k, v in identity.items() if k.startswith(start)}
     if not fields or "precision" not in identity:
         raise InputError(f"{folder} holds no run of spectral_importance")
+    check_identity(folder, {"method_version": identity.get("method_version", 1)}, method_identity())
     chosen = choices.get("beta", BETA) if beta is None else beta
     protocol = Protocol.from_dict({**fields, "beta": chosen})
-    store = RowStore(folder, identity, read_only=True)
+    store = RowStore(folder, identity, read_only=True, finite=True)
     finished = [
         (ImageNote.from_json(note), store.rows[key])
         for key, note in store.read_order() or store.notes.items()

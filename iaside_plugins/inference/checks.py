@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.spectral.partition import check_image_size
@@ -18,7 +19,20 @@ SINGLE_LOGIT = (
 
 def modules_in_training(model: nn.Module) -> dict[str, nn.Module]:
     """Return the modules of a model that are in training mode, by name ("the model" for itself)."""
-    return {name or "the model": part for name, part in model.named_modules() if part.training}
+    fixed = {id(part) for one in model.modules() if has_fixed_mode(one) for part in one.modules()}
+    return {
+        name or "the model": part
+        for name, part in model.named_modules()
+        if getattr(part, "training", False) and id(part) not in fixed
+    }
+
+
+def has_fixed_mode(module: nn.Module) -> bool:
+    """Return whether a module is that of an exported program: its mode is part of its code.
+
+    `torch.export` replaces the methods that would change the mode; `training` says nothing there.
+    """
+    return isinstance(module, fx.GraphModule) and "train" in vars(module)
 
 
 def check_eval_mode(model: nn.Module) -> None:
@@ -35,14 +49,20 @@ def model_device(model: Any, device: torch.device | str | None = None) -> torch.
     """Return the device to run on: the model's own; the model is never moved.
 
     Raises:
-        InputError: If `device` is given and the model's weights are elsewhere, or if the model
-            is in training mode.
+        InputError: If `device` is given and the model's weights are elsewhere, if the model
+            is in training mode, or if its weights were never loaded.
     """
     wanted = None if device is None else torch.device(device)
     if not isinstance(model, nn.Module):
         return wanted or torch.device("cpu")
     check_eval_mode(model)
     tensors = [*model.parameters(), *model.buffers()]
+    for name, one in (*model.named_parameters(), *model.named_buffers()):
+        if one.device.type == "meta":
+            raise InputError(
+                f"expected a model with weights, but {name} is on the meta device: its weights "
+                "were never loaded; call model.to_empty(device='cpu') and load_state_dict first"
+            )
     own = tensors[0].device if tensors else wanted or torch.device("cpu")
     if wanted is not None and (own.type, own.index or 0) != (wanted.type, wanted.index or 0):
         raise InputError(
@@ -122,4 +142,44 @@ def check_in_range(label: int, n_classes: int) -> None:
         raise InputError(
             f"label {label} is out of range: the model has {n_classes} outputs "
             f"(labels 0 to {n_classes - 1}); check the class map of the data"
+        )
+
+
+@dataclass(frozen=True)
+class KnownClasses:
+    """The classes of labelled images, where the source of the labels knows all of them.
+
+    Attributes:
+        name: Of the label space: a known data set, "file" or "rank".
+        n_classes: Number of its classes.
+        n_found: Number of those that have an image here, or None.
+    """
+
+    name: str
+    n_classes: int
+    n_found: int | None = None
+
+    @classmethod
+    def of(cls, data: Any) -> KnownClasses | None:
+        """Return those of data with a `label_space`; None where labels are plain integers."""
+        space = getattr(data, "label_space", None)
+        if space is None or space.name in ("manifest", "records"):
+            return None
+        labels = {record.label for record in getattr(data, "records", ())}
+        return cls(space.name, space.n_classes, len(labels) or None)
+
+    def check(self, n_outputs: int) -> None:
+        """Raise InputError for a model of another number of outputs."""
+        if n_outputs == self.n_classes:
+            return
+        ways = ["give classes=FILE with the class folder of every output, in their order"]
+        if n_outputs == self.n_classes + 1:
+            ways.insert(0, "if one output is a background class, leave it out in the model")
+        if self.name != "rank" and n_outputs == self.n_found:
+            ways.append("or labels='rank' if the outputs are numbered as the sorted folders")
+        read = {"file": "of the file of classes", "rank": "of the sorted folders"}
+        of = read.get(self.name, f"of {self.name}, by the names of the folders")
+        raise InputError(
+            f"the model has {n_outputs} outputs, and the labels are classes {of}, "
+            f"{self.n_classes} of them: {', '.join(ways)}"
         )

@@ -9,6 +9,7 @@ whatever else reads the old one still finds it as it was.
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from iaside_plugins.errors import InputError
 
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_PURE = ("torch", "_operator", "operator", "builtins", "math")  # modules of known functions
+_WRITING = ("setitem", "delitem", "iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow")
 
 
 def copied(model: nn.Module) -> nn.Module:
@@ -87,8 +90,41 @@ def _traced(module: nn.Module) -> fx.GraphModule | None:
     except Exception:  # noqa: BLE001  a model's own code may raise anything on a proxy
         return None
     traced = fx.GraphModule(module, graph, type(module).__name__)
-    traced.graph.eliminate_dead_code()  # as of text for messages only
+    traced.graph.eliminate_dead_code(_may_write)  # as of text for messages only
     return traced
+
+
+def _may_write(node: fx.Node) -> bool:
+    """Return whether a call may do more than return a value, so that it must stay.
+
+    It may write into a tensor (`x.sub_(m)`, an activation in place), or be of code that torch does
+    not know.
+    """
+    if node.is_impure():
+        return True
+    if any(node.kwargs.get(name) not in (None, False) for name in ("inplace", "out")):
+        return True
+    if node.op == "call_method":
+        name = str(node.target)
+        return name.endswith("_") or name == "__setitem__"
+    if node.op == "call_module":
+        graph = node.graph.owning_module
+        part = None if graph is None else graph.get_submodule(str(node.target))
+        return bool(getattr(part, "inplace", False))
+    if node.op == "call_function":
+        name, home = getattr(node.target, "__name__", ""), getattr(node.target, "__module__", "")
+        known = (home or "torch").partition(".")[0] in _PURE
+        in_place = name in _WRITING or (name.endswith("_") and not name.endswith("__"))
+        return not known or in_place or (True in node.args and _takes_inplace(node))
+    return False
+
+
+def _takes_inplace(node: fx.Node) -> bool:
+    """Return whether a function of torch has an argument `inplace`, which may be given by place."""
+    try:
+        return "inplace" in inspect.signature(node.target).parameters  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
 
 
 def _fold(traced: fx.GraphModule) -> int:
@@ -116,7 +152,7 @@ def _fold(traced: fx.GraphModule) -> int:
         traced.graph.erase_node(node)
         folded += 1
     if folded:
-        traced.graph.eliminate_dead_code()
+        traced.graph.eliminate_dead_code(_may_write)
         traced.delete_all_unused_submodules()
         traced.recompile()
     return folded

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from iaside_plugins.devices import is_out_of_memory
+from iaside_plugins.inference.outputs import logits_in, run_model
 
 Model = Callable[[Tensor], Tensor]
 PRECISIONS = {
@@ -71,18 +72,27 @@ class Forward:
         return self.precision in ("bfloat16", "float16")
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the model's output."""
+        """Return the model's logits, or whatever else it returns; it may write into the images.
+
+        Raises:
+            InputError: The model fails.
+        """
         dtype = PRECISIONS[self.precision] if self.half else None
         # Without the cache of cast weights: a CUDA graph would outlive it.
         autocast = torch.autocast(self.device.type, dtype, enabled=self.half, cache_enabled=False)
         with _threads(self.threads), autocast:
-            return self.model(images)
+            out: Tensor = logits_in(run_model(self.model, images), self.model)
+            return out
 
     def to_memory_format(self, images: Tensor) -> Tensor:
         """Return images in the memory format that this way of running the model takes."""
         if not self.channels_last:
             return images.contiguous()
         return images.contiguous(memory_format=torch.channels_last)
+
+    def copy_of(self, images: Tensor) -> Tensor:
+        """Return a copy of images in that memory format: a model may write into its input."""
+        return self.to_memory_format(images.clone())
 
     def release(self) -> None:
         """Free the memory of CUDA graphs."""
@@ -163,7 +173,7 @@ class Graphed:
         try:
             captured = _capture(self.model, images)
             other = images.flip(0)
-            expected = self.model(other).clone()
+            expected = logits_in(self.model(other.clone())).clone()  # it may write into them
             captured.images.copy_(other)
             captured.logits.zero_()  # a graph that does nothing must not pass
             captured.graph.replay()
@@ -191,5 +201,5 @@ def _capture(model: Model, images: Tensor) -> _Captured:
     graph = torch.cuda.CUDAGraph()
     # Of this thread only: one that pins decoded images may go on meanwhile.
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        logits = model(static)
+        logits = logits_in(model(static))
     return _Captured(static, logits, graph)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -16,8 +16,17 @@ from torch import Tensor, nn
 
 from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.errors import InputError
-from iaside_plugins.inference.checks import SINGLE_LOGIT, check_in_range
+from iaside_plugins.inference.checks import SINGLE_LOGIT, KnownClasses, check_in_range
 from iaside_plugins.inference.forward import PRECISIONS, Forward, Model
+from iaside_plugins.inference.outputs import (
+    AGAIN_ROWS,
+    OutputCheck,
+    check_same_again,
+    described,
+    last_operation,
+    may_vary,
+    random_state,
+)
 from iaside_plugins.inference.tuning import quickest_rows, tune
 
 T = TypeVar("T")
@@ -59,6 +68,7 @@ class ModelRunner:
             double too), or "bfloat16" / "float16" (autocast around the model alone).
         forwards: How passes may be made faster: "plain", "fast" or "compiled" (see `Protocol`).
         choices: `Forward.choices` of the run being resumed, which `tune` repeats, or None.
+        known_classes: Those of the labels; outputs must be as many.
         n_forward: Rows that went through the model so far.
         n_classes: Number of classes, once known.
         n_rows: Rows in one forward pass now.
@@ -77,9 +87,12 @@ class ModelRunner:
     precision: str = "float32"
     forwards: str = "plain"
     choices: Mapping[str, Any] | None = None
+    known_classes: KnownClasses | None = None
     n_forward: int = 0
     n_classes: int | None = None
     _buffer: Tensor | None = None
+    _check: OutputCheck = field(default_factory=OutputCheck)
+    _judged: bool = False
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -95,6 +108,7 @@ class ModelRunner:
                     "call model.double()"
                 )
         self.forward = Forward(self.model, self.device, self.precision)
+        self._check = OutputCheck(self.model, self.forward.half)
         self._rows_are_fixed = self.batch_size != "auto" or self.device.type != "cpu"
         self.tuned = False
         self.needs_tuning = (
@@ -109,32 +123,68 @@ class ModelRunner:
     def logits(self, images: Tensor, top_label: int = 0, *, counted: bool = True) -> Tensor:
         """Return the logits (N, n_classes) of one batch, float32 or float64.
 
+        The first batch is judged: whether its outputs are logits (`OutputCheck`), and, of a model
+        that draws random numbers, whether it answers the same images in the same way.
+
         Args:
-            images: (N, C, H, W) on the model's device.
+            images: (N, C, H, W) on the model's device; the model may write into them.
             top_label: The greatest label of the images.
             counted: Whether `n_forward` counts the rows.
 
         Raises:
-            InputError: If the model returns anything but (N, n_classes), or has no output for
-                `top_label`.
+            InputError: If the model fails, returns anything but (N, n_classes), returns
+                probabilities, or has no output for `top_label`.
         """
+        head = self._head(images) if counted else None
+        before = None if head is None else random_state(self.device)
+        n_images = len(images)
         out = self.forward(images)
-        if not torch.is_tensor(out) or out.ndim != 2 or len(out) != len(images):
-            shape = tuple(out.shape) if torch.is_tensor(out) else type(out).__name__
-            raise InputError(f"expected logits of shape ({len(images)}, n_classes), got {shape}")
+        if not torch.is_tensor(out) or out.ndim != 2 or len(out) != n_images:
+            hint = ""
+            if n_images == 1 and torch.is_tensor(out) and out.ndim == 1:
+                hint = "; a squeeze() drops the axis of a single image: use flatten(1)"
+            raise InputError(
+                f"expected logits of shape ({n_images}, n_classes), got {described(out)}{hint}"
+            )
         if out.shape[1] == 1:
             raise InputError(SINGLE_LOGIT)
         self.n_forward += len(images) if counted else 0
         self.n_classes = out.shape[1]
+        if self.known_classes is not None:
+            self.known_classes.check(out.shape[1])
         check_in_range(top_label, out.shape[1])
-        return out.to(self.dtype)
+        logits = out.to(self.dtype)
+        if head is not None:
+            self._judge(head, logits, drew=before != random_state(self.device))
+        return logits
+
+    def _head(self, images: Tensor) -> Tensor | None:
+        """Return a copy of the first images of a batch that is to be judged, or None."""
+        if self._check.done and self._judged:
+            return None
+        n = len(images) if self.forwards == "compiled" else AGAIN_ROWS  # another shape compiles
+        return self.forward.copy_of(images[:n])
+
+    def _judge(self, head: Tensor, logits: Tensor, *, drew: bool) -> None:
+        """Check that logits of a first batch are logits, and the same in a second pass."""
+        self._check.see(logits, lambda: last_operation(self.forward, head))
+        judged, self._judged = self._judged, True
+        if not judged and (drew or may_vary(self.model)):
+            given = logits[: len(head)].clone()  # a graph's next pass overwrites its output
+            half = self.forward.half
+            check_same_again(self.forward, head, given, half=half, model=self.model)
 
     def batch_logits(self, images: Tensor, top_label: int = 0) -> Tensor:
-        """Return the logits of one batch, split only if batch_size="auto"; see `logits`."""
+        """Return the logits of one batch, split only if batch_size="auto"; see `logits`.
+
+        The images stay as they are, whatever the model writes into its own copy.
+        """
         if self.batch_size != "auto":
-            return self.logits(images, top_label)
+            return self.logits(images.clone(), top_label)
         return self.within_memory(
-            lambda n: torch.cat([self.logits(part, top_label) for part in torch.split(images, n)])
+            lambda n: torch.cat(
+                [self.logits(part.clone(), top_label) for part in torch.split(images, n)]
+            )
         )
 
     def log_likelihood(self, logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Tensor:
@@ -206,7 +256,7 @@ class ModelRunner:
             InputError: As `logits` and `tuning.tune`.
         """
         # Refuses a model whose outputs are no logits before any step is tried on it.
-        self.logits(probe[:1], int(label.max()), counted=False)
+        self.logits(probe[:1].clone(), int(label.max()), counted=False)
         some = probe if self._probe_whole_batch else probe[:PROBE_ROWS]
         self.forward = tune(
             self.forward, self.forwards, some, label.expand(len(some)), self.choices

@@ -173,7 +173,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _log_probabilities(forward: Forward, probe: Tensor) -> Tensor:
-    logits = forward(forward.to_memory_format(probe))
+    logits = forward(forward.copy_of(probe))
     wide = torch.float64 if logits.dtype == torch.float64 else torch.float32
     found = torch.log_softmax(logits.to(wide), dim=1)
     if not bool(torch.isfinite(found).all()):
@@ -225,16 +225,16 @@ def quickest_rows(forward: Forward, probe: Tensor, most: int) -> int:
         most: What memory allows.
     """
     sizes = [n for n in SIZES if n <= min(most, len(probe))]
-    parts = [forward.to_memory_format(probe[:n]) for n in sizes]
-    if len(parts) < 2:
+    if len(sizes) < 2:
         return most
-    forward(parts[0])  # warms up
+    forward(forward.copy_of(probe[: sizes[0]]))  # warms up
     took = []
-    for images in parts:
+    for n in sizes:
+        passes = [forward.copy_of(probe[:n]) for _ in range(REPEATS)]
         start = time.perf_counter()
-        for _ in range(REPEATS):
+        for images in passes:
             forward(images)
-        took.append((time.perf_counter() - start) / len(images))
+        took.append((time.perf_counter() - start) / n)
     return sizes[took.index(min(took))]
 
 
@@ -243,7 +243,7 @@ def _seconds(forwards: list[Forward], probe: Tensor) -> list[float]:
     found = [float("inf")] * len(forwards)
     for turn in range(REPEATS + 1):
         for k, forward in enumerate(forwards):
-            images = forward.to_memory_format(probe)
+            images = forward.copy_of(probe)
             _wait(probe.device)
             start = time.perf_counter()
             forward(images)

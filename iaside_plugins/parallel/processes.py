@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import multiprocessing
 import os
 import pickle
 import signal
 import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import torch
@@ -45,6 +47,12 @@ DIED_EARLY = (
     "scripts that use several devices keep their own work under `if __name__ == '__main__':`, and "
     "the model's class in a module"
 )
+POLL = 1.0  # seconds between two looks at who is silent
+ALIVE = b""  # what a worker sends every `BEAT` seconds
+BEAT = 5.0
+SILENT = 60.0  # seconds of waiting without a word, after which a worker is ended
+SILENT_START = 300.0  # the same while it starts: it imports libraries, and reads the model
+_log = logging.getLogger(__name__)
 Devices = torch.device | str | Sequence[torch.device | str] | None
 
 
@@ -85,65 +93,140 @@ def device_workers(model: Model, devices: Sequence[torch.device]) -> Iterator[Sc
         workers.stop()
 
 
+class _Worker:
+    """A process; threads write to and read from its pipe, so that this one never waits for it.
+
+    Attributes:
+        silent: For how many seconds of waiting it has said nothing.
+        started: Whether it is ready.
+    """
+
+    def __init__(self, process: Any, pipe: Connection, model: bytes, inbox: Inbox) -> None:
+        self.process, self.pipe = process, pipe
+        self.silent, self.started, self.warned = 0.0, False, False
+        self.outbox: SimpleQueue[bytes | None] = SimpleQueue()
+        self.outbox.put(model)
+        self.threads = [
+            threading.Thread(target=self._write, daemon=True),
+            threading.Thread(target=self._read, args=(inbox,), daemon=True),
+        ]
+        for thread in self.threads:
+            thread.start()
+
+    def _write(self) -> None:
+        with contextlib.suppress(OSError):  # it is dead: `_read` says so
+            while (data := self.outbox.get()) is not None:
+                self.pipe.send_bytes(data)
+
+    def _read(self, inbox: Inbox) -> None:
+        try:
+            while True:
+                inbox.put((self, self.pipe.recv_bytes()))
+        except (EOFError, OSError):
+            inbox.put((self, None))
+
+    def end(self, seconds: float = 5.0) -> int | None:
+        """Kill the process; return its exit code, None if it hangs in a driver."""
+        self.process.kill()  # nothing, if it is dead already
+        self.process.join(seconds)
+        code: int | None = self.process.exitcode
+        self.outbox.put(None)
+        if code is not None:
+            self.process.close()
+            for thread in self.threads:
+                thread.join(seconds)
+            if not any(thread.is_alive() for thread in self.threads):
+                self.pipe.close()
+        return code
+
+
+Inbox = SimpleQueue[tuple[_Worker, bytes | None]]  # what workers say; None: it is dead
+
+
 class Processes:
-    """Worker processes, numbered as their devices; see `scheduler.Workers`."""
+    """Worker processes, numbered as their devices; see `scheduler.Workers`.
+
+    One that gives no sign of life for a while (it was stopped, or its driver stands still) is
+    ended, as if it had died.
+    """
 
     def __init__(self, model: Model, devices: Sequence[torch.device]) -> None:
         self.devices = devices
         # The workers share the threads that this process has.
         threads = max(1, torch.get_num_threads() // len(devices))
-        self._arguments = (packed(model), WorkerEnvironment.current(threads))
+        self._model, self._environment = packed(model), WorkerEnvironment.current(threads)
         self._context = multiprocessing.get_context("spawn")
-        self._running: dict[int, tuple[Any, Connection]] = {}
+        self._running: dict[int, _Worker] = {}
+        self._inbox: Inbox = SimpleQueue()
 
     def start(self, worker: int) -> None:
         """Start a process; Ctrl-C reaches the parent alone, which ends its workers."""
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
-            target=_work, args=(theirs, self.devices[worker], *self._arguments), daemon=True
+            target=_work, args=(theirs, self.devices[worker], self._environment), daemon=True
         )
-        with _without_interrupts():
+        with without_interrupts():
             process.start()
         theirs.close()  # so that the worker's death closes the pipe
-        self._running[worker] = process, ours
+        # The model is no argument, which would be written to a pipe that this process holds open
+        # for reading: with a worker that dies first, that would never end.
+        self._running[worker] = _Worker(process, ours, self._model, self._inbox)
 
     def send(self, worker: int, task: Task) -> None:
         """Send a task; if the worker is dead, `receive` will say so."""
-        with contextlib.suppress(OSError):
-            # As bytes: torch would put the tensors of its own objects into shared memory.
-            self._running[worker][1].send_bytes(pickle.dumps(task))
+        # As bytes: torch would put the tensors of its own objects into shared memory.
+        self._running[worker].outbox.put(pickle.dumps(task))
 
     def receive(self) -> list[tuple[int, WorkerMessage]]:
-        """Wait for messages of at least one worker."""
-        workers = {pipe: worker for worker, (_, pipe) in self._running.items()}
-        found = []
-        for pipe in wait(list(workers)):
-            worker = workers[pipe]  # type: ignore[index]
-            try:
-                found.append((worker, pickle.loads(self._running[worker][1].recv_bytes())))
-            except (EOFError, OSError):
-                found.append((worker, WorkerMessage(died=self._cause_of_death(worker))))
-        return found
+        """Wait for a message of a worker, or for one to be silent for too long."""
+        while True:
+            before = time.monotonic()
+            with contextlib.suppress(Empty):
+                one, held = self._inbox.get(timeout=POLL)
+                one.silent = 0.0
+                worker = next((n for n, known in self._running.items() if known is one), None)
+                if worker is not None and held is None:
+                    return [(worker, WorkerMessage(died=self._cause_of_death(worker)))]
+                if worker is not None and held:
+                    one.started = True
+                    return [(worker, pickle.loads(held))]
+            # No more than a moment each time: all of this may have stood still with its workers.
+            silent = self._silent(min(time.monotonic() - before, 2 * POLL))
+            if silent is not None:
+                return [silent]
+
+    def _silent(self, waited: float) -> tuple[int, WorkerMessage] | None:
+        """Count a time of waiting; end a worker that has been silent for too long."""
+        for worker, one in self._running.items():
+            one.silent += waited
+            if one.silent >= (SILENT if one.started else SILENT_START):
+                del self._running[worker]
+                one.end()
+                why = f"no sign of life for {one.silent:.0f} seconds"
+                return worker, WorkerMessage(died=why)
+            if one.silent >= SILENT and not one.warned:
+                one.warned = True
+                _log.warning(
+                    "worker %d gives no sign of life since %.0f seconds; it is ended after %.0f",
+                    worker,
+                    one.silent,
+                    SILENT_START,
+                )
+        return None
 
     def _cause_of_death(self, worker: int) -> str:
         """Clean up after a dead process, and say how it ended."""
-        process, pipe = self._running.pop(worker)
-        pipe.close()
-        process.join(5)
-        code = process.exitcode
-        process.close() if code is not None else process.kill()
+        code = self._running.pop(worker).end()
         if code is not None and code < 0:
             return f"killed by signal {-code}"
         return f"exit code {code}; {DIED_EARLY}"
 
     def stop(self) -> None:
         """End all processes, whatever they do."""
-        for process, pipe in self._running.values():
-            process.kill()
-            pipe.close()
-        for process, _ in self._running.values():
-            process.join()
-            process.close()
+        for one in self._running.values():
+            one.process.kill()
+        for one in self._running.values():
+            one.end()
         self._running = {}
 
 
@@ -229,16 +312,24 @@ class WorkerEnvironment:
                 setattr(owner, last, value)
 
 
-def _work(
-    pipe: Connection, device: torch.device, model: bytes, environment: WorkerEnvironment
-) -> None:
+def _work(pipe: Connection, device: torch.device, environment: WorkerEnvironment) -> None:
     """Carry out tasks, until the process is ended."""
     tasks: SimpleQueue[Task] = SimpleQueue()
-    threading.Thread(target=_read, args=(pipe, tasks), daemon=True).start()
-    environment.apply()
-    session = WorkerSession(unpacked(model, device), device)
-    with contextlib.suppress(OSError):  # the parent is gone
-        pipe.send_bytes(pickle.dumps(WorkerMessage()))
+    sending = threading.Lock()
+
+    def send(data: bytes) -> None:
+        with sending:
+            pipe.send_bytes(data)
+
+    with contextlib.suppress(OSError, EOFError):  # the parent is gone
+        send(ALIVE)
+        threading.Thread(target=_beat, args=(send,), daemon=True).start()
+        model = pipe.recv_bytes()
+        threading.Thread(target=_read, args=(pipe, tasks), daemon=True).start()
+        environment.apply()
+        session = WorkerSession(unpacked(model, device), device)
+        del model
+        send(pickle.dumps(WorkerMessage()))
         started: deque[StartedTask | BaseException] = deque()
         while True:  # on a GPU the next task is started before the last one is waited for
             while not started or (len(started) <= groups_ahead(device) and not tasks.empty()):
@@ -246,7 +337,15 @@ def _work(
                     started.append(session.start(tasks.get()))
                 except Exception as error:  # noqa: BLE001  the parent raises it
                     started.append(error)
-            pipe.send_bytes(session.message(started.popleft()))
+            send(session.message(started.popleft()))
+
+
+def _beat(send: Callable[[bytes], None]) -> None:
+    """Give signs of life, until the process is ended."""
+    with contextlib.suppress(OSError):
+        while True:
+            time.sleep(BEAT)
+            send(ALIVE)
 
 
 def _read(pipe: Connection, tasks: SimpleQueue[Task]) -> None:
@@ -259,7 +358,7 @@ def _read(pipe: Connection, tasks: SimpleQueue[Task]) -> None:
 
 
 @contextlib.contextmanager
-def _without_interrupts() -> Iterator[None]:
+def without_interrupts() -> Iterator[None]:
     """Block SIGINT here meanwhile, and for good in a process that is started."""
     if not hasattr(signal, "pthread_sigmask"):
         yield

@@ -127,18 +127,18 @@ class PerturbationSpectrum:
 
     @cached_property
     def snr_fit(self) -> Estimate:
-        """`power_law.FIT` of the SNR against frequency (4,): slope -2 is SNR ~ 1 / f^2."""
+        """`energy.FIT` of the SNR against frequency (4,): slope -2 is SNR ~ 1 / f^2."""
         return self._fit(lambda signal, noise: signal / noise)
 
     @cached_property
     def density_fit(self) -> Estimate:
-        """`power_law.FIT` of the perturbation's density: slope 0 for white noise."""
+        """`energy.FIT` of the perturbation's density: slope 0 for white noise."""
         bins = self._bins_without_dc
         return self._fit(lambda signal, noise: noise / bins)
 
     @cached_property
     def clean_fit(self) -> Estimate:
-        """`power_law.FIT` of the clean images' density; its slope is near -2 for photographs."""
+        """`energy.FIT` of the clean images' density; its slope is near -2 for photographs."""
         bins = self._bins_without_dc
         return self._fit(lambda signal, noise: signal / bins)
 

@@ -71,7 +71,7 @@ class SpectrumReport:
         """Return counts, SNR, the fit of a power law and the model's error: a row per condition.
 
         `snr_db` is of whole images; `slope`, `curvature`, `r_squared`, `residual_db` are of log SNR
-        over log frequency (`power_law.FIT`); `density_slope` of the perturbation itself;
+        over log frequency (`energy.FIT`); `density_slope` of the perturbation itself;
         `success` of an attack: on which share of the images that are classified correctly without
         it (`n_correct`). With 95 % intervals over images (`_low`, `_high`).
         """

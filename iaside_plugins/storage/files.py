@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
+import math
 import os
+import platform
+import re
 import struct
+import time
 import uuid
 import zipfile
 import zlib
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +48,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     """
     if not path.name:
         raise InputError(f"cannot write {path}: expected the name of a file")
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    part = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -55,6 +60,73 @@ def write_atomic(path: Path, data: bytes) -> None:
             part.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+# A temporary file: the name it will have, and who writes it (machine, process); see `_temporary`.
+_TEMPORARY = re.compile(r"\..+\.(?:([0-9a-f]{8})-(\d+)-)?[0-9a-f]{16,32}")
+_DAY = 86400.0  # seconds; no file is written for so long
+
+
+def _temporary(path: Path) -> Path:
+    """Return the name of a new temporary file beside a file."""
+    return path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:16]}")
+
+
+def _machine() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def sweep(folder: Path) -> None:
+    """Delete the temporary files that killed processes left in a folder."""
+    with contextlib.suppress(OSError):
+        for path in folder.glob(".*"):
+            found = _TEMPORARY.fullmatch(path.name)
+            if found is None:
+                continue
+            machine, process = found.groups()
+            with contextlib.suppress(OSError):  # whoever wrote it has just renamed it
+                old = time.time() - path.stat().st_mtime > _DAY
+                if old or (machine == _machine() and not _is_alive(int(process))):
+                    path.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    if os.name != "posix":
+        return True  # there a signal 0 would end it
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return True
+
+
+def write_new_json(path: Path, data: Any) -> bool:
+    """Write JSON values to a file that does not exist yet; return False if it does.
+
+    Of several processes that try it at the same moment, one writes and the others get False.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
+    part = _temporary(path)
+    write_json(part, data)
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links
+        try:
+            with path.open("xb") as file:
+                file.write(part.read_bytes())
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return True
 
 
 def check_writable(path: Path, *, folder: bool = False) -> None:
@@ -133,5 +205,19 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 def _arrays(held: bytes) -> dict[str, npt.NDArray[Any]]:
     """Return the arrays in the bytes of an .npz file; raises `DAMAGE` for others."""
+    with zipfile.ZipFile(io.BytesIO(held)) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as file:
+                _check_length(file, member)
     with np.load(io.BytesIO(held), allow_pickle=False) as data:
         return {name: data[name] for name in data.files}
+
+
+def _check_length(file: IO[bytes], member: zipfile.ZipInfo) -> None:
+    """Raise ValueError if an array claims another length than its member: memory is taken by it."""
+    header = {(1, 0): np.lib.format.read_array_header_1_0}.get(
+        np.lib.format.read_magic(file), np.lib.format.read_array_header_2_0
+    )
+    shape, _, dtype = header(file)
+    if not dtype.hasobject and file.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
+        raise ValueError(f"{member.filename} is not as long as its shape {shape} says")

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from iaside_plugins._version import __version__
+from iaside_plugins.storage.code import model_code
 
 RECORDED = (
     "torch",
@@ -50,10 +51,9 @@ def _tensors_digest(tensors: Mapping[str, torch.Tensor]) -> str:
 def model_digest(model: Any) -> str:
     """Return a digest of what decides a model's outputs, as far as it can be read.
 
-    For an ``nn.Module``: its class, its modules as they print, its state, and
-    buffers that the state leaves out; the code of its forward method is
-    not read. For another callable only its qualified name is known, so two closures of one function
-    cannot be told apart.
+    For an ``nn.Module``: its class, its modules as they print, its state, and buffers that the
+    state leaves out; the code of its forward method is not read (see `model_identity`). For
+    another callable only its qualified name is known.
     """
     kind = type(model)
     if isinstance(model, nn.Module):
@@ -61,6 +61,20 @@ def model_digest(model: Any) -> str:
         text = f"{model!r}|{_tensors_digest(tensors)}"
         return f"{kind.__qualname__}:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     return f"callable:{getattr(model, '__qualname__', kind.__qualname__)}"
+
+
+def model_identity(model: Any, folder: Any) -> dict[str, Any]:
+    """Return what the identity of a run says of its model: its digest and the user's own code.
+
+    Args:
+        model: Any callable. Of one that knows the digest of its code (`code_sha256`), that is in
+            its digest.
+        folder: Of the run; None where nothing is stored, and nothing has to be read.
+    """
+    if folder is None:
+        return {"model": None}
+    code = None if hasattr(model, "code_sha256") else model_code(model)
+    return {"model": model_digest(model), **({} if code is None else {"code": code})}
 
 
 def image_digest(image: torch.Tensor, label: int) -> str:

@@ -7,6 +7,7 @@ import json
 import logging
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,22 @@ import numpy as np
 import numpy.typing as npt
 
 from iaside_plugins.errors import InputError
-from iaside_plugins.storage.files import DAMAGE, _arrays, write_atomic, write_json
+from iaside_plugins.storage.files import (
+    DAMAGE,
+    _arrays,
+    sweep,
+    write_atomic,
+    write_json,
+    write_new_json,
+)
 
 Rows = dict[str, npt.NDArray[np.float64]]
 FLUSH_SECONDS = 10.0  # of work that a kill may cost, beside the image under way
 MERGE_AT = 64  # chunks
 CHOICES = "settled"  # the key in run.json
 ORDER = "order.json"
+EARLIER = {"method_version": 1}  # of folders from before it was recorded
+UNKNOWN = "code"  # folders from before it was recorded are taken: nothing says what theirs was
 _log = logging.getLogger(__name__)
 
 
@@ -38,6 +48,9 @@ class RowStore:
             of another identity is refused.
         flush_every: Rows in one chunk.
         read_only: Touch nothing in the folder, which a run may be writing to.
+        width: Numbers in one row; by default that of the first chunk. Chunks whose rows are others
+            are set aside as damaged ones are.
+        finite: Whether rows with NaN or infinite numbers are set aside too.
 
     Raises:
         InputError: If the folder belongs to another run (what changed is named) or cannot be
@@ -51,6 +64,8 @@ class RowStore:
         flush_every: int = 16,
         *,
         read_only: bool = False,
+        width: int | None = None,
+        finite: bool = False,
     ) -> None:
         self.folder = None if folder is None else Path(folder)
         self.rows: Rows = {}
@@ -63,23 +78,21 @@ class RowStore:
         self._merged: list[str] = []  # the keys in them
         self._flush_every = flush_every
         self._read_only = read_only
+        self._width, self._finite = width, finite
         if self.folder is not None:
             self._open(self.folder)
 
     def _open(self, folder: Path) -> None:
         header = folder / "run.json"
         chunks = sorted(folder.glob("rows-*.npz"))
-        if not header.exists() and not chunks:
-            write_json(header, self._identity)
+        # Of two runs that begin at the same moment one writes it, and the other one reads that.
+        if not header.exists() and not chunks and write_new_json(header, self._identity):
             return
         found, self.choices = read_header(folder)
-        for key in sorted({*found, *self._identity}):
-            if found.get(key) != self._identity.get(key):
-                raise InputError(
-                    f"{folder} holds another run: {key} was {found.get(key)!r} and is now "
-                    f"{self._identity.get(key)!r}; resume with the same choices or give another "
-                    "folder"
-                )
+        check_identity(folder, found, self._identity)
+        if not self._read_only:
+            sweep(folder)
+        chunks = sorted(folder.glob("rows-*.npz"))
         try:
             self._read(chunks)
         except FileNotFoundError:  # another process merged chunks meanwhile
@@ -95,23 +108,44 @@ class RowStore:
                 raise InputError(f"cannot read {chunk}: {error.strerror or error}") from error
             try:
                 self._take(_arrays(held))
-            except DAMAGE as error:
+            except (MemoryError, *DAMAGE) as error:
                 _log.warning("%s is damaged (%s): its images are computed again", chunk, error)
                 if not self._read_only:
                     chunk.replace(chunk.with_suffix(".damaged"))
 
     def _take(self, data: dict[str, npt.NDArray[Any]]) -> None:
-        """Take in the rows of a chunk; one without notes is of an earlier version."""
-        keys = data["keys"].tolist()
-        notes = data["notes"].tolist() if "notes" in data else [""] * len(keys)
-        self.rows.update(zip(keys, data["rows"], strict=True))
-        self.notes.update(zip(keys, notes, strict=True))
+        """Take in the rows of a chunk; one without notes is of an earlier version.
+
+        Raises:
+            ValueError: They are no rows of this run.
+        """
+        keys, rows = data["keys"], data["rows"]
+        notes = data.get("notes", np.full(keys.shape, ""))
+        if (
+            rows.dtype != np.float64
+            or rows.ndim != 2
+            or {keys.dtype.kind, notes.dtype.kind} != {"U"}
+        ):
+            raise ValueError(
+                f"expected rows of float64 with their keys, got {rows.dtype} of shape {rows.shape}"
+            )
+        if keys.shape != (len(rows),) or notes.shape != (len(rows),):
+            raise ValueError(f"{len(rows)} rows with {keys.size} keys and {notes.size} notes")
+        if self._width is not None and rows.shape[1] != self._width:
+            raise ValueError(f"rows of {rows.shape[1]} numbers, this run has {self._width}")
+        if self._finite and not np.isfinite(rows).all():
+            raise ValueError("rows with NaN or infinite numbers")
+        self._width = rows.shape[1]
+        self.rows.update(zip(keys.tolist(), rows, strict=True))
+        self.notes.update(zip(keys.tolist(), notes.tolist(), strict=True))
 
     def record_choice(self, name: str, value: Any) -> None:
         """Store a choice (JSON value) that a resumed run must repeat, in `choices`."""
         self.choices[name] = value
         if self.folder is not None:
-            self.choices = {**read_header(self.folder)[1], name: value}  # of other processes too
+            found, choices = read_header(self.folder)
+            check_identity(self.folder, found, self._identity)
+            self.choices = {**choices, name: value}  # of other processes too
             write_json(self.folder / "run.json", {**self._identity, CHOICES: self.choices})
 
     def write_order(self, order: list[tuple[str, str]]) -> None:
@@ -194,3 +228,19 @@ def read_header(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise InputError(
             f"{header} does not say what run {folder} holds ({error}); give another folder"
         ) from error
+
+
+def check_identity(folder: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raise InputError, naming what changed, unless a folder's run is the one expected."""
+    # The code comes last: another model has other code too.
+    for key in sorted({*found, *expected}, key=lambda key: (key == UNKNOWN, key)):
+        if key == UNKNOWN and key not in found:
+            continue
+        before, now = (run.get(key, EARLIER.get(key)) for run in (found, expected))
+        if before != now:
+            what = "the model's code" if key == UNKNOWN else key
+            why = " (other weights or code)" if key == "model" else ""
+            raise InputError(
+                f"{folder} holds another run: {what} was {before!r} and is now {now!r}{why}; "
+                "resume with the same choices or give another folder"
+            )

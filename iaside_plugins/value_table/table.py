@@ -128,11 +128,16 @@ class ValueTable:
         """Wait for the copy; return values (N, R) float64 of all coalitions, and hits (N,).
 
         Raises:
-            InputError: For non-finite logits; says which image and coalition.
+            InputError: For non-finite logits or log-likelihoods; says which image and coalition.
         """
         if self._copied is not None:
             self._copied.synchronize()
         check_finite(self.finite, self.running, self.names)
+        wide = "log-likelihoods (logits too far apart, or too small a temperature)"
+        check_finite(torch.isfinite(self.values), self.running, self.names, wide)
+        if not self.coalitions.any(axis=1).all():
+            none = self.coalitions[~self.coalitions.any(axis=1)][:1]
+            check_finite(torch.isfinite(self.black)[:, None], none, self.names, wide)
         table = torch.zeros(len(self.values), len(self.coalitions), dtype=torch.float64)
         table[:] = self.black.double()[:, None]
         table[:, torch.from_numpy(self.columns)] = self.values.double()

@@ -46,11 +46,11 @@ from iaside_plugins.evaluation.conditions import (
 from iaside_plugins.evaluation.corruption import CorruptionPlan, no_images, paired
 from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.inference.checks import check_images, model_device
-from iaside_plugins.protocol import Protocol
+from iaside_plugins.protocol import Protocol, method_identity
 from iaside_plugins.spectra.report import PerturbedCondition, SpectrumReport
 from iaside_plugins.spectral.energy import band_energies
 from iaside_plugins.spectral.partition import SpectralPartition
-from iaside_plugins.storage.provenance import model_digest, provenance
+from iaside_plugins.storage.provenance import model_identity, provenance
 from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.value_table.stream import count, progress_bar
 from iaside_plugins.workflows.source import DataSource, open_images, shaped_images
@@ -203,13 +203,14 @@ class CorruptionSpectra:
         self._clean: Images = plan.clean if plain is None else plain
         self._predict = None if model is None else Predictor(model)
         identity = {
-            "model": None if model is None or folder is None else model_digest(model),
+            **model_identity(model, None if model is None else folder),
+            **method_identity(),
             "bands": [partition.n_bands, partition.norm],
             "origin": plan.origin,
             **{key: str(value) for key, value in corruptions.settings.items()},
         }
         where = None if folder is None else folder / "corruptions"
-        self._store = RowStore(where, identity, FLUSH_EVERY)
+        self._store = RowStore(where, identity, FLUSH_EVERY, width=3 + 2 * partition.n_bands)
         self._digests: dict[str, str] = {}
         self.shape: tuple[int, ...] = ()
         for images, labels, ids in self._clean:

@@ -155,13 +155,27 @@ def test_selection_preprocessing_and_name(iaside, images):
     assert shaped["model"]["preprocessing"]["interpolation"] == "bicubic"
 
 
-def test_labels_by_rank_or_by_a_file(iaside, images, tmp_path):
+THREE = """
+from torch import nn
+def net():
+    net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3))
+    net.preprocessing = {"resize": 32, "crop": 32}
+    return net
+"""
+
+
+def test_labels_by_rank_or_by_a_file(iaside, images, tmp_path, monkeypatch):
     arguments = ("profile", MODEL, "--data", images, "--n-bands", 2, "--json", "-")
     assert set(json.loads(iaside(*arguments).out)["labels"]) == {0, 2, 3}
-    ranked = json.loads(iaside(*arguments, "--labels", "rank").out)
+    iaside(*arguments, "--labels", "rank").refused("10 outputs", "sorted folders, 3", "--classes")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "three_outputs.py").write_text(THREE)
+    three = ("profile", "python:three_outputs:net", *arguments[2:])
+    iaside(*three).refused("3 outputs", "cifar10, by the names of the folders", "--labels rank")
+    ranked = json.loads(iaside(*three, "--labels", "rank").out)
     assert set(ranked["labels"]) == {0, 1, 2}
     classes = tmp_path / "classes.txt"
-    classes.write_text("cat\nbird\nairplane\n")
+    classes.write_text("cat\nbird\nairplane\n" + "".join(f"other{k}\n" for k in range(7)))
     assert json.loads(iaside(*arguments, "--classes", classes).out)["labels"] == [2, 2, 1, 1, 0, 0]
 
 

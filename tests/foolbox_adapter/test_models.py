@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import numpy as np
 import pytest
 import torch
 from foolbox_nets import BandReader, images, small_net
@@ -79,9 +80,9 @@ def test_guard_training_mode_that_is_held_elsewhere(kind):
     assert net[0].num_batches_tracked == 0
 
 
-def test_hooks_are_removed_and_errors_of_the_model_stay_its_own():
+def test_hooks_are_removed_and_errors_of_the_model_are_named():
     count = len(torch.nn.modules.module._global_forward_pre_hooks)
-    with pytest.raises(RuntimeError, match="channels"):
+    with pytest.raises(InputError, match=r"the model failed .* channels"):
         find_networks(held("global", small_net(channels=1)), X)
     assert len(torch.nn.modules.module._global_forward_pre_hooks) == count
 
@@ -90,3 +91,39 @@ def test_a_half_precision_network_is_found_as_one():
     found = find_networks(held("bound", small_net().bfloat16()), X)
     assert found.half is torch.bfloat16
     assert len(found.parameters) == 6
+
+
+class InPlace(nn.Module):
+    """Writes into its input, and returns more than its logits."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+        self.eval()
+
+    def forward(self, x):
+        x.sub_(0.5)
+        return self.net(x + 0.5), x
+
+
+@pytest.mark.parametrize("run", [robust_evaluation, SpectralEvaluator(n_bands=2)])
+def test_a_network_that_writes_and_returns_a_tuple_has_the_plain_network_s_figures(run):
+    def figures(net):
+        fmodel = foolbox().PyTorchModel(net, bounds=(0, 1), device="cpu")
+        if run is not robust_evaluation:
+            return run(fmodel, X.clone(), Y).values
+        attacks = {"fgsm": foolbox().attacks.FGSM()}
+        return run(fmodel, (X.clone(), Y), attacks, [0.1]).to_frame()["accuracy"].to_numpy()
+
+    np.testing.assert_allclose(
+        figures(InPlace(small_net())), figures(small_net()), rtol=0, atol=1e-5
+    )
+    assert not [part for part in InPlace(small_net()).modules() if part._forward_hooks]
+
+
+def test_logits_that_are_no_numbers_are_refused():
+    net = small_net()
+    with torch.no_grad():
+        next(net.parameters()).fill_(float("nan"))
+    with pytest.raises(InputError, match="non-finite logits"):
+        robust_evaluation(net, (X, Y), {"fgsm": foolbox().attacks.FGSM()}, [0.1])

@@ -153,6 +153,22 @@ def test_the_cache_is_read_and_damaged_files_are_made_anew(
     assert files[3].stat().st_mtime == 1
 
 
+@pytest.mark.parametrize("jpeg", [True, False])
+def test_a_bit_that_turned_in_the_cache_is_seen(
+    tmp_path: Path, records: list[ImageRecord], jpeg: bool
+) -> None:
+    """A JPEG has no checksum of its own: most such files decode, to other pixels."""
+    one = records[:1]
+    data = CorruptedData(one, "snow", 1, **GEOMETRY, jpeg=jpeg, cache=tmp_path / "cache")
+    first = images_of(data)
+    (file,) = files_of(tmp_path / "cache")
+    good = file.read_bytes()
+    for place in range(0, len(good), 29):
+        file.write_bytes(good[:place] + bytes([good[place] ^ 4]) + good[place + 1 :])
+        assert torch.equal(images_of(data), first)
+        assert file.read_bytes() == good
+
+
 def test_another_image_of_the_same_name_is_not_taken_from_the_cache(
     tmp_path: Path, records: list[ImageRecord]
 ) -> None:

@@ -101,7 +101,7 @@ def test_threads_are_put_back():
     before = torch.get_num_threads()
     Forward(_net(), CPU, threads=before + 1)(torch.rand(2, 3, 8, 8))
     assert torch.get_num_threads() == before
-    with pytest.raises(RuntimeError):
+    with pytest.raises(InputError, match="the model failed"):
         Forward(lambda _: (_ for _ in ()).throw(RuntimeError()), CPU, threads=2)(torch.rand(1))
     assert torch.get_num_threads() == before
 

@@ -44,6 +44,11 @@ def prepared():
     net.preprocessing = {"resize": 40, "crop": 32, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}
     return net
 
+ready = plain()
+
+def leaves():
+    raise SystemExit
+
 def misprepared():
     net = Tiny()
     net.preprocessing = {"size": 40}
@@ -152,6 +157,24 @@ def test_readme_and_help_name_every_source() -> None:
 def test_a_factory_must_be_callable_and_return_a_network(here: Path, name: str, text: str) -> None:
     with pytest.raises(InputTypeError, match=text):
         load_model(f"python:own_nets:{name}")
+
+
+def test_a_ready_network_is_taken_and_one_that_leaves_is_refused(here: Path) -> None:
+    assert load_model("python:own_nets:ready").info.architecture == "Tiny"
+    with pytest.raises(InputError, match=r"leaves\(\) called exit\(\)"):
+        load_model("python:own_nets:leaves")
+
+
+def test_an_exported_network_is_loaded(here: Path) -> None:
+    (here / "exported_nets.py").write_text(
+        "import torch\n"
+        "from own_nets import plain\n"
+        "def net():\n"
+        "    program = torch.export.export(plain().eval(), (torch.rand(2, 3, 16, 16),))\n"
+        "    return program.module()\n"
+    )
+    model = load_model("python:exported_nets:net")
+    assert model(images(16)).shape == (2, 5)
 
 
 def test_loading_leaves_random_numbers_and_modes_alone(here: Path) -> None:

@@ -142,3 +142,48 @@ def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
     data = bytes(range(256)) * 5000  # more than one block of reading
     (tmp_path / "w").write_bytes(data)
     assert file_sha256(tmp_path / "w") == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("key", ["net", "model_state", "network", "state_dict_ema"])
+def test_the_wrappers_of_usual_trainers_are_opened(tmp_path: Path, key: str) -> None:
+    net = tiny()
+    torch.save({key: net.state_dict(), "epoch": 3}, tmp_path / "w.pth")
+    assert state_digest(load(tmp_path / "w.pth")) == state_digest(net)
+
+
+def test_a_trainer_s_name_for_the_network_is_left_out(tmp_path: Path) -> None:
+    net = tiny()
+    state = {f"model.{name}": tensor for name, tensor in net.state_dict().items()}
+    torch.save({"state_dict": state, "pytorch-lightning_version": "2.4"}, tmp_path / "w.ckpt")
+    assert state_digest(load(tmp_path / "w.ckpt")) == state_digest(net)
+
+
+def test_averaged_weights_beside_the_raw_ones_are_said(tmp_path: Path, caplog: Any) -> None:
+    net = tiny()
+    torch.save(
+        {"state_dict": net.state_dict(), "state_dict_ema": tiny(1).state_dict()},
+        tmp_path / "w.pth",
+    )
+    assert state_digest(load(tmp_path / "w.pth")) == state_digest(net)
+    assert "holds 'state_dict_ema' beside 'state_dict'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({0: torch.zeros(2)}, "names are no text"),
+        ({"a": torch.zeros(2).to_sparse()}, "no plain tensor"),
+        ({"a": torch.zeros(2, device="meta")}, "no plain tensor"),
+        ({"encoder_state": {}, "epoch": 1}, "a dict with 'encoder_state', 'epoch'"),
+        (b".", "not a readable"),
+        (b"root:x:0:0:root", "not a readable"),
+    ],
+)
+def test_what_is_no_plain_state_dict_is_refused(tmp_path: Path, content: Any, message: str) -> None:
+    file = tmp_path / "w.pth"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        torch.save(content, file)
+    with pytest.raises(InputError, match=message):
+        read_state(file)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from deadly import Deadly, Slow, local_class
 from iaside_plugins import InputError, Protocol, spectral_importance
 from iaside_plugins.errors import InputTypeError
 from iaside_plugins.importance.run import ImportanceRun
+from iaside_plugins.parallel import processes
 from iaside_plugins.parallel.processes import (
     Processes,
     device_workers,
@@ -170,7 +172,7 @@ def test_a_model_that_can_be_rebuilt_is_sent_by_its_weights(double):
 
 def test_a_worker_that_cannot_build_the_model_says_so(monkeypatch):
     workers = Processes(oracles.TinyNet(), [torch.device("cpu")])
-    workers._arguments = (b"no model", workers._arguments[1])
+    workers._model = b"no model"
     try:
         workers.start(0)
         ((worker, message),) = workers.receive()
@@ -179,3 +181,60 @@ def test_a_worker_that_cannot_build_the_model_says_so(monkeypatch):
     assert worker == 0
     assert "exit code 1" in message.died
     assert "__main__" in message.died
+
+
+def _running(net, then, n_images=6):
+    """The result of two workers, while something is done to them; what they are for `then`."""
+    protocol, found = Protocol(3), []
+    profile = ImportanceRun(
+        net,
+        oracles.sample(n_images),
+        protocol,
+        precision="float32",
+        resume=None,
+        max_images=None,
+        target_error=None,
+    )
+    run = RowRequest("", protocol, 8, "float32", profile.groups(8), profile.store)
+    with device_workers(net, [torch.device("cpu")] * 2) as scheduler:
+        pids = [one.process.pid for one in scheduler.workers._running.values()]
+        then(pids)
+        for _, group, keys in scheduled_groups(scheduler, [run]):
+            profile.add(group, keys)
+            found += keys
+    assert all(gone(pid) for pid in pids)
+    return profile.result(run.n_forward, ())
+
+
+def test_a_worker_that_dies_while_it_starts_is_replaced():
+    net = oracles.TinyNet()
+    net.register_buffer("large", torch.zeros(2**20))  # more than a pipe holds
+    found = _running(net, lambda pids: os.kill(pids[0], signal.SIGKILL))
+    whole = spectral_importance(net, oracles.sample(6), Protocol(3), **OPTIONS)
+    np.testing.assert_array_equal(found.per_image, whole.per_image)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="stops a process")
+@pytest.mark.parametrize("started", [False, True])
+def test_a_worker_that_stands_still_is_replaced(tmp_path, monkeypatch, caplog, started):
+    monkeypatch.setattr(processes, "SILENT", 8.0)
+    monkeypatch.setattr(processes, "SILENT_START", 20.0)
+    monkeypatch.setattr(processes, "POLL", 0.2)
+
+    def stop(pids):
+        first = [pids[0]]
+        if started:
+            threading.Thread(target=stop_one, args=(first,)).start()
+        else:
+            os.kill(pids[0], signal.SIGSTOP)
+
+    def stop_one(pids):
+        wait_until(lambda: (tmp_path / f"pid-{pids[0]}").exists())
+        os.kill(pids[0], signal.SIGSTOP)
+
+    net = Slow(tmp_path)
+    found = _running(net, stop, 20)
+    whole = spectral_importance(oracles.TinyNet(), oracles.sample(20), Protocol(3), **OPTIONS)
+    np.testing.assert_array_equal(found.per_image, whole.per_image)
+    said = "no sign of life for" if started else "gives no sign of life since"
+    assert said in caplog.text

@@ -136,7 +136,8 @@ def test_non_finite_logits_name_the_image_and_the_coalition(batch_size):
         (lambda x: x, r"\(1, 3, 12, 12\)"),
         (lambda x: x.mean(dim=(1, 2, 3)), r"\(1,\)"),
         (lambda x: torch.zeros(7, 3), r"\(7, 3\)"),
-        (lambda x: (torch.zeros(len(x), 3),), "tuple"),
+        (lambda x: ("no tensor", x), "tuple"),
+        (lambda x: {"features": x}, r"a dict with the keys .features."),
     ],
 )
 def test_wrong_logits_are_refused(run, model, shape):

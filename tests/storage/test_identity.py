@@ -1,0 +1,201 @@
+"""Rows belong to one run: its model, its code, its protocol and its version of the method."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import struct
+import subprocess
+import sys
+import threading
+import zipfile
+
+import numpy as np
+import oracles
+import pytest
+import torch
+
+from iaside_plugins import InputError, Protocol, protocol, spectral_importance
+from iaside_plugins.importance.run import read_run
+from iaside_plugins.storage.code import model_code
+from iaside_plugins.storage.files import sweep, write_atomic, write_new_json
+from iaside_plugins.storage.row_store import RowStore
+
+
+def _run(folder, net=None, **options):
+    return spectral_importance(
+        net or oracles.TinyNet(), oracles.sample(3), Protocol(3), resume=folder, **options
+    )
+
+
+def _names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_another_version_of_the_method_is_refused(tmp_path, monkeypatch):
+    first = _run(tmp_path)
+    assert "method_version" not in json.loads((tmp_path / "run.json").read_text())
+    assert _run(tmp_path).n_forward == 0  # a folder that does not say it is of the first version
+    monkeypatch.setattr(protocol, "METHOD_VERSION", 2)
+    for act in (_run, read_run):
+        with pytest.raises(InputError, match="method_version was 1 and is now 2"):
+            act(tmp_path)
+    other = tmp_path / "other"
+    assert _run(other).n_forward == first.n_forward
+    assert json.loads((other / "run.json").read_text())["method_version"] == 2
+    monkeypatch.setattr(protocol, "METHOD_VERSION", 1)
+    with pytest.raises(InputError, match="method_version was 2 and is now 1"):
+        _run(other)
+
+
+def test_of_runs_that_begin_together_one_has_the_folder(tmp_path):
+    for turn in range(20):
+        folder, barrier, said = tmp_path / str(turn), threading.Barrier(4), []
+
+        def begin(k, folder=folder, barrier=barrier, said=said):
+            barrier.wait()
+            try:
+                RowStore(folder, {"model": k})
+                said.append(k)
+            except InputError as error:
+                assert "holds another run: model was" in str(error)  # noqa: PT017
+
+        threads = [threading.Thread(target=begin, args=(k,)) for k in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert said == [json.loads((folder / "run.json").read_text())["model"]]
+        assert _names(folder) == ["run.json"]
+
+
+def test_a_new_file_is_never_written_over(tmp_path, monkeypatch):
+    def unsupported(*_):
+        raise PermissionError("no hard links here")
+
+    for name in ("links", "none"):
+        assert write_new_json(tmp_path / name, 1)
+        assert not write_new_json(tmp_path / name, 2)
+        assert json.loads((tmp_path / name).read_text()) == 1
+        monkeypatch.setattr(os, "link", unsupported)
+    assert _names(tmp_path) == ["links", "none"]
+
+
+def test_a_run_whose_folder_was_taken_over_stops(tmp_path):
+    store = RowStore(tmp_path, {"model": "a"})
+    (tmp_path / "run.json").unlink()
+    RowStore(tmp_path, {"model": "b"})
+    with pytest.raises(InputError, match="model was 'b' and is now 'a'"):
+        store.record_choice("beta", 0.5)
+
+
+def _too_long(arrays):
+    """The bytes of a chunk whose rows claim to be eight terabytes."""
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,), }".ljust(117)
+    with io.BytesIO() as file:
+        with zipfile.ZipFile(file, "w") as archive:
+            for name in ("keys", "notes"):
+                with io.BytesIO() as one:
+                    np.save(one, arrays[name])
+                    archive.writestr(f"{name}.npy", one.getvalue())
+            start = b"\x93NUMPY\x01\0" + struct.pack("<H", 118)
+            archive.writestr("rows.npy", start + header + b"\n")
+        return file.getvalue()
+
+
+OTHERS = {
+    "narrow": lambda a: {**a, "rows": a["rows"][:, :4]},
+    "wide": lambda a: {**a, "rows": np.hstack([a["rows"], a["rows"]])},
+    "one axis": lambda a: {**a, "rows": a["rows"][:, 0]},
+    "text": lambda a: {**a, "rows": a["rows"].astype(str)},
+    "complex": lambda a: {**a, "rows": a["rows"].astype(complex)},
+    "single": lambda a: {**a, "rows": a["rows"].astype(np.float32)},
+    "nan": lambda a: {**a, "rows": a["rows"] * np.nan},
+    "infinite": lambda a: {**a, "rows": np.full_like(a["rows"], np.inf)},
+    "number keys": lambda a: {**a, "keys": np.arange(len(a["keys"]))},
+    "fewer keys": lambda a: {**a, "keys": a["keys"][1:]},
+    "fewer notes": lambda a: {**a, "notes": a["notes"][1:]},
+    "other arrays": lambda a: {"rows": a["rows"]},
+    "too long": _too_long,
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_rows_that_are_none_of_this_run_are_set_aside_and_said(tmp_path, caplog, kind):
+    whole = _run(tmp_path)
+    (chunk,) = tmp_path.glob("rows-*.npz")
+    with np.load(chunk) as held:
+        made = OTHERS[kind](dict(held))
+    if isinstance(made, dict):
+        with io.BytesIO() as file:
+            np.savez(file, **made)
+            made = file.getvalue()
+    chunk.write_bytes(made)
+    again = _run(tmp_path)
+    assert (again.n_forward, again.score) == (whole.n_forward, whole.score)
+    assert f"{chunk} is damaged" in caplog.text
+    assert chunk.with_suffix(".damaged").exists()
+
+
+SCALE = 2.0
+
+
+def _helper(x):
+    return x * SCALE
+
+
+class _Own(torch.nn.Module):
+    def forward(self, x):
+        return _helper(x.mean(dim=(2, 3)))
+
+
+def test_the_code_of_a_model_is_known(tmp_path, monkeypatch):
+    net, before = _Own().eval(), model_code(_Own())
+    assert before == model_code(_Own())
+    _run(tmp_path, net)
+    assert _run(tmp_path, net).n_forward == 0
+    changes = [
+        lambda m: m.setattr(_Own, "forward", lambda _, x: x.amax(dim=(2, 3))),
+        lambda m: m.setitem(globals(), "_helper", lambda x: x * SCALE + 1),
+        lambda m: m.setitem(globals(), "SCALE", 3.0),
+        lambda m: m.setattr(net, "forward", lambda x: x.amin(dim=(2, 3)), raising=False),
+    ]
+    for change in changes:
+        with monkeypatch.context() as patch:
+            change(patch)
+            assert model_code(net) != before
+            with pytest.raises(InputError, match=r"the model's code was '.*' and is now '"):
+                _run(tmp_path, net)
+    assert model_code(torch.nn.Linear(1, 1)) is None  # of a library alone
+    assert model_code(lambda x: x + 1) != model_code(lambda x: x + 2)
+
+
+def test_a_folder_that_does_not_say_its_code_is_taken(tmp_path):
+    _run(tmp_path, _Own().eval())
+    header = tmp_path / "run.json"
+    held = json.loads(header.read_text())
+    del held["code"]
+    header.write_text(json.dumps(held))
+    assert _run(tmp_path, _Own().eval()).n_forward == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="asks for processes as POSIX does")
+def test_what_a_killed_process_left_is_swept(tmp_path):
+    RowStore(tmp_path, {})
+    script = (
+        "import os, pathlib, sys; from iaside_plugins.storage.files import write_atomic\n"
+        "pathlib.Path.replace = lambda *_: os._exit(9)\n"
+        "write_atomic(pathlib.Path(sys.argv[1], 'rows-000000.npz'), b'half')\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
+    (left,) = tmp_path.glob(".rows*")
+    ours = tmp_path / left.name.replace(left.name.split("-")[-2], str(os.getpid()))
+    ours.write_bytes(b"being written")
+    (tmp_path / ".hidden").write_bytes(b"the user's")
+    RowStore(tmp_path, {})
+    assert _names(tmp_path) == sorted([".hidden", ours.name, "run.json"])
+    os.utime(ours, (0, 0))
+    sweep(tmp_path)
+    assert not ours.exists()
+    write_atomic(tmp_path / "file", b"")

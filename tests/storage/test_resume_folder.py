@@ -1,0 +1,41 @@
+"""The cache of unfinished work: one folder for a command, its model and the code of both."""
+
+from __future__ import annotations
+
+import oracles
+import pytest
+
+from iaside_plugins.storage import resume_folder as module
+from iaside_plugins.storage.resume_folder import resume_folder
+
+
+def _stopped(*identity):
+    """The folder of a run that did not end."""
+    with pytest.raises(KeyboardInterrupt), resume_folder(None, *identity) as folder:  # noqa: PT012
+        folder.mkdir(parents=True, exist_ok=True)
+        raise KeyboardInterrupt
+    return folder
+
+
+def test_work_of_other_code_is_left_where_it_is_and_said(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("IASIDE_CACHE", str(tmp_path))
+    net = oracles.TinyNet()
+    first = _stopped("profile", 3, net)
+    assert first == _stopped("profile", 3, net)
+    assert _stopped("profile", 4, net) != first
+    assert caplog.text == ""
+    changes = {
+        "the model's": lambda m: m.setattr(oracles.TinyNet, "forward", lambda _, x: x),
+        "this package's": lambda m: m.setattr(module, "package_digest", lambda: "newer"),
+    }
+    for change in changes.values():
+        caplog.clear()
+        with monkeypatch.context() as patch:
+            change(patch)
+            with resume_folder(None, "profile", 3, net) as folder:
+                assert folder != first
+            assert f"{first} holds unfinished work of this command by other code" in caplog.text
+    assert first.exists()
+    with resume_folder(None, "profile", 3, net) as folder:
+        assert folder == first
+    assert not first.exists()
