@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import time
@@ -57,7 +58,7 @@ def _change(raw: dict[str, Any], draw: random.Random, raws: dict[str, str]) -> N
         if not isinstance(inner, (dict, list)) or not inner or draw.random() < 0.15:
             break
         part = inner
-    old, kind = part[last], draw.random()
+    old, kind = copy.deepcopy(part[last]), draw.random()
     if kind < 0.15:
         del part[last]
     elif kind < 0.25 and isinstance(part, dict):
@@ -70,7 +71,7 @@ def _change(raw: dict[str, Any], draw: random.Random, raws: dict[str, str]) -> N
         k = draw.randrange(len(old) + 1)
         part[last] = old[:k] + draw.choice(("\u00ad", "\n", "\u0435", "'", " ", "=")) + old[k:]
     else:
-        value = draw.choice(VALUES)
+        value = copy.deepcopy(draw.choice(VALUES))
         if isinstance(value, str) and value.startswith(RAW):
             mark = f"raw value {len(raws)}"
             raws[mark], value = value[len(RAW) :], mark
