@@ -40,9 +40,10 @@ class Visible:
         return getattr(self.finder, name)
 
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {hidden!r}:
-            return None
-        return self.finder.find_spec(name, path, target)
+        spec = self.finder.find_spec(name, path, target)
+        if name.partition(".")[0] in {hidden!r} and "thirdparty_files" not in str(spec):
+            return None  # but what a package of the extra carries with it (Ray: psutil)
+        return spec
 
 sys.meta_path[:] = map(Visible, sys.meta_path)
 """

@@ -124,8 +124,9 @@ def _imported(name: str, file: Path) -> Iterator[str]:
 def model_code(model: Any) -> str | None:
     """Return 16 hex digits of the user's own classes and functions that a model runs, or None.
 
-    Their byte code, that of the user's functions which they name, and numbers and texts that they
-    read from their modules; it differs between versions of Python.
+    Their byte code and defaults, and those of the user's functions which they name; it differs
+    between versions of Python. Values of attributes and of module variables are left out: a model
+    may count its passes there.
     """
     if isinstance(model, nn.Module):
         kinds = {kind for part in model.modules() for kind in type(part).__mro__}
@@ -145,9 +146,7 @@ def _collect(one: Any, texts: dict[str, str]) -> None:
     """Add the texts of a function or of the functions of a class, and of those that they name."""
     if isinstance(one, type):
         if _is_own_object(one):
-            for name, value in vars(one).items():
-                if isinstance(value, _SIMPLE) and not name.startswith("__"):
-                    texts[f"{one.__module__}.{one.__qualname__}.{name}"] = f"{name}={value!r}"
+            for value in vars(one).values():
                 for part in _functions(value):
                     _collect(part, texts)
         return
@@ -162,11 +161,11 @@ def _collect(one: Any, texts: dict[str, str]) -> None:
                     _collect(value, texts)
             continue
         texts[name] = ""
-        known = {n: part.__globals__[n] for n in _names(part.__code__) if n in part.__globals__}
-        values = [*known.items(), *(("", value) for value in (*cells, *(part.__defaults__ or ())))]
-        simple = [f"{n}={value!r}" for n, value in values if isinstance(value, _SIMPLE)]
-        texts[name] = f"{part.__qualname__} {_code_text(part.__code__)} {sorted(simple)}"
-        for _, value in values:
+        known = [part.__globals__[n] for n in _names(part.__code__) if n in part.__globals__]
+        defaults = part.__defaults__ or ()
+        simple = [repr(value) for value in defaults if isinstance(value, _SIMPLE)]
+        texts[name] = f"{part.__qualname__} {_code_text(part.__code__)} {simple}"
+        for value in (*known, *cells, *defaults):
             if isinstance(value, types.FunctionType):
                 _collect(value, texts)
 

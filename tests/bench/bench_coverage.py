@@ -20,7 +20,7 @@ import numpy as np
 from value_tables import value_table
 
 from iaside_plugins import Protocol, SpectralImportance, compare
-from iaside_plugins.importance.stopping import StopCheck, Stopping, looks, sequence_width
+from iaside_plugins.importance.stopping import StopCheck, Stopping, check_points, sequence_width
 from iaside_plugins.shapley.exact import shapley_values
 from iaside_plugins.shapley.score import importance_distribution, score, signed_score
 from iaside_plugins.stats.intervals import jackknife
@@ -180,7 +180,12 @@ def stopped(
         order = rng.integers(len(populations[0]), size=most)
         drawn = [psi[order] for psi in populations]
         n = next(
-            (n for n in looks(0, most) if look_at(stopping, [psi[:n] for psi in drawn]).done), most
+            (
+                n
+                for n in check_points(0, most)
+                if look_at(stopping, [psi[:n] for psi in drawn]).done
+            ),
+            most,
         )
         drawn = [psi[:n] for psi in drawn]
         tally.add(intervals(*drawn) if single else pair_intervals(*drawn))

@@ -42,7 +42,7 @@ FULL = {
 QUICK = {
     "tables": [("c10_resnet2b_adv", 6, 4)],
     "budgets": {6: [48, 64]},
-    "repeats": 2,
+    "repeats": 10,  # with 2 the draws of 4 images decide which is best
     "rival_repeats": 2,
     "rival_images": 2,
 }

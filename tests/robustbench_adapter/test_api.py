@@ -487,7 +487,7 @@ REFUSED = {
     "workers": ({"workers": -1, **ATTACK}, "workers must be"),
     "images of another shape": (
         {"model": nn.Sequential(nn.Flatten(), nn.Linear(7, 10)).eval(), "eps": 0.1},
-        "the model cannot take images of shape (3, 32, 32), RuntimeError: mat1",
+        "the model failed on images of shape (5, 3, 32, 32): mat1 and mat2",
     ),
     "unknown attack": ({"eps": 0.1, "attacks": ["pgd"]}, "got ['pgd']"),
 }
