@@ -20,7 +20,7 @@ import numpy as np
 from value_tables import value_table
 
 from iaside_plugins import Protocol, SpectralImportance, compare
-from iaside_plugins.importance.stopping import StopCheck, Stopping, check_points, sequence_width
+from iaside_plugins.importance.stopping import Stopping, check_points, sequence_width
 from iaside_plugins.shapley.exact import shapley_values
 from iaside_plugins.shapley.score import importance_distribution, score, signed_score
 from iaside_plugins.stats.intervals import jackknife
@@ -180,11 +180,7 @@ def stopped(
         order = rng.integers(len(populations[0]), size=most)
         drawn = [psi[order] for psi in populations]
         n = next(
-            (
-                n
-                for n in check_points(0, most)
-                if look_at(stopping, [psi[:n] for psi in drawn]).done
-            ),
+            (n for n in check_points(0, most) if stopping.check(*(psi[:n] for psi in drawn)).done),
             most,
         )
         drawn = [psi[:n] for psi in drawn]
@@ -211,10 +207,6 @@ def has_wrong_sign(drawn: list[Array], truth: Array) -> bool:
     half = rows.std(axis=0, ddof=1) * sequence_width(n, 0.05 / m)
     told = np.where(abs(rows.mean(axis=0)) > half, np.sign(rows.mean(axis=0)), 0)
     return bool((told * np.sign(truth) < 0).any())
-
-
-def look_at(stopping: Stopping, drawn: list[Array]) -> StopCheck:
-    return stopping.look(*drawn)
 
 
 def truth_of(populations: list[Array]) -> dict[str, Array]:
