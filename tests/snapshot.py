@@ -51,8 +51,17 @@ from snapshot_tools import (
 
 SHOWN = 40  # differences of a group that are printed
 ABSENT = "(absent)"
-COMMANDS = ("demo", "profile", "evaluate", "compare", "spectrum", "sensitivity", "show", "doctor",
-            "leaderboard")  # fmt: skip
+COMMANDS = (
+    "demo",
+    "profile",
+    "evaluate",
+    "compare",
+    "spectrum",
+    "sensitivity",
+    "show",
+    "doctor",
+    "leaderboard",
+)
 BOARD_COMMANDS = ("validate", "build", "add", "schema", "submission", "export")
 
 
@@ -66,31 +75,137 @@ def entries(_then: Any) -> dict[str, Any]:
 
     def adapter(name: str, spec: str, **options: Any) -> None:
         two = benchmark(
-            net(spec), entry_path=f"{name}.json", model_info_dir=f"{name}-info", to_disk=True,
-            bundle=f"{name}-bundle", model_name=name, show_progress=False, **options,
-        )  # fmt: skip
+            net(spec),
+            entry_path=f"{name}.json",
+            model_info_dir=f"{name}-info",
+            to_disk=True,
+            bundle=f"{name}-bundle",
+            model_name=name,
+            show_progress=False,
+            **options,
+        )
         files = {kind: contents(Path(f"{name}-{kind}")) for kind in ("info", "bundle")}
         found[name] = {"accuracies": two, "entry": read(f"{name}.json"), **files}
 
     found: dict[str, Any] = {}
     sampled = "absence=gaussian,range_handling=clip,estimator=permutation,n_permutations=8"
-    evaluate("standard", STANDARD, "--data", CIFAR, "--n-images", 12, "--n-spectral", 6,
-             "--attacks", "fgsm,pgd", "--epsilons", "2/255,8/255", "--note", "a note")  # fmt: skip
-    evaluate("robust", ROBUST, "--data", CIFAR, "--n-images", 20, "--n-attack", 10, "--seed", 3,
-             "--attacks", "fgsm,pgd,fgm,pgd_l2", "--epsilons", "1/255,4/255", "--attack-steps", 10,
-             "--epsilons-l2", 0.25, "--batch-size", 7, "--jpeg", "--protocol", sampled)  # fmt: skip
-    evaluate("with-reference", ROBUST, "--data", CIFAR, "--n-images", 12, "--n-bands", 4,
-             "--attacks", "none", "--reference", "standard.json", "--name", "other")  # fmt: skip
-    evaluate("imagenet", MOBILE, "--data", PHOTOGRAPHS, "--n-images", 4, "--n-spectral", 3,
-             "--attacks", "fgsm,pgd", "--attack-steps", 5, "--epsilons", "0.25/255,0.5/255",
-             "--reference", "alexnet_hendrycks_50k", "--cache", "corrupted")  # fmt: skip
-    adapter("rb-linf", ROBUST, dataset="cifar10", threat_model="Linf", eps=4 / 255, n_examples=6,
-            batch_size=4, data_dir=CIFAR, n_spectral=4)  # fmt: skip
-    adapter("rb-corruptions", MOBILE, dataset="imagenet", threat_model="corruptions", n_examples=3,
-            corruptions_data_dir="generate", data_dir=PHOTOGRAPHS, n_spectral=2, n_bands=4,
-            cache="corrupted", reference_errors="alexnet_hendrycks_50k")  # fmt: skip
-    iaside("demo", "--n-seeds", 1, "--n-images", 20, "--n-train", 64, "--n-bands", 4, "--quiet",
-           "--out", "demo", "--json", "demo.json")  # fmt: skip
+    evaluate(
+        "standard",
+        STANDARD,
+        "--data",
+        CIFAR,
+        "--n-images",
+        12,
+        "--n-spectral",
+        6,
+        "--attacks",
+        "fgsm,pgd",
+        "--epsilons",
+        "2/255,8/255",
+        "--note",
+        "a note",
+    )
+    evaluate(
+        "robust",
+        ROBUST,
+        "--data",
+        CIFAR,
+        "--n-images",
+        20,
+        "--n-attack",
+        10,
+        "--seed",
+        3,
+        "--attacks",
+        "fgsm,pgd,fgm,pgd_l2",
+        "--epsilons",
+        "1/255,4/255",
+        "--attack-steps",
+        10,
+        "--epsilons-l2",
+        0.25,
+        "--batch-size",
+        7,
+        "--jpeg",
+        "--protocol",
+        sampled,
+    )
+    evaluate(
+        "with-reference",
+        ROBUST,
+        "--data",
+        CIFAR,
+        "--n-images",
+        12,
+        "--n-bands",
+        4,
+        "--attacks",
+        "none",
+        "--reference",
+        "standard.json",
+        "--name",
+        "other",
+    )
+    evaluate(
+        "imagenet",
+        MOBILE,
+        "--data",
+        PHOTOGRAPHS,
+        "--n-images",
+        4,
+        "--n-spectral",
+        3,
+        "--attacks",
+        "fgsm,pgd",
+        "--attack-steps",
+        5,
+        "--epsilons",
+        "0.25/255,0.5/255",
+        "--reference",
+        "alexnet_hendrycks_50k",
+        "--cache",
+        "corrupted",
+    )
+    adapter(
+        "rb-linf",
+        ROBUST,
+        dataset="cifar10",
+        threat_model="Linf",
+        eps=4 / 255,
+        n_examples=6,
+        batch_size=4,
+        data_dir=CIFAR,
+        n_spectral=4,
+    )
+    adapter(
+        "rb-corruptions",
+        MOBILE,
+        dataset="imagenet",
+        threat_model="corruptions",
+        n_examples=3,
+        corruptions_data_dir="generate",
+        data_dir=PHOTOGRAPHS,
+        n_spectral=2,
+        n_bands=4,
+        cache="corrupted",
+        reference_errors="alexnet_hendrycks_50k",
+    )
+    iaside(
+        "demo",
+        "--n-seeds",
+        1,
+        "--n-images",
+        20,
+        "--n-train",
+        64,
+        "--n-bands",
+        4,
+        "--quiet",
+        "--out",
+        "demo",
+        "--json",
+        "demo.json",
+    )
     found["demo"] = read("demo.json")
     return found
 
@@ -123,36 +238,81 @@ def text(_then: Any) -> dict[str, Any]:
         "profile": ("profile", STANDARD, *few, "--n-bands", 6, "--save", "saved.npz"),
         "profile, reference": ("profile", ROBUST, *few, "--protocol", "reference"),
         "profile, target": (
-            "profile", ROBUST, "--data", CIFAR, "--n-bands", 4, "--target-error", 0.03,
+            "profile",
+            ROBUST,
+            "--data",
+            CIFAR,
+            "--n-bands",
+            4,
+            "--target-error",
+            0.03,
         ),
         "profile, photographs": ("profile", MOBILE, "--data", KIT / "photos", "--n-images", 2),
         "show": ("show", "saved.npz", "--beta", 0.5, "--by-class", "classes.csv"),
         "spectrum": ("spectrum", *few, "--corruptions", "fog,contrast,gaussian_noise"),
         "spectrum, model": (
-            "spectrum", *few, "--model", ROBUST, "--attacks", "fgsm,pgd,ddn,band_pgd", "--epsilons",
-            "2/255", "--epsilons-l2", 0.3, "--attack-steps", 5, "--severities", "2,4",
+            "spectrum",
+            *few,
+            "--model",
+            ROBUST,
+            "--attacks",
+            "fgsm,pgd,ddn,band_pgd",
+            "--epsilons",
+            "2/255",
+            "--epsilons-l2",
+            0.3,
+            "--attack-steps",
+            5,
+            "--severities",
+            "2,4",
         ),
         "compare": ("compare", ROBUST, *few, "--n-sensitivity", 2),
         "sensitivity": (
-            "sensitivity", ROBUST, STANDARD, *few, "--n-bands", 4, "--bands", 4,
+            "sensitivity",
+            ROBUST,
+            STANDARD,
+            *few,
+            "--n-bands",
+            4,
+            "--bands",
+            4,
             *(part for path in of_robust for part in ("--entries", path)),
         ),
-    }.items():  # fmt: skip
+    }.items():
         printed = iaside(*command, "--json", "found.json", "--plot", "plot.png")
         found[name] = {"printed": printed.splitlines(), "json": read("found.json")}
         found[name]["plot"] = digest(Path("plot.png").read_bytes())
     found["classes"] = Path("classes.csv").read_text().splitlines()
     found["validate"] = iaside("leaderboard", "validate", *board)
     found["robustbench"] = adapter_command(
-        "--model", ROBUST, "--n_ex", 4, "--data_dir", CIFAR, "--attacks", "apgd-ce", "--eps",
-        "2/255", "--device", "cpu", "--to_disk", "false", "--resume", "run",
-    ).splitlines()  # fmt: skip
+        "--model",
+        ROBUST,
+        "--n_ex",
+        4,
+        "--data_dir",
+        CIFAR,
+        "--attacks",
+        "apgd-ce",
+        "--eps",
+        "2/255",
+        "--device",
+        "cpu",
+        "--to_disk",
+        "false",
+        "--resume",
+        "run",
+    ).splitlines()
     for bad in (
-        ("doctor", KIT), ("profile", "kit:nothing", *few), ("profile", ROBUST, "--data", "absent"),
-        ("profile", ROBUST, *few, "--protocol", "absence=none"), ("evaluate", ROBUST, *few),
-        ("show", "absent.npz"), ("spectrum", *few, "--corruptions", "rain"), ("nothing",),
+        ("doctor", KIT),
+        ("profile", "kit:nothing", *few),
+        ("profile", ROBUST, "--data", "absent"),
+        ("profile", ROBUST, *few, "--protocol", "absence=none"),
+        ("evaluate", ROBUST, *few),
+        ("show", "absent.npz"),
+        ("spectrum", *few, "--corruptions", "rain"),
+        ("nothing",),
         ("leaderboard", "validate", CIFAR.parent / "models.json"),
-    ):  # fmt: skip
+    ):
         found[f"bad: {cleaned(' '.join(map(str, bad)))}"] = ended(*bad)
     return found
 
@@ -177,11 +337,35 @@ def files(then: Any) -> dict[str, Any]:
     for turn in ("first", "second"):
         iaside(*profile, "--resume", "run", "--save", f"{turn}.npz")
         found[f"profile, {turn}"] = read("found.json")
-        iaside("evaluate", ROBUST, *few, "--attacks", "fgsm", "--epsilons", "2/255", "--n-bands", 4,
-               "--out", "entry.json", "--resume", "evaluate")  # fmt: skip
+        iaside(
+            "evaluate",
+            ROBUST,
+            *few,
+            "--attacks",
+            "fgsm",
+            "--epsilons",
+            "2/255",
+            "--n-bands",
+            4,
+            "--out",
+            "entry.json",
+            "--resume",
+            "evaluate",
+        )
         found[f"evaluate, {turn}"] = read("entry.json")
-        iaside("compare", ROBUST, *few, "--n-bands", 4, "--methods", "ig,kernel_shap", "--json",
-               "found.json", "--resume", "compare")  # fmt: skip
+        iaside(
+            "compare",
+            ROBUST,
+            *few,
+            "--n-bands",
+            4,
+            "--methods",
+            "ig,kernel_shap",
+            "--json",
+            "found.json",
+            "--resume",
+            "compare",
+        )
         found[f"compare, {turn}"] = read("found.json")
     kept = {
         re.sub(r"-[0-9a-f]{8}\.npz$", "-00000000.npz", str(path)): path.read_bytes()  # drawn names
@@ -215,9 +399,16 @@ def files(then: Any) -> dict[str, Any]:
 
 
 GROUPS: dict[str, Callable[[Any], dict[str, Any]]] = {
-    "entries": entries, "shapley": shapley, "captum": captum, "foolbox": foolbox,
-    "corruptions": corruptions, "tables": tables, "text": text, "help": help_texts, "files": files,
-}  # fmt: skip
+    "entries": entries,
+    "shapley": shapley,
+    "captum": captum,
+    "foolbox": foolbox,
+    "corruptions": corruptions,
+    "tables": tables,
+    "text": text,
+    "help": help_texts,
+    "files": files,
+}
 
 
 def record(group: str, then: Any = None) -> dict[str, Any]:

@@ -18,27 +18,37 @@ def protocols() -> dict[str, dict[str, Any]]:
         for handling in ("none", "clip", "rescale"):
             for norm in ("chebyshev", "euclidean"):
                 made[f"{absence} {handling} {norm}"] = {
-                    "absence": absence, "range_handling": handling, "band_norm": norm,
+                    "absence": absence,
+                    "range_handling": handling,
+                    "band_norm": norm,
                     "n_bands": 8 if handling == "none" else 4,
-                }  # fmt: skip
+                }
         for n_bands, pairs in ((8, 1), (8, 8), (12, 4), (16, 3)):
             made[f"permutation {absence} {n_bands} {pairs}"] = {
-                "estimator": "permutation", "absence": absence, "n_bands": n_bands,
+                "estimator": "permutation",
+                "absence": absence,
+                "n_bands": n_bands,
                 "n_permutations": pairs,
-            }  # fmt: skip
+            }
         for n_bands, coalitions in ((8, 64), (12, 128), (16, 256)):
             made[f"regression {absence} {n_bands}"] = {
-                "estimator": "regression", "absence": absence, "n_bands": n_bands,
-                "n_coalitions": coalitions, "seed": 5,
-            }  # fmt: skip
+                "estimator": "regression",
+                "absence": absence,
+                "n_bands": n_bands,
+                "n_coalitions": coalitions,
+                "seed": 5,
+            }
     made["exact 10"] = {"n_bands": 10}
     made["scores"] = {"beta": 0.5, "temperature": 2.5, "seed": 9}
     made["noise"] = {"absence": "gaussian", "absence_std": 0.2, "black_empty": True, "seed": 4}
     script: dict[str, dict[str, Any]] = {
-        "": {}, "bins": {"absence": "gaussian_bins"}, "batch": {"absence": "batch_replacement"},
-        "shuffled": {"shuffled": True, "image_batch": 4}, "rings": {"band_norm": "chebyshev"},
+        "": {},
+        "bins": {"absence": "gaussian_bins"},
+        "batch": {"absence": "batch_replacement"},
+        "shuffled": {"shuffled": True, "image_batch": 4},
+        "rings": {"band_norm": "chebyshev"},
         "not black": {"black_empty": False, "absence": "gaussian_bins", "n_bands": 4},
-    }  # fmt: skip
+    }
     for name, flags in script.items():
         made[f"reference {name}"] = {"reference": True, **flags}
     return made
@@ -65,13 +75,14 @@ def shapley(_then: Any) -> dict[str, Any]:
     ways: dict[str, dict[str, Any]] = {
         "float64": {"precision": "float64", "model": net(ROBUST).double()},
         "bfloat16": {"precision": "bfloat16"},
-        "batches of 5": {"batch_size": 5}, "five images": {"max_images": 5},
+        "batches of 5": {"batch_size": 5},
+        "five images": {"max_images": 5},
         "two processes": {"device": ["cpu", "cpu"]},
         "signed score": {"n_images": 222, "target_error": 0.03},
         "score": {"n_images": 222, "target_error": 0.03, "target": "score"},
         "sign": {"n_images": 222, "target_error": 0.02, "target": "sign"},
         "a net of batch norms": {"model": other, "protocol": Protocol()},
-    }  # fmt: skip
+    }
     for name, options in ways.items():
         given: dict[str, Any] = {"model": model, "protocol": four, **options}
         n = given.pop("n_images", 7)
@@ -81,9 +92,13 @@ def shapley(_then: Any) -> dict[str, Any]:
     first.save("result.npz")
     loaded = SpectralImportance.load("result.npz")
     found["result"] = {
-        "loaded": loaded.to_dict(), "repr": repr(loaded), "interactions": loaded.interactions(),
-        "frame": loaded.to_frame(), "classes": loaded.by_class(), "edges": loaded.band_edges(),
-    }  # fmt: skip
+        "loaded": loaded.to_dict(),
+        "repr": repr(loaded),
+        "interactions": loaded.interactions(),
+        "frame": loaded.to_frame(),
+        "classes": loaded.by_class(),
+        "edges": loaded.band_edges(),
+    }
     compared = compare(first, second)
     found["compare"] = {**compared.to_dict(), "frame": compared.to_frame()}
     for norm in ("chebyshev", "euclidean"):
@@ -91,10 +106,12 @@ def shapley(_then: Any) -> dict[str, Any]:
             bands = SpectralPartition(n_bands, norm)
             noise = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(1))
             found[f"partition {norm} {n_bands} {height} {width}"] = {
-                "masks": bands.masks(height, width), "index": bands.index(height, width),
-                "edges": bands.edges_in_cycles(height, width), "split": bands.split(noise),
+                "masks": bands.masks(height, width),
+                "index": bands.index(height, width),
+                "edges": bands.edges_in_cycles(height, width),
+                "split": bands.split(noise),
                 "energy": bands.energy(noise),
-            }  # fmt: skip
+            }
     errors = {name: [0.03 * k + 0.1 * s for s in range(1, 6)] for k, name in enumerate(CORRUPTIONS)}
     names = ("alexnet_hendrycks_50k", "alexnet_robustbench_5k")
     found["mCE"] = {name: mean_corruption_error(errors, name) for name in names}
@@ -117,12 +134,17 @@ def captum(_then: Any) -> dict[str, Any]:
     mask = torch.minimum(rows, 32 - rows)[:, None].expand(32, 32).div(6, rounding_mode="floor")
     found: dict[str, Any] = {}
     forms: dict[str, dict[str, Any]] = {
-        "exact": {}, "in eights": {"perturbations_per_eval": 8}, "all": {"target": None},
-        "sampled": {"n_samples": 6}, "euclidean": {"norm": "euclidean", "n_bands": 5},
+        "exact": {},
+        "in eights": {"perturbations_per_eval": 8},
+        "all": {"target": None},
+        "sampled": {"n_samples": 6},
+        "euclidean": {"norm": "euclidean", "n_bands": 5},
         "drawn": {"n_samples": 5, "generator": torch.Generator().manual_seed(2)},
-        "grey": {"baselines": 0.5, "n_bands": 4}, "painted": {"return_input_shape": True},
-        "mask": {"feature_mask": mask}, "baseline": {"baselines": images.flip(0), "n_bands": 4},
-    }  # fmt: skip
+        "grey": {"baselines": 0.5, "n_bands": 4},
+        "painted": {"return_input_shape": True},
+        "mask": {"feature_mask": mask},
+        "baseline": {"baselines": images.flip(0), "n_bands": 4},
+    }
     for name, options in forms.items():
         found[name] = method.attribute(images, **{"target": labels, **options})
     exact = method.attribute(images, target=labels)
@@ -138,9 +160,11 @@ def captum(_then: Any) -> dict[str, Any]:
     found["heat map"] = heat_map_spectrum(images - images.mean())
     report = compare_attributions(model, (images, labels), ["ig", "saliency", "kernel_shap"])
     found["report"] = {
-        "all": report.to_dict(), "frame": report.to_frame(), "profiles": report.profiles(),
+        "all": report.to_dict(),
+        "frame": report.to_frame(),
+        "profiles": report.profiles(),
         "pairs": report.pairs(),
-    }  # fmt: skip
+    }
     return found
 
 

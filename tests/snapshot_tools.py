@@ -145,8 +145,21 @@ def images_of(n: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 def made_with() -> dict[str, str]:
     """What exact numbers depend on beside the code."""
-    names = ("torch", "numpy", "scipy", "pandas", "pillow", "opencv-python-headless", "timm",
-             "torchvision", "foolbox", "captum", "matplotlib", "typer", "click")  # fmt: skip
+    names = (
+        "torch",
+        "numpy",
+        "scipy",
+        "pandas",
+        "pillow",
+        "opencv-python-headless",
+        "timm",
+        "torchvision",
+        "foolbox",
+        "captum",
+        "matplotlib",
+        "typer",
+        "click",
+    )
     found = {name: metadata.version(name) for name in names}
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     return {**found, "python": sys.version.split()[0], "processor": model[1] if model else "?"}
