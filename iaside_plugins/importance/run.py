@@ -27,15 +27,16 @@ from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.rows import (
     Group,
     ImageNote,
+    RowLayout,
     image_groups,
     prepare_store,
     restore,
     stored_groups,
-    unpack_rows,
 )
 from iaside_plugins.value_table.stream import check_max_images, count, expect, items, progress_bar
 
 Array = npt.NDArray[np.float64]
+ROWS = {"rows": 2}  # what a stored row holds; 1, without hits of the coalitions, was not recorded
 
 
 def spectral_importance(  # noqa: PLR0913  the public signature
@@ -173,9 +174,10 @@ class ImportanceRun:
             "precision": precision,
             **model_identity(model, resume),
             **method_identity(),
+            **ROWS,
         }
-        width = 2 + (2**protocol.n_bands if protocol.estimator == "exact" else 2 + protocol.n_bands)
-        self.store = RowStore(resume, identity, width=width, finite=True)
+        self._layout = RowLayout(protocol)
+        self.store = RowStore(resume, identity, width=self._layout.width, finite=True)
         self._known_classes = KnownClasses.of(data)
         self._finished: list[tuple[ImageNote, Array]] = []
         self._order: list[tuple[str, str]] = []
@@ -198,13 +200,13 @@ class ImportanceRun:
             self._finished.append((note, self.store.rows[key]))
             self._order.append((key, note.to_json()))
         if self._known_classes is not None:  # rows of a worker or an earlier run
-            self._known_classes.check(int(self.store.rows[keys[0]][1]))
+            self._known_classes.check(int(self.store.rows[keys[0]][0]))
         check = None
         if self._stopping is None:
             return check
         for n in check_points(first, len(self._finished)):
             rows = np.stack([row for _, row in self._finished[:n]])
-            check = self._stopping.check(unpack_rows(self.protocol, rows[:, 2:])[2])
+            check = self._stopping.check(self._layout.unpack(rows).shapley_values)
             if check.done:
                 self._finished = self._finished[:n]
                 break
@@ -275,16 +277,18 @@ def _result(
     forwards: tuple[str, ...],
 ) -> SpectralImportance:
     rows = np.stack([row for _, row in finished])
-    values, ends, per_image = unpack_rows(protocol, rows[:, 2:])
+    found = RowLayout(protocol).unpack(rows)
     return SpectralImportance(
         protocol=protocol,
-        per_image=per_image,
-        ends=ends,
-        values=values,
+        per_image=found.shapley_values,
+        ends=found.ends,
+        values=found.values,
+        hits=found.hits,
+        per_image_accuracy=found.hit_shapley_values,
         labels=np.array([note.label for note, _ in finished]),
         ids=tuple(note.name for note, _ in finished),
-        correct=rows[:, 0] > 0,
-        n_classes=int(rows[0, 1]),
+        correct=found.hit_ends[:, 1],
+        n_classes=int(rows[0, 0]),
         n_forward=n_forward,
         image_size=finished[0][0].size,
         precision=precision,

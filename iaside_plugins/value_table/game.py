@@ -80,34 +80,32 @@ class Game:
         coalitions: BoolMatrix,
         names: Sequence[str],
     ) -> ValueTable:
-        """Start the passes of some images, all over the same coalitions.
+        """Start the passes of some images over coalitions of their bands.
 
         On a GPU they run on after this returns; `ValueTable.wait` waits for them.
 
         Args:
             images: (N, C, H, W) in [0, 1].
-            baselines: Absence baselines (N, C, H, W), or None for black ones.
+            baselines: Absence baselines (N, C, H, W), or None for black ones; one (1, C, H, W) for
+                several images is their common empty coalition, which runs once.
             labels: (N,) int64.
-            coalitions: (R, n_bands) bool.
+            coalitions: (R, n_bands) bool, or (N, R, n_bands) where each image has its own; the
+                empty one first, the grand one last.
             names: What the images are called in error messages.
 
         Raises:
             InputError: For labels out of range, and with ``batch_size="auto"`` where memory runs
                 out for a single row.
         """
-        black = baselines is None or self.protocol.black_empty
+        shared = baselines is not None and len(baselines) < len(images)
+        given = shared or baselines is None or self.protocol.black_empty
 
         def run(n: int) -> ValueTable:
-            table = ValueTable.empty(coalitions, names, self.runner, black=black)
+            table = ValueTable.empty(coalitions, names, self.runner, given=given)
             for k in range(0, len(images), n):
                 some = slice(k, k + n)
-                self._run(
-                    table,
-                    some,
-                    images[some],
-                    None if baselines is None else baselines[some],
-                    labels[some],
-                )
+                own = baselines if baselines is None or shared else baselines[some]
+                self._run(table, some, images[some], own, labels[some])
             table.start_copy()
             return table
 
@@ -124,20 +122,28 @@ class Game:
     ) -> None:
         """Fill the rows of at most `n_rows` images, whose places in the table are given."""
         runner, coalitions, top_label = self.runner, table.running, int(labels.max())
+        coalitions = coalitions if coalitions.ndim == 2 else coalitions[places]
         images = to_device(images, runner.device, runner.dtype)
         labels = to_device(labels, runner.device)
         components = self._components(images, baselines)
         matrix = self._coalition_matrix(coalitions, components)
+        bands = components[:, : self.protocol.n_bands]
+        table.energy[places] = bands.square().sum(dim=2)
         if runner.needs_tuning:
             self._tune(components, matrix, images, labels)
         if runner.forward.channels_last:
             components = channels_last_components(components, images)
-        if len(coalitions) < len(table.coalitions):
-            logits = self._black_logits(images, top_label).expand(len(images), -1)
-            table.black[places] = self.log_likelihood(logits, labels)
+        if table.n_given:
+            if baselines is None or self.protocol.black_empty:
+                logits = self._black_logits(images, top_label)
+            else:
+                given = to_device(baselines, runner.device, runner.dtype).clone()
+                logits = runner.logits(self._in_range(given), top_label).clone()
+            values = self.log_likelihood(logits.expand(len(images), -1), labels)
+            table.fill_empty(places, logits, values, labels)
         per_pass = max(1, runner.n_rows // len(images))
         for some, grand in coalition_batches(coalitions, per_pass):
-            batch = self._batch(components, matrix[some], images, grand)
+            batch = self._batch(components, matrix[..., some, :], images, grand)
             logits = runner.logits(batch, top_label)
             values = self.log_likelihood(logits, labels.repeat_interleave(len(grand)))
             table.fill(places, some, logits, values, labels)
@@ -161,8 +167,9 @@ class Game:
 
     def _tune(self, components: Tensor, matrix: Tensor, images: Tensor, labels: Tensor) -> None:
         """Choose how the model is run, by the black image and coalitions of the first image."""
-        chosen = np.linspace(0, len(matrix) - 1, min(self.runner.n_probe, len(matrix))).astype(int)
-        some = matrix[torch.from_numpy(chosen).to(matrix.device)]
+        own = matrix if matrix.ndim == 2 else matrix[0]
+        chosen = np.linspace(0, len(own) - 1, min(self.runner.n_probe, len(own))).astype(int)
+        some = own[torch.from_numpy(chosen).to(matrix.device)]
         none_grand = np.zeros(len(chosen), dtype=bool)
         probe = self._in_range(coalition_images(components[:1], some, images[:1], none_grand))
         probe[0] = 0  # the empty coalition, whose value is in every row
@@ -172,7 +179,7 @@ class Game:
         self, components: Tensor, matrix: Tensor, images: Tensor, grand: BoolMatrix
     ) -> Tensor:
         """Return the model's input (N * R, C, H, W), in memory that is used again."""
-        buffer = self.runner.buffer(len(images) * len(matrix) * components.shape[2])
+        buffer = self.runner.buffer(len(images) * matrix.shape[-2] * components.shape[2])
         last = self.runner.forward.channels_last
         return self._in_range(
             coalition_images(components, matrix, images, grand, buffer, channels_last=last)
