@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import SpectralImportance
@@ -17,8 +16,8 @@ from iaside_plugins.importance.stopping import StopCheck, check_points, stopping
 from iaside_plugins.inference.checks import KnownClasses, model_device
 from iaside_plugins.inference.forward import Model
 from iaside_plugins.inference.runner import first_batch_size
-from iaside_plugins.parallel.processes import Devices, device_workers, one_or_several
-from iaside_plugins.parallel.scheduler import RowRequest, scheduled_groups
+from iaside_plugins.parallel.processes import Devices, finished_groups, one_or_several
+from iaside_plugins.parallel.scheduler import RowRequest
 from iaside_plugins.protocol import Protocol, method_identity
 from iaside_plugins.shapley.score import BETA
 from iaside_plugins.storage.provenance import model_identity
@@ -31,7 +30,6 @@ from iaside_plugins.value_table.rows import (
     image_groups,
     prepare_store,
     restore,
-    stored_groups,
 )
 from iaside_plugins.value_table.stream import check_max_images, count, expect, items, progress_bar
 
@@ -111,7 +109,7 @@ def spectral_importance(  # noqa: PLR0913  the public signature
     request = RowRequest("", protocol, batch_size, precision, run.groups(n_rows), run.store)
     restore(game.runner, run.store)
     prepare_store(run.store, protocol)
-    finished = closing(_stored_groups(model, game, request, devices))
+    finished = closing(finished_groups(model, game, request, devices))
     try:
         with progress_bar(known := count(data, max_images), show_progress) as bar, finished as each:
             bar.set_description("bands", refresh=False)
@@ -127,18 +125,6 @@ def spectral_importance(  # noqa: PLR0913  the public signature
     if devices:
         return run.result(request.n_forward, tuple(request.choices or ()))
     return run.result(game.n_forward, tuple(game.runner.forward.choices()))
-
-
-def _stored_groups(
-    model: Model, game: Game, request: RowRequest, devices: Sequence[torch.device]
-) -> Generator[tuple[Group, list[str]], None, None]:
-    """Yield groups with the keys of their rows, computed here or by a process a device."""
-    if not devices:
-        yield from stored_groups(game, request.groups, request.store)
-        return
-    with device_workers(model, devices) as scheduler:
-        for _, group, keys in scheduled_groups(scheduler, [request]):
-            yield group, keys
 
 
 class ImportanceRun:

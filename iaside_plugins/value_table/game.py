@@ -46,6 +46,7 @@ class Game:
     runner: ModelRunner
     protocol: Protocol
     _black: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
+    _baseline: tuple[Tensor, Tensor] | None = None
     _index: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     _matrix: dict[Any, Tensor] = field(default_factory=dict)
 
@@ -79,6 +80,8 @@ class Game:
         labels: Tensor,
         coalitions: BoolMatrix,
         names: Sequence[str],
+        *,
+        shared: bool = False,
     ) -> ValueTable:
         """Start the passes of some images over coalitions of their bands.
 
@@ -86,18 +89,18 @@ class Game:
 
         Args:
             images: (N, C, H, W) in [0, 1].
-            baselines: Absence baselines (N, C, H, W), or None for black ones; one (1, C, H, W) for
-                several images is their common empty coalition, which runs once.
+            baselines: Absence baselines (N, C, H, W), or None for black ones.
             labels: (N,) int64.
             coalitions: (R, n_bands) bool, or (N, R, n_bands) where each image has its own; the
                 empty one first, the grand one last.
             names: What the images are called in error messages.
+            shared: Whether all images have the one baseline (1, C, H, W), as their common empty
+                coalition: it runs once, alone, also for further calls one after the other.
 
         Raises:
             InputError: For labels out of range, and with ``batch_size="auto"`` where memory runs
                 out for a single row.
         """
-        shared = baselines is not None and len(baselines) < len(images)
         given = shared or baselines is None or self.protocol.black_empty
 
         def run(n: int) -> ValueTable:
@@ -137,8 +140,7 @@ class Game:
             if baselines is None or self.protocol.black_empty:
                 logits = self._black_logits(images, top_label)
             else:
-                given = to_device(baselines, runner.device, runner.dtype).clone()
-                logits = runner.logits(self._in_range(given), top_label).clone()
+                logits = self._baseline_logits(baselines, top_label)
             values = self.log_likelihood(logits.expand(len(images), -1), labels)
             table.fill_empty(places, logits, values, labels)
         per_pass = max(1, runner.n_rows // len(images))
@@ -188,6 +190,17 @@ class Game:
     def _in_range(self, batch: Tensor) -> Tensor:
         """Apply the protocol's range handling, in place."""
         return RANGE_HANDLINGS[self.protocol.range_handling].apply(batch)
+
+    def _baseline_logits(self, baseline: Tensor, top_label: int) -> Tensor:
+        """Return the logits (1, n_classes) of a baseline (1, C, H, W), kept while it is the same.
+
+        It always runs alone, so that its value does not depend on what it is the baseline of.
+        """
+        if self._baseline is None or not torch.equal(self._baseline[0], baseline):
+            image = to_device(baseline, self.runner.device, self.runner.dtype).clone()
+            logits = self.runner.logits(self._in_range(image), top_label).clone()
+            self._baseline = baseline, logits
+        return self._baseline[1]
 
     def _black_logits(self, images: Tensor, top_label: int) -> Tensor:
         """Return the logits (1, n_classes) of a black image, evaluated once for every shape."""

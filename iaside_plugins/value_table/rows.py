@@ -151,7 +151,7 @@ class UnpackedRows:
         shapley_values: Of the log-likelihood (K, M), in nats.
         hit_ends: Whether the empty and the grand coalition are classified correctly (K, 2).
         hit_shapley_values: Of the hit (K, M): shares of accuracy.
-        energy: Squared norm of each band of image minus donor (K, M); None without it.
+        energy: Squared norm of each band of image minus donor (K, M), or (K, 0) if not kept.
         nested: Log-likelihoods of `nested_coalitions` (K, 2 M - 2); None without them.
         nested_hits: Their hits.
     """
@@ -162,7 +162,7 @@ class UnpackedRows:
     shapley_values: Array
     hit_ends: Flags
     hit_shapley_values: Array
-    energy: Array | None
+    energy: Array
     nested: Array | None
     nested_hits: Flags | None
 
@@ -174,12 +174,13 @@ class RowLayout:
     Attributes:
         protocol: The choices that change a number.
         nested: Whether a sampling estimator evaluates `nested_coalitions` too.
-        energy: Whether the energy by band of image minus donor is kept.
+        paired: Whether images are perturbed versions of their donors, one donor after the other:
+            the energy by band of their difference is kept, and a donor runs once.
     """
 
     protocol: Protocol
     nested: bool = False
-    energy: bool = False
+    paired: bool = False
 
     @property
     def width(self) -> int:
@@ -200,7 +201,7 @@ class RowLayout:
         m = self.protocol.n_bands
         n_nested = 2 * m - 2 if self._own_nested else 0
         main = [2**m, n_words(2**m)] if self.protocol.estimator == "exact" else [2 + m, 2 + m]
-        return [1, *main, n_nested, n_words(n_nested), m if self.energy else 0]
+        return [1, *main, n_nested, n_words(n_nested), m if self.paired else 0]
 
     def pack(
         self, n_classes: int, drawn: Sequence[Draw], values: Array, hits: Flags, energy: Array
@@ -224,7 +225,7 @@ class RowLayout:
         if self._own_nested:
             inner = slice(-1 - (2 * self.protocol.n_bands - 2), -1)
             parts += [values[:, inner], pack_flags(hits[:, inner])]
-        if self.energy:
+        if self.paired:
             parts.append(energy)
         return np.concatenate(parts, axis=1)
 
@@ -251,7 +252,7 @@ class RowLayout:
             shapley,
             hit_ends,
             hit_shapley,
-            energy=energy if self.energy else None,
+            energy=energy,
             nested=nested if self.nested else None,
             nested_hits=nested_hits if self.nested else None,
         )
@@ -299,15 +300,14 @@ def start_rows(
         coalitions = drawn[0].coalitions
         if protocol.estimator != "exact":
             coalitions = np.stack([one.coalitions for one in drawn])
-        table = game.start(images, _baselines(protocol, group), labels, coalitions, names)
+        shared = layout.paired and all(donor is group[0][1] for _, donor in group)
+        baselines = _baselines(protocol, group[:1] if shared else group)
+        table = game.start(images, baselines, labels, coalitions, names, shared=shared)
     return lambda: layout.pack(game.runner.n_classes or 0, drawn, *table.wait())
 
 
 def _baselines(protocol: Protocol, group: Group) -> Tensor | None:
-    """Return the absence baselines of a group; a donor that all its images share comes once."""
-    first = group[0][1]
-    shared = first is not None and all(donor is first for _, donor in group)
-    own = group[:1] if shared else group
+    """Return the absence baselines of a group (G, C, H, W), or None where they are black."""
     contexts = [
         ImageContext(
             item.digest,
@@ -315,9 +315,9 @@ def _baselines(protocol: Protocol, group: Group) -> Tensor | None:
             protocol.absence_std,
             None if donor is None else donor.image,
         )
-        for item, donor in own
+        for item, donor in group
     ]
-    return ABSENCES[protocol.absence].baselines([item.image for item, _ in own], contexts)
+    return ABSENCES[protocol.absence].baselines([item.image for item, _ in group], contexts)
 
 
 # ---- rows of a run -------------------------------------------------------------------------
