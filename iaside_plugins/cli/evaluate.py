@@ -114,9 +114,9 @@ def evaluate(
         reference=reference,
     )
     if explain:
-        chosen_images = min(N_IMAGES if n_explain is None else n_explain, n_images or N_IMAGES)
+        wanted = N_IMAGES if n_explain is None else n_explain
         pairs = explain_plan(
-            replace(source, n_images=chosen_images),
+            replace(source, n_images=min(wanted, n_images or wanted)),
             net,
             corruptions=corruptions,
             severities=SEVERITIES,
