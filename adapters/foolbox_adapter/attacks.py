@@ -7,7 +7,8 @@ inside. A new attack is one entry of `CATALOGUE`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from types import MappingProxyType
@@ -23,7 +24,9 @@ from iaside_plugins.adapters.foolbox_adapter.models import (
     guarded,
 )
 from iaside_plugins.adapters.isolation import seed_generators
+from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.inference.gradients import backward_failure
 from iaside_plugins.inference.outputs import run_model
 from iaside_plugins.seeds import seed_of
 from iaside_plugins.spectral.partition import SpectralPartition
@@ -41,6 +44,22 @@ _FOOLBOX_CLASS = {  # (norm, iterated) -> class in foolbox.attacks
     ("L2", False): "L2FastGradientAttack",
     ("L2", True): "L2ProjectedGradientDescentAttack",
 }
+
+
+_BY_GRADIENT = frozenset(  # classes whose attacks, and those derived from them, follow gradients
+    {
+        "BaseGradientDescent",
+        "BandRestrictedPGD",
+        "BrendelBethgeAttack",
+        "DDNAttack",
+        "DeepFoolAttack",
+        "EADAttack",
+        "FMNAttackLp",
+        "L2CarliniWagnerAttack",
+        "NewtonFoolAttack",
+        "VirtualAdversarialAttack",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -241,10 +260,27 @@ class AttackRun:
     @property
     def minimal(self) -> bool:
         """Whether the attack looks for the least perturbation instead of taking a budget."""
+        return isinstance(self._innermost, foolbox().attacks.base.MinimizationAttack)
+
+    @property
+    def by_gradient(self) -> bool:
+        """Whether the attack follows gradients: by the bases that Foolbox and this package have."""
+        kinds = {kind.__name__ for kind in type(self._innermost).__mro__}
+        return not kinds.isdisjoint(_BY_GRADIENT)
+
+    @property
+    def steps(self) -> int | None:
+        """Steps of an attack by gradients at fixed budgets, None for a single one."""
+        steps = getattr(self._innermost, "steps", None)
+        return None if steps == 1 else steps
+
+    @property
+    def _innermost(self) -> Any:
+        """The attack itself, where it is repeated."""
         attack = self.attack
         while hasattr(attack, "attack"):  # repeated attacks wrap one
             attack = attack.attack
-        return isinstance(attack, foolbox().attacks.base.MinimizationAttack)
+        return attack
 
     @property
     def norm(self) -> str:
@@ -381,8 +417,29 @@ def adversarial(
         for epsilon in spec.epsilons:
             seed_generators(attack_seed(seed, spec.name, first_index), device)
             nothing = epsilon == 0 or len(x) == 0
-            batches.append(x if nothing else attack(fmodel, x, y, epsilons=epsilon)[1])
+            with attack_failures(spec.name):
+                batches.append(x if nothing else attack(fmodel, x, y, epsilons=epsilon)[1])
     return batches
+
+
+@contextmanager
+def attack_failures(name: str) -> Iterator[None]:
+    """Turn whatever an attack, or a model inside it, raises into one line with its cause.
+
+    Args:
+        name: Of the attack.
+
+    Raises:
+        InputError: For any error but a lack of memory.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:
+        if is_out_of_memory(error):
+            raise
+        raise backward_failure(error, f"the attack {name}") from error
 
 
 def foolbox_attack(spec: AttackSpec) -> Any:

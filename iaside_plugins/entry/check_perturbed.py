@@ -16,6 +16,7 @@ from iaside_plugins.corruptions.error_rates import (
     mean_corruption_error,
     unnormalised_mean_error,
 )
+from iaside_plugins.display.masking import is_weaker
 from iaside_plugins.entry.build import (
     CYCLED,
     LISTED,
@@ -30,6 +31,7 @@ from iaside_plugins.entry.schema import (
     Benchmark,
     Corruption,
     Entry,
+    Masking,
     Normalised,
     WorstCase,
 )
@@ -167,6 +169,43 @@ def adversarial_problems(adversarial: Adversarial) -> Problems:
             yield f"{place}: expected one worst case a norm and epsilon, got another"
         yield from _n_images(f"{place}/accuracy", case.accuracy.n, adversarial.n_images)
         yield from _worst_case(place, case, adversarial.attacks)
+    if adversarial.masking is not None:
+        yield from _masking(adversarial, adversarial.masking)
+
+
+def _masking(adversarial: Adversarial, masking: Masking) -> Problems:
+    """Check what attacks saw against their number of images, and against their accuracies."""
+    place, n = "/adversarial/masking", masking.n_images
+    most = max(attack.accuracy.value for attack in adversarial.attacks) * adversarial.n_images
+    if not most - 0.5 <= n <= adversarial.n_images:
+        yield (
+            f"{place}/n_images: expected at least the {most:.0f} that an attack leaves and at most "
+            f"{adversarial.n_images}, got {n}"
+        )
+    for name in ("n_zero", "n_non_finite", "n_varying"):
+        if getattr(masking, name) > n:
+            yield f"{place}/{name}: expected at most {n} images, got {getattr(masking, name)}"
+    if masking.n_zero + masking.n_non_finite > n:
+        yield f"{place}: expected one kind of gradient an image, got more than {n}"
+    attacks = [attack.model_dump() for attack in adversarial.attacks]
+    lost = {
+        (a["name"], b["name"], a["norm"], a["epsilon"]): a["accuracy"]["value"]
+        - b["accuracy"]["value"]
+        for a in attacks
+        for b in attacks
+        if is_weaker(a, b)
+    }
+    said = [(w.attack, w.single, w.norm, w.epsilon) for w in masking.weaker]
+    if Counter(said) != Counter(lost.keys()):
+        yield f"{place}/weaker: expected {[*lost]}, got {said}"
+        return
+    for k, one in enumerate(masking.weaker):
+        least = round(lost[said[k]] * adversarial.n_images)
+        if not least <= one.n_missed <= n:
+            yield (
+                f"{place}/weaker/{k}/n_missed: expected from {least} to {n} images, got "
+                f"{one.n_missed}"
+            )
 
 
 def _n_images(place: str, got: int, expected: int) -> Problems:

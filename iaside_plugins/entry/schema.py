@@ -237,6 +237,26 @@ class WorstCase(Group):
     accuracy: Proportion
 
 
+class Weaker(Group):
+    """An attack of many steps that leaves more images than a single step of the same budget."""
+
+    attack: FileName
+    single: FileName
+    norm: Literal["Linf", "L2"]
+    epsilon: Size
+    n_missed: Positive
+
+
+class Masking(Group):
+    """What attacks by gradients saw on the images that are classified rightly."""
+
+    n_images: Count
+    n_zero: Count
+    n_non_finite: Count
+    n_varying: Count
+    weaker: Annotated[tuple[Weaker, ...], Some]
+
+
 class Adversarial(Group):
     """Accuracy under attack."""
 
@@ -245,6 +265,7 @@ class Adversarial(Group):
     batch_size: Positive
     attacks: Annotated[tuple[Attack, ...], OneOrMore]
     worst_case: Annotated[tuple[WorstCase, ...], Some]
+    masking: Masking | None = None  # None in entries that are older than the check
 
 
 class Profile(Spectral):

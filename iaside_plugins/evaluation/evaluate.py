@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from iaside_plugins.corruptions.error_rates import SEVERITIES
+from iaside_plugins.display.masking import warn_of_masking
 from iaside_plugins.entry.build import (
     SCHEMA_VERSION,
     entry_id,
@@ -24,12 +26,14 @@ from iaside_plugins.entry.build import (
     proportion,
     spectral_group,
 )
-from iaside_plugins.evaluation.attacks import worst_case
+from iaside_plugins.evaluation.attacks import weaker, worst_case
 from iaside_plugins.evaluation.conditions import ConditionRunner, Images, Outcome
 from iaside_plugins.evaluation.corruption import CorruptionPlan, corruption_group
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
+from iaside_plugins.inference.checks import model_device
 from iaside_plugins.inference.forward import Model
+from iaside_plugins.inference.gradients import GradientView, gradient_rows, try_first_gradient
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import jsonable
 from iaside_plugins.storage.provenance import ids_digest, provenance
@@ -48,6 +52,7 @@ class AttackPlan:
         seed: Seeds every batch together with the attack's name and the first image's index.
         batch_size: Images in one batch; part of the result, since batches are seeded.
         keep: Whether outcomes are stored for a resumed run; not if `run` reads finished images.
+        by_gradient: Whether the attacks follow gradients, which are then tried before all else.
     """
 
     specs: Sequence[Any]
@@ -56,6 +61,7 @@ class AttackPlan:
     seed: int
     batch_size: int
     keep: bool = True
+    by_gradient: bool = True
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,8 @@ def evaluate(
     Raises:
         InputError: For input that cannot be used; finished work stays in `resume`.
     """
+    if plan.attacks is not None and plan.attacks.by_gradient:
+        try_first_gradient(model, plan.attacks.images, model_device(model))
     # First, because it checks protocol, precision and the size of the images.
     result = spectral_importance(
         model,
@@ -194,7 +202,9 @@ def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict
     An image counts as robust if the clean image and the attacked one are both classified
     correctly. The worst case of a norm and budget is over the attacks run at that very budget.
     """
+    view = _gradient_view(runner, plan, clean)
     attacks: list[dict[str, Any]] = []
+    fooled: list[Any] = []  # by attack and budget, beside `attacks`
     by_budget: dict[tuple[str, float], list[tuple[str, dict[float, Any]]]] = {}
     for spec in plan.specs:
         settings = spec.to_dict()
@@ -217,6 +227,7 @@ def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict
                     "probability_change": mean(np.abs(outcome.probability - base.probability)),
                 }
             )
+            fooled.append(base.correct & ~outcome.correct)
             same = by_budget.setdefault((spec.norm, epsilon), [])
             same.append((spec.name, {epsilon: ~outcome.correct}))
     worst = []
@@ -224,10 +235,28 @@ def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict
         counted, robust = worst_case(base.correct, same, epsilon)
         case = {"norm": norm, "epsilon": epsilon, "attacks": counted}
         worst.append({**case, "accuracy": proportion(robust)})
-    return {
+    group: dict[str, Any] = {
         "n_images": attacks[0]["accuracy"]["n"],
         "seed": plan.seed,
         "batch_size": plan.batch_size,
         "attacks": attacks,
         "worst_case": worst,
     }
+    if view is not None:
+        group["masking"] = {**view.to_dict(), "weaker": weaker(attacks, fooled)}
+        warn_of_masking(group, told=view)
+    return group
+
+
+def _gradient_view(
+    runner: ConditionRunner, plan: AttackPlan, clean: Outcome
+) -> GradientView | None:
+    """Return what an attack by gradients sees, said before it begins; None for other attacks."""
+    if not plan.by_gradient:
+        return None
+    ids, rows = runner.look("gradient", plan.images, partial(gradient_rows, runner.model))
+    known = set(clean.ids)
+    kept = [k for k, name in enumerate(ids) if name in known]
+    view = GradientView.of(rows[kept], clean.at([ids[k] for k in kept]).correct)
+    warn_of_masking({"attacks": (), "masking": view.to_dict()})
+    return view

@@ -212,6 +212,17 @@ def test_nan_in_evaluate_names_the_image(iaside, images, tmp_path):
     assert not (tmp_path / "e.json").exists()
 
 
+def test_a_missing_gradient_is_told_before_the_work(iaside, images, tmp_path):
+    common = ("--data", images, "--corruptions", "none", "--n-bands", 3, "--attacks", "fgsm")
+    for command in (
+        ("evaluate", "python:tiny_model:detached", "--out", tmp_path / "e.json"),
+        ("spectrum", "--model", "python:tiny_model:detached"),
+    ):
+        WATCH.rows = 0
+        iaside(*command, *common).refused("the model gives none", "detach", "--attacks none")
+        assert WATCH.rows <= 3  # black images of checks, and two to try
+
+
 def test_unknown_commands(iaside):
     iaside("profil").refused("profil")
     iaside("profile").refused("MODEL")

@@ -15,6 +15,7 @@ from iaside_plugins.entry.build import entry_id, mean, proportion
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.corruption import CorruptionPlan
 from iaside_plugins.evaluation.evaluate import AttackPlan, EvaluationPlan, evaluate
+from iaside_plugins.inference.gradients import N_TRIED
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.stats.intervals import wilson
 from iaside_plugins.storage.provenance import ids_digest
@@ -246,7 +247,7 @@ def test_resumed_run_computes_nothing_and_equals_to_the_bit(net, tmp_path):
     first = comparable(run(net, one, resume=tmp_path))
     net.rows = 0
     assert comparable(run(net, one, resume=tmp_path)) == first
-    assert net.rows == 0
+    assert net.rows == N_TRIED  # a gradient, before anything else
     assert comparable(run(net, one)) == first  # and without a folder
 
 
@@ -380,3 +381,42 @@ def test_an_mce_is_of_the_very_same_images(net, short, caplog):
     group = run(net, plan_of(corruptions=whole))["corruption"]
     assert (group["mce"] is None) == short
     assert ("images of fog 2 were unreadable" in caplog.text) == short
+
+
+class Rounded(Net):
+    def forward(self, x):
+        return super().forward((x * 255).round() / 255)
+
+
+def test_what_attacks_saw_and_missed_is_in_the_entry(caplog):
+    single = SimpleNamespace(**vars(spec("single", (0.3,))))
+    single.to_dict = lambda: {**spec("single").to_dict(), "steps": None, "rel_stepsize": None}
+    weak = spec("weak", (0.3,))
+
+    def by_name(model, x, y, one, seed, first):
+        return [x] if one is weak else perturb(model, x, y, one, seed, first)
+
+    plan = AttackPlan([single, weak], batches(), by_name, seed=3, batch_size=4)
+    net = Rounded().eval()
+    entry = run(net, plan_of(attacks=plan))
+    seen, clean = entry["adversarial"]["masking"], ~wrong(net, IMAGES)
+    left = entry["adversarial"]["attacks"][0]["accuracy"]["value"]
+    assert (seen["n_images"], seen["n_zero"], seen["n_varying"]) == (clean.sum(), clean.sum(), 0)
+    assert seen["weaker"] == [
+        {
+            "attack": "weak",
+            "single": "single",
+            "norm": "Linf",
+            "epsilon": 0.3,
+            "n_missed": clean.sum() - round(left * N),
+        }
+    ]
+    assert "weak at Linf 0.3 does worse than the single step of single" in caplog.text
+    assert caplog.text.count(f"the gradient is zero on {clean.sum()} of {clean.sum()}") == 1
+
+
+def test_a_missing_gradient_is_known_before_the_work(net):
+    net.forward = lambda x: Net.forward(net, x).detach()
+    with pytest.raises(InputError, match="the model gives none"):
+        run(net, plan_of(attacks=attacks(spec("one"))))
+    assert net.rows == N_TRIED

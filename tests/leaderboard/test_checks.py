@@ -55,12 +55,29 @@ def test_valid_entries_have_no_problem(make_entry: Make, options: dict[str, Any]
     assert problems(make_entry(**options)) == []
 
 
+def test_what_attacks_saw_belongs_to_an_entry(make_entry: Make) -> None:
+    raw = make_entry()
+    raw["adversarial"]["masking"] = masked()  # and without it, above: an older entry
+    assert problems(raw) == []
+    raw["adversarial"]["masking"]["weaker"][0]["n_missed"] = 17
+    assert problems(raw) == [
+        "/adversarial/masking/weaker/0/n_missed: expected from 1 to 16 images, got 17"
+    ]
+
+
 def more(by: float) -> Change:
     return lambda old: old + by
 
 
 def without_last(old: list[Any]) -> list[Any]:
     return old[:-1]
+
+
+def masked(**changes: Any) -> dict[str, Any]:
+    """What attacks saw of the sample entry, whose PGD is weaker than FGSM at 8/255."""
+    weaker = {"attack": "pgd", "single": "fgsm", "norm": "Linf", "epsilon": 8 / 255, "n_missed": 1}
+    counts = {"n_images": 16, "n_zero": 3, "n_non_finite": 0, "n_varying": 0}
+    return {**counts, "weaker": [weaker], **changes}
 
 
 # Each step is ten times the tolerance of its check or more, and below what types and ranges refuse.
@@ -109,6 +126,10 @@ FLIPPED: list[tuple[str, Any, str]] = [
     ("/corruption/conditions/3/probability_change/n", 4, "/corruption/conditions/3/probability_c"),
     ("/adversarial/n_images", 50, "/adversarial/attacks/0/accuracy/n: expected 50 images, got 20"),
     ("/adversarial/attacks/1/name", "fgsm", "/adversarial/worst_case/0/attacks: expected all of"),
+    ("/adversarial/masking", masked(n_zero=17), "/adversarial/masking/n_zero: expected at most"),
+    ("/adversarial/masking", masked(n_images=21), "/adversarial/masking/n_images: expected at"),
+    ("/adversarial/masking", masked(n_images=1), "/adversarial/masking/n_images: expected at"),
+    ("/adversarial/masking", masked(weaker=[]), "/adversarial/masking/weaker: expected"),
     ("/adversarial/worst_case/0/attacks", ["pgd"], "/adversarial/worst_case/0/attacks: expected"),
     ("/adversarial/worst_case/1/epsilon", 1 / 255, "/adversarial/worst_case/1: expected one worst"),
     ("/adversarial/n_images", 21, "/adversarial/n_images: expected at most 20, got 21"),

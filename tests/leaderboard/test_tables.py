@@ -142,6 +142,18 @@ def test_attacks_of_other_strength_get_their_own_column(make_entry: Make) -> Non
     assert [row.count("–") for row in rows] == [2, 2]
 
 
+def test_a_robust_accuracy_in_doubt_is_marked(make_entry: Make) -> None:
+    one, two = make_entry("one"), make_entry("two")
+    for raw in (one, two):  # as many steps as a single one does, or better
+        raw["adversarial"]["attacks"][3]["accuracy"] = raw["adversarial"]["attacks"][2]["accuracy"]
+    assert "†" not in to_markdown(parsed(one, two))
+    seen = {"n_images": 15, "n_zero": 3, "n_non_finite": 0, "n_varying": 0, "weaker": []}
+    two["adversarial"]["masking"] = seen
+    text = to_markdown(parsed(one, two))
+    assert [row.count("†") for row in text.splitlines() if row.startswith("| ")] == [0, 0, 0, 2]
+    assert "† This robust accuracy may be too high. two: the gradient is zero on 3 of 15" in text
+
+
 def test_missing_parts_leave_columns_out(make_entry: Make) -> None:
     plain = to_markdown(parsed(make_entry(perturbed=False)))
     assert "Corruptions: not evaluated." in plain
