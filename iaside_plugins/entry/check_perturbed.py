@@ -152,6 +152,7 @@ def adversarial_problems(adversarial: Adversarial) -> Problems:
             attack.steps,
             attack.rel_stepsize,
             attack.random_start,
+            attack.restarts,
             attack.epsilon,
         )
         if cell in seen:

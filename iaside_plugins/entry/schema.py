@@ -223,6 +223,7 @@ class Attack(Group):
     steps: Positive | None
     rel_stepsize: AboveZero | None
     random_start: bool
+    restarts: Positive = 1  # older entries have none
     epsilon: Size
     accuracy: Proportion
     probability_change: Mean

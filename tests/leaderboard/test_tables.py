@@ -132,11 +132,11 @@ def test_what_is_not_comparable_stands_apart(make_entry: Make, path: tuple[str, 
 def test_attacks_of_other_strength_get_their_own_column(make_entry: Make) -> None:
     one, two = make_entry("one"), make_entry("two")
     for attack in two["adversarial"]["attacks"]:
-        attack["steps"] = attack["steps"] and 40
+        attack |= {"steps": 40, "restarts": 2} if attack["steps"] else {}
     table = tables(parsed(one, two))[0]
     assert [attack.attacks[1] for attack in table.attack_columns] == [
         "pgd-10x0.25-random",
-        "pgd-40x0.25-random",
+        "pgd-40x0.25-random-2",
     ] * 2
     rows = cells(to_markdown(parsed(one, two)))
     assert [row.count("–") for row in rows] == [2, 2]
