@@ -16,6 +16,7 @@ from iaside_plugins.adapters.foolbox_adapter.attacks import (
     AttackSpec,
     adversarial,
     attack_seed,
+    foolbox_attack,
     parse_attacks,
 )
 from iaside_plugins.adapters.foolbox_adapter.evaluator import SpectralEvaluator, spectral_score
@@ -35,6 +36,7 @@ __all__ = [
     "adversarial",
     "attack_seed",
     "check_installed",
+    "foolbox_attack",
     "guarded",
     "parse_attacks",
     "robust_evaluation",

@@ -38,6 +38,7 @@ EPSILONS_LINF = (0.5 / 255, 2 / 255, 4 / 255, 8 / 255)
 EPSILONS_L2 = (0.1, 0.5)
 PATH = 2.5  # steps times step size of an iterated attack, in epsilons
 RESTARTS = 2
+FOOLBOX, ADVLIB = "foolbox", "adv-lib"
 Budget = float | None  # None: the least perturbation that a minimisation attack finds
 
 _FOOLBOX_CLASS = {  # (norm, iterated) -> class in foolbox.attacks
@@ -50,6 +51,7 @@ _FOOLBOX_CLASS = {  # (norm, iterated) -> class in foolbox.attacks
 
 _BY_GRADIENT = frozenset(  # classes whose attacks, and those derived from them, follow gradients
     {
+        "AdvLibAPGD",
         "BaseGradientDescent",
         "BandRestrictedPGD",
         "BrendelBethgeAttack",
@@ -77,6 +79,7 @@ class AttackSpec:
         restarts: How often to start; an image is fooled where any of the tries fools it.
         epsilons: Budgets in pixel units; 0 stands for the clean images.
         title: Name in tables of spectra, with the norm.
+        library: Whose program it is.
     """
 
     name: str
@@ -87,6 +90,7 @@ class AttackSpec:
     epsilons: tuple[float, ...]
     title: str = field(default="", compare=False)
     restarts: int = 1
+    library: str = FOOLBOX
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -111,7 +115,7 @@ class AttackSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON values: name, norm, steps, ..., restarts."""
-        return {k: v for k, v in asdict(self).items() if k not in ("epsilons", "title")}
+        return {k: v for k, v in asdict(self).items() if k not in ("epsilons", "title", "library")}
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,10 @@ CATALOGUE: Mapping[str, AttackSpec | MinimalAttack | BandAttack] = MappingProxyT
         "pgd": AttackSpec("pgd", "Linf", 20, PATH / 20, True, EPSILONS_LINF, "PGD Linf", RESTARTS),
         "fgm": AttackSpec("fgm", "L2", None, None, False, EPSILONS_L2, "FGM L2"),
         "pgd_l2": AttackSpec("pgd_l2", "L2", 25, PATH / 25, True, EPSILONS_L2, "PGD L2", RESTARTS),
+        # its steps begin at 2 epsilon and are halved where the loss stalls
+        "apgd_advlib": AttackSpec(
+            "apgd_advlib", "Linf", 40, 2.0, True, EPSILONS_LINF, "APGD Linf", library=ADVLIB
+        ),
         "deepfool": MinimalAttack("DeepFool L2", "L2DeepFoolAttack", {"steps": 50}),
         "ddn": MinimalAttack("DDN L2", "DDNAttack", {"steps": 100}),
         "cw": MinimalAttack(
@@ -202,8 +210,10 @@ def parse_attacks(
         if epsilons is not None:
             spec = replace(spec, epsilons=tuple(float(e) for e in epsilons))
         if steps is not None and spec.steps is not None and spec.rel_stepsize is not None:
-            path = spec.steps * spec.rel_stepsize
-            spec = replace(spec, steps=steps, rel_stepsize=path / max(steps, 1))
+            step = spec.rel_stepsize  # of adv-lib, which adapts it
+            if spec.library == FOOLBOX:
+                step = spec.steps * spec.rel_stepsize / max(steps, 1)
+            spec = replace(spec, steps=steps, rel_stepsize=step)
         specs.append(spec)
     return tuple(specs)
 
@@ -456,6 +466,10 @@ def attack_failures(name: str) -> Iterator[None]:
 
 def foolbox_attack(spec: AttackSpec) -> Any:
     """Return the Foolbox attack of a spec, which takes its epsilons when it is called."""
+    if spec.library == ADVLIB:
+        from iaside_plugins.adapters.foolbox_adapter.advlib_apgd import AdvLibAPGD
+
+        return AdvLibAPGD(spec.norm, spec.steps or 1, spec.restarts)
     kind = getattr(foolbox().attacks, _FOOLBOX_CLASS[spec.norm, spec.steps is not None])
     if spec.steps is None:
         return kind(random_start=spec.random_start)

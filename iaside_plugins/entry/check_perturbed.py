@@ -196,6 +196,14 @@ def _masking(adversarial: Adversarial, masking: Masking) -> Problems:
         for b in attacks
         if is_weaker(a, b)
     }
+    values = {(a.name, a.norm, a.epsilon): a.accuracy.value for a in adversarial.attacks}
+    for k, pair in enumerate(masking.apart):
+        ends = [values.get((name, pair.norm, pair.epsilon)) for name in (pair.attack, pair.other)]
+        if ends[0] is None or ends[1] is None:
+            yield f"{place}/apart/{k}: expected two attacks of this entry at one budget"
+        elif abs(ends[0] - ends[1] - pair.difference) > ROUNDING:
+            expected = ends[0] - ends[1]
+            yield f"{place}/apart/{k}/difference: expected {expected:.9g}, got {pair.difference!r}"
     said = [(w.attack, w.single, w.norm, w.epsilon) for w in masking.weaker]
     if Counter(said) != Counter(lost.keys()):
         yield f"{place}/weaker: expected {[*lost]}, got {said}"

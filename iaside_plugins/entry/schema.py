@@ -248,6 +248,16 @@ class Weaker(Group):
     n_missed: Positive
 
 
+class Apart(Group):
+    """Accuracy under an attack minus that under another library's at the same budget."""
+
+    attack: FileName
+    other: FileName
+    norm: Literal["Linf", "L2"]
+    epsilon: Size
+    difference: Annotated[float, Field(ge=-1, le=1)]
+
+
 class Masking(Group):
     """What attacks by gradients saw on the images that are classified rightly."""
 
@@ -256,6 +266,7 @@ class Masking(Group):
     n_non_finite: Count
     n_varying: Count
     weaker: Annotated[tuple[Weaker, ...], Some]
+    apart: Annotated[tuple[Apart, ...], Some] = ()
 
 
 class Adversarial(Group):

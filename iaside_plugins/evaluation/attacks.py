@@ -76,6 +76,37 @@ def weaker(attacks: Sequence[Mapping[str, Any]], fooled: Sequence[Flags]) -> lis
     ]
 
 
+def apart(
+    attacks: Sequence[Mapping[str, Any]], libraries: Sequence[str | None]
+) -> list[dict[str, Any]]:
+    """Return how far attacks of many steps by two libraries are apart at one norm and budget.
+
+    Args:
+        attacks: As for `weaker`.
+        libraries: Whose program each of them is.
+
+    Returns:
+        Names of both attacks, the budget, and accuracy under the first minus that under the other.
+    """
+    iterated = [
+        (one, library)
+        for one, library in zip(attacks, libraries, strict=True)
+        if one["steps"] is not None
+    ]
+    return [
+        {
+            "attack": one["name"],
+            "other": other["name"],
+            "norm": one["norm"],
+            "epsilon": one["epsilon"],
+            "difference": one["accuracy"]["value"] - other["accuracy"]["value"],
+        }
+        for k, (one, library) in enumerate(iterated)
+        for other, another in iterated[k + 1 :]
+        if library != another and (one["norm"], one["epsilon"]) == (other["norm"], other["epsilon"])
+    ]
+
+
 @dataclass(frozen=True, eq=False)
 class AttackOutcome:
     """Which of K images one attack succeeded on.

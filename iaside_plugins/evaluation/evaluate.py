@@ -26,7 +26,7 @@ from iaside_plugins.entry.build import (
     proportion,
     spectral_group,
 )
-from iaside_plugins.evaluation.attacks import weaker, worst_case
+from iaside_plugins.evaluation.attacks import apart, weaker, worst_case
 from iaside_plugins.evaluation.conditions import ConditionRunner, Images, Outcome
 from iaside_plugins.evaluation.corruption import CorruptionPlan, corruption_group
 from iaside_plugins.importance.result import SpectralImportance
@@ -244,6 +244,8 @@ def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict
     }
     if view is not None:
         group["masking"] = {**view.to_dict(), "weaker": weaker(attacks, fooled)}
+        libraries = [getattr(s, "library", None) for s in plan.specs for _ in s.epsilons]
+        group["masking"]["apart"] = apart(attacks, libraries)
         warn_of_masking(group, told=view)
     return group
 

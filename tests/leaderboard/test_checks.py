@@ -73,6 +73,9 @@ def without_last(old: list[Any]) -> list[Any]:
     return old[:-1]
 
 
+PAIR = {"attack": "fgsm", "other": "pgd", "norm": "Linf", "epsilon": 8 / 255, "difference": 0.0}
+
+
 def masked(**changes: Any) -> dict[str, Any]:
     """What attacks saw of the sample entry, whose PGD is weaker than FGSM at 8/255."""
     weaker = {"attack": "pgd", "single": "fgsm", "norm": "Linf", "epsilon": 8 / 255, "n_missed": 1}
@@ -130,6 +133,12 @@ FLIPPED: list[tuple[str, Any, str]] = [
     ("/adversarial/masking", masked(n_images=21), "/adversarial/masking/n_images: expected at"),
     ("/adversarial/masking", masked(n_images=1), "/adversarial/masking/n_images: expected at"),
     ("/adversarial/masking", masked(weaker=[]), "/adversarial/masking/weaker: expected"),
+    ("/adversarial/masking", masked(apart=[PAIR]), "/adversarial/masking/apart/0/difference: exp"),
+    (
+        "/adversarial/masking",
+        masked(apart=[PAIR | {"other": "x"}]),
+        "/adversarial/masking/apart/0: expected two attacks",
+    ),
     ("/adversarial/worst_case/0/attacks", ["pgd"], "/adversarial/worst_case/0/attacks: expected"),
     ("/adversarial/worst_case/1/epsilon", 1 / 255, "/adversarial/worst_case/1: expected one worst"),
     ("/adversarial/n_images", 21, "/adversarial/n_images: expected at most 20, got 21"),
