@@ -33,6 +33,7 @@ from iaside_plugins.entry.schema import (
     Entry,
     Masking,
     Normalised,
+    TemperatureCheck,
     WorstCase,
 )
 from iaside_plugins.errors import InputError
@@ -204,6 +205,8 @@ def _masking(adversarial: Adversarial, masking: Masking) -> Problems:
         elif abs(ends[0] - ends[1] - pair.difference) > ROUNDING:
             expected = ends[0] - ends[1]
             yield f"{place}/apart/{k}/difference: expected {expected:.9g}, got {pair.difference!r}"
+    if masking.temperature is not None:
+        yield from _temperature(adversarial, masking.temperature)
     said = [(w.attack, w.single, w.norm, w.epsilon) for w in masking.weaker]
     if Counter(said) != Counter(lost.keys()):
         yield f"{place}/weaker: expected {[*lost]}, got {said}"
@@ -214,6 +217,23 @@ def _masking(adversarial: Adversarial, masking: Masking) -> Problems:
             yield (
                 f"{place}/weaker/{k}/n_missed: expected from {least} to {n} images, got "
                 f"{one.n_missed}"
+            )
+
+
+def _temperature(adversarial: Adversarial, check: TemperatureCheck) -> Problems:
+    """Check that an attack at temperatures is one of the entry, and its counts fall."""
+    place = "/adversarial/masking/temperature"
+    if check.n_images > adversarial.n_images:
+        yield (f"{place}/n_images: expected at most {adversarial.n_images}, got {check.n_images}")
+    own = [a.epsilon for a in adversarial.attacks if (a.name, a.norm) == (check.attack, check.norm)]
+    got = [case.epsilon for case in check.cases]
+    if Counter(got) != Counter(own):
+        yield f"{place}/cases: expected the epsilons of {check.attack}, {own}, got {got}"
+    for k, case in enumerate(check.cases):
+        if not case.n_left <= case.n_robust <= check.n_images:
+            yield (
+                f"{place}/cases/{k}: expected n_left <= n_robust <= {check.n_images}, got "
+                f"{case.n_left} and {case.n_robust}"
             )
 
 

@@ -258,6 +258,24 @@ class Apart(Group):
     difference: Annotated[float, Field(ge=-1, le=1)]
 
 
+class TemperatureCase(Group):
+    """Images that withstand an attack, and those that do at every temperature too."""
+
+    epsilon: Size
+    n_robust: Count
+    n_left: Count
+
+
+class TemperatureCheck(Group):
+    """An attack on the first images, through logits that are divided by temperatures."""
+
+    attack: FileName
+    norm: Literal["Linf", "L2"]
+    n_images: Positive
+    temperatures: Annotated[tuple[AboveZero, ...], OneOrMore]
+    cases: Annotated[tuple[TemperatureCase, ...], OneOrMore]
+
+
 class Masking(Group):
     """What attacks by gradients saw on the images that are classified rightly."""
 
@@ -267,6 +285,7 @@ class Masking(Group):
     n_varying: Count
     weaker: Annotated[tuple[Weaker, ...], Some]
     apart: Annotated[tuple[Apart, ...], Some] = ()
+    temperature: TemperatureCheck | None = None
 
 
 class Adversarial(Group):

@@ -29,6 +29,7 @@ from iaside_plugins.entry.build import (
 from iaside_plugins.evaluation.attacks import apart, weaker, worst_case
 from iaside_plugins.evaluation.conditions import ConditionRunner, Images, Outcome
 from iaside_plugins.evaluation.corruption import CorruptionPlan, corruption_group
+from iaside_plugins.evaluation.temperature import temperature_check
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.inference.checks import model_device
@@ -52,6 +53,8 @@ class AttackPlan:
         seed: Seeds every batch together with the attack's name and the first image's index.
         batch_size: Images in one batch; part of the result, since batches are seeded.
         keep: Whether outcomes are stored for a resumed run; not if `run` reads finished images.
+        temperatures: Whether the first attack of many steps is run again at other temperatures, see
+            `temperature_check`; it is in any case where gradients are zero.
         by_gradient: Whether the attacks follow gradients, which are then tried before all else.
     """
 
@@ -62,6 +65,7 @@ class AttackPlan:
     batch_size: int
     keep: bool = True
     by_gradient: bool = True
+    temperatures: bool = False
 
 
 @dataclass(frozen=True)
@@ -204,6 +208,7 @@ def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict
     """
     view = _gradient_view(runner, plan, clean)
     attacks: list[dict[str, Any]] = []
+    found: list[tuple[Any, list[Outcome]]] = []
     fooled: list[Any] = []  # by attack and budget, beside `attacks`
     by_budget: dict[tuple[str, float], list[tuple[str, dict[float, Any]]]] = {}
     for spec in plan.specs:
@@ -216,6 +221,7 @@ def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict
             return plan.run(runner.model, x, y, spec, plan.seed, first)
 
         outcomes = runner.attack(names, plan.images, attack, keep=plan.keep)
+        found.append((spec, outcomes))
         for epsilon, outcome in zip(map(float, spec.epsilons), outcomes, strict=True):
             outcome = outcome.among(clean)
             base = clean.at(outcome.ids)
@@ -246,6 +252,10 @@ def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict
         group["masking"] = {**view.to_dict(), "weaker": weaker(attacks, fooled)}
         libraries = [getattr(s, "library", None) for s in plan.specs for _ in s.epsilons]
         group["masking"]["apart"] = apart(attacks, libraries)
+        iterated = [pair for pair in found if pair[0].to_dict()["steps"] is not None]
+        if iterated and plan.keep and (plan.temperatures or view.n_zero):
+            check = temperature_check(runner, plan, *iterated[0], clean)
+            group["masking"]["temperature"] = check
         warn_of_masking(group, told=view)
     return group
 

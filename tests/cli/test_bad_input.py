@@ -173,6 +173,7 @@ def test_protocol_files_that_are_none(iaside, images, tmp_path):
         (("--n-attack", "0", "--attacks", "fgsm"), ["at least 1"]),
         (("--n-spectral", "0", "--attacks", "none"), ["at least 1"]),
         (("--attacks", "none", "--reference", "alexnet"), ["--reference", "corruptions"]),
+        (("--attacks", "fgsm", "--check-temperatures"), ["--check-temperatures", "--attacks pgd"]),
         (("--attacks", "none", "--precision", "half"), ["precision", "bfloat16"]),
         (("--attacks", "none", "--dataset", "my photographs"), ["my photographs"]),
         (("--attacks", "none", "--note", "from /home/someone"), ["/home/someone"]),

@@ -420,3 +420,46 @@ def test_a_missing_gradient_is_known_before_the_work(net):
     with pytest.raises(InputError, match="the model gives none"):
         run(net, plan_of(attacks=attacks(spec("one"))))
     assert net.rows == N_TRIED
+
+
+class Scaled(Net):
+    def forward(self, x):
+        return super().forward(x) * 1e4
+
+
+def ascend(model, x, y, one, seed, first):
+    """Two steps along the sign of the gradient, as PGD's."""
+    found = []
+    for epsilon in one.epsilons:
+        moved = x.clone()
+        for _ in range(2):
+            probe = moved.clone().requires_grad_()
+            loss = nn.functional.cross_entropy(model(probe), y, reduction="sum")
+            (gradient,) = torch.autograd.grad(loss, probe)
+            moved = (moved + epsilon / 2 * gradient.sign()).clamp(0, 1)
+        found.append(moved)
+    return found
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_robustness_that_a_temperature_takes_away(net, tmp_path, caplog, asked):
+    def group(model):
+        plan = AttackPlan(
+            [spec("pgd", (0.02, 0.2))], batches(), ascend, seed=3, batch_size=4, temperatures=asked
+        )
+        return run(model, plan_of(attacks=plan), resume=tmp_path / type(model).__name__)[
+            "adversarial"
+        ]
+
+    sound, scaled = group(net), group(Scaled().eval())
+    assert ("temperature" in sound["masking"]) == asked
+    check = scaled["masking"]["temperature"]  # its gradients are zero
+    for k, case in enumerate(check["cases"]):
+        left = sound["attacks"][k]["accuracy"]["value"]  # the same net, at another scale
+        assert case["n_robust"] == round(scaled["attacks"][k]["accuracy"]["value"] * N)
+        assert case["n_left"] <= round(left * N)
+        if asked:
+            own = sound["masking"]["temperature"]["cases"][k]
+            assert own["n_left"] <= own["n_robust"] == round(left * N)
+    assert check["cases"][1]["n_left"] < check["cases"][1]["n_robust"]
+    assert "once the logits it sees are divided by a temperature" in caplog.text

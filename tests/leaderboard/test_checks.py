@@ -57,7 +57,9 @@ def test_valid_entries_have_no_problem(make_entry: Make, options: dict[str, Any]
 
 def test_what_attacks_saw_belongs_to_an_entry(make_entry: Make) -> None:
     raw = make_entry()
-    raw["adversarial"]["masking"] = masked()  # and without it, above: an older entry
+    raw["adversarial"]["masking"] = masked(
+        temperature=HEATED
+    )  # and without it, above: an older entry
     assert problems(raw) == []
     raw["adversarial"]["masking"]["weaker"][0]["n_missed"] = 17
     assert problems(raw) == [
@@ -76,11 +78,27 @@ def without_last(old: list[Any]) -> list[Any]:
 PAIR = {"attack": "fgsm", "other": "pgd", "norm": "Linf", "epsilon": 8 / 255, "difference": 0.0}
 
 
+HEATED = {
+    "attack": "pgd",
+    "norm": "Linf",
+    "n_images": 15,
+    "temperatures": [0.1, 1.0],
+    "cases": [
+        {"epsilon": 1 / 255, "n_robust": 3, "n_left": 3},
+        {"epsilon": 8 / 255, "n_robust": 9, "n_left": 1},
+    ],
+}
+
+
 def masked(**changes: Any) -> dict[str, Any]:
     """What attacks saw of the sample entry, whose PGD is weaker than FGSM at 8/255."""
     weaker = {"attack": "pgd", "single": "fgsm", "norm": "Linf", "epsilon": 8 / 255, "n_missed": 1}
     counts = {"n_images": 16, "n_zero": 3, "n_non_finite": 0, "n_varying": 0}
     return {**counts, "weaker": [weaker], **changes}
+
+
+def heated(**changes: Any) -> dict[str, Any]:
+    return masked(temperature=HEATED | changes)
 
 
 # Each step is ten times the tolerance of its check or more, and below what types and ranges refuse.
@@ -133,6 +151,21 @@ FLIPPED: list[tuple[str, Any, str]] = [
     ("/adversarial/masking", masked(n_images=21), "/adversarial/masking/n_images: expected at"),
     ("/adversarial/masking", masked(n_images=1), "/adversarial/masking/n_images: expected at"),
     ("/adversarial/masking", masked(weaker=[]), "/adversarial/masking/weaker: expected"),
+    (
+        "/adversarial/masking",
+        masked(temperature=HEATED | {"n_images": 5}),
+        "/adversarial/.*/cases/1: ",
+    ),
+    (
+        "/adversarial/masking",
+        masked(temperature=HEATED | {"n_images": 21}),
+        "/adversarial/.*at most 20",
+    ),
+    (
+        "/adversarial/masking",
+        masked(temperature=HEATED | {"attack": "x"}),
+        "/adversarial/.*epsilons",
+    ),
     ("/adversarial/masking", masked(apart=[PAIR]), "/adversarial/masking/apart/0/difference: exp"),
     (
         "/adversarial/masking",
