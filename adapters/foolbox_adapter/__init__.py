@@ -17,6 +17,7 @@ from iaside_plugins.adapters.foolbox_adapter.attacks import (
     AttackSpec,
     adversarial,
     attack_seed,
+    foolbox_attack,
     parse_attacks,
 )
 from iaside_plugins.adapters.foolbox_adapter.evaluator import SpectralEvaluator, spectral_score
@@ -38,6 +39,7 @@ __all__ = [
     "attack_seed",
     "check_installed",
     "explain",
+    "foolbox_attack",
     "guarded",
     "parse_attacks",
     "robust_evaluation",

@@ -224,7 +224,13 @@ def _evaluation_plan(
             return [attacked[epsilon].batch(x, y) for epsilon in spec.epsilons]
 
         attacks = AttackPlan(
-            [ready.spec], clean(None), batches, request.seed, request.batch_size, keep=False
+            [ready.spec],
+            clean(None),
+            batches,
+            request.seed,
+            request.batch_size,
+            keep=False,
+            by_gradient=ready.spec.by_gradient,
         )
     return EvaluationPlan(
         model=ready.info,

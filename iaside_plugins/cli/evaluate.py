@@ -20,6 +20,7 @@ from iaside_plugins.devices import pick_devices
 from iaside_plugins.display.plots import plot_profiles
 from iaside_plugins.display.report import entry_report
 from iaside_plugins.entry.write import typed_entry, write_entry
+from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.evaluate import evaluate as run
 from iaside_plugins.storage.resume_folder import resume_folder
 from iaside_plugins.workflows.evaluate import evaluation_plan
@@ -56,6 +57,14 @@ def evaluate(
     epsilons: opt.Epsilons = None,
     epsilons_l2: opt.EpsilonsL2 = None,
     attack_steps: opt.AttackSteps = None,
+    check_temperatures: Annotated[
+        bool,
+        typer.Option(
+            "--check-temperatures",
+            help="PGD again at 4 temperatures of the logits, on 64 images (always if gradients "
+            "are zero)",
+        ),
+    ] = False,
     n_images: opt.NImages = None,
     n_spectral: Annotated[int | None, typer.Option(help="Images for the importance")] = None,
     n_attack: opt.NAttack = None,
@@ -124,6 +133,11 @@ def evaluate(
             generation=generation,
         )
         plan = replace(plan, perturbed=pairs)
+    if check_temperatures:
+        if not any(spec.steps for spec in specs):
+            raise InputError("check_temperatures needs an attack of several steps: attacks=pgd")
+        if plan.attacks is not None:
+            plan = replace(plan, attacks=replace(plan.attacks, temperatures=True))
     outputs.say(describe(net.info))
     with resume_folder(resume, "evaluate", source.which(), chosen.used(), precision, net) as folder:
         entry, result = run(

@@ -9,6 +9,7 @@ import numpy as np
 
 from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.error_rates import CORRUPTIONS_3DCC
+from iaside_plugins.display.masking import masking_reasons
 from iaside_plugins.display.text import interval, number, proportion
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.spectral.range_handling import RANGE_HANDLINGS
@@ -67,6 +68,7 @@ def entry_report(entry: Mapping[str, Any], result: SpectralImportance) -> str:
         lines += _corruption_lines(corruption)
     if adversarial is not None:
         lines.append(f"accuracy under attack ({adversarial['n_images']} images)")
+        lines += [f"  may be too high: {reason}" for reason in masking_reasons(adversarial)]
         lines += [
             f"  {cell['name']:<7} {cell['norm']:<4} eps {format_budget(cell['epsilon']):<8} "
             f"{proportion(cell['accuracy'])}"

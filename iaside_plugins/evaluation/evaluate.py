@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.decomposition.run import error_decomposition
+from iaside_plugins.display.masking import warn_of_masking
 from iaside_plugins.entry.build import (
     SCHEMA_VERSION,
     decomposition_group,
@@ -26,12 +28,15 @@ from iaside_plugins.entry.build import (
     proportion,
     spectral_group,
 )
-from iaside_plugins.evaluation.attacks import worst_case
+from iaside_plugins.evaluation.attacks import apart, weaker, worst_case
 from iaside_plugins.evaluation.conditions import ConditionRunner, Images, Outcome
 from iaside_plugins.evaluation.corruption import CorruptionPlan, corruption_group
+from iaside_plugins.evaluation.temperature import temperature_check
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
+from iaside_plugins.inference.checks import model_device
 from iaside_plugins.inference.forward import Model
+from iaside_plugins.inference.gradients import GradientView, gradient_rows, try_first_gradient
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import jsonable
 from iaside_plugins.storage.provenance import ids_digest, provenance
@@ -50,6 +55,9 @@ class AttackPlan:
         seed: Seeds every batch together with the attack's name and the first image's index.
         batch_size: Images in one batch; part of the result, since batches are seeded.
         keep: Whether outcomes are stored for a resumed run; not if `run` reads finished images.
+        temperatures: Whether the first attack of many steps is run again at other temperatures, see
+            `temperature_check`; it is in any case where gradients are zero.
+        by_gradient: Whether the attacks follow gradients, which are then tried before all else.
     """
 
     specs: Sequence[Any]
@@ -58,6 +66,8 @@ class AttackPlan:
     seed: int
     batch_size: int
     keep: bool = True
+    by_gradient: bool = True
+    temperatures: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,6 +125,8 @@ def evaluate(
     Raises:
         InputError: For input that cannot be used; finished work stays in `resume`.
     """
+    if plan.attacks is not None and plan.attacks.by_gradient:
+        try_first_gradient(model, plan.attacks.images, model_device(model))
     # First, because it checks protocol, precision and the size of the images.
     result = spectral_importance(
         model,
@@ -220,7 +232,10 @@ def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict
     An image counts as robust if the clean image and the attacked one are both classified
     correctly. The worst case of a norm and budget is over the attacks run at that very budget.
     """
+    view = _gradient_view(runner, plan, clean)
     attacks: list[dict[str, Any]] = []
+    found: list[tuple[Any, list[Outcome]]] = []
+    fooled: list[Any] = []  # by attack and budget, beside `attacks`
     by_budget: dict[tuple[str, float], list[tuple[str, dict[float, Any]]]] = {}
     for spec in plan.specs:
         settings = spec.to_dict()
@@ -232,6 +247,7 @@ def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict
             return plan.run(runner.model, x, y, spec, plan.seed, first)
 
         outcomes = runner.attack(names, plan.images, attack, keep=plan.keep)
+        found.append((spec, outcomes))
         for epsilon, outcome in zip(map(float, spec.epsilons), outcomes, strict=True):
             outcome = outcome.among(clean)
             base = clean.at(outcome.ids)
@@ -243,6 +259,7 @@ def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict
                     "probability_change": mean(np.abs(outcome.probability - base.probability)),
                 }
             )
+            fooled.append(base.correct & ~outcome.correct)
             same = by_budget.setdefault((spec.norm, epsilon), [])
             same.append((spec.name, {epsilon: ~outcome.correct}))
     worst = []
@@ -250,10 +267,34 @@ def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict
         counted, robust = worst_case(base.correct, same, epsilon)
         case = {"norm": norm, "epsilon": epsilon, "attacks": counted}
         worst.append({**case, "accuracy": proportion(robust)})
-    return {
+    group: dict[str, Any] = {
         "n_images": attacks[0]["accuracy"]["n"],
         "seed": plan.seed,
         "batch_size": plan.batch_size,
         "attacks": attacks,
         "worst_case": worst,
     }
+    if view is not None:
+        group["masking"] = {**view.to_dict(), "weaker": weaker(attacks, fooled)}
+        libraries = [getattr(s, "library", None) for s in plan.specs for _ in s.epsilons]
+        group["masking"]["apart"] = apart(attacks, libraries)
+        iterated = [pair for pair in found if pair[0].to_dict()["steps"] is not None]
+        if iterated and plan.keep and (plan.temperatures or view.n_zero):
+            check = temperature_check(runner, plan, *iterated[0], clean)
+            group["masking"]["temperature"] = check
+        warn_of_masking(group, told=view)
+    return group
+
+
+def _gradient_view(
+    runner: ConditionRunner, plan: AttackPlan, clean: Outcome
+) -> GradientView | None:
+    """Return what an attack by gradients sees, said before it begins; None for other attacks."""
+    if not plan.by_gradient:
+        return None
+    ids, rows = runner.look("gradient", plan.images, partial(gradient_rows, runner.model))
+    known = set(clean.ids)
+    kept = [k for k, name in enumerate(ids) if name in known]
+    view = GradientView.of(rows[kept], clean.at([ids[k] for k in kept]).correct)
+    warn_of_masking({"attacks": (), "masking": view.to_dict()})
+    return view

@@ -46,6 +46,7 @@ from iaside_plugins.evaluation.conditions import (
 from iaside_plugins.evaluation.corruption import CorruptionPlan, no_images, paired
 from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.inference.checks import check_images, model_device
+from iaside_plugins.inference.gradients import try_first_gradient
 from iaside_plugins.protocol import Protocol, method_identity
 from iaside_plugins.spectra.report import PerturbedCondition, SpectrumReport
 from iaside_plugins.spectral.energy import band_energies
@@ -115,6 +116,9 @@ def study_perturbations(
     folder = None if resume is None else Path(resume)
     device = model_device(model) if model is not None else torch.device("cpu")
     importance = None
+    attacked = plan.clean if plan.attacked is None else plan.attacked
+    if any(run.by_gradient for run in plan.runs):
+        try_first_gradient(model, attacked, device)
     if model is not None:
         importance = spectral_importance(
             model,
@@ -138,7 +142,7 @@ def study_perturbations(
             bar.set_description("attacks", refresh=False)
             conditions += attacked_conditions(
                 model,
-                plan.clean if plan.attacked is None else plan.attacked,
+                attacked,
                 plan.runs,
                 partition,
                 seed=seed,

@@ -80,6 +80,9 @@ def _json_table(table: Table) -> Row:
                 "attacks": None
                 if adversarial is None
                 else [attack.model_dump() for attack in adversarial.attacks],
+                "masking": None
+                if adversarial is None or adversarial.masking is None
+                else adversarial.masking.model_dump(),
                 "provenance": entry.provenance.model_dump(),
             }
         )

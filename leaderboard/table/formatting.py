@@ -38,6 +38,7 @@ _LATEX = {
     "\N{ZERO WIDTH SPACE}": "{}",
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",
+    "†": r"$\dagger$",
 }
 _ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0308": '"'}
 _LIGATURE = re.compile(r"([-,])(?=\1)")  # two of them would become one other sign
@@ -149,7 +150,9 @@ def latex(text: str | None) -> str:
 
 def latex_number(text: str) -> str:
     """Format a number as the functions above do, with a minus sign instead of a hyphen."""
-    return _SIGN.sub(r"$\1$", text.replace("%", r"\%").replace(NOTHING, _LATEX[NOTHING]))
+    return _SIGN.sub(r"$\1$", text.replace("%", r"\%").replace(NOTHING, _LATEX[NOTHING])).replace(
+        "†", _LATEX["†"]
+    )
 
 
 def _latex_letter(letter: str) -> str:

@@ -254,7 +254,8 @@ def _mean(values: list[float]) -> float | None:
 def attack_label(attack: Attack) -> str:
     """Return name, steps and start of an attack, which tell attacks of one budget apart."""
     steps = "" if attack.steps is None else f"-{attack.steps}x{attack.rel_stepsize:.4g}"
-    return attack.name + steps + ("-random" if attack.random_start else "")
+    starts = "" if attack.restarts == 1 else f"-{attack.restarts}"
+    return attack.name + steps + (f"-random{starts}" if attack.random_start else "")
 
 
 def _cases(entry: Entry) -> list[tuple[AttackColumn, WorstCase]]:

@@ -5,16 +5,19 @@ Renderers escape text; they neither round numbers nor rename columns.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from iaside_plugins.budgets import format_budget
+from iaside_plugins.display.masking import masking_reasons
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.table import formatting as fmt
 from iaside_plugins.leaderboard.table.frame import GROUPS, AttackColumn, Row, Table
 
 Escape = Callable[[str | None], str]  # words of an entry to the renderer's own text
+MARK = "†"  # at a robust accuracy that may be too high
 _WITH_INTERVAL = ("clean_accuracy", "signed_score", "score", "mean_corruption_error", "robust_")
 
 
@@ -62,7 +65,7 @@ def _all(table: Table) -> list[Column]:
             "profile",
         ),
         *_corruption_columns(table),
-        *(_attack_column(attack) for attack in table.attack_columns),
+        *(_attack_column(table, attack) for attack in table.attack_columns),
         Column("status", "status", lambda row: fmt.plain(row["status"]), "text"),
     ]
 
@@ -97,9 +100,40 @@ def _share(header: str, name: str) -> Column:
     return Column(header, name, lambda row: fmt.percent(row[name]))
 
 
-def _attack_column(attack: AttackColumn) -> Column:
+def _attack_column(table: Table, attack: AttackColumn) -> Column:
     header = f"robust accuracy {attack.norm} {format_budget(attack.epsilon)} ↑"
-    return _estimate(header, attack.column, fmt.percent_interval)
+    plain = _estimate(header, attack.column, fmt.percent_interval)
+    marked = _doubtful(table, attack)
+
+    def cell(row: Row) -> str:
+        return plain.cell(row) + (f" {MARK}" if row["entry_id"] in marked else "")
+
+    return replace(plain, cell=cell)
+
+
+def _doubtful(table: Table, attack: AttackColumn) -> dict[str, tuple[str, list[str]]]:
+    """Return name and reasons of entries whose figure in a column may be too high, by entry."""
+    found = {}
+    for entry, row in zip(table.entries, table.rows, strict=True):
+        value = row[attack.column]
+        if entry.adversarial is None or math.isnan(value) or value == 0:  # none can be too high
+            continue
+        group = entry.adversarial.model_dump()
+        if reasons := masking_reasons(group, attack.norm, attack.epsilon):
+            found[entry.entry_id] = (entry.model.name, reasons)
+    return found
+
+
+def _doubtful_facts(table: Table, escape: Escape) -> list[str]:
+    """Explain the mark at figures that may be too high, model by model."""
+    said: dict[str, dict[str, None]] = {}
+    for attack in table.attack_columns:
+        for name, reasons in _doubtful(table, attack).values():
+            said.setdefault(name, {}).update(dict.fromkeys(reasons))
+    if not said:
+        return []
+    models = [f"{escape(name)}: {escape('; '.join(reasons))}" for name, reasons in said.items()]
+    return [f"{MARK} This robust accuracy may be too high. {'. '.join(models)}."]
 
 
 def heading(table: Table, escape: Escape = fmt.plain) -> str:
@@ -135,6 +169,7 @@ def facts(table: Table, escape: Escape = fmt.plain) -> list[str]:
         _corruption_fact(first, escape),
     ]
     found += [_attack_fact(attack, escape) for attack in table.attack_columns]
+    found += _doubtful_facts(table, escape)
     if len(sizes) > 1:
         found.append(
             f"Not comparable: bands in cycles/image, as input sizes differ ({', '.join(sizes)}); a "
