@@ -144,8 +144,13 @@ def facts(table: Table, escape: Escape = fmt.plain) -> list[str]:
 
 
 def conclusions(found: Mapping[str, Any]) -> list[str]:
-    """Return the sentence of the primary comparison; it holds plain text of entries."""
-    said = [one["sentence"] for one in found["comparisons"] if one["id"] == found["primary"]]
+    """Return the primary comparison in plain words, then its numbers; with text of entries."""
+    said = [
+        one[part]
+        for one in found["comparisons"]
+        if one["id"] == found["primary"]
+        for part in ("in_words", "sentence")
+    ]
     return said or [f"n = {found['n_models']}: too few models to compare scores with errors."]
 
 
