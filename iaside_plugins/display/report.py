@@ -10,6 +10,7 @@ import numpy as np
 from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.error_rates import CORRUPTIONS_3DCC
 from iaside_plugins.display.text import interval, number, proportion
+from iaside_plugins.importance.chance import chance_warning
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.spectral.range_handling import RANGE_HANDLINGS
 from iaside_plugins.stats.intervals import wilson
@@ -18,7 +19,19 @@ BAR = 24
 
 
 def spectral_report(result: SpectralImportance) -> str:
-    """Return range, Shapley value, standard error and share of each band; then the scores."""
+    """Return range, Shapley value, standard error and share of each band; then the scores.
+
+    An accuracy at chance is said first.
+    """
+    text = chance_warning(int(result.correct.sum()), result.n_images, result.n_classes)
+    return "\n".join([*_warning(text), *_spectral_lines(result)])
+
+
+def _warning(text: str) -> list[str]:
+    return [f"WARNING: {text}"] if text else []
+
+
+def _spectral_lines(result: SpectralImportance) -> list[str]:
     frame = result.to_frame()
     top = max(float(frame["shapley_value"].abs().max()), 1e-12)
     lines = [
@@ -52,7 +65,7 @@ def spectral_report(result: SpectralImportance) -> str:
     which = "rescaled images" if rescaled else "these images"
     share = hits / result.n_images
     lines.append(f"  accuracy on {which} {share:.1%}  {interval(low, high, spec='.1%')}")
-    return "\n".join(lines)
+    return lines
 
 
 def _ends(ends: Any) -> str:
@@ -61,7 +74,13 @@ def _ends(ends: Any) -> str:
 
 def entry_report(entry: Mapping[str, Any], result: SpectralImportance) -> str:
     """Return the spectral report, then accuracies: clean, corrupted, under attack."""
-    lines = [spectral_report(result), f"clean accuracy   {proportion(entry['clean_accuracy'])}"]
+    clean = entry["clean_accuracy"]
+    hits = round(clean["value"] * clean["n"])
+    lines = [
+        *_warning(chance_warning(hits, clean["n"], result.n_classes)),
+        *_spectral_lines(result),
+        f"clean accuracy   {proportion(clean)}",
+    ]
     corruption, adversarial = entry["corruption"], entry["adversarial"]
     if corruption is not None:
         lines += _corruption_lines(corruption)

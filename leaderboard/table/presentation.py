@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from iaside_plugins.budgets import format_budget
 from iaside_plugins.entry.schema import Entry
+from iaside_plugins.importance.chance import chance
 from iaside_plugins.leaderboard.table import formatting as fmt
 from iaside_plugins.leaderboard.table.frame import GROUPS, AttackColumn, Row, Table
 
@@ -140,7 +141,7 @@ def facts(table: Table, escape: Escape = fmt.plain) -> list[str]:
             f"Not comparable: bands in cycles/image, as input sizes differ ({', '.join(sizes)}); a "
             "band is a share of each model's own Nyquist frequency."
         )
-    return found + _tie_fact(table, escape)
+    return found + _chance_fact(table, escape) + _tie_fact(table, escape)
 
 
 def conclusions(found: Mapping[str, Any]) -> list[str]:
@@ -152,6 +153,22 @@ def conclusions(found: Mapping[str, Any]) -> list[str]:
         for part in ("in_words", "sentence")
     ]
     return said or [f"n = {found['n_models']}: too few models to compare scores with errors."]
+
+
+def _chance_fact(table: Table, escape: Escape) -> list[str]:
+    """Name the models whose clean accuracy is not above that of guessing."""
+    named = []
+    for entry in table.entries:
+        clean, n_classes = entry.clean_accuracy, entry.model.n_classes
+        hits = round(clean.value * clean.n)
+        if n_classes and not chance(hits, clean.n, n_classes)["above"]:
+            named.append(escape(entry.model.name))
+    if not named:
+        return []
+    return [
+        "At chance: the clean accuracy is not above that of guessing (exact binomial test), for "
+        f"{', '.join(named)}; no other number of theirs says what they do where they work."
+    ]
 
 
 def _tie_fact(table: Table, escape: Escape) -> list[str]:
