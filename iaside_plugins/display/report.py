@@ -19,7 +19,7 @@ BAR = 24
 
 
 def spectral_report(result: SpectralImportance) -> str:
-    """Return range, Shapley value, standard error and share of each band; then the scores.
+    """Return range and Shapley value of each band with its interval; then the scores.
 
     An accuracy at chance is said first.
     """
@@ -32,27 +32,33 @@ def _warning(text: str) -> list[str]:
 
 
 def _spectral_lines(result: SpectralImportance) -> list[str]:
-    frame = result.to_frame()
-    top = max(float(frame["shapley_value"].abs().max()), 1e-12)
+    evidence, edges = result.evidence, result.band_edges()
+    values = np.abs(evidence.values)
+    scale = BAR / max(float(values.max()), 1e-12)
+    told = [*evidence.above, *evidence.below]
+    left = max((round(scale * values[band]) for band in evidence.below), default=0)
     lines = [
         f"spectral importance: {result.n_images} images of {result.image_size[0]} x "
         f"{result.image_size[1]}, protocol {result.protocol.protocol_id}",
-        "  band  cycles/image   Shapley value (nats)     share",
+        "  band  cycles/image   Shapley value (nats) and 95 % interval; bars from 0, where told "
+        "from it",
     ]
-    for band, low, high, psi, se, share in frame.iloc[:, :6].to_numpy().tolist():
-        bar = "█" * round(BAR * abs(psi) / top)
-        sign = "-" if psi < 0 and bar else " "
+    for band, psi in enumerate(evidence.values):
+        ends = interval(*evidence.intervals[band], spec="+.3f") or "(no interval from one image)"
+        bar = "█" * round(scale * abs(psi)) if band in told else ""
+        below, above = (bar, "") if psi < 0 else ("", bar)
         lines.append(
-            f"  {band:>4.0f}  {low:5.1f}-{high:<6.1f}  {psi:+8.3f} ± {se:.3f} (s.e.)  "
-            f"{share:5.1%} {sign}{bar}"
+            f"  {band:>4}  {edges[band]:5.1f}-{edges[band + 1]:<6.1f}  {psi:+8.3f} {ends:<18} "
+            f"{below:>{left}}|{above}".rstrip()
         )
+    lines.append(f"  {evidence.sentence}")
     lines += [
         f"  score        {result.score:+.3f}  {_ends(result.score_interval)} (95 %)",
         f"  signed score {result.signed_score:+.3f}  {_ends(result.signed_score_interval)} "
         "(positive leans to low frequencies, negative to high)",
     ]
     if result.protocol.n_bands == 2:
-        lines.append("  with 2 bands one share is 0, one is 1: the scores say only which")
+        lines.append("  with 2 bands the scores say only which has the greater value")
     if len(result.tied_bands) > 1:
         names = ", ".join(map(str, sorted(result.tied_bands)))
         lines.append(

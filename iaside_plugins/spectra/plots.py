@@ -46,17 +46,21 @@ def plot_spectrum(data: Mapping[str, Any]) -> Figure:
         ax.set_visible(False)
     for k, ax in enumerate(axes[: len(chosen)]):
         if k % columns == 0:
-            ax.set_ylabel("SNR (dB)", fontsize=8)
+            ax.set_ylabel("SNR (dB), band 0 with DC", fontsize=8)
         if k >= len(chosen) - columns:
             ax.set_xlabel("cycles/image", fontsize=8)
     figure.suptitle(
-        "SNR by spatial frequency, 95 % intervals over images; line: fitted power law", fontsize=10
+        "SNR by spatial frequency, 95 % intervals over images; line: power law, fitted without DC "
+        "(open circle: band 0 without DC)",
+        fontsize=10,
     )
     return figure
 
 
 def plot_snr(ax: Axes, row: Row, bands: pd.DataFrame) -> None:
-    """Plot the SNR of one condition without DC, with its power law, slope and R².
+    """Plot the SNR of one condition by band, band 0 with DC, with its power law, slope and R².
+
+    The law is fitted without DC: where that moves band 0, its fitted point is an open circle.
 
     Args:
         ax: Axes to draw on.
@@ -64,9 +68,10 @@ def plot_snr(ax: Axes, row: Row, bands: pd.DataFrame) -> None:
         bands: A report's "bands".
     """
     part = bands_of(bands, row)
-    columns = [f"snr_without_dc_db{end}" for end in ("", "_low", "_high")]
-    known = part[["frequency", *columns]].astype(float).dropna(subset=["frequency", columns[0]])
-    x, y, low, high = known.to_numpy().T
+    columns = [f"snr_db{end}" for end in ("", "_low", "_high")]
+    part = part[["frequency", *columns, "snr_without_dc_db"]].astype(float)
+    known = part.dropna(subset=["frequency", columns[0]])
+    x, y, low, high = known[["frequency", *columns]].to_numpy().T
     ax.errorbar(
         x,
         y,
@@ -80,6 +85,9 @@ def plot_snr(ax: Axes, row: Row, bands: pd.DataFrame) -> None:
     ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     slope = row["slope"]
     if slope is not None and not np.isnan(slope):
+        fitted = part[["frequency", "snr_without_dc_db"]].dropna()
+        x, y = fitted.to_numpy().T
+        ax.plot(x[:1], y[:1], "o", markersize=4, markerfacecolor="none", color="0.4")
         logs = np.log10(x)  # least squares: the line goes through the mean point
         ax.plot(x, y.mean() + 10 * slope * (logs - logs.mean()), color="0.4", linewidth=1)
         parts = (

@@ -337,7 +337,7 @@ def _perturbations(ax: Axes, models: Mapping[str, Any]) -> None:
     ax.set_xticks([1, 2, 4, 8, 16], ["1", "2", "4", "8", "16"])
     ax.minorticks_off()
     ax.set_xlabel("spatial frequency (cycles/image)")
-    ax.set_ylabel("signal over perturbation (dB)")
+    ax.set_ylabel("signal over perturbation (dB), without DC")
     ax.set_title("1  Signal over perturbation, by frequency", fontsize=10)
     ax.legend(fontsize=6.5, loc="upper right", ncol=2)
 

@@ -28,7 +28,7 @@ class Column:
         name: Column of the frame that it shows; it sorts by it, and is left out without a value.
         cell: Plain text of a row.
         kind: "text" and "ratio" (a number, then a name) hold words of an entry, to be escaped;
-            "number" does not; a "profile" is one share a band, which may also be drawn.
+            "number" does not; a "profile" is one sign a band, which may also be drawn.
     """
 
     header: str
@@ -48,7 +48,8 @@ def columns(table: Table) -> list[Column]:
 
 
 def _all(table: Table) -> list[Column]:
-    names, top = table.shares, table.top_share
+    top = table.greatest
+    by_id = dict(zip((entry.entry_id for entry in table.entries), table.evidence, strict=True))
     return [
         Column("model", "model", lambda row: fmt.plain(row["model"]), "text"),
         Column("training", "training", lambda row: fmt.plain(row["training"]), "text"),
@@ -57,9 +58,9 @@ def _all(table: Table) -> list[Column]:
         _estimate("signed score (+ low, - high bands)", "signed_score", fmt.signed_interval),
         _estimate("score", "score", fmt.number_interval),
         Column(
-            "importance, low to high",
-            "share_0",
-            lambda row: fmt.sparkline([row[name] for name in names], top),
+            f"evidence by band, low to high (full bar: {top:.2f} nats)",
+            "shapley_value_0",
+            lambda row: fmt.sparkline(by_id[row["entry_id"]], top),
             "profile",
         ),
         *_corruption_columns(table),

@@ -266,3 +266,22 @@ def test_bounds_are_the_models(net):
 def test_bad_input(net, arguments, kind, message):
     with pytest.raises(kind, match=message):
         robust_evaluation(net, *arguments)
+
+
+class NotWhite(nn.Module):
+    """A network whose logits are NaN once a pixel is bright, as no clean image is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = small_net()
+
+    def forward(self, x):
+        bright = x.flatten(1).amax(dim=1, keepdim=True) > 0.75
+        return self.net(x).where(~bright, torch.nan)
+
+
+def test_nan_under_attack_is_no_accuracy():
+    x, y = images(4) * 0.9, torch.arange(4) % 5
+    fmodel = fb.PyTorchModel(NotWhite().eval(), bounds=(0, 1), device="cpu")
+    with pytest.raises(InputError, match="non-finite logits"):
+        robust_evaluation(fmodel, (x, y), {"fgsm": A.FGSM()}, {"Linf": [0.2]})
