@@ -62,8 +62,8 @@ def plot_profile(
     evidence = result.evidence
     drawn = ax.errorbar(
         centre,
-        evidence.values,
-        yerr=np.nan_to_num(np.abs(evidence.intervals.T - evidence.values)),
+        evidence.nats,
+        yerr=np.nan_to_num(np.abs(evidence.intervals.T - evidence.nats)),
         marker="o",
         markersize=4,
         capsize=3,
@@ -72,7 +72,7 @@ def plot_profile(
     hollow = evidence.untold
     ax.plot(
         centre[hollow],
-        evidence.values[hollow],
+        evidence.nats[hollow],
         "o",
         markersize=4,
         markerfacecolor="white",

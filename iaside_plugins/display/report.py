@@ -33,7 +33,7 @@ def _warning(text: str) -> list[str]:
 
 def _spectral_lines(result: SpectralImportance) -> list[str]:
     evidence, edges = result.evidence, result.band_edges()
-    values = np.abs(evidence.values)
+    values = np.abs(evidence.nats)
     scale = BAR / max(float(values.max()), 1e-12)
     told = [*evidence.above, *evidence.below]
     left = max((round(scale * values[band]) for band in evidence.below), default=0)
@@ -43,7 +43,7 @@ def _spectral_lines(result: SpectralImportance) -> list[str]:
         "  band  cycles/image   Shapley value (nats) and 95 % interval; bars from 0, where told "
         "from it",
     ]
-    for band, psi in enumerate(evidence.values):
+    for band, psi in enumerate(evidence.nats):
         ends = interval(*evidence.intervals[band], spec="+.3f") or "(no interval from one image)"
         bar = "█" * round(scale * abs(psi)) if band in told else ""
         below, above = (bar, "") if psi < 0 else ("", bar)

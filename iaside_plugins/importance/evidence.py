@@ -23,11 +23,11 @@ class Evidence:
     """Shapley values of the bands in nats, lowest band first, with 95 % intervals.
 
     Attributes:
-        values: (M,).
+        nats: The values (M,).
         intervals: (M, 2); NaN where there is no standard error.
     """
 
-    values: Array
+    nats: Array
     intervals: Array
 
     @classmethod
@@ -51,7 +51,7 @@ class Evidence:
     def untold(self) -> list[int]:
         """Bands whose value is not told from 0: no evidence is drawn or named there."""
         told = {*self.above, *self.below}
-        return [band for band in range(len(self.values)) if band not in told]
+        return [band for band in range(len(self.nats)) if band not in told]
 
     @property
     def sentence(self) -> str:

@@ -51,7 +51,7 @@ def profiles(table: Table) -> Grid:
         "Where the interval holds 0, the value is not told from 0: no evidence is shown there.",
         tuple(f"band {k}" for k in bands),
         tuple(
-            tuple(fmt.signed_interval(one.values[k], *one.intervals[k]) for k in bands)
+            tuple(fmt.signed_interval(one.nats[k], *one.intervals[k]) for k in bands)
             for one in table.evidence
         ),
     )

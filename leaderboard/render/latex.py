@@ -93,9 +93,9 @@ def _cell(column: Column, row: Row, evidence: Evidence, top: float) -> str:
 
 def _bars(evidence: Evidence, top: float) -> str:
     """Return a bar up or down from the zero line for each band that is told from 0."""
-    bars = [ZERO_LINE] * len(evidence.values)
+    bars = [ZERO_LINE] * len(evidence.nats)
     for band in [*evidence.above, *evidence.below]:
-        height = BAR * abs(float(evidence.values[band])) / top
-        depth = 0.0 if evidence.values[band] > 0 else -height
+        height = BAR * abs(float(evidence.nats[band])) / top
+        depth = 0.0 if evidence.nats[band] > 0 else -height
         bars[band] = rf"\iasidebar{{{depth:.1f}}}{{{height:.1f}}}"
     return "".join(bars)

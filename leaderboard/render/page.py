@@ -110,10 +110,10 @@ def _section(section: Section) -> dict[str, Any]:
         "columns": shown,
         "cells": [[column.cell(row) for column in shown] for row in rows],
         "sparklines": [
-            (sparkline(one, table.span), " ".join(f"{value:+.2f}" for value in one.values))
+            (sparkline(one, table.span), " ".join(f"{value:+.2f}" for value in one.nats))
             for one in table.evidence
         ],
-        "spark_width": SPARK_BAR * len(table.evidence[0].values),
+        "spark_width": SPARK_BAR * len(table.evidence[0].nats),
         "models": [fmt.plain(entry.model.name) for entry in table.entries],
         "families": families,
         "facets": _facets(table, families),
@@ -231,10 +231,10 @@ def sparkline(evidence: Evidence, span: tuple[float, float]) -> str:
         return round((SPARK_HEIGHT - 1) * (high - value) / (high - low or 1))
 
     zero = y(0)
-    path = f"M0 {zero}H{SPARK_BAR * len(evidence.values)}v1H0z"
+    path = f"M0 {zero}H{SPARK_BAR * len(evidence.nats)}v1H0z"
     for band in sorted([*evidence.above, *evidence.below]):
         x = SPARK_BAR * band
-        path += f"M{x} {zero}V{y(float(evidence.values[band]))}h{SPARK_BAR}V{zero}z"
+        path += f"M{x} {zero}V{y(float(evidence.nats[band]))}h{SPARK_BAR}V{zero}z"
     return path
 
 

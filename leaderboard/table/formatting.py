@@ -118,11 +118,11 @@ def sparkline(evidence: Evidence, top: float) -> str:
     `BELOW` stands for a value below 0, `UNTOLD` for one that is not told from 0.
     """
     steps = len(BARS) - 1
-    signs = [UNTOLD] * len(evidence.values)
+    signs = [UNTOLD] * len(evidence.nats)
     for band in evidence.below:
         signs[band] = BELOW
     for band in evidence.above:
-        signs[band] = BARS[min(steps, round(steps * float(evidence.values[band]) / top))]
+        signs[band] = BARS[min(steps, round(steps * float(evidence.nats[band]) / top))]
     return "".join(signs)
 
 

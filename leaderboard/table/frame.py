@@ -113,7 +113,7 @@ class Table:
     @cached_property
     def greatest(self) -> float:
         """The greatest Shapley value of any band, without sign: one scale a table, in nats."""
-        return max(float(np.abs(one.values).max()) for one in self.evidence) or 1.0
+        return max(float(np.abs(one.nats).max()) for one in self.evidence) or 1.0
 
     @cached_property
     def span(self) -> tuple[float, float]:
