@@ -72,7 +72,7 @@ def plot_agreement(reports: Mapping[str, AgreementReport]) -> Figure:
 def _plot_values(ax: Axes, own: Evidence, first: Evidence, is_first: bool) -> None:
     """Plot one method's values with intervals, over the first one's as grey bars."""
     ax.axhline(0, color="0.6", linewidth=0.8)
-    told = [*first.above, *first.below]
+    told = first.told
     ax.bar(told, first.nats[told], color="0.75" if is_first else "0.88", width=0.8)
     bands = np.arange(len(own.nats))
     colour = "0.3" if is_first else "C0"

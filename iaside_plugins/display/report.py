@@ -35,7 +35,7 @@ def _spectral_lines(result: SpectralImportance) -> list[str]:
     evidence, edges = result.evidence, result.band_edges()
     values = np.abs(evidence.nats)
     scale = BAR / max(float(values.max()), 1e-12)
-    told = [*evidence.above, *evidence.below]
+    told = evidence.told
     left = max((round(scale * values[band]) for band in evidence.below), default=0)
     lines = [
         f"spectral importance: {result.n_images} images of {result.image_size[0]} x "

@@ -48,9 +48,14 @@ class Evidence:
         return np.flatnonzero(self.intervals[:, 1] < 0).tolist()
 
     @property
+    def told(self) -> list[int]:
+        """Bands of evidence for the true class or against it."""
+        return sorted([*self.above, *self.below])
+
+    @property
     def untold(self) -> list[int]:
         """Bands whose value is not told from 0: no evidence is drawn or named there."""
-        told = {*self.above, *self.below}
+        told = self.told
         return [band for band in range(len(self.nats)) if band not in told]
 
     @property

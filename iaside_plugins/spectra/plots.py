@@ -147,7 +147,7 @@ def draw_evidence(
         label: Name in the legend.
     """
     ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-    told = sorted([*evidence.above, *evidence.below])
+    told = evidence.told
     ax.bar(np.array(told) + shift, evidence.nats[told], width, color=color, label=label)
     ax.errorbar(
         np.arange(len(evidence.nats)) + shift,

@@ -232,7 +232,7 @@ def sparkline(evidence: Evidence, span: tuple[float, float]) -> str:
 
     zero = y(0)
     path = f"M0 {zero}H{SPARK_BAR * len(evidence.nats)}v1H0z"
-    for band in sorted([*evidence.above, *evidence.below]):
+    for band in evidence.told:
         x = SPARK_BAR * band
         path += f"M{x} {zero}V{y(float(evidence.nats[band]))}h{SPARK_BAR}V{zero}z"
     return path
