@@ -121,10 +121,10 @@ class Contributions:
         """
         w = np.asarray(weights, dtype=np.float64)
         return Split(
-            clean=_estimate(self.clean[None], [w.sum()]),
-            bands=_estimate(self.bands, w),
-            perturbed=_estimate(self.perturbed, w),
-            added=_estimate(self.perturbed - self.clean, w),
+            clean=sum_over(self.clean[None], [w.sum()]),
+            bands=sum_over(self.bands, w),
+            perturbed=sum_over(self.perturbed, w),
+            added=sum_over(self.perturbed - self.clean, w),
         )
 
     def repaired(
@@ -149,7 +149,7 @@ class Contributions:
             )
         w = self.weights(conditions)
         high, low = np.split(self.perturbed[:, :, None] - self.nested, 2, axis=2)
-        return _estimate(high, w), _estimate(low, w)
+        return sum_over(high, w), sum_over(low, w)
 
     def corruption_errors(
         self, reference: Mapping[str, Sequence[float] | float]
@@ -197,7 +197,7 @@ class Contributions:
         )
 
 
-def _estimate(values: Array, weights: npt.ArrayLike) -> Estimate:
+def sum_over(values: Array, weights: npt.ArrayLike) -> Estimate:
     """Return the mean over images of values (C, K) or (C, K, B) summed over conditions, (B,).
 
     Most images have 0 where a perturbation flips few predictions, and a sample may hold none of

@@ -173,18 +173,7 @@ class ErrorDecomposition:
             "efficiency_residual": self.efficiency_residual,
         }
         for game in GAMES:
-            played = self._game(game)
-            out[game] = {
-                "mean": _split_dict(played.over(), played, None),
-                "conditions": [
-                    {
-                        "condition": one.name,
-                        "level": one.level,
-                        **_split_dict(played.over([one]), played, [one]),
-                    }
-                    for one in self.conditions
-                ],
-            }
+            out[game] = _game_dict(self._game(game))
         for row, energy in zip(out["error"]["conditions"], self.energy.mean(axis=1), strict=True):
             row["energy"] = energy
         return {**jsonable(out), "ids": list(self.ids)}
@@ -272,12 +261,20 @@ class DecompositionDifference:
         loss: Difference of the games of the loss.
         protocol: The protocol of both.
         ids: Name or digest of every image, in order.
+        band_edges: Band edges of the first (M + 1,) in cycles/image.
     """
 
     error: Contributions
     loss: Contributions
     protocol: Protocol
     ids: tuple[str, ...]
+    band_edges: Array
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the splits of every condition and of their mean as JSON values, in both games."""
+        games = {"error": self.error, "loss": self.loss}
+        out = {name: _game_dict(game) for name, game in games.items()}
+        return {"n_images": len(self.ids), **jsonable(out)}
 
 
 def difference(first: ErrorDecomposition, second: ErrorDecomposition) -> DecompositionDifference:
@@ -304,8 +301,27 @@ def difference(first: ErrorDecomposition, second: ErrorDecomposition) -> Decompo
             f"{second.n_images} with {shared} in common"
         )
     return DecompositionDifference(
-        first.error - second.error, first.loss - second.loss, first.protocol, first.ids
+        first.error - second.error,
+        first.loss - second.loss,
+        first.protocol,
+        first.ids,
+        first.band_edges(),
     )
+
+
+def _game_dict(game: Contributions) -> dict[str, Any]:
+    """Return the splits of the mean and of every condition as values with intervals."""
+    return {
+        "mean": _split_dict(game.over(), game, None),
+        "conditions": [
+            {
+                "condition": one.name,
+                "level": one.level,
+                **_split_dict(game.over([one]), game, [one]),
+            }
+            for one in game.conditions
+        ],
+    }
 
 
 def _split_dict(split: Split, game: Contributions, conditions: Conditions) -> dict[str, Any]:
