@@ -56,6 +56,10 @@ def attack_batch(
     They are exactly Foolbox's own after seeding. An attack of fixed budgets is seeded again and
     called for each of them, so that a budget's result does not depend on the others; a
     minimisation attack is called once for all. Distances of failed attacks are infinite.
+
+    Raises:
+        InputError: The model gives NaN or infinite logits for an attacked image: the place of a NaN
+            would count as a class.
     """
     calls = [run.epsilons] if run.minimal else [(epsilon,) for epsilon in run.epsilons]
     out = []
@@ -64,10 +68,23 @@ def attack_batch(
         with attack_failures(run.name):
             _, clipped, is_adv = run.attack(fmodel, images, labels, epsilons=list(epsilons))
         for adversarial, succeeded in zip(clipped, is_adv, strict=True):
+            _check_finite(fmodel, run.name, adversarial)
             success = succeeded.cpu().numpy()
             far = run.attack.distance(images, adversarial).double().cpu().numpy()
             out.append((adversarial.detach(), success, np.where(success, far, np.inf)))
     return out
+
+
+def _check_finite(fmodel: Any, name: str, adversarial: Tensor) -> None:
+    with torch.no_grad():
+        logits = native(fmodel(adversarial.detach().clone()))
+    bad = ~torch.isfinite(logits).flatten(1).all(dim=1)
+    if bool(bad.any()):
+        raise InputError(
+            f"the model gives non-finite logits (NaN or infinite) for {int(bad.sum())} of "
+            f"{len(bad)} images attacked by {name}: they are neither right nor wrong, so there is "
+            "no accuracy; check the model's precision, or return finite logits"
+        )
 
 
 def checked_runs(attacks: Any, epsilons: Budgets | Mapping[str, Budgets]) -> list[AttackRun]:

@@ -29,6 +29,7 @@ from iaside_plugins.entry.robustbench_json import read
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import Images
 from iaside_plugins.evaluation.evaluate import AttackPlan, EvaluationPlan, conditions, evaluate
+from iaside_plugins.importance.chance import not_judged
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.inference.checks import model_device
@@ -253,15 +254,16 @@ def _benchmark_group(
     ]
     profiles = []
     for condition, perturbed in _conditions(ready, attacked):
-        result = spectral_importance(
-            ready.model,
-            perturbed,
-            ready.protocol,
-            batch_size=ready.request.batch_size,
-            precision=ready.request.precision,
-            resume=folder / "spectral",
-            show_progress=ready.request.show_progress,
-        )
+        with not_judged():
+            result = spectral_importance(
+                ready.model,
+                perturbed,
+                ready.protocol,
+                batch_size=ready.request.batch_size,
+                precision=ready.request.precision,
+                resume=folder / "spectral",
+                show_progress=ready.request.show_progress,
+            )
         profiles.append({"condition": condition, **spectral_group(result)})
     return {
         "host": "robustbench",

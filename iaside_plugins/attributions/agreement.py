@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from iaside_plugins.errors import InputError
+from iaside_plugins.importance.evidence import Evidence
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.stats.correlation import STATISTICS, normalised
 from iaside_plugins.stats.intervals import (
@@ -130,6 +131,13 @@ class AgreementReport:
                 )
             )
         return pd.concat(parts, ignore_index=True)
+
+    def evidence(self, method: BandMethod) -> Evidence:
+        """Return a method's mean attributions, and which of them are told from 0."""
+        errors = [np.nan] * self.protocol.n_bands
+        if self.n_images > 1:
+            errors = method.per_image.std(axis=0, ddof=1) / np.sqrt(self.n_images)
+        return Evidence.of(method.per_image.mean(axis=0), errors)
 
     def pairs(self) -> pd.DataFrame:
         """Return one row a pair of methods: each statistic with its 95 % interval over images.

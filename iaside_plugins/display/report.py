@@ -11,6 +11,7 @@ from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.error_rates import CORRUPTIONS_3DCC
 from iaside_plugins.display.masking import masking_reasons
 from iaside_plugins.display.text import interval, number, proportion
+from iaside_plugins.importance.chance import chance_warning
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.spectral.range_handling import RANGE_HANDLINGS
 from iaside_plugins.stats.intervals import wilson
@@ -19,28 +20,46 @@ BAR = 24
 
 
 def spectral_report(result: SpectralImportance) -> str:
-    """Return range, Shapley value, standard error and share of each band; then the scores."""
-    frame = result.to_frame()
-    top = max(float(frame["shapley_value"].abs().max()), 1e-12)
+    """Return range and Shapley value of each band with its interval; then the scores.
+
+    An accuracy at chance is said first.
+    """
+    text = chance_warning(int(result.correct.sum()), result.n_images, result.n_classes)
+    return "\n".join([*_warning(text), *_spectral_lines(result)])
+
+
+def _warning(text: str) -> list[str]:
+    return [f"WARNING: {text}"] if text else []
+
+
+def _spectral_lines(result: SpectralImportance) -> list[str]:
+    evidence, edges = result.evidence, result.band_edges()
+    values = np.abs(evidence.nats)
+    scale = BAR / max(float(values.max()), 1e-12)
+    told = evidence.told
+    left = max((round(scale * values[band]) for band in evidence.below), default=0)
     lines = [
         f"spectral importance: {result.n_images} images of {result.image_size[0]} x "
         f"{result.image_size[1]}, protocol {result.protocol.protocol_id}",
-        "  band  cycles/image   Shapley value (nats)     share",
+        "  band  cycles/image   Shapley value (nats) and 95 % interval; bars from 0, where told "
+        "from it",
     ]
-    for band, low, high, psi, se, share in frame.iloc[:, :6].to_numpy().tolist():
-        bar = "█" * round(BAR * abs(psi) / top)
-        sign = "-" if psi < 0 and bar else " "
+    for band, psi in enumerate(evidence.nats):
+        ends = interval(*evidence.intervals[band], spec="+.3f") or "(no interval from one image)"
+        bar = "█" * round(scale * abs(psi)) if band in told else ""
+        below, above = (bar, "") if psi < 0 else ("", bar)
         lines.append(
-            f"  {band:>4.0f}  {low:5.1f}-{high:<6.1f}  {psi:+8.3f} ± {se:.3f} (s.e.)  "
-            f"{share:5.1%} {sign}{bar}"
+            f"  {band:>4}  {edges[band]:5.1f}-{edges[band + 1]:<6.1f}  {psi:+8.3f} {ends:<18} "
+            f"{below:>{left}}|{above}".rstrip()
         )
+    lines.append(f"  {evidence.sentence}")
     lines += [
         f"  score        {result.score:+.3f}  {_ends(result.score_interval)} (95 %)",
         f"  signed score {result.signed_score:+.3f}  {_ends(result.signed_score_interval)} "
         "(positive leans to low frequencies, negative to high)",
     ]
     if result.protocol.n_bands == 2:
-        lines.append("  with 2 bands one share is 0, one is 1: the scores say only which")
+        lines.append("  with 2 bands the scores say only which has the greater value")
     if len(result.tied_bands) > 1:
         names = ", ".join(map(str, sorted(result.tied_bands)))
         lines.append(
@@ -53,7 +72,7 @@ def spectral_report(result: SpectralImportance) -> str:
     which = "rescaled images" if rescaled else "these images"
     share = hits / result.n_images
     lines.append(f"  accuracy on {which} {share:.1%}  {interval(low, high, spec='.1%')}")
-    return "\n".join(lines)
+    return lines
 
 
 def _ends(ends: Any) -> str:
@@ -62,7 +81,13 @@ def _ends(ends: Any) -> str:
 
 def entry_report(entry: Mapping[str, Any], result: SpectralImportance) -> str:
     """Return the spectral report, then accuracies: clean, corrupted, under attack."""
-    lines = [spectral_report(result), f"clean accuracy   {proportion(entry['clean_accuracy'])}"]
+    clean = entry["clean_accuracy"]
+    hits = round(clean["value"] * clean["n"])
+    lines = [
+        *_warning(chance_warning(hits, clean["n"], result.n_classes)),
+        *_spectral_lines(result),
+        f"clean accuracy   {proportion(clean)}",
+    ]
     corruption, adversarial = entry["corruption"], entry["adversarial"]
     if corruption is not None:
         lines += _corruption_lines(corruption)

@@ -19,8 +19,13 @@ from iaside_plugins.storage.provenance import ids_digest
 SCHEMA_VERSION = 1
 # Attributes of an importance that an entry leaves out, or holds in another form.
 NOT_IN_ENTRY = {
-    *("n_classes", "clean_accuracy", "per_image", "values", "labels", "ids"),
+    "n_classes",
+    "clean_accuracy",
     "accuracy_shapley_values",
+    "per_image",
+    "values",
+    "labels",
+    "ids",
 }
 # What the ``benchmark`` group says of an entry made through RobustBench's interface.
 CYCLED = "corruptions, each image under one cell in turn"

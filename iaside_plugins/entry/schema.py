@@ -58,6 +58,14 @@ class Proportion(Group):
     n: Positive
 
 
+class Chance(Group):
+    """Clean accuracy against guessing, 1 of n_classes, by an exact one-sided binomial test."""
+
+    level: Share
+    p: Share
+    above: bool
+
+
 class Mean(Group):
     """Mean of per-image values in [0, 1], with a 95 % interval that may leave that range."""
 
@@ -408,6 +416,7 @@ class Entry(Group):
     submission: Submission
     benchmark: Benchmark | None = None
     decomposition: Decomposition | None = None
+    chance: Chance | None = None  # optional: entries may be older
 
     @property
     def benchmark_id(self) -> str | None:

@@ -32,6 +32,7 @@ from iaside_plugins.evaluation.attacks import apart, weaker, worst_case
 from iaside_plugins.evaluation.conditions import ConditionRunner, Images, Outcome
 from iaside_plugins.evaluation.corruption import CorruptionPlan, corruption_group
 from iaside_plugins.evaluation.temperature import temperature_check
+from iaside_plugins.importance.chance import chance, not_judged, warn_at_chance
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.inference.checks import model_device
@@ -128,18 +129,24 @@ def evaluate(
     if plan.attacks is not None and plan.attacks.by_gradient:
         try_first_gradient(model, plan.attacks.images, model_device(model))
     # First, because it checks protocol, precision and the size of the images.
-    result = spectral_importance(
-        model,
-        plan.spectral,
-        protocol,
-        device=devices,
-        batch_size=batch_size,
-        precision=precision,
-        resume=None if resume is None else Path(resume) / "spectral",
-        show_progress=show_progress,
-    )
+    with not_judged():  # perhaps few of the clean images, which are judged together
+        result = spectral_importance(
+            model,
+            plan.spectral,
+            protocol,
+            device=devices,
+            batch_size=batch_size,
+            precision=precision,
+            resume=None if resume is None else Path(resume) / "spectral",
+            show_progress=show_progress,
+        )
     clean, corruption, adversarial, device = conditions(
-        model, plan, batch_size=batch_size, resume=resume, show_progress=show_progress
+        model,
+        plan,
+        batch_size=batch_size,
+        resume=resume,
+        show_progress=show_progress,
+        n_classes=result.n_classes,
     )
     decomposition = None
     if plan.perturbed is not None:
@@ -176,6 +183,7 @@ def evaluate(
         },
         "protocol": protocol.to_dict(),
         "clean_accuracy": proportion(clean.correct),
+        "chance": chance(int(clean.correct.sum()), len(clean.ids), result.n_classes),
         "spectral": spectral_group(result),
         "corruption": corruption,
         "adversarial": adversarial,
@@ -193,10 +201,12 @@ def conditions(
     batch_size: int | str = 64,
     resume: Path | str | None = None,
     show_progress: bool = False,
+    n_classes: int | None = None,
 ) -> tuple[Outcome, dict[str, Any] | None, dict[str, Any] | None, torch.device]:
     """Return the clean outcome, the ``corruption`` and ``adversarial`` groups, and the device.
 
-    The arguments are those of `evaluate`.
+    The arguments are those of `evaluate`; `n_classes` is the number of the model's outputs, by
+    default that of the passes made here. A clean accuracy at chance is logged before the rest.
 
     Raises:
         InputError: For input that cannot be used; finished work stays in `resume`.
@@ -205,6 +215,8 @@ def conditions(
     with progress_bar(_n_passes(plan), show_progress) as bar:
         runner = ConditionRunner(model, resume, bar, batch_size)
         clean = runner.run("clean", plan.clean)
+        if n_classes := n_classes or runner.predict.runner.n_classes:
+            warn_at_chance(int(clean.correct.sum()), len(clean.ids), n_classes)
         if plan.corruptions is not None:
             corruption = corruption_group(runner, plan.corruptions, clean)
         if plan.attacks is not None:

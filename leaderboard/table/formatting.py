@@ -6,13 +6,15 @@ import html
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from iaside_plugins.display.text import NOTHING as NOTHING
 from iaside_plugins.display.text import number
+from iaside_plugins.importance.evidence import Evidence
 
 BARS = "▁▂▃▄▅▆▇█"
+BELOW, UNTOLD = "▽", "·"
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#!|~$^])")
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -111,10 +113,18 @@ def count(value: float) -> str:
     return f"{value:.0f}"
 
 
-def sparkline(shares: Sequence[float], top: float) -> str:
-    """Draw one bar a share, low bands first, on the table's scale 0 to `top`."""
+def sparkline(evidence: Evidence, top: float) -> str:
+    """Draw one sign a band, low bands first: a bar on the table's scale 0 to `top` in nats.
+
+    `BELOW` stands for a value below 0, `UNTOLD` for one that is not told from 0.
+    """
     steps = len(BARS) - 1
-    return "".join(BARS[min(steps, round(steps * share / top))] for share in shares)
+    signs = [UNTOLD] * len(evidence.nats)
+    for band in evidence.below:
+        signs[band] = BELOW
+    for band in evidence.above:
+        signs[band] = BARS[min(steps, round(steps * float(evidence.nats[band]) / top))]
+    return "".join(signs)
 
 
 def plain(text: str | None) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from iaside_plugins.budgets import format_budget
 from iaside_plugins.display.masking import masking_reasons
 from iaside_plugins.entry.schema import Entry
+from iaside_plugins.importance.chance import chance
 from iaside_plugins.leaderboard.table import formatting as fmt
 from iaside_plugins.leaderboard.table.frame import GROUPS, AttackColumn, Row, Table
 
@@ -30,7 +31,7 @@ class Column:
         name: Column of the frame that it shows; it sorts by it, and is left out without a value.
         cell: Plain text of a row.
         kind: "text" and "ratio" (a number, then a name) hold words of an entry, to be escaped;
-            "number" does not; a "profile" is one share a band, which may also be drawn.
+            "number" does not; a "profile" is one sign a band, which may also be drawn.
     """
 
     header: str
@@ -50,7 +51,8 @@ def columns(table: Table) -> list[Column]:
 
 
 def _all(table: Table) -> list[Column]:
-    names, top = table.shares, table.top_share
+    top = table.greatest
+    by_id = dict(zip((entry.entry_id for entry in table.entries), table.evidence, strict=True))
     return [
         Column("model", "model", lambda row: fmt.plain(row["model"]), "text"),
         Column("training", "training", lambda row: fmt.plain(row["training"]), "text"),
@@ -59,9 +61,9 @@ def _all(table: Table) -> list[Column]:
         _estimate("signed score (+ low, - high bands)", "signed_score", fmt.signed_interval),
         _estimate("score", "score", fmt.number_interval),
         Column(
-            "importance, low to high",
-            "share_0",
-            lambda row: fmt.sparkline([row[name] for name in names], top),
+            f"evidence by band, low to high (full bar: {top:.2f} nats)",
+            "shapley_value_0",
+            lambda row: fmt.sparkline(by_id[row["entry_id"]], top),
             "profile",
         ),
         *_corruption_columns(table),
@@ -175,13 +177,34 @@ def facts(table: Table, escape: Escape = fmt.plain) -> list[str]:
             f"Not comparable: bands in cycles/image, as input sizes differ ({', '.join(sizes)}); a "
             "band is a share of each model's own Nyquist frequency."
         )
-    return found + _tie_fact(table, escape)
+    return found + _chance_fact(table, escape) + _tie_fact(table, escape)
 
 
 def conclusions(found: Mapping[str, Any]) -> list[str]:
-    """Return the sentence of the primary comparison; it holds plain text of entries."""
-    said = [one["sentence"] for one in found["comparisons"] if one["id"] == found["primary"]]
+    """Return the primary comparison in plain words, then its numbers; with text of entries."""
+    said = [
+        one[part]
+        for one in found["comparisons"]
+        if one["id"] == found["primary"]
+        for part in ("in_words", "sentence")
+    ]
     return said or [f"n = {found['n_models']}: too few models to compare scores with errors."]
+
+
+def _chance_fact(table: Table, escape: Escape) -> list[str]:
+    """Name the models whose clean accuracy is not above that of guessing."""
+    named = []
+    for entry in table.entries:
+        clean, n_classes = entry.clean_accuracy, entry.model.n_classes
+        hits = round(clean.value * clean.n)
+        if n_classes and not chance(hits, clean.n, n_classes)["above"]:
+            named.append(escape(entry.model.name))
+    if not named:
+        return []
+    return [
+        "At chance: the clean accuracy is not above that of guessing (exact binomial test), for "
+        f"{', '.join(named)}; no other number of theirs says what they do where they work."
+    ]
 
 
 def _tie_fact(table: Table, escape: Escape) -> list[str]:

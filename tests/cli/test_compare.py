@@ -20,7 +20,12 @@ def test_it_prints_tables_and_writes_json_and_a_picture(iaside, images, tmp_path
     out, picture = tmp_path / "found.json", tmp_path / "found.png"
     run = iaside("compare", MODEL, "--data", images, *QUICK, "--json", out, "--plot", picture)
     assert run.code == 0, run.err
-    for text in ("share of each band", "agreement with I-ASIDE", "Integrated Gradients", "passes"):
+    for text in (
+        "attribution of each band, nats",
+        "agreement with I-ASIDE",
+        "Integrated Gradients",
+        "passes",
+    ):
         assert text in run.out
     data = json.loads(out.read_text())
     assert data["n_images"] == 6

@@ -289,3 +289,22 @@ def test_what_attacks_saw_is_counted_and_said(caplog):
     assert found.masking["n_zero"] == found.masking["n_images"] == 3
     assert "may be too high: the gradient is zero on 3 of 3 images" in caplog.text
     assert found.to_dict()["masking"] == found.masking
+
+
+class NotWhite(nn.Module):
+    """A network whose logits are NaN once a pixel is bright, as no clean image is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = small_net()
+
+    def forward(self, x):
+        bright = x.flatten(1).amax(dim=1, keepdim=True) > 0.75
+        return self.net(x).where(~bright, torch.nan)
+
+
+def test_nan_under_attack_is_no_accuracy():
+    x, y = images(4) * 0.9, torch.arange(4) % 5
+    fmodel = fb.PyTorchModel(NotWhite().eval(), bounds=(0, 1), device="cpu")
+    with pytest.raises(InputError, match="non-finite logits"):
+        robust_evaluation(fmodel, (x, y), {"fgsm": A.FGSM()}, {"Linf": [0.2]})
