@@ -13,6 +13,7 @@ _SPLITS = ("val", "validation", "valid", "test", "testing", "eval", "dev", "trai
 _DEPTH, _MOST_FOLDERS = 4, 2000  # how far class folders are looked for
 _ARRAYS = ("labels.npy", "gaussian_noise.npy")  # of CIFAR-10-C and CIFAR-100-C
 _BATCHES = {"data_batch_1": "cifar10", "test_batch": "cifar10", "train": "cifar100"}
+_IMAGENET = "ILSVRC2012_val_"
 _SOLUTION = "LOC_val_solution.csv"  # the labels of ImageNet's validation images, with its archive
 _ADAPTER = "python -m iaside_plugins.adapters.robustbench_adapter"
 
@@ -45,10 +46,14 @@ def misread(root: Path, names: Iterable[str]) -> str:
         root: The folder.
         names: Its folders with images.
     """
+    names = sorted(names)
     folders = [name.lower() for name in names]
     if (root / "val_annotations.txt").is_file():
         return _tiny_imagenet(root)
     if all(name in _SPLITS for name in folders):
+        for folder in (root / name for name in names):
+            if image_names(folder)[0].startswith(_IMAGENET):
+                return f"in {folder} {_flat(folder)}"
         return (
             f"{', '.join(sorted(folders))} are parts of a data set, not classes: "
             "sort the images of one part into class folders and give that part, or "
@@ -139,7 +144,7 @@ def _flat(root: Path) -> str:
     images = image_names(root)
     if not images:
         return ""
-    if not images[0].startswith("ILSVRC2012_val_"):
+    if not images[0].startswith(_IMAGENET):
         return "images lie in it directly: sort them into class folders, or give a CSV manifest"
     made = root / "val.csv"
     places = [folder / _SOLUTION for folder in (root, *root.absolute().parents[:4])]

@@ -15,6 +15,7 @@ SUFFIXES = (*_COLOUR, ".ppm", ".pgm", ".pnm")
 """Endings of image files in class folders, in any case."""
 
 _OTHERS = (".gif", ".pbm", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".tga", ".ico", ".eps")
+_ODD = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _N_NAMED = 3  # files that are named of each reason
 
 
@@ -136,12 +137,11 @@ def image_names(folder: Path) -> list[str]:
 
 
 def readable(name: str) -> str:
-    r"""Return the name of a file as text that any encoding holds: a byte 0xE9 becomes \xe9."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace") if _is_odd(name) else name
-
-
-def _is_odd(name: str) -> bool:
-    return re.search("[\ud800-\udfff]", name) is not None
+    r"""Return the name of a file as one line of text in any encoding: a byte 0xE9 becomes \xe9."""
+    if _ODD.search(name) is None:
+        return name
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return _ODD.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def _named(files: Iterable[str]) -> str:

@@ -98,11 +98,8 @@ def _folder_records(
     folders = {name: images for name, images in listing.images.items() if images}
     why = listing.why()
     if not folders:
-        raise InputError(
-            f"no images in {root}/<class>/<file>"
-            + (f"; left out: {why}" if why else "")
-            + what_to_do(root)
-        )
+        known_as = what_to_do(root) or (f"; left out: {why}" if why else "")
+        raise InputError(f"no images in {root}/<class>/<file>{known_as}")
     guessed = classes is None and labels in ("auto", "rank")
     if guessed and (advice := misread(root, folders)):
         raise InputError(f"{root}: {advice}")

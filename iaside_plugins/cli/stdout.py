@@ -24,7 +24,8 @@ def stdout_for_json(arguments: Sequence[str]) -> Iterator[None]:
     """Send all that is printed to stderr, if the arguments of a command ask for JSON on stdout."""
     global _set_aside
     given = " ".join(arguments).replace("--json=", "--json ").split()
-    if not any(pair[0] == "--json" and pair[1] in STDOUT for pair in pairwise(given)):
+    asked = any(option == "--json" and value in STDOUT for option, value in pairwise(given))
+    if sys.stdout is None or not asked:
         yield
         return
     printed, _set_aside = sys.stdout, sys.stdout
@@ -45,5 +46,6 @@ def stdout_for_json(arguments: Sequence[str]) -> Iterator[None]:
 def print_json(text: str) -> None:
     """Print JSON on stdout, also while everything else goes to stderr."""
     file = sys.stdout if _set_aside is None else _set_aside
-    file.write(text + "\n")
-    file.flush()
+    if file is not None:  # closed by the shell
+        file.write(text + "\n")
+        file.flush()

@@ -13,7 +13,7 @@ import typer
 
 from iaside_plugins.cli.stdout import STDOUT, print_json
 from iaside_plugins.display.plots import figure_format, save_figure
-from iaside_plugins.errors import InputError, shown
+from iaside_plugins.errors import InputError, cut, shown
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import check_writable, parse_json, read_json, write_json
 
@@ -57,7 +57,9 @@ def pick_protocol(
         if equals:
             try:
                 given[key] = parse_json(value)
-            except ValueError:
+            except ValueError as error:
+                if value.startswith(("[", "{")):
+                    raise InputError(f"{key}={cut(value, 80)} is not JSON: {error}") from error
                 given[key] = value
         elif key == "reference":
             make = Protocol.reference
