@@ -146,17 +146,17 @@ def class_map(
             "give classes=FILE alone, or another labels without it"
         )
     integers = class_indices(wanted)
-    by_rank = _index(wanted)
-    differ = next((name for name in integers if integers[name] != by_rank[name]), None)
+    ranks = _index(wanted)
+    differ = next((name for name in integers if integers[name] != ranks[name]), None)
     if labels == "rank":
         if differ is not None:
             _log.warning(
                 "labels='rank' makes folder %s class %d: sorted as text, not by number; without "
                 "it folders named by integers are class indices",
                 shown(differ),
-                by_rank[differ],
+                ranks[differ],
             )
-        return ClassMap(LabelSpace("rank", len(wanted), tuple(wanted)), by_rank)
+        return by_rank(wanted)
     if integers and labels == "auto" and classes is None:
         if differ is not None:
             _log.warning(
@@ -164,7 +164,7 @@ def class_map(
                 "labels='rank' would make it class %d, as torchvision's ImageFolder does",
                 shown(differ),
                 integers[differ],
-                by_rank[differ],
+                ranks[differ],
             )
         return ClassMap(LabelSpace.of_integers("integers", integers.values()), integers)
     if classes is not None:
@@ -179,6 +179,12 @@ def class_map(
     if unknown := [name for name in wanted if name not in chosen.index]:
         raise UnknownClassesError(_unknown_message(unknown, len(wanted), where), unknown)
     return chosen
+
+
+def by_rank(names: Iterable[str]) -> ClassMap:
+    """Return the class map in which names are numbered as they are sorted."""
+    wanted = sorted(set(names))
+    return ClassMap(LabelSpace("rank", len(wanted), tuple(wanted)), _index(wanted))
 
 
 def class_indices(names: Iterable[str]) -> dict[str, int]:

@@ -19,6 +19,7 @@ from iaside_plugins.adapters.imagenet.labels import (
     ClassMap,
     LabelSpace,
     UnknownClassesError,
+    by_rank,
     class_map,
 )
 from iaside_plugins.adapters.imagenet.layouts import misread, what_to_do
@@ -30,6 +31,10 @@ _MOST_BYTES = 2**28  # of a manifest
 _log = logging.getLogger(__name__)
 
 _PATH, _LABEL = "path", "label"
+
+
+UNLABELLED = "unlabelled"
+"""Instead of the way to get labels: there is no model, so any folders will do."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,8 @@ def find_records(
 
     Args:
         root: Folder or manifest file.
-        labels: How class names become indices, see `labels.class_map`.
+        labels: How class names become indices, see `labels.class_map`; `UNLABELLED` for class
+            folders whose labels nobody reads.
         classes: File of classes, see `labels.read_classes`.
 
     Returns:
@@ -107,7 +113,7 @@ def _folder_records(
     if labels == "rank" and empty:
         # Either way of counting such a folder may shift all labels after it.
         raise InputError(f"labels='rank' needs images in every folder; none in {empty[:5]}")
-    known = class_map(folders, labels, classes)
+    known = by_rank(folders) if labels == UNLABELLED else class_map(folders, labels, classes)
     if why:
         n_taken = sum(map(len, folders.values()))
         _log.warning("took %s images of %s and left out %s", f"{n_taken:,}", root, why)
@@ -157,7 +163,7 @@ def _manifest_records(
     manifest: Path, labels: str, classes: Path | str | None
 ) -> tuple[list[ImageRecord], LabelSpace]:
     """Return the images of a CSV manifest."""
-    if labels == "rank":
+    if labels in ("rank", UNLABELLED):
         raise InputError("labels='rank' is for class folders; write the index into the manifest")
     rows = _manifest_rows(manifest)
     named = {row.label for row in rows if _as_index(row.label) is None}

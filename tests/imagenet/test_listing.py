@@ -14,7 +14,7 @@ from image_files import WNIDS, make_tree, random_pixels, save
 
 from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError, decode, read_bytes
 from iaside_plugins.adapters.imagenet.folders import ImageFolderData, matched_records
-from iaside_plugins.adapters.imagenet.records import find_records
+from iaside_plugins.adapters.imagenet.records import UNLABELLED, find_records
 from iaside_plugins.errors import InputError
 
 PIXELS = random_pixels(0)
@@ -108,6 +108,16 @@ def test_folders_named_by_integers_are_class_indices(
     make_tree(tmp_path / "twice", ("1", "01"), n=1)
     with pytest.raises(InputError, match="2 of 2 class names are no classes"):
         find_records(tmp_path / "twice")
+
+
+def test_without_a_model_any_folders_will_do(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_tree(tmp_path, ("train", "val", "2", "10"), n=1)
+    (tmp_path / "empty").mkdir()
+    records, _ = find_records(tmp_path, labels=UNLABELLED)
+    assert [record.image_id.split("/")[0] for record in records] == ["10", "2", "train", "val"]
+    assert caplog.text == ""
 
 
 def _touch(root: Path, *names: str) -> None:
