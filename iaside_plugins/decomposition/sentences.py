@@ -20,6 +20,7 @@ from iaside_plugins.stats.intervals import Estimate
 Array = npt.NDArray[np.float64]
 MOST = 0.5  # "most": bands that hold more than half of what is added, with their interval
 MUCH = 0.05  # a removal is only worth a clause if it repairs more than 5 % of the loss
+NEARLY = 0.8  # of what the best removal repairs
 
 
 @dataclass(frozen=True)
@@ -128,10 +129,11 @@ def most_of(game: Contributions, weights: Array) -> tuple[list[int], Estimate] |
 
 
 def best_removal(game: Contributions, weights: Array) -> tuple[list[int], Estimate] | None:
-    """Return the bands, from one end, whose removal from the perturbation repairs most a band.
+    """Return the fewest bands, from one end, that are worth taking out of the perturbation.
 
-    At most half of the bands; None where no removal is shown to repair more than a little, or
-    where it was not measured.
+    At most half of the bands; those that repair nearly as much as any such removal does, by the
+    lower end of the interval. None where no removal is shown to repair more than a little, or where
+    it was not measured.
 
     Args:
         game: The game of errors.
@@ -140,17 +142,17 @@ def best_removal(game: Contributions, weights: Array) -> tuple[list[int], Estima
     if game.nested is None:
         return None
     m = game.bands.shape[2]
-    added = float(weights @ (game.perturbed - game.clean).mean(axis=1))
-    best: tuple[float, list[int], Estimate] | None = None
+    little = MUCH * float(weights @ (game.perturbed - game.clean).mean(axis=1))
+    found = []
     for k in range(1, m):
         for place, bands in ((k - 1, list(range(k, m))), (m - 2 + k, list(range(k)))):
-            if len(bands) > m // 2:
-                continue
             won = sum_over(game.perturbed - game.nested[:, :, place], weights)
-            low = float(won.interval[0])
-            if low > MUCH * added and (best is None or low > best[0]):
-                best = low, bands, won
-    return None if best is None else best[1:]
+            if len(bands) <= m // 2 and won.interval[0] > max(little, 0):
+                found.append((bands, won))
+    if not found:
+        return None
+    enough = NEARLY * max(float(won.interval[0]) for _, won in found)
+    return min((one for one in found if one[1].interval[0] >= enough), key=lambda one: len(one[0]))
 
 
 def _groups(game: Contributions) -> Iterator[_Group]:
