@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-import json
 import os
 import sys
 import warnings
@@ -20,6 +19,7 @@ from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.models.classifier import LoadedNetwork, unknown_name
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.storage.code import files_digest
+from iaside_plugins.storage.files import read_json
 
 # Modules that came with the module of a factory, however it imported them.
 _with_factory: dict[str, set[str]] = {}
@@ -73,7 +73,7 @@ def _kit_record(folder: Path, name: str) -> dict[str, Any]:
             f"no kit at {folder} (expected models.json and kit.py there); "
             "set IASIDE_KIT to the kit's folder"
         )
-    models = json.loads((folder / "models.json").read_text(encoding="utf-8"))["models"]
+    models = read_json(folder / "models.json")["models"]
     record: dict[str, Any] | None = next((m for m in models if m["name"] == name), None)
     if record is None:
         raise unknown_name("kit", name, [model["name"] for model in models])

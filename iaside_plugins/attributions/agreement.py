@@ -6,7 +6,6 @@ profiles (the global explanations) and image by image (the local ones, averaged)
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +27,7 @@ from iaside_plugins.stats.intervals import (
     median_interval,
     percentile_interval,
 )
-from iaside_plugins.storage.files import jsonable, write_json
+from iaside_plugins.storage.files import jsonable, read_json, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -245,7 +244,7 @@ class AgreementReport:
             InputError: If the file is not a saved report, or of a later version.
         """
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            data = read_json(Path(path))
             if data["format"] != FORMAT:
                 raise InputError(f"{path} was written by another version of iaside-plugins")
             methods = tuple(_method(one) for one in data["methods"])
@@ -262,7 +261,7 @@ class AgreementReport:
                 and all(getattr(method, name).shape == shape[:1] for name in COSTS)
                 for method in methods
             )
-        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
             raise InputError(f"{path} is not a saved agreement report: {error}") from error
         if not (methods and sound and isinstance(report.info["model"], dict)):
             raise InputError(f"{path} is not a saved agreement report: its numbers do not fit")

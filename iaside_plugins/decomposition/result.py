@@ -19,7 +19,7 @@ from iaside_plugins.importance.result import band_edges
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley import exact as shapley
 from iaside_plugins.stats.intervals import Estimate, jackknife
-from iaside_plugins.storage.files import jsonable, read_npz, write_atomic
+from iaside_plugins.storage.files import jsonable, parse_json, read_npz, write_atomic
 
 Array = npt.NDArray[np.float64]
 Conditions = Iterable[Condition | tuple[str, float] | str] | None
@@ -218,7 +218,7 @@ class ErrorDecomposition:
         """
         try:
             arrays: dict[str, Any] = read_npz(Path(path))
-            head = json.loads(str(arrays.pop("head")))
+            head = parse_json(str(arrays.pop("head")))
             version = head.pop("decomposition")
             if version != FORMAT:
                 raise InputError(f"{path} was written by another version of iaside-plugins")

@@ -22,8 +22,8 @@ from iaside_plugins.entry.check_perturbed import (
 )
 from iaside_plugins.entry.parse import pointer
 from iaside_plugins.entry.schema import Entry, Group, Mean, MeanError, Proportion, Spectral
-from iaside_plugins.entry.texts import RESERVED, cut, faults, shown
-from iaside_plugins.errors import InputError
+from iaside_plugins.entry.texts import RESERVED, faults
+from iaside_plugins.errors import InputError, cut, shown
 from iaside_plugins.importance.result import band_edges
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley.exact import shapley_values

@@ -22,7 +22,7 @@ from iaside_plugins.shapley import exact as shapley
 from iaside_plugins.shapley.score import importance_distribution, score, score_range, signed_score
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.stats.intervals import Estimate, jackknife
-from iaside_plugins.storage.files import jsonable, read_npz, write_atomic
+from iaside_plugins.storage.files import jsonable, parse_json, read_npz, write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -324,7 +324,7 @@ class SpectralImportance:
             return read_run(path)
         try:
             arrays: dict[str, Any] = read_npz(Path(path))
-            head = json.loads(str(arrays.pop("head")))
+            head = parse_json(str(arrays.pop("head")))
             version = head.pop("format")
         except (KeyError, ValueError, AttributeError, TypeError) as error:
             raise InputError(f"{path} is not a saved SpectralImportance: {error}") from error

@@ -31,7 +31,7 @@ from iaside_plugins.adapters.imagenet.corruption_sets import (
 )
 from iaside_plugins.adapters.imagenet.folders import ImageFolderData
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
-from iaside_plugins.adapters.imagenet.records import find_records, select
+from iaside_plugins.adapters.imagenet.records import UNLABELLED, find_records, select
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.corruptions.frost import find_frost_textures
@@ -412,7 +412,7 @@ def _without_model(
     source: DataSource, shape: dict[str, Any]
 ) -> tuple[ImageFolderData, Preprocessing]:
     """Return the images, and their resize and crop."""
-    records, space = find_records(source.root, labels="rank", classes=None)
+    records, space = find_records(source.root, labels=UNLABELLED, classes=None)
     records = select(records, source.n_images, source.seed)
     given: dict[str, Any] = {
         key: value or None for key, value in shape.items() if value is not None
