@@ -26,6 +26,7 @@ OURS = {  # flags of the same name and default as an argument of `benchmark`, wi
     "n_spectral": None,
     "spectral": None,
     "profiles": None,
+    "explain": "split the errors over frequency bands too",
     "attacks": "AutoAttack's version custom: apgd-ce,square,...",
     "reference_errors": "a published table, an entry, or a .csv table",
     "resume": "folder that keeps finished work",

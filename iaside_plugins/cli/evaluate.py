@@ -132,7 +132,7 @@ def evaluate(
             attacks=specs,
             generation=generation,
         )
-        plan = replace(plan, perturbed=pairs)
+        plan = replace(plan, perturbed=[pairs])
     if check_temperatures:
         if not any(spec.steps for spec in specs):
             raise InputError("check_temperatures needs an attack of several steps: attacks=pgd")

@@ -79,6 +79,17 @@ class Contributions:
         """Number of images K."""
         return len(self.clean)
 
+    def at(self, images: Sequence[int]) -> Contributions:
+        """Return the same game on some of the images, by their places."""
+        nested = None if self.nested is None else self.nested[:, images]
+        return Contributions(
+            self.conditions,
+            self.clean[images],
+            self.perturbed[:, images],
+            self.bands[:, images],
+            nested,
+        )
+
     @property
     def efficiency_residual(self) -> float:
         """Greatest ``|perturbed - clean - sum of bands|`` of any image: rounding only."""

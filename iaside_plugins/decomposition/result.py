@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +275,47 @@ class DecompositionDifference:
         games = {"error": self.error, "loss": self.loss}
         out = {name: _game_dict(game) for name, game in games.items()}
         return {"n_images": len(self.ids), **jsonable(out)}
+
+
+def joined(parts: Sequence[ErrorDecomposition]) -> ErrorDecomposition:
+    """Return one decomposition of the conditions of several, on the images that all of them have.
+
+    Raises:
+        InputError: For parts of different protocols, or without an image in common.
+    """
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    shared = set(first.ids).intersection(*(part.ids for part in parts[1:]))
+    if not shared or not all(first.protocol.same(part.protocol) for part in parts):
+        raise InputError("expected decompositions of one protocol with images in common")
+    ids = tuple(name for name in first.ids if name in shared)
+    rows = [[part.ids.index(name) for name in ids] for part in parts]
+
+    def game(name: str) -> Contributions:
+        games = [part._game(name).at(own) for part, own in zip(parts, rows, strict=True)]
+        nested = [one.nested for one in games if one.nested is not None]
+        return Contributions(
+            tuple(condition for one in games for condition in one.conditions),
+            games[0].clean,
+            np.concatenate([one.perturbed for one in games]),
+            np.concatenate([one.bands for one in games]),
+            np.concatenate(nested) if len(nested) == len(games) else None,
+        )
+
+    tables = [part.loss_table for part in parts if part.loss_table is not None]
+    wrong = [p.wrong[:, own] for p, own in zip(parts, rows, strict=True) if p.wrong is not None]
+    return replace(
+        first,
+        error=game("error"),
+        loss=game("loss"),
+        energy=np.concatenate([p.energy[:, own] for p, own in zip(parts, rows, strict=True)]),
+        wrong=np.concatenate(wrong) if wrong else None,
+        loss_table=np.concatenate(tables) if tables and len(ids) == first.n_images else None,
+        labels=first.labels[rows[0]],
+        ids=ids,
+        n_forward=sum(part.n_forward for part in parts),
+    )
 
 
 def difference(first: ErrorDecomposition, second: ErrorDecomposition) -> DecompositionDifference:

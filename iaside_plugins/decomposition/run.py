@@ -170,6 +170,18 @@ def error_decomposition(  # noqa: PLR0913  the public signature
     )
 
 
+def chains_like(protocol: Protocol) -> Protocol:
+    """Return the protocol of a decomposition beside an importance: its bands, seed and forwards."""
+    return replace(
+        DEFAULT,
+        n_bands=protocol.n_bands,
+        band_norm="chebyshev" if protocol.band_norm == "boxes" else protocol.band_norm,
+        temperature=protocol.temperature,
+        seed=protocol.seed,
+        forwards=protocol.forwards,
+    )
+
+
 def check_protocol(protocol: Protocol) -> None:
     """Raise InputError for choices under which the end of a game is not the benchmark's image."""
     if protocol.is_script or RANGE_HANDLINGS[protocol.range_handling].changes_images:

@@ -138,6 +138,8 @@ def own_fields(name: str, run: Mapping[str, Any], entry: Entry | None) -> dict[s
         for key in ("mce", "error_over_published"):
             claim = getattr(entry.corruption, key)
             group[key] = claim and {"value": claim.value, "reference": claim.reference}
+    if entry.decomposition is not None:
+        group["error_by_band"] = raw["decomposition"]
     group["profiles"] = [
         {key: profile[key] for key in ("condition", *_SPECTRAL)}
         for profile in raw["benchmark"]["profiles"]

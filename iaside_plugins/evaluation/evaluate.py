@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from iaside_plugins.corruptions.error_rates import SEVERITIES
-from iaside_plugins.decomposition.run import error_decomposition
+from iaside_plugins.decomposition.result import joined
+from iaside_plugins.decomposition.run import chains_like, error_decomposition
 from iaside_plugins.display.masking import warn_of_masking
 from iaside_plugins.entry.build import (
     SCHEMA_VERSION,
@@ -82,8 +83,8 @@ class EvaluationPlan:
         spectral: Images for the spectral importance (the same, or a part of them).
         corruptions: Corruptions, or None.
         attacks: Attacks, or None.
-        perturbed: Pairs of images whose errors are decomposed, as `error_decomposition` takes them,
-            or None.
+        perturbed: Pairs of images whose errors are decomposed, as `error_decomposition` takes
+            them: one for all conditions or several, each for some of them.
     """
 
     model: Mapping[str, Any]
@@ -92,7 +93,7 @@ class EvaluationPlan:
     spectral: Images
     corruptions: CorruptionPlan | None = None
     attacks: AttackPlan | None = None
-    perturbed: Any = None
+    perturbed: Sequence[Any] = ()
 
 
 def evaluate(
@@ -148,26 +149,20 @@ def evaluate(
         show_progress=show_progress,
         n_classes=result.n_classes,
     )
-    decomposition = None
-    if plan.perturbed is not None:
-        split = error_decomposition(
+    splits = [
+        error_decomposition(
             model,
-            plan.perturbed,
-            Protocol(
-                protocol.n_bands,
-                protocol.band_norm,
-                estimator="permutation",
-                temperature=protocol.temperature,
-                seed=protocol.seed,
-                forwards=protocol.forwards,
-            ),
+            pairs,
+            chains_like(protocol),
             device=devices,
             batch_size=batch_size,
             precision=precision,
             resume=None if resume is None else Path(resume) / "decomposition",
             show_progress=show_progress,
         )
-        decomposition = decomposition_group(split, clean.ids)
+        for pairs in plan.perturbed
+    ]
+    decomposition = decomposition_group(joined(splits), clean.ids) if splits else None
     n_unreadable = len(getattr(plan.clean, "unreadable", ()))
     n_taken = len(clean.ids) + n_unreadable
     selected = n_taken if n_taken < plan.data["n_available"] else None
