@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.inference.checks import check_eval_mode
 from iaside_plugins.inference.outputs import logits_in
@@ -129,6 +130,25 @@ def _only_of(own: nn.Module, module: nn.Module, inputs: tuple[Any, ...]) -> Any:
 
 def _logits_alone(module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> Any:
     return logits_in(output, module)
+
+
+@contextmanager
+def gradient_failures() -> Iterator[None]:
+    """Raise what a model's backward pass raises as an InputError that names the cause."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        reason = (str(error).strip() or "no reason given").splitlines()[0][:300]
+        remedy = "use a model that can be differentiated, or leave the attacks out (attacks='none')"
+        if "does not require grad" in reason:
+            reason = "its logits have no gradient (rounding, argmax, detach, no_grad or NumPy)"
+        raise InputError(
+            f"the attack failed in the model's gradient: {type(error).__name__}: {reason}; {remedy}"
+        ) from error
 
 
 def check_model(model: nn.Module, device: torch.device) -> None:

@@ -27,7 +27,7 @@ from iaside_plugins.adapters.foolbox_adapter.models import (
     native,
     safe,
 )
-from iaside_plugins.adapters.isolation import same_logits, seed_generators
+from iaside_plugins.adapters.isolation import gradient_failures, same_logits, seed_generators
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import StoredRows, digests_of, place_keys
 from iaside_plugins.inference.outputs import OutputCheck, last_operation
@@ -55,7 +55,8 @@ def attack_batch(
     out = []
     for epsilons in calls:
         seed_generators(seed, images.device)
-        _, clipped, is_adv = run.attack(fmodel, images, labels, epsilons=list(epsilons))
+        with gradient_failures():
+            _, clipped, is_adv = run.attack(fmodel, images, labels, epsilons=list(epsilons))
         for adversarial, succeeded in zip(clipped, is_adv, strict=True):
             success = succeeded.cpu().numpy()
             far = run.attack.distance(images, adversarial).double().cpu().numpy()

@@ -22,7 +22,7 @@ from iaside_plugins.adapters.foolbox_adapter.models import (
     foolbox,
     guarded,
 )
-from iaside_plugins.adapters.isolation import seed_generators
+from iaside_plugins.adapters.isolation import gradient_failures, seed_generators
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.inference.outputs import run_model
 from iaside_plugins.seeds import seed_of
@@ -381,7 +381,8 @@ def adversarial(
         for epsilon in spec.epsilons:
             seed_generators(attack_seed(seed, spec.name, first_index), device)
             nothing = epsilon == 0 or len(x) == 0
-            batches.append(x if nothing else attack(fmodel, x, y, epsilons=epsilon)[1])
+            with gradient_failures():
+                batches.append(x if nothing else attack(fmodel, x, y, epsilons=epsilon)[1])
     return batches
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from iaside_plugins.attributions.agreement import AgreementReport
-from iaside_plugins.display.text import aligned, markdown_table, row_number
+from iaside_plugins.display.text import aligned, markdown_table, number, row_number
 
 AGREEMENT = {  # column of `to_frame`: heading and format
     "rank_correlation": ("rank correlation", "+.2f"),
@@ -43,7 +43,7 @@ def agreement_text(report: AgreementReport) -> str:
     shares = [["share of each band", *(f"{band}" for band in bands)]]
     for method in report.methods:
         own = profiles.loc[profiles["method"] == method.name, "share"]
-        shares.append([f"  {method.title}", *(f"{share:+.0%}" for share in own)])
+        shares.append([f"  {method.title}", *(number(share, spec="+.0%") for share in own)])
     agreement = [[f"agreement with {first}", *(heading for heading, _ in AGREEMENT.values())]]
     metrics = [
         ["metrics and cost", *(heading for heading, _ in METRICS.values()), "passes", "s/image"]

@@ -20,6 +20,8 @@ from iaside_plugins.interrupts import (
     was_interrupted,
 )
 
+LONGEST_WORD, LONGEST_LINE = 300, 1200  # characters
+
 
 @contextlib.contextmanager
 def exit_on_bad_input(program: str, options: Callable[[], Mapping[str, str]]) -> Iterator[None]:
@@ -47,8 +49,15 @@ def exit_on_bad_input(program: str, options: Callable[[], Mapping[str, str]]) ->
 def exit_with(program: str, message: str) -> NoReturn:
     """End the process with a message as one line on stderr and exit code 2."""
     ignore_from_now()
-    sys.stderr.write(f"{program}: {' '.join(message.split())}\n")
+    sys.stderr.write(f"{program}: {one_line(message)}\n")
     sys.exit(2)
+
+
+def one_line(message: str) -> str:
+    """Return a message as one line that can be read: long words and long messages are cut."""
+    words = [w if len(w) <= LONGEST_WORD else f"{w[:100]}...{w[-20:]}" for w in message.split()]
+    line = " ".join(words)
+    return line if len(line) <= LONGEST_LINE else f"{line[:700]} ... {line[-300:]}"
 
 
 def with_options(message: str, options: Mapping[str, str]) -> str:
