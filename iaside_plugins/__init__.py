@@ -3,6 +3,9 @@
 from iaside_plugins import interrupts as _interrupts  # noqa: F401  first: the others take seconds
 from iaside_plugins._version import __version__ as __version__
 from iaside_plugins.corruptions.error_rates import mean_corruption_error
+from iaside_plugins.decomposition.contributions import Condition
+from iaside_plugins.decomposition.result import ErrorDecomposition, difference
+from iaside_plugins.decomposition.run import error_decomposition
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.comparison import Comparison, compare, paired_importance
 from iaside_plugins.importance.result import SpectralImportance
@@ -12,11 +15,15 @@ from iaside_plugins.spectral.partition import SpectralPartition
 
 __all__ = [
     "Comparison",
+    "Condition",
+    "ErrorDecomposition",
     "InputError",
     "Protocol",
     "SpectralImportance",
     "SpectralPartition",
     "compare",
+    "difference",
+    "error_decomposition",
     "mean_corruption_error",
     "paired_importance",
     "spectral_importance",

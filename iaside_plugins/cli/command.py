@@ -15,6 +15,7 @@ from iaside_plugins.cli.compare import compare
 from iaside_plugins.cli.demo import demo
 from iaside_plugins.cli.doctor import doctor
 from iaside_plugins.cli.evaluate import evaluate
+from iaside_plugins.cli.explain import explain
 from iaside_plugins.cli.leaderboard import board
 from iaside_plugins.cli.profile import profile
 from iaside_plugins.cli.sensitivity import sensitivity
@@ -88,5 +89,5 @@ def _root(
 
 
 # In the order of `iaside --help`.
-for subcommand in (demo, profile, compare, doctor, evaluate, sensitivity, show, spectrum):
+for subcommand in (demo, explain, profile, compare, doctor, evaluate, sensitivity, show, spectrum):
     app.command()(subcommand)

@@ -14,6 +14,7 @@ import numpy as np
 
 from iaside_plugins.entry.build import entry_id
 from iaside_plugins.entry.check_accuracies import accuracy_problems
+from iaside_plugins.entry.check_decomposition import decomposition_problems
 from iaside_plugins.entry.check_perturbed import (
     adversarial_problems,
     benchmark_problems,
@@ -63,6 +64,7 @@ def _problems(entry: Entry, stem: str) -> list[str]:
         problems += corruption_problems(entry.corruption)
     if entry.adversarial is not None:
         problems += adversarial_problems(entry.adversarial)
+    problems += decomposition_problems(entry)
     return [*problems, *benchmark_problems(entry), *accuracy_problems(entry)]
 
 

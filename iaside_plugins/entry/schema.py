@@ -247,6 +247,34 @@ class Adversarial(Group):
     worst_case: Annotated[tuple[WorstCase, ...], Some]
 
 
+class Split(Group):
+    """An error split over bands: ``perturbed = clean + sum(bands)``; shares of 1."""
+
+    clean: Share
+    bands: Annotated[tuple[Number, ...], OfBands]
+    bands_interval: Annotated[tuple[tuple[Number, Number], ...], OfBands]
+    perturbed: Share
+
+
+class SplitCondition(Split):
+    """The split of one corruption at a severity, or of an attack at a budget."""
+
+    condition: Text
+    level: Size | None
+
+
+class Decomposition(Group):
+    """Errors under corruption and attack, split over the bands that were perturbed."""
+
+    protocol: ProtocolGroup
+    n_images: Positive
+    image_ids_sha256: Sha256
+    n_forward: Count
+    efficiency_residual: Number
+    mean: Split
+    conditions: Annotated[tuple[SplitCondition, ...], OneOrMore]
+
+
 class Profile(Spectral):
     """Spectral importance under another condition than clean, of the same model and protocol."""
 
@@ -327,6 +355,7 @@ class Entry(Group):
     provenance: Provenance
     submission: Submission
     benchmark: Benchmark | None = None
+    decomposition: Decomposition | None = None
 
     @property
     def benchmark_id(self) -> str | None:

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 
 from iaside_plugins.corruptions.error_rates import SEVERITIES
+from iaside_plugins.decomposition.run import error_decomposition
 from iaside_plugins.entry.build import (
     SCHEMA_VERSION,
+    decomposition_group,
     entry_id,
     mean,
     proportion,
@@ -69,6 +71,8 @@ class EvaluationPlan:
         spectral: Images for the spectral importance (the same, or a part of them).
         corruptions: Corruptions, or None.
         attacks: Attacks, or None.
+        perturbed: Pairs of images whose errors are decomposed, as `error_decomposition` takes them,
+            or None.
     """
 
     model: Mapping[str, Any]
@@ -77,6 +81,7 @@ class EvaluationPlan:
     spectral: Images
     corruptions: CorruptionPlan | None = None
     attacks: AttackPlan | None = None
+    perturbed: Any = None
 
 
 def evaluate(
@@ -124,6 +129,26 @@ def evaluate(
     clean, corruption, adversarial, device = conditions(
         model, plan, batch_size=batch_size, resume=resume, show_progress=show_progress
     )
+    decomposition = None
+    if plan.perturbed is not None:
+        split = error_decomposition(
+            model,
+            plan.perturbed,
+            Protocol(
+                protocol.n_bands,
+                protocol.band_norm,
+                estimator="permutation",
+                temperature=protocol.temperature,
+                seed=protocol.seed,
+                forwards=protocol.forwards,
+            ),
+            device=devices,
+            batch_size=batch_size,
+            precision=precision,
+            resume=None if resume is None else Path(resume) / "decomposition",
+            show_progress=show_progress,
+        )
+        decomposition = decomposition_group(split, clean.ids)
     n_unreadable = len(getattr(plan.clean, "unreadable", ()))
     n_taken = len(clean.ids) + n_unreadable
     selected = n_taken if n_taken < plan.data["n_available"] else None
@@ -142,6 +167,7 @@ def evaluate(
         "spectral": spectral_group(result),
         "corruption": corruption,
         "adversarial": adversarial,
+        **({} if decomposition is None else {"decomposition": decomposition}),
         "provenance": provenance(device),
         "submission": {"submitter": None, "status": "self-reported", "statement": None},
     }

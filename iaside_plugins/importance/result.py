@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 FORMAT = 1
+OPTIONAL = ("values", "hits", "per_image_accuracy")  # arrays that not every result has
 ATTRIBUTES = (
     "n_images",
     "n_classes",
@@ -38,6 +39,7 @@ ATTRIBUTES = (
     "clean_accuracy",
     "shapley_values",
     "shapley_se",
+    "accuracy_shapley_values",
     "distribution",
     "distribution_interval",
     "score",
@@ -78,6 +80,11 @@ class SpectralImportance:
         precision: Of the forward passes.
         forwards: What makes them faster (names of `inference.forward.Step`); empty for the plain
             model.
+        hits: Whether every coalition of every image is classified correctly (K, 2**M); None
+            unless the estimator is exact.
+        per_image_accuracy: Shapley values of every image (K, M) in the game of those hits: they
+            sum to the accuracy of the grand coalition less that of the empty one. None in files
+            of earlier versions.
     """
 
     protocol: Protocol
@@ -92,6 +99,8 @@ class SpectralImportance:
     image_size: tuple[int, int]
     precision: str
     forwards: tuple[str, ...] = ()
+    hits: npt.NDArray[np.bool_] | None = None
+    per_image_accuracy: Array | None = None
 
     @property
     def n_images(self) -> int:
@@ -111,6 +120,12 @@ class SpectralImportance:
     def shapley_values(self) -> Array:
         """Shapley values (M,) in nats: the means over images."""
         return np.asarray(self.per_image.mean(axis=0))
+
+    @property
+    def accuracy_shapley_values(self) -> Array | None:
+        """Shapley values (M,) of the accuracy, shares of 1: means of `per_image_accuracy`."""
+        per_image = self.per_image_accuracy
+        return None if per_image is None else np.asarray(per_image.mean(axis=0))
 
     @property
     def shapley_se(self) -> Array:
@@ -278,8 +293,9 @@ class SpectralImportance:
             "labels": self.labels,
             "correct": self.correct,
         }
-        if self.values is not None:
-            arrays["values"] = self.values
+        for name in OPTIONAL:
+            if (array := getattr(self, name)) is not None:
+                arrays[name] = array
         with io.BytesIO() as file:
             np.savez_compressed(file, head=np.array(json.dumps(head)), **arrays)  # type: ignore[arg-type]
             write_atomic(Path(path), file.getvalue())
@@ -310,7 +326,7 @@ class SpectralImportance:
                 protocol=Protocol(**head.pop("protocol")),
                 ids=tuple(head.pop("ids")),
                 image_size=tuple(head.pop("image_size")),
-                values=arrays.pop("values", None),
+                **{name: arrays.pop(name, None) for name in OPTIONAL},
                 forwards=tuple(head.pop("forwards", ())),
                 **arrays,
                 **head,

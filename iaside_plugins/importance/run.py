@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import SpectralImportance
@@ -17,8 +16,8 @@ from iaside_plugins.importance.stopping import StopCheck, check_points, stopping
 from iaside_plugins.inference.checks import KnownClasses, model_device
 from iaside_plugins.inference.forward import Model
 from iaside_plugins.inference.runner import first_batch_size
-from iaside_plugins.parallel.processes import Devices, device_workers, one_or_several
-from iaside_plugins.parallel.scheduler import RowRequest, scheduled_groups
+from iaside_plugins.parallel.processes import Devices, finished_groups, one_or_several
+from iaside_plugins.parallel.scheduler import RowRequest
 from iaside_plugins.protocol import Protocol, method_identity
 from iaside_plugins.shapley.score import BETA
 from iaside_plugins.storage.provenance import model_identity
@@ -27,15 +26,15 @@ from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.rows import (
     Group,
     ImageNote,
+    RowLayout,
     image_groups,
     prepare_store,
     restore,
-    stored_groups,
-    unpack_rows,
 )
 from iaside_plugins.value_table.stream import check_max_images, count, expect, items, progress_bar
 
 Array = npt.NDArray[np.float64]
+ROWS = {"rows": 2}  # what a stored row holds; 1, without hits of the coalitions, was not recorded
 
 
 def spectral_importance(  # noqa: PLR0913  the public signature
@@ -110,7 +109,7 @@ def spectral_importance(  # noqa: PLR0913  the public signature
     request = RowRequest("", protocol, batch_size, precision, run.groups(n_rows), run.store)
     restore(game.runner, run.store)
     prepare_store(run.store, protocol)
-    finished = closing(_stored_groups(model, game, request, devices))
+    finished = closing(finished_groups(model, game, request, devices))
     try:
         with progress_bar(known := count(data, max_images), show_progress) as bar, finished as each:
             bar.set_description("bands", refresh=False)
@@ -126,18 +125,6 @@ def spectral_importance(  # noqa: PLR0913  the public signature
     if devices:
         return run.result(request.n_forward, tuple(request.choices or ()))
     return run.result(game.n_forward, tuple(game.runner.forward.choices()))
-
-
-def _stored_groups(
-    model: Model, game: Game, request: RowRequest, devices: Sequence[torch.device]
-) -> Generator[tuple[Group, list[str]], None, None]:
-    """Yield groups with the keys of their rows, computed here or by a process a device."""
-    if not devices:
-        yield from stored_groups(game, request.groups, request.store)
-        return
-    with device_workers(model, devices) as scheduler:
-        for _, group, keys in scheduled_groups(scheduler, [request]):
-            yield group, keys
 
 
 class ImportanceRun:
@@ -173,9 +160,10 @@ class ImportanceRun:
             "precision": precision,
             **model_identity(model, resume),
             **method_identity(),
+            **ROWS,
         }
-        width = 2 + (2**protocol.n_bands if protocol.estimator == "exact" else 2 + protocol.n_bands)
-        self.store = RowStore(resume, identity, width=width, finite=True)
+        self._layout = RowLayout(protocol)
+        self.store = RowStore(resume, identity, width=self._layout.width, finite=True)
         self._known_classes = KnownClasses.of(data)
         self._finished: list[tuple[ImageNote, Array]] = []
         self._order: list[tuple[str, str]] = []
@@ -198,13 +186,13 @@ class ImportanceRun:
             self._finished.append((note, self.store.rows[key]))
             self._order.append((key, note.to_json()))
         if self._known_classes is not None:  # rows of a worker or an earlier run
-            self._known_classes.check(int(self.store.rows[keys[0]][1]))
+            self._known_classes.check(int(self.store.rows[keys[0]][0]))
         check = None
         if self._stopping is None:
             return check
         for n in check_points(first, len(self._finished)):
             rows = np.stack([row for _, row in self._finished[:n]])
-            check = self._stopping.check(unpack_rows(self.protocol, rows[:, 2:])[2])
+            check = self._stopping.check(self._layout.unpack(rows).shapley_values)
             if check.done:
                 self._finished = self._finished[:n]
                 break
@@ -275,16 +263,18 @@ def _result(
     forwards: tuple[str, ...],
 ) -> SpectralImportance:
     rows = np.stack([row for _, row in finished])
-    values, ends, per_image = unpack_rows(protocol, rows[:, 2:])
+    found = RowLayout(protocol).unpack(rows)
     return SpectralImportance(
         protocol=protocol,
-        per_image=per_image,
-        ends=ends,
-        values=values,
+        per_image=found.shapley_values,
+        ends=found.ends,
+        values=found.values,
+        hits=found.hits,
+        per_image_accuracy=found.hit_shapley_values,
         labels=np.array([note.label for note, _ in finished]),
         ids=tuple(note.name for note, _ in finished),
-        correct=rows[:, 0] > 0,
-        n_classes=int(rows[0, 1]),
+        correct=found.hit_ends[:, 1],
+        n_classes=int(rows[0, 0]),
         n_forward=n_forward,
         image_size=finished[0][0].size,
         precision=precision,

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -28,9 +28,10 @@ from torch import nn
 
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.inference.forward import Model
-from iaside_plugins.parallel.scheduler import Scheduler
+from iaside_plugins.parallel.scheduler import RowRequest, Scheduler, scheduled_groups
 from iaside_plugins.parallel.tasks import StartedTask, Task, WorkerMessage, WorkerSession
-from iaside_plugins.value_table.rows import groups_ahead
+from iaside_plugins.value_table.game import Game
+from iaside_plugins.value_table.rows import Group, groups_ahead, stored_groups
 
 # What decides how torch rounds or which of its algorithms it takes, where this version has it.
 FLAGS = (
@@ -71,6 +72,25 @@ def one_or_several(device: Devices) -> tuple[torch.device | None, list[torch.dev
     except (RuntimeError, TypeError) as error:
         raise InputError(f"expected devices such as cuda:0,cuda:1, got {device!r}") from error
     return (found[0], []) if len(found) == 1 else (None, found)
+
+
+def finished_groups(
+    model: Model, game: Game, request: RowRequest, devices: Sequence[torch.device]
+) -> Generator[tuple[Group, list[str]], None, None]:
+    """Yield groups with the keys of their rows, computed here or by a process a device.
+
+    Args:
+        model: The model.
+        game: Runs it here, where there are not several devices.
+        request: The groups, what their rows hold, and where finished ones are.
+        devices: Several, or none for the game's own.
+    """
+    if not devices:
+        yield from stored_groups(game, request.groups, request.store, request.layout)
+        return
+    with device_workers(model, devices) as scheduler:
+        for _, group, keys in scheduled_groups(scheduler, [request]):
+            yield group, keys
 
 
 @contextlib.contextmanager

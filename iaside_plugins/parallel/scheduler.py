@@ -16,7 +16,13 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.parallel.tasks import Array, Task, TaskResult, WorkerMessage
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.row_store import RowStore
-from iaside_plugins.value_table.rows import Group, ImageWithDonor, row_keys, store_rows
+from iaside_plugins.value_table.rows import (
+    Group,
+    ImageWithDonor,
+    RowLayout,
+    row_keys,
+    store_rows,
+)
 from iaside_plugins.value_table.stream import Item
 
 RETRIES = 2  # how often a task is tried again after the worker that ran it died
@@ -143,6 +149,7 @@ class RowRequest:
         precision: As `ModelRunner.precision`.
         groups: Of `image_groups`.
         store: Where finished rows are.
+        layout: What the rows hold; by default values and hits alone.
         stopped: Set where no more images are needed.
         n_forward: Images that went through the model.
         choices: How the model is run, once that is known (`Forward.choices`).
@@ -154,6 +161,7 @@ class RowRequest:
     precision: str
     groups: Iterable[Group]
     store: RowStore
+    layout: RowLayout | None = None
     stopped: bool = False
     n_forward: int = 0
     choices: dict[str, Any] | None = None
@@ -167,7 +175,9 @@ class RowRequest:
 
     def task(self, group: Group, first: int) -> Task:
         """Return a group as it goes to a worker."""
-        donors = [donor.image.numpy() for _, donor in group if donor is not None]
+        each = [donor for _, donor in group if donor is not None]
+        each = each[:1] if all(donor is each[0] for donor in each) else each
+        donors = [donor.image.numpy() for donor in each]
         return Task(
             self.model,
             self.protocol,
@@ -180,6 +190,7 @@ class RowRequest:
             labels=tuple(item.label for item, _ in group),
             digests=tuple(item.digest for item, _ in group),
             names=tuple(item.name for item, _ in group),
+            layout=self.layout,
         )
 
     def take_result(self, result: TaskResult, group: Group, keys: list[str]) -> None:

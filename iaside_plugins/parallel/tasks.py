@@ -13,7 +13,7 @@ import torch
 from iaside_plugins.inference.forward import Model
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.value_table.game import Game
-from iaside_plugins.value_table.rows import Group, PendingRows, start_rows
+from iaside_plugins.value_table.rows import Group, PendingRows, RowLayout, start_rows
 from iaside_plugins.value_table.stream import Item
 
 Array = npt.NDArray[np.float64]
@@ -31,10 +31,11 @@ class Task:
         choices: As `ModelRunner.choices`.
         first: Position of the group's first image in the stream.
         images: (G, C, H, W).
-        donors: Their donors, or None.
+        donors: Their donors (G, C, H, W), or (1, C, H, W) for one that all share, or None.
         labels: Class of every image.
         digests: Digest of every image.
         names: Name of every image.
+        layout: What the rows hold; by default values and hits alone.
     """
 
     model: str
@@ -48,12 +49,14 @@ class Task:
     labels: tuple[int, ...]
     digests: tuple[str, ...]
     names: tuple[str, ...]
+    layout: RowLayout | None = None
 
     def group(self) -> Group:
         """Return the images with their donors, as `image_groups` gave them."""
         donors: list[Item | None] = [None] * len(self.images)
         if self.donors is not None:  # only their pixels count
-            donors = [Item(torch.from_numpy(pixels), 0, "", "") for pixels in self.donors]
+            sent = [Item(torch.from_numpy(pixels), 0, "", "") for pixels in self.donors]
+            donors = [*sent] if len(sent) == len(self.images) else [*sent] * len(self.images)
         fields = (self.images, self.labels, self.digests, self.names, donors)
         return [
             (Item(torch.from_numpy(pixels), label, digest, name), donor)
@@ -104,7 +107,7 @@ class WorkerSession:
             self._game = kind, game
         game = self._game[1]
         before = game.n_forward
-        return StartedTask(start_rows(game, task.group(), task.first), game, before)
+        return StartedTask(start_rows(game, task.group(), task.first, task.layout), game, before)
 
     def finish(self, started: StartedTask) -> TaskResult:
         """Wait for the rows of a task."""

@@ -38,6 +38,12 @@ def cyclic_chains(n_bands: int, n_permutations: int, rng: np.random.Generator) -
     return np.stack(chains).astype(np.int64)
 
 
+def nested_coalitions(n_bands: int) -> IntArray:
+    """Return (2 M - 2,): the lowest k of M bands for k = 1 to M - 1, then all but the lowest k."""
+    low = 2 ** np.arange(1, n_bands, dtype=np.int64) - 1
+    return np.concatenate([low, 2**n_bands - 1 - low])
+
+
 def chain_coalitions(chains: IntArray) -> IntArray:
     """Return coalition indices along chains, (n_chains, n_bands + 1): empty first, grand last."""
     joined = np.cumsum(1 << chains, axis=1)

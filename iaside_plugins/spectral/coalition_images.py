@@ -22,7 +22,8 @@ def image_components(
 
     Args:
         images: (N, C, H, W), floating point.
-        baselines: Absence baselines (N, C, H, W), which become a last component; None for zero.
+        baselines: Absence baselines (N, C, H, W), or (1, C, H, W) for one that all images share,
+            which become a last component; None for zero.
         index: Band of every bin on the unshifted fft2 grid, (H, W).
         n_bands: Number of bands.
     """
@@ -30,14 +31,14 @@ def image_components(
         return split_bands(images, index, n_bands).flatten(2)
     baselines = baselines.to(images)
     bands = split_bands(images - baselines, index, n_bands)
-    return torch.cat([bands, baselines[:, None]], dim=1).flatten(2)
+    return torch.cat([bands, baselines.expand_as(images)[:, None]], dim=1).flatten(2)
 
 
 def coalition_matrix(coalitions: BoolMatrix, components: Tensor) -> Tensor:
-    """Return coalitions (R, n_bands) as 0/1 rows over the components; a baseline is in all."""
+    """Return coalitions (..., R, n_bands) as 0/1 rows over the components; a baseline is in all."""
     matrix = to_device(torch.from_numpy(coalitions), components.device, components.dtype)
-    if components.shape[1] > matrix.shape[1]:
-        matrix = torch.cat([matrix, torch.ones_like(matrix[:, :1])], dim=1)
+    if components.shape[1] > matrix.shape[-1]:
+        matrix = torch.cat([matrix, torch.ones_like(matrix[..., :1])], dim=-1)
     return matrix
 
 
@@ -60,14 +61,14 @@ def coalition_images(
 
     Args:
         components: From `image_components`.
-        matrix: Rows of `coalition_matrix`, (R, components).
+        matrix: Rows of `coalition_matrix`, (R, components), or (N, R, components).
         images: The images themselves, which the grand coalition gives exactly.
         grand: Which of the rows are the grand coalition, (R,) bool.
         buffer: Flat memory for the product, N * R * C * H * W numbers; new by default.
         channels_last: Whether the components are `channels_last_components`; the coalition images
             then are channels-last too.
     """
-    shape = (len(images), len(matrix), components.shape[2])
+    shape = (len(images), matrix.shape[-2], components.shape[2])
     out = components.new_empty(shape) if buffer is None else buffer.view(shape)
     with exact_product():
         torch.matmul(matrix, components, out=out)

@@ -58,6 +58,25 @@ def jackknife(per_image: npt.ArrayLike, statistic: Callable[[Array], Array]) -> 
     return Estimate(value, se, (n - 1) * (centre - value), interval)
 
 
+def sparse_mean(per_image: npt.ArrayLike, spread: float) -> Estimate:
+    """Return the mean over images of values that are 0 for most, with its 95 % interval.
+
+    Args:
+        per_image: (n_images, ...) values of images.
+        spread: Sum of squares of one image's value that could have been seen and was not.
+    """
+    rows = np.asarray(per_image, dtype=np.float64)
+    n = len(rows)
+    mean = rows.mean(axis=0)
+    if n < 2:
+        nan = np.full(mean.shape, np.nan)
+        return Estimate(mean, nan, nan, np.stack([nan, nan], axis=-1))
+    squares = ((rows - mean) ** 2).sum(axis=0) + spread
+    se = np.sqrt(squares / (n - 1) / n)
+    interval = np.stack([mean - Z95 * se, mean + Z95 * se], axis=-1)
+    return Estimate(mean, se, np.zeros(mean.shape), interval)
+
+
 def bootstrap_means(per_image: npt.ArrayLike, seed: int = 0, n: int = 2000) -> Array:
     """Return means (n, M) of resampled images, for percentile intervals.
 

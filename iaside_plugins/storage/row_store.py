@@ -29,7 +29,7 @@ FLUSH_SECONDS = 10.0  # of work that a kill may cost, beside the image under way
 MERGE_AT = 64  # chunks
 CHOICES = "settled"  # the key in run.json
 ORDER = "order.json"
-EARLIER = {"method_version": 1}  # of folders from before it was recorded
+EARLIER = {"method_version": 1, "rows": 1}  # of folders from before it was recorded
 UNKNOWN = "code"  # folders from before it was recorded are taken: nothing says what theirs was
 _log = logging.getLogger(__name__)
 

@@ -46,6 +46,7 @@ class Game:
     runner: ModelRunner
     protocol: Protocol
     _black: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
+    _baseline: tuple[Tensor, Tensor] | None = None
     _index: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     _matrix: dict[Any, Tensor] = field(default_factory=dict)
 
@@ -79,8 +80,10 @@ class Game:
         labels: Tensor,
         coalitions: BoolMatrix,
         names: Sequence[str],
+        *,
+        shared: bool = False,
     ) -> ValueTable:
-        """Start the passes of some images, all over the same coalitions.
+        """Start the passes of some images over coalitions of their bands.
 
         On a GPU they run on after this returns; `ValueTable.wait` waits for them.
 
@@ -88,26 +91,24 @@ class Game:
             images: (N, C, H, W) in [0, 1].
             baselines: Absence baselines (N, C, H, W), or None for black ones.
             labels: (N,) int64.
-            coalitions: (R, n_bands) bool.
+            coalitions: (R, n_bands) bool, or (N, R, n_bands) where each image has its own; the
+                empty one first, the grand one last.
             names: What the images are called in error messages.
+            shared: Whether all images have the one baseline (1, C, H, W), as their common empty
+                coalition: it runs once, alone, also for further calls one after the other.
 
         Raises:
             InputError: For labels out of range, and with ``batch_size="auto"`` where memory runs
                 out for a single row.
         """
-        black = baselines is None or self.protocol.black_empty
+        given = shared or baselines is None or self.protocol.black_empty
 
         def run(n: int) -> ValueTable:
-            table = ValueTable.empty(coalitions, names, self.runner, black=black)
+            table = ValueTable.empty(coalitions, names, self.runner, given=given)
             for k in range(0, len(images), n):
                 some = slice(k, k + n)
-                self._run(
-                    table,
-                    some,
-                    images[some],
-                    None if baselines is None else baselines[some],
-                    labels[some],
-                )
+                own = baselines if baselines is None or shared else baselines[some]
+                self._run(table, some, images[some], own, labels[some])
             table.start_copy()
             return table
 
@@ -124,20 +125,27 @@ class Game:
     ) -> None:
         """Fill the rows of at most `n_rows` images, whose places in the table are given."""
         runner, coalitions, top_label = self.runner, table.running, int(labels.max())
+        coalitions = coalitions if coalitions.ndim == 2 else coalitions[places]
         images = to_device(images, runner.device, runner.dtype)
         labels = to_device(labels, runner.device)
         components = self._components(images, baselines)
         matrix = self._coalition_matrix(coalitions, components)
+        bands = components[:, : self.protocol.n_bands]
+        table.energy[places] = bands.square().sum(dim=2)
         if runner.needs_tuning:
             self._tune(components, matrix, images, labels)
         if runner.forward.channels_last:
             components = channels_last_components(components, images)
-        if len(coalitions) < len(table.coalitions):
-            logits = self._black_logits(images, top_label).expand(len(images), -1)
-            table.black[places] = self.log_likelihood(logits, labels)
+        if table.n_given:
+            if baselines is None or self.protocol.black_empty:
+                logits = self._black_logits(images, top_label)
+            else:
+                logits = self._baseline_logits(baselines, top_label)
+            values = self.log_likelihood(logits.expand(len(images), -1), labels)
+            table.fill_empty(places, logits, values, labels)
         per_pass = max(1, runner.n_rows // len(images))
         for some, grand in coalition_batches(coalitions, per_pass):
-            batch = self._batch(components, matrix[some], images, grand)
+            batch = self._batch(components, matrix[..., some, :], images, grand)
             logits = runner.logits(batch, top_label)
             values = self.log_likelihood(logits, labels.repeat_interleave(len(grand)))
             table.fill(places, some, logits, values, labels)
@@ -161,8 +169,9 @@ class Game:
 
     def _tune(self, components: Tensor, matrix: Tensor, images: Tensor, labels: Tensor) -> None:
         """Choose how the model is run, by the black image and coalitions of the first image."""
-        chosen = np.linspace(0, len(matrix) - 1, min(self.runner.n_probe, len(matrix))).astype(int)
-        some = matrix[torch.from_numpy(chosen).to(matrix.device)]
+        own = matrix if matrix.ndim == 2 else matrix[0]
+        chosen = np.linspace(0, len(own) - 1, min(self.runner.n_probe, len(own))).astype(int)
+        some = own[torch.from_numpy(chosen).to(matrix.device)]
         none_grand = np.zeros(len(chosen), dtype=bool)
         probe = self._in_range(coalition_images(components[:1], some, images[:1], none_grand))
         probe[0] = 0  # the empty coalition, whose value is in every row
@@ -172,7 +181,7 @@ class Game:
         self, components: Tensor, matrix: Tensor, images: Tensor, grand: BoolMatrix
     ) -> Tensor:
         """Return the model's input (N * R, C, H, W), in memory that is used again."""
-        buffer = self.runner.buffer(len(images) * len(matrix) * components.shape[2])
+        buffer = self.runner.buffer(len(images) * matrix.shape[-2] * components.shape[2])
         last = self.runner.forward.channels_last
         return self._in_range(
             coalition_images(components, matrix, images, grand, buffer, channels_last=last)
@@ -181,6 +190,17 @@ class Game:
     def _in_range(self, batch: Tensor) -> Tensor:
         """Apply the protocol's range handling, in place."""
         return RANGE_HANDLINGS[self.protocol.range_handling].apply(batch)
+
+    def _baseline_logits(self, baseline: Tensor, top_label: int) -> Tensor:
+        """Return the logits (1, n_classes) of a baseline (1, C, H, W), kept while it is the same.
+
+        It always runs alone, so that its value does not depend on what it is the baseline of.
+        """
+        if self._baseline is None or not torch.equal(self._baseline[0], baseline):
+            image = to_device(baseline, self.runner.device, self.runner.dtype).clone()
+            logits = self.runner.logits(self._in_range(image), top_label).clone()
+            self._baseline = baseline, logits
+        return self._baseline[1]
 
     def _black_logits(self, images: Tensor, top_label: int) -> Tensor:
         """Return the logits (1, n_classes) of a black image, evaluated once for every shape."""

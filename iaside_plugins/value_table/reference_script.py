@@ -68,7 +68,7 @@ def script_table(
     else:
         masks = SpectralPartition(protocol.n_bands, protocol.band_norm).masks(height, width)
     masks, top_label = masks.to(runner.device), int(labels.max())
-    table = ValueTable.empty(all_coalitions(protocol.n_bands), names, runner, black=False)
+    table = ValueTable.empty(all_coalitions(protocol.n_bands), names, runner, given=False)
     with on_device(runner.device):
         for s, coalition in enumerate(table.coalitions):
             present = masks[torch.from_numpy(coalition).to(runner.device)].any(dim=0)

@@ -1,6 +1,8 @@
 """Groups of images to finished rows: of the value table, or of an estimate from some coalitions.
 
-A row is hit, n_classes, then all values (exact), or empty, grand and the Shapley values.
+A row holds, for each coalition, the log-likelihood and the hit (whether it is classified
+correctly); under a sampling estimator only those of the empty and the grand coalition, and the
+Shapley values of both games. `RowLayout` says what stands where.
 """
 
 from __future__ import annotations
@@ -14,21 +16,23 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.seeds import seed_of
+from iaside_plugins.shapley.coalitions import nested_coalitions
 from iaside_plugins.shapley.exact import shapley_values
 from iaside_plugins.spectral.absence import ABSENCES, ImageContext
 from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.reference_script import script_table
-from iaside_plugins.value_table.sampling import Draw, draw
+from iaside_plugins.value_table.sampling import Draw, draw, with_nested
 from iaside_plugins.value_table.stream import Item
-from iaside_plugins.value_table.table import ValueTable
 
 Array = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 PendingRows = Callable[[], Array]  # waits for the rows of a group and returns them
 ImageWithDonor = tuple[Item, "Item | None"]
 Group = list[ImageWithDonor]  # images that share forward passes
@@ -72,15 +76,28 @@ class ImageNote:
 def image_groups(stream: Iterator[Item], protocol: Protocol, batch_size: int) -> Iterator[Group]:
     """Yield images with their donors (None without one), in groups that share forward passes."""
     pairs: Iterator[ImageWithDonor] = ((item, None) for item in stream)
-    size = 1
-    if protocol.is_script:
-        size = protocol.image_batch
-    elif protocol.estimator == "exact":
-        size = max(1, batch_size // 2**protocol.n_bands)
+    size = protocol.image_batch if protocol.is_script else images_a_pass(protocol, batch_size)
     if protocol.needs_all_images:
         everything = list(stream)
         size = len(everything) if protocol.shuffled else size
         pairs = iter(_with_donors(everything, protocol))
+    yield from split_by_shape(pairs, size, protocol)
+
+
+def images_a_pass(protocol: Protocol, batch_size: int, layout: RowLayout | None = None) -> int:
+    """Return how many images share a pass of `batch_size` rows, at least one."""
+    drawn = (layout or RowLayout(protocol)).draw("")
+    return max(1, batch_size // len(drawn.coalitions))
+
+
+def split_by_shape(
+    pairs: Iterator[ImageWithDonor], size: int, protocol: Protocol
+) -> Iterator[Group]:
+    """Yield groups of `size` images; one of images of several sizes comes image by image.
+
+    Raises:
+        InputError: For images of several sizes that the protocol rescales together.
+    """
     while group := list(islice(pairs, size)):
         shapes = [item.image.shape for item, _ in group]
         if len(set(shapes)) == 1:
@@ -123,53 +140,184 @@ def row_keys(protocol: Protocol, group: Group, first: int) -> list[str]:
 
 
 # ---- rows of a group -----------------------------------------------------------------------
+@dataclass(frozen=True)
+class UnpackedRows:
+    """What K rows hold, over M bands.
+
+    Attributes:
+        values: Log-likelihoods of all coalitions (K, 2**M) in nats; None unless exact.
+        hits: Whether each coalition is classified correctly (K, 2**M); None unless exact.
+        ends: Log-likelihoods of the empty and the grand coalition (K, 2).
+        shapley_values: Of the log-likelihood (K, M), in nats.
+        hit_ends: Whether the empty and the grand coalition are classified correctly (K, 2).
+        hit_shapley_values: Of the hit (K, M): shares of accuracy.
+        energy: Squared norm of each band of image minus donor (K, M), or (K, 0) if not kept.
+        nested: Log-likelihoods of `nested_coalitions` (K, 2 M - 2); None without them.
+        nested_hits: Their hits.
+    """
+
+    values: Array | None
+    hits: Flags | None
+    ends: Array
+    shapley_values: Array
+    hit_ends: Flags
+    hit_shapley_values: Array
+    energy: Array
+    nested: Array | None
+    nested_hits: Flags | None
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """What the rows of a protocol hold, and where.
+
+    Attributes:
+        protocol: The choices that change a number.
+        nested: Whether a sampling estimator evaluates `nested_coalitions` too.
+        paired: Whether images are perturbed versions of their donors, one donor after the other:
+            the energy by band of their difference is kept, and a donor runs once.
+    """
+
+    protocol: Protocol
+    nested: bool = False
+    paired: bool = False
+
+    @property
+    def width(self) -> int:
+        """Numbers in one row."""
+        return sum(self._widths())
+
+    def draw(self, digest: str) -> Draw:
+        """Return the coalitions of an image, see `sampling.draw`."""
+        drawn = draw(self.protocol, digest)
+        return with_nested(drawn) if self._own_nested else drawn
+
+    @property
+    def _own_nested(self) -> bool:
+        return self.nested and self.protocol.estimator != "exact"
+
+    def _widths(self) -> list[int]:
+        """Return the widths of a row's parts: head, values, hits, nested, nested hits, energy."""
+        m = self.protocol.n_bands
+        n_nested = 2 * m - 2 if self._own_nested else 0
+        main = [2**m, n_words(2**m)] if self.protocol.estimator == "exact" else [2 + m, 2 + m]
+        return [1, *main, n_nested, n_words(n_nested), m if self.paired else 0]
+
+    def pack(
+        self, n_classes: int, drawn: Sequence[Draw], values: Array, hits: Flags, energy: Array
+    ) -> Array:
+        """Return rows (K, width).
+
+        Args:
+            n_classes: Number of the model's outputs.
+            drawn: The draw of each image.
+            values: Log-likelihoods (K, R) of the coalitions drawn.
+            hits: Whether they are classified correctly (K, R).
+            energy: Squared norm of each band of image minus donor (K, M).
+        """
+        parts = [np.full((len(values), 1), float(n_classes))]
+        if self.protocol.estimator == "exact":
+            parts += [values, pack_flags(hits)]
+        else:
+            for game in (values, hits.astype(np.float64)):
+                found = [one.shapley_values(v) for one, v in zip(drawn, game, strict=True)]
+                parts.append(np.concatenate([game[:, [0, -1]], np.stack(found)], axis=1))
+        if self._own_nested:
+            inner = slice(-1 - (2 * self.protocol.n_bands - 2), -1)
+            parts += [values[:, inner], pack_flags(hits[:, inner])]
+        if self.paired:
+            parts.append(energy)
+        return np.concatenate(parts, axis=1)
+
+    def unpack(self, rows: Array) -> UnpackedRows:
+        """Return what rows (K, width) hold."""
+        cuts = np.cumsum(self._widths())[:-1]
+        _, main, hit_part, nested, nested_part, energy = np.split(rows, cuts, axis=1)
+        m = self.protocol.n_bands
+        values = hits = None
+        if self.protocol.estimator == "exact":
+            values, hits = main, unpack_flags(hit_part, 2**m)
+            ends, shapley = values[:, [0, -1]], shapley_values(values)
+            hit_ends, hit_shapley = hits[:, [0, -1]], shapley_values(hits)
+            inner = nested_coalitions(m)
+            nested, nested_hits = values[:, inner], hits[:, inner]
+        else:
+            ends, shapley = main[:, :2], main[:, 2:]
+            hit_ends, hit_shapley = hit_part[:, :2] > 0, hit_part[:, 2:]
+            nested_hits = unpack_flags(nested_part, nested.shape[1])
+        return UnpackedRows(
+            values,
+            hits,
+            ends,
+            shapley,
+            hit_ends,
+            hit_shapley,
+            energy=energy,
+            nested=nested if self.nested else None,
+            nested_hits=nested_hits if self.nested else None,
+        )
+
+
+def n_words(n_flags: int) -> int:
+    """Return how many numbers hold so many flags, 32 in each."""
+    return -(-n_flags // 32)
+
+
+def pack_flags(flags: Flags) -> Array:
+    """Return flags (K, F) as numbers (K, n_words(F)), 32 flags in each, the first the lowest."""
+    n = n_words(flags.shape[1])
+    padded = np.zeros((len(flags), n, 32))
+    padded.reshape(len(flags), -1)[:, : flags.shape[1]] = flags
+    return np.asarray(padded @ 2.0 ** np.arange(32))
+
+
+def unpack_flags(words: Array, n_flags: int) -> Flags:
+    """Return the flags (K, n_flags) that `pack_flags` packed."""
+    bits = words.astype(np.int64)[:, :, None] >> np.arange(32) & 1
+    return np.asarray(bits.reshape(len(words), -1)[:, :n_flags] > 0)
+
+
 @torch.no_grad()  # inference_mode would leave tensors in the model that cannot be trained with
-def start_rows(game: Game, group: Group, first: int) -> PendingRows:
-    """Start the passes of a group; call the result to wait for its rows (G, 2 + ...).
+def start_rows(
+    game: Game, group: Group, first: int, layout: RowLayout | None = None
+) -> PendingRows:
+    """Start the passes of a group; call the result to wait for its rows (G, width).
 
     Args:
         game: Model and protocol.
         group: The images with their donors.
         first: Position of the first one in the data set.
+        layout: What the rows hold; by default values and hits alone.
     """
-    protocol = game.protocol
+    protocol, layout = game.protocol, layout or RowLayout(game.protocol)
     images = torch.stack([item.image for item, _ in group])
     labels = torch.tensor([item.label for item, _ in group])
     names = [f"image {item.name}" for item, _ in group]
-    drawn = draw(protocol, group[0][0].digest)
+    drawn = [layout.draw(item.digest) for item, _ in group]
     if protocol.is_script:
         table = script_table(game, images, labels, names, first)
     else:
-        contexts = [
-            ImageContext(
-                item.digest,
-                protocol.seed,
-                protocol.absence_std,
-                None if donor is None else donor.image,
-            )
-            for item, donor in group
-        ]
-        baselines = ABSENCES[protocol.absence].baselines(list(images), contexts)
-        table = game.start(images, baselines, labels, drawn.coalitions, names)
-    return lambda: _pack_rows(game, table, drawn)
+        coalitions = drawn[0].coalitions
+        if protocol.estimator != "exact":
+            coalitions = np.stack([one.coalitions for one in drawn])
+        shared = layout.paired and all(donor is group[0][1] for _, donor in group)
+        baselines = _baselines(protocol, group[:1] if shared else group)
+        table = game.start(images, baselines, labels, coalitions, names, shared=shared)
+    return lambda: layout.pack(game.runner.n_classes or 0, drawn, *table.wait())
 
 
-def _pack_rows(game: Game, table: ValueTable, drawn: Draw) -> Array:
-    """Wait for a table and return its rows: hit, n_classes, then values or an estimate."""
-    found, hits = table.wait()
-    values = found.numpy()
-    head = np.stack([hits.numpy(), np.full(len(hits), game.runner.n_classes or 0)], axis=1)
-    if game.protocol.estimator != "exact":
-        psi = np.stack([drawn.shapley_values(one) for one in values])
-        values = np.concatenate([values[:, [0, -1]], psi], axis=1)
-    return np.concatenate([head.astype(np.float64), values], axis=1)
-
-
-def unpack_rows(protocol: Protocol, rows: Array) -> tuple[Array | None, Array, Array]:
-    """Return values (or None), ends (K, 2) and Shapley values (K, M) of rows from column 2 on."""
-    if protocol.estimator == "exact":
-        return rows, rows[:, [0, -1]], shapley_values(rows)
-    return None, rows[:, :2], rows[:, 2:]
+def _baselines(protocol: Protocol, group: Group) -> Tensor | None:
+    """Return the absence baselines of a group (G, C, H, W), or None where they are black."""
+    contexts = [
+        ImageContext(
+            item.digest,
+            protocol.seed,
+            protocol.absence_std,
+            None if donor is None else donor.image,
+        )
+        for item, donor in group
+    ]
+    return ABSENCES[protocol.absence].baselines([item.image for item, _ in group], contexts)
 
 
 # ---- rows of a run -------------------------------------------------------------------------
@@ -209,11 +357,17 @@ def store_rows(store: RowStore, group: Group, keys: Sequence[str], rows: Array) 
 
 
 def stored_groups(
-    game: Game, groups: Iterable[Group], store: RowStore
+    game: Game, groups: Iterable[Group], store: RowStore, layout: RowLayout | None = None
 ) -> Iterator[tuple[Group, list[str]]]:
     """Yield each group once its rows are stored, with their keys.
 
     On a GPU a group is read and started before the one before it is waited for.
+
+    Args:
+        game: Model and protocol.
+        groups: Of `image_groups`.
+        store: Where finished rows are.
+        layout: What the rows hold; by default values and hits alone.
     """
     ahead = groups_ahead(game.runner.device)
     started: deque[tuple[Group, list[str], PendingRows | None]] = deque()
@@ -229,7 +383,7 @@ def stored_groups(
         for group in groups:
             keys = row_keys(game.protocol, group, first)
             known = all(key in store.rows for key in keys)
-            started.append((group, keys, None if known else start_rows(game, group, first)))
+            started.append((group, keys, None if known else start_rows(game, group, first, layout)))
             _record_choices(game.runner, store)
             first += len(group)
             while len(started) > ahead:

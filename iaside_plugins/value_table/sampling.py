@@ -22,6 +22,7 @@ from iaside_plugins.shapley.coalitions import (
     chain_coalitions,
     cyclic_chains,
     members,
+    nested_coalitions,
 )
 from iaside_plugins.shapley.exact import chain_shapley_values, shapley_values
 from iaside_plugins.shapley.regression import (
@@ -38,7 +39,7 @@ class Draw:
     """Coalitions of one image.
 
     Attributes:
-        coalitions: (R, n_bands), distinct; the empty one first, the grand one last.
+        coalitions: (R, n_bands); the empty one first, the grand one last.
         shapley_values: From their values (..., R) to Shapley values (..., n_bands), in the same
             unit; they sum to the value of the grand coalition less that of the empty one.
     """
@@ -60,6 +61,20 @@ def draw(protocol: Protocol, digest: str) -> Draw:
         return _pairs(protocol, digest)
     rng = np.random.default_rng(seed_of("chains", protocol.seed, digest))
     return chain_draw(cyclic_chains(protocol.n_bands, protocol.n_permutations, rng))
+
+
+def with_nested(drawn: Draw) -> Draw:
+    """Return a draw that evaluates `nested_coalitions` too, in the places before the last one."""
+    bands = drawn.coalitions.shape[1]
+    nested = members(nested_coalitions(bands), bands)
+    grand = len(drawn.coalitions) - 1
+
+    def shapley_values(values: Array) -> Array:
+        kept = np.concatenate([values[..., :grand], values[..., -1:]], axis=-1)
+        return drawn.shapley_values(kept)
+
+    coalitions = np.concatenate([drawn.coalitions[:grand], nested, drawn.coalitions[grand:]])
+    return Draw(coalitions, shapley_values)
 
 
 def exact_draw(n_bands: int) -> Draw:

@@ -1,0 +1,116 @@
+"""Pictures of an error decomposition: a heat map of conditions by bands, with margins."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from iaside_plugins.decomposition.contributions import Contributions
+from iaside_plugins.decomposition.result import DecompositionDifference, ErrorDecomposition
+from iaside_plugins.errors import MissingExtraError
+from iaside_plugins.stats.intervals import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = "RdBu_r"  # white at zero; red costs, blue helps; told apart by the colour-blind
+DARK, GREY = "#b2182b", "0.6"
+
+
+def plot_decomposition(result: ErrorDecomposition, name: str = "") -> Figure:
+    """Plot contributions of bands by condition in points, the mean on top, errors at the side.
+
+    Args:
+        result: The decomposition.
+        name: Name of the model, for the title.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+    """
+    clean = 100 * float(result.error.over().clean.value)
+    title = (
+        f"{name or 'model'}: error {clean:.1f} % -> "
+        f"{100 * float(result.error.over().perturbed.value):.1f} %, "
+        f"{result.n_images} images, {result.protocol.protocol_id}"
+    )
+    return _heat_map(result.error, result.band_edges(), title, "error, %")
+
+
+def plot_difference(found: DecompositionDifference, first: str, second: str) -> Figure:
+    """Plot the difference of two models in points: blue where the first errs less.
+
+    Args:
+        found: First minus second.
+        first: Name of the first model.
+        second: Name of the second.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+    """
+    title = f"{first} less {second}, {len(found.ids)} images; blue: {first} errs less"
+    return _heat_map(found.error, found.band_edges, title, "difference of errors, points")
+
+
+def _heat_map(
+    game: Contributions, edges: npt.NDArray[np.float64], title: str, side_label: str
+) -> Figure:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError(
+            "plots need matplotlib: pip install 'iaside-plugins[leaderboard]'"
+        ) from error
+    names = list(dict.fromkeys(one.name for one in game.conditions))
+    splits = [game.over([name]) for name in names]
+    m, mean = game.bands.shape[2], game.over()
+    figure = Figure(figsize=(8, 2.6 + 0.3 * len(names)), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    grid = figure.add_gridspec(
+        2, 2, height_ratios=(1.5, 0.3 * len(names) + 0.3), width_ratios=(3, 1.3)
+    )
+    heat = figure.add_subplot(grid[1, 0])
+    top = figure.add_subplot(grid[0, 0], sharex=heat)
+    side = figure.add_subplot(grid[1, 1], sharey=heat)
+    values = 100 * np.stack([split.bands.value for split in splits])
+    most = max(float(np.abs(values).max()), 1e-9)
+    heat.imshow(values, cmap=COLOURS, vmin=-most, vmax=most, aspect="auto")
+    for (k, i), value in np.ndenumerate(values):
+        colour = "white" if abs(value) > 0.6 * most else "black"
+        heat.text(i, k, f"{value:.1f}", ha="center", va="center", fontsize=8, color=colour)
+    heat.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+    heat.set_xticks(range(m), [f"{k}\n{edges[k]:.3g}-{edges[k + 1]:.3g}" for k in range(m)])
+    heat.set_xlabel("band, and its range in cycles/image")
+    _bars(top, mean.bands)
+    top.set_ylabel("points,\nmean")
+    top.tick_params(labelbottom=False)
+    for k, split in enumerate(splits):
+        side.plot(
+            [100 * float(split.clean.value), 100 * float(split.perturbed.value)],
+            [k, k],
+            color=DARK,
+            linewidth=3,
+        )
+        side.errorbar(
+            100 * float(split.perturbed.value),
+            k,
+            xerr=100 * float(np.diff(split.perturbed.interval)[0]) / 2,
+            color="black",
+            capsize=2,
+            linewidth=1,
+        )
+    side.axvline(100 * float(mean.clean.value), color=GREY, linewidth=1, label="clean")
+    side.set_xlabel(f"{side_label}\n(from clean, grey)")
+    side.tick_params(labelleft=False)
+    return figure
+
+
+def _bars(ax: Axes, bands: Estimate) -> None:
+    """Draw the mean contribution of every band with its interval."""
+    value, half = 100 * bands.value, 100 * np.diff(bands.interval, axis=1)[:, 0] / 2
+    colours = [DARK if v > 0 else "#2166ac" for v in value]
+    ax.bar(range(len(value)), value, color=colours, width=0.8)
+    ax.errorbar(range(len(value)), value, yerr=half, fmt="none", color="black", capsize=2)
+    ax.axhline(0, color=GREY, linewidth=0.8)

@@ -1,0 +1,341 @@
+"""ErrorDecomposition: what a perturbation costs, by band, each number with its interval."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from iaside_plugins.decomposition.contributions import Condition, Contributions, Split
+from iaside_plugins.errors import InputError
+from iaside_plugins.importance.result import band_edges
+from iaside_plugins.protocol import Protocol
+from iaside_plugins.shapley import exact as shapley
+from iaside_plugins.stats.intervals import Estimate, jackknife
+from iaside_plugins.storage.files import jsonable, read_npz, write_atomic
+
+Array = npt.NDArray[np.float64]
+Conditions = Iterable[Condition | tuple[str, float] | str] | None
+FORMAT = 1
+GAMES = ("error", "loss")
+PARTS = ("clean", "perturbed", "bands", "nested")
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorDecomposition:
+    """What C perturbations cost one model on K images, split over M bands.
+
+    ``error under a perturbation = error on clean images + sum of the bands' contributions``, for
+    every image and so for every mean; the same for the loss. Intervals are 95 %, over images.
+
+    Attributes:
+        protocol: Every choice that changes a number.
+        error: Game of errors: 1 where an image is misclassified, so that means are shares; times
+            100 they are percentage points.
+        loss: Game of the loss, ``-log softmax`` of the class, in nats.
+        energy: Energy of the perturbation in each band (C, K, M), in squared pixels.
+        wrong: Whether each image is misclassified with each set of bands perturbed
+            (C, K, 2**M), bit i of the last index = band i; None unless the estimator is exact.
+        loss_table: Mean loss with each set of bands perturbed (C, 2**M); None unless exact.
+        labels: Class of every image (K,).
+        ids: Name or digest of every image, in order.
+        image_size: Height and width of the model's input.
+        n_classes: Number of the model's outputs.
+        n_forward: Images that went through the model in this run (0 if all rows were resumed).
+        precision: Of the forward passes.
+        forwards: What makes them faster; empty for the plain model.
+    """
+
+    protocol: Protocol
+    error: Contributions
+    loss: Contributions
+    energy: Array
+    wrong: npt.NDArray[np.bool_] | None
+    loss_table: Array | None
+    labels: npt.NDArray[np.int64]
+    ids: tuple[str, ...]
+    image_size: tuple[int, int]
+    n_classes: int
+    n_forward: int
+    precision: str
+    forwards: tuple[str, ...] = ()
+
+    @property
+    def n_images(self) -> int:
+        """Number of images K."""
+        return len(self.ids)
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The C conditions."""
+        return self.error.conditions
+
+    @property
+    def efficiency_residual(self) -> float:
+        """Greatest residual of any image in either game: rounding only."""
+        return max(self.error.efficiency_residual, self.loss.efficiency_residual)
+
+    def band_edges(self) -> Array:
+        """Return band edges (M + 1,) in cycles/image, see `SpectralPartition`."""
+        return band_edges(self.protocol, self.image_size)
+
+    def interactions(self, conditions: Conditions = None, game: str = "error") -> Array:
+        """Return the Shapley interaction index (M, M) of the mean over some conditions.
+
+        Positive: perturbed together, two bands cost more than alone. The diagonal holds the
+        contributions.
+
+        Args:
+            conditions: By default all.
+            game: "error" or "loss".
+
+        Raises:
+            InputError: Unless the estimator is exact.
+        """
+        if self.wrong is None or self.loss_table is None:
+            raise InputError("interactions need every set of bands: use estimator='exact'")
+        tables = self.wrong.mean(axis=1) if game == "error" else self.loss_table
+        return shapley.interactions(self.error.weights(conditions) @ tables)
+
+    def repaired_without(self, bands: Sequence[int], conditions: Conditions = None) -> Estimate:
+        """Return the share of errors that go where the perturbation is taken out of some bands.
+
+        Args:
+            bands: Numbers of the bands.
+            conditions: Their mean; by default of all.
+
+        Raises:
+            InputError: Unless the estimator is exact, and for a band that there is not.
+        """
+        m = self.protocol.n_bands
+        if self.wrong is None:
+            raise InputError("this needs every set of bands: use estimator='exact'")
+        if not set(bands) <= set(range(m)):
+            raise InputError(f"bands are numbered 0 to {m - 1}, got {list(bands)}")
+        left = 2**m - 1 - sum(1 << i for i in set(bands))
+        won = self.error.perturbed - self.wrong[:, :, left]
+        return (
+            Contributions(self.conditions, np.zeros(self.n_images), won, won[:, :, None])
+            .over(conditions)
+            .perturbed
+        )
+
+    def costliest(self, conditions: Conditions = None) -> list[int]:
+        """Return the bands by their contribution to the error, the greatest first."""
+        return [int(i) for i in np.argsort(-self.error.over(conditions).bands.value, kind="stable")]
+
+    def per_energy(self, conditions: Conditions = None) -> Estimate:
+        """Return errors per unit of perturbation energy in each band (M,).
+
+        The mean contribution over the mean energy, in shares of error per squared pixel; to be
+        set beside the Fourier heat map. NaN in a band that is not perturbed.
+        """
+        weights = self.error.weights(conditions)
+        rows = [np.tensordot(weights, x, axes=1) for x in (self.error.bands, self.energy)]
+        m = self.protocol.n_bands
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return jackknife(np.concatenate(rows, axis=1), lambda x: x[..., :m] / x[..., m:])
+
+    def to_frame(self, game: str = "error") -> pd.DataFrame:
+        """Return one row a condition and band: contribution with its interval, energy.
+
+        Args:
+            game: "error" (shares) or "loss" (nats).
+        """
+        rows = []
+        for k, condition in enumerate(self.conditions):
+            split = self._game(game).over([condition])
+            energy = self.energy[k].mean(axis=0)
+            for i, value in enumerate(split.bands.value):
+                low, high = split.bands.interval[i]
+                rows.append([*condition, i, value, low, high, energy[i]])
+        columns = ["condition", "level", "band", "contribution", "low", "high", "energy"]
+        return pd.DataFrame(rows, columns=columns)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the splits of every condition and of their mean as JSON values, in both games."""
+        out: dict[str, Any] = {
+            "protocol": self.protocol.to_dict(),
+            "n_images": self.n_images,
+            "n_classes": self.n_classes,
+            "n_forward": self.n_forward,
+            "precision": self.precision,
+            "forwards": list(self.forwards),
+            "image_size": list(self.image_size),
+            "band_edges": self.band_edges(),
+            "efficiency_residual": self.efficiency_residual,
+        }
+        for game in GAMES:
+            out[game] = _game_dict(self._game(game))
+        for row, energy in zip(out["error"]["conditions"], self.energy.mean(axis=1), strict=True):
+            row["energy"] = energy
+        return {**jsonable(out), "ids": list(self.ids)}
+
+    def _game(self, name: str) -> Contributions:
+        if name not in GAMES:
+            raise InputError(f"game must be 'error' or 'loss', got {name!r}")
+        return self.loss if name == "loss" else self.error
+
+    def save(self, path: Path | str) -> None:
+        """Write the result to an .npz file (no pickle), whole or not at all.
+
+        Raises:
+            InputError: If the file cannot be written.
+        """
+        head = {
+            "decomposition": FORMAT,
+            "protocol": asdict(self.protocol),
+            "conditions": self.conditions,
+            "ids": self.ids,
+            "image_size": self.image_size,
+            "n_classes": self.n_classes,
+            "n_forward": self.n_forward,
+            "precision": self.precision,
+            "forwards": self.forwards,
+        }
+        arrays: dict[str, Any] = {"energy": self.energy, "labels": self.labels}
+        arrays |= {"wrong": self.wrong, "loss_table": self.loss_table}
+        for game in GAMES:
+            arrays |= {f"{game}_{part}": getattr(self._game(game), part) for part in PARTS}
+        given = {name: array for name, array in arrays.items() if array is not None}
+        with io.BytesIO() as file:
+            np.savez_compressed(file, head=np.array(json.dumps(head)), **given)
+            write_atomic(Path(path), file.getvalue())
+
+    @classmethod
+    def load(cls, path: Path | str) -> ErrorDecomposition:
+        """Load the result that `save` wrote; nothing in the file is executed.
+
+        Raises:
+            InputError: If the file is not a saved result, or of a later version.
+        """
+        try:
+            arrays: dict[str, Any] = read_npz(Path(path))
+            head = json.loads(str(arrays.pop("head")))
+            version = head.pop("decomposition")
+            if version != FORMAT:
+                raise InputError(f"{path} was written by another version of iaside-plugins")
+            conditions = tuple(Condition(*one) for one in head.pop("conditions"))
+            games: dict[str, Any] = {
+                game: Contributions(
+                    conditions, **{part: arrays.pop(f"{game}_{part}", None) for part in PARTS}
+                )
+                for game in GAMES
+            }
+            return cls(
+                protocol=Protocol(**head.pop("protocol")),
+                ids=tuple(head.pop("ids")),
+                image_size=tuple(head.pop("image_size")),
+                forwards=tuple(head.pop("forwards")),
+                wrong=arrays.pop("wrong", None),
+                loss_table=arrays.pop("loss_table", None),
+                **games,
+                **arrays,
+                **head,
+            )
+        except (KeyError, ValueError, AttributeError, TypeError) as error:
+            raise InputError(f"{path} is not a saved ErrorDecomposition: {error}") from error
+
+    def __repr__(self) -> str:
+        mean = self.error.over()
+        return (
+            f"ErrorDecomposition({self.n_images} images, {len(self.conditions)} conditions, "
+            f"{self.protocol.n_bands} bands, error {100 * float(mean.clean.value):.1f} % -> "
+            f"{100 * float(mean.perturbed.value):.1f} %)"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class DecompositionDifference:
+    """First model minus second on the same images and conditions, with paired intervals.
+
+    Attributes:
+        error: Difference of the games of errors.
+        loss: Difference of the games of the loss.
+        protocol: The protocol of both.
+        ids: Name or digest of every image, in order.
+        band_edges: Band edges of the first (M + 1,) in cycles/image.
+    """
+
+    error: Contributions
+    loss: Contributions
+    protocol: Protocol
+    ids: tuple[str, ...]
+    band_edges: Array
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the splits of every condition and of their mean as JSON values, in both games."""
+        games = {"error": self.error, "loss": self.loss}
+        out = {name: _game_dict(game) for name, game in games.items()}
+        return {"n_images": len(self.ids), **jsonable(out)}
+
+
+def difference(first: ErrorDecomposition, second: ErrorDecomposition) -> DecompositionDifference:
+    """Return first minus second, paired over images.
+
+    Models may differ in input size as long as the images carry names that say they are the same.
+
+    Raises:
+        InputError: If the images, the conditions or the protocols differ.
+    """
+    if not first.protocol.same(second.protocol):
+        raise InputError(
+            f"decompositions of different protocols cannot be compared: "
+            f"{first.protocol.protocol_id} and {second.protocol.protocol_id}"
+        )
+    if first.conditions != second.conditions:
+        only = sorted(map(str, set(first.conditions) ^ set(second.conditions)))
+        what = f"only one has {only[0]}" if only else "their order differs"
+        raise InputError(f"expected the same conditions in the same order: {what}")
+    if first.ids != second.ids:
+        shared = len(set(first.ids) & set(second.ids))
+        raise InputError(
+            f"expected the same images in the same order, got {first.n_images} and "
+            f"{second.n_images} with {shared} in common"
+        )
+    return DecompositionDifference(
+        first.error - second.error,
+        first.loss - second.loss,
+        first.protocol,
+        first.ids,
+        first.band_edges(),
+    )
+
+
+def _game_dict(game: Contributions) -> dict[str, Any]:
+    """Return the splits of the mean and of every condition as values with intervals."""
+    return {
+        "mean": _split_dict(game.over(), game, None),
+        "conditions": [
+            {
+                "condition": one.name,
+                "level": one.level,
+                **_split_dict(game.over([one]), game, [one]),
+            }
+            for one in game.conditions
+        ],
+    }
+
+
+def _split_dict(split: Split, game: Contributions, conditions: Conditions) -> dict[str, Any]:
+    """Return a split, and what taking bands out repairs, as values with intervals."""
+    out: dict[str, Any] = {
+        name: _with_interval(getattr(split, name)) for name in ("clean", "bands", "perturbed")
+    }
+    out["added"] = _with_interval(split.added)
+    if game.nested is not None:
+        high, low = game.repaired(conditions)
+        out["repaired_without_high"] = _with_interval(high)
+        out["repaired_without_low"] = _with_interval(low)
+    return out
+
+
+def _with_interval(estimate: Estimate) -> dict[str, Any]:
+    return {"value": estimate.value, "interval": estimate.interval}

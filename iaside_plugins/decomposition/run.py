@@ -1,0 +1,370 @@
+"""error_decomposition: a model and pairs of images to the contribution of each band to its errors.
+
+It is the importance game with the clean image as the absence baseline of the perturbed one, so the
+engine, the estimators, the store and the workers are those of `importance.run`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from iaside_plugins.decomposition.contributions import Condition, Contributions
+from iaside_plugins.decomposition.result import ErrorDecomposition
+from iaside_plugins.errors import InputError
+from iaside_plugins.importance.run import ROWS
+from iaside_plugins.importance.stopping import StopCheck, check_points
+from iaside_plugins.inference.checks import (
+    KnownClasses,
+    check_images,
+    check_labels,
+    model_device,
+)
+from iaside_plugins.inference.forward import Model
+from iaside_plugins.inference.runner import first_batch_size
+from iaside_plugins.parallel.processes import Devices, finished_groups, one_or_several
+from iaside_plugins.parallel.scheduler import RowRequest
+from iaside_plugins.protocol import Protocol, method_identity
+from iaside_plugins.spectral.range_handling import RANGE_HANDLINGS
+from iaside_plugins.storage.provenance import image_digest, model_identity
+from iaside_plugins.storage.row_store import RowStore
+from iaside_plugins.value_table.game import Game
+from iaside_plugins.value_table.rows import (
+    Group,
+    ImageNote,
+    ImageWithDonor,
+    RowLayout,
+    UnpackedRows,
+    images_a_pass,
+    restore,
+    split_by_shape,
+)
+from iaside_plugins.value_table.stream import (
+    Item,
+    check_max_images,
+    count,
+    expect,
+    progress_bar,
+    tensor,
+)
+
+Array = npt.NDArray[np.float64]
+DEFAULT = Protocol(estimator="permutation")
+FLUSH_EVERY = 512  # rows of one file of the store
+
+
+def error_decomposition(  # noqa: PLR0913  the public signature
+    model: Model,
+    pairs: Any,
+    protocol: Protocol | None = None,
+    *,
+    repair: bool = False,
+    device: Devices = None,
+    batch_size: int | str = 64,
+    precision: str = "float32",
+    resume: Path | str | None = None,
+    max_images: int | None = None,
+    target_error: float | None = None,
+    show_progress: bool = False,
+) -> ErrorDecomposition:
+    """Split the errors that perturbations cause exactly over the bands that were perturbed.
+
+    Over any set of images, ``error under the perturbation = error on clean images + sum of the
+    bands' contributions``, and the same for the loss in nats; image by image.
+
+    Args:
+        model: As for `spectral_importance`.
+        pairs: (clean, perturbed, labels), or an iterable of batches (clean, perturbed, labels) or
+            (clean, perturbed, labels, ids). `perturbed` are the same images perturbed, or, for
+            several conditions, a mapping from condition to them: the condition is a name, or a
+            pair of a name and a severity or budget, and every batch has the same ones. All images
+            are floating point in [0, 1], "clean" ones through the same geometry as the perturbed
+            ones. Where a run may stop early they must come in random order.
+        protocol: Bands, estimator, seed, temperature, range handling and forwards; by default one
+            antithetic pair of chains drawn for each image and condition (2 n_bands - 1 passes).
+            The absence is the clean image, and beta is not used.
+        repair: Whether to measure also what taking the perturbation out of the k highest or
+            lowest bands would repair, 2 n_bands - 2 passes more; the exact estimator always does.
+        device: As for `spectral_importance`; several are used together.
+        batch_size: As for `spectral_importance`.
+        precision: As for `spectral_importance`.
+        resume: Folder in which finished work is stored; a run that stopped resumes from there.
+        max_images: Stop after so many images.
+        target_error: Stop once the contribution of every band to the mean error over all
+            conditions is known to this half-width, a share (0.005 is half a point); checked every
+            25 images from 100 on.
+        show_progress: Whether to show a progress bar on stderr.
+
+    Raises:
+        InputError: For input that cannot be used, before or as soon as it is met; finished rows
+            are stored in `resume`.
+        InputTypeError: For images that are not floating-point numbers.
+    """
+    protocol = protocol or DEFAULT
+    check_protocol(protocol)
+    check_max_images(max_images)
+    if target_error is not None and not target_error > 0:
+        raise InputError(f"target_error must be above 0, got {target_error!r}")
+    # The engine's name for "the given image stands in for the missing bands".
+    engine = replace(protocol, absence="replacement")
+    single, devices = one_or_several(device)
+    game = Game.of(model, engine, model_device(model, single), batch_size, precision)
+    game.runner.known_classes = KnownClasses.of(pairs)
+    layout = RowLayout(engine, nested=repair or protocol.estimator == "exact", paired=True)
+    identity = {
+        **{f"protocol {k}": value for k, value in protocol.used().items() if k != "beta"},
+        "decomposition": {"repair": layout.nested},
+        "precision": precision,
+        **model_identity(model, resume),
+        **method_identity(),
+        **ROWS,
+    }
+    store = RowStore(resume, identity, FLUSH_EVERY, width=layout.width, finite=True)
+    stream = PairStream(pairs, protocol.n_bands, max_images)
+    n_rows = first_batch_size(batch_size, devices[0]) if devices else game.runner.n_rows
+    groups = stream.groups(images_a_pass(engine, n_rows, layout), engine)
+    request = RowRequest("", engine, batch_size, precision, groups, store, layout)
+    restore(game.runner, store)
+    keys: list[str] = []
+    finished = closing(finished_groups(model, game, request, devices))
+    known = count(pairs, max_images)
+    try:
+        with progress_bar(known, show_progress) as bar, finished as each:
+            bar.set_description("error by band", refresh=False)
+            for _, some in each:
+                before, c = len(keys), len(stream.conditions)
+                keys += some
+                bar.update(len(keys) // c - before // c)
+                if target_error is None:
+                    continue
+                check = _stop_check(
+                    store, layout, keys, stream.conditions, before // c, target_error
+                )
+                if check is not None:
+                    expect(bar, check.n_expected, known)
+                    if check.done:
+                        del keys[check.n_images * c :]
+                        break
+    finally:
+        store.flush()
+    store.compact()
+    if not keys:
+        raise InputError("no images: the data are empty")
+    rows = np.stack([store.rows[key] for key in keys])
+    return _result(
+        protocol,
+        layout,
+        rows,
+        stream,
+        n_forward=request.n_forward if devices else game.n_forward,
+        precision=precision,
+        forwards=tuple((request.choices or ()) if devices else game.runner.forward.choices()),
+    )
+
+
+def check_protocol(protocol: Protocol) -> None:
+    """Raise InputError for choices under which the end of a game is not the benchmark's image."""
+    if protocol.is_script or RANGE_HANDLINGS[protocol.range_handling].changes_images:
+        raise InputError(
+            f"range_handling={protocol.range_handling!r} changes the perturbed images, so that "
+            "their error would not be the benchmark's; use 'none' or 'clip'"
+        )
+    if protocol.absence != "zero":
+        raise InputError(
+            f"absence={protocol.absence!r} does not go with error_decomposition, where the clean "
+            "image stands in for a band that is not perturbed; leave absence out"
+        )
+
+
+class PairStream:
+    """Clean images with their perturbed versions, checked, as groups for the engine.
+
+    Args:
+        pairs: As for `error_decomposition`.
+        n_bands: Bands that every image must be able to hold.
+        max_images: Stops after so many images.
+
+    Attributes:
+        conditions: The conditions, once the first batch was read.
+        notes: Class, name and size of every image read so far.
+    """
+
+    def __init__(self, pairs: Any, n_bands: int, max_images: int | None) -> None:
+        self._pairs, self._n_bands, self._max_images = pairs, n_bands, max_images
+        self.conditions: tuple[Condition, ...] = ()
+        self.notes: list[ImageNote] = []
+
+    def groups(self, size: int, protocol: Protocol) -> Iterator[Group]:
+        """Yield groups of pairs that share forward passes, image by image, `size` at most.
+
+        A group is of one image under several conditions, so that its clean version runs once; of
+        a single condition it is of several images.
+        """
+        images = islice(self._images(), self._max_images)
+        first = next(images, None)
+        if first is None:
+            return
+        if len(first) == 1:
+            flat = (pair for image in _chained(first, images) for pair in image)
+            yield from split_by_shape(flat, size, protocol)
+            return
+        n_groups = -(-len(first) // size)
+        for image in _chained(first, images):
+            for k in range(n_groups):
+                yield image[k * len(image) // n_groups : (k + 1) * len(image) // n_groups]
+
+    def _images(self) -> Iterator[list[ImageWithDonor]]:
+        """Yield every image as its perturbed versions, each with the clean one as its donor."""
+        for batch in _batches(self._pairs):
+            clean = tensor(batch[0])
+            check_images(clean, self._n_bands)
+            labels = check_labels(tensor(batch[2]), len(clean)).tolist()
+            perturbed = self._by_condition(batch[1], clean)
+            names = [str(name) for name in batch[3]] if len(batch) > 3 else None
+            if names is not None and len(names) != len(clean):
+                raise InputError(f"got {len(names)} ids for {len(clean)} images")
+            for k, (image, label) in enumerate(zip(clean, labels, strict=True)):
+                digest = image_digest(image, label)
+                name = digest if names is None else names[k]
+                donor = Item(image, label, digest, name)
+                self.notes.append(ImageNote.of(donor))
+                yield [
+                    (Item(x[k], label, image_digest(x[k], label), f"{name} under {one}"), donor)
+                    for one, x in perturbed.items()
+                ]
+
+    def _by_condition(self, given: Any, clean: Tensor) -> dict[Condition, Tensor]:
+        """Return the perturbed images (N, C, H, W) of a batch by condition, checked."""
+        mapping = given if isinstance(given, Mapping) else {"perturbed": given}
+        found = {Condition.of(key): tensor(images) for key, images in mapping.items()}
+        self.conditions = self.conditions or tuple(found)
+        if set(found) != set(self.conditions):
+            raise InputError(
+                "expected the same conditions in every batch, got "
+                f"{', '.join(map(str, found)) or 'none'} after "
+                f"{', '.join(map(str, self.conditions))}"
+            )
+        if not found:
+            raise InputError("expected at least one condition, got an empty mapping")
+        for condition, images in found.items():
+            if tuple(images.shape) != tuple(clean.shape):
+                raise InputError(
+                    f"expected perturbed images of the clean ones' shape {tuple(clean.shape)}, got "
+                    f"{tuple(images.shape)} under {condition}"
+                )
+            check_images(images)
+        return {condition: found[condition] for condition in self.conditions}
+
+
+def _chained(
+    first: list[ImageWithDonor], rest: Iterable[list[ImageWithDonor]]
+) -> Iterator[list[ImageWithDonor]]:
+    yield first
+    yield from rest
+
+
+def _batches(pairs: Any) -> Iterator[Sequence[Any]]:
+    """Yield batches (clean, perturbed, labels[, ids]).
+
+    Raises:
+        InputError: For anything else.
+    """
+    arrays = (Tensor, np.ndarray)
+    is_one = (
+        isinstance(pairs, (tuple, list)) and len(pairs) in (3, 4) and isinstance(pairs[0], arrays)
+    )
+    found = [pairs] if is_one else pairs
+    expected = "expected (clean, perturbed, labels), or an iterable of batches of them"
+    if not isinstance(found, Iterable):
+        raise InputError(f"{expected}; got {type(pairs).__name__}")
+    for batch in found:
+        if not isinstance(batch, Sequence) or len(batch) not in (3, 4):
+            raise InputError(f"{expected} (with ids if you like); got {type(batch).__name__}")
+        yield batch
+
+
+def _stop_check(
+    store: RowStore,
+    layout: RowLayout,
+    keys: list[str],
+    conditions: tuple[Condition, ...],
+    before: int,
+    target_error: float,
+) -> StopCheck | None:
+    """Return the first check that was enough, or else the last one; None if none was due."""
+    check = None
+    for n in check_points(before, len(keys) // len(conditions)):
+        rows = np.stack([store.rows[key] for key in keys[: n * len(conditions)]])
+        error, _ = _games(layout.unpack(rows), conditions)
+        widths = np.diff(error.over().bands.interval, axis=1) / 2
+        check = StopCheck(n, float(widths.max()) / target_error)
+        if check.done:
+            break
+    return check
+
+
+def _games(
+    found: UnpackedRows, conditions: tuple[Condition, ...]
+) -> tuple[Contributions, Contributions]:
+    """Return the games of errors and of the loss in nats, of rows (K * C, width)."""
+
+    def game(ends: Array, bands: Array, nested: Array | None) -> Contributions:
+        c = len(conditions)
+        return Contributions(
+            conditions,
+            _by_condition(ends, c)[0, :, 0],
+            _by_condition(ends, c)[:, :, 1],
+            _by_condition(bands, c),
+            None if nested is None else _by_condition(nested, c),
+        )
+
+    wrong = None if found.nested_hits is None else 1.0 - found.nested_hits.astype(np.float64)
+    lost = None if found.nested is None else -found.nested
+    return (
+        game(1.0 - found.hit_ends.astype(np.float64), -found.hit_shapley_values, wrong),
+        game(-found.ends, -found.shapley_values, lost),
+    )
+
+
+def _by_condition(values: npt.NDArray[Any], n_conditions: int) -> npt.NDArray[Any]:
+    """Return (C, K, ...) of (K * C, ...), where the conditions of the first image come first."""
+    return np.moveaxis(values.reshape(-1, n_conditions, *values.shape[1:]), 0, 1)
+
+
+def _result(
+    protocol: Protocol,
+    layout: RowLayout,
+    rows: Array,
+    stream: PairStream,
+    *,
+    n_forward: int,
+    precision: str,
+    forwards: tuple[str, ...],
+) -> ErrorDecomposition:
+    """Return the result from rows (K * C, width), the conditions of the first image first."""
+    found, c = layout.unpack(rows), len(stream.conditions)
+    notes = stream.notes[: len(rows) // c]
+    error, loss = _games(found, stream.conditions)
+    return ErrorDecomposition(
+        protocol=protocol,
+        error=error,
+        loss=loss,
+        energy=_by_condition(found.energy, c),
+        wrong=None if found.hits is None else _by_condition(~found.hits, c),
+        loss_table=None if found.values is None else -_by_condition(found.values, c).mean(axis=1),
+        labels=np.array([note.label for note in notes]),
+        ids=tuple(note.name for note in notes),
+        image_size=notes[0].size,
+        n_classes=int(rows[0, 0]),
+        n_forward=n_forward,
+        precision=precision,
+        forwards=forwards,
+    )

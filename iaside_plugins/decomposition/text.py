@@ -1,0 +1,191 @@
+"""An error decomposition as text: its conclusion, and a table whose rows add up as shown."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from iaside_plugins.budgets import format_budget
+from iaside_plugins.decomposition.contributions import Condition, Contributions
+from iaside_plugins.decomposition.result import DecompositionDifference, ErrorDecomposition
+from iaside_plugins.decomposition.sentences import conclusion, versus_conclusion
+from iaside_plugins.display.text import interval
+from iaside_plugins.stats.intervals import Estimate
+
+Array = npt.NDArray[np.float64]
+NAME_WIDTH = 17  # of the longest corruption
+END_WIDTH, BAND_WIDTH = 7, 6  # of the columns of the table
+N_COSTLIEST = 3
+
+
+def decomposition_text(result: ErrorDecomposition, width: int | None = None) -> str:
+    """Return the conclusion, the table of conditions by bands, and what is costliest.
+
+    Args:
+        result: The decomposition.
+        width: Greatest width of a line; by default the terminal's.
+    """
+    lines = ["", *_wrapped(conclusion(result), width)]
+    lines += ["", *decomposition_table(result.error, width, "clean", "error")]
+    notes = [_bands_line(result), "", *_costliest(result.error)]
+    if result.error.nested is not None:
+        notes += _repairs(result.error)
+    lines += _wrapped(notes, width)
+    return "\n".join(lines)
+
+
+def versus_text(
+    found: DecompositionDifference, first: str, second: str, width: int | None = None
+) -> str:
+    """Return the difference of two models: its conclusion, and its table.
+
+    Args:
+        found: First minus second.
+        first: Name of the first model.
+        second: Name of the second.
+        width: Greatest width of a line; by default the terminal's.
+    """
+    lines = ["", *_wrapped(versus_conclusion(found, first, second), width), ""]
+    lines += [f"errors of {first} less those of {second}, in points (negative: {first} is better)"]
+    lines += decomposition_table(found.error, width, "clean", "all")
+    return "\n".join(lines)
+
+
+def decomposition_table(game: Contributions, width: int | None, first: str, last: str) -> list[str]:
+    """Return a table in points: clean + bands = error, to the last digit shown; means below.
+
+    One row a corruption or attack, the mean over its severities or budgets. Neighbouring bands
+    are added up where the lines would be too long.
+
+    Args:
+        game: Errors, or their difference between two models.
+        width: Greatest width of a line; by default the terminal's.
+        first: Heading of the column without perturbation.
+        last: Heading of the column under perturbation.
+    """
+    names = list(dict.fromkeys(one.name for one in game.conditions))
+    splits = [(_shown(name), game.over([name])) for name in names]
+    if len(names) > 1:
+        splits.append((f"mean of {len(names)}", game.over()))
+    m = game.bands.shape[2]
+    room = (width or shutil.get_terminal_size().columns) - NAME_WIDTH - 2 * END_WIDTH
+    step = next(k for k in range(1, m + 1) if -(-m // k) * BAND_WIDTH <= room or k == m)
+    groups = [range(k, min(k + step, m)) for k in range(0, m, step)]
+    heads = [str(g[0]) if len(g) == 1 else f"{g[0]}-{g[-1]}" for g in groups]
+    lines = [
+        f"{'points of error':<{NAME_WIDTH}}{first:>{END_WIDTH}}"
+        + "".join(f"{h:>{BAND_WIDTH}}" for h in heads)
+        + f"{last:>{END_WIDTH}}"
+    ]
+    for name, split in splits:
+        if name.startswith("mean of "):
+            lines.append("-" * len(lines[0]))
+        parts = [split.bands.value[list(g)].sum() for g in groups]
+        shown = rounded_to_sum(float(split.clean.value), parts, float(split.perturbed.value))
+        lines.append(
+            f"{name:<{NAME_WIDTH}}{shown[0]:>{END_WIDTH}.1f}"
+            + "".join(f"{value:>{BAND_WIDTH}.1f}" for value in shown[1:-1])
+            + f"{shown[-1]:>{END_WIDTH}.1f}"
+        )
+    return lines
+
+
+def rounded_to_sum(start: float, parts: Sequence[float], total: float) -> list[float]:
+    """Return start, parts and total in points with one decimal: as shown, start + parts = total.
+
+    Start and total are rounded; of the parts those with the largest remainders are rounded up, as
+    many as it takes, so that each is less than 0.2 from its value.
+
+    Args:
+        start: A share of 1.
+        parts: Shares of 1.
+        total: ``start + sum(parts)``.
+    """
+    tenths = 1000 * np.asarray(parts, dtype=np.float64)
+    shown = np.floor(tenths + 1e-9)
+    first, last = round(1000 * start), round(1000 * total)
+    order = np.argsort(shown - tenths, kind="stable")  # the largest remainder first
+    left = last - first - int(shown.sum())
+    for k in range(abs(left)):
+        shown[order[k % len(order)] if left > 0 else order[-1 - k % len(order)]] += np.sign(left)
+    return [first / 10, *(shown / 10 + 0.0).tolist(), last / 10]
+
+
+def points(estimate: Estimate, place: int | None = None) -> str:
+    """Return an estimate in points with its interval, for example "24.0 [19.5, 28.5]"."""
+    value, ends = (estimate.value, estimate.interval)
+    if place is not None:
+        value, ends = value[place], ends[place]
+    low, high = (100 * float(end) for end in ends)
+    shown = interval(low, high, spec=".1f")
+    return f"{100 * float(value):.1f}" + (f" {shown}" if shown else "")
+
+
+def _shown(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def condition_name(condition: Condition) -> str:
+    """Return a condition as people write it: "fog 3", "pgd Linf 8/255"."""
+    level = condition.level
+    if level is None:
+        return _shown(condition.name)
+    return (
+        f"{_shown(condition.name)} {level:g}"
+        if level >= 1 and level == int(level)
+        else (f"{_shown(condition.name)} {format_budget(level)}")
+    )
+
+
+def _bands_line(result: ErrorDecomposition) -> str:
+    edges = result.band_edges()
+    m = result.protocol.n_bands
+    norm = "square" if result.protocol.band_norm == "chebyshev" else "round"
+    return (
+        f"bands 0 to {m - 1}: {norm} rings {edges[1] - edges[0]:.3g} cycles/image wide, from 0 to "
+        f"{edges[-1]:g}; {result.n_images} images of {result.image_size[0]} x "
+        f"{result.image_size[1]}, {len(result.conditions)} conditions"
+    )
+
+
+def _costliest(game: Contributions) -> list[str]:
+    """Return the bands and the conditions that cost most, with their intervals."""
+    mean = game.over()
+    order = np.argsort(-mean.bands.value, kind="stable")[:N_COSTLIEST]
+    bands = "; ".join(f"band {k} {points(mean.bands, int(k))}" for k in order)
+    lines = [f"costliest bands of the mean, points [95 %]: {bands}"]
+    if len(game.conditions) > 1:
+        splits = [(one, game.over([one]).added) for one in game.conditions]
+        splits.sort(key=lambda pair: -float(pair[1].value))
+        most = "; ".join(f"{condition_name(c)} +{points(a)}" for c, a in splits[:N_COSTLIEST])
+        lines.append(f"costliest conditions: {most}")
+    return lines
+
+
+def _repairs(game: Contributions) -> list[str]:
+    """Return what taking the perturbation out of the high, or the low, bands would repair."""
+    high, low = game.repaired()
+    m = game.bands.shape[2]
+    cuts = range(1, m)
+    bands = [_range(k, m - 1) for k in cuts], [_range(0, k - 1) for k in cuts]
+    cells = [
+        ", ".join(f"{which}: {100 * v + 0.0:.1f}" for which, v in zip(each, won.value, strict=True))
+        for won, each in zip((high, low), bands, strict=True)
+    ]
+    return [
+        "points by which the mean error would be lower without the perturbation in bands "
+        f"{cells[0]}; {cells[1]}"
+    ]
+
+
+def _range(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def _wrapped(sentences: Sequence[str], width: int | None) -> list[str]:
+    room = width or shutil.get_terminal_size().columns
+    return [line for one in sentences for line in textwrap.wrap(one, min(room, 100)) or [""]]

@@ -1,0 +1,249 @@
+"""Which images and perturbations `explain` decomposes, checked before the work, and its cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from iaside_plugins.adapters import foolbox_adapter
+from iaside_plugins.adapters.imagenet.corruption_sets import (
+    GenerationOptions,
+    distributed,
+    generated,
+)
+from iaside_plugins.adapters.imagenet.folders import ImageFolderData
+from iaside_plugins.adapters.imagenet.labels import LabelSpace
+from iaside_plugins.adapters.imagenet.records import ImageRecord
+from iaside_plugins.adapters.models.load import Classifier
+from iaside_plugins.corruptions.apply import CORRUPTIONS
+from iaside_plugins.decomposition.contributions import Condition
+from iaside_plugins.errors import InputError
+from iaside_plugins.evaluation.corruption import CorruptionPlan
+from iaside_plugins.inference.checks import model_device
+from iaside_plugins.inference.runner import ModelRunner
+from iaside_plugins.protocol import Protocol
+from iaside_plugins.value_table.rows import RowLayout
+from iaside_plugins.workflows.source import DataSource, open_images
+from iaside_plugins.workflows.spectrum import check_corruptions
+
+IMAGES_AT_ONCE = 8  # read, corrupted and attacked together: each comes under every condition
+
+
+@dataclass(frozen=True)
+class AttackSet:
+    """Attacks whose images are decomposed.
+
+    Attributes:
+        specs: The attacks with their budgets.
+        seed: Seeds every batch together with the attack's name and the first image's index.
+    """
+
+    specs: Sequence[foolbox_adapter.AttackSpec]
+    seed: int = 0
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """The attacks at their budgets, by name and norm."""
+        return [Condition(_attack_name(s), float(e)) for s in self.specs for e in s.epsilons]
+
+    def perturbed(
+        self, model: Any, images: Tensor, labels: Tensor, first: int
+    ) -> dict[Condition, Tensor]:
+        """Return the attacked images of a batch by condition."""
+        found: dict[Condition, Tensor] = {}
+        for spec in self.specs:
+            each = foolbox_adapter.adversarial(
+                model, images, labels, spec, seed=self.seed, first_index=first
+            )
+            for epsilon, attacked in zip(spec.epsilons, each, strict=True):
+                found[Condition(_attack_name(spec), float(epsilon))] = attacked.cpu()
+        return found
+
+
+def _attack_name(spec: foolbox_adapter.AttackSpec) -> str:
+    return f"{spec.name} {spec.norm}"
+
+
+class PerturbedImages:
+    """Clean images with their corrupted and attacked versions: batches for `error_decomposition`.
+
+    "Clean" images go through the corruptions' own geometry, and are those that are attacked. An
+    image that is unreadable under one condition is left out under all; the streams say which.
+
+    Args:
+        clean: The images as the model takes them.
+        corruptions: Where corrupted images come from, or None.
+        severities: Severities of the corruptions.
+        attacks: Attacks, or None.
+        model: What is attacked.
+
+    Attributes:
+        records: The images' records, also of those that turn out to be unreadable.
+        label_space: What the labels mean.
+        conditions: Corruptions at their severities, then attacks at their budgets.
+    """
+
+    def __init__(
+        self,
+        clean: ImageFolderData,
+        corruptions: CorruptionPlan | None,
+        severities: Sequence[int],
+        attacks: AttackSet | None,
+        model: Any,
+    ) -> None:
+        self.records: Sequence[ImageRecord] = clean.records
+        self.label_space: LabelSpace = clean.label_space
+        self._clean: Any = clean
+        self._plan, self._attacks, self._model = corruptions, attacks, model
+        self._cells: list[Condition] = []
+        if corruptions is not None:
+            plain = corruptions.images(None, 0)
+            self._clean = clean if plain is None else plain
+            self._cells = [Condition(c, s) for c in corruptions.names for s in severities]
+        attacked = [] if attacks is None else attacks.conditions
+        self.conditions: tuple[Condition, ...] = (*self._cells, *attacked)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def image_shape(self) -> tuple[int, ...]:
+        """Return channels, height and width of the images."""
+        return tuple(next(iter(self._clean))[0].shape[1:])
+
+    def __iter__(self) -> Iterator[tuple[Tensor, dict[Condition, Tensor], Tensor, list[str]]]:
+        """Yield batches (clean, condition -> perturbed, labels, ids)."""
+        first = 0
+        for images, labels, ids in self._together():
+            perturbed = dict(zip(self._cells, images[1:], strict=True))
+            if self._attacks is not None:
+                perturbed |= self._attacks.perturbed(self._model, images[0], labels, first)
+            first += len(ids)
+            yield images[0], perturbed, labels, ids
+
+    def _together(self) -> Iterator[tuple[list[Tensor], Tensor, list[str]]]:
+        """Yield (the images under every condition, clean ones first), labels, and ids."""
+        streams = [self._clean]
+        if self._plan is not None:
+            streams += [self._plan.corrupted(c.name, int(c.level or 0)) for c in self._cells]
+        waiting: dict[str, dict[int, tuple[Tensor, Tensor]]] = {}
+        for k, (images, labels, ids) in self._batches(streams):
+            for image, label, name in zip(images, labels, ids, strict=True):
+                waiting.setdefault(name, {})[k] = image, label
+            whole = [name for name, each in waiting.items() if len(each) == len(streams)]
+            if whole and k == len(streams) - 1:
+                taken = [waiting.pop(name) for name in whole]
+                stacked = [torch.stack([one[s][0] for one in taken]) for s in range(len(streams))]
+                yield stacked, torch.stack([one[0][1] for one in taken]), whole
+                waiting = {}  # what is left is unreadable under some condition
+
+    def _batches(self, streams: list[Any]) -> Iterator[tuple[int, Any]]:
+        """Yield batches of all streams in turn, with the number of their stream."""
+        if self._plan is not None and self._plan.together is not None:
+            yield from self._plan.together(streams)
+            return
+        for batches in zip(*streams, strict=False):
+            yield from enumerate(batches)
+
+
+def explain_plan(
+    source: DataSource,
+    model: Classifier,
+    *,
+    corruptions: str = "generate",
+    severities: Sequence[int] = (1, 3, 5),
+    attacks: Sequence[foolbox_adapter.AttackSpec] = (),
+    generation: GenerationOptions | None = None,
+) -> PerturbedImages:
+    """Return the images to decompose, checked before any of the work.
+
+    Args:
+        source: The images, which are taken in random order.
+        model: The model.
+        corruptions: "generate" (all 15), names of some, "none", or the folder of a distributed
+            ImageNet-C.
+        severities: Among 1 to 5.
+        attacks: Attacks with their budgets.
+        generation: How corruptions are generated.
+
+    Raises:
+        InputError: For anything that cannot be used.
+    """
+    wanted = check_corruptions(corruptions)
+    if not attacks and wanted == []:
+        raise InputError("nothing to explain: give corruptions=..., attacks=..., or both")
+    for severity in severities:
+        if severity not in range(1, 6):
+            raise InputError(f"severities are 1 to 5, got {severity}")
+    clean = open_images(replace(source, batch_size=IMAGES_AT_ONCE), model, shuffled=True)
+    own, plan = model.info.preprocessing, None
+    if wanted is None:
+        plan = distributed(Path(corruptions), clean, own, source.seed)
+    elif wanted:
+        plan = generated(clean, own, source.seed, generation or GenerationOptions())
+        lacking = [name for name in wanted if name not in plan.names]
+        if lacking and len(wanted) < len(CORRUPTIONS):
+            raise InputError(f"{lacking[0]} cannot be made without its textures: frost=DIR")
+        plan = replace(plan, names=tuple(name for name in wanted if name in plan.names))
+    if attacks:
+        foolbox_adapter.check_installed()
+    run = AttackSet(attacks, source.seed) if attacks else None
+    return PerturbedImages(clean, plan, severities, run, model)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a decomposition will cost at most.
+
+    Attributes:
+        n_images: Images.
+        n_conditions: Conditions.
+        passes: Forward passes of one image under one condition.
+        seconds: Time in the model, from a probe; making images and attacks come on top.
+    """
+
+    n_images: int
+    n_conditions: int
+    passes: int
+    seconds: float
+
+    def __str__(self) -> str:
+        total = self.n_images * (self.n_conditions * self.passes + 1)
+        minutes = self.seconds / 60
+        time_ = f"{minutes:.0f} min" if minutes >= 1.5 else f"{max(self.seconds, 1):.0f} s"
+        return (
+            f"cost: at most {self.n_images:,} images x {self.n_conditions} conditions x "
+            f"{self.passes} passes = {total:,} forward passes, about {time_} in the model "
+            "(a probe); making images comes on top"
+        )
+
+
+def cost_of(
+    model: Classifier,
+    images: PerturbedImages,
+    protocol: Protocol,
+    *,
+    repair: bool,
+    batch_size: int | str = 64,
+    precision: str = "float32",
+) -> Cost:
+    """Return what a decomposition will cost, from one timed pass over a batch of noise."""
+    drawn = RowLayout(protocol, nested=repair).draw("some image")
+    passes = len(drawn.coalitions) - 1
+    runner = ModelRunner(model, model_device(model), batch_size, precision)
+    shape = images.image_shape()
+    generator = torch.Generator().manual_seed(0)
+    n_rows = min(runner.n_rows, 64)
+    batch = torch.rand(n_rows, *shape, generator=generator).to(runner.device, runner.dtype)
+    with torch.no_grad():
+        runner.logits(batch.clone())[0, 0].item()  # warms up
+        start = time.perf_counter()
+        runner.logits(batch.clone())[0, 0].item()
+    each = (time.perf_counter() - start) / n_rows
+    n = len(images)
+    return Cost(n, len(images.conditions), passes, each * n * len(images.conditions) * passes)
