@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from iaside_plugins.adapters.compat import import_timm, import_torchvision
+from iaside_plugins.adapters.compat import import_timm, import_torchvision, with_torchvision
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.models.classifier import LoadedNetwork, unknown_name
 from iaside_plugins.errors import InputError, InputTypeError
@@ -107,7 +107,7 @@ def from_python(path: str) -> LoadedNetwork:
     before = set(sys.modules)
     with _current_directory_importable():
         try:
-            module = importlib.import_module(module_name)
+            module = with_torchvision(lambda: importlib.import_module(module_name))
         except ImportError as error:
             raise InputError(
                 f"cannot import {module_name} ({error}); it is looked for in the current "
@@ -122,7 +122,7 @@ def from_python(path: str) -> LoadedNetwork:
         if not callable(factory):
             raise InputTypeError(f"{path} is a {type(factory).__name__}, expected a function")
         try:
-            net = factory if isinstance(factory, nn.Module) else factory()
+            net = factory if isinstance(factory, nn.Module) else with_torchvision(factory)
         except InputError:
             raise
         except (Exception, SystemExit) as error:

@@ -149,7 +149,7 @@ def request_of(given: argparse.Namespace) -> Request:
             "corruptions_data_dir": given.corruptions_data_dir or None,
             "eps": EPS if given.eps is None and threat.is_attack else given.eps,
             "attacks": given.attacks.split(",") if given.attacks else None,
-            "show_progress": not given.quiet,
+            "show_progress": not given.quiet and sys.stderr.isatty(),
         }
     )
 

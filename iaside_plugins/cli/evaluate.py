@@ -148,7 +148,7 @@ def evaluate(
             precision=precision,
             devices=several,
             resume=folder,
-            show_progress=not outputs.silent,
+            show_progress=outputs.bars,
         )
         written = write_entry(out, typed_entry(entry))
         if save is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,6 +147,11 @@ class Outputs:
     def silent(self) -> bool:
         """Whether nothing but JSON may be printed."""
         return self.quiet or self.json_file in STDOUT
+
+    @property
+    def bars(self) -> bool:
+        """Whether to show progress bars: on a terminal, unless silent."""
+        return not self.silent and sys.stderr.isatty()
 
     def say(self, text: str) -> None:
         """Print a text unless silent."""

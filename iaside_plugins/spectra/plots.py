@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from iaside_plugins.display.plots import new_figure
-from iaside_plugins.display.text import interval
+from iaside_plugins.display.text import interval, number
 from iaside_plugins.importance.evidence import Evidence
 from iaside_plugins.spectra.text import is_headline, label
 
@@ -94,7 +94,7 @@ def plot_snr(ax: Axes, row: Row, bands: pd.DataFrame) -> None:
         parts = (
             f"slope {slope:+.2f}",
             interval(row["slope_low"], row["slope_high"]),
-            f"R² {row['r_squared']:.2f}",
+            f"R² {number(row['r_squared'], spec='.2f')}",  # none where all bands have one SNR
         )
         text = "\n".join(part for part in parts if part)  # of one image there is no interval
         falls = slope < -0.3  # the corner that the points leave free

@@ -14,8 +14,10 @@ from iaside_plugins.cli import stdout
 TESTS = Path(__file__).resolve().parent.parent
 
 
-def _run(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "iaside_plugins.cli", *map(str, arguments)]
+def _run(
+    *arguments: object, module: str = "iaside_plugins.cli", **env: str
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", module, *map(str, arguments)]
     return subprocess.run(
         command,
         capture_output=True,
@@ -32,7 +34,7 @@ def _run(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_profile_prints_on_a_terminal_without_bars(images, tmp_path):
+def test_profile_prints_without_bars_where_stderr_is_no_terminal(images, tmp_path):
     done = _run(
         "profile",
         "python:tiny_model:network",
@@ -40,6 +42,7 @@ def test_profile_prints_on_a_terminal_without_bars(images, tmp_path):
         images,
         "--n-bands",
         3,
+        module="iaside_plugins",
         IASIDE_CACHE=str(tmp_path),
         PYTHONIOENCODING="cp1252",
         PYTHONUTF8="0",
