@@ -136,7 +136,7 @@ def explain(
                 resume=folder,
                 target_error=target_error or None if not results else None,
                 max_images=results[0].n_images if results else None,
-                show_progress=not outputs.silent,
+                show_progress=outputs.bars,
             )
         results.append(result)
     first = results[0]
