@@ -244,7 +244,7 @@ class ErrorDecomposition:
             raise InputError(f"{path} is not a saved ErrorDecomposition: {error}") from error
 
     def __repr__(self) -> str:
-        mean = self.error.over()
+        mean = self.error.over(self.error.corruptions)
         return (
             f"ErrorDecomposition({self.n_images} images, {len(self.conditions)} conditions, "
             f"{self.protocol.n_bands} bands, error {100 * float(mean.clean.value):.1f} % -> "
@@ -351,9 +351,12 @@ def difference(first: ErrorDecomposition, second: ErrorDecomposition) -> Decompo
 
 
 def _game_dict(game: Contributions) -> dict[str, Any]:
-    """Return the splits of the mean and of every condition as values with intervals."""
+    """Return the splits of the mean and of every condition as values with intervals.
+
+    The mean is over the corruptions, where there are some.
+    """
     return {
-        "mean": _split_dict(game.over(), game, None),
+        "mean": _split_dict(game.over(game.corruptions), game, game.corruptions),
         "conditions": [
             {
                 "condition": one.name,
