@@ -20,7 +20,7 @@ from iaside_plugins.interrupts import (
     was_interrupted,
 )
 
-LONGEST = 3000  # characters of a line
+LONGEST = 1000  # characters of a line
 
 
 @contextlib.contextmanager

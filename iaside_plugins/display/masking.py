@@ -59,8 +59,8 @@ def warn_of_masking(adversarial: Mapping[str, Any], told: Any = None) -> None:
 def is_weaker(iterated: Mapping[str, Any], single: Mapping[str, Any]) -> bool:
     """Whether an attack of many steps leaves more images than a single step of the same budget."""
     return (
-        iterated["steps"] is not None
-        and single["steps"] is None
+        iterated.get("steps") is not None
+        and single.get("steps") is None
         and _of(iterated, single["norm"], single["epsilon"])
         and iterated["accuracy"]["value"] > single["accuracy"]["value"]
     )

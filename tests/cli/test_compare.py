@@ -80,7 +80,7 @@ def test_an_interrupted_run_goes_on(iaside, images):
     [
         (("--methods", "ig,salience"), ["unknown attribution method", "'salience'", "saliency"]),
         (("--protocol", "absence=gaussian"), ["needs --protocol absence=zero"]),
-        (("--n-bands", 40), ["--n-bands 40", "estimator=permutation"]),
+        (("--n-bands", 40), ["--n-bands must be at most 32, got 40"]),
         (("--n-sensitivity", -1), ["--n-sensitivity must be an integer of at least 0, got -1"]),
         (("--plot", "found.bmp"), [".png, .svg or .pdf"]),
         (
