@@ -13,7 +13,7 @@ from iaside_plugins.budgets import format_budget
 from iaside_plugins.decomposition.contributions import Condition, Contributions
 from iaside_plugins.decomposition.result import DecompositionDifference, ErrorDecomposition
 from iaside_plugins.decomposition.sentences import conclusion, versus_conclusion
-from iaside_plugins.display.text import interval
+from iaside_plugins.display.text import interval, rounded_to_sum
 from iaside_plugins.stats.intervals import Estimate
 
 Array = npt.NDArray[np.float64]
@@ -94,27 +94,6 @@ def decomposition_table(game: Contributions, width: int | None, first: str, last
             + f"{shown[-1]:>{END_WIDTH}.1f}"
         )
     return lines
-
-
-def rounded_to_sum(start: float, parts: Sequence[float], total: float) -> list[float]:
-    """Return start, parts and total in points with one decimal: as shown, start + parts = total.
-
-    Start and total are rounded; of the parts those with the largest remainders are rounded up, as
-    many as it takes, so that each is less than 0.2 from its value.
-
-    Args:
-        start: A share of 1.
-        parts: Shares of 1.
-        total: ``start + sum(parts)``.
-    """
-    tenths = 1000 * np.asarray(parts, dtype=np.float64)
-    shown = np.floor(tenths + 1e-9)
-    first, last = round(1000 * start), round(1000 * total)
-    order = np.argsort(shown - tenths, kind="stable")  # the largest remainder first
-    left = last - first - int(shown.sum())
-    for k in range(abs(left)):
-        shown[order[k % len(order)] if left > 0 else order[-1 - k % len(order)]] += np.sign(left)
-    return [first / 10, *(shown / 10 + 0.0).tolist(), last / 10]
 
 
 def points(estimate: Estimate, place: int | None = None) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.error_rates import CORRUPTIONS_3DCC
 from iaside_plugins.display.masking import masking_reasons
-from iaside_plugins.display.text import interval, number, proportion
+from iaside_plugins.display.text import interval, number, proportion, rounded_to_sum
 from iaside_plugins.importance.chance import chance_warning
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.spectral.range_handling import RANGE_HANDLINGS
@@ -105,6 +105,8 @@ def entry_report(entry: Mapping[str, Any], result: SpectralImportance) -> str:
             for cell in adversarial["worst_case"]
             if len(cell["attacks"]) > 1
         ]
+    if entry.get("decomposition") is not None:
+        lines += _decomposition_lines(entry["decomposition"])
     for profile in (entry.get("benchmark") or {}).get("profiles", ()):
         lines.append(
             f"signed score under {profile['condition']} {profile['signed_score']:+.3f}  "
@@ -112,6 +114,24 @@ def entry_report(entry: Mapping[str, Any], result: SpectralImportance) -> str:
             f"n = {profile['n_images']}"
         )
     return "\n".join(lines)
+
+
+def _decomposition_lines(decomposition: Mapping[str, Any]) -> list[str]:
+    """Return the mean error split over bands, and the bands that are told from 0."""
+    mean = decomposition["mean"]
+    clean, *bands, error = rounded_to_sum(mean["clean"], mean["bands"], mean["perturbed"])
+    shown = " ".join(f"{value:+.1f}" for value in bands)
+    costly = [
+        f"band {k} {interval(100 * low, 100 * high, spec='+.1f')}"
+        for k, (low, high) in enumerate(mean["bands_interval"])
+        if low > 0 or high < 0
+    ]
+    return [
+        f"mean error of {len(decomposition['conditions'])} conditions "
+        f"({decomposition['n_images']} images), split over the bands that were perturbed, points:",
+        f"  clean {clean:.1f}, bands {shown}, error {error:.1f}",
+        f"  told from 0: {', '.join(costly) or 'none'}",
+    ]
 
 
 def _corruption_lines(corruption: Mapping[str, Any]) -> list[str]:
