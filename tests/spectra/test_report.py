@@ -189,6 +189,7 @@ def test_text_json_and_picture(importance, with_model, tmp_path):
     titles = [ax.get_title() for ax in figure.axes]
     assert titles[:5] == ["fog", "snow", "frost", "PGD Linf, eps 8/255", "DDN L2, least"]
     assert ("importance and attack energy" in titles) == with_model
+    assert ("errors, forecast and measured" in titles) == with_model
     line = figure.axes[0].lines[-1]
     slope = np.diff(line.get_ydata()[[0, -1]]) / np.diff(np.log10(line.get_xdata()[[0, -1]])) / 10
     assert slope[0] == pytest.approx(data["conditions"][0]["slope"])
