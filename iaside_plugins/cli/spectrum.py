@@ -82,11 +82,14 @@ def spectrum(
 ) -> None:
     """SNR of corruptions and attacks per band, power laws, and where the model looks."""
     outputs = Outputs(json_file, plot, quiet, (save,))
-    generated = {"corruptions": corruptions, "severities": severities, "cache": cache}
     check_clash(
         "--perturbed",
         perturbed is not None,
-        **generated,
+        corruptions=corruptions,
+        severities=severities,
+        jpeg=jpeg,
+        frost=frost,
+        cache=cache,
         attacks=None if attacks == "none" else attacks,
     )
     check_needs("--model", model is not None, weights=weights, name=name)
