@@ -120,7 +120,7 @@ def test_files_of_something_else_are_refused(tmp_path):
 
 
 # ---- shipped ---------------------------------------------------------------------------------
-@pytest.mark.parametrize("size", [32])
+@pytest.mark.parametrize("size", [32, 224])
 def test_all_corruptions_are_shipped_in_rings(size):
     found = shipped_spectra(size)
     assert [one.condition for one in found] == [(c, s) for c in CORRUPTIONS for s in range(1, 6)]
