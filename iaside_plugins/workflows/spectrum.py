@@ -31,11 +31,12 @@ from iaside_plugins.adapters.imagenet.corruption_sets import (
 )
 from iaside_plugins.adapters.imagenet.folders import ImageFolderData, matched_records
 from iaside_plugins.adapters.imagenet.labels import LabelSpace
+from iaside_plugins.adapters.imagenet.listing import image_names
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.imagenet.records import (
+    UNLABELLED,
     ImageRecord,
     find_records,
-    image_names,
     select,
 )
 from iaside_plugins.adapters.models.load import Classifier
@@ -52,6 +53,7 @@ from iaside_plugins.evaluation.conditions import (
 from iaside_plugins.evaluation.corruption import CorruptionPlan, no_images, paired
 from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.inference.checks import check_images, model_device
+from iaside_plugins.inference.gradients import try_first_gradient
 from iaside_plugins.protocol import Protocol, method_identity
 from iaside_plugins.spectra.report import PerturbedCondition, SpectrumReport
 from iaside_plugins.spectral.energy import band_energies, band_products
@@ -123,6 +125,9 @@ def study_perturbations(
     folder = None if resume is None else Path(resume)
     device = model_device(model) if model is not None else torch.device("cpu")
     importance = None
+    attacked = plan.clean if plan.attacked is None else plan.attacked
+    if any(run.by_gradient for run in plan.runs):
+        try_first_gradient(model, attacked, device)
     if model is not None:
         importance = spectral_importance(
             model,
@@ -146,7 +151,7 @@ def study_perturbations(
             bar.set_description("attacks", refresh=False)
             conditions += attacked_conditions(
                 model,
-                plan.clean if plan.attacked is None else plan.attacked,
+                attacked,
                 plan.runs,
                 partition,
                 seed=seed,
@@ -416,7 +421,7 @@ def perturbed_plan(
 def _records_of_pairs(source: DataSource) -> tuple[list[ImageRecord], LabelSpace]:
     """Return the images of a source, whose labels do not matter; they may lie in it directly."""
     if not source.root.is_dir() or not (names := image_names(source.root)):
-        return find_records(source.root, labels="rank", classes=None)
+        return find_records(source.root, labels=UNLABELLED, classes=None)
     return [ImageRecord(source.root / name, 0, name) for name in names], LabelSpace.of_integers(
         "records", [0]
     )
@@ -464,7 +469,7 @@ def _without_model(
     listing: tuple[list[ImageRecord], LabelSpace] | None = None,
 ) -> tuple[ImageFolderData, Preprocessing]:
     """Return the images, and their resize and crop."""
-    records, space = listing or find_records(source.root, labels="rank", classes=None)
+    records, space = listing or find_records(source.root, labels=UNLABELLED, classes=None)
     records = select(records, source.n_images, source.seed)
     given: dict[str, Any] = {
         key: value or None for key, value in shape.items() if value is not None
