@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import spearmanr
 from value_tables import KIT
 
 from iaside_plugins import Protocol
@@ -30,7 +31,7 @@ from iaside_plugins.workflows.source import DataSource, open_model
 from iaside_plugins.workflows.spectrum import spectrum_plan, study_perturbations
 
 Array = np.ndarray
-N_RESAMPLES = 2000
+N_RESAMPLES = 1000
 
 
 # ---- measured --------------------------------------------------------------------------------
@@ -77,7 +78,7 @@ def double_centred(table: Array) -> Array:
 
 def flat_ranks(first: Array, second: Array) -> float:
     """Spearman's correlation over all nets and cells."""
-    return float(rank_correlation(first.ravel(), second.ravel()))
+    return float(spearmanr(first.ravel(), second.ravel()).statistic)  # sorts: quick for thousands
 
 
 def within(first: Array, second: Array) -> float:
