@@ -187,7 +187,8 @@ def matched_records(folder: Path, records: Sequence[ImageRecord]) -> list[ImageR
         name = PurePosixPath(record.image_id)
         inner = folder / name.parent.name
         if (name.parent.name == "" or not inner.is_dir()) and record.label < len(wnids):
-            inner = folder / wnids[record.label]
+            by_label = folder / wnids[record.label]
+            inner = by_label if by_label.is_dir() or name.parent.name else inner
         if inner not in files:
             files[inner] = _files_by_stem(inner)
         same = files[inner].get(name.stem, [])

@@ -15,7 +15,10 @@ from iaside_plugins.devices import pick_devices
 from iaside_plugins.display.plots import plot_profiles
 from iaside_plugins.display.report import spectral_report
 from iaside_plugins.importance.run import spectral_importance
+from iaside_plugins.spectra.forecast_text import forecast_text
+from iaside_plugins.spectra.forecasts import forecast_table
 from iaside_plugins.storage.resume_folder import resume_folder
+from iaside_plugins.workflows.forecast import forecast_spectra
 from iaside_plugins.workflows.source import DataSource, open_images, open_model
 
 
@@ -42,6 +45,12 @@ def profile(
     target: Annotated[
         str | None, typer.Option(help="signed_score (default), score, or sign of every band")
     ] = None,
+    forecast: Annotated[
+        bool, typer.Option("--forecast", help="Errors under the 15 corruptions, from clean images")
+    ] = False,
+    spectrum: Annotated[
+        Path | None, typer.Option(help="Forecast for these spectra, of spectrum --save")
+    ] = None,
     seed: opt.Seed = 0,
     workers: opt.Workers = 0,
     ray: opt.RayAddress = None,
@@ -62,6 +71,9 @@ def profile(
     shape: dict[str, Any] = {"resize": resize, "crop": crop, "interpolation": interpolation}
     net = open_model(model, weights=weights, device=place, name=name, precision=precision, **shape)
     images = open_images(source, net, shuffled=target_error is not None)
+    spectra = None
+    if forecast or spectrum is not None:
+        spectra = forecast_spectra(spectrum, images, chosen)
     outputs.say(describe(net.info))
     with resume_folder(resume, "profile", source.which(), chosen.used(), precision, net) as folder:
         given: dict[str, Any] = {
@@ -78,8 +90,12 @@ def profile(
             result = importance_on_ray(net, images, chosen, address=ray, device=device, **given)
         if save is not None:
             result.save(save)
+        found, text = {"model": net.info.to_dict(), **result.to_dict()}, spectral_report(result)
+        if spectra is not None:
+            found["forecast"] = forecast_table(result, spectra)
+            text += f"\n\n{forecast_text(found['forecast'])}"
         outputs.write(
-            {"model": net.info.to_dict(), **result.to_dict()},
-            spectral_report(result),
+            found,
+            text,
             lambda: plot_profiles({net.info.name: result}),
         )

@@ -12,9 +12,11 @@ from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
 from iaside_plugins.adapters.models.load import describe
 from iaside_plugins.budgets import parse_budgets
 from iaside_plugins.cli import options as opt
-from iaside_plugins.cli.values import Outputs, check_needs, pick_protocol
+from iaside_plugins.cli.values import Outputs, check_clash, check_needs, pick_protocol
 from iaside_plugins.devices import pick_device
+from iaside_plugins.errors import InputError
 from iaside_plugins.spectra.plots import plot_spectrum
+from iaside_plugins.spectra.stored import save_spectra
 from iaside_plugins.spectra.text import spectrum_text
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.storage.resume_folder import resume_folder
@@ -22,6 +24,7 @@ from iaside_plugins.workflows.source import DataSource, open_model
 from iaside_plugins.workflows.spectrum import (
     check_corruptions,
     check_severities,
+    perturbed_plan,
     spectrum_plan,
     study_perturbations,
 )
@@ -30,12 +33,18 @@ from iaside_plugins.workflows.spectrum import (
 def spectrum(
     data: opt.DataDir,
     corruptions: Annotated[
-        str,
+        str | None,
         typer.Option(help="generate, names such as fog,snow, none, or a distributed ImageNet-C"),
-    ] = "generate",
-    severities: Annotated[str, typer.Option(help="Severities of the corruptions")] = "1,2,3,4,5",
+    ] = None,
+    severities: Annotated[
+        str | None, typer.Option(help="Severities of the corruptions; default 1,2,3,4,5")
+    ] = None,
     jpeg: opt.Jpeg = None,
     frost: opt.Frost = None,
+    perturbed: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the same images perturbed, same file names"),
+    ] = None,
     cache: Annotated[Path | None, typer.Option(help="Keep generated images")] = None,
     model: Annotated[
         str | None,
@@ -65,11 +74,24 @@ def spectrum(
     workers: opt.Workers = 0,
     resume: opt.Resume = None,
     json_file: opt.JsonFile = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Save the spectra to FILE, for profile --spectrum")
+    ] = None,
     plot: opt.PlotFile = None,
     quiet: opt.Quiet = False,
 ) -> None:
     """SNR of corruptions and attacks per band, power laws, and where the model looks."""
-    outputs = Outputs(json_file, plot, quiet)
+    outputs = Outputs(json_file, plot, quiet, (save,))
+    check_clash(
+        "--perturbed",
+        perturbed is not None,
+        corruptions=corruptions,
+        severities=severities,
+        jpeg=jpeg,
+        frost=frost,
+        cache=cache,
+        attacks=None if attacks == "none" else attacks,
+    )
     check_needs("--model", model is not None, weights=weights, name=name)
     check_needs(
         "--attacks",
@@ -83,8 +105,13 @@ def spectrum(
     # Without a model nothing passes forward, so that any number of bands is cheap.
     free = None if model is not None else "estimator=permutation"
     chosen = pick_protocol(protocol or free, n_bands, seed)
-    check_corruptions(corruptions)
-    strengths = check_severities(severities)
+    kinds = corruptions or "generate"
+    check_corruptions(kinds)
+    strengths = check_severities(severities or "1,2,3,4,5")
+    if save is not None and kinds == "none":
+        raise InputError(
+            "--save keeps the spectra of corruptions or of --perturbed: there are none"
+        )
     names = attack_names(attacks)
     runs = attack_runs(
         names,
@@ -98,16 +125,19 @@ def spectrum(
     net = None
     if model is not None:
         net = open_model(model, weights=weights, device=device, name=name, **shape)
-    plan = spectrum_plan(
-        source,
-        net,
-        corruptions=corruptions,
-        severities=strengths,
-        runs=runs,
-        n_attack=n_attack,
-        shape=shape,
-        generation=GenerationOptions(jpeg, frost, cache),
-    )
+    if perturbed is not None:
+        plan = perturbed_plan(source, perturbed, net, shape)
+    else:
+        plan = spectrum_plan(
+            source,
+            net,
+            corruptions=kinds,
+            severities=strengths,
+            runs=runs,
+            n_attack=n_attack,
+            shape=shape,
+            generation=GenerationOptions(jpeg, frost, cache),
+        )
     if net is not None:
         outputs.say(describe(net.info))
     made = (plan.corruptions and sorted(plan.corruptions.settings.items()), plan.origin)
@@ -124,4 +154,8 @@ def spectrum(
             show_progress=outputs.bars,
         )
         found = report.to_dict()
+        if save is not None:
+            info = {key: found[key] for key in ("corruptions", "seed", "provenance")}
+            info |= {"images": data.resolve().name}
+            save_spectra(save, report.stored(), info)
         outputs.write(found, spectrum_text(found), lambda: plot_spectrum(found))

@@ -112,6 +112,22 @@ def check_needs(needed: str, there: bool, **options: Any) -> None:
         raise InputError(f"--{given[0].replace('_', '-')} needs {needed}")
 
 
+def check_clash(other: str, there: bool, **options: Any) -> None:
+    """Raise InputError for options that another one leaves no room for.
+
+    Args:
+        other: The other option, for the message.
+        there: Whether it was given.
+        options: By their names; None stands for one that was not given.
+
+    Raises:
+        InputError: For an option that was given with the other.
+    """
+    given = [name for name, value in options.items() if value is not None]
+    if given and there:
+        raise InputError(f"--{given[0].replace('_', '-')} and {other} exclude each other")
+
+
 @dataclass(frozen=True)
 class Outputs:
     """Where a command writes what it finds; checked before the work and not after it.

@@ -17,10 +17,11 @@ import pandas as pd
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance import ties
 from iaside_plugins.importance.evidence import Evidence
+from iaside_plugins.importance.forecast import Forecast, Spectrum, forecast, survival
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley import exact as shapley
 from iaside_plugins.shapley.score import importance_distribution, score, score_range, signed_score
-from iaside_plugins.spectral.partition import SpectralPartition
+from iaside_plugins.spectral.partition import BAND_NORMS, SpectralPartition
 from iaside_plugins.stats.intervals import Estimate, jackknife
 from iaside_plugins.storage.files import jsonable, parse_json, read_npz, write_atomic
 
@@ -239,6 +240,33 @@ class SpectralImportance:
             raise InputError("interactions need the value table: use estimator='exact'")
         return shapley.interactions(table)
 
+    def forecast(self, spectrum: Spectrum) -> Forecast:
+        """Return the error under a perturbation, forecast from its spectrum and these images.
+
+        Args:
+            spectrum: Of `perturbation_spectrum`, shipped (`spectra.stored.shipped_spectra`), or
+                read from a file (`spectra.stored.load_spectra`).
+
+        Raises:
+            InputError: Without the hit of every coalition (the estimator is not exact), or for a
+                spectrum of other bands or another image size.
+        """
+        self.check_forecast()
+        partition = SpectralPartition(self.protocol.n_bands, self.protocol.band_norm)
+        height, width = self.image_size
+        signal, noise = spectrum.band_means(partition, (int(height), int(width)))
+        assert self.hits is not None
+        return forecast(self.hits, survival(signal, noise))
+
+    def check_forecast(self) -> None:
+        """Raise InputError unless `forecast` has what it needs of this result."""
+        check_forecast(self.protocol)
+        if self.hits is None:
+            raise InputError(
+                "a forecast needs the hit of every coalition, which results of earlier versions "
+                "lack: run again"
+            )
+
     def band_edges(self) -> Array:
         """Return band edges (M + 1,) in cycles/image, see `SpectralPartition`."""
         return band_edges(self.protocol, self.image_size)
@@ -355,6 +383,20 @@ class SpectralImportance:
             f"SpectralImportance({self.n_images} images, {self.protocol.n_bands} bands, signed "
             f"score {self.signed_score:+.3f} [{low:+.3f}, {high:+.3f}], "
             f"{self.protocol.protocol_id})"
+        )
+
+
+def check_forecast(protocol: Protocol) -> None:
+    """Raise InputError unless results of a protocol can be asked for a forecast."""
+    if protocol.estimator != "exact":
+        raise InputError(
+            "a forecast needs every coalition: use estimator='exact', "
+            f"got estimator={protocol.estimator!r}"
+        )
+    if protocol.band_norm not in BAND_NORMS:
+        raise InputError(
+            f"a forecast needs bands that partition the spectrum: use band_norm="
+            f"{' or '.join(BAND_NORMS)}, got {protocol.band_norm}"
         )
 
 

@@ -26,6 +26,7 @@ from iaside_plugins.spectral.energy import (
     band_frequencies,
     decibel,
     fit_power_law,
+    in_bands,
 )
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.stats.intervals import Estimate, jackknife
@@ -156,6 +157,23 @@ class PerturbationSpectrum:
         """Interval (2,) of the slope."""
         return np.asarray(self.snr_fit.interval[0])
 
+    def band_means(
+        self, partition: SpectralPartition, image_size: tuple[int, int]
+    ) -> tuple[Array, Array]:
+        """Return the mean energies (M,) of images and perturbation in some bands, for a forecast.
+
+        Raises:
+            InputError: For another image size, bands to which these do not add up, or no images.
+        """
+        check_size(self.image_size, image_size)
+        if not self.n_images:
+            raise InputError("the spectrum is of no images: none counts and is changed")
+        signal, noise = (
+            in_bands(one.value, self.partition, partition, image_size)
+            for one in (self.clean_energy, self.energy)
+        )
+        return signal, noise
+
     def to_frame(self) -> pd.DataFrame:
         """Return one row per band: range and frequency (cycles/image), energies, shares, SNR."""
         edges = self.partition.edges_in_cycles(*self.image_size)
@@ -272,6 +290,15 @@ def perturbation_spectrum(
         n_failed=int((~keep).sum()),
         n_unchanged=int((keep & ~changed).sum()),
     )
+
+
+def check_size(measured: tuple[int, int], wanted: tuple[int, int]) -> None:
+    """Raise InputError unless a spectrum was measured on images of the wanted size."""
+    if tuple(measured) != tuple(wanted):
+        raise InputError(
+            f"the spectrum is of images of {measured[0]} x {measured[1]}, the model's are "
+            f"{wanted[0]} x {wanted[1]}: measure it on images of that size"
+        )
 
 
 def _shares(energy: Array) -> Array:

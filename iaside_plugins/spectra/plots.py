@@ -11,6 +11,7 @@ import pandas as pd
 from iaside_plugins.display.plots import new_figure
 from iaside_plugins.display.text import interval, number
 from iaside_plugins.importance.evidence import Evidence
+from iaside_plugins.spectra.forecasts import NO_NOISE
 from iaside_plugins.spectra.text import is_headline, label
 
 if TYPE_CHECKING:
@@ -24,8 +25,9 @@ COLUMNS = 5
 def plot_spectrum(data: Mapping[str, Any]) -> Figure:
     """Plot every perturbation's SNR against frequency with its power law, then the joined view.
 
-    Logarithmic axes: a power law is a straight line. With a model, the last row sets its Shapley
-    values (bars, nats) against each attack's energy per band (lines).
+    Logarithmic axes: a power law is a straight line. With a model, the last panels set its Shapley
+    values (bars, nats) against each attack's energy per band (lines), and the forecast of its
+    errors against the measured ones.
 
     Args:
         data: A report's `to_dict`.
@@ -36,14 +38,18 @@ def plot_spectrum(data: Mapping[str, Any]) -> Figure:
     frame, bands = pd.DataFrame(data["conditions"]), pd.DataFrame(data["bands"])
     chosen = [row for row in frame.to_dict("records") if is_headline(_named(row))]
     joined = data["importance"] is not None
-    columns = min(COLUMNS, len(chosen) + joined)
-    rows = -(-(len(chosen) + joined) // columns)
+    check = data["forecast"].get("severities")
+    n_panels = len(chosen) + joined + (check is not None)
+    columns = min(COLUMNS, n_panels)
+    rows = -(-n_panels // columns)
     figure, axes = new_figure(2.5 * columns, 2.1 * rows + 0.4, columns, rows, shared=False)
     for ax, row in zip(axes, chosen, strict=False):
         plot_snr(ax, _named(row), bands)
     if joined:
         plot_joined(axes[len(chosen)], data, bands)
-    for ax in axes[len(chosen) + joined :]:
+    if check is not None:
+        plot_forecast(axes[n_panels - 1], check)
+    for ax in axes[n_panels:]:
         ax.set_visible(False)
     for k, ax in enumerate(axes[: len(chosen)]):
         if k % columns == 0:
@@ -157,6 +163,29 @@ def draw_evidence(
         ecolor="0.3",
         elinewidth=0.8,
     )
+
+
+def plot_forecast(ax: Axes, check: Row) -> None:
+    """Plot measured against forecast errors, a point a condition; on the line they are equal.
+
+    Args:
+        ax: Axes to draw on.
+        check: Of `ForecastCheck.to_dict`.
+    """
+    kinds = (("noise", "o", "C0", False), ("not noise", "^", "C1", True))
+    for text, marker, colour, is_none in kinds:
+        rows = [r for r in check["conditions"] if is_none == ((r["image_share"] or 0) >= NO_NOISE)]
+        x, y = ([row[name] for row in rows] for name in ("forecast", "error"))
+        ax.plot(x, y, marker, markersize=2.5, color=colour, label=text)
+    ax.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, zorder=0)
+    ax.axhline(check["clean_error"], color="0.7", linewidth=0.8, linestyle=":", label="clean error")
+    ax.set_xlim(0, 1)
+    ax.set_ylim(0, 1)
+    ax.set_title("errors, forecast and measured", fontsize=8)
+    ax.set_xlabel("forecast", fontsize=8)
+    ax.set_ylabel("measured", fontsize=8)
+    ax.tick_params(labelsize=7)
+    ax.legend(fontsize=6, loc="lower right", frameon=False)
 
 
 def bands_of(bands: pd.DataFrame, row: Row) -> pd.DataFrame:

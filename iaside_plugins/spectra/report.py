@@ -12,10 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from iaside_plugins.decomposition.contributions import Condition
+from iaside_plugins.importance.forecast import forecast, survival
 from iaside_plugins.importance.result import SpectralImportance
+from iaside_plugins.spectra.forecasts import MIN_CONDITIONS, ForecastCheck
 from iaside_plugins.spectra.perturbation import PerturbationSpectrum
-from iaside_plugins.spectra.vulnerability import Vulnerability, vulnerability
-from iaside_plugins.spectral.energy import FIT
+from iaside_plugins.spectra.stored import StoredSpectrum
+from iaside_plugins.spectral.energy import FIT, decibel
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.stats.correlation import rank_correlation
 from iaside_plugins.stats.intervals import Estimate, bootstrap, wilson
@@ -23,6 +26,7 @@ from iaside_plugins.storage.files import jsonable, write_json
 
 Array = npt.NDArray[np.float64]
 FORMAT = 1
+ENERGIES = ("clean", "noise")  # of a `StoredSpectrum`
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +55,8 @@ class SpectrumReport:
         conditions: list[PerturbedCondition] = []
         for condition in self.conditions:
             known = [c.name for c in conditions if c.kind == condition.kind == "corruption"]
-            if condition.kind == "corruption" and condition.name not in known:
+            has_severity = condition.kind == "corruption" and condition.strength is not None
+            if has_severity and condition.name not in known:
                 conditions.append(pooled([c for c in self.corruptions if c.name == condition.name]))
             conditions.append(condition)
         form = (self.partition, self.image_size, self.n_channels)
@@ -124,23 +129,40 @@ class SpectrumReport:
         return pd.DataFrame(rows)
 
     @cached_property
-    def vulnerability(self) -> dict[str, Vulnerability]:
-        """Predicted against measured error: over corruptions, and over corruptions x severities.
+    def forecast(self) -> dict[str, ForecastCheck]:
+        """Forecast beside measured errors: over corruptions, and over corruptions x severities.
 
-        Empty without a model, or with fewer than three conditions.
+        The forecast of a corruption is the mean of those of its severities. Empty without a model,
+        without the hit of every coalition, or with fewer than `MIN_CONDITIONS` corruptions.
         """
-        groups = {
-            "corruptions": [
-                c for c, _ in self.spectra if c.kind == "corruption" and c.strength is None
-            ],
-            "severities": self.corruptions,
-        }
-        out = {}
-        for name, chosen in groups.items():
-            result = self._vulnerability(chosen)
-            if result is not None:
-                out[name] = result
-        return out
+        chosen, found = self.corruptions, self.importance
+        if found is None or found.hits is None or len(self.names) < MIN_CONDITIONS:
+            return {}
+        known = set(found.ids).intersection(*(c.ids for c in chosen))
+        rows = [k for k, name in enumerate(found.ids) if name in known]
+        hits, forecasts, wrong = found.hits[rows], [], []
+        spectra = []
+        for condition in chosen:
+            place = {name: k for k, name in enumerate(condition.ids)}
+            at = [place[found.ids[k]] for k in rows]
+            spectra.append(self._stored(condition, at))
+            weights = survival(spectra[-1].clean, spectra[-1].noise)
+            forecasts.append(forecast(hits, weights).per_image)
+            wrong.append(condition.wrong[at])
+        signal, noise = (np.array([getattr(s, n).sum() for s in spectra]) for n in ENERGIES)
+        check = ForecastCheck(
+            tuple(one.condition for one in spectra),
+            np.stack(forecasts, axis=1),
+            np.stack(wrong, axis=1),
+            (~found.correct[rows]).astype(np.float64),
+            np.array([one.image_share(self.partition) for one in spectra]),
+            decibel(signal, noise),
+        )
+        return {"corruptions": check.by_name(), "severities": check}
+
+    def stored(self) -> list[StoredSpectrum]:
+        """Return the mean energies of every corruption at every severity, for a file."""
+        return [self._stored(one, list(range(len(one.ids)))) for one in self.corruptions]
 
     def to_dict(self) -> dict[str, Any]:
         """Return every table as JSON values, without single images."""
@@ -153,7 +175,7 @@ class SpectrumReport:
             "conditions": jsonable(self.to_frame().to_dict("records")),
             "bands": jsonable(self.bands().to_dict("records")),
             "matches": jsonable(self.matches().to_dict("records")),
-            "vulnerability": {k: v.to_dict() for k, v in self.vulnerability.items()},
+            "forecast": {k: v.to_dict() for k, v in self.forecast.items()},
             "importance": None,
         }
         if self.importance is not None:
@@ -180,21 +202,20 @@ class SpectrumReport:
         psi = self.importance.per_image[[row[condition.ids[k]] for k in place]]
         return psi, np.array(place, dtype=np.int64)
 
-    def _vulnerability(self, chosen: Sequence[PerturbedCondition]) -> Vulnerability | None:
-        if self.importance is None or not chosen:
-            return None
-        known = set(self.importance.ids).intersection(*(c.ids for c in chosen))
-        ids = [name for name in self.importance.ids if name in known]
-        row = {name: k for k, name in enumerate(self.importance.ids)}
-        psi, m = self.importance.per_image[[row[name] for name in ids]], self.partition.n_bands
-        energies, wrong = [], []
-        for condition in chosen:
-            place = {name: k for k, name in enumerate(condition.ids)}
-            at = [place[name] for name in ids]
-            energies.append(condition.energies[at][:, : 2 * m])
-            wrong.append(condition.wrong[at])
-        names = [c.name if c.strength is None else f"{c.name}-{c.strength:g}" for c in chosen]
-        return vulnerability(names, psi, energies, wrong)
+    def _stored(self, condition: PerturbedCondition, rows: Sequence[int]) -> StoredSpectrum:
+        """Return the mean energies of a condition over some of its images."""
+        m = self.partition.n_bands
+        mean = condition.energies[rows].mean(axis=0)
+        products = condition.products
+        return StoredSpectrum(
+            Condition(condition.name, condition.strength),
+            self.partition,
+            self.image_size,
+            mean[:m],
+            mean[m : 2 * m],
+            np.full(m, np.nan) if products is None else products[rows].mean(axis=0),
+            len(rows),
+        )
 
 
 def _ends(name: str, estimate: Estimate, k: int | None = None) -> dict[str, float]:
@@ -236,13 +257,15 @@ class PerturbedCondition:
         name: Short name.
         title: Name in tables.
         strength: Severity 1 to 5 or epsilon; None for all severities together (each image's
-            energies and errors averaged over them) and for least perturbations.
+            energies and errors averaged over them), for a folder of perturbed images, and for
+            least perturbations.
         norm: Norm of an attack's budget.
         ids: Names of the images.
         energies: Rows of `band_energies` (K, 2 M + 2).
         counts: Whether an image's perturbation counts (K,): False for failed attacks and for
             images that are misclassified without one.
         wrong: Whether the model errs on the perturbed image (K,), 1.0 or 0.0; NaN without a model.
+        products: Rows of `band_products` (K, M); None where they were not measured.
     """
 
     kind: str
@@ -254,6 +277,7 @@ class PerturbedCondition:
     energies: Array
     counts: npt.NDArray[np.bool_]
     wrong: Array
+    products: Array | None = None
 
     def spectrum(
         self, partition: SpectralPartition, image_size: tuple[int, int], n_channels: int

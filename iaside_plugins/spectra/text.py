@@ -9,16 +9,8 @@ import numpy as np
 import pandas as pd
 
 from iaside_plugins.budgets import format_budget
-from iaside_plugins.display.text import aligned, markdown_table, number, row_number
-from iaside_plugins.spectra.vulnerability import PREDICTORS
-
-PREDICTOR_TITLES = dict(
-    zip(
-        PREDICTORS,
-        ("importance and SNR", "overall SNR alone", "SNR by band, equal importance"),
-        strict=True,
-    )
-)
+from iaside_plugins.display.text import aligned, markdown_table, row_number
+from iaside_plugins.spectra.forecast_text import check_text
 
 
 def spectrum_text(data: Mapping[str, Any]) -> str:
@@ -39,8 +31,8 @@ def spectrum_text(data: Mapping[str, Any]) -> str:
     if data["importance"] is not None:
         lines += ["", *aligned(_match_rows(data))]
         lines.append("rank correlations, over bands, of Shapley values with the perturbation")
-        for group, result in data["vulnerability"].items():
-            lines += ["", *_vulnerability_lines(group, result)]
+        for group, check in data["forecast"].items():
+            lines += ["", *check_text(group, check)]
     return "\n".join(lines)
 
 
@@ -120,22 +112,3 @@ def _match_rows(data: Mapping[str, Any]) -> list[list[str]]:
             cells = [row_number(row, name, "+.2f") for name in ("energy", "density", "snr")]
             rows.append([f"  {label(row)}", *cells])
     return rows
-
-
-def _vulnerability_lines(group: str, result: Mapping[str, Any]) -> list[str]:
-    over = "corruptions" if group == "corruptions" else "corruptions x severities"
-    lines = [
-        f"error under {result['n_conditions']} {over} predicted without corrupted labels "
-        f"(rank correlation, {result['n_images']} images, {result['status']})"
-    ]
-    for row in result["predictors"]:
-        text = f"  {PREDICTOR_TITLES[row['predictor']]:<32} {correlation_text(row)}"
-        if "advantage" in row:
-            text += f"   importance adds {row_number(row, 'advantage', '+.2f')}"
-        lines.append(text)
-    return lines
-
-
-def correlation_text(row: Mapping[str, Any]) -> str:
-    """Return the rank correlation of a predictor with its interval."""
-    return number(row["rank_correlation"], row["low"], row["high"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,60 @@ def band_energies(clean: Any, perturbed: Any, partition: SpectralPartition) -> A
         part.sum(dim=(2, 3)).square().sum(1, True) / (size[0] * size[1]) for part in (x, delta)
     ]
     return np.asarray(torch.cat(parts, dim=1).cpu().numpy())
+
+
+def band_products(clean: Any, perturbed: Any, partition: SpectralPartition) -> Array:
+    """Return the inner product of x and x' - x in every band (N, M), squared pixels; float64.
+
+    Half of what the band's energy of x' exceeds those of x and x' - x by; zero on average for
+    noise that has nothing to do with the image. The images are those of `band_energies`.
+    """
+    x = clean.detach().double()
+    y = perturbed.detach().to(x)
+    energies = partition.energy(y) - partition.energy(x) - partition.energy(y - x)
+    return np.asarray(energies.cpu().numpy() / 2)
+
+
+def in_bands(
+    energies: Array,
+    measured: SpectralPartition,
+    wanted: SpectralPartition,
+    image_size: tuple[int, int],
+) -> Array:
+    """Return energies (..., M) in some bands from those (..., M') in the same or finer ones.
+
+    Exact: refused where a fine band lies in two of the wanted ones.
+
+    Args:
+        energies: Of the measured bands, on the last axis.
+        measured: The measured bands.
+        wanted: The bands of the answer.
+        image_size: Height and width of the images.
+
+    Raises:
+        InputError: If the measured bands do not add up to the wanted ones.
+    """
+    if measured == wanted:
+        return np.asarray(energies)
+    belongs = _belongs(measured, wanted, tuple(image_size))
+    if (belongs.sum(axis=1) > 1).any():
+        raise InputError(
+            f"a spectrum in {measured.n_bands} {measured.norm} bands does not add up to "
+            f"{wanted.n_bands} {wanted.norm} bands: expected the same bands or a finer split of "
+            f"them; measure it with n_bands={wanted.n_bands} and band_norm={wanted.norm}"
+        )
+    return np.asarray(energies @ belongs)
+
+
+@lru_cache(maxsize=8)
+def _belongs(
+    first: SpectralPartition, second: SpectralPartition, image_size: tuple[int, ...]
+) -> npt.NDArray[np.bool_]:
+    """Return which bands of two partitions share a frequency (M, M'), bool."""
+    one, other = (p.index(*image_size).flatten().numpy() for p in (first, second))
+    shared = np.zeros((first.n_bands, second.n_bands), dtype=bool)
+    shared[one, other] = True
+    return shared
 
 
 def band_frequencies(partition: SpectralPartition, height: int, width: int) -> Array:

@@ -29,9 +29,16 @@ from iaside_plugins.adapters.imagenet.corruption_sets import (
     distributed,
     generated,
 )
-from iaside_plugins.adapters.imagenet.folders import ImageFolderData
+from iaside_plugins.adapters.imagenet.folders import ImageFolderData, matched_records
+from iaside_plugins.adapters.imagenet.labels import LabelSpace
+from iaside_plugins.adapters.imagenet.listing import image_names
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
-from iaside_plugins.adapters.imagenet.records import UNLABELLED, find_records, select
+from iaside_plugins.adapters.imagenet.records import (
+    UNLABELLED,
+    ImageRecord,
+    find_records,
+    select,
+)
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.corruptions.frost import find_frost_textures
@@ -49,7 +56,7 @@ from iaside_plugins.inference.checks import check_images, model_device
 from iaside_plugins.inference.gradients import try_first_gradient
 from iaside_plugins.protocol import Protocol, method_identity
 from iaside_plugins.spectra.report import PerturbedCondition, SpectrumReport
-from iaside_plugins.spectral.energy import band_energies
+from iaside_plugins.spectral.energy import band_energies, band_products
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.storage.provenance import model_identity, provenance
 from iaside_plugins.storage.row_store import RowStore
@@ -57,6 +64,7 @@ from iaside_plugins.value_table.stream import count, progress_bar
 from iaside_plugins.workflows.source import DataSource, open_images, shaped_images
 
 Array = npt.NDArray[np.float64]
+ROWS = {"rows": 2}  # what a stored row holds; 1, without inner products, was not recorded
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,8 @@ class SpectrumPlan:
     Attributes:
         clean: The images as the model takes them: batches (images, labels, ids).
         corruptions: Where corrupted images come from, or None.
-        severities: Severities of the corruptions, among 1 to 5.
+        severities: Severities of the corruptions, among 1 to 5; (None,) for a folder of perturbed
+            images, which has none.
         runs: Attacks with their budgets.
         attacked: The images to attack, among the clean ones; by default all.
         origin: Identifies the folder of frost textures, or of a distributed set, on which the
@@ -75,7 +84,7 @@ class SpectrumPlan:
 
     clean: Any
     corruptions: CorruptionPlan | None = None
-    severities: tuple[int, ...] = (1, 2, 3, 4, 5)
+    severities: tuple[int | None, ...] = (1, 2, 3, 4, 5)
     runs: Sequence[AttackRun] = ()
     attacked: Any = None
     origin: str = ""
@@ -135,7 +144,7 @@ def study_perturbations(
             spectra = CorruptionSpectra(plan, plan.corruptions, partition, model, folder)
             for name in plan.corruptions.names:
                 for severity in plan.severities:
-                    bar.set_description(f"{name} {severity}", refresh=False)
+                    bar.set_description(f"{name} {severity or ''}".strip(), refresh=False)
                     conditions.append(spectra.condition(name, severity, bar.update))
             shape = spectra.shape
         if plan.runs:
@@ -210,11 +219,12 @@ class CorruptionSpectra:
             **model_identity(model, None if model is None else folder),
             **method_identity(),
             "bands": [partition.n_bands, partition.norm],
+            **ROWS,
             "origin": plan.origin,
             **{key: str(value) for key, value in corruptions.settings.items()},
         }
         where = None if folder is None else folder / "corruptions"
-        self._store = RowStore(where, identity, FLUSH_EVERY, width=3 + 2 * partition.n_bands)
+        self._store = RowStore(where, identity, FLUSH_EVERY, width=3 + 3 * partition.n_bands)
         self._digests: dict[str, str] = {}
         self.shape: tuple[int, ...] = ()
         for images, labels, ids in self._clean:
@@ -223,13 +233,13 @@ class CorruptionSpectra:
             self._digests.update(zip(ids, digests_of(images, labels), strict=True))
 
     def condition(
-        self, name: str, severity: int, on_images: Callable[[int], object]
+        self, name: str, severity: int | None, on_images: Callable[[int], object]
     ) -> PerturbedCondition:
         """Measure one corruption at one severity; images are read unless all rows are stored.
 
         Args:
             name: The corruption.
-            severity: 1 to 5.
+            severity: 1 to 5; None for a folder of perturbed images.
             on_images: Called with the number of images of every finished batch.
 
         Raises:
@@ -246,7 +256,7 @@ class CorruptionSpectra:
                 rows.batch({name: list(keys.values())}, tuple)
                 on_images(len(ids))
             else:
-                pairs = paired(self._clean, self._corruptions.corrupted(name, severity))
+                pairs = paired(self._clean, self._corruptions.corrupted(name, severity or 0))
                 for images, *batch in pairs:
                     rows.batch(
                         {name: [keys[image] for image in images]},
@@ -255,29 +265,31 @@ class CorruptionSpectra:
                     ids += images
                     on_images(len(images))
         if not ids:
-            raise InputError(no_images(name, severity))
-        table = rows.table(name)
+            raise InputError(no_images(name, severity or 0))
+        table, m = rows.table(name), self._partition.n_bands
         return PerturbedCondition(
             "corruption",
             name,
             name.replace("_", " "),
-            float(severity),
+            None if severity is None else float(severity),
             None,
             tuple(ids),
-            table[:, 1:],
+            table[:, 1:-m],
             np.ones(len(ids), dtype=bool),
             table[:, 0],
+            table[:, -m:],
         )
 
     def _rows(
         self, ids: Sequence[str], clean: Tensor, corrupted: Tensor, labels: Tensor
     ) -> Iterator[Array]:
-        """Yield error (NaN without a model) and band energies of every image, once."""
+        """Yield error (NaN without a model), band energies and products of every image, once."""
         error = np.full(len(ids), np.nan)
         if self._predict is not None:
             error = 1 - self._predict(corrupted, labels, ids)[:, 1]
         energies = band_energies(clean, corrupted, self._partition)
-        yield np.concatenate([error[:, None], energies], axis=1)
+        products = band_products(clean, corrupted, self._partition)
+        yield np.concatenate([error[:, None], energies, products], axis=1)
 
 
 def spectrum_plan(
@@ -359,8 +371,11 @@ def origin(corruptions: str, frost: Path | None) -> str:
     if wanted is not None and "frost" not in wanted:
         return ""
     folder = Path(corruptions) if wanted is None else find_frost_textures(frost)
-    if folder is None:
-        return ""
+    return "" if folder is None else _folder_digest(folder)
+
+
+def _folder_digest(folder: Path) -> str:
+    """Return a folder's name, and a digest of its files' names, sizes and times of change."""
     digest = hashlib.sha256()
     for where, folders, files in os.walk(folder):
         folders.sort()
@@ -370,6 +385,46 @@ def origin(corruptions: str, frost: Path | None) -> str:
             line = f"{file.relative_to(folder)}|{status.st_size}|{status.st_mtime_ns}\n"
             digest.update(line.encode("utf-8", "surrogateescape"))
     return f"{folder.resolve().name}:{digest.hexdigest()[:16]}"
+
+
+def perturbed_plan(
+    source: DataSource, folder: Path, model: Classifier | None, shape: dict[str, Any] | None = None
+) -> SpectrumPlan:
+    """Return images and the same images perturbed, in a folder with the same file names.
+
+    Both folders hold class folders, or without a model the images themselves; both go through the
+    same resize and crop.
+
+    Args:
+        source: The clean images.
+        folder: The perturbed images; file endings may differ.
+        model: Takes and classifies them; without one they are only measured.
+        shape: Resize, crop and interpolation without a model, see `spectrum_plan`.
+
+    Raises:
+        InputError: For folders that cannot be used, or images that are missing in one.
+    """
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder} of perturbed images")
+    if model is None:
+        clean, own = _without_model(source, shape or {}, _records_of_pairs(source))
+    else:
+        clean, own = open_images(source, model), model.info.preprocessing
+    records = matched_records(folder, clean.records)
+    images = shaped_images(source, own, records, clean.label_space, grey=clean.grey)
+    name = folder.resolve().name
+    settings = {"source": "folder", "name": name, "jpeg": None, "size": own.crop}
+    plan = CorruptionPlan((name,), (), lambda which, _: images if which else None, settings)
+    return SpectrumPlan(clean, plan, (None,), origin=_folder_digest(folder))
+
+
+def _records_of_pairs(source: DataSource) -> tuple[list[ImageRecord], LabelSpace]:
+    """Return the images of a source, whose labels do not matter; they may lie in it directly."""
+    if not source.root.is_dir() or not (names := image_names(source.root)):
+        return find_records(source.root, labels=UNLABELLED, classes=None)
+    return [ImageRecord(source.root / name, 0, name) for name in names], LabelSpace.of_integers(
+        "records", [0]
+    )
 
 
 def check_corruptions(text: str) -> list[str] | None:
@@ -409,10 +464,12 @@ def check_severities(text: str) -> tuple[int, ...]:
 
 
 def _without_model(
-    source: DataSource, shape: dict[str, Any]
+    source: DataSource,
+    shape: dict[str, Any],
+    listing: tuple[list[ImageRecord], LabelSpace] | None = None,
 ) -> tuple[ImageFolderData, Preprocessing]:
     """Return the images, and their resize and crop."""
-    records, space = find_records(source.root, labels=UNLABELLED, classes=None)
+    records, space = listing or find_records(source.root, labels=UNLABELLED, classes=None)
     records = select(records, source.n_images, source.seed)
     given: dict[str, Any] = {
         key: value or None for key, value in shape.items() if value is not None

@@ -18,14 +18,12 @@ import numpy as np
 import pandas as pd
 
 from iaside_plugins.budgets import format_budget
-from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.display.plots import new_figure, save_figure
 from iaside_plugins.display.text import markdown_table, number, row_number
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.evidence import Evidence, band_list
 from iaside_plugins.spectra.plots import bands_of, draw_evidence
-from iaside_plugins.spectra.text import PREDICTOR_TITLES, correlation_text, is_headline, label
-from iaside_plugins.spectra.vulnerability import across_models
+from iaside_plugins.spectra.text import is_headline, label
 from iaside_plugins.storage.files import rounded, write_atomic, write_json
 
 if TYPE_CHECKING:
@@ -60,7 +58,7 @@ BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?\n?(<!-- end -->)", re.S)
 def condense(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what the page needs of spectrum reports, rounded, by name of the model.
 
-    Of a model without attacks only the importance and the prediction: the spectra of its
+    Of a model without attacks only the importance: the spectra of its
     corruptions are those of the others.
 
     Raises:
@@ -100,10 +98,6 @@ def condense(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
                 "conditions": conditions,
                 "bands": [{key: row[key] for key in BAND_COLUMNS} for row in bands],
                 "matches": [row for row in report["matches"] if row["kind"] == "attack"],
-                "vulnerability": {
-                    group: _without_severities(found)
-                    for group, found in report["vulnerability"].items()
-                },
                 "importance": report["importance"],
             }
         except (KeyError, TypeError) as error:
@@ -128,8 +122,6 @@ def tables(data: Mapping[str, Any]) -> dict[str, str]:
         "evidence": _evidence_table(models),
         "bands": _band_table(attacked),
         "matches": _match_table(attacked),
-        "prediction": _prediction_table(models),
-        "across": _across_table(models),
     }
 
 
@@ -263,52 +255,8 @@ def _match_table(models: Mapping[str, Mapping[str, Any]]) -> str:
     return markdown_table(rows)
 
 
-def _prediction_table(models: Mapping[str, Mapping[str, Any]]) -> str:
-    rows = [
-        [
-            "model",
-            "over",
-            *PREDICTOR_TITLES.values(),
-            "importance adds to overall SNR",
-            "to equal importance",
-        ]
-    ]
-    for name, one in models.items():
-        for group, found in one["vulnerability"].items():
-            over = "corruptions" if group == "corruptions" else "corruptions x severities"
-            known = {row["predictor"]: row for row in found["predictors"]}
-            cells = [correlation_text(known[p]) for p in PREDICTOR_TITLES]
-            cells += [
-                row_number(row, "advantage", "+.2f") for row in known.values() if "advantage" in row
-            ]
-            rows.append([name, f"{found['n_conditions']} {over}", *cells])
-    return markdown_table(rows)
-
-
-def _across_table(models: Mapping[str, Mapping[str, Any]]) -> str:
-    known = {
-        name: {
-            "clean_error": 1 - one["importance"]["clean_accuracy"],
-            "conditions": one["vulnerability"]["corruptions"]["conditions"],
-        }
-        for name, one in models.items()
-    }
-    titles = PREDICTOR_TITLES | {"clean_error": "clean accuracy alone"}
-    rows = [["predictor", "rank correlation with the error", "models x corruptions"]]
-    for row in across_models(known):
-        cells = [titles[row["predictor"]], correlation_text(row)]
-        rows.append([*cells, f"{row['n_models']} x {row['n_conditions']}"])
-    return markdown_table(rows)
-
-
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
-
-
-def _without_severities(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a prediction; its conditions only for corruptions, see `across_models`."""
-    few = len(found["conditions"]) <= len(CORRUPTIONS)
-    return {key: value for key, value in found.items() if key != "conditions" or few}
 
 
 def spectra_figure(data: Mapping[str, Any]) -> Figure:

@@ -170,3 +170,24 @@ def test_the_quick_benchmark_of_the_board_reports_every_figure(tmp_path):
     pages = [record["bytes"]["index.html"] for record in records]
     assert pages == sorted(pages)
     assert all(seconds > 0 for record in records for seconds in record["seconds"].values())
+
+
+@pytest.mark.kit
+@pytest.mark.slow
+def test_the_quick_study_of_forecasts_reports_every_figure(kit, tmp_path):
+    command = [sys.executable, str(BENCH.with_name("bench_forecast.py")), str(tmp_path)]
+    command += ["--models", "c10_small_pgd,c10_marabou_small", "--images", "6", "--bands", "4"]
+    command += ["--json", str(tmp_path / "bench.json")]
+    environment = {**os.environ, "IASIDE_KIT": str(kit)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=True, env=environment
+    )
+    assert "| forecast: mean absolute error |" in done.stdout
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert (report["n_nets"], report["n_cells"]) == (2, 75)
+    for row in report["nets"]:  # shipped spectra are those of more images of the same kind
+        shipped, own = np.array(row["forecast"]), np.array(row["forecast_own_spectra"])
+        assert np.abs(shipped - own).mean() < 0.1
+    rows = [np.array(row["forecast"]) - np.array(row["measured"]) for row in report["nets"]]
+    known = report["figures"]["forecast: mean absolute error"]
+    assert known[0] == pytest.approx(np.abs(rows).mean(), abs=1e-3)

@@ -24,7 +24,7 @@ def test_corruptions_alone_need_no_model(iaside, images, tmp_path):
     assert "error" not in run.out
     data = json.loads(out.read_text())
     assert data["model"] is data["importance"] is None
-    assert data["vulnerability"] == {}
+    assert data["forecast"] == {}
     assert len(data["conditions"]) == 3 * 3  # all severities together, then each
     assert {row["strength"] for row in data["conditions"]} == {None, 1.0, 3.0}
     assert all(row["error"] is None for row in data["conditions"])
@@ -62,8 +62,8 @@ def test_a_model_adds_importance_errors_attacks_and_the_joined_view(iaside, imag
         "DeepFool L2, least",
         "success of PGD L2 inside one band",
         "where the model looks",
-        "importance and SNR",
-        "importance adds",
+        "forecast error under 3 corruptions, from clean images and spectra alone",
+        "the forecast is closer by",
         "exploratory",
     ):
         assert text in run.out, text
@@ -78,8 +78,8 @@ def test_a_model_adds_importance_errors_attacks_and_the_joined_view(iaside, imag
         n = 4 if row["kind"] != "corruption" else 6
         assert row["n_images"] + row["n_failed"] + row["n_unchanged"] == n
         assert 0 <= row["error_low"] <= row["error"] <= row["error_high"] <= 1
-    assert set(data["vulnerability"]) == {"corruptions", "severities"}
-    assert data["vulnerability"]["severities"]["n_conditions"] == 6
+    assert set(data["forecast"]) == {"corruptions", "severities"}
+    assert data["forecast"]["severities"]["n_conditions"] == 6
     assert len(data["matches"]) == len(data["conditions"])
 
 

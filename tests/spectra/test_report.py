@@ -13,7 +13,7 @@ from iaside_plugins.spectra.perturbation import perturbation_spectrum
 from iaside_plugins.spectra.plots import plot_spectrum
 from iaside_plugins.spectra.report import PerturbedCondition, SpectrumReport, pooled
 from iaside_plugins.spectra.text import fit_table, label, spectrum_text
-from iaside_plugins.spectral.energy import band_energies
+from iaside_plugins.spectral.energy import band_energies, band_products
 from iaside_plugins.stats.correlation import rank_correlation
 
 PARTITION = SpectralPartition(4)
@@ -135,14 +135,44 @@ def test_matches_are_rank_correlations_over_bands(importance):
     assert report(CONDITIONS).matches().empty
 
 
-def test_vulnerability_is_over_corruptions_and_over_severities(importance):
-    found = report(CONDITIONS, importance).vulnerability
-    assert found["corruptions"].names == ("fog", "snow", "frost")
-    assert len(found["severities"].names) == 6
-    # White noise of four strengths on one spectrum: SNR says all, and every predictor knows it.
-    for predictor in ("overall_snr", "equal_importance"):
-        assert found["severities"].correlation[predictor][0] == pytest.approx(1, abs=0.03)
-    assert report(CONDITIONS).vulnerability == {}
+def test_the_forecast_is_over_corruptions_and_over_severities(importance):
+    found = report(CONDITIONS, importance).forecast
+    assert [str(one) for one in found["corruptions"].conditions] == ["fog", "snow", "frost"]
+    assert len(found["severities"].conditions) == 6
+    alone = perturbation_spectrum(X, X + 0.5 * NOISE, n_bands=4)
+    own = importance.forecast(alone)
+    np.testing.assert_allclose(found["severities"].forecast[:, 1], own.per_image, atol=1e-12)
+    mean = found["severities"].forecast[:, :2].mean(axis=1)
+    np.testing.assert_allclose(found["corruptions"].forecast[:, 0], mean, atol=1e-12)
+    # White noise of many strengths on one spectrum: the SNR says all of what was planted.
+    ranks = {row["predictor"]: row for row in found["severities"].to_dict()["predictors"]}
+    assert ranks["overall_snr"]["rank_correlation"] == pytest.approx(1, abs=0.03)
+    assert report(CONDITIONS).forecast == {}
+    assert report(CONDITIONS[:4], importance).forecast == {}  # of two corruptions
+
+
+def test_an_image_that_one_condition_lacks_is_left_out_of_the_forecast(importance):
+    two = CONDITIONS[1]
+    short = condition(
+        "fog",
+        2,
+        0.5,
+        ids=IDS[1:],
+        energies=two.energies[1:],
+        wrong=two.wrong[1:],
+        counts=two.counts[1:],
+    )
+    found = report([CONDITIONS[0], short, *CONDITIONS[2:6]], importance).forecast["severities"]
+    assert len(found.clean) == 7
+    np.testing.assert_array_equal(found.measured[:, 0], CONDITIONS[0].wrong[1:])
+
+
+def test_what_is_stored_are_the_means_of_every_severity():
+    products = band_products(X, X + 0.1 * NOISE, PARTITION)
+    found = report([condition("fog", 1, 0.1, products=products)]).stored()
+    assert [one.condition for one in found] == [("fog", 1)]
+    np.testing.assert_allclose(found[0].noise, CONDITIONS[0].energies[:, 4:8].mean(axis=0))
+    np.testing.assert_allclose(found[0].product, products.mean(axis=0))
 
 
 @pytest.mark.parametrize("with_model", [False, True])
@@ -152,13 +182,14 @@ def test_text_json_and_picture(importance, with_model, tmp_path):
     data = json.loads((tmp_path / "found.json").read_text())
     text = spectrum_text(data)
     assert "PGD Linf, eps 8/255" in text
-    assert ("importance adds" in text) == with_model
+    assert ("the forecast is closer by" in text) == with_model
     assert len(fit_table(data).splitlines()) == 2 + 3 + 2
     figure = plot_spectrum(data)
     figure.savefig(tmp_path / "found.png")
     titles = [ax.get_title() for ax in figure.axes]
     assert titles[:5] == ["fog", "snow", "frost", "PGD Linf, eps 8/255", "DDN L2, least"]
     assert ("importance and attack energy" in titles) == with_model
+    assert ("errors, forecast and measured" in titles) == with_model
     line = figure.axes[0].lines[-1]
     slope = np.diff(line.get_ydata()[[0, -1]]) / np.diff(np.log10(line.get_xdata()[[0, -1]])) / 10
     assert slope[0] == pytest.approx(data["conditions"][0]["slope"])

@@ -1,0 +1,224 @@
+"""The forecast of errors beside the measured errors, on the CIFAR-10 nets of the kit.
+
+    python tests/bench/bench_forecast.py FOLDER [--models NAME,...] [--images N] [--json FILE]
+
+For every net the 15 corruptions at five severities, made here and measured, and their forecast from
+the same images uncorrupted. Spectra: the shipped ones, and those of the same images. The rival
+takes the clean error for the error under every corruption; a second one, within nets, ranks
+corruptions by overall SNR. 95 % intervals are of a bootstrap over the nets' families, all nets
+of a family drawn together; images and corruptions are the same throughout. Finished work is kept
+in FOLDER (IASIDE_KIT: the kit).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+from value_tables import KIT
+
+from iaside_plugins import Protocol
+from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
+from iaside_plugins.spectra.stored import shipped_spectra
+from iaside_plugins.stats.correlation import rank_correlation
+from iaside_plugins.storage.files import rounded
+from iaside_plugins.workflows.source import DataSource, open_model
+from iaside_plugins.workflows.spectrum import spectrum_plan, study_perturbations
+
+Array = np.ndarray
+N_RESAMPLES = 1000
+
+
+# ---- measured --------------------------------------------------------------------------------
+def nets() -> list[dict[str, Any]]:
+    """The CIFAR-10 nets of the kit, the fastest first."""
+    known = json.loads((KIT / "models.json").read_text())["models"]
+    cifar = [one for one in known if one["dataset"] == "cifar10"]
+    return sorted(cifar, key=lambda one: one["sec_per_100_one_core"])
+
+
+def measure(net: dict[str, Any], folder: Path, n_images: int, n_bands: int) -> dict[str, Any]:
+    """Clean, measured and forecast errors of one net."""
+    model = open_model(f"kit:{net['name']}", device="cpu")
+    plan = spectrum_plan(
+        DataSource(KIT / "cifar10", n_images=n_images),
+        model,
+        generation=GenerationOptions(cache=folder / "corrupted"),
+    )
+    report = study_perturbations(
+        plan, model, protocol=Protocol(n_bands), resume=folder / net["name"], show_progress=True
+    )
+    check = report.forecast["severities"]
+    shipped = {one.condition: one for one in shipped_spectra(32)}
+    return {
+        "name": net["name"],
+        "family": net["family"],
+        "training": net["training"],
+        "clean": float(check.clean.mean()),
+        "conditions": [list(condition) for condition in check.conditions],
+        "measured": check.measured.mean(axis=0).tolist(),
+        "forecast": [report.importance.forecast(shipped[c]).error for c in check.conditions],
+        "forecast_own_spectra": check.forecast.mean(axis=0).tolist(),
+        "snr_db": check.snr_db.tolist(),
+        "image_share": check.image_share.tolist(),
+    }
+
+
+# ---- compared --------------------------------------------------------------------------------
+def double_centred(table: Array) -> Array:
+    """A table (..., nets, cells) without the means of its rows and of its columns."""
+    rows = table - table.mean(axis=-1, keepdims=True)
+    return rows - rows.mean(axis=-2, keepdims=True)
+
+
+def flat_ranks(first: Array, second: Array) -> float:
+    """Spearman's correlation over all nets and cells."""
+    return float(spearmanr(first.ravel(), second.ravel()).statistic)  # sorts: quick for thousands
+
+
+def within(first: Array, second: Array) -> float:
+    """Spearman's correlation over the cells, mean over nets."""
+    return float(np.nanmean(rank_correlation(first, second)))
+
+
+def figures(found: dict[str, Array]) -> dict[str, float]:
+    """Every figure of tables (nets, cells)."""
+    measured, clean = found["measured"], np.broadcast_to(found["clean"], found["measured"].shape)
+    out = {}
+    for name in ("forecast", "forecast_own_spectra"):
+        own = found[name]
+        out |= {
+            f"{name}: mean absolute error": float(np.abs(own - measured).mean()),
+            f"{name}: rank correlation, nets x cells": flat_ranks(own, measured),
+            f"{name}: rank correlation within nets": within(own, measured),
+            f"{name}: rank correlation, double-centred": flat_ranks(
+                double_centred(own), double_centred(measured)
+            ),
+        }
+    rival = float(np.abs(clean - measured).mean())
+    return out | {
+        "clean error: mean absolute error": rival,
+        "clean error: rank correlation, nets x cells": flat_ranks(clean, measured),
+        "overall SNR: rank correlation, nets x cells": flat_ranks(-found["snr_db"], measured),
+        "overall SNR: rank correlation within nets": within(-found["snr_db"], measured),
+        "clean error - forecast: mean absolute error": rival - out["forecast: mean absolute error"],
+    }
+
+
+def with_intervals(
+    found: dict[str, Array], families: list[str], statistic: Callable[[dict[str, Array]], Any]
+) -> dict[str, list[float]]:
+    """Every figure with the ends of its interval, by a bootstrap over families."""
+    names = sorted(set(families))
+    members = [np.flatnonzero(np.array(families) == name) for name in names]
+    rng, drawn = np.random.default_rng(0), []
+    for _ in range(N_RESAMPLES):
+        chosen = rng.integers(len(names), size=len(names))
+        rows = np.concatenate([members[k] for k in chosen])
+        drawn.append(list(statistic({key: table[rows] for key, table in found.items()}).values()))
+    low, high = np.nanquantile(np.array(drawn), [0.025, 0.975], axis=0)
+    value = statistic(found)
+    return {
+        name: [float(value[name]), float(low[k]), float(high[k])] for k, name in enumerate(value)
+    }
+
+
+def compare(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The figures over all nets, and by corruption how far the forecast is off."""
+    keys = ("measured", "forecast", "forecast_own_spectra", "snr_db", "image_share")
+    found = {key: np.array([row[key] for row in rows], float) for key in keys}
+    found["clean"] = np.array([[row["clean"]] for row in rows])
+    names = [name for name, _ in rows[0]["conditions"]]
+    kinds = list(dict.fromkeys(names))
+    of = np.array([[name == kind for kind in kinds] for name in names], float)
+    of /= of.sum(axis=0)
+
+    def off(tables: dict[str, Array]) -> dict[str, float]:
+        values = ((tables["forecast"] - tables["measured"]) @ of).mean(axis=0)
+        return dict(zip(kinds, values.tolist(), strict=True))
+
+    families = [row["family"] for row in rows]
+    share = (found["image_share"] @ of).mean(axis=0)
+    means = {key: (found[key] @ of).mean(axis=0) for key in ("measured", "forecast")}
+    return {
+        "n_nets": len(rows),
+        "n_families": len(set(families)),
+        "n_cells": len(names),
+        "figures": with_intervals(found, families, figures),
+        "by_corruption": {
+            kind: {
+                "measured": float(means["measured"][k]),
+                "forecast": float(means["forecast"][k]),
+                "difference": ends,
+                "image_share": float(share[k]),
+            }
+            for k, (kind, ends) in enumerate(with_intervals(found, families, off).items())
+        },
+    }
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The report as Markdown tables."""
+    lines = [
+        f"{report['n_nets']} CIFAR-10 nets of {report['n_families']} families, "
+        f"{report['n_images']} images, {report['n_bands']} bands, 15 corruptions at 5 severities; "
+        "95 % intervals over families.",
+        "",
+        "| figure | value | 95 % |",
+        "|---|---|---|",
+    ]
+    for name, (value, low, high) in report["figures"].items():
+        spec = ".3f" if "absolute" in name else "+.2f"
+        lines.append(f"| {name} | {value:{spec}} | {low:{spec}} to {high:{spec}} |")
+    lines += [
+        "",
+        "| corruption | measured | forecast | forecast - measured, 95 % | not noise |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in report["by_corruption"].items():
+        value, low, high = row["difference"]
+        lines.append(
+            f"| {name.replace('_', ' ')} | {row['measured']:.0%} | {row['forecast']:.0%} "
+            f"| {value:+.0%} [{low:+.0%}, {high:+.0%}] | {row['image_share']:.0%} |"
+        )
+    lines += [
+        "",
+        "| net | training | clean error | mean error | forecast | mean absolute error "
+        "| of the clean error |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in report["nets"]:
+        measured, forecast = np.array(row["measured"]), np.array(row["forecast"])
+        lines.append(
+            f"| {row['name']} | {row['training']} | {row['clean']:.0%} | {measured.mean():.0%} "
+            f"| {forecast.mean():.0%} | {np.abs(forecast - measured).mean():.3f} "
+            f"| {np.abs(row['clean'] - measured).mean():.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="where finished work is kept")
+    parser.add_argument("--models", help="names of nets; by default all of the kit")
+    parser.add_argument("--images", type=int, default=60)
+    parser.add_argument("--bands", type=int, default=8)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    options = parser.parse_args(arguments)
+    wanted = None if options.models is None else options.models.split(",")
+    chosen = [one for one in nets() if wanted is None or one["name"] in wanted]
+    rows = [measure(one, options.folder, options.images, options.bands) for one in chosen]
+    report = {"n_images": options.images, "n_bands": options.bands, **compare(rows), "nets": rows}
+    print(markdown(report))
+    if options.json is not None:
+        options.json.write_text(json.dumps(rounded(report, 4, exact=("conditions",))) + "\n")
+
+
+if __name__ == "__main__":
+    main()
