@@ -7,19 +7,23 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from iaside_plugins.decomposition.contributions import Condition, Contributions, Split
+from iaside_plugins.display.html import html_table
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import band_edges
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley import exact as shapley
 from iaside_plugins.stats.intervals import Estimate, jackknife
 from iaside_plugins.storage.files import jsonable, read_npz, write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Array = npt.NDArray[np.float64]
 Conditions = Iterable[Condition | tuple[str, float] | str] | None
@@ -250,6 +254,29 @@ class ErrorDecomposition:
             f"{self.protocol.n_bands} bands, error {100 * float(mean.clean.value):.1f} % -> "
             f"{100 * float(mean.perturbed.value):.1f} %)"
         )
+
+    def plot(self, name: str = "") -> Figure:
+        """Plot contributions by condition and band in a new figure (needs matplotlib).
+
+        Args:
+            name: Name of the model, for the title.
+        """
+        from iaside_plugins.decomposition.plots import plot_decomposition
+
+        return plot_decomposition(self, name)
+
+    def _repr_html_(self) -> str:
+        return html_table(f"{self!r}; in points of error:", self._html_frame())
+
+    def _html_frame(self) -> pd.DataFrame:
+        """Return clean error, contributions and error in points, a row a condition and the mean."""
+        rows = []
+        for one in [*self.conditions, None]:
+            split = self.error.over(None if one is None else [one])
+            values = [split.clean.value, *split.bands.value, split.perturbed.value]
+            rows.append(["mean" if one is None else str(one), *(100 * np.array(values))])
+        bands = [f"band {i}" for i in range(self.protocol.n_bands)]
+        return pd.DataFrame(rows, columns=["condition", "clean", *bands, "error"])
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from iaside_plugins.errors import InputError, MissingExtraError
 from iaside_plugins.importance.result import SpectralImportance
@@ -27,17 +28,48 @@ def new_figure(
     Raises:
         MissingExtraError: If matplotlib is not installed.
     """
+    figure, axes_class = empty_figure(width, height)
+    axes = figure.subplots(
+        rows,
+        columns,
+        squeeze=False,
+        sharex=shared and rows > 1,
+        sharey=shared and rows > 1,
+        subplot_kw={"axes_class": axes_class},
+    )
+    return figure, list(axes.flat)
+
+
+def empty_figure(width: float, height: float) -> tuple[Figure, type[Axes]]:
+    """Return a figure (sizes in inches) without axes, and the class of axes to put in it.
+
+    Both are shown by a notebook, although neither is known to pyplot.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+    """
     try:
-        from matplotlib.figure import Figure
+        from iaside_plugins.display.figures import NotebookAxes, NotebookFigure
     except ImportError as error:
         raise MissingExtraError(
             "plots need matplotlib: pip install 'iaside-plugins[leaderboard]'"
         ) from error
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(
-        rows, columns, squeeze=False, sharex=shared and rows > 1, sharey=shared and rows > 1
-    )
-    return figure, list(axes.flat)
+    return NotebookFigure(figsize=(width, height), layout="constrained"), NotebookAxes
+
+
+def titled(name: str, n_images: int, *parts: str) -> str:
+    """Return the title of a plot: the model if it is known, number of images, what else matters."""
+    return ", ".join(part for part in (name, f"{n_images} images", *parts) if part)
+
+
+def label_bands(ax: Axes, edges: npt.NDArray[np.float64]) -> None:
+    """Label an axis on which band i stands at i: its number, and its range in cycles/image.
+
+    Where there are more than eight bands every second one is labelled.
+    """
+    shown = range(0, len(edges) - 1, 1 if len(edges) <= 9 else 2)
+    ax.set_xticks(shown, [f"{i}\n{edges[i]:.3g}-{edges[i + 1]:.3g}" for i in shown])
+    ax.set_xlabel("band, and its range in cycles/image")
 
 
 def plot_profile(
