@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from iaside_plugins.display.plots import new_figure
+from iaside_plugins.display.plots import new_figure, titled
 from iaside_plugins.display.text import interval
 from iaside_plugins.spectra.text import is_headline, label
 
@@ -37,7 +37,7 @@ def plot_spectrum(data: Mapping[str, Any]) -> Figure:
     joined = data["importance"] is not None
     columns = min(COLUMNS, len(chosen) + joined)
     rows = -(-(len(chosen) + joined) // columns)
-    figure, axes = new_figure(2.5 * columns, 2.1 * rows + 0.4, columns, rows, shared=False)
+    figure, axes = new_figure(2.5 * columns, 2.1 * rows + 0.6, columns, rows, shared=False)
     for ax, row in zip(axes, chosen, strict=False):
         plot_snr(ax, _named(row), bands)
     if joined:
@@ -50,7 +50,9 @@ def plot_spectrum(data: Mapping[str, Any]) -> Figure:
         if k >= len(chosen) - columns:
             ax.set_xlabel("cycles/image", fontsize=8)
     figure.suptitle(
-        "SNR by spatial frequency, 95 % intervals over images; line: fitted power law", fontsize=10
+        f"{_subject(data)}\nSNR by spatial frequency, 95 % intervals; line: fitted power law",
+        fontsize=10,
+        parse_math=False,
     )
     return figure
 
@@ -76,39 +78,52 @@ def plot_snr(ax: Axes, row: Row, bands: pd.DataFrame) -> None:
         capsize=2,
         color="C0" if row["kind"] == "corruption" else "C3",
     )
-    ax.set_xscale("log")
+    if len(x):
+        _octaves(ax, x.min(), x.max())
     ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
-    slope = row["slope"]
-    if slope is not None and not np.isnan(slope):
+    slope, share = (_known(row[name]) for name in ("slope", "r_squared"))
+    if slope is not None:
         logs = np.log10(x)  # least squares: the line goes through the mean point
         ax.plot(x, y.mean() + 10 * slope * (logs - logs.mean()), color="0.4", linewidth=1)
         parts = (
             f"slope {slope:+.2f}",
             interval(row["slope_low"], row["slope_high"]),
-            f"R² {row['r_squared']:.2f}",
+            "" if share is None else f"R² {share:.2f}",  # two points are on any line
         )
         text = "\n".join(part for part in parts if part)  # of one image there is no interval
-        falls = slope < -0.3  # the corner that the points leave free
-        place = (0.97, 0.96, "right", "top") if falls else (0.03, 0.08, "left", "bottom")
-        ax.text(*place[:2], text, transform=ax.transAxes, ha=place[2], va=place[3], fontsize=6.5)
+        # the corner that the points leave free
+        height, side = (0.96, "top") if slope < -0.3 else (0.08, "bottom")
+        ax.text(0.97, height, text, transform=ax.transAxes, ha="right", va=side, fontsize=6.5)
     ax.set_title(label(row), fontsize=8)
     ax.tick_params(labelsize=7)
+
+
+def _octaves(ax: Axes, lowest: float, highest: float) -> None:
+    """Make the frequency axis logarithmic, with ticks at powers of two, so that none overlap."""
+    ends = np.log2([lowest, highest])
+    ticks = 2.0 ** np.arange(np.floor(ends[0]), np.ceil(ends[1]) + 1)
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.set_xticks([], minor=True)
+    ax.set_xlim(ticks[0] / 1.15, ticks[-1] * 1.15)
 
 
 def plot_joined(ax: Axes, data: Mapping[str, Any], bands: pd.DataFrame) -> None:
     """Shares of importance (bars) and of each attack's energy per band (lines)."""
     own = pd.DataFrame(data["importance"]["bands"])
-    ax.bar(own["band"], own["share"], color="0.8", label="importance")
+    low, high = (own[end].to_numpy(dtype=np.float64) for end in ("low", "high"))
+    ax.bar(low, own["share"], 0.9 * (high - low), align="edge", color="0.8", label="importance")
     attacks = [row for row in data["conditions"] if row["kind"] == "attack"]
     last = {row["name"]: row for row in attacks if row["n_images"]}  # the greatest budget
     for row in last.values():
         part = bands_of(bands, row)
-        ax.plot(part["band"], part["share"].astype(float), marker=".", label=row["title"])
+        shares = part["share"].to_numpy(dtype=np.float64)
+        ax.plot((low + high) / 2, shares, marker=".", label=row["title"])
     ax.set_title("importance and attack energy", fontsize=8)
-    ax.set_xlabel("band", fontsize=8)
+    ax.set_xlabel("cycles/image", fontsize=8)
     ax.set_ylabel("share", fontsize=8)
     ax.tick_params(labelsize=7)
-    ax.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    ax.legend(fontsize=6, loc="upper right", framealpha=0.6)
 
 
 def bands_of(bands: pd.DataFrame, row: Row) -> pd.DataFrame:
@@ -121,6 +136,19 @@ def bands_of(bands: pd.DataFrame, row: Row) -> pd.DataFrame:
         chosen &= bands["strength"] == strength
     rows: pd.DataFrame = bands.loc[chosen]
     return rows
+
+
+def _subject(data: Mapping[str, Any]) -> str:
+    """Return the model if there is one, the greatest number of images, and the bands."""
+    model = data.get("model")
+    n_images = max((row["n_images"] for row in data["conditions"]), default=0)
+    bands = f"{data['n_bands']} bands ({data['band_norm']})"
+    return titled(model["name"] if model else "", n_images, bands)
+
+
+def _known(value: float | None) -> float | None:
+    """Return a number, None for one that is missing."""
+    return None if value is None or np.isnan(value) else value
 
 
 def _named(row: Mapping[Any, Any]) -> Row:
