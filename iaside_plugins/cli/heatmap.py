@@ -13,10 +13,10 @@ from iaside_plugins.cli.values import Outputs, pick_batch_size
 from iaside_plugins.devices import pick_device
 from iaside_plugins.heatmap.plots import plot_heatmap
 from iaside_plugins.heatmap.run import fourier_heatmap
-from iaside_plugins.heatmap.text import heatmap_text
+from iaside_plugins.heatmap.text import heatmap_text, views_text
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.storage.resume_folder import resume_folder
-from iaside_plugins.workflows.heatmap import heatmap_cost
+from iaside_plugins.workflows.heatmap import band_views, heatmap_cost, views_protocol
 from iaside_plugins.workflows.source import DataSource, open_images, open_model
 
 N_IMAGES = 200
@@ -45,6 +45,12 @@ def heatmap(
     band_norm: Annotated[
         str, typer.Option(help="chebyshev (square rings) or euclidean (round rings)")
     ] = "chebyshev",
+    views: Annotated[
+        bool,
+        typer.Option(
+            "--views", help="Beside it importance, attacks inside a band, contribution per energy"
+        ),
+    ] = False,
     device: opt.Device = "auto",
     batch_size: opt.AutoBatchSize = "64",
     precision: opt.Precision = "float32",
@@ -67,7 +73,8 @@ def heatmap(
     net = open_model(model, weights=weights, device=device, name=name, precision=precision, **shape)
     images = open_images(source, net)
     outputs.say(describe(net.info))
-    outputs.say(str(heatmap_cost(net, images, step, **run)))
+    other = views_protocol(partition, seed) if views else None
+    outputs.say(str(heatmap_cost(net, images, step, other=other, **run)))
     which = (*source.which(), *shape.values(), norm, step)
     with resume_folder(resume, "heatmap", which, precision, net) as folder:
         result = fourier_heatmap(
@@ -83,8 +90,15 @@ def heatmap(
         )
         if save is not None:
             result.save(save)
+        found = {"model": net.info.to_dict(), **result.to_dict()}
+        text = heatmap_text(result)
+        if not views:
+            outputs.write(found, text, lambda: plot_heatmap(result, net.info.name))
+            return
+        run["show_progress"] = not outputs.silent
+        beside = band_views(net, source, images, result, folder=folder, **run)
         outputs.write(
-            {"model": net.info.to_dict(), **result.to_dict()},
-            heatmap_text(result),
-            lambda: plot_heatmap(result, net.info.name),
+            {**found, "views": beside.to_dict()},
+            f"{text}\n{views_text(beside)}",
+            lambda: beside.plot(net.info.name),
         )

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from iaside_plugins.display.plots import empty_figure, label_bands, titled
+from iaside_plugins.display.text import interval, number
 from iaside_plugins.heatmap.result import FourierHeatMap
+from iaside_plugins.heatmap.views import BandView, BandViews
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,3 +98,63 @@ def draw_band_means(ax: Axes, result: FourierHeatMap) -> None:
     label_bands(ax, result.band_edges())
     ax.set_ylabel("mean error of a band, %")
     ax.legend(fontsize=8)
+
+
+def plot_views(found: BandViews, name: str = "") -> Figure:
+    """Plot a heat map, every view of its bands, and how far their rankings agree.
+
+    Args:
+        found: The views.
+        name: Name of the model, for the title.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+    """
+    n_columns = 1 + -(-len(found.views) // 2)
+    figure, axes_class = empty_figure(1.2 + 4.2 * n_columns, 7.6)
+    figure.suptitle(
+        titled(name, found.n_images, "views of the same bands, 95 % intervals over images"),
+        fontsize=11,
+    )
+    grid = figure.subplots(2, n_columns, squeeze=False, subplot_kw={"axes_class": axes_class})
+    draw_map(grid[0, 0], found.heat_map)
+    grid[0, 0].set_title(f"error under Fourier noise, norm {found.heat_map.norm:g}", fontsize=10)
+    draw_agreement(grid[1, 0], found)
+    others = list(grid[:, 1:].flat)
+    for ax, view in zip(others, found.views, strict=False):
+        draw_view(ax, view, found.heat_map.band_edges())
+    for ax in others[len(found.views) :]:
+        ax.set_visible(False)
+    return figure
+
+
+def draw_view(ax: Axes, view: BandView, edges: npt.NDArray[np.float64]) -> None:
+    """Draw the value of every band with its interval."""
+    value = view.value
+    bands = np.arange(len(value))
+    ax.bar(bands, np.nan_to_num(value), color=BAR, width=0.8)
+    error = np.nan_to_num(np.abs(view.interval.T - value))
+    ax.errorbar(bands, value, yerr=error, fmt="none", color="black", capsize=2)
+    ax.axhline(0, color=LINE, linewidth=0.8)
+    if view.is_rate:
+        ax.set_ylim(0, 100)
+    label_bands(ax, edges)
+    ax.tick_params(axis="x", labelsize=8)
+    ax.set_ylabel(view.unit)
+    ax.set_title(view.name, fontsize=10)
+
+
+def draw_agreement(ax: Axes, found: BandViews) -> None:
+    """Draw the rank correlation of every two views with its interval."""
+    names = [view.name.replace(" ", "\n") for view in found.views]
+    ax.imshow(found.agreement, cmap="RdBu_r", vmin=-1, vmax=1)
+    for (i, j), value in np.ndenumerate(found.agreement):
+        if i == j:
+            continue
+        ends = interval(*found.agreement_interval[i, j])
+        text = number(value) + ("\n" + ends.replace(", ", ",\n") if ends else "")
+        colour = "white" if abs(value) > 0.6 else "black"
+        ax.text(j, i, text, ha="center", va="center", fontsize=8, color=colour)
+    ax.set_xticks(range(len(names)), names, fontsize=8)
+    ax.set_yticks(range(len(names)), names, fontsize=8)
+    ax.set_title("rank correlation over bands", fontsize=10)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from iaside_plugins.display.text import NOTHING, aligned, interval
+from iaside_plugins.display.text import NOTHING, aligned, interval, number
 from iaside_plugins.heatmap.result import FourierHeatMap
+from iaside_plugins.heatmap.views import BandViews
 
 
 def heatmap_text(result: FourierHeatMap) -> str:
@@ -25,3 +26,19 @@ def heatmap_text(result: FourierHeatMap) -> str:
         error = NOTHING if np.isnan(row["error"]) else f"{100 * row['error']:.1f}"
         rows.append([str(row["band"]), f"{row['low']:.3g}-{row['high']:.3g}", error, ends])
     return "\n".join([*lines, *aligned(rows)])
+
+
+def views_text(found: BandViews) -> str:
+    """Return a table of views by bands, and the rank correlations of every two."""
+    m = found.values.shape[1]
+    rows = [["view", *(str(i) for i in range(m)), "unit"]]
+    for view, values in zip(found.views, found.values, strict=True):
+        rows.append([view.name, *(number(x, spec=".3g") for x in values), view.unit])
+    lines = ["", f"views of the bands, {found.n_images} images", *aligned(rows)]
+    lines += ["", f"rank correlation over the {m} bands, intervals over images"]
+    pairs = []
+    for i, first in enumerate(found.views):
+        for j, second in enumerate(found.views[:i]):
+            ends = found.agreement_interval[i, j]
+            pairs.append([f"{second.name}, {first.name}", number(found.agreement[i, j], *ends)])
+    return "\n".join([*lines, *aligned(pairs)])

@@ -7,6 +7,8 @@ import json
 from tiny_model import WATCH
 
 from iaside_plugins import FourierHeatMap
+from iaside_plugins.adapters import foolbox_adapter
+from iaside_plugins.errors import MissingExtraError
 
 MODEL = "python:tiny_model:network"
 SOME = ("--device", "cpu", "--n-bands", 4, "--step", 4)
@@ -55,3 +57,25 @@ def test_mistakes_are_one_line(iaside, images):
     refused("--band-norm", "round", "chebyshev, euclidean")
     refused("--n-bands", 40, "too small")
     refused("--plot", "map.txt", ".png")
+
+
+def test_views_stand_beside_the_map_with_and_without_foolbox(iaside, images, tmp_path, monkeypatch):
+    out, picture = tmp_path / "found.json", tmp_path / "views.png"
+    command = ("heatmap", MODEL, "--data", images, *SOME, "--views", "--json", out)
+    run = iaside(*command, "--plot", picture)
+    assert run.code == 0, run.err
+    assert f"{N_FREQUENCIES} frequencies + 272 of the other views" in run.out
+    assert "views of the bands, 6 images" in run.out
+    names = ["importance", "attack inside the band", "contribution per energy", "Fourier heat map"]
+    found = json.loads(out.read_text())["views"]
+    assert [view["name"] for view in found["views"]] == names
+    assert all(len(view["value"]) == 4 for view in found["views"])
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+    def lacking() -> None:
+        raise MissingExtraError("no Foolbox here")
+
+    monkeypatch.setattr(foolbox_adapter, "check_installed", lacking)
+    assert iaside(*command).code == 0
+    fewer = json.loads(out.read_text())["views"]["views"]
+    assert fewer == [found["views"][k] for k in (0, 2, 3)]
