@@ -14,8 +14,9 @@ from iaside_plugins.errors import InputError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-from iaside_plugins.display.plots import new_figure
+from iaside_plugins.display.plots import label_bands, new_figure
 from iaside_plugins.display.text import number
+from iaside_plugins.importance.result import band_edges
 
 
 def plot_agreement(reports: Mapping[str, AgreementReport]) -> Figure:
@@ -55,7 +56,8 @@ def plot_agreement(reports: Mapping[str, AgreementReport]) -> Figure:
                 grid[row][0].set_ylabel(titles[name].replace(" ", "\n", 1), fontsize=9)
         heading = f"{title}\n{report.n_images} images".strip()
         grid[0][column].set_title(heading, fontsize=9, parse_math=False)
-        grid[-1][column].set_xlabel("band (0 is the lowest)")
+        label_bands(grid[-1][column], band_edges(report.protocol, report.image_size))
+        grid[-1][column].tick_params(axis="x", labelsize=7)
     figure.suptitle("share of each band, 95 % intervals over images", fontsize=10)
     return figure
 
@@ -75,7 +77,6 @@ def _plot_shares(ax: Axes, profile: pd.DataFrame, first: pd.DataFrame, is_first:
         capsize=2,
         color="0.3" if is_first else "C0",
     )
-    ax.set_xticks(profile["band"])
 
 
 def _note(ax: Axes, row: Any) -> None:

@@ -57,7 +57,7 @@ def empty_figure(width: float, height: float) -> tuple[Figure, type[Axes]]:
     return NotebookFigure(figsize=(width, height), layout="constrained"), NotebookAxes
 
 
-def titled(name: str, n_images: int, *parts: str) -> str:
+def titled(name: str, n_images: int | str, *parts: str) -> str:
     """Return the title of a plot: the model if it is known, number of images, what else matters."""
     return ", ".join(part for part in (name, f"{n_images} images", *parts) if part)
 
@@ -72,6 +72,14 @@ def label_bands(ax: Axes, edges: npt.NDArray[np.float64]) -> None:
     ax.set_xlabel("band, and its range in cycles/image")
 
 
+def _label_edges(ax: Axes, edges: npt.NDArray[np.float64]) -> None:
+    """Make an axis one of spatial frequency with ticks at the band edges, every second of many."""
+    shown = edges if len(edges) <= 9 else edges[::2]
+    ax.set_xlim(0, edges[-1])
+    ax.set_xticks(shown, [f"{edge:.3g}" for edge in shown])
+    ax.set_xlabel("spatial frequency (cycles/image), band edges")
+
+
 def plot_profile(
     result: SpectralImportance, ax: Axes | None = None, label: str | None = None
 ) -> Axes:
@@ -80,13 +88,15 @@ def plot_profile(
     Args:
         result: The result to plot.
         ax: Axes to draw on, a new figure's by default.
-        label: Name in the legend.
+        label: Name in the legend; in the title of a new figure.
 
     Raises:
         MissingExtraError: If matplotlib is not installed.
     """
     if ax is None:
         ax = new_figure(6, 3.5)[1][0]
+        title = titled(label or "", result.n_images, result.protocol.protocol_id)
+        ax.set_title(title, fontsize=10, parse_math=False)
     edges = result.band_edges()
     centre = (edges[:-1] + edges[1:]) / 2
     ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
@@ -99,10 +109,7 @@ def plot_profile(
         capsize=3,
         label=label,
     )
-    ax.set_xlim(0, edges[-1])
-    ax.set_xticks(edges)
-    ax.set_xticklabels([f"{edge:.3g}" for edge in edges])
-    ax.set_xlabel("spatial frequency (cycles/image), band edges")
+    _label_edges(ax, edges)
     ax.set_ylabel("Shapley value (nats)")
     return ax
 
@@ -113,7 +120,13 @@ def plot_profiles(results: Mapping[str, SpectralImportance]) -> Figure:
     Raises:
         MissingExtraError: If matplotlib is not installed.
     """
-    figure, (left, right) = new_figure(11, 4, columns=2)
+    figure, (left, right) = new_figure(11, 4.2, columns=2)
+    counts = sorted({result.n_images for result in results.values()})
+    n_images = counts[0] if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    protocols = dict.fromkeys(result.protocol.protocol_id for result in results.values())
+    name = next(iter(results)) if len(results) == 1 else f"{len(results)} models"
+    title = titled(name, n_images, *protocols)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     for name, result in results.items():
         plot_profile(result, left, label=name)
         edges = result.band_edges()
@@ -128,11 +141,9 @@ def plot_profiles(results: Mapping[str, SpectralImportance]) -> Figure:
             capsize=3,
             label=name,
         )
-        right.set_xticks(edges)
-        right.set_xticklabels([f"{edge:.3g}" for edge in edges])
+        _label_edges(right, edges)
     left.set_title("predictive power carried by each band")
     right.set_title("importance distribution")
-    right.set_xlabel("spatial frequency (cycles/image), band edges")
     right.set_ylabel("share")
     right.set_ylim(0, None)
     right.legend(fontsize="small")
