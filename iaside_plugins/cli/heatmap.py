@@ -27,7 +27,7 @@ def heatmap(
     data: opt.DataDir,
     norm: Annotated[
         float | None,
-        typer.Option(help="L2 norm of the noise in each channel; default 4, above 64 pixels 15.7"),
+        typer.Option(help="L2 norm of the noise in each channel; default 4; at 224 x 224 15.7"),
     ] = None,
     step: Annotated[
         int | None,

@@ -40,14 +40,19 @@ from iaside_plugins.value_table.stream import (
 )
 
 Array = npt.NDArray[np.float64]
-NORM_SMALL, NORM_LARGE = 4.0, 15.7  # Yin et al.: CIFAR-10, ImageNet
+NORM_SMALL, NORM_LARGE = 4.0, 15.7  # Yin et al.: CIFAR-10, ImageNet at 224 x 224
 SMALL = 64  # pixels: up to here the norm is that of CIFAR-10
 FLUSH_EVERY = 128  # rows of one file of the store
 
 
 def default_norm(image_size: tuple[int, int]) -> float:
-    """Return the norm that Yin et al. take for images of about this size: 4, or 15.7."""
-    return NORM_SMALL if max(image_size) <= SMALL else NORM_LARGE
+    """Return the norm that Yin et al. take: 4 up to 64 pixels, 15.7 at 224 x 224.
+
+    Of other sizes above 64 pixels it has the same mean square a pixel as at 224 x 224.
+    """
+    if max(image_size) <= SMALL:
+        return NORM_SMALL
+    return NORM_LARGE * math.sqrt(math.prod(image_size)) / 224
 
 
 def fourier_heatmap(  # noqa: PLR0913  the public signature
@@ -74,8 +79,8 @@ def fourier_heatmap(  # noqa: PLR0913  the public signature
     Args:
         model: As for `spectral_importance`.
         data: As for `spectral_importance`; images of one size.
-        norm: L2 norm of the noise in each channel, on the scale of [0, 1]; by default 4 up to 64
-            pixels and 15.7 above, as Yin et al. take for CIFAR-10 and ImageNet.
+        norm: L2 norm of the noise in each channel, on the scale of [0, 1]; by default that of Yin et
+            al., 4 up to 64 pixels (CIFAR-10) and 15.7 at 224 x 224 (ImageNet), see `default_norm`.
         step: Only frequencies that are multiples of it, on each axis; by default all up to 64
             pixels, and about 33 an axis above.
         partition: The bands of the band means; eight square rings by default.

@@ -21,6 +21,7 @@ from iaside_plugins.heatmap.basis import (
     signs,
     weights_of,
 )
+from iaside_plugins.heatmap.run import default_norm
 from iaside_plugins.heatmap.text import heatmap_text
 from iaside_plugins.spectral.band_maps import keep_bands
 from iaside_plugins.storage.provenance import image_digest
@@ -89,6 +90,11 @@ def test_steps_keep_the_grid_symmetric():
     assert weights_of(half_frequencies((30, 33), 4), (30, 33)).sum() == 7 * 9
     with pytest.raises(InputError, match="step must be an integer of at least 1, got 0"):
         half_frequencies((8, 8), 0)
+
+
+def test_the_norm_is_that_of_yin_et_al():
+    sizes = [(32, 32), (64, 64), (224, 224), (112, 112)]
+    assert [default_norm(size) for size in sizes] == pytest.approx([4, 4, 15.7, 7.85])
 
 
 def test_signs_are_of_the_image_the_frequency_and_the_channel_alone():
