@@ -14,13 +14,15 @@ import re
 import sys
 import types
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from iaside_plugins.errors import MissingExtraError
 
+_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 _MISSING_OPERATOR = re.compile(r"operator torchvision::\w+ does not exist")
 _OPERATORS = ("nms", "qnms")
@@ -56,6 +58,21 @@ def import_torchvision() -> Any:
     for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
         del sys.modules[name]
     return _import("torchvision")
+
+
+def with_torchvision(call: Callable[[], _T]) -> _T:
+    """Call a user's own code; once more with torchvision repaired, if it stopped in its import."""
+    before = set(sys.modules)
+    try:
+        return call()
+    except RuntimeError as error:
+        if not _MISSING_OPERATOR.search(str(error)):
+            raise
+    import_torchvision()
+    for name in set(sys.modules) - before:  # what packages left whose import has failed
+        if name.partition(".")[0] not in sys.modules:
+            sys.modules.pop(name, None)
+    return call()
 
 
 def import_timm() -> Any:

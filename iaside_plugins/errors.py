@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
+_LONG_WORD = re.compile(r"\S{400,}")  # no name and no path is so long
+LONGEST_SHOWN = 80  # characters of a value in a message
+
 
 class InputError(ValueError):
     """Input that the user can mend: the message says what was expected, what came, what to do.
 
     Messages name arguments as Python has them, `classes=FILE` or `batch_size must be`; commands
-    show their own options instead, see `display.errors`.
+    show their own options instead, see `display.errors`. Values of thousands of characters are
+    shown without their middle.
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(_LONG_WORD.sub(lambda word: cut(word[0], 200), str(message)))
 
 
 class InputTypeError(InputError, TypeError):
@@ -17,3 +26,16 @@ class InputTypeError(InputError, TypeError):
 
 class MissingExtraError(InputError, ImportError):
     """A library that an optional extra installs is not there; the message names the extra."""
+
+
+def shown(value: object, longest: int = LONGEST_SHOWN) -> str:
+    """Return a value in quotes for a message: on one line, its middle left out if it is long."""
+    return cut(ascii(value) if isinstance(value, str) else repr(value), longest)
+
+
+def cut(text: str, longest: int) -> str:
+    """Return a text without its middle, if it is longer than so many characters."""
+    if len(text) <= longest:
+        return text
+    half = (longest - 3) // 2
+    return f"{text[:half]}...{text[-half:]}"

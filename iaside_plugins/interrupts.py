@@ -24,9 +24,10 @@ def _command() -> str | None:
         return None
     if sys.argv[:1] == ["-m"] and "-m" in sys.orig_argv:
         module = sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1]
-        if module and module[0].startswith(("iaside_plugins.cli", "iaside_plugins.adapters.")):
-            name = module[0].rpartition(".")[2]
-            return "iaside" if name == "cli" else name
+        if module in (["iaside_plugins"], ["iaside_plugins.cli"]):
+            return "iaside"
+        if module and module[0].startswith(("iaside_plugins.cli.", "iaside_plugins.adapters.")):
+            return module[0].rpartition(".")[2]
     name = Path(sys.argv[0]).stem if sys.argv[:1] else ""
     return name if name == "iaside" else None
 

@@ -112,14 +112,14 @@ class Protocol:
             if not is_number or not 0 < value < greatest:
                 raise InputError(f"{name} must be a number in (0, {greatest}), got {value!r}")
             object.__setattr__(self, name, float(value))  # 1 and 1.0 are one protocol
+        if self.n_bands > MAX_BANDS:
+            raise InputError(f"n_bands must be at most {MAX_BANDS}, got {self.n_bands}")
         if self.estimator == "exact" and self.n_bands > MAX_EXACT_BANDS:
             raise InputError(
                 f"n_bands={self.n_bands} would cost 2**{self.n_bands} = {2**self.n_bands:,} forward"
                 f" passes an image with the exact estimator; use n_bands <= {MAX_EXACT_BANDS} or "
                 "estimator='permutation' or 'regression'"
             )
-        if self.n_bands > MAX_BANDS:
-            raise InputError(f"n_bands must be at most {MAX_BANDS}, got {self.n_bands}")
         self._check_coalitions()
         self._check_script_flags()
 

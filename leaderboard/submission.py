@@ -20,8 +20,7 @@ from iaside_plugins.entry.checks import check_entry
 from iaside_plugins.entry.parse import MAX_BYTES, parse_entry
 from iaside_plugins.entry.read import clashes, load_entries, read_bytes
 from iaside_plugins.entry.schema import Entry
-from iaside_plugins.entry.texts import shown
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, shown
 from iaside_plugins.leaderboard.build import BUILT, board_files, build
 from iaside_plugins.storage.files import write_atomic
 

@@ -129,3 +129,15 @@ def head_first() -> nn.Module:
     net = HeadFirst()
     net.preprocessing = {"resize": 16, "crop": 16}
     return net
+
+
+class Detached(Counted):
+    """No gradient reaches the images."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).detach()
+
+
+def detached() -> nn.Module:
+    """A network that cannot be attacked by gradients."""
+    return Detached()

@@ -1,7 +1,7 @@
 """I-ASIDE for Captum's users (extra `captum`): everything there is to import, in one place.
 
 - `SpectralShapley`: the method, for each example (`attribute`) or a data set
-  (`attribute_dataset`).
+  (`attribute_dataset`); the errors that perturbations cause (`explain_dataset`).
 - `BandSplit`: splits images into bands, so that any method of Captum's can run in band space.
 - `band_attributions`: runs one there, by its short name (`METHODS`) or its class.
 - `heat_map_spectrum`: the spatial spectrum of a finished heat map, which is another quantity.

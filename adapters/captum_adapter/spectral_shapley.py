@@ -33,6 +33,8 @@ from iaside_plugins.attributions.per_example import (
     Output,
     example_shapley_values,
 )
+from iaside_plugins.decomposition.result import ErrorDecomposition
+from iaside_plugins.decomposition.run import error_decomposition
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
@@ -69,6 +71,10 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         >>> values = method.attribute(images, target=labels, perturbations_per_eval=8)
         >>> # One explanation of the model over a data set, with intervals
         >>> result = method.attribute_dataset(loader)
+        >>> # What each band of a perturbation costs every example, in nats of its true class
+        >>> costs = -method.attribute(perturbed, baselines=images, target=labels)
+        >>> # The errors that the perturbation causes over a data set, split over bands
+        >>> split = method.explain_dataset(batches_of_clean_perturbed_labels)
     """
 
     def __init__(self, forward_func: Callable[..., Any], value_fn: Output | None = None) -> None:
@@ -232,6 +238,42 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
             self.forward_func,
             data,
             protocol,
+            show_progress=show_progress,
+            **options,
+        )
+
+    def explain_dataset(
+        self,
+        pairs: Any,
+        *,
+        n_bands: int = 8,
+        protocol: Protocol | None = None,
+        show_progress: bool = False,
+        **options: Any,
+    ) -> ErrorDecomposition:
+        """Split the errors that perturbations cause over bands, on a data set, with intervals.
+
+        The loss part is what ``attribute(perturbed, baselines=clean)`` gives for each example, with
+        the opposite sign; the error part counts what a benchmark counts.
+
+        Args:
+            pairs: Batches (clean, perturbed, labels), as for `error_decomposition`.
+            n_bands: Number of bands of the default protocol.
+            protocol: Every choice that changes a number, instead of the default one: by default
+                one pair of chains for each image and condition.
+            show_progress: Whether to show a progress bar on stderr.
+            options: Of `error_decomposition`: repair, device, batch_size, precision, resume,
+                max_images, target_error.
+
+        Raises:
+            InputError: As `error_decomposition`; with a `value_fn`, since errors are counted.
+        """
+        if self.value_fn is not None:
+            raise InputError("explain_dataset counts errors of logits: leave value_fn out")
+        return error_decomposition(
+            self.forward_func,
+            pairs,
+            protocol or Protocol(n_bands=n_bands, estimator="permutation"),
             show_progress=show_progress,
             **options,
         )

@@ -3,6 +3,7 @@
 - `SpectralEvaluator`: spectral importance of a Foolbox model; `spectral_score`, its one number.
 - `SpectralMaskModel`: a Foolbox model that sees some bands only.
 - `BandRestrictedPGD`: an attack whose perturbation is confined to some bands.
+- `explain`: the errors that an attack caused, split over the bands of its perturbations.
 - `robust_evaluation`: attacks and budgets over a whole data set, resumable.
 - `parse_attacks`, `adversarial`, `guarded`: the attacks of `iaside evaluate`.
 
@@ -16,9 +17,11 @@ from iaside_plugins.adapters.foolbox_adapter.attacks import (
     AttackSpec,
     adversarial,
     attack_seed,
+    foolbox_attack,
     parse_attacks,
 )
 from iaside_plugins.adapters.foolbox_adapter.evaluator import SpectralEvaluator, spectral_score
+from iaside_plugins.adapters.foolbox_adapter.explain import explain
 from iaside_plugins.adapters.foolbox_adapter.masked_model import SpectralMaskModel
 from iaside_plugins.adapters.foolbox_adapter.models import check_installed, guarded
 from iaside_plugins.adapters.foolbox_adapter.robust_evaluation import robust_evaluation
@@ -35,6 +38,8 @@ __all__ = [
     "adversarial",
     "attack_seed",
     "check_installed",
+    "explain",
+    "foolbox_attack",
     "guarded",
     "parse_attacks",
     "robust_evaluation",

@@ -15,7 +15,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from iaside_plugins.adapters.foolbox_adapter.attacks import AttackRun, Budget, attack_seed
+from iaside_plugins.adapters.foolbox_adapter.attacks import (
+    AttackRun,
+    Budget,
+    attack_failures,
+    attack_seed,
+)
 from iaside_plugins.adapters.foolbox_adapter.models import (
     Networks,
     bounds_of,
@@ -30,6 +35,7 @@ from iaside_plugins.adapters.foolbox_adapter.models import (
 from iaside_plugins.adapters.isolation import same_logits, seed_generators
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import StoredRows, digests_of, place_keys
+from iaside_plugins.inference.gradients import GradientView, gradient_rows
 from iaside_plugins.inference.outputs import OutputCheck, last_operation
 from iaside_plugins.storage.provenance import model_digest
 from iaside_plugins.storage.row_store import RowStore
@@ -50,17 +56,35 @@ def attack_batch(
     They are exactly Foolbox's own after seeding. An attack of fixed budgets is seeded again and
     called for each of them, so that a budget's result does not depend on the others; a
     minimisation attack is called once for all. Distances of failed attacks are infinite.
+
+    Raises:
+        InputError: The model gives NaN or infinite logits for an attacked image: the place of a NaN
+            would count as a class.
     """
     calls = [run.epsilons] if run.minimal else [(epsilon,) for epsilon in run.epsilons]
     out = []
     for epsilons in calls:
         seed_generators(seed, images.device)
-        _, clipped, is_adv = run.attack(fmodel, images, labels, epsilons=list(epsilons))
+        with attack_failures(run.name):
+            _, clipped, is_adv = run.attack(fmodel, images, labels, epsilons=list(epsilons))
         for adversarial, succeeded in zip(clipped, is_adv, strict=True):
+            _check_finite(fmodel, run.name, adversarial)
             success = succeeded.cpu().numpy()
             far = run.attack.distance(images, adversarial).double().cpu().numpy()
             out.append((adversarial.detach(), success, np.where(success, far, np.inf)))
     return out
+
+
+def _check_finite(fmodel: Any, name: str, adversarial: Tensor) -> None:
+    with torch.no_grad():
+        logits = native(fmodel(adversarial.detach().clone()))
+    bad = ~torch.isfinite(logits).flatten(1).all(dim=1)
+    if bool(bad.any()):
+        raise InputError(
+            f"the model gives non-finite logits (NaN or infinite) for {int(bad.sum())} of "
+            f"{len(bad)} images attacked by {name}: they are neither right nor wrong, so there is "
+            "no accuracy; check the model's precision, or return finite logits"
+        )
 
 
 def checked_runs(attacks: Any, epsilons: Budgets | Mapping[str, Budgets]) -> list[AttackRun]:
@@ -111,7 +135,7 @@ def attack_rows(
     seed: int,
     store: RowStore,
     on_images: Callable[[int], object] = lambda n: None,
-) -> tuple[list[str], Array, dict[tuple[str, Budget], Array]]:
+) -> tuple[list[str], npt.NDArray[np.bool_], dict[tuple[str, Budget], Array], GradientView | None]:
     """Measure every image under every attack and budget; stored rows are not computed again.
 
     Args:
@@ -127,14 +151,15 @@ def attack_rows(
 
     Returns:
         Ids (or digests) of the images; whether each clean image is misclassified (N,) bool; rows
-        (N, R) by attack and budget.
+        (N, R) by attack and budget; what attacks by gradients see, None if there are none.
 
     Raises:
-        InputError: For a batch that cannot be used, or no images.
+        InputError: For a batch that cannot be used, no images, or a model without gradients.
     """
     ids: list[str] = []
     wrong: list[npt.NDArray[np.bool_]] = []
     judged = OutputCheck(fmodel)
+    seen: list[Array] = []
     with StoredRows(store) as rows:
         for first, x, y, names, networks in _checked(data, fmodel):
             digests = digests_of(x, y)
@@ -144,6 +169,8 @@ def attack_rows(
                     logits = checked_logits(native(model(x.clone())), y)
                 judged.see(logits, partial(last_operation, model, x))
                 wrong.append((logits.argmax(dim=1) != y).cpu().numpy())
+                if any(run.by_gradient for run in runs):
+                    seen.append(gradient_rows(model, x, y))
                 batch = _MarkedBatch(model, x, y, measure, logit_marks(logits))
                 for run in runs:
                     keys = _keys(run, seed, place_keys(first, digests))
@@ -153,14 +180,16 @@ def attack_rows(
             ids += digests if names is None else names
     if not ids:
         raise InputError("no images: the data are empty")
+    misses = np.concatenate(wrong)
     return (
         ids,
-        np.concatenate(wrong),
+        misses,
         {
             (run.name, epsilon): rows.table((run.name, epsilon))[:, N_MARKS:]
             for run in runs
             for epsilon in run.epsilons
         },
+        GradientView.of(np.concatenate(seen), ~misses) if seen else None,
     )
 
 

@@ -7,7 +7,8 @@ inside. A new attack is one entry of `CATALOGUE`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from types import MappingProxyType
@@ -23,7 +24,9 @@ from iaside_plugins.adapters.foolbox_adapter.models import (
     guarded,
 )
 from iaside_plugins.adapters.isolation import seed_generators
+from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.inference.gradients import backward_failure
 from iaside_plugins.inference.outputs import run_model
 from iaside_plugins.seeds import seed_of
 from iaside_plugins.spectral.partition import SpectralPartition
@@ -33,6 +36,9 @@ from iaside_plugins.spectral.partition import SpectralPartition
 # imagenet-testbed's (224 x 224), 0.5 also RobustBench's for CIFAR.
 EPSILONS_LINF = (0.5 / 255, 2 / 255, 4 / 255, 8 / 255)
 EPSILONS_L2 = (0.1, 0.5)
+PATH = 2.5  # steps times step size of an iterated attack, in epsilons
+RESTARTS = 2
+FOOLBOX, ADVLIB = "foolbox", "adv-lib"
 Budget = float | None  # None: the least perturbation that a minimisation attack finds
 
 _FOOLBOX_CLASS = {  # (norm, iterated) -> class in foolbox.attacks
@@ -41,6 +47,23 @@ _FOOLBOX_CLASS = {  # (norm, iterated) -> class in foolbox.attacks
     ("L2", False): "L2FastGradientAttack",
     ("L2", True): "L2ProjectedGradientDescentAttack",
 }
+
+
+_BY_GRADIENT = frozenset(  # classes whose attacks, and those derived from them, follow gradients
+    {
+        "AdvLibAPGD",
+        "BaseGradientDescent",
+        "BandRestrictedPGD",
+        "BrendelBethgeAttack",
+        "DDNAttack",
+        "DeepFoolAttack",
+        "EADAttack",
+        "FMNAttackLp",
+        "L2CarliniWagnerAttack",
+        "NewtonFoolAttack",
+        "VirtualAdversarialAttack",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -53,8 +76,10 @@ class AttackSpec:
         steps: Gradient steps, or None for a fast-gradient attack (one step of size epsilon).
         rel_stepsize: Step size as a fraction of epsilon; None exactly where `steps` is.
         random_start: Whether to start from a random point of the epsilon ball.
+        restarts: How often to start; an image is fooled where any of the tries fools it.
         epsilons: Budgets in pixel units; 0 stands for the clean images.
         title: Name in tables of spectra, with the norm.
+        library: Whose program it is.
     """
 
     name: str
@@ -64,6 +89,8 @@ class AttackSpec:
     random_start: bool
     epsilons: tuple[float, ...]
     title: str = field(default="", compare=False)
+    restarts: int = 1
+    library: str = FOOLBOX
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -73,6 +100,11 @@ class AttackSpec:
             raise InputError(f"{self.name}: give both steps and rel_stepsize, or neither")
         if self.steps is not None and self.steps < 1:
             raise InputError(f"{self.name}: expected steps >= 1, got {self.steps}")
+        if self.restarts < 1 or (self.restarts > 1 and not self.random_start):
+            raise InputError(
+                f"{self.name}: expected restarts >= 1, and random starts for more than one, got "
+                f"{self.restarts}"
+            )
         limit = 1.0 if self.norm == "Linf" else math.inf
         wrong = [e for e in self.epsilons if not (0 <= e <= limit and math.isfinite(e))]
         if wrong or not self.epsilons:
@@ -82,8 +114,8 @@ class AttackSpec:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as JSON values: name, norm, steps, rel_stepsize, random_start."""
-        return {k: v for k, v in asdict(self).items() if k not in ("epsilons", "title")}
+        """Return the settings as JSON values: name, norm, steps, ..., restarts."""
+        return {k: v for k, v in asdict(self).items() if k not in ("epsilons", "title", "library")}
 
 
 @dataclass(frozen=True)
@@ -114,15 +146,22 @@ class BandAttack:
     title: str
 
 
-# Gradient attacks: steps, step sizes and random starts are Foolbox's own defaults.
+# Iterated gradient attacks take steps of 2.5 epsilon / steps (Madry et al., Towards Deep Learning
+# Models Resistant to Adversarial Attacks, ICLR 2018) from two starts, which together cost what
+# Foolbox's one does: 40 and 50 gradients an image and budget. Foolbox's own step sizes, 4/3 and
+# 5/4 of epsilon / steps, may end behind FGSM on robust networks.
 # Foolbox 3 has no SparseFool. The L0 attack below is another algorithm (FMN, Pintor et al. 2021);
 # it counts channel elements, not pixels. C&W: 5 x 200 steps, a fiftieth of Foolbox's default.
 CATALOGUE: Mapping[str, AttackSpec | MinimalAttack | BandAttack] = MappingProxyType(
     {
         "fgsm": AttackSpec("fgsm", "Linf", None, None, False, EPSILONS_LINF, "FGSM Linf"),
-        "pgd": AttackSpec("pgd", "Linf", 40, 0.01 / 0.3, True, EPSILONS_LINF, "PGD Linf"),
+        "pgd": AttackSpec("pgd", "Linf", 20, PATH / 20, True, EPSILONS_LINF, "PGD Linf", RESTARTS),
         "fgm": AttackSpec("fgm", "L2", None, None, False, EPSILONS_L2, "FGM L2"),
-        "pgd_l2": AttackSpec("pgd_l2", "L2", 50, 0.025, True, EPSILONS_L2, "PGD L2"),
+        "pgd_l2": AttackSpec("pgd_l2", "L2", 25, PATH / 25, True, EPSILONS_L2, "PGD L2", RESTARTS),
+        # its steps begin at 2 epsilon and are halved where the loss stalls
+        "apgd_advlib": AttackSpec(
+            "apgd_advlib", "Linf", 40, 2.0, True, EPSILONS_LINF, "APGD Linf", library=ADVLIB
+        ),
         "deepfool": MinimalAttack("DeepFool L2", "L2DeepFoolAttack", {"steps": 50}),
         "ddn": MinimalAttack("DDN L2", "DDNAttack", {"steps": 100}),
         "cw": MinimalAttack(
@@ -155,9 +194,9 @@ def parse_attacks(
         text: Names among `ATTACKS`; a repeated one counts once.
         epsilons_linf: Budgets of the Linf attacks in pixel units, in place of the defaults.
         epsilons_l2: The same for the L2 attacks.
-        steps: Steps of the iterated attacks. The step size is scaled so that steps times step
-            size stays the default's (4/3 epsilon for Linf, 5/4 for L2): with the default step
-            size, fewer steps could not even reach the boundary of the ball.
+        steps: Steps of the iterated attacks, of each start. The step size is scaled so that steps
+            times step size stays 2.5 epsilon: with the default step size, fewer steps could not
+            even reach the boundary of the ball.
 
     Raises:
         InputError: An unknown name, no epsilon, an epsilon out of range, or steps below 1.
@@ -171,8 +210,10 @@ def parse_attacks(
         if epsilons is not None:
             spec = replace(spec, epsilons=tuple(float(e) for e in epsilons))
         if steps is not None and spec.steps is not None and spec.rel_stepsize is not None:
-            path = spec.steps * spec.rel_stepsize
-            spec = replace(spec, steps=steps, rel_stepsize=path / max(steps, 1))
+            step = spec.rel_stepsize  # of adv-lib, which adapts it
+            if spec.library == FOOLBOX:
+                step = spec.steps * spec.rel_stepsize / max(steps, 1)
+            spec = replace(spec, steps=steps, rel_stepsize=step)
         specs.append(spec)
     return tuple(specs)
 
@@ -241,10 +282,27 @@ class AttackRun:
     @property
     def minimal(self) -> bool:
         """Whether the attack looks for the least perturbation instead of taking a budget."""
+        return isinstance(self._innermost, foolbox().attacks.base.MinimizationAttack)
+
+    @property
+    def by_gradient(self) -> bool:
+        """Whether the attack follows gradients: by the bases that Foolbox and this package have."""
+        kinds = {kind.__name__ for kind in type(self._innermost).__mro__}
+        return not kinds.isdisjoint(_BY_GRADIENT)
+
+    @property
+    def steps(self) -> int | None:
+        """Steps of an attack by gradients at fixed budgets, None for a single one."""
+        steps = getattr(self._innermost, "steps", None)
+        return None if steps == 1 else steps
+
+    @property
+    def _innermost(self) -> Any:
+        """The attack itself, where it is repeated."""
         attack = self.attack
         while hasattr(attack, "attack"):  # repeated attacks wrap one
             attack = attack.attack
-        return isinstance(attack, foolbox().attacks.base.MinimizationAttack)
+        return attack
 
     @property
     def norm(self) -> str:
@@ -381,13 +439,39 @@ def adversarial(
         for epsilon in spec.epsilons:
             seed_generators(attack_seed(seed, spec.name, first_index), device)
             nothing = epsilon == 0 or len(x) == 0
-            batches.append(x if nothing else attack(fmodel, x, y, epsilons=epsilon)[1])
+            with attack_failures(spec.name):
+                batches.append(x if nothing else attack(fmodel, x, y, epsilons=epsilon)[1])
     return batches
+
+
+@contextmanager
+def attack_failures(name: str) -> Iterator[None]:
+    """Turn whatever an attack, or a model inside it, raises into one line with its cause.
+
+    Args:
+        name: Of the attack.
+
+    Raises:
+        InputError: For any error but a lack of memory.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:
+        if is_out_of_memory(error):
+            raise
+        raise backward_failure(error, f"the attack {name}") from error
 
 
 def foolbox_attack(spec: AttackSpec) -> Any:
     """Return the Foolbox attack of a spec, which takes its epsilons when it is called."""
+    if spec.library == ADVLIB:
+        from iaside_plugins.adapters.foolbox_adapter.advlib_apgd import AdvLibAPGD
+
+        return AdvLibAPGD(spec.norm, spec.steps or 1, spec.restarts)
     kind = getattr(foolbox().attacks, _FOOLBOX_CLASS[spec.norm, spec.steps is not None])
     if spec.steps is None:
         return kind(random_start=spec.random_start)
-    return kind(steps=spec.steps, rel_stepsize=spec.rel_stepsize, random_start=spec.random_start)
+    once = kind(steps=spec.steps, rel_stepsize=spec.rel_stepsize, random_start=spec.random_start)
+    return once if spec.restarts == 1 else once.repeat(spec.restarts)

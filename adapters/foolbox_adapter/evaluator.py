@@ -108,10 +108,7 @@ class SpectralEvaluator:
         """
         space = PixelSpace(fmodel)
         images = native(inputs)
-        if not torch.is_tensor(images) or not images.is_floating_point():
-            kind = images.dtype if torch.is_tensor(images) else type(images).__name__
-            raise InputTypeError(f"expected floating-point PyTorch images, got {kind}")
-        pixels = self._pixels(space, images)
+        pixels = pixels_of(space, images, self.precision)
         labels = checked_labels(labels_of(criterion), len(pixels)).cpu()
         half, device = None, images.device
         modules: tuple[torch.nn.Module, ...] = ()
@@ -120,7 +117,7 @@ class SpectralEvaluator:
             half, device, modules = networks.half, networks.device, networks.modules
         with plain_passes(modules):
             result = spectral_importance(
-                _PixelModel(fmodel, space, half),
+                PixelModel(fmodel, space, half),
                 (pixels, labels),
                 self.protocol,
                 device=device,
@@ -129,12 +126,6 @@ class SpectralEvaluator:
                 show_progress=show_progress,
             )
         return FoolboxImportance(**vars(result), bounds=space.bounds)
-
-    def _pixels(self, space: PixelSpace, images: Tensor) -> Tensor:
-        """Return images in pixel space, in the precision of the run, clipped to [0, 1]."""
-        exact = images.detach().to(torch.float64 if self.precision == "float64" else torch.float32)
-        check_range(exact, space.bounds)
-        return space.enter(exact).clamp(0, 1)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SpectralEvaluator) and vars(self) == vars(other)
@@ -173,13 +164,34 @@ def spectral_score(
     return result.signed_score if signed else result.score
 
 
-class _PixelModel:
+def pixels_of(space: PixelSpace, images: Any, precision: str) -> Tensor:
+    """Return images in pixel space, in the precision of a run, clipped to [0, 1].
+
+    Args:
+        space: Of the Foolbox model.
+        images: Within its bounds, in its own layout.
+        precision: "float64" for double precision.
+
+    Raises:
+        InputTypeError: Not PyTorch's floating-point tensors.
+        InputError: Images out of bounds.
+    """
+    if not torch.is_tensor(images) or not images.is_floating_point():
+        kind = images.dtype if torch.is_tensor(images) else type(images).__name__
+        raise InputTypeError(f"expected floating-point PyTorch images, got {kind}")
+    exact = images.detach().to(torch.float64 if precision == "float64" else torch.float32)
+    check_range(exact, space.bounds)
+    return space.enter(exact).clamp(0, 1)
+
+
+class PixelModel:
     """A Foolbox model as a function of pixels (N, C, H, W) in [0, 1] to logits."""
 
     def __init__(self, fmodel: Any, space: PixelSpace, half: torch.dtype | None) -> None:
         self._fmodel, self._space, self._half = fmodel, space, half
 
     def __call__(self, pixels: Tensor) -> Tensor:
+        """Return logits."""
         inputs = self._space.leave(pixels)
         out: Tensor = native(self._fmodel(inputs if self._half is None else inputs.to(self._half)))
         return out

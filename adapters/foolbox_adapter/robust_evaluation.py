@@ -20,8 +20,10 @@ from iaside_plugins.adapters.foolbox_adapter.attack_rows import (
 )
 from iaside_plugins.adapters.foolbox_adapter.attacks import CATALOGUE, AttackRun, BandAttack, Budget
 from iaside_plugins.adapters.foolbox_adapter.models import as_fmodel, bounds_of, foolbox
-from iaside_plugins.evaluation.attacks import AttackOutcome, RobustEvaluation
+from iaside_plugins.display.masking import warn_of_masking
+from iaside_plugins.evaluation.attacks import AttackOutcome, RobustEvaluation, weaker
 from iaside_plugins.evaluation.conditions import FLUSH_EVERY
+from iaside_plugins.inference.gradients import GradientView
 from iaside_plugins.protocol import method_identity
 from iaside_plugins.spectra.report import PerturbedCondition
 from iaside_plugins.spectral.energy import band_energies
@@ -77,16 +79,34 @@ def robust_evaluation(
     total = count(data)
     with progress_bar(None if total is None else total * len(runs), show_progress) as bar:
         bar.set_description("attacks", refresh=False)
-        ids, wrong, rows = attack_rows(
+        ids, wrong, rows, view = attack_rows(
             fmodel, data, runs, _measure, seed=seed, store=store, on_images=bar.update
         )
     correct = ~np.asarray(wrong, dtype=bool)
-    return RobustEvaluation(
-        tuple(ids),
-        correct,
-        tuple(_outcome(run, rows, correct) for run in runs),
-        {"seed": seed, "bounds": list(bounds_of(fmodel))},
-    )
+    outcomes = tuple(_outcome(run, rows, correct) for run in runs)
+    masking = None if view is None else _masking(view, runs, outcomes, correct)
+    info = {"seed": seed, "bounds": list(bounds_of(fmodel))}
+    return RobustEvaluation(tuple(ids), correct, outcomes, info, masking)
+
+
+def _masking(
+    view: GradientView,
+    runs: Sequence[AttackRun],
+    outcomes: Sequence[AttackOutcome],
+    correct: npt.NDArray[np.bool_],
+) -> dict[str, Any]:
+    """Return what attacks by gradients saw and missed, as an entry has it, and warn of it."""
+    cells, fooled = [], []
+    for run, outcome in zip(runs, outcomes, strict=True):
+        for epsilon, is_adv in outcome.successes.items():
+            if run.by_gradient and not run.minimal and epsilon > 0:
+                left = {"value": float((correct & ~is_adv).mean())}
+                cell = {"name": run.name, "norm": run.norm, "epsilon": epsilon}
+                cells.append({**cell, "steps": run.steps, "accuracy": left})
+                fooled.append(correct & is_adv)
+    masking = {**view.to_dict(), "weaker": weaker(cells, fooled)}
+    warn_of_masking({"attacks": cells, "masking": masking})
+    return masking
 
 
 def _with_least(run: AttackRun) -> AttackRun:
@@ -168,7 +188,7 @@ def attacked_conditions(
         **method_identity(),
         "bands": [partition.n_bands, partition.norm],
     }
-    ids, wrong, rows = attack_rows(
+    ids, wrong, rows, view = attack_rows(
         as_fmodel(model),
         images,
         runs,
@@ -177,6 +197,8 @@ def attacked_conditions(
         store=RowStore(folder, identity, FLUSH_EVERY, width=N_MARKS + 3 + 2 * partition.n_bands),
         on_images=on_images,
     )
+    if view is not None:
+        warn_of_masking({"attacks": (), "masking": view.to_dict()})
     correct = ~np.asarray(wrong, dtype=bool)
     conditions = []
     for run in runs:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from iaside_plugins.errors import InputError
+from iaside_plugins.storage.files import read_plain
 
 ARCHIVES = {  # data set -> file of the test set, key of its labels
     "cifar10": ("cifar-10-batches-py/test_batch", b"labels"),
@@ -81,7 +82,7 @@ def read_cifar(root: Path, dataset: str) -> tuple[Any, Any] | None:
     if file is None:
         return None
     try:
-        data = _ArraysOnly(io.BytesIO(file.read_bytes()), encoding="bytes").load()
+        data = _ArraysOnly(io.BytesIO(read_plain(file, 2**30)), encoding="bytes").load()
         pixels = np.asarray(data[b"data"], dtype=np.uint8).reshape(-1, 3, SIDE, SIDE)
         labels = np.asarray(data[key], dtype=np.int64)
     except (

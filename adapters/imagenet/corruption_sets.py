@@ -10,6 +10,7 @@ from typing import Any
 
 from iaside_plugins.adapters.imagenet.corrupted import CorruptedData
 from iaside_plugins.adapters.imagenet.folders import ImageFolderData, ImageNetC
+from iaside_plugins.adapters.imagenet.layouts import arrays_of_cifar_c
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.imagenet.stream import StreamGroup
 from iaside_plugins.corruptions.apply import CORRUPTIONS
@@ -98,6 +99,8 @@ def distributed(
     available = ImageNetC.available(root)
     names = tuple(name for name in CORRUPTIONS if len(available.get(name, ())) == len(SEVERITIES))
     if not names:
+        if hint := arrays_of_cifar_c(root):
+            raise InputError(hint)
         raise InputError(
             f"{root} holds none of the 15 corruptions at 5 severities; expected "
             "DIR/<corruption>/<severity>/<class>/<file> or DIR/<group>/<corruption>/...; "

@@ -11,6 +11,7 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from iaside_plugins.adapters.imagenet.preprocessing import INTERPOLATIONS, Preprocessing
 from iaside_plugins.errors import InputError, MissingExtraError
+from iaside_plugins.storage.files import read_plain
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 Pixels = npt.NDArray[np.uint8]
 """(H, W, 3) RGB or (H, W, 1) grey, uint8."""
 
+_MOST_BYTES = 2**30  # of an image file
+_MOST_PIXELS = 2 * 89_478_485  # of an image, also resized: where Pillow refuses to decode
+_POSTSCRIPT = "EPS"  # the format for which Pillow starts another program, Ghostscript
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _SIXTEEN_BIT_FORMATS = ("PNG", "PPM")  # a 32-bit mode read from these holds at most 16 bits
 
@@ -59,7 +64,7 @@ def read_bytes(path: Path) -> bytes:
         UnreadableImageError: It cannot be read.
     """
     try:
-        return path.read_bytes()
+        return read_plain(path, _MOST_BYTES)
     except OSError as error:
         raise UnreadableImageError(f"cannot be read: {error.strerror or error}") from error
 
@@ -99,15 +104,28 @@ def decode(data: bytes, *, grey: bool = False) -> Image.Image:
     )
     with _strict(library):
         try:
-            image = library.Image.open(io.BytesIO(data))
+            image = library.Image.open(io.BytesIO(data), formats=_formats())
             image.load()
+        except MemoryError as error:
+            raise UnreadableImageError("cannot be decoded: larger than the memory") from error
         except damaged as error:
             unknown = isinstance(error, library.UnidentifiedImageError)
             reason = "no known image format" if unknown else str(error) or type(error).__name__
+            if data.startswith((b"%!PS", b"\xc5\xd0\xd3\xc6")):
+                reason = "it is PostScript, a program; convert it to an image"
             raise UnreadableImageError(f"cannot be decoded: {reason}") from error
         image = _eight_bits(image, library)
         converted: Image.Image = image.convert("L" if grey else "RGB")
         return converted
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Return the formats that Pillow reads by itself, in its own order."""
+    library = pillow()
+    library.Image.preinit()
+    library.Image.init()
+    return tuple(name for name in library.Image.ID if name != _POSTSCRIPT)
 
 
 @contextmanager
@@ -150,6 +168,7 @@ def shaped(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
         preprocessing: Its resize, crop and interpolation are used, mean and std are not.
 
     Raises:
+        UnreadableImageError: The image is so long and thin that no memory holds it resized.
         InputError: The crop is larger than the image.
     """
     width, height = image.size
@@ -158,6 +177,11 @@ def shaped(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
         width, height = (
             resize if side == short else int(resize * side / short) for side in (width, height)
         )
+        if width * height > _MOST_PIXELS:
+            raise UnreadableImageError(
+                f"is too long and thin: {image.size[0]} x {image.size[1]} pixels would become "
+                f"{width} x {height} (width x height)"
+            )
         image = image.resize((width, height), _filter(preprocessing.interpolation))
     if crop is None:
         return image

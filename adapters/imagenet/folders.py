@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from iaside_plugins.adapters.imagenet.decoding import pillow
 from iaside_plugins.adapters.imagenet.labels import LabelSpace, known_map
+from iaside_plugins.adapters.imagenet.listing import readable
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.imagenet.records import ImageRecord, find_records, select
 from iaside_plugins.adapters.imagenet.stream import FileReader, ImageStream
@@ -190,7 +191,7 @@ def matched_records(folder: Path, records: Sequence[ImageRecord]) -> list[ImageR
         if inner not in files:
             files[inner] = _files_by_stem(inner)
         same = files[inner].get(name.stem, [])
-        exact = [path for path in same if path.name == name.name]
+        exact = [path for path in same if readable(path.name) == name.name]
         if len(exact or same) > 1:
             raise InputError(f"{record.image_id} may be any of {', '.join(map(str, same))}")
         if not same:
@@ -210,5 +211,5 @@ def _files_by_stem(folder: Path) -> dict[str, list[Path]]:
     """Return the files of a folder by name without its ending."""
     files: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        files.setdefault(path.stem, []).append(path)
+        files.setdefault(readable(path.stem), []).append(path)
     return files

@@ -8,6 +8,8 @@ a folder counts only with labels="rank".
 from __future__ import annotations
 
 import json
+import logging
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,14 +17,22 @@ from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, cut, shown
+from iaside_plugins.storage.files import parse_json, read_file
 
 KNOWN_MAPS = ("imagenet", "cifar10", "cifar100")
 """The data sets whose class order comes with the package."""
 
+PLAIN_INTEGERS = ("integers", "manifest", "records")
+"""The label spaces that do not know how many classes there are."""
+
 LABELS = ("auto", *KNOWN_MAPS, "file", "rank")
 """Ways to get labels: recognise the names, one known data set, a file of classes, the position."""
 
+MOST_CLASSES = 1_000_000  # far beyond any model: a larger label is a slip
+
+_MOST_BYTES = 2**26  # of a file of classes
+_log = logging.getLogger(__name__)
 _N_NAMED = 5  # how many unknown names an error shows
 
 
@@ -40,9 +50,10 @@ class LabelSpace:
 
     Attributes:
         name: "imagenet", "cifar10", "cifar100", "file" (a file of classes), "rank" (position of
-            the folder), "manifest" (integers of a manifest) or "records".
-        n_classes: Number of classes, also of those without an image here; for "manifest" and
-            "records" only the largest label + 1.
+            the folder), "integers" (folders named by them), "manifest" (integers of a manifest)
+            or "records".
+        n_classes: Number of classes, also of those without an image here; for those of
+            `PLAIN_INTEGERS` only the largest label + 1.
         names: Name of every class, for people; ImageNet has two "crane" and two "maillot".
     """
 
@@ -91,10 +102,10 @@ def read_classes(path: Path | str) -> ClassMap:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        names = json.loads(text) if path.suffix.lower() == ".json" else text.rstrip().splitlines()
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read the classes of {path}: {error}") from error
+        text = read_file(path, _MOST_BYTES).decode("utf-8-sig")
+        names = parse_json(text) if path.suffix.lower() == ".json" else text.rstrip().splitlines()
+    except ValueError as error:
+        raise InputError(f"cannot read the classes of {path}: {_reason(error)}") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{path} must hold a list of class folder names, nothing else")
     names = [name.strip() for name in names]
@@ -115,7 +126,8 @@ def class_map(
     Args:
         names: Class folders, or the class names of a manifest; need not be all classes.
         labels: One of `LABELS`. "auto" takes the known data set that has the names: ImageNet by
-            WordNet ids, CIFAR by class names. "imagenet" also takes ImageNet's class names where
+            WordNet ids, CIFAR by class names; names that are all integers are class indices.
+            "imagenet" also takes ImageNet's class names where
             they are unique; "auto" does not, since CIFAR shares two dozen of them. "rank" numbers
             the sorted names, which is right only if the model was trained on exactly these.
         classes: File of `read_classes`, used instead of the known data sets.
@@ -133,8 +145,28 @@ def class_map(
             f"{'no classes file' if classes is None else 'a classes file'}; "
             "give classes=FILE alone, or another labels without it"
         )
+    integers = class_indices(wanted)
+    ranks = _index(wanted)
+    differ = next((name for name in integers if integers[name] != ranks[name]), None)
     if labels == "rank":
-        return ClassMap(LabelSpace("rank", len(wanted), tuple(wanted)), _index(wanted))
+        if differ is not None:
+            _log.warning(
+                "labels='rank' makes folder %s class %d: sorted as text, not by number; without "
+                "it folders named by integers are class indices",
+                shown(differ),
+                ranks[differ],
+            )
+        return by_rank(wanted)
+    if integers and labels == "auto" and classes is None:
+        if differ is not None:
+            _log.warning(
+                "folders named by integers are taken as class indices: folder %s is class %d; "
+                "labels='rank' would make it class %d, as torchvision's ImageFolder does",
+                shown(differ),
+                integers[differ],
+                ranks[differ],
+            )
+        return ClassMap(LabelSpace.of_integers("integers", integers.values()), integers)
     if classes is not None:
         chosen, where = read_classes(classes), f"in {classes}"
     elif labels == "auto":
@@ -149,6 +181,26 @@ def class_map(
     return chosen
 
 
+def by_rank(names: Iterable[str]) -> ClassMap:
+    """Return the class map in which names are numbered as they are sorted."""
+    wanted = sorted(set(names))
+    return ClassMap(LabelSpace("rank", len(wanted), tuple(wanted)), _index(wanted))
+
+
+def class_indices(names: Iterable[str]) -> dict[str, int]:
+    """Return the class index of every name, if all are integers and differ; else nothing."""
+    names = tuple(names)
+    if not all(re.fullmatch("[0-9]{1,9}", name) for name in names):
+        return {}
+    found = {name: int(name) for name in names}
+    distinct = len(set(found.values())) == len(found)
+    return found if distinct and max(found.values(), default=0) < MOST_CLASSES else {}
+
+
+def _reason(error: ValueError) -> str:
+    return str(error).partition(": ")[2] if isinstance(error, InputError) else str(error)
+
+
 def _index(names: Sequence[str]) -> dict[str, int]:
     return {name: k for k, name in enumerate(names)}
 
@@ -160,8 +212,13 @@ def _with_names(known: ClassMap) -> ClassMap:
     return ClassMap(known.space, {**unique, **known.index})
 
 
+def shown_name(name: str) -> str:
+    """Return the name of a class in quotes, without its middle if it is long."""
+    return cut(repr(name), 80)
+
+
 def _quoted(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:_N_NAMED])
+    shown = ", ".join(shown_name(name) for name in names[:_N_NAMED])
     return shown + (", ..." if len(names) > _N_NAMED else "")
 
 

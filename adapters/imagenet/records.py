@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
+import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +15,26 @@ from pathlib import Path
 import numpy as np
 
 from iaside_plugins.adapters.imagenet.labels import (
+    MOST_CLASSES,
     ClassMap,
     LabelSpace,
     UnknownClassesError,
+    by_rank,
     class_map,
 )
-from iaside_plugins.errors import InputError
+from iaside_plugins.adapters.imagenet.layouts import misread, what_to_do
+from iaside_plugins.adapters.imagenet.listing import read_listing, readable
+from iaside_plugins.errors import InputError, shown
+from iaside_plugins.storage.files import read_plain
 
-SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
-"""Endings of image files in class folders, in any case."""
+_MOST_BYTES = 2**28  # of a manifest
+_log = logging.getLogger(__name__)
 
 _PATH, _LABEL = "path", "label"
-_MOST_CLASSES = 1_000_000  # far beyond any model: a larger label is a slip
+
+
+UNLABELLED = "unlabelled"
+"""Instead of the way to get labels: there is no model, so any folders will do."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +78,8 @@ def find_records(
 
     Args:
         root: Folder or manifest file.
-        labels: How class names become indices, see `labels.class_map`.
+        labels: How class names become indices, see `labels.class_map`; `UNLABELLED` for class
+            folders whose labels nobody reads.
         classes: File of classes, see `labels.read_classes`.
 
     Returns:
@@ -87,23 +99,32 @@ def find_records(
 def _folder_records(
     root: Path, labels: str, classes: Path | str | None
 ) -> tuple[list[ImageRecord], LabelSpace]:
-    """Return the images of class folders."""
-    try:
-        folders = {folder.name: image_names(folder) for folder in subfolders(root)}
-    except OSError as error:
-        raise InputError(f"cannot read the class folders of {root}: {error}") from error
-    if not any(folders.values()):
-        raise InputError(f"no images in {root}/<class>/<file>{_where_they_may_be(root)}")
-    empty = [name for name, images in folders.items() if not images]
+    """Return the images of class folders; what is left out is said."""
+    listing = read_listing(root)
+    folders = {name: images for name, images in listing.images.items() if images}
+    why = listing.why()
+    if not folders:
+        known_as = what_to_do(root) or (f"; left out: {why}" if why else "")
+        raise InputError(f"no images in {root}/<class>/<file>{known_as}")
+    guessed = classes is None and labels in ("auto", "rank")
+    if guessed and (advice := misread(root, folders)):
+        raise InputError(f"{root}: {advice}")
+    empty = [name for name, images in listing.images.items() if not images]
     if labels == "rank" and empty:
         # Either way of counting such a folder may shift all labels after it.
         raise InputError(f"labels='rank' needs images in every folder; none in {empty[:5]}")
-    known = class_map((name for name, images in folders.items() if images), labels, classes)
+    known = by_rank(folders) if labels == UNLABELLED else class_map(folders, labels, classes)
+    if why:
+        n_taken = sum(map(len, folders.values()))
+        _log.warning("took %s images of %s and left out %s", f"{n_taken:,}", root, why)
     records = [
-        ImageRecord(root / folder / name, known.index[folder], f"{folder}/{name}")
+        ImageRecord(root / folder / name, known.index[folder], readable(f"{folder}/{name}"))
         for folder, images in folders.items()
         for name in images
     ]
+    names = Counter(record.image_id for record in records)
+    if twice := [name for name, times in names.items() if times > 1]:
+        raise InputError(f"{root} holds two images whose name reads {twice[0]}; rename one")
     return records, known.space
 
 
@@ -128,35 +149,6 @@ def select(records: Sequence[ImageRecord], n: int | None, seed: int) -> list[Ima
     return [records[k] for k in np.sort(chosen)]
 
 
-def subfolders(folder: Path) -> list[Path]:
-    """Return the folders in a folder by name, without hidden ones and those of macOS archives."""
-    hidden = (".", "__MACOSX")
-    folders = [path for path in folder.iterdir() if not path.name.startswith(hidden)]
-    return sorted((path for path in folders if path.is_dir()), key=lambda path: path.name)
-
-
-def image_names(folder: Path) -> list[str]:
-    """Return the names of the image files directly in a folder, sorted, without hidden files."""
-    with os.scandir(folder) as entries:
-        return sorted(
-            entry.name
-            for entry in entries
-            if entry.name.lower().endswith(SUFFIXES)
-            and not entry.name.startswith(".")
-            and entry.is_file()
-        )
-
-
-def _where_they_may_be(root: Path) -> str:
-    """Return a hint at a likely mistake: the parent of the right folder, or no class folders."""
-    for folder in subfolders(root):
-        if any(image_names(inner) for inner in subfolders(folder)):
-            return f"; {folder} holds class folders: give that folder instead"
-    if image_names(root):
-        return "; images lie in it directly: sort them into class folders, or give a CSV manifest"
-    return ""
-
-
 @dataclass(frozen=True)
 class _Row:
     """One line of a manifest."""
@@ -171,7 +163,7 @@ def _manifest_records(
     manifest: Path, labels: str, classes: Path | str | None
 ) -> tuple[list[ImageRecord], LabelSpace]:
     """Return the images of a CSV manifest."""
-    if labels == "rank":
+    if labels in ("rank", UNLABELLED):
         raise InputError("labels='rank' is for class folders; write the index into the manifest")
     rows = _manifest_rows(manifest)
     named = {row.label for row in rows if _as_index(row.label) is None}
@@ -193,7 +185,8 @@ def _manifest_rows(manifest: Path) -> list[_Row]:
     rows: list[_Row] = []
     lines: dict[str, int] = {}
     try:
-        with manifest.open(encoding="utf-8-sig", newline="") as file:
+        text = read_plain(manifest, _MOST_BYTES).decode("utf-8-sig")
+        with io.StringIO(text, newline="") as file:
             reader = csv.DictReader(file)
             if not {_PATH, _LABEL} <= set(reader.fieldnames or ()):
                 raise InputError(
@@ -226,11 +219,13 @@ def _row(manifest: Path, line: int, written: str, label: str) -> _Row:
     if parts[0] == "..":
         # Outside the manifest's folder the id is folder and file: results must hold no local paths.
         parts = Path(os.path.abspath(path)).parts[1:][-2:]  # noqa: PTH100  links are kept
-    return _Row(line, path, label, "/".join(parts))
+    return _Row(line, path, label, readable("/".join(parts)))
 
 
 def _as_index(label: str) -> int | None:
-    return int(label) if re.fullmatch(r"-?[0-9]+", label) else None
+    if not re.fullmatch(r"-?[0-9]+", label):
+        return None
+    return int(label) if len(label) <= 400 else MOST_CLASSES  # no class has that number
 
 
 def _resolved(row: _Row, known: ClassMap | None, manifest: Path) -> int:
@@ -238,10 +233,10 @@ def _resolved(row: _Row, known: ClassMap | None, manifest: Path) -> int:
     if known is not None and row.label in known.index:
         return known.index[row.label]
     index = _as_index(row.label)
-    n_classes = _MOST_CLASSES if known is None else known.space.n_classes
+    n_classes = MOST_CLASSES if known is None else known.space.n_classes
     if index is None or not 0 <= index < n_classes:
         raise InputError(
-            f"{manifest}, line {row.line}: label {row.label!r} is no class index "
+            f"{manifest}, line {row.line}: label {shown(row.label)} is no class index "
             f"in 0 .. {n_classes - 1}"
         )
     return index

@@ -40,10 +40,15 @@ _AS_PUBLISHED = {
 }
 
 
-def from_timm(name: str, *, pretrained: bool) -> LoadedNetwork:
+def from_timm(name: str, *, pretrained: bool, n_classes: int | None = None) -> LoadedNetwork:
     """Load a timm model, `ARCHITECTURE` or `ARCHITECTURE.TAG`.
 
     Resize and crop follow timm's evaluation: resize = floor(crop / crop_pct).
+
+    Args:
+        name: As timm has it.
+        pretrained: Whether to load its published weights.
+        n_classes: Number of outputs instead of its own, without published weights.
 
     Raises:
         InputError: timm has no such model, it has no classification head, or its weights could
@@ -58,7 +63,8 @@ def from_timm(name: str, *, pretrained: bool) -> LoadedNetwork:
     tags = [n.partition(".")[2] for n in timm.list_models(f"{architecture}.*", include_tags=True)]
     if tag and tag not in tags:
         raise unknown_name(f"timm {architecture}", tag, tags)
-    net: Any = timm.create_model(name) if not pretrained else _timm_pretrained(timm, name)
+    given = {} if n_classes is None else {"num_classes": n_classes}
+    net: Any = _timm_pretrained(timm, name) if pretrained else timm.create_model(name, **given)
     if net.num_classes < 1:
         raise InputError(f"timm:{name} has no classification head, so it gives no logits")
     config = net.pretrained_cfg
@@ -129,8 +135,13 @@ def _timm_preprocessing(timm: Any, net: nn.Module, name: str) -> Preprocessing:
     )
 
 
-def from_torchvision(name: str, *, pretrained: bool) -> LoadedNetwork:
+def from_torchvision(name: str, *, pretrained: bool, n_classes: int | None = None) -> LoadedNetwork:
     """Load a torchvision classifier, `NAME` or `NAME@WEIGHTS` (default: the newest weights).
+
+    Args:
+        name: As torchvision has it.
+        pretrained: Whether to load its published weights.
+        n_classes: Number of outputs instead of its own, without published weights.
 
     Raises:
         InputError: torchvision has no such classifier or weights, or they could not be downloaded.
@@ -145,7 +156,9 @@ def from_torchvision(name: str, *, pretrained: bool) -> LoadedNetwork:
     if tag and tag != "DEFAULT" and tag not in published.__members__:
         raise unknown_name(f"torchvision {architecture}", tag, published.__members__)
     chosen = published[tag] if tag else getattr(published, "DEFAULT", None)
-    net = models.get_model(architecture, weights=None, **_AS_PUBLISHED.get(architecture, {}))
+    given: dict[str, Any] = dict(_AS_PUBLISHED.get(architecture, {}))
+    given |= {} if n_classes is None else {"num_classes": n_classes}
+    net = models.get_model(architecture, weights=None, **given)
     if pretrained:
         if chosen is None:
             raise no_weights(f"torchvision:{name}", "torchvision publishes none")

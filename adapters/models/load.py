@@ -23,7 +23,13 @@ from iaside_plugins.adapters.models.classifier import (
 from iaside_plugins.adapters.models.hubs import from_timm, from_torchvision
 from iaside_plugins.adapters.models.local import from_kit, from_python
 from iaside_plugins.adapters.models.robustbench_zoo import from_robustbench
-from iaside_plugins.adapters.models.weights import file_sha256, put_state, read_state
+from iaside_plugins.adapters.models.weights import (
+    differences,
+    file_sha256,
+    other_classes,
+    put_state,
+    read_state,
+)
 from iaside_plugins.errors import InputError
 from iaside_plugins.storage.provenance import state_digest
 
@@ -45,18 +51,27 @@ class ModelSource:
         form: What follows the prefix and the colon in a specification, for messages and help.
         load: (that text, whether to load the weights, RobustBench's folder of weights or None)
             -> the network.
+        with_classes: (that text, a number of classes) -> the network with so many outputs, without
+            weights; None where its source decides.
     """
 
     form: str
     load: Callable[[str, bool, str | Path | None], LoadedNetwork]
+    with_classes: Callable[[str, int], LoadedNetwork] | None = None
 
 
 SOURCES = {  # by the prefix of the specification
     # timm:mobilenetv2_100, timm:resnet50.a1_in1k; needs the extra `imagenet`
-    "timm": ModelSource("NAME", lambda name, weights, _: from_timm(name, pretrained=weights)),
+    "timm": ModelSource(
+        "NAME",
+        lambda name, weights, _: from_timm(name, pretrained=weights),
+        lambda name, n: from_timm(name, pretrained=False, n_classes=n),
+    ),
     # torchvision:resnet50, torchvision:resnet50@IMAGENET1K_V1; needs the extra `imagenet`
     "torchvision": ModelSource(
-        "NAME", lambda name, weights, _: from_torchvision(name, pretrained=weights)
+        "NAME",
+        lambda name, weights, _: from_torchvision(name, pretrained=weights),
+        lambda name, n: from_torchvision(name, pretrained=False, n_classes=n),
     ),
     # kit:resnet18_pqf; runs the kit's own loader, most models need the extra `imagenet`
     "kit": ModelSource("NAME", lambda name, *_: from_kit(name)),
@@ -87,7 +102,8 @@ def load_model(
     Args:
         spec: Prefix and name, in one of the forms of `SOURCES`.
         weights: File to take the weights from (see `weights.read_state`); nothing is downloaded
-            then. Without it, timm and torchvision use their own download or cache.
+            then, and a timm or torchvision network gets the file's number of classes. Without it,
+            timm and torchvision use their own download or cache.
         resize: Short side in pixels instead of the model's own; 0 for no resize.
         crop: Side in pixels of the centre crop instead of the model's own; 0 for none.
         interpolation: Interpolation of the resize instead of the model's own.
@@ -109,7 +125,9 @@ def load_model(
         network = _network(spec, pretrained=weights is None, model_dir=model_dir)
         if weights is not None:
             file = Path(weights)
-            put_state(network.net, read_state(file), file.name)
+            state = read_state(file)
+            network = _with_classes_of(state, spec, network)
+            put_state(network.net, state, file.name)
             network = dataclasses.replace(
                 network, weights=file.name, file=file, training=None, licence=None
             )
@@ -135,6 +153,18 @@ def _network(spec: str, *, pretrained: bool, model_dir: str | Path | None) -> Lo
     if prefix not in SOURCES or not name:
         raise InputError(f"cannot read the model {spec!r}; expected one of {', '.join(FORMS)}")
     return SOURCES[prefix].load(name, pretrained, model_dir)
+
+
+def _with_classes_of(
+    state: dict[str, torch.Tensor], spec: str, network: LoadedNetwork
+) -> LoadedNetwork:
+    """Return a network with the number of classes of its weights, where its source has a choice."""
+    prefix, _, name = spec.partition(":")
+    build, n_classes = SOURCES[prefix].with_classes, other_classes(network.net, state)
+    if build is None or n_classes is None:
+        return network
+    found = build(name, n_classes)
+    return network if differences(found.net, state) else found
 
 
 def _overridden(own: Preprocessing, given: dict[str, Any]) -> Preprocessing:

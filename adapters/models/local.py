@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-import json
 import os
 import sys
 import warnings
@@ -15,11 +14,12 @@ from typing import Any
 
 from torch import nn
 
-from iaside_plugins.adapters.compat import import_timm, import_torchvision
+from iaside_plugins.adapters.compat import import_timm, import_torchvision, with_torchvision
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.models.classifier import LoadedNetwork, unknown_name
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.storage.code import files_digest
+from iaside_plugins.storage.files import read_json
 
 # Modules that came with the module of a factory, however it imported them.
 _with_factory: dict[str, set[str]] = {}
@@ -73,7 +73,7 @@ def _kit_record(folder: Path, name: str) -> dict[str, Any]:
             f"no kit at {folder} (expected models.json and kit.py there); "
             "set IASIDE_KIT to the kit's folder"
         )
-    models = json.loads((folder / "models.json").read_text(encoding="utf-8"))["models"]
+    models = read_json(folder / "models.json")["models"]
     record: dict[str, Any] | None = next((m for m in models if m["name"] == name), None)
     if record is None:
         raise unknown_name("kit", name, [model["name"] for model in models])
@@ -107,7 +107,7 @@ def from_python(path: str) -> LoadedNetwork:
     before = set(sys.modules)
     with _current_directory_importable():
         try:
-            module = importlib.import_module(module_name)
+            module = with_torchvision(lambda: importlib.import_module(module_name))
         except ImportError as error:
             raise InputError(
                 f"cannot import {module_name} ({error}); it is looked for in the current "
@@ -122,7 +122,7 @@ def from_python(path: str) -> LoadedNetwork:
         if not callable(factory):
             raise InputTypeError(f"{path} is a {type(factory).__name__}, expected a function")
         try:
-            net = factory if isinstance(factory, nn.Module) else factory()
+            net = factory if isinstance(factory, nn.Module) else with_torchvision(factory)
         except InputError:
             raise
         except (Exception, SystemExit) as error:

@@ -65,24 +65,56 @@ def put_state(net: nn.Module, state: Mapping[str, torch.Tensor], source: str) ->
         InputError: Names are missing or unexpected, or shapes differ; lists the first ten of each.
     """
     own = net.state_dict()
-    for prefix in MEMBERS:
-        if state and all(name.startswith(prefix) for name in state) and _differences(own, state):
-            bare = {name[len(prefix) :]: value for name, value in state.items()}
-            state = state if _differences(own, bare) else bare
-    if differences := _differences(own, state):
+    if found := differences(net, state):
         raise InputError(
-            f"{source} does not fit {type(net).__name__}: {differences}. Give weights of this very "
+            f"{source} does not fit {type(net).__name__}: {found}. Give weights of this very "
             "architecture and number of classes, or build your own network with "
             "python:module:factory"
         )
+    state = _without_member(own, state)
     full = OrderedDict((k, state.get(k, v)) for k, v in own.items())
     # Without version numbers some layers would take the file for one of their oldest versions.
     full._metadata = own._metadata  # type: ignore[attr-defined]
     net.load_state_dict(full)
 
 
-def _differences(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str:
+def _without_member(
+    own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]
+) -> Mapping[str, torch.Tensor]:
+    """Return a state dict without a common prefix of `MEMBERS`, if its names fit only so."""
+    for prefix in MEMBERS:
+        if state and all(name.startswith(prefix) for name in state) and not set(own) & set(state):
+            bare = {name[len(prefix) :]: value for name, value in state.items()}
+            state = bare if set(own) & set(bare) else state
+    return state
+
+
+def other_classes(net: nn.Module, state: Mapping[str, torch.Tensor]) -> int | None:
+    """Return the number of classes of a state dict that differs from a network in it alone.
+
+    Args:
+        net: A network.
+        state: Tensors by name.
+
+    Returns:
+        The number of outputs, if the shapes that differ do so in the number of outputs, and all by
+        the same two numbers; None if nothing differs, or other things do.
+    """
+    own = net.state_dict()
+    state = _without_member(own, state)
+    shapes = [(own[k].shape, state[k].shape) for k in own if k in state]
+    changed = {(a[:1], b[:1]) for a, b in shapes if a != b}
+    same_inside = all(a[1:] == b[1:] and len(a) == len(b) for a, b in shapes)
+    if len(changed) != 1 or not same_inside:
+        return None
+    (_, outputs) = changed.pop()
+    return int(outputs[0]) if outputs and outputs[0] > 0 else None
+
+
+def differences(net: nn.Module, state: Mapping[str, torch.Tensor]) -> str:
     """Return how a state dict differs from a network's in names and shapes; empty if it fits."""
+    own = net.state_dict()
+    state = _without_member(own, state)
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
     unexpected = [k for k in state if k not in own]
     shapes = [

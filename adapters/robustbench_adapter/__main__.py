@@ -26,6 +26,7 @@ OURS = {  # flags of the same name and default as an argument of `benchmark`, wi
     "n_spectral": None,
     "spectral": None,
     "profiles": None,
+    "explain": "split the errors over frequency bands too",
     "attacks": "AutoAttack's version custom: apgd-ce,square,...",
     "reference_errors": "a published table, an entry, or a .csv table",
     "resume": "folder that keeps finished work",
@@ -148,7 +149,7 @@ def request_of(given: argparse.Namespace) -> Request:
             "corruptions_data_dir": given.corruptions_data_dir or None,
             "eps": EPS if given.eps is None and threat.is_attack else given.eps,
             "attacks": given.attacks.split(",") if given.attacks else None,
-            "show_progress": not given.quiet,
+            "show_progress": not given.quiet and sys.stderr.isatty(),
         }
     )
 

@@ -108,6 +108,9 @@ def benchmark(request: Request) -> tuple[float, float]:  # noqa: D417  documents
             computed on; None for all.
         spectral: Whether to compute the spectral importance at all.
         profiles: Whether to compute it also on corrupted or attacked images.
+        explain: Whether to split the errors over frequency bands too (`error_decomposition`), on
+            the images of the spectral importance: under every corruption, or under the attack. It
+            goes to the entry and to RobustBench's JSON.
         resume: Folder for unfinished work, which is left there. By default a folder in the user's
             cache, which is removed once the run is complete. It is for one model, recognised by
             its class, its weights and its logits of up to 16 images (to a thousandth of the

@@ -26,9 +26,11 @@ from tqdm import tqdm
 
 from iaside_plugins.adapters.compat import import_pyautoattack
 from iaside_plugins.adapters.isolation import check_model, isolated
+from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import Images
 from iaside_plugins.inference.checks import check_images, check_labels, model_device
+from iaside_plugins.inference.gradients import backward_failure, try_gradient
 from iaside_plugins.storage.files import read_npz, write_atomic, write_json
 from iaside_plugins.storage.provenance import image_digest, model_digest
 
@@ -36,6 +38,7 @@ STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 ATTACKS = (*STANDARD, "apgd-dlr", "fab")
 CLEAN = "clean"
 MIN_CLASSES = 10  # the targeted attacks aim at the 9 classes nearest to the true one
+DLR_CLASSES = 3  # the loss divides by the distance of the greatest logit to the third
 SQUARE_LIMIT = 0.002  # AutoAttack itself warns where the last attack lowers accuracy by more
 _log = logging.getLogger(__name__)
 
@@ -84,6 +87,11 @@ class AutoAttackSpec:
         if self.attacks is None:
             return "autoattack_standard"
         return "_".join(("autoattack_custom", *self.attacks))
+
+    @property
+    def by_gradient(self) -> bool:
+        """Whether any of them follows gradients: all but Square do."""
+        return self.order != ("square",)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields of an entry's attack: name, norm, steps, rel_stepsize, random_start."""
@@ -297,6 +305,13 @@ class _AttackRun:
                 f"AutoAttack's {' and '.join(sorted(targeted))} need at least {MIN_CLASSES} "
                 f"classes, the model has {logits.shape[1]}"
             )
+        if "apgd-dlr" in self.spec.order and logits.shape[1] < DLR_CLASSES:
+            raise InputError(
+                f"AutoAttack's apgd-dlr needs at least {DLR_CLASSES} classes, the model has "
+                f"{logits.shape[1]}: take attacks=apgd-ce or square"
+            )
+        if self.spec.by_gradient:
+            try_gradient(self.model, x.to(self.device))
         return (logits.argmax(dim=1).cpu() != y).numpy(), np.zeros(0, dtype=np.float32)
 
     def _run(self, attack: str, x: Tensor, y: Tensor) -> tuple[Any, Any]:
@@ -315,7 +330,12 @@ class _AttackRun:
             )
             runner.attacks_to_run = [attack]
             clean = x.to(torch.float32).clamp(0, 1)
-            adversarial, predicted = runner.run_standard_evaluation(clean, y, batch_size=len(x))
+            try:
+                adversarial, predicted = runner.run_standard_evaluation(clean, y, batch_size=len(x))
+            except (Exception, SystemExit) as error:
+                if isinstance(error, InputError) or is_out_of_memory(error):
+                    raise
+                raise backward_failure(error, f"AutoAttack's {attack}") from error
         fooled = (predicted.cpu() != y).numpy()
         return fooled, adversarial.detach().cpu().numpy()[fooled]
 

@@ -14,6 +14,7 @@ from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.adapters.models.robustbench_zoo import N_CLASSES
 from iaside_plugins.adapters.robustbench_adapter.request import PreparedRequest
 from iaside_plugins.corruptions.error_rates import SEVERITIES
+from iaside_plugins.decomposition.run import chains_like
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.checks import check_images, check_labels, model_device
 from iaside_plugins.inference.runner import ModelRunner
@@ -94,7 +95,7 @@ def cost_of(ready: PreparedRequest) -> Cost:
             f"{type(error).__name__}: {reason}; expected (N, C, H, W) -> (N, n_classes)"
         ) from error
     n = len(ready.images.ids)
-    n_cells = len(ready.threat.corruptions) * len(SEVERITIES)
+    n_corrupted = n_cells = len(ready.threat.corruptions) * len(SEVERITIES)
     if n_cells:
         n_cells += ready.images.cell(None, 0, None) is not None
     passes = {"clean": n}
@@ -115,6 +116,11 @@ def cost_of(ready: PreparedRequest) -> Cost:
         each = len(ready.spectral_part) * coalition_passes(ready.protocol)
         passes["spectral"] = each * n_profiles
         seconds["spectral"] = each * n_profiles * forward
+    if request.explain:
+        n_conditions = len(spec.epsilons) if spec is not None else n_corrupted
+        each = n_conditions * coalition_passes(chains_like(ready.protocol)) + 1
+        passes["explain"] = len(ready.spectral_part) * each
+        seconds["explain"] = passes["explain"] * forward
     _check_classes(ready, runner.n_classes)
     digests = [image_digest(image, int(y)) for image, y in zip(images, labels, strict=True)]
     return Cost(passes, seconds, dict(zip(digests, logits.tolist(), strict=True)))

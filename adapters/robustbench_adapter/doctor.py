@@ -9,8 +9,9 @@ from pathlib import Path
 from iaside_plugins.adapters.imagenet.cifar import ARCHIVES, CORRUPTED, read_cifar, read_cifar_c
 from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError, decode, read_bytes
 from iaside_plugins.adapters.imagenet.folders import grouped_corruptions, tree_cells
-from iaside_plugins.adapters.imagenet.labels import known_map
-from iaside_plugins.adapters.imagenet.records import find_records, image_names, subfolders
+from iaside_plugins.adapters.imagenet.labels import PLAIN_INTEGERS, known_map
+from iaside_plugins.adapters.imagenet.listing import image_names, subfolders
+from iaside_plugins.adapters.imagenet.records import find_records
 from iaside_plugins.adapters.models.robustbench_zoo import ORDER
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.entry.robustbench_json import robustbench_ids
@@ -79,7 +80,7 @@ def _records(root: Path, part: str) -> Iterator[Finding]:
     if bad := _damaged([record.path for record in records]):
         yield Finding(PROBLEM, part, f"{_some(bad)} cannot be decoded; copy them again")
     n_classes = len({record.label for record in records})
-    of = "" if space.name == "manifest" else f" of {space.name}"
+    of = "" if space.name in PLAIN_INTEGERS else f" of {space.name}"
     yield Finding(OK, part, f"{len(records)} images in {n_classes} classes{of}")
 
 

@@ -20,6 +20,7 @@ from iaside_plugins.adapters.imagenet.cifar import ArrayImages, read_cifar, read
 from iaside_plugins.adapters.imagenet.corrupted import CorruptedData
 from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError, decode, read_bytes
 from iaside_plugins.adapters.imagenet.folders import ImageNetC, matched_records, tree_cells
+from iaside_plugins.adapters.imagenet.labels import PLAIN_INTEGERS
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.imagenet.records import ImageRecord, find_records, select
 from iaside_plugins.adapters.imagenet.stream import ImageStream
@@ -178,7 +179,7 @@ class ImageSource:
         if not root.exists():
             raise InputError(f"there is no folder or CSV manifest {root}; give data_dir=...")
         records, space = find_records(root)
-        if space.name not in (self.threat.dataset, "manifest"):
+        if space.name not in (self.threat.dataset, *PLAIN_INTEGERS):
             raise InputError(
                 f"{root} holds classes of {space.name}, and dataset={self.threat.dataset!r}"
             )

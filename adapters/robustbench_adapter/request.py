@@ -46,7 +46,7 @@ _PATHS = (
     "cache",
     "corruptions_data_dir",
 )
-_FLAGS = ("to_disk", "spectral", "profiles", "show_progress")
+_FLAGS = ("explain", "to_disk", "spectral", "profiles", "show_progress")
 _TEXTS = ("model_name", "note")
 
 
@@ -78,6 +78,7 @@ class Request:
     n_spectral: int | None = 75
     spectral: bool = True
     profiles: bool = True
+    explain: bool = False
     resume: str | Path | None = None
     reference_errors: Any = None
     seed: int = 0
@@ -261,6 +262,8 @@ def _check_arguments(request: Request, threat: Threat) -> None:
         raise InputError("to_disk=True needs model_name=..., the name of the files")
     if not request.spectral and (request.entry_path or request.bundle):
         raise InputError("an entry holds the spectral importance: not with spectral=False")
+    if not request.spectral and request.explain:
+        raise InputError("the split of errors goes to the entry: not with spectral=False")
     if request.bundle and not request.model_name:
         raise InputError("bundle=... needs model_name=..., the name of the files")
     name = request.model_name

@@ -24,11 +24,14 @@ from iaside_plugins.adapters.robustbench_adapter.images import part_of
 from iaside_plugins.adapters.robustbench_adapter.request import PreparedRequest, host_version
 from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.error_rates import SEVERITIES, cell_accuracies, mean_accuracy
+from iaside_plugins.decomposition.contributions import Condition
 from iaside_plugins.entry.build import CYCLED, entry_id, spectral_group
 from iaside_plugins.entry.robustbench_json import read
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import Images
 from iaside_plugins.evaluation.evaluate import AttackPlan, EvaluationPlan, conditions, evaluate
+from iaside_plugins.evaluation.pairs import PairedStreams
+from iaside_plugins.importance.chance import not_judged
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.inference.checks import model_device
@@ -224,13 +227,20 @@ def _evaluation_plan(
             return [attacked[epsilon].batch(x, y) for epsilon in spec.epsilons]
 
         attacks = AttackPlan(
-            [ready.spec], clean(None), batches, request.seed, request.batch_size, keep=False
+            [ready.spec],
+            clean(None),
+            batches,
+            request.seed,
+            request.batch_size,
+            keep=False,
+            by_gradient=ready.spec.by_gradient,
         )
     return EvaluationPlan(
         model=ready.info,
         data=ready.data,
         clean=clean(None),
         spectral=clean(ready.spectral_part),
+        perturbed=_pairs(ready, attacked),
         corruptions=ready.plan,
         attacks=attacks,
     )
@@ -247,15 +257,16 @@ def _benchmark_group(
     ]
     profiles = []
     for condition, perturbed in _conditions(ready, attacked):
-        result = spectral_importance(
-            ready.model,
-            perturbed,
-            ready.protocol,
-            batch_size=ready.request.batch_size,
-            precision=ready.request.precision,
-            resume=folder / "spectral",
-            show_progress=ready.request.show_progress,
-        )
+        with not_judged():
+            result = spectral_importance(
+                ready.model,
+                perturbed,
+                ready.protocol,
+                batch_size=ready.request.batch_size,
+                precision=ready.request.precision,
+                resume=folder / "spectral",
+                show_progress=ready.request.show_progress,
+            )
         profiles.append({"condition": condition, **spectral_group(result)})
     return {
         "host": "robustbench",
@@ -287,6 +298,30 @@ def _conditions(
         )
         for epsilon, images in attacked.items()
     ]
+
+
+def _pairs(ready: PreparedRequest, attacked: dict[float, AdversarialImages]) -> list[PairedStreams]:
+    """Return the pairs of images whose errors are decomposed: a corruption, or all budgets, each.
+
+    One corruption after another, so that few of the images are held at a time.
+    """
+    if not ready.request.explain:
+        return []
+    part, images = ready.spectral_part, ready.images
+    if ready.spec is not None:
+        name = f"{ready.spec.name} {ready.threat.model}"
+        adversarial = {
+            Condition(name, epsilon): AttackedImages(images.clean(part), one)
+            for epsilon, one in attacked.items()
+        }
+        return [PairedStreams(images.clean(part), adversarial)]
+    plain = images.cell(None, 0, part)
+    pairs = []
+    for name in ready.threat.corruptions:
+        cells = {Condition(name, s): images.cell(name, s, part) for s in SEVERITIES}
+        found = {condition: cell for condition, cell in cells.items() if cell is not None}
+        pairs.append(PairedStreams(images.clean(part) if plain is None else plain, found))
+    return pairs
 
 
 class Cycled:

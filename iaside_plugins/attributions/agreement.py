@@ -6,7 +6,6 @@ profiles (the global explanations) and image by image (the local ones, averaged)
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ import pandas as pd
 
 from iaside_plugins.display.html import html_table
 from iaside_plugins.errors import InputError
+from iaside_plugins.importance.evidence import Evidence
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.stats.correlation import STATISTICS, normalised
 from iaside_plugins.stats.intervals import (
@@ -28,7 +28,7 @@ from iaside_plugins.stats.intervals import (
     median_interval,
     percentile_interval,
 )
-from iaside_plugins.storage.files import jsonable, write_json
+from iaside_plugins.storage.files import jsonable, read_json, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -131,6 +131,13 @@ class AgreementReport:
                 )
             )
         return pd.concat(parts, ignore_index=True)
+
+    def evidence(self, method: BandMethod) -> Evidence:
+        """Return a method's mean attributions, and which of them are told from 0."""
+        errors = [np.nan] * self.protocol.n_bands
+        if self.n_images > 1:
+            errors = method.per_image.std(axis=0, ddof=1) / np.sqrt(self.n_images)
+        return Evidence.of(method.per_image.mean(axis=0), errors)
 
     def pairs(self) -> pd.DataFrame:
         """Return one row a pair of methods: each statistic with its 95 % interval over images.
@@ -252,7 +259,7 @@ class AgreementReport:
             InputError: If the file is not a saved report, or of a later version.
         """
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            data = read_json(Path(path))
             if data["format"] != FORMAT:
                 raise InputError(f"{path} was written by another version of iaside-plugins")
             methods = tuple(_method(one) for one in data["methods"])
@@ -269,7 +276,7 @@ class AgreementReport:
                 and all(getattr(method, name).shape == shape[:1] for name in COSTS)
                 for method in methods
             )
-        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
             raise InputError(f"{path} is not a saved agreement report: {error}") from error
         if not (methods and sound and isinstance(report.info["model"], dict)):
             raise InputError(f"{path} is not a saved agreement report: its numbers do not fit")

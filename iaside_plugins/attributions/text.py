@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
 import pandas as pd
 
 from iaside_plugins.attributions.agreement import AgreementReport
@@ -40,10 +44,11 @@ def agreement_text(report: AgreementReport) -> str:
     frame, first = report.to_frame(), report.methods[0].title
     profiles = report.profiles()
     bands = range(report.protocol.n_bands)
-    shares = [["share of each band", *(f"{band}" for band in bands)]]
+    values = [["attribution of each band, nats ± 95 %", *(f"{band}" for band in bands)]]
     for method in report.methods:
-        own = profiles.loc[profiles["method"] == method.name, "share"]
-        shares.append([f"  {method.title}", *(f"{share:+.0%}" for share in own)])
+        own = profiles[profiles["method"] == method.name]
+        unit = "" if method.signed else " (no unit)"
+        values.append([f"  {method.title}{unit}", *map(_value, own.to_dict("records"))])
     agreement = [[f"agreement with {first}", *(heading for heading, _ in AGREEMENT.values())]]
     metrics = [
         ["metrics and cost", *(heading for heading, _ in METRICS.values()), "passes", "s/image"]
@@ -56,7 +61,8 @@ def agreement_text(report: AgreementReport) -> str:
         [
             f"attributions of {report.protocol.n_bands} bands on {report.n_images} images, "
             f"protocol {report.protocol.protocol_id}; 95 % intervals over images",
-            *aligned(shares),
+            *aligned(values),
+            f"of {first}, {report.evidence(report.methods[0]).sentence}",
             "",
             *aligned(agreement),
             "",
@@ -65,6 +71,12 @@ def agreement_text(report: AgreementReport) -> str:
             "each image's own",
         ]
     )
+
+
+def _value(row: Mapping[Hashable, Any]) -> str:
+    """Return a mean attribution with the half-width of its interval, if it has one."""
+    half = row["value_high"] - row["value"]
+    return f"{row['value']:+.3f}" + ("" if np.isnan(half) else f" ± {half:.3f}")
 
 
 def _cells(row: pd.Series, columns: dict[str, tuple[str, str]]) -> list[str]:

@@ -23,7 +23,8 @@ from iaside_plugins.cli.profile import profile
 from iaside_plugins.cli.sensitivity import sensitivity
 from iaside_plugins.cli.show import show
 from iaside_plugins.cli.spectrum import spectrum
-from iaside_plugins.display.errors import exit_on_bad_input, exit_with
+from iaside_plugins.cli.stdout import stdout_for_json
+from iaside_plugins.display.errors import exit_on_bad_input, exit_with, one_line
 from iaside_plugins.protocol import Protocol
 
 NAME = "iaside"
@@ -46,9 +47,10 @@ def main() -> None:
     """Run the command; input that cannot be used ends it with one line on stderr and exit 2."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # no character is worth losing the figures for
-    with exit_on_bad_input(NAME, lambda: _options(sys.argv[1:])):
+    asked = sys.argv[1:]
+    with stdout_for_json(asked), exit_on_bad_input(NAME, lambda: _options(asked)):
         try:
-            code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+            code = app(asked or ["--help"], standalone_mode=False)
         except USAGE_ERROR as error:
             exit_with(NAME, error.format_message())
         except typer.Abort as error:
@@ -81,13 +83,22 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
+class _OneLine(logging.Formatter):
+    """Formats a warning as one line, as `display.errors` does with errors."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
+        return one_line(super().formatMessage(record))
+
+
 @app.callback()
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version")
     ] = False,
 ) -> None:
-    logging.basicConfig(level=logging.WARNING, format=f"{NAME}: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine(f"{NAME}: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
 # In the order of `iaside --help`.

@@ -89,7 +89,7 @@ def compare(
             batch_size=batch_size,
             resume=folder,
             info=net.info.to_dict(),
-            show_progress=not outputs.silent,
+            show_progress=outputs.bars,
         )
         outputs.write(
             report.to_dict(),

@@ -45,7 +45,7 @@ def demo(
         batch_size=batch_size,
         protocol=pick_protocol(protocol, n_bands, seed),
         resume=resume,
-        show_progress=not outputs.silent,
+        show_progress=outputs.bars,
     ).run(outputs.say)
     files = f"entries, table (README.md) and plot (profiles.png) are in {out}/"
     entries = {"entries": [one.entry for one in trained]}

@@ -16,6 +16,7 @@ from iaside_plugins.cli.values import Outputs, check_needs, pick_batch_size, pic
 from iaside_plugins.decomposition.plots import plot_decomposition, plot_difference
 from iaside_plugins.decomposition.result import ErrorDecomposition, difference
 from iaside_plugins.decomposition.run import error_decomposition
+from iaside_plugins.decomposition.sentences import conclusion
 from iaside_plugins.decomposition.text import decomposition_text, versus_text
 from iaside_plugins.devices import pick_devices
 from iaside_plugins.storage.resume_folder import resume_folder
@@ -136,13 +137,17 @@ def explain(
                 resume=folder,
                 target_error=target_error or None if not results else None,
                 max_images=results[0].n_images if results else None,
-                show_progress=not outputs.silent,
+                show_progress=outputs.bars,
             )
         results.append(result)
     first = results[0]
     if save is not None:
         first.save(save)
-    found: dict[str, Any] = {"model": net.info.to_dict(), **first.to_dict()}
+    found: dict[str, Any] = {
+        "model": net.info.to_dict(),
+        "conclusion": conclusion(first),
+        **first.to_dict(),
+    }
     text = decomposition_text(first)
     if len(results) == 1:
         outputs.write(found, text, lambda: plot_decomposition(first, net.info.name))

@@ -70,7 +70,7 @@ def profile(
             "resume": folder,
             "target_error": target_error,
             "target": target or "signed_score",
-            "show_progress": not outputs.silent,
+            "show_progress": outputs.bars,
         }
         if ray is None:
             result = spectral_importance(net, images, chosen, device=several, **given)

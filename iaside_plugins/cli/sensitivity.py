@@ -101,6 +101,7 @@ def sensitivity(
         batch_size=batch_size,
         resume=resume,
         say=None if outputs.silent else outputs.say,
+        show_progress=outputs.bars,
     )
     found = to_dict(report)
     outputs.write(found, sensitivity_text(found), lambda: plot_sensitivity(found))

@@ -121,7 +121,7 @@ def spectrum(
             batch_size=batch_size,
             resume=folder,
             info={"model": None if net is None else net.info.to_dict()},
-            show_progress=not outputs.silent,
+            show_progress=outputs.bars,
         )
         found = report.to_dict()
         outputs.write(found, spectrum_text(found), lambda: plot_spectrum(found))

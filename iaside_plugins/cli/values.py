@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from iaside_plugins.cli.stdout import STDOUT, print_json
 from iaside_plugins.display.plots import figure_format, save_figure
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, cut, shown
 from iaside_plugins.protocol import Protocol
-from iaside_plugins.storage.files import check_writable, write_json
+from iaside_plugins.storage.files import check_writable, parse_json, read_json, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +37,9 @@ def pick_batch_size(text: str) -> tuple[int | str, int]:
     except ValueError:
         rows = 0
     if rows < 1:
-        raise InputError(f"batch_size must be 'auto' or an integer of at least 1, got {text!r}")
+        raise InputError(
+            f"batch_size must be 'auto' or an integer of at least 1, got {shown(text)}"
+        )
     return rows, rows
 
 
@@ -53,20 +57,22 @@ def pick_protocol(
         key, equals, value = part.strip().partition("=")
         if equals:
             try:
-                given[key] = json.loads(value)
-            except ValueError:
+                given[key] = parse_json(value)
+            except ValueError as error:
+                if value.startswith(("[", "{")):
+                    raise InputError(f"{key}={cut(value, 80)} is not JSON: {error}") from error
                 given[key] = value
         elif key == "reference":
             make = Protocol.reference
-        elif Path(key).is_file():
+        elif Path(key).is_file() if key == "default" else _exists(key):
             try:
-                given.update(json.loads(Path(key).read_text()))
+                given.update(read_json(Path(key)))
             except (ValueError, TypeError) as error:
                 raise InputError(f"{key} is not a JSON file of fields: {error}") from error
         elif key != "default":
             raise InputError(
-                f"unknown protocol {key!r}: expected default, reference, a JSON file of fields, "
-                "or field=value pairs such as 'absence=gaussian,range_handling=clip'"
+                f"unknown protocol {shown(key)}: expected default, reference, a JSON file of "
+                "fields, or field=value pairs such as 'absence=gaussian,range_handling=clip'"
             )
     given.setdefault("seed", seed)
     if n_bands is not None:
@@ -80,6 +86,14 @@ def pick_protocol(
         known = ", ".join(field.name for field in dataclasses.fields(Protocol))
         raise InputError(f"unknown protocol field ({error}); known: {known}") from error
     return protocol
+
+
+def _exists(name: str) -> bool:
+    """Return whether there is a file, or something else that cannot be read as one."""
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):  # the name is too long for one
+        return False
 
 
 def check_needs(needed: str, there: bool, **options: Any) -> None:
@@ -127,12 +141,17 @@ class Outputs:
 
     @property
     def _json_path(self) -> Path | None:
-        return None if self.json_file in (None, "-") else Path(str(self.json_file))
+        return None if self.json_file in (None, *STDOUT) else Path(str(self.json_file))
 
     @property
     def silent(self) -> bool:
         """Whether nothing but JSON may be printed."""
-        return self.quiet or self.json_file == "-"
+        return self.quiet or self.json_file in STDOUT
+
+    @property
+    def bars(self) -> bool:
+        """Whether to show progress bars: on a terminal, unless silent."""
+        return not self.silent and sys.stderr.isatty()
 
     def say(self, text: str) -> None:
         """Print a text unless silent."""
@@ -154,8 +173,8 @@ class Outputs:
         """
         if self.plot is not None and figure is not None:
             save_figure(figure(), self.plot)
-        if self.json_file == "-":
-            typer.echo(json.dumps(data, indent=1, allow_nan=False))
+        if self.json_file in STDOUT:
+            print_json(json.dumps(data, indent=1, allow_nan=False))
         elif self._json_path is not None:
             write_json(self._json_path, data)
         self.say(text)

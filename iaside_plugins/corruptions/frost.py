@@ -26,6 +26,7 @@ HOW_TO_GET_TEXTURES = (
     "frost1.png, frost2.png, frost3.png, frost4.jpg, frost5.jpg"
 )
 
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # none starts another program
 _LARGEST_CROP = 224  # of the published sizes; textures must exceed it, the start being drawn
 
 
@@ -46,7 +47,7 @@ def load_frost_textures(folder: str | os.PathLike[str]) -> tuple[npt.NDArray[np.
     textures = []
     for path in (_checked_folder(folder) / name for name in FROST_FILES):
         try:
-            with pillow.open(path) as picture:
+            with pillow.open(path, formats=_FORMATS) as picture:
                 texture = np.array(picture.convert("RGB"))
         except OSError as error:  # Pillow's error for unreadable images is one
             raise InputError(f"{path} is not a readable image: {error}") from error

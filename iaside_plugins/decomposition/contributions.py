@@ -16,11 +16,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from iaside_plugins.corruptions.error_rates import SEVERITIES
+from iaside_plugins.corruptions.apply import CORRUPTIONS
+from iaside_plugins.corruptions.error_rates import CORRUPTIONS_3DCC, SEVERITIES
 from iaside_plugins.errors import InputError
 from iaside_plugins.stats.intervals import Estimate, sparse_mean
 
 Array = npt.NDArray[np.float64]
+CORRUPTION_NAMES = {*CORRUPTIONS, *CORRUPTIONS_3DCC}
 
 
 class Condition(NamedTuple):
@@ -79,6 +81,17 @@ class Contributions:
         """Number of images K."""
         return len(self.clean)
 
+    def at(self, images: Sequence[int]) -> Contributions:
+        """Return the same game on some of the images, by their places."""
+        nested = None if self.nested is None else self.nested[:, images]
+        return Contributions(
+            self.conditions,
+            self.clean[images],
+            self.perturbed[:, images],
+            self.bands[:, images],
+            nested,
+        )
+
     @property
     def efficiency_residual(self) -> float:
         """Greatest ``|perturbed - clean - sum of bands|`` of any image: rounding only."""
@@ -107,6 +120,12 @@ class Contributions:
                 raise InputError(f"{wanted} was not measured; there are {known}")
             chosen[found] = 1
         return np.asarray(chosen / chosen.sum())
+
+    @property
+    def corruptions(self) -> tuple[Condition, ...]:
+        """The conditions that a mean error is of: the corruptions, or all where there are none."""
+        known = tuple(one for one in self.conditions if one.name in CORRUPTION_NAMES)
+        return known or self.conditions
 
     def over(
         self, conditions: Iterable[Condition | tuple[str, float] | str] | None = None

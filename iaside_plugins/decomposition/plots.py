@@ -30,10 +30,10 @@ def plot_decomposition(result: ErrorDecomposition, name: str = "") -> Figure:
     Raises:
         MissingExtraError: If matplotlib is not installed.
     """
-    clean = 100 * float(result.error.over().clean.value)
+    mean = result.error.over(result.error.corruptions)
     title = (
-        f"{name or 'model'}: error {clean:.1f} % -> "
-        f"{100 * float(result.error.over().perturbed.value):.1f} %, "
+        f"{name or 'model'}: error {100 * float(mean.clean.value):.1f} % -> "
+        f"{100 * float(mean.perturbed.value):.1f} %, "
         f"{result.n_images} images, {result.protocol.protocol_id}"
     )
     return _heat_map(result.error, result.band_edges(), title, "error, %")
@@ -59,7 +59,7 @@ def _heat_map(
 ) -> Figure:
     names = list(dict.fromkeys(one.name for one in game.conditions))
     splits = [game.over([name]) for name in names]
-    mean = game.over()
+    mean = game.over(game.corruptions)
     figure, axes = empty_figure(8, 2.6 + 0.3 * len(names))
     figure.suptitle(title, fontsize=10)
     grid = figure.add_gridspec(

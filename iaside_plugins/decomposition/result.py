@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from iaside_plugins.importance.result import band_edges
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley import exact as shapley
 from iaside_plugins.stats.intervals import Estimate, jackknife
-from iaside_plugins.storage.files import jsonable, read_npz, write_atomic
+from iaside_plugins.storage.files import jsonable, parse_json, read_npz, write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -222,7 +222,7 @@ class ErrorDecomposition:
         """
         try:
             arrays: dict[str, Any] = read_npz(Path(path))
-            head = json.loads(str(arrays.pop("head")))
+            head = parse_json(str(arrays.pop("head")))
             version = head.pop("decomposition")
             if version != FORMAT:
                 raise InputError(f"{path} was written by another version of iaside-plugins")
@@ -248,7 +248,7 @@ class ErrorDecomposition:
             raise InputError(f"{path} is not a saved ErrorDecomposition: {error}") from error
 
     def __repr__(self) -> str:
-        mean = self.error.over()
+        mean = self.error.over(self.error.corruptions)
         return (
             f"ErrorDecomposition({self.n_images} images, {len(self.conditions)} conditions, "
             f"{self.protocol.n_bands} bands, error {100 * float(mean.clean.value):.1f} % -> "
@@ -316,6 +316,47 @@ class DecompositionDifference:
         return {"n_images": len(self.ids), **jsonable(out)}
 
 
+def joined(parts: Sequence[ErrorDecomposition]) -> ErrorDecomposition:
+    """Return one decomposition of the conditions of several, on the images that all of them have.
+
+    Raises:
+        InputError: For parts of different protocols, or without an image in common.
+    """
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    shared = set(first.ids).intersection(*(part.ids for part in parts[1:]))
+    if not shared or not all(first.protocol.same(part.protocol) for part in parts):
+        raise InputError("expected decompositions of one protocol with images in common")
+    ids = tuple(name for name in first.ids if name in shared)
+    rows = [[part.ids.index(name) for name in ids] for part in parts]
+
+    def game(name: str) -> Contributions:
+        games = [part._game(name).at(own) for part, own in zip(parts, rows, strict=True)]
+        nested = [one.nested for one in games if one.nested is not None]
+        return Contributions(
+            tuple(condition for one in games for condition in one.conditions),
+            games[0].clean,
+            np.concatenate([one.perturbed for one in games]),
+            np.concatenate([one.bands for one in games]),
+            np.concatenate(nested) if len(nested) == len(games) else None,
+        )
+
+    tables = [part.loss_table for part in parts if part.loss_table is not None]
+    wrong = [p.wrong[:, own] for p, own in zip(parts, rows, strict=True) if p.wrong is not None]
+    return replace(
+        first,
+        error=game("error"),
+        loss=game("loss"),
+        energy=np.concatenate([p.energy[:, own] for p, own in zip(parts, rows, strict=True)]),
+        wrong=np.concatenate(wrong) if wrong else None,
+        loss_table=np.concatenate(tables) if tables and len(ids) == first.n_images else None,
+        labels=first.labels[rows[0]],
+        ids=ids,
+        n_forward=sum(part.n_forward for part in parts),
+    )
+
+
 def difference(first: ErrorDecomposition, second: ErrorDecomposition) -> DecompositionDifference:
     """Return first minus second, paired over images.
 
@@ -360,9 +401,12 @@ def _points(game: Contributions, last: str) -> pd.DataFrame:
 
 
 def _game_dict(game: Contributions) -> dict[str, Any]:
-    """Return the splits of the mean and of every condition as values with intervals."""
+    """Return the splits of the mean and of every condition as values with intervals.
+
+    The mean is over the corruptions, where there are some.
+    """
     return {
-        "mean": _split_dict(game.over(), game, None),
+        "mean": _split_dict(game.over(game.corruptions), game, game.corruptions),
         "conditions": [
             {
                 "condition": one.name,

@@ -109,7 +109,7 @@ def error_decomposition(  # noqa: PLR0913  the public signature
         InputTypeError: For images that are not floating-point numbers.
     """
     protocol = protocol or DEFAULT
-    _check_protocol(protocol)
+    check_protocol(protocol)
     check_max_images(max_images)
     if target_error is not None and not target_error > 0:
         raise InputError(f"target_error must be above 0, got {target_error!r}")
@@ -170,7 +170,19 @@ def error_decomposition(  # noqa: PLR0913  the public signature
     )
 
 
-def _check_protocol(protocol: Protocol) -> None:
+def chains_like(protocol: Protocol) -> Protocol:
+    """Return the protocol of a decomposition beside an importance: its bands, seed and forwards."""
+    return replace(
+        DEFAULT,
+        n_bands=protocol.n_bands,
+        band_norm="chebyshev" if protocol.band_norm == "boxes" else protocol.band_norm,
+        temperature=protocol.temperature,
+        seed=protocol.seed,
+        forwards=protocol.forwards,
+    )
+
+
+def check_protocol(protocol: Protocol) -> None:
     """Raise InputError for choices under which the end of a game is not the benchmark's image."""
     if protocol.is_script or RANGE_HANDLINGS[protocol.range_handling].changes_images:
         raise InputError(

@@ -13,7 +13,7 @@ from iaside_plugins.budgets import format_budget
 from iaside_plugins.decomposition.contributions import Condition, Contributions
 from iaside_plugins.decomposition.result import DecompositionDifference, ErrorDecomposition
 from iaside_plugins.decomposition.sentences import conclusion, versus_conclusion
-from iaside_plugins.display.text import interval
+from iaside_plugins.display.text import interval, rounded_to_sum
 from iaside_plugins.stats.intervals import Estimate
 
 Array = npt.NDArray[np.float64]
@@ -56,10 +56,10 @@ def versus_text(
 
 
 def decomposition_table(game: Contributions, width: int | None, first: str, last: str) -> list[str]:
-    """Return a table in points: clean + bands = error, to the last digit shown; means below.
+    """Return a table in points: clean + bands = error, to the last digit shown.
 
-    One row a corruption or attack, the mean over its severities or budgets. Neighbouring bands
-    are added up where the lines would be too long.
+    One row a corruption, the mean over its severities, then their mean, then the attacks.
+    Neighbouring bands are added up where the lines would be too long.
 
     Args:
         game: Errors, or their difference between two models.
@@ -68,9 +68,11 @@ def decomposition_table(game: Contributions, width: int | None, first: str, last
         last: Heading of the column under perturbation.
     """
     names = list(dict.fromkeys(one.name for one in game.conditions))
-    splits = [(_shown(name), game.over([name])) for name in names]
-    if len(names) > 1:
-        splits.append((f"mean of {len(names)}", game.over()))
+    corrupted = [name for name in names if name in {one.name for one in game.corruptions}]
+    splits = [(_shown(name), game.over([name])) for name in corrupted]
+    if len(corrupted) > 1:
+        splits.append((f"mean of {len(corrupted)}", game.over(corrupted)))
+    splits += [(_shown(name), game.over([name])) for name in names if name not in corrupted]
     m = game.bands.shape[2]
     room = (width or shutil.get_terminal_size().columns) - NAME_WIDTH - 2 * END_WIDTH
     step = next(k for k in range(1, m + 1) if -(-m // k) * BAND_WIDTH <= room or k == m)
@@ -92,27 +94,6 @@ def decomposition_table(game: Contributions, width: int | None, first: str, last
             + f"{shown[-1]:>{END_WIDTH}.1f}"
         )
     return lines
-
-
-def rounded_to_sum(start: float, parts: Sequence[float], total: float) -> list[float]:
-    """Return start, parts and total in points with one decimal: as shown, start + parts = total.
-
-    Start and total are rounded; of the parts those with the largest remainders are rounded up, as
-    many as it takes, so that each is less than 0.2 from its value.
-
-    Args:
-        start: A share of 1.
-        parts: Shares of 1.
-        total: ``start + sum(parts)``.
-    """
-    tenths = 1000 * np.asarray(parts, dtype=np.float64)
-    shown = np.floor(tenths + 1e-9)
-    first, last = round(1000 * start), round(1000 * total)
-    order = np.argsort(shown - tenths, kind="stable")  # the largest remainder first
-    left = last - first - int(shown.sum())
-    for k in range(abs(left)):
-        shown[order[k % len(order)] if left > 0 else order[-1 - k % len(order)]] += np.sign(left)
-    return [first / 10, *(shown / 10 + 0.0).tolist(), last / 10]
 
 
 def points(estimate: Estimate, place: int | None = None) -> str:
@@ -154,7 +135,7 @@ def _bands_line(result: ErrorDecomposition) -> str:
 
 def _costliest(game: Contributions) -> list[str]:
     """Return the bands and the conditions that cost most, with their intervals."""
-    mean = game.over()
+    mean = game.over(game.corruptions)
     order = np.argsort(-mean.bands.value, kind="stable")[:N_COSTLIEST]
     bands = "; ".join(f"band {k} {points(mean.bands, int(k))}" for k in order)
     lines = [f"costliest bands of the mean, points [95 %]: {bands}"]
@@ -168,7 +149,7 @@ def _costliest(game: Contributions) -> list[str]:
 
 def _repairs(game: Contributions) -> list[str]:
     """Return what taking the perturbation out of the high, or the low, bands would repair."""
-    high, low = game.repaired()
+    high, low = game.repaired(game.corruptions)
     m = game.bands.shape[2]
     cuts = range(1, m)
     bands = [_range(k, m - 1) for k in cuts], [_range(0, k - 1) for k in cuts]

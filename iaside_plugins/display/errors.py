@@ -12,13 +12,15 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import NoReturn
 
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, cut
 from iaside_plugins.interrupts import (
     INTERRUPTED,
     ignore_from_now,
     raise_from_now,
     was_interrupted,
 )
+
+LONGEST = 1000  # characters of a line
 
 
 @contextlib.contextmanager
@@ -47,8 +49,13 @@ def exit_on_bad_input(program: str, options: Callable[[], Mapping[str, str]]) ->
 def exit_with(program: str, message: str) -> NoReturn:
     """End the process with a message as one line on stderr and exit code 2."""
     ignore_from_now()
-    sys.stderr.write(f"{program}: {' '.join(message.split())}\n")
+    sys.stderr.write(f"{program}: {one_line(message)}\n")
     sys.exit(2)
+
+
+def one_line(message: str) -> str:
+    """Return a message on one line, without its middle if it is very long."""
+    return cut(" ".join(message.split()), LONGEST)
 
 
 def with_options(message: str, options: Mapping[str, str]) -> str:

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from iaside_plugins.errors import InputError, MissingExtraError
 from iaside_plugins.importance.result import SpectralImportance
-from iaside_plugins.stats.intervals import Z95
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,6 +84,8 @@ def plot_profile(
 ) -> Axes:
     """Plot the Shapley value of each band (nats) against frequency, with 95 % intervals.
 
+    A band whose value is not told from 0 has a hollow mark.
+
     Args:
         result: The result to plot.
         ax: Axes to draw on, a new figure's by default.
@@ -100,14 +101,25 @@ def plot_profile(
     edges = result.band_edges()
     centre = (edges[:-1] + edges[1:]) / 2
     ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
-    ax.errorbar(
+    evidence = result.evidence
+    drawn = ax.errorbar(
         centre,
-        result.shapley_values,
-        yerr=Z95 * np.nan_to_num(result.shapley_se),
+        evidence.nats,
+        yerr=np.nan_to_num(np.abs(evidence.intervals.T - evidence.nats)),
         marker="o",
         markersize=4,
         capsize=3,
         label=label,
+    )
+    hollow = evidence.untold
+    ax.plot(
+        centre[hollow],
+        evidence.nats[hollow],
+        "o",
+        markersize=4,
+        markerfacecolor="white",
+        color=drawn.lines[0].get_color(),
+        zorder=3,
     )
     _label_edges(ax, edges)
     ax.set_ylabel("Shapley value (nats)")
@@ -115,12 +127,12 @@ def plot_profile(
 
 
 def plot_profiles(results: Mapping[str, SpectralImportance]) -> Figure:
-    """Plot several models: Shapley values on the left, shares on the right.
+    """Plot the Shapley values of several models with intervals; see `plot_profile`.
 
     Raises:
         MissingExtraError: If matplotlib is not installed.
     """
-    figure, (left, right) = new_figure(11, 4.2, columns=2)
+    figure, (ax,) = new_figure(7.5, 4.2)
     counts = sorted({result.n_images for result in results.values()})
     n_images = counts[0] if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     protocols = dict.fromkeys(result.protocol.protocol_id for result in results.values())
@@ -128,25 +140,9 @@ def plot_profiles(results: Mapping[str, SpectralImportance]) -> Figure:
     title = titled(name, n_images, *protocols)
     figure.suptitle(title, fontsize=10, parse_math=False)
     for name, result in results.items():
-        plot_profile(result, left, label=name)
-        edges = result.band_edges()
-        share, interval = result.distribution, result.distribution_interval
-        width = np.abs(interval.T - share)
-        right.errorbar(
-            (edges[:-1] + edges[1:]) / 2,
-            share,
-            yerr=np.nan_to_num(width),
-            marker="o",
-            markersize=4,
-            capsize=3,
-            label=name,
-        )
-        _label_edges(right, edges)
-    left.set_title("predictive power carried by each band")
-    right.set_title("importance distribution")
-    right.set_ylabel("share")
-    right.set_ylim(0, None)
-    right.legend(fontsize="small")
+        plot_profile(result, ax, label=name)
+    ax.set_title("predictive power carried by each band (hollow: not told from 0)", fontsize=10)
+    ax.legend(fontsize="small")
     return figure
 
 

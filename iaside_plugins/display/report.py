@@ -9,7 +9,9 @@ import numpy as np
 
 from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.error_rates import CORRUPTIONS_3DCC
-from iaside_plugins.display.text import interval, number, proportion
+from iaside_plugins.display.masking import masking_reasons
+from iaside_plugins.display.text import interval, number, proportion, rounded_to_sum
+from iaside_plugins.importance.chance import chance_warning
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.spectral.range_handling import RANGE_HANDLINGS
 from iaside_plugins.stats.intervals import wilson
@@ -18,28 +20,46 @@ BAR = 24
 
 
 def spectral_report(result: SpectralImportance) -> str:
-    """Return range, Shapley value, standard error and share of each band; then the scores."""
-    frame = result.to_frame()
-    top = max(float(frame["shapley_value"].abs().max()), 1e-12)
+    """Return range and Shapley value of each band with its interval; then the scores.
+
+    An accuracy at chance is said first.
+    """
+    text = chance_warning(int(result.correct.sum()), result.n_images, result.n_classes)
+    return "\n".join([*_warning(text), *_spectral_lines(result)])
+
+
+def _warning(text: str) -> list[str]:
+    return [f"WARNING: {text}"] if text else []
+
+
+def _spectral_lines(result: SpectralImportance) -> list[str]:
+    evidence, edges = result.evidence, result.band_edges()
+    values = np.abs(evidence.nats)
+    scale = BAR / max(float(values.max()), 1e-12)
+    told = evidence.told
+    left = max((round(scale * values[band]) for band in evidence.below), default=0)
     lines = [
         f"spectral importance: {result.n_images} images of {result.image_size[0]} x "
         f"{result.image_size[1]}, protocol {result.protocol.protocol_id}",
-        "  band  cycles/image   Shapley value (nats)     share",
+        "  band  cycles/image   Shapley value (nats) and 95 % interval; bars from 0, where told "
+        "from it",
     ]
-    for band, low, high, psi, se, share in frame.iloc[:, :6].to_numpy().tolist():
-        bar = "█" * round(BAR * abs(psi) / top)
-        sign = "-" if psi < 0 and bar else " "
+    for band, psi in enumerate(evidence.nats):
+        ends = interval(*evidence.intervals[band], spec="+.3f") or "(no interval from one image)"
+        bar = "█" * round(scale * abs(psi)) if band in told else ""
+        below, above = (bar, "") if psi < 0 else ("", bar)
         lines.append(
-            f"  {band:>4.0f}  {low:5.1f}-{high:<6.1f}  {psi:+8.3f} ± {se:.3f} (s.e.)  "
-            f"{share:5.1%} {sign}{bar}"
+            f"  {band:>4}  {edges[band]:5.1f}-{edges[band + 1]:<6.1f}  {psi:+8.3f} {ends:<18} "
+            f"{below:>{left}}|{above}".rstrip()
         )
+    lines.append(f"  {evidence.sentence}")
     lines += [
         f"  score        {result.score:+.3f}  {_ends(result.score_interval)} (95 %)",
         f"  signed score {result.signed_score:+.3f}  {_ends(result.signed_score_interval)} "
         "(positive leans to low frequencies, negative to high)",
     ]
     if result.protocol.n_bands == 2:
-        lines.append("  with 2 bands one share is 0, one is 1: the scores say only which")
+        lines.append("  with 2 bands the scores say only which has the greater value")
     if len(result.tied_bands) > 1:
         names = ", ".join(map(str, sorted(result.tied_bands)))
         lines.append(
@@ -52,7 +72,7 @@ def spectral_report(result: SpectralImportance) -> str:
     which = "rescaled images" if rescaled else "these images"
     share = hits / result.n_images
     lines.append(f"  accuracy on {which} {share:.1%}  {interval(low, high, spec='.1%')}")
-    return "\n".join(lines)
+    return lines
 
 
 def _ends(ends: Any) -> str:
@@ -61,12 +81,19 @@ def _ends(ends: Any) -> str:
 
 def entry_report(entry: Mapping[str, Any], result: SpectralImportance) -> str:
     """Return the spectral report, then accuracies: clean, corrupted, under attack."""
-    lines = [spectral_report(result), f"clean accuracy   {proportion(entry['clean_accuracy'])}"]
+    clean = entry["clean_accuracy"]
+    hits = round(clean["value"] * clean["n"])
+    lines = [
+        *_warning(chance_warning(hits, clean["n"], result.n_classes)),
+        *_spectral_lines(result),
+        f"clean accuracy   {proportion(clean)}",
+    ]
     corruption, adversarial = entry["corruption"], entry["adversarial"]
     if corruption is not None:
         lines += _corruption_lines(corruption)
     if adversarial is not None:
         lines.append(f"accuracy under attack ({adversarial['n_images']} images)")
+        lines += [f"  may be too high: {reason}" for reason in masking_reasons(adversarial)]
         lines += [
             f"  {cell['name']:<7} {cell['norm']:<4} eps {format_budget(cell['epsilon']):<8} "
             f"{proportion(cell['accuracy'])}"
@@ -78,6 +105,8 @@ def entry_report(entry: Mapping[str, Any], result: SpectralImportance) -> str:
             for cell in adversarial["worst_case"]
             if len(cell["attacks"]) > 1
         ]
+    if entry.get("decomposition") is not None:
+        lines += _decomposition_lines(entry["decomposition"])
     for profile in (entry.get("benchmark") or {}).get("profiles", ()):
         lines.append(
             f"signed score under {profile['condition']} {profile['signed_score']:+.3f}  "
@@ -85,6 +114,24 @@ def entry_report(entry: Mapping[str, Any], result: SpectralImportance) -> str:
             f"n = {profile['n_images']}"
         )
     return "\n".join(lines)
+
+
+def _decomposition_lines(decomposition: Mapping[str, Any]) -> list[str]:
+    """Return the mean error split over bands, and the bands that are told from 0."""
+    mean = decomposition["mean"]
+    clean, *bands, error = rounded_to_sum(mean["clean"], mean["bands"], mean["perturbed"])
+    shown = " ".join(f"{value:+.1f}" for value in bands)
+    costly = [
+        f"band {k} {interval(100 * low, 100 * high, spec='+.1f')}"
+        for k, (low, high) in enumerate(mean["bands_interval"])
+        if low > 0 or high < 0
+    ]
+    return [
+        f"mean error of {len(decomposition['conditions'])} conditions "
+        f"({decomposition['n_images']} images), split over the bands that were perturbed, points:",
+        f"  clean {clean:.1f}, bands {shown}, error {error:.1f}",
+        f"  told from 0: {', '.join(costly) or 'none'}",
+    ]
 
 
 def _corruption_lines(corruption: Mapping[str, Any]) -> list[str]:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 NOTHING = "–"  # a figure that does not exist
 
 
@@ -51,6 +53,27 @@ def proportion(share: Mapping[str, Any]) -> str:
     """Return a proportion of an entry in percent, with its interval and number of images."""
     ends = interval(*share["interval"], spec=".1%")
     return f"{share['value']:6.1%}  {ends}, n = {share['n']}"
+
+
+def rounded_to_sum(start: float, parts: Sequence[float], total: float) -> list[float]:
+    """Return start, parts and total in points with one decimal: as shown, start + parts = total.
+
+    Start and total are rounded; of the parts those with the largest remainders are rounded up, as
+    many as it takes, so that each is less than 0.2 from its value.
+
+    Args:
+        start: A share of 1.
+        parts: Shares of 1.
+        total: ``start + sum(parts)``.
+    """
+    tenths = 1000 * np.asarray(parts, dtype=np.float64)
+    shown = np.floor(tenths + 1e-9)
+    first, last = round(1000 * start), round(1000 * total)
+    order = np.argsort(shown - tenths, kind="stable")  # the largest remainder first
+    left = last - first - int(shown.sum())
+    for k in range(abs(left)):
+        shown[order[k % len(order)] if left > 0 else order[-1 - k % len(order)]] += np.sign(left)
+    return [first / 10, *(shown / 10 + 0.0).tolist(), last / 10]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from iaside_plugins.decomposition.contributions import Split
+from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.importance.result import ATTRIBUTES, SpectralImportance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.stats.intervals import mean_interval, wilson
@@ -15,7 +18,15 @@ from iaside_plugins.storage.provenance import ids_digest
 
 SCHEMA_VERSION = 1
 # Attributes of an importance that an entry leaves out, or holds in another form.
-NOT_IN_ENTRY = {"n_classes", "clean_accuracy", "per_image", "values", "labels", "ids"}
+NOT_IN_ENTRY = {
+    "n_classes",
+    "clean_accuracy",
+    "accuracy_shapley_values",
+    "per_image",
+    "values",
+    "labels",
+    "ids",
+}
 # What the ``benchmark`` group says of an entry made through RobustBench's interface.
 CYCLED = "corruptions, each image under one cell in turn"
 LISTED = "RobustBench's list"
@@ -69,4 +80,39 @@ def spectral_group(result: SpectralImportance) -> dict[str, Any]:
         "band_edges": result.band_edges(),
         "ends": result.ends.mean(axis=0),
         "clean_accuracy": proportion(result.correct),
+    }
+
+
+def decomposition_group(result: ErrorDecomposition, ids: Sequence[str]) -> dict[str, Any]:
+    """Return the entry's ``decomposition`` group: errors, no values of single images.
+
+    Args:
+        result: The decomposition.
+        ids: Ids of the entry's images in their order, which those of the result are among.
+    """
+    taken = set(result.ids)
+    return {
+        "protocol": result.protocol.to_dict(),
+        "n_images": result.n_images,
+        "image_ids_sha256": ids_digest(name for name in ids if name in taken),
+        "n_forward": result.n_forward,
+        "efficiency_residual": result.efficiency_residual,
+        "mean": _split(result.error.over()),
+        "conditions": [
+            {
+                "condition": one.name,
+                "level": None if one.level is None else float(one.level),
+                **_split(result.error.over([one])),
+            }
+            for one in result.conditions
+        ],
+    }
+
+
+def _split(split: Split) -> dict[str, Any]:
+    return {
+        "clean": split.clean.value,
+        "bands": split.bands.value,
+        "bands_interval": split.bands.interval,
+        "perturbed": split.perturbed.value,
     }

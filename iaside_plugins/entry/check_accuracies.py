@@ -7,11 +7,13 @@ from collections.abc import Iterator
 
 from iaside_plugins.entry.parse import pointer
 from iaside_plugins.entry.schema import Adversarial, Corruption, Entry, Proportion, Spectral
+from iaside_plugins.importance.chance import chance
 
 Problems = Iterator[str]
 CHANGES_IMAGES = ("rescale", "batch_modulus")  # the spectral importance then sees other images
 HALF = ("float16", "bfloat16")
 FAR_APART = 0.5  # of two accuracies on the same images before and after resizing or JPEG
+ROUNDING = 1e-9
 NATS_SLACK = 1e-3  # of a mean log-likelihood, for log-probabilities of low precision
 
 
@@ -20,10 +22,26 @@ def accuracy_problems(entry: Entry) -> Problems:
     for parts, spectral in entry.spectra.items():
         yield from _likelihood(spectral, entry.model.n_classes, pointer(*parts))
     yield from _spectral(entry)
+    yield from _chance(entry)
     if entry.corruption is not None:
         yield from _uncorrupted(entry, entry.corruption)
     if entry.adversarial is not None:
         yield from _robust(entry.clean_accuracy, entry.adversarial)
+
+
+def _chance(entry: Entry) -> Problems:
+    """Compute again what an entry says of its clean accuracy and guessing."""
+    said, clean = entry.chance, entry.clean_accuracy
+    if said is None:
+        return
+    n_classes = entry.model.n_classes or round(1 / max(said.level, ROUNDING))
+    expected = chance(_hits(clean), clean.n, n_classes)
+    for name in ("level", "p", "above"):
+        if abs(getattr(said, name) - expected[name]) > ROUNDING:
+            yield (
+                f"/chance/{name}: expected {expected[name]!r} for {_of(clean)} classified "
+                f"correctly, got {getattr(said, name)!r}"
+            )
 
 
 def _hits(part: Proportion) -> int:

@@ -16,6 +16,7 @@ from iaside_plugins.corruptions.error_rates import (
     mean_corruption_error,
     unnormalised_mean_error,
 )
+from iaside_plugins.display.masking import is_weaker
 from iaside_plugins.entry.build import (
     CYCLED,
     LISTED,
@@ -30,7 +31,9 @@ from iaside_plugins.entry.schema import (
     Benchmark,
     Corruption,
     Entry,
+    Masking,
     Normalised,
+    TemperatureCheck,
     WorstCase,
 )
 from iaside_plugins.errors import InputError
@@ -150,6 +153,7 @@ def adversarial_problems(adversarial: Adversarial) -> Problems:
             attack.steps,
             attack.rel_stepsize,
             attack.random_start,
+            attack.restarts,
             attack.epsilon,
         )
         if cell in seen:
@@ -167,6 +171,70 @@ def adversarial_problems(adversarial: Adversarial) -> Problems:
             yield f"{place}: expected one worst case a norm and epsilon, got another"
         yield from _n_images(f"{place}/accuracy", case.accuracy.n, adversarial.n_images)
         yield from _worst_case(place, case, adversarial.attacks)
+    if adversarial.masking is not None:
+        yield from _masking(adversarial, adversarial.masking)
+
+
+def _masking(adversarial: Adversarial, masking: Masking) -> Problems:
+    """Check what attacks saw against their number of images, and against their accuracies."""
+    place, n = "/adversarial/masking", masking.n_images
+    most = max(attack.accuracy.value for attack in adversarial.attacks) * adversarial.n_images
+    if not most - 0.5 <= n <= adversarial.n_images:
+        yield (
+            f"{place}/n_images: expected at least the {most:.0f} that an attack leaves and at most "
+            f"{adversarial.n_images}, got {n}"
+        )
+    for name in ("n_zero", "n_non_finite", "n_varying"):
+        if getattr(masking, name) > n:
+            yield f"{place}/{name}: expected at most {n} images, got {getattr(masking, name)}"
+    if masking.n_zero + masking.n_non_finite > n:
+        yield f"{place}: expected one kind of gradient an image, got more than {n}"
+    attacks = [attack.model_dump() for attack in adversarial.attacks]
+    lost = {
+        (a["name"], b["name"], a["norm"], a["epsilon"]): a["accuracy"]["value"]
+        - b["accuracy"]["value"]
+        for a in attacks
+        for b in attacks
+        if is_weaker(a, b)
+    }
+    values = {(a.name, a.norm, a.epsilon): a.accuracy.value for a in adversarial.attacks}
+    for k, pair in enumerate(masking.apart):
+        ends = [values.get((name, pair.norm, pair.epsilon)) for name in (pair.attack, pair.other)]
+        if ends[0] is None or ends[1] is None:
+            yield f"{place}/apart/{k}: expected two attacks of this entry at one budget"
+        elif abs(ends[0] - ends[1] - pair.difference) > ROUNDING:
+            expected = ends[0] - ends[1]
+            yield f"{place}/apart/{k}/difference: expected {expected:.9g}, got {pair.difference!r}"
+    if masking.temperature is not None:
+        yield from _temperature(adversarial, masking.temperature)
+    said = [(w.attack, w.single, w.norm, w.epsilon) for w in masking.weaker]
+    if Counter(said) != Counter(lost.keys()):
+        yield f"{place}/weaker: expected {[*lost]}, got {said}"
+        return
+    for k, one in enumerate(masking.weaker):
+        least = round(lost[said[k]] * adversarial.n_images)
+        if not least <= one.n_missed <= n:
+            yield (
+                f"{place}/weaker/{k}/n_missed: expected from {least} to {n} images, got "
+                f"{one.n_missed}"
+            )
+
+
+def _temperature(adversarial: Adversarial, check: TemperatureCheck) -> Problems:
+    """Check that an attack at temperatures is one of the entry, and its counts fall."""
+    place = "/adversarial/masking/temperature"
+    if check.n_images > adversarial.n_images:
+        yield (f"{place}/n_images: expected at most {adversarial.n_images}, got {check.n_images}")
+    own = [a.epsilon for a in adversarial.attacks if (a.name, a.norm) == (check.attack, check.norm)]
+    got = [case.epsilon for case in check.cases]
+    if Counter(got) != Counter(own):
+        yield f"{place}/cases: expected the epsilons of {check.attack}, {own}, got {got}"
+    for k, case in enumerate(check.cases):
+        if not case.n_left <= case.n_robust <= check.n_images:
+            yield (
+                f"{place}/cases/{k}: expected n_left <= n_robust <= {check.n_images}, got "
+                f"{case.n_left} and {case.n_robust}"
+            )
 
 
 def _n_images(place: str, got: int, expected: int) -> Problems:

@@ -14,6 +14,7 @@ import numpy as np
 
 from iaside_plugins.entry.build import entry_id
 from iaside_plugins.entry.check_accuracies import accuracy_problems
+from iaside_plugins.entry.check_decomposition import decomposition_problems
 from iaside_plugins.entry.check_perturbed import (
     adversarial_problems,
     benchmark_problems,
@@ -21,8 +22,8 @@ from iaside_plugins.entry.check_perturbed import (
 )
 from iaside_plugins.entry.parse import pointer
 from iaside_plugins.entry.schema import Entry, Group, Mean, MeanError, Proportion, Spectral
-from iaside_plugins.entry.texts import RESERVED, cut, faults, shown
-from iaside_plugins.errors import InputError
+from iaside_plugins.entry.texts import RESERVED, faults
+from iaside_plugins.errors import InputError, cut, shown
 from iaside_plugins.importance.result import band_edges
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley.exact import shapley_values
@@ -63,6 +64,7 @@ def _problems(entry: Entry, stem: str) -> list[str]:
         problems += corruption_problems(entry.corruption)
     if entry.adversarial is not None:
         problems += adversarial_problems(entry.adversarial)
+    problems += decomposition_problems(entry)
     return [*problems, *benchmark_problems(entry), *accuracy_problems(entry)]
 
 

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from iaside_plugins.entry.schema import Entry, ValidationError
-from iaside_plugins.entry.texts import cut, shown
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, cut, shown
 
 __all__ = ["MAX_BYTES", "Entry", "parse_entry", "pointer"]
 

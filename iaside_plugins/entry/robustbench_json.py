@@ -9,7 +9,6 @@ it: published figures, and everything written by hand, stay.
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
 from collections.abc import Mapping
 from functools import cache
@@ -20,7 +19,7 @@ import numpy as np
 
 from iaside_plugins.budgets import format_budget, parse_budget
 from iaside_plugins.errors import InputError
-from iaside_plugins.storage.files import write_json
+from iaside_plugins.storage.files import read_json, write_json
 
 if TYPE_CHECKING:
     from iaside_plugins.entry.schema import Entry
@@ -139,6 +138,8 @@ def own_fields(name: str, run: Mapping[str, Any], entry: Entry | None) -> dict[s
         for key in ("mce", "error_over_published"):
             claim = getattr(entry.corruption, key)
             group[key] = claim and {"value": claim.value, "reference": claim.reference}
+    if entry.decomposition is not None:
+        group["error_by_band"] = raw["decomposition"]
     group["profiles"] = [
         {key: profile[key] for key in ("condition", *_SPECTRAL)}
         for profile in raw["benchmark"]["profiles"]
@@ -155,8 +156,8 @@ def read(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        found = read_json(file)
+    except InputError as error:
         raise InputError(f"{file} is not JSON, so nothing can be added to it: {error}") from error
     if not isinstance(found, dict):
         raise InputError(f"{file} holds no JSON object, so nothing can be added to it")

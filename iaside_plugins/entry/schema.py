@@ -58,6 +58,14 @@ class Proportion(Group):
     n: Positive
 
 
+class Chance(Group):
+    """Clean accuracy against guessing, 1 of n_classes, by an exact one-sided binomial test."""
+
+    level: Share
+    p: Share
+    above: bool
+
+
 class Mean(Group):
     """Mean of per-image values in [0, 1], with a 95 % interval that may leave that range."""
 
@@ -223,6 +231,7 @@ class Attack(Group):
     steps: Positive | None
     rel_stepsize: AboveZero | None
     random_start: bool
+    restarts: Positive = 1  # older entries have none
     epsilon: Size
     accuracy: Proportion
     probability_change: Mean
@@ -237,6 +246,56 @@ class WorstCase(Group):
     accuracy: Proportion
 
 
+class Weaker(Group):
+    """An attack of many steps that leaves more images than a single step of the same budget."""
+
+    attack: FileName
+    single: FileName
+    norm: Literal["Linf", "L2"]
+    epsilon: Size
+    n_missed: Positive
+
+
+class Apart(Group):
+    """Accuracy under an attack minus that under another library's at the same budget."""
+
+    attack: FileName
+    other: FileName
+    norm: Literal["Linf", "L2"]
+    epsilon: Size
+    difference: Annotated[float, Field(ge=-1, le=1)]
+
+
+class TemperatureCase(Group):
+    """Images that withstand an attack, and those that do at every temperature too."""
+
+    epsilon: Size
+    n_robust: Count
+    n_left: Count
+
+
+class TemperatureCheck(Group):
+    """An attack on the first images, through logits that are divided by temperatures."""
+
+    attack: FileName
+    norm: Literal["Linf", "L2"]
+    n_images: Positive
+    temperatures: Annotated[tuple[AboveZero, ...], OneOrMore]
+    cases: Annotated[tuple[TemperatureCase, ...], OneOrMore]
+
+
+class Masking(Group):
+    """What attacks by gradients saw on the images that are classified rightly."""
+
+    n_images: Count
+    n_zero: Count
+    n_non_finite: Count
+    n_varying: Count
+    weaker: Annotated[tuple[Weaker, ...], Some]
+    apart: Annotated[tuple[Apart, ...], Some] = ()
+    temperature: TemperatureCheck | None = None
+
+
 class Adversarial(Group):
     """Accuracy under attack."""
 
@@ -245,6 +304,35 @@ class Adversarial(Group):
     batch_size: Positive
     attacks: Annotated[tuple[Attack, ...], OneOrMore]
     worst_case: Annotated[tuple[WorstCase, ...], Some]
+    masking: Masking | None = None  # None in entries that are older than the check
+
+
+class Split(Group):
+    """An error split over bands: ``perturbed = clean + sum(bands)``; shares of 1."""
+
+    clean: Share
+    bands: Annotated[tuple[Number, ...], OfBands]
+    bands_interval: Annotated[tuple[tuple[Number, Number], ...], OfBands]
+    perturbed: Share
+
+
+class SplitCondition(Split):
+    """The split of one corruption at a severity, or of an attack at a budget."""
+
+    condition: Text
+    level: Size | None
+
+
+class Decomposition(Group):
+    """Errors under corruption and attack, split over the bands that were perturbed."""
+
+    protocol: ProtocolGroup
+    n_images: Positive
+    image_ids_sha256: Sha256
+    n_forward: Count
+    efficiency_residual: Number
+    mean: Split
+    conditions: Annotated[tuple[SplitCondition, ...], OneOrMore]
 
 
 class Profile(Spectral):
@@ -327,6 +415,8 @@ class Entry(Group):
     provenance: Provenance
     submission: Submission
     benchmark: Benchmark | None = None
+    decomposition: Decomposition | None = None
+    chance: Chance | None = None  # optional: entries may be older
 
     @property
     def benchmark_id(self) -> str | None:

@@ -31,7 +31,6 @@ TWINS = "АВЕЅІЈКМНОРСТУХаеорсухѕіјԁԛԝһ" + "ΑΒΕΖ
 WORD = re.compile(r"[\w.-]+")
 RESERVED = re.compile(r"(?i)(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?|.*\.")
 LONGEST = 2000  # characters of any text
-LONGEST_SHOWN = 80
 
 
 def faults(text: str, *, lines: bool = True) -> list[str]:
@@ -71,16 +70,3 @@ def _is_hidden(text: str, lines: bool) -> bool:
     return bool(HIDDEN.search(text)) or any(
         letter != " " and unicodedata.category(letter) in HIDDEN_KINDS for letter in plain
     )
-
-
-def shown(value: object, longest: int = LONGEST_SHOWN) -> str:
-    """Return a value in quotes for a message: on one line, its middle left out if it is long."""
-    return cut(ascii(value) if isinstance(value, str) else repr(value), longest)
-
-
-def cut(text: str, longest: int) -> str:
-    """Return a text without its middle, if it is longer than so many characters."""
-    if len(text) <= longest:
-        return text
-    half = (longest - 3) // 2
-    return f"{text[:half]}...{text[-half:]}"

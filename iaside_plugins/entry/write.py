@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, shown
 from iaside_plugins.storage.files import write_json
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def check_texts(model: Mapping[str, Any], data: Mapping[str, Any]) -> None:
         InputError: A text is too long, or holds a path, a host's name or a hidden character.
     """
     from iaside_plugins.entry.schema import DataGroup, ModelGroup, ValidationError
-    from iaside_plugins.entry.texts import faults, shown
+    from iaside_plugins.entry.texts import faults
 
     counts = {"n_images": 1, "n_unreadable": 0, "image_ids_sha256": "0" * 64}
     try:

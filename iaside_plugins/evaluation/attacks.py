@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from iaside_plugins.display.html import html_table
+from iaside_plugins.display.masking import is_weaker
 from iaside_plugins.stats.intervals import mean_interval, median_interval, wilson
 from iaside_plugins.storage.files import jsonable
 
@@ -49,6 +50,62 @@ def worst_case(
         if any(0 < budget <= epsilon or budget == epsilon for budget in successes)
     ]
     return names, robust
+
+
+def weaker(attacks: Sequence[Mapping[str, Any]], fooled: Sequence[Flags]) -> list[dict[str, Any]]:
+    """Return where an attack of many steps leaves more images than a single step does.
+
+    Args:
+        attacks: Name, norm, steps (None for a single step), epsilon and accuracy, as in an entry.
+        fooled: For each of them, which images it fools that are classified rightly (K,).
+
+    Returns:
+        Names of both attacks, the budget, and how many images the single step fools that the
+        attack of many steps does not.
+    """
+    return [
+        {
+            "attack": one["name"],
+            "single": single["name"],
+            "norm": one["norm"],
+            "epsilon": one["epsilon"],
+            "n_missed": int((own & ~hits).sum()),
+        }
+        for one, hits in zip(attacks, fooled, strict=True)
+        for single, own in zip(attacks, fooled, strict=True)
+        if is_weaker(one, single)
+    ]
+
+
+def apart(
+    attacks: Sequence[Mapping[str, Any]], libraries: Sequence[str | None]
+) -> list[dict[str, Any]]:
+    """Return how far attacks of many steps by two libraries are apart at one norm and budget.
+
+    Args:
+        attacks: As for `weaker`.
+        libraries: Whose program each of them is.
+
+    Returns:
+        Names of both attacks, the budget, and accuracy under the first minus that under the other.
+    """
+    iterated = [
+        (one, library)
+        for one, library in zip(attacks, libraries, strict=True)
+        if one["steps"] is not None
+    ]
+    return [
+        {
+            "attack": one["name"],
+            "other": other["name"],
+            "norm": one["norm"],
+            "epsilon": one["epsilon"],
+            "difference": one["accuracy"]["value"] - other["accuracy"]["value"],
+        }
+        for k, (one, library) in enumerate(iterated)
+        for other, another in iterated[k + 1 :]
+        if library != another and (one["norm"], one["epsilon"]) == (other["norm"], other["epsilon"])
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,12 +152,14 @@ class RobustEvaluation:
         correct: Whether each clean image is classified correctly (K,).
         outcomes: One for each attack.
         info: Seed and bounds, for `to_dict`.
+        masking: What attacks by gradients saw and missed, as in an entry; None without one.
     """
 
     ids: tuple[str, ...]
     correct: Flags
     outcomes: tuple[AttackOutcome, ...]
     info: Mapping[str, Any]
+    masking: Mapping[str, Any] | None = None
 
     @property
     def n_images(self) -> int:
@@ -224,6 +283,7 @@ class RobustEvaluation:
             "worst_case": jsonable(self.worst_case().to_dict("records")),
             "distances": jsonable(self.distances().to_dict("records")),
             "areas": jsonable(self.areas().to_dict("records")),
+            "masking": jsonable(self.masking),
         }
 
 

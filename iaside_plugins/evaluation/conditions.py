@@ -248,6 +248,32 @@ class ConditionRunner:
                 self.bar.update(len(x))
         return _outcomes(rows, [names] * len(conditions))
 
+    def look(
+        self, condition: str, images: Images, rows_of: Callable[[Tensor, Tensor], Array]
+    ) -> tuple[tuple[str, ...], Array]:
+        """Return the names of images and rows (K, 2) that a function makes of them, stored too.
+
+        Args:
+            condition: Its name, which with the digest of an image is the key of a stored row.
+            images: Batches of (images, labels, ids).
+            rows_of: (images, labels), on the model's device -> rows (N, 2).
+
+        Raises:
+            InputError: As `run_together`, and as `rows_of`.
+        """
+        self._describe(condition)
+        names: list[str] = []
+        device = self.predict.runner.device
+        with StoredRows(self.store) as rows:
+            for x, labels, ids in images:
+                y = _checked(x, labels)
+                keys = {0: [f"{condition}|{digest}" for digest in digests_of(x, y)]}
+                rows.batch(keys, partial(_looked, rows_of, x.to(device), y.to(device)))
+                names += ids
+        if not names:
+            raise InputError("no images: the data are empty")
+        return tuple(names), rows.table(0)
+
     def _describe(self, condition: str) -> None:
         """Show the condition in front of the progress bar."""
         self.bar.set_description(condition.split("|")[-1], refresh=False)
@@ -258,6 +284,13 @@ class ConditionRunner:
         """Yield the rows (N, 2) of the same images under every condition."""
         for batch in batches:
             yield self.predict(batch, labels, ids)
+
+
+def _looked(
+    rows_of: Callable[[Tensor, Tensor], Array], images: Tensor, labels: Tensor
+) -> Iterator[Array]:
+    """Yield the rows of one batch."""
+    yield rows_of(images, labels)
 
 
 def _later(perturb: Callable[[], Sequence[Tensor]]) -> Iterator[Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from iaside_plugins.entry.build import mean, proportion
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import Batch, ConditionRunner, Images, Outcome
 from iaside_plugins.stats.intervals import jackknife
+from iaside_plugins.storage.files import read_json
 from iaside_plugins.storage.provenance import ids_digest
 from iaside_plugins.value_table.stream import count
 
@@ -247,7 +247,7 @@ def with_reference_entry(plan: CorruptionPlan, file: Path, ids: Sequence[str]) -
         InputError: Not an entry with these corruptions, or one of other images.
     """
     try:
-        entry = json.loads(file.read_text())
+        entry = read_json(file)
         group = entry["corruption"]
         cells = {(c["corruption"], c["severity"]): c["error"]["value"] for c in group["conditions"]}
         errors = {name: [float(cells[name, s]) for s in SEVERITIES] for name in plan.names}

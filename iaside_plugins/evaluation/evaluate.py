@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +18,27 @@ import torch
 from torch import Tensor
 
 from iaside_plugins.corruptions.error_rates import SEVERITIES
+from iaside_plugins.decomposition.result import joined
+from iaside_plugins.decomposition.run import chains_like, error_decomposition
+from iaside_plugins.display.masking import warn_of_masking
 from iaside_plugins.entry.build import (
     SCHEMA_VERSION,
+    decomposition_group,
     entry_id,
     mean,
     proportion,
     spectral_group,
 )
-from iaside_plugins.evaluation.attacks import worst_case
+from iaside_plugins.evaluation.attacks import apart, weaker, worst_case
 from iaside_plugins.evaluation.conditions import ConditionRunner, Images, Outcome
 from iaside_plugins.evaluation.corruption import CorruptionPlan, corruption_group
+from iaside_plugins.evaluation.temperature import temperature_check
+from iaside_plugins.importance.chance import chance, not_judged, warn_at_chance
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
+from iaside_plugins.inference.checks import model_device
 from iaside_plugins.inference.forward import Model
+from iaside_plugins.inference.gradients import GradientView, gradient_rows, try_first_gradient
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import jsonable
 from iaside_plugins.storage.provenance import ids_digest, provenance
@@ -48,6 +57,9 @@ class AttackPlan:
         seed: Seeds every batch together with the attack's name and the first image's index.
         batch_size: Images in one batch; part of the result, since batches are seeded.
         keep: Whether outcomes are stored for a resumed run; not if `run` reads finished images.
+        temperatures: Whether the first attack of many steps is run again at other temperatures, see
+            `temperature_check`; it is in any case where gradients are zero.
+        by_gradient: Whether the attacks follow gradients, which are then tried before all else.
     """
 
     specs: Sequence[Any]
@@ -56,6 +68,8 @@ class AttackPlan:
     seed: int
     batch_size: int
     keep: bool = True
+    by_gradient: bool = True
+    temperatures: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +83,8 @@ class EvaluationPlan:
         spectral: Images for the spectral importance (the same, or a part of them).
         corruptions: Corruptions, or None.
         attacks: Attacks, or None.
+        perturbed: Pairs of images whose errors are decomposed, as `error_decomposition` takes
+            them: one for all conditions or several, each for some of them.
     """
 
     model: Mapping[str, Any]
@@ -77,6 +93,7 @@ class EvaluationPlan:
     spectral: Images
     corruptions: CorruptionPlan | None = None
     attacks: AttackPlan | None = None
+    perturbed: Sequence[Any] = ()
 
 
 def evaluate(
@@ -110,20 +127,42 @@ def evaluate(
     Raises:
         InputError: For input that cannot be used; finished work stays in `resume`.
     """
+    if plan.attacks is not None and plan.attacks.by_gradient:
+        try_first_gradient(model, plan.attacks.images, model_device(model))
     # First, because it checks protocol, precision and the size of the images.
-    result = spectral_importance(
-        model,
-        plan.spectral,
-        protocol,
-        device=devices,
-        batch_size=batch_size,
-        precision=precision,
-        resume=None if resume is None else Path(resume) / "spectral",
-        show_progress=show_progress,
-    )
+    with not_judged():  # perhaps few of the clean images, which are judged together
+        result = spectral_importance(
+            model,
+            plan.spectral,
+            protocol,
+            device=devices,
+            batch_size=batch_size,
+            precision=precision,
+            resume=None if resume is None else Path(resume) / "spectral",
+            show_progress=show_progress,
+        )
     clean, corruption, adversarial, device = conditions(
-        model, plan, batch_size=batch_size, resume=resume, show_progress=show_progress
+        model,
+        plan,
+        batch_size=batch_size,
+        resume=resume,
+        show_progress=show_progress,
+        n_classes=result.n_classes,
     )
+    splits = [
+        error_decomposition(
+            model,
+            pairs,
+            chains_like(protocol),
+            device=devices,
+            batch_size=batch_size,
+            precision=precision,
+            resume=None if resume is None else Path(resume) / "decomposition",
+            show_progress=show_progress,
+        )
+        for pairs in plan.perturbed
+    ]
+    decomposition = decomposition_group(joined(splits), clean.ids) if splits else None
     n_unreadable = len(getattr(plan.clean, "unreadable", ()))
     n_taken = len(clean.ids) + n_unreadable
     selected = n_taken if n_taken < plan.data["n_available"] else None
@@ -139,9 +178,11 @@ def evaluate(
         },
         "protocol": protocol.to_dict(),
         "clean_accuracy": proportion(clean.correct),
+        "chance": chance(int(clean.correct.sum()), len(clean.ids), result.n_classes),
         "spectral": spectral_group(result),
         "corruption": corruption,
         "adversarial": adversarial,
+        **({} if decomposition is None else {"decomposition": decomposition}),
         "provenance": provenance(device),
         "submission": {"submitter": None, "status": "self-reported", "statement": None},
     }
@@ -155,10 +196,12 @@ def conditions(
     batch_size: int | str = 64,
     resume: Path | str | None = None,
     show_progress: bool = False,
+    n_classes: int | None = None,
 ) -> tuple[Outcome, dict[str, Any] | None, dict[str, Any] | None, torch.device]:
     """Return the clean outcome, the ``corruption`` and ``adversarial`` groups, and the device.
 
-    The arguments are those of `evaluate`.
+    The arguments are those of `evaluate`; `n_classes` is the number of the model's outputs, by
+    default that of the passes made here. A clean accuracy at chance is logged before the rest.
 
     Raises:
         InputError: For input that cannot be used; finished work stays in `resume`.
@@ -167,6 +210,8 @@ def conditions(
     with progress_bar(_n_passes(plan), show_progress) as bar:
         runner = ConditionRunner(model, resume, bar, batch_size)
         clean = runner.run("clean", plan.clean)
+        if n_classes := n_classes or runner.predict.runner.n_classes:
+            warn_at_chance(int(clean.correct.sum()), len(clean.ids), n_classes)
         if plan.corruptions is not None:
             corruption = corruption_group(runner, plan.corruptions, clean)
         if plan.attacks is not None:
@@ -194,7 +239,10 @@ def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict
     An image counts as robust if the clean image and the attacked one are both classified
     correctly. The worst case of a norm and budget is over the attacks run at that very budget.
     """
+    view = _gradient_view(runner, plan, clean)
     attacks: list[dict[str, Any]] = []
+    found: list[tuple[Any, list[Outcome]]] = []
+    fooled: list[Any] = []  # by attack and budget, beside `attacks`
     by_budget: dict[tuple[str, float], list[tuple[str, dict[float, Any]]]] = {}
     for spec in plan.specs:
         settings = spec.to_dict()
@@ -206,6 +254,7 @@ def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict
             return plan.run(runner.model, x, y, spec, plan.seed, first)
 
         outcomes = runner.attack(names, plan.images, attack, keep=plan.keep)
+        found.append((spec, outcomes))
         for epsilon, outcome in zip(map(float, spec.epsilons), outcomes, strict=True):
             outcome = outcome.among(clean)
             base = clean.at(outcome.ids)
@@ -217,6 +266,7 @@ def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict
                     "probability_change": mean(np.abs(outcome.probability - base.probability)),
                 }
             )
+            fooled.append(base.correct & ~outcome.correct)
             same = by_budget.setdefault((spec.norm, epsilon), [])
             same.append((spec.name, {epsilon: ~outcome.correct}))
     worst = []
@@ -224,10 +274,34 @@ def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict
         counted, robust = worst_case(base.correct, same, epsilon)
         case = {"norm": norm, "epsilon": epsilon, "attacks": counted}
         worst.append({**case, "accuracy": proportion(robust)})
-    return {
+    group: dict[str, Any] = {
         "n_images": attacks[0]["accuracy"]["n"],
         "seed": plan.seed,
         "batch_size": plan.batch_size,
         "attacks": attacks,
         "worst_case": worst,
     }
+    if view is not None:
+        group["masking"] = {**view.to_dict(), "weaker": weaker(attacks, fooled)}
+        libraries = [getattr(s, "library", None) for s in plan.specs for _ in s.epsilons]
+        group["masking"]["apart"] = apart(attacks, libraries)
+        iterated = [pair for pair in found if pair[0].to_dict()["steps"] is not None]
+        if iterated and plan.keep and (plan.temperatures or view.n_zero):
+            check = temperature_check(runner, plan, *iterated[0], clean)
+            group["masking"]["temperature"] = check
+        warn_of_masking(group, told=view)
+    return group
+
+
+def _gradient_view(
+    runner: ConditionRunner, plan: AttackPlan, clean: Outcome
+) -> GradientView | None:
+    """Return what an attack by gradients sees, said before it begins; None for other attacks."""
+    if not plan.by_gradient:
+        return None
+    ids, rows = runner.look("gradient", plan.images, partial(gradient_rows, runner.model))
+    known = set(clean.ids)
+    kept = [k for k, name in enumerate(ids) if name in known]
+    view = GradientView.of(rows[kept], clean.at([ids[k] for k in kept]).correct)
+    warn_of_masking({"attacks": (), "masking": view.to_dict()})
+    return view

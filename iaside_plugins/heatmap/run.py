@@ -79,8 +79,8 @@ def fourier_heatmap(  # noqa: PLR0913  the public signature
     Args:
         model: As for `spectral_importance`.
         data: As for `spectral_importance`; images of one size.
-        norm: L2 norm of the noise in each channel, on the scale of [0, 1]; by default that of Yin et
-            al., 4 up to 64 pixels (CIFAR-10) and 15.7 at 224 x 224 (ImageNet), see `default_norm`.
+        norm: L2 norm of the noise in each channel, on the scale of [0, 1]; by default 4 up to 64
+            pixels and 15.7 at 224 x 224, as Yin et al., see `default_norm`.
         step: Only frequencies that are multiples of it, on each axis; by default all up to 64
             pixels, and about 33 an axis above.
         partition: The bands of the band means; eight square rings by default.

@@ -17,12 +17,13 @@ import pandas as pd
 from iaside_plugins.display.html import html_table
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance import ties
+from iaside_plugins.importance.evidence import Evidence
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley import exact as shapley
 from iaside_plugins.shapley.score import importance_distribution, score, score_range, signed_score
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.stats.intervals import Estimate, jackknife
-from iaside_plugins.storage.files import jsonable, read_npz, write_atomic
+from iaside_plugins.storage.files import jsonable, parse_json, read_npz, write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -135,6 +136,11 @@ class SpectralImportance:
             return np.full(self.protocol.n_bands, np.nan)
         return np.asarray(self.per_image.std(axis=0, ddof=1) / np.sqrt(self.n_images))
 
+    @property
+    def evidence(self) -> Evidence:
+        """Shapley values with intervals, and which of them are told from 0."""
+        return Evidence.of(self.shapley_values, self.shapley_se)
+
     @cached_property
     def _distribution(self) -> Estimate:
         return jackknife(self.per_image, importance_distribution)
@@ -151,7 +157,10 @@ class SpectralImportance:
 
     @property
     def distribution(self) -> Array:
-        """Importance distribution (M,): shares in [0, 1] that sum to 1, the least is 0."""
+        """Importance distribution (M,) in [0, 1], sum 1: the values less the least, for the score.
+
+        It says nothing of how much evidence a band holds; see `evidence`.
+        """
         return self._distribution.value
 
     @property
@@ -316,7 +325,7 @@ class SpectralImportance:
             return read_run(path)
         try:
             arrays: dict[str, Any] = read_npz(Path(path))
-            head = json.loads(str(arrays.pop("head")))
+            head = parse_json(str(arrays.pop("head")))
             version = head.pop("format")
         except (KeyError, ValueError, AttributeError, TypeError) as error:
             raise InputError(f"{path} is not a saved SpectralImportance: {error}") from error

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iaside_plugins.errors import InputError
+from iaside_plugins.importance.chance import warn_at_chance
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.stopping import StopCheck, check_points, stopping_rule
 from iaside_plugins.inference.checks import KnownClasses, model_device
@@ -122,9 +123,12 @@ def spectral_importance(  # noqa: PLR0913  the public signature
                         break
     finally:
         run.store.flush()
+    n_forward, choices = game.n_forward, game.runner.forward.choices()
     if devices:
-        return run.result(request.n_forward, tuple(request.choices or ()))
-    return run.result(game.n_forward, tuple(game.runner.forward.choices()))
+        n_forward, choices = request.n_forward, request.choices or {}
+    result = run.result(n_forward, tuple(choices))
+    warn_at_chance(int(result.correct.sum()), result.n_images, result.n_classes)
+    return result
 
 
 class ImportanceRun:

@@ -163,7 +163,7 @@ class KnownClasses:
     def of(cls, data: Any) -> KnownClasses | None:
         """Return those of data with a `label_space`; None where labels are plain integers."""
         space = getattr(data, "label_space", None)
-        if space is None or space.name in ("manifest", "records"):
+        if space is None or space.name in ("integers", "manifest", "records"):
             return None
         labels = {record.label for record in getattr(data, "records", ())}
         return cls(space.name, space.n_classes, len(labels) or None)

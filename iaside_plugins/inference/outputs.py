@@ -133,14 +133,17 @@ def logits_in(output: Any, model: Any = None) -> Any:
     """Return the logits of what a model returned; said once where it returned more than a tensor.
 
     A `ModelOutput` of Hugging Face or a mapping gives its `logits`, a tuple or list its first
-    tensor. Anything else is returned as it is, for the caller to check.
+    tensor; integers become floats. Anything else is returned as it is, for the caller to check.
 
     Args:
         output: Of the model.
         model: For the message.
+
+    Raises:
+        InputError: For complex numbers.
     """
     if torch.is_tensor(output):
-        return output
+        return _floats(output)
     found, what = None, ""
     if isinstance(output, Mapping):
         found, what = output.get("logits"), f"{type(output).__name__} with {_keys(output)}"
@@ -153,7 +156,18 @@ def logits_in(output: Any, model: Any = None) -> Any:
     if not torch.is_tensor(found):
         return output
     _say_once(model, f"{_called(model)} returns a {what}: {where} is taken as the logits")
-    return found
+    return _floats(found)
+
+
+def _floats(logits: Tensor) -> Tensor:
+    if logits.is_complex():
+        raise InputError(
+            f"expected logits that are real numbers, got {logits.dtype}; return one real number a "
+            "class, for example logits.abs() or logits.real"
+        )
+    if logits.is_quantized:
+        return logits.dequantize()
+    return logits if logits.is_floating_point() else logits.to(torch.get_default_dtype())
 
 
 def described(output: Any) -> str:

@@ -1,19 +1,17 @@
-"""Logits of a study: cached, so that images pass once; the temperature that fits them best."""
+"""Logits of a study, cached, so that images pass once."""
 
 from __future__ import annotations
 
 import hashlib
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from iaside_plugins.errors import InputError, MissingExtraError
+from iaside_plugins.stats.temperature import RANGE as RANGE
+from iaside_plugins.stats.temperature import fitted_temperature as fitted_temperature
+from iaside_plugins.stats.temperature import negative_log_likelihood as negative_log_likelihood
 
 CAPACITY = 2**30  # bytes of logits
-RANGE = (0.1, 10.0)  # of a fitted temperature
-DIGITS = 4  # significant ones of a fitted temperature: more would differ between processors
 
 
 class CachedLogits(nn.Module):
@@ -64,59 +62,3 @@ def _digest(images: Tensor) -> bytes:
     pixels = images.detach().cpu().contiguous()
     digest.update(pixels.view(-1).view(torch.uint8).numpy().data)
     return digest.digest()
-
-
-def negative_log_likelihood(
-    logits: npt.ArrayLike, labels: npt.ArrayLike, temperature: float
-) -> float:
-    """Return the mean of ``-log softmax(logits / temperature)[label]`` over images, in nats.
-
-    Args:
-        logits: (K, n_classes).
-        labels: (K,) class indices.
-        temperature: Above 0.
-    """
-    z = np.asarray(logits, dtype=np.float64) / temperature
-    z = z - z.max(axis=1, keepdims=True)
-    own = np.take_along_axis(z, np.asarray(labels, dtype=np.int64)[:, None], axis=1)[:, 0]
-    return float((np.log(np.exp(z).sum(axis=1)) - own).mean())
-
-
-def fitted_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """Return the temperature of least negative log-likelihood on clean images, within `RANGE`.
-
-    In 1 / temperature the negative log-likelihood is convex, so that the minimum found is the
-    only one. A model that is right on every image has none: it gets a small temperature, where
-    the likelihood is 1 to rounding. A model at chance gets the upper end of the range.
-    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
-
-    Args:
-        logits: (K, n_classes) of clean images.
-        labels: (K,) class indices.
-
-    Returns:
-        The temperature, to `DIGITS` significant digits.
-
-    Raises:
-        InputError: For fewer than two images, or logits and labels that do not fit.
-        MissingExtraError: Without scipy.
-    """
-    try:
-        from scipy.optimize import minimize_scalar
-    except ImportError as error:
-        raise MissingExtraError(
-            "a fitted temperature needs scipy: pip install 'iaside-plugins[imagenet]'"
-        ) from error
-    z, y = np.asarray(logits, dtype=np.float64), np.asarray(labels)
-    if z.ndim != 2 or len(z) < 2 or y.shape != (len(z),):
-        raise InputError(
-            "a temperature is fitted to logits (K, n_classes) and labels (K,) of at least two "
-            f"images, got {z.shape} and {y.shape}"
-        )
-    found = minimize_scalar(
-        lambda log_t: negative_log_likelihood(z, y, float(np.exp(log_t))),
-        bounds=tuple(np.log(RANGE)),
-        method="bounded",
-        options={"xatol": 1e-8},
-    )
-    return float(f"{np.exp(found.x):.{DIGITS}g}")

@@ -24,6 +24,7 @@ from iaside_plugins.sensitivity.statistics import (
     without_each,
 )
 from iaside_plugins.stats.correlation import (
+    NEARLY_ONE,
     kendall_matrix,
     profile_distance,
     rank_correlation,
@@ -176,6 +177,23 @@ class SensitivityReport:
     def association(self) -> Array:
         """`association` (V,) over all models."""
         return self.association_of(np.arange(len(self.models))[None])[:, 0]
+
+    @cached_property
+    def set_to_zero(self) -> Array:
+        """Share of resamples (V,) whose `association` is 0 by convention: see `statistics`.
+
+        The score ranks their models as clean accuracy does, or the other way round. Where these
+        reach an end of the interval, that end is 0 and no bound of a correlation.
+        """
+
+        def without_news(places: npt.NDArray[np.int64]) -> Array:
+            against = rank_correlation(self.signed_scores[:, places], self.clean[places])
+            return np.asarray((np.abs(against) >= NEARLY_ONE).astype(np.float64))
+
+        n = len(self.models)
+        return np.asarray(
+            over_resampled_models(without_news, n, self.seed, N_RESAMPLES).mean(axis=0)
+        )
 
     @cached_property
     def association_interval(self) -> Array:
@@ -351,6 +369,7 @@ def _variant(report: SensitivityReport, k: int) -> Record:
         "stability": report.stability[k],
         "association": report.association[k],
         "association_interval": report.association_interval[k],
+        "association_set_to_zero": report.set_to_zero[k],
         "off_range": None if report.off_range is None else report.off_range[k],
         "models": [
             {

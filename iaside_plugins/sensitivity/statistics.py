@@ -107,7 +107,8 @@ def half_reliability(
         means = np.einsum("hk,nkm->hnm", chosen.astype(np.float64), psi)
         means /= chosen.sum(axis=1)[:, None, None]
         halves.append(signed_score(importance_distribution(means), beta))
-    return float(np.nanmean(rank_correlation(*halves)))
+    found = rank_correlation(*halves)
+    return float(np.nanmean(found)) if not np.isnan(found).all() else float("nan")
 
 
 def stability(matrix: Array, neighbours: Sequence[Sequence[int]]) -> Array:

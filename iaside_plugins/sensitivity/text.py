@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from iaside_plugins.display.text import aligned, number
 from iaside_plugins.sensitivity.design import AXES
 
 Row = Sequence[str]
+CONVENTION = "0 by convention"  # an end of an interval
 EXPLORATORY = 30  # fewer models cannot settle a partial correlation
 TITLES = {
     "range_handling": "range handling",
@@ -36,8 +39,10 @@ def sensitivity_text(data: Mapping[str, Any]) -> str:
         lines += [
             "association: partial rank correlation of the signed score with "
             f"{', '.join(retained)}, given clean accuracy (mean); {caution(n)}",
-            f"at the base: {number(base['association'], *base['association_interval'])}",
+            f"at the base: {association_text(base)}",
         ]
+        if CONVENTION in lines[-1]:
+            lines.append(convention(base))
     shown = one_at_a_time(data)
     head, *rows = movement_rows(data)
     moved = [[label, *rows[k][1:]] for k, label in shown]
@@ -45,6 +50,30 @@ def sensitivity_text(data: Mapping[str, Any]) -> str:
     if len(variants) > len(shown):
         lines.append(f"({len(variants) - len(shown)} more variants: --json FILE)")
     return "\n".join(lines)
+
+
+def association_text(variant: Mapping[str, Any]) -> str:
+    """Return the association of a variant with its interval over models.
+
+    An end that lies among resamples that are set to 0 by convention is called that: it is no bound
+    of a correlation. No mean of partial correlations is 0 to the last digit otherwise.
+    """
+    text = number(variant["association"])
+    ends = variant["association_interval"]
+    if variant["association"] is None or None in ends or np.isnan(ends).any():
+        return text
+    return f"{text} [{', '.join(CONVENTION if end == 0 else number(end) for end in ends)}]"
+
+
+def convention(variant: Mapping[str, Any] | None = None) -> str:
+    """Return what `CONVENTION` means, with its share of a variant's resamples if that is known."""
+    share = (variant or {}).get("association_set_to_zero")
+    how_many = "at least 2.5 %" if share is None else f"{share:.0%}"
+    return (
+        f"{CONVENTION}: in {how_many} of the resamples the score ranks the models as clean "
+        "accuracy does; they count as 0, so that this end of the interval is no bound of a "
+        "correlation"
+    )
 
 
 def effect_rows(data: Mapping[str, Any], n_bands: int | None = None) -> list[Row]:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from iaside_plugins.display.plots import new_figure, titled
 from iaside_plugins.display.text import interval
+from iaside_plugins.importance.evidence import Evidence
 from iaside_plugins.spectra.text import is_headline, label
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def plot_spectrum(data: Mapping[str, Any]) -> Figure:
     """Plot every perturbation's SNR against frequency with its power law, then the joined view.
 
     Logarithmic axes: a power law is a straight line. With a model, the last row sets its Shapley
-    values (bars) against the share of each attack's energy per band (lines).
+    values (bars, nats) against each attack's energy per band (lines).
 
     Args:
         data: A report's `to_dict`.
@@ -46,11 +47,12 @@ def plot_spectrum(data: Mapping[str, Any]) -> Figure:
         ax.set_visible(False)
     for k, ax in enumerate(axes[: len(chosen)]):
         if k % columns == 0:
-            ax.set_ylabel("SNR (dB)", fontsize=8)
+            ax.set_ylabel("SNR (dB), band 0 with DC", fontsize=8)
         if k >= len(chosen) - columns:
             ax.set_xlabel("cycles/image", fontsize=8)
     figure.suptitle(
-        f"{_subject(data)}\nSNR by spatial frequency, 95 % intervals; line: fitted power law",
+        f"{_subject(data)}\nSNR by spatial frequency, 95 % intervals over images; line: power law, "
+        "fitted without DC (open circle: band 0 without DC)",
         fontsize=10,
         parse_math=False,
     )
@@ -58,7 +60,9 @@ def plot_spectrum(data: Mapping[str, Any]) -> Figure:
 
 
 def plot_snr(ax: Axes, row: Row, bands: pd.DataFrame) -> None:
-    """Plot the SNR of one condition without DC, with its power law, slope and R².
+    """Plot the SNR of one condition by band, band 0 with DC, with its power law, slope and R².
+
+    The law is fitted without DC: where that moves band 0, its fitted point is an open circle.
 
     Args:
         ax: Axes to draw on.
@@ -66,9 +70,10 @@ def plot_snr(ax: Axes, row: Row, bands: pd.DataFrame) -> None:
         bands: A report's "bands".
     """
     part = bands_of(bands, row)
-    columns = [f"snr_without_dc_db{end}" for end in ("", "_low", "_high")]
-    known = part[["frequency", *columns]].astype(float).dropna(subset=["frequency", columns[0]])
-    x, y, low, high = known.to_numpy().T
+    columns = [f"snr_db{end}" for end in ("", "_low", "_high")]
+    part = part[["frequency", *columns, "snr_without_dc_db"]].astype(float)
+    known = part.dropna(subset=["frequency", columns[0]])
+    x, y, low, high = known[["frequency", *columns]].to_numpy().T
     ax.errorbar(
         x,
         y,
@@ -83,6 +88,9 @@ def plot_snr(ax: Axes, row: Row, bands: pd.DataFrame) -> None:
     ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     slope, share = (_known(row[name]) for name in ("slope", "r_squared"))
     if slope is not None:
+        fitted = part[["frequency", "snr_without_dc_db"]].dropna()
+        x, y = fitted.to_numpy().T
+        ax.plot(x[:1], y[:1], "o", markersize=4, markerfacecolor="none", color="0.4")
         logs = np.log10(x)  # least squares: the line goes through the mean point
         ax.plot(x, y.mean() + 10 * slope * (logs - logs.mean()), color="0.4", linewidth=1)
         parts = (
@@ -91,8 +99,9 @@ def plot_snr(ax: Axes, row: Row, bands: pd.DataFrame) -> None:
             "" if share is None else f"R² {share:.2f}",  # two points are on any line
         )
         text = "\n".join(part for part in parts if part)  # of one image there is no interval
-        # the corner that the points leave free
-        height, side = (0.96, "top") if slope < -0.3 else (0.08, "bottom")
+        low_end, high_end = ax.get_ylim()
+        is_low = y[len(y) // 2 :].mean() < (low_end + high_end) / 2  # at the right end
+        height, side = (0.96, "top") if is_low else (0.08, "bottom")
         ax.text(0.97, height, text, transform=ax.transAxes, ha="right", va=side, fontsize=6.5)
     ax.set_title(label(row), fontsize=8)
     ax.tick_params(labelsize=7)
@@ -109,21 +118,61 @@ def _octaves(ax: Axes, lowest: float, highest: float) -> None:
 
 
 def plot_joined(ax: Axes, data: Mapping[str, Any], bands: pd.DataFrame) -> None:
-    """Shares of importance (bars) and of each attack's energy per band (lines)."""
-    own = pd.DataFrame(data["importance"]["bands"])
-    low, high = (own[end].to_numpy(dtype=np.float64) for end in ("low", "high"))
-    ax.bar(low, own["share"], 0.9 * (high - low), align="edge", color="0.8", label="importance")
+    """Shapley values (bars, nats) and, on a scale of its own, each attack's energy (lines)."""
+    found = data["importance"]
+    draw_evidence(ax, Evidence.of(found["shapley_values"], found["shapley_se"]))
+    ax.set_ylabel("Shapley value (nats), bars", fontsize=8)
+    first = found["bands"][0]
+    ax.set_xlabel(f"band, each of {first['high'] - first['low']:.3g} cycles/image", fontsize=8)
+    ax.set_xticks(range(0, len(found["bands"]), 1 if len(found["bands"]) <= 9 else 2))
+    ax.set_xlim(-0.6, len(found["bands"]) - 0.4)
+    ax.set_title("importance and attack energy", fontsize=8)
+    ax.tick_params(labelsize=7)
+    own, ax = ax, ax.twinx()
+    own.set_zorder(1)
+    own.patch.set_visible(False)
     attacks = [row for row in data["conditions"] if row["kind"] == "attack"]
     last = {row["name"]: row for row in attacks if row["n_images"]}  # the greatest budget
     for row in last.values():
         part = bands_of(bands, row)
-        shares = part["share"].to_numpy(dtype=np.float64)
-        ax.plot((low + high) / 2, shares, marker=".", label=row["title"])
-    ax.set_title("importance and attack energy", fontsize=8)
-    ax.set_xlabel("cycles/image", fontsize=8)
-    ax.set_ylabel("share", fontsize=8)
+        ax.plot(part["band"], part["share"].astype(float), marker=".", label=row["title"])
+    ax.set_ylim(0, None)
+    ax.set_ylabel("part of the energy, lines", fontsize=8)
     ax.tick_params(labelsize=7)
-    ax.legend(fontsize=6, loc="upper right", framealpha=0.6)
+    if last:
+        ax.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.3, 1), frameon=False)
+
+
+def draw_evidence(
+    ax: Axes,
+    evidence: Evidence,
+    *,
+    shift: float = 0.0,
+    width: float = 0.8,
+    color: str = "0.8",
+    label: str | None = None,
+) -> None:
+    """Draw a bar from a zero line for each band told from 0, and the interval of every band.
+
+    Args:
+        ax: Axes to draw on.
+        evidence: Of one model.
+        shift: Of the bars from the bands' places.
+        width: Of the bars.
+        color: Of the bars.
+        label: Name in the legend.
+    """
+    ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
+    told = evidence.told
+    ax.bar(np.array(told) + shift, evidence.nats[told], width, color=color, label=label)
+    ax.errorbar(
+        np.arange(len(evidence.nats)) + shift,
+        evidence.nats,
+        yerr=np.nan_to_num(np.abs(evidence.intervals.T - evidence.nats)),
+        fmt="none",
+        ecolor="0.3",
+        elinewidth=0.8,
+    )
 
 
 def bands_of(bands: pd.DataFrame, row: Row) -> pd.DataFrame:

@@ -68,7 +68,7 @@ def is_headline(row: Mapping[str, Any]) -> bool:
 
 def _snr_rows(frame: pd.DataFrame, bands: pd.DataFrame) -> list[list[str]]:
     count = int(bands["band"].max()) + 1
-    rows = [["SNR (dB) by band", *(str(k) for k in range(count))]]
+    rows = [["SNR (dB) by band, band 0 with DC", *(str(k) for k in range(count))]]
     for k, row in enumerate(frame.to_dict("records")):
         named = {str(key): value for key, value in row.items()}
         if is_headline(named):

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
+MANY = 1_000_000
 Z95 = 1.959963984540054  # two-sided 95 % point of the normal distribution
 ROUNDING = 1e-15  # a variance of rates below has no meaning
 
@@ -155,6 +156,28 @@ def rate_interval(rates: npt.ArrayLike) -> tuple[float, float]:
     variance = float(x.var(ddof=1)) / n if n > 1 else 0.0
     effective = max(n, p * (1 - p) / variance) if variance > ROUNDING else n
     return wilson(effective * p, effective)
+
+
+def binomial_p(successes: int, n: int, chance: float) -> float:
+    """Return the chance of so many successes or more in n trials: an exact one-sided test.
+
+    Of more than `MANY` trials, whose terms would fill memory, it is the normal distribution's.
+
+    Args:
+        successes: 0 to n.
+        n: Number of trials.
+        chance: Of a success in each, in (0, 1].
+    """
+    if chance >= 1 or successes <= 0:
+        return 1.0
+    if n > MANY:
+        spread = math.sqrt(n * chance * (1 - chance))
+        return math.erfc((successes - 0.5 - n * chance) / (spread * math.sqrt(2))) / 2
+    k = np.arange(n)
+    ways = np.concatenate([[0.0], np.cumsum(np.log((n - k) / (k + 1)))])  # log C(n, k)
+    k = np.arange(n + 1)
+    terms = ways + k * math.log(chance) + (n - k) * math.log1p(-chance)
+    return float(min(1.0, np.exp(np.logaddexp.reduce(terms[successes:]))))
 
 
 def mean_interval(values: npt.ArrayLike) -> tuple[float, tuple[float, float]]:

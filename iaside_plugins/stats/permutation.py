@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import permutations as all_orders
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from iaside_plugins.stats.correlation import scaled
 
 Array = npt.NDArray[np.float64]
+EXACT_UP_TO = 8  # models, of which all orders are taken: 40,320
 SLACK = 1e-12  # two statistics that differ by less are equal: their order of summation differs
 
 
@@ -27,20 +29,35 @@ def family_counts(families: Sequence[str], n: int, seed: int) -> Array:
 
 
 def permutations(n_models: int, n: int, seed: int) -> npt.NDArray[np.int64]:
-    """Return random orders (n, n_models) of the models."""
+    """Return n random orders of the models, or all of them for `EXACT_UP_TO` models and fewer.
+
+    Returns:
+        (n, n_models), or (n_models!, n_models).
+    """
+    if n_models <= EXACT_UP_TO:
+        return np.array(list(all_orders(range(n_models))), dtype=np.int64)
     orders = np.tile(np.arange(n_models), (n, 1))
     return np.random.default_rng(seed).permuted(orders, axis=1)
 
 
-def permutation_p(value: float, permuted: npt.ArrayLike) -> float:
+def permutation_p(value: float, permuted: npt.ArrayLike, *, exact: bool = False) -> float:
     """Return the two-sided p of a correlation among those of permuted columns.
 
-    The sample itself counts as one permutation, so p is never 0 (Phipson and Smyth, Statistical
+    Of all orders it is exact: the part of them whose correlation is as great. Of random ones the
+    sample itself counts as one permutation, so p is never 0 (Phipson and Smyth, Statistical
     Applications in Genetics and Molecular Biology 9, 2010).
+
+    Args:
+        value: The correlation.
+        permuted: Those of the orders of `permutations`.
+        exact: Whether these are all orders, the sample's own among them.
     """
     drawn = np.abs(np.asarray(permuted, dtype=np.float64))
     drawn = drawn[~np.isnan(drawn)]
-    return float((1 + (drawn >= abs(value) - SLACK).sum()) / (1 + len(drawn)))
+    as_great = int((drawn >= abs(value) - SLACK).sum())
+    if exact and len(drawn):
+        return max(as_great, 1) / len(drawn)
+    return float((1 + as_great) / (1 + len(drawn)))
 
 
 def residuals(y: Array, z: Array) -> Array:

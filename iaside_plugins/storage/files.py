@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -10,6 +11,7 @@ import math
 import os
 import platform
 import re
+import stat
 import struct
 import time
 import uuid
@@ -23,6 +25,9 @@ import numpy as np
 import numpy.typing as npt
 
 from iaside_plugins.errors import InputError
+
+MOST_BYTES = 2**30  # of a text or JSON file that is read whole
+MOST_BYTES_OF_ARRAYS = 2**36
 
 # What numpy, zipfile and zlib raise on a file that is cut, changed or something else.
 DAMAGE = (
@@ -43,11 +48,22 @@ DAMAGE = (
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file whole or not at all: to a temporary file beside it, then renamed.
 
+    A link stays, and what it leads to is written; a device or a pipe is written to.
+
     Raises:
         InputError: If the folder cannot be made or written.
     """
     if not path.name:
         raise InputError(f"cannot write {path}: expected the name of a file")
+    path, is_plain = _destination(path)
+    if not is_plain:
+        try:
+            # Without truncating: of /dev/stdout the shell may have written something already.
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND), "wb") as file:
+                file.write(data)
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+        return
     part = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,6 +76,21 @@ def write_atomic(path: Path, data: bytes) -> None:
             part.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _destination(path: Path) -> tuple[Path, bool]:
+    """Return the file that a path leads to, and whether it is a plain one, there or to be made.
+
+    Raises:
+        InputError: For links that lead to one another.
+    """
+    for _ in range(40):
+        if not path.is_symlink():
+            return path, not path.exists() or path.is_file()
+        if os.path.realpath(path.parent).startswith("/proc/"):  # /dev/stdout: an open file
+            return path, False
+        path = path.parent / path.readlink()
+    raise InputError(f"cannot write {path}: too many links")
 
 
 # A temporary file: the name it will have, and who writes it (machine, process); see `_temporary`.
@@ -140,6 +171,12 @@ def check_writable(path: Path, *, folder: bool = False) -> None:
         raise InputError(f"cannot write {path}: it is a folder")
     if folder and path.exists() and not path.is_dir():
         raise InputError(f"cannot write into {path}: it is a file, expected a folder")
+    if not folder and path.name:
+        path, is_plain = _destination(path)
+        if not is_plain:  # not opened: a pipe would wait for its reader
+            if path.is_socket() or not os.access(path, os.W_OK):
+                raise InputError(f"cannot write {path}: expected a file, device or pipe to write")
+            return
     probe = (
         path / ".probe" if folder else path.with_name(f".{path.name}.probe" if path.name else "")
     )
@@ -191,6 +228,70 @@ def write_json(path: Path, data: Any, indent: int | None = 1) -> None:
     write_atomic(path, (json.dumps(data, indent=indent, allow_nan=False) + "\n").encode())
 
 
+def read_plain(path: Path, most: int = MOST_BYTES) -> bytes:
+    """Return the bytes of a plain file; a pipe or a device is refused, not waited for.
+
+    Raises:
+        OSError: No plain file, larger than `most` bytes or than the memory, or not readable.
+    """
+    # Some systems wait in `open` for whoever writes into a pipe.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "expected a file, got a pipe or a device")
+        if found.st_size > most:
+            raise OSError(errno.EFBIG, f"expected at most {most:,} bytes, got {found.st_size:,}")
+        try:
+            return file.read()
+        except MemoryError:
+            raise OSError(errno.ENOMEM, "the file is larger than the memory") from None
+
+
+def read_file(path: Path, most: int = MOST_BYTES) -> bytes:
+    """Return the bytes of a plain file, see `read_plain`.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        return read_plain(path, most)
+    except (OSError, ValueError) as error:  # a name with a null character is a ValueError
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot read {path}: {why}") from error
+
+
+def read_json(path: Path, most: int = MOST_BYTES) -> Any:
+    """Return the JSON value of a plain file in UTF-8.
+
+    Raises:
+        InputError: The file cannot be read, see `read_file`, or is not JSON, see `parse_json`.
+    """
+    data = read_file(path, most)
+    try:
+        return parse_json(data.decode("utf-8-sig"))
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: {error}") from error
+
+
+def parse_json(text: str) -> Any:
+    """Return the JSON value of a text.
+
+    Raises:
+        ValueError: It is not JSON, nested too deeply, or has a number of thousands of digits.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except MemoryError:
+        raise ValueError("larger than the memory") from None
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        raise ValueError("a number has thousands of digits") from None
+
+
 def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
     """Return the arrays of an .npz file; nothing in it is executed.
 
@@ -198,8 +299,8 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
         InputError: If the file cannot be read, is damaged, or holds anything but plain arrays.
     """
     try:
-        return _arrays(path.read_bytes())
-    except (OSError, *DAMAGE) as error:
+        return _arrays(read_file(path, MOST_BYTES_OF_ARRAYS))
+    except (MemoryError, *DAMAGE) as error:
         raise InputError(f"{path} is not a sound .npz file: {error}") from error
 
 

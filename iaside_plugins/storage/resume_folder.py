@@ -6,12 +6,15 @@ import contextlib
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from iaside_plugins.errors import InputError
 from iaside_plugins.storage.code import package_digest
+from iaside_plugins.storage.files import check_writable
 from iaside_plugins.storage.provenance import model_identity
 
 _log = logging.getLogger(__name__)
@@ -33,7 +36,8 @@ def resume_folder(folder: Path | None, *identity: Any) -> Iterator[Path]:
     named = [getattr(info, name, None) for name in ("spec", "weights")]
     command = _digest((*identity[:-1], *named))
     code = _digest((sorted(model_identity(model, command).items()), package_digest()))
-    folder = cache_folder() / "unfinished" / f"{command}-{code}"
+    cache, is_lasting = _usable_cache()
+    folder = cache / "unfinished" / f"{command}-{code}"
     for other in sorted(folder.parent.glob(f"{command}-*")):
         if other != folder:
             _log.warning(
@@ -41,12 +45,40 @@ def resume_folder(folder: Path | None, *identity: Any) -> Iterator[Path]:
                 "used; delete it if you do not need it",
                 other,
             )
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield folder
+    finally:
+        if not is_lasting:  # a folder without work in it
+            with contextlib.suppress(OSError):
+                cache.rmdir()
+    shutil.rmtree(folder if is_lasting else cache, ignore_errors=True)
 
 
 def _digest(values: tuple[Any, ...]) -> str:
     return sha256(repr(values).encode()).hexdigest()[:16]
+
+
+def _usable_cache() -> tuple[Path, bool]:
+    """Return a folder to keep unfinished work in, and whether the next command finds it again.
+
+    Raises:
+        InputError: IASIDE_CACHE cannot be written.
+    """
+    try:
+        folder = cache_folder()
+        check_writable(folder, folder=True)
+    except (InputError, RuntimeError) as error:  # Python's, for a user without a home
+        if os.environ.get("IASIDE_CACHE"):
+            raise
+        folder = Path(tempfile.mkdtemp(prefix="iaside-"))
+        _log.warning(
+            "%s: unfinished work is kept in %s, where the next command does not look for it; "
+            "give resume=..., or set IASIDE_CACHE to a folder that lasts",
+            error,
+            folder,
+        )
+        return folder, False
+    return folder, True
 
 
 def cache_folder() -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import time
 import uuid
@@ -14,10 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, shown
 from iaside_plugins.storage.files import (
     DAMAGE,
+    MOST_BYTES_OF_ARRAYS,
     _arrays,
+    read_json,
+    read_plain,
     sweep,
     write_atomic,
     write_json,
@@ -101,7 +103,7 @@ class RowStore:
     def _read(self, chunks: list[Path]) -> None:
         for chunk in chunks:
             try:
-                held = chunk.read_bytes()
+                held = read_plain(chunk, MOST_BYTES_OF_ARRAYS)
             except FileNotFoundError:
                 raise
             except OSError as error:  # of the system: the chunk itself may be sound
@@ -166,10 +168,8 @@ class RowStore:
         if self.folder is None or not (self.folder / ORDER).exists():
             return []
         try:
-            return [
-                (str(k), str(note)) for k, note in json.loads((self.folder / ORDER).read_text())
-            ]
-        except (OSError, ValueError, TypeError) as error:
+            return [(str(k), str(note)) for k, note in read_json(self.folder / ORDER)]
+        except (ValueError, TypeError) as error:
             raise InputError(f"{self.folder / ORDER} is damaged ({error}); delete it") from error
 
     def add(self, key: str, row: npt.NDArray[np.float64], note: str = "") -> None:
@@ -222,9 +222,9 @@ def read_header(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     header = folder / "run.json"
     try:
-        found = dict(json.loads(header.read_text()))
+        found = dict(read_json(header))
         return found, dict(found.pop(CHOICES, {}))
-    except (OSError, ValueError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise InputError(
             f"{header} does not say what run {folder} holds ({error}); give another folder"
         ) from error
@@ -241,6 +241,6 @@ def check_identity(folder: Path, found: Mapping[str, Any], expected: Mapping[str
             what = "the model's code" if key == UNKNOWN else key
             why = " (other weights or code)" if key == "model" else ""
             raise InputError(
-                f"{folder} holds another run: {what} was {before!r} and is now {now!r}{why}; "
-                "resume with the same choices or give another folder"
+                f"{folder} holds another run: {what} was {shown(before, 300)} and is now "
+                f"{shown(now, 300)}{why}; resume with the same choices or give another folder"
             )

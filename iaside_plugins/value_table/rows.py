@@ -18,13 +18,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, shown
 from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.seeds import seed_of
 from iaside_plugins.shapley.coalitions import nested_coalitions
 from iaside_plugins.shapley.exact import shapley_values
 from iaside_plugins.spectral.absence import ABSENCES, ImageContext
+from iaside_plugins.storage.files import parse_json
 from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.reference_script import script_table
@@ -64,11 +65,11 @@ class ImageNote:
             InputError: For anything else.
         """
         try:
-            label, name, height, width = json.loads(note)
+            label, name, height, width = parse_json(note)
             return cls(int(label), str(name), (int(height), int(width)))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             raise InputError(
-                f"a stored row without its image's label and name: {note!r}"
+                f"a stored row without its image's label and name: {shown(note)}"
             ) from error
 
 

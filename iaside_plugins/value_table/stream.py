@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -15,6 +16,8 @@ from tqdm import tqdm
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.checks import check_images, check_labels
 from iaside_plugins.storage.provenance import image_digest
+
+LOG_SECONDS = 10.0  # between two states of a progress bar in a log
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,28 @@ def check_max_images(max_images: int | None) -> None:
 
 
 def tensor(values: Any) -> Tensor:
-    """Return a tensor without gradient; arrays are copied, whatever their memory layout."""
-    if isinstance(values, np.ndarray):
-        values = torch.from_numpy(np.array(values, order="C"))
-    return torch.as_tensor(values).detach()
+    """Return a tensor without gradient; arrays are copied, whatever their memory layout.
+
+    Raises:
+        InputError: For what is no array of numbers.
+    """
+    try:
+        if isinstance(values, np.ndarray):
+            values = torch.from_numpy(np.array(values, order="C"))
+        return torch.as_tensor(values).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            "expected images and labels as tensors, arrays or lists of numbers, got "
+            f"{_shown(values)} ({error})"
+        ) from error
+
+
+def _shown(values: Any) -> str:
+    """Return the type of what should be numbers, with that of its first element."""
+    kind = type(values).__name__
+    if isinstance(values, (list, tuple)) and values:
+        return f"a {kind} that begins with {values[0]!r:.40}"
+    return f"a {kind}"
 
 
 def _names(ids: Any) -> list[Any]:
@@ -96,18 +117,23 @@ def _names(ids: Any) -> list[Any]:
 
 
 def _is_pair(data: Any) -> bool:
+    """Whether data are (images, labels) or (images, labels, ids), and no list of batches."""
     arrays = (Tensor, np.ndarray)
     return (
         isinstance(data, (tuple, list))
         and len(data) in (2, 3)
         and isinstance(data[0], arrays)
-        and isinstance(data[1], arrays)
+        and isinstance(data[1], (*arrays, list, tuple))
     )
 
 
 def progress_bar(total: int | None, show: bool) -> tqdm[Any]:
-    """Return a bar over images on stderr; silent where stderr is not a terminal."""
-    return tqdm(total=total, unit="image", disable=None if show else True)
+    """Return a bar over images on stderr, in a terminal, a notebook or a log.
+
+    A log gets a line of it now and then: `LOG_SECONDS`.
+    """
+    seconds = 0.1 if sys.stderr.isatty() or "ipykernel" in sys.modules else LOG_SECONDS
+    return tqdm(total=total, unit="image", disable=not show, mininterval=seconds)
 
 
 def expect(bar: tqdm[Any], n_expected: int, known: int | None) -> None:
@@ -116,7 +142,8 @@ def expect(bar: tqdm[Any], n_expected: int, known: int | None) -> None:
     Its remaining time follows.
     """
     bar.total = max(bar.n, n_expected if known is None else min(known, n_expected))
-    bar.refresh()
+    if not bar.disable and bar.mininterval < LOG_SECONDS:
+        bar.refresh()
 
 
 def count(data: Any, max_images: int | None = None) -> int | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from iaside_plugins.adapters.foolbox_adapter import parse_attacks
@@ -19,6 +20,7 @@ from iaside_plugins.display.text import number
 from iaside_plugins.entry.write import typed_entry, write_entry
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.evaluate import evaluate
+from iaside_plugins.importance.evidence import Evidence, band_list, total
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.workflows import digits
@@ -173,7 +175,7 @@ def summary(trained: list[Trained]) -> str:
     """Return the table of results over seeds and how to read it; every figure is computed."""
     m = trained[0].result.protocol.n_bands
     cut = min(2, m - 1)
-    low, high = _bands(0, cut - 1), _bands(cut, m - 1)
+    low, high = band_list(range(cut)), band_list(range(cut, m))
     lines = [
         "accuracy and where the evidence lies (mean over seeds, least to greatest seed in brackets;"
         " Shapley values in nats)",
@@ -190,7 +192,8 @@ def summary(trained: list[Trained]) -> str:
             [robust_accuracy(one.entry) for one in group],
             [one.result.signed_score for one in group],
         ]
-        rows[training] = (columns, psi)
+        per_image = np.mean([one.result.per_image for one in group], axis=0)
+        rows[training] = (columns, per_image)
         cells = [
             number(float(np.mean(c)), min(c), max(c), spec=spec)
             for c, spec in zip(columns, (".2f", ".2f", ".2f", "+.2f"), strict=True)
@@ -202,8 +205,9 @@ def summary(trained: list[Trained]) -> str:
     return "\n".join([*lines, "", *_reading(rows, cut, m)])
 
 
-def _bands(first: int, last: int) -> str:
-    return f"band {first}" if first == last else f"bands {first}-{last}"
+def _errors(per_image: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the standard errors of the means over images."""
+    return np.asarray(per_image.std(axis=0, ddof=1) / np.sqrt(len(per_image)))
 
 
 def _reading(rows: dict[str, Any], cut: int, m: int) -> list[str]:
@@ -211,7 +215,11 @@ def _reading(rows: dict[str, Any], cut: int, m: int) -> list[str]:
     clean = [np.mean(columns[0]) for columns, _ in rows.values()]
     attacked = {training: np.mean(columns[2]) for training, (columns, _) in rows.items()}
     best, worst = max(attacked, key=attacked.__getitem__), min(attacked, key=attacked.__getitem__)
-    high = {training: psi[cut:].sum() / psi.sum() for training, (_, psi) in rows.items()}
+    high = {training: total(per_image, range(cut, m)) for training, (_, per_image) in rows.items()}
+    found = {
+        training: Evidence.of(per_image.mean(axis=0), _errors(per_image))
+        for training, (_, per_image) in rows.items()
+    }
     order = sorted(rows, key=lambda training: np.mean(rows[training][0][3]))
     return [
         "What you are looking at",
@@ -219,10 +227,13 @@ def _reading(rows: dict[str, Any], cut: int, m: int) -> list[str]:
         f"{max(clean):.2f}); an attack of {HEADLINE} does: {attacked[best]:.2f} ({best}) against "
         f"{attacked[worst]:.2f} ({worst}).",
         "- The Shapley values say from which spatial frequencies each network draws its evidence: "
-        f"band 0 is the coarse shape, band {m - 1} the finest detail. Of the value, "
-        f"{_bands(cut, m - 1)} carry "
-        + ", ".join(f"{value:.0%} ({training})" for training, value in high.items())
+        f"band 0 is the coarse shape, band {m - 1} the finest detail. In nats, with 95 % intervals "
+        f"over images, {band_list(range(cut, m))} are worth "
+        + ", ".join(
+            f"{number(value, *ends)} ({training})" for training, (value, ends) in high.items()
+        )
         + ".",
+        *(f"  {training}: {evidence.sentence}" for training, evidence in found.items()),
         "- By signed score, from high frequencies to low: "
         + ", ".join(f"{training} (attacked {attacked[training]:.2f})" for training in order)
         + ".",

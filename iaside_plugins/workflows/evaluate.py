@@ -65,6 +65,8 @@ def evaluation_plan(
     attacked = None
     if attacks:
         foolbox_adapter.check_installed()
+        for spec in attacks:  # a library that is missing is known before the work
+            foolbox_adapter.foolbox_attack(spec)
         images = open_images(source, model, n_attack, listing=listing)
         attacked = AttackPlan(attacks, images, _attack, source.seed, source.batch_size)
     data = {

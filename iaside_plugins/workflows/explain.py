@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from iaside_plugins.adapters import foolbox_adapter
@@ -24,6 +23,7 @@ from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.decomposition.contributions import Condition
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.corruption import CorruptionPlan
+from iaside_plugins.evaluation.pairs import PairedStreams
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.value_table.rows import RowLayout
 from iaside_plugins.workflows.probe import in_words, seconds_an_image
@@ -71,8 +71,7 @@ def _attack_name(spec: foolbox_adapter.AttackSpec) -> str:
 class PerturbedImages:
     """Clean images with their corrupted and attacked versions: batches for `error_decomposition`.
 
-    "Clean" images go through the corruptions' own geometry, and are those that are attacked. An
-    image that is unreadable under one condition is left out under all; the streams say which.
+    "Clean" images go through the corruptions' own geometry, and are those that are attacked.
 
     Args:
         clean: The images as the model takes them.
@@ -98,14 +97,20 @@ class PerturbedImages:
         self.records: Sequence[ImageRecord] = clean.records
         self.label_space: LabelSpace = clean.label_space
         self._clean: Any = clean
-        self._plan, self._attacks, self._model = corruptions, attacks, model
-        self._cells: list[Condition] = []
+        self._attacks, self._model = attacks, model
+        cells, together = {}, None
         if corruptions is not None:
             plain = corruptions.images(None, 0)
             self._clean = clean if plain is None else plain
-            self._cells = [Condition(c, s) for c in corruptions.names for s in severities]
+            together = corruptions.together
+            cells = {
+                Condition(name, s): corruptions.corrupted(name, s)
+                for name in corruptions.names
+                for s in severities
+            }
+        self._pairs = PairedStreams(self._clean, cells, together)
         attacked = [] if attacks is None else attacks.conditions
-        self.conditions: tuple[Condition, ...] = (*self._cells, *attacked)
+        self.conditions: tuple[Condition, ...] = (*cells, *attacked)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -117,36 +122,12 @@ class PerturbedImages:
     def __iter__(self) -> Iterator[tuple[Tensor, dict[Condition, Tensor], Tensor, list[str]]]:
         """Yield batches (clean, condition -> perturbed, labels, ids)."""
         first = 0
-        for images, labels, ids in self._together():
-            perturbed = dict(zip(self._cells, images[1:], strict=True))
+        for images, perturbed, labels, ids in self._pairs:
+            attacked = {}
             if self._attacks is not None:
-                perturbed |= self._attacks.perturbed(self._model, images[0], labels, first)
+                attacked = self._attacks.perturbed(self._model, images, labels, first)
             first += len(ids)
-            yield images[0], perturbed, labels, ids
-
-    def _together(self) -> Iterator[tuple[list[Tensor], Tensor, list[str]]]:
-        """Yield (the images under every condition, clean ones first), labels, and ids."""
-        streams = [self._clean]
-        if self._plan is not None:
-            streams += [self._plan.corrupted(c.name, int(c.level or 0)) for c in self._cells]
-        waiting: dict[str, dict[int, tuple[Tensor, Tensor]]] = {}
-        for k, (images, labels, ids) in self._batches(streams):
-            for image, label, name in zip(images, labels, ids, strict=True):
-                waiting.setdefault(name, {})[k] = image, label
-            whole = [name for name, each in waiting.items() if len(each) == len(streams)]
-            if whole and k == len(streams) - 1:
-                taken = [waiting.pop(name) for name in whole]
-                stacked = [torch.stack([one[s][0] for one in taken]) for s in range(len(streams))]
-                yield stacked, torch.stack([one[0][1] for one in taken]), whole
-                waiting = {}  # what is left is unreadable under some condition
-
-    def _batches(self, streams: list[Any]) -> Iterator[tuple[int, Any]]:
-        """Yield batches of all streams in turn, with the number of their stream."""
-        if self._plan is not None and self._plan.together is not None:
-            yield from self._plan.together(streams)
-            return
-        for batches in zip(*streams, strict=False):
-            yield from enumerate(batches)
+            yield images, perturbed | attacked, labels, ids
 
 
 def explain_plan(

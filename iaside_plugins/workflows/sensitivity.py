@@ -127,6 +127,7 @@ def run_study(
     batch_size: int = 64,
     resume: Path | None = None,
     say: Callable[[str], None] | None = None,
+    show_progress: bool = True,
 ) -> SensitivityReport:
     """Compute the value tables of all models and report on them.
 
@@ -137,6 +138,7 @@ def run_study(
         batch_size: Rows in one forward pass.
         resume: Folder of finished images, instead of one that is removed at the end.
         say: Called with a line for every finished model; None also hides progress bars.
+        show_progress: Whether to show progress bars, if there is `say`.
 
     Raises:
         InputError: As `spectral_importance` and `fitted_temperature`, or for a folder that
@@ -159,7 +161,7 @@ def run_study(
                 outcomes=one.outcomes,
                 batch_size=batch_size,
                 resume=rows,
-                show_progress=say is not None,
+                show_progress=show_progress and say is not None,
             )
             found.append(done)
             if say is not None:
@@ -214,14 +216,15 @@ def study_model(
         protocol = variant.for_temperature(temperature or 1.0)
         if place and _passes(protocol) != _passes(variants[place - 1].protocol):
             net.forget()
-        key = dataclasses.replace(protocol, beta=design.base.beta).protocol_id
+        table = dataclasses.replace(protocol, beta=design.base.beta)
+        key = table.digest
         if key not in done:
             done[key] = spectral_importance(
                 net,
                 batches,
                 protocol,
                 batch_size=batch_size,
-                resume=None if resume is None else resume / key,
+                resume=None if resume is None else resume / f"{table.protocol_id}{key[8:]}",
                 show_progress=show_progress,
             )
         results.append(dataclasses.replace(done[key], protocol=protocol))

@@ -31,7 +31,7 @@ from iaside_plugins.adapters.imagenet.corruption_sets import (
 )
 from iaside_plugins.adapters.imagenet.folders import ImageFolderData
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
-from iaside_plugins.adapters.imagenet.records import find_records, select
+from iaside_plugins.adapters.imagenet.records import UNLABELLED, find_records, select
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.corruptions.frost import find_frost_textures
@@ -46,6 +46,7 @@ from iaside_plugins.evaluation.conditions import (
 from iaside_plugins.evaluation.corruption import CorruptionPlan, no_images, paired
 from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.inference.checks import check_images, model_device
+from iaside_plugins.inference.gradients import try_first_gradient
 from iaside_plugins.protocol import Protocol, method_identity
 from iaside_plugins.spectra.report import PerturbedCondition, SpectrumReport
 from iaside_plugins.spectral.energy import band_energies
@@ -115,6 +116,9 @@ def study_perturbations(
     folder = None if resume is None else Path(resume)
     device = model_device(model) if model is not None else torch.device("cpu")
     importance = None
+    attacked = plan.clean if plan.attacked is None else plan.attacked
+    if any(run.by_gradient for run in plan.runs):
+        try_first_gradient(model, attacked, device)
     if model is not None:
         importance = spectral_importance(
             model,
@@ -138,7 +142,7 @@ def study_perturbations(
             bar.set_description("attacks", refresh=False)
             conditions += attacked_conditions(
                 model,
-                plan.clean if plan.attacked is None else plan.attacked,
+                attacked,
                 plan.runs,
                 partition,
                 seed=seed,
@@ -408,7 +412,7 @@ def _without_model(
     source: DataSource, shape: dict[str, Any]
 ) -> tuple[ImageFolderData, Preprocessing]:
     """Return the images, and their resize and crop."""
-    records, space = find_records(source.root, labels="rank", classes=None)
+    records, space = find_records(source.root, labels=UNLABELLED, classes=None)
     records = select(records, source.n_images, source.seed)
     given: dict[str, Any] = {
         key: value or None for key, value in shape.items() if value is not None

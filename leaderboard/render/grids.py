@@ -37,30 +37,23 @@ class Grid:
 
 def grids(table: Table) -> list[Grid]:
     """Return the grids of a table that have a column."""
-    found = [_profiles(table), _errors(table), _attacks(table), _provenance(table)]
+    found = [profiles(table), _errors(table), _attacks(table), _provenance(table)]
     return [grid for grid in found if grid.headers]
 
 
-def _profiles(table: Table) -> Grid:
+def profiles(table: Table) -> Grid:
+    """Return the Shapley values of all bands in nats with their intervals."""
     bands = range(table.entries[0].protocol.n_bands)
     return Grid(
         "profiles",
-        "Importance by band",
-        "Share of the importance with its 95 % interval, then the Shapley value in nats ± its "
-        "standard error. Band 0 is the lowest and holds the mean.",
+        "Evidence by band",
+        "Shapley value in nats with its 95 % interval. Band 0 is the lowest and holds the mean. "
+        "Where the interval holds 0, the value is not told from 0: no evidence is shown there.",
         tuple(f"band {k}" for k in bands),
-        tuple(tuple(_band(entry, k) for k in bands) for entry in table.entries),
-    )
-
-
-def _band(entry: Entry, k: int) -> str:
-    spectral = entry.spectral
-    low, high = (NAN if end is None else end for end in spectral.distribution_interval[k])
-    error = spectral.shapley_se[k]
-    return (
-        fmt.percent_interval(spectral.distribution[k], low, high)
-        + f"; {fmt.signed(spectral.shapley_values[k])}"
-        + ("" if error is None else f" ± {error:.3f}")
+        tuple(
+            tuple(fmt.signed_interval(one.nats[k], *one.intervals[k]) for k in bands)
+            for one in table.evidence
+        ),
     )
 
 
@@ -182,7 +175,8 @@ def correlation_rows(found: Record) -> list[dict[str, Any]]:
                 fmt.correlation(one["spearman"]),
                 fmt.correlation(one["clean"]["spearman"]),
                 fmt.correlation(one["partial_spearman"]),
-                fmt.p_value(one["partial_p_holm"]),
+                fmt.p_value(one["partial_spearman"]["p"]),
+                fmt.p_value(one["partial_spearman"]["p_holm"]),
                 one["verdict"],
             ],
             "sentence": one["sentence"],

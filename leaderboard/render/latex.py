@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from iaside_plugins.importance.evidence import Evidence
 from iaside_plugins.leaderboard.board import Board, Section
+from iaside_plugins.leaderboard.render.grids import profiles
 from iaside_plugins.leaderboard.table import formatting as fmt
-from iaside_plugins.leaderboard.table.frame import Row
+from iaside_plugins.leaderboard.table.frame import Row, Table
 from iaside_plugins.leaderboard.table.presentation import (
     Column,
     conclusions,
@@ -20,12 +22,13 @@ PREAMBLE = r"""% Built from entries/ by `iaside leaderboard build`; do not edit.
 \usepackage[T1]{fontenc}
 \usepackage[paperwidth=120cm,paperheight=80cm,margin=2cm]{geometry}
 \usepackage{booktabs}
-\newcommand{\iasidebar}[1]{\rule{2pt}{#1pt}\kern0.5pt}
+\newcommand{\iasidebar}[2]{\rule[#1pt]{2pt}{#2pt}\kern0.5pt}
 \begin{document}
 \pagestyle{empty}
 \raggedright
 """
-BAR = 8.0  # points, of the greatest share
+BAR = 8.0  # points, of the greatest value
+ZERO_LINE = r"\iasidebar{0}{0.3}"
 
 
 def to_latex(board: Board) -> str:
@@ -36,7 +39,7 @@ def to_latex(board: Board) -> str:
 
 def _section(section: Section) -> str:
     table, shown = section.table, section.columns
-    bands, top = table.shares, table.top_share
+    top = table.greatest
     kinds = "".join("r" if column.kind == "number" else "l" for column in shown)
     lines = [
         rf"\section*{{{fmt.latex(heading(table))}}}",
@@ -46,20 +49,53 @@ def _section(section: Section) -> str:
         r"\toprule",
         _line([fmt.latex(column.header) for column in shown]),
         r"\midrule",
-        *(_line([_cell(c, row, bands, top) for c in shown]) for row in table.rows),
+        *(
+            _line([_cell(c, row, one, top) for c in shown])
+            for row, one in zip(table.rows, table.evidence, strict=True)
+        ),
         r"\bottomrule",
         r"\end{tabular}",
+        *_profile_lines(table),
         r"\clearpage",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _profile_lines(table: Table) -> list[str]:
+    """Return the Shapley values with their intervals, one row a model."""
+    grid = profiles(table)
+    names = [entry.model.name for entry in table.entries]
+    return [
+        rf"\par\medskip {fmt.latex(grid.note)}\par\medskip",
+        rf"\begin{{tabular}}{{l{'r' * len(grid.headers)}}}",
+        r"\toprule",
+        _line(["model", *grid.headers]),
+        r"\midrule",
+        *(
+            _line([fmt.latex(name), *map(fmt.latex_number, cells)])
+            for name, cells in zip(names, grid.rows, strict=True)
+        ),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
 
 
 def _line(cells: Sequence[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
-def _cell(column: Column, row: Row, bands: Sequence[str], top: float) -> str:
+def _cell(column: Column, row: Row, evidence: Evidence, top: float) -> str:
     if column.kind == "profile":
-        return "".join(rf"\iasidebar{{{BAR * row[name] / top:.1f}}}" for name in bands)
+        return _bars(evidence, top)
     text = column.cell(row)
     return fmt.latex_number(text) if column.kind == "number" else fmt.latex(text)
+
+
+def _bars(evidence: Evidence, top: float) -> str:
+    """Return a bar up or down from the zero line for each band that is told from 0."""
+    bars = [ZERO_LINE] * len(evidence.nats)
+    for band in evidence.told:
+        height = BAR * abs(float(evidence.nats[band])) / top
+        depth = 0.0 if evidence.nats[band] > 0 else -height
+        bars[band] = rf"\iasidebar{{{depth:.1f}}}{{{height:.1f}}}"
+    return "".join(bars)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from iaside_plugins.errors import MissingExtraError
+from iaside_plugins.importance.evidence import Evidence
 from iaside_plugins.leaderboard.board import Board, Section
 from iaside_plugins.leaderboard.render.grids import (
     correlation_rows,
@@ -101,7 +102,6 @@ def _section(section: Section) -> dict[str, Any]:
     families = [model["family"] for model in found["models"]]
     marks = _marks(families)
     shown, rows = section.columns, table.rows
-    names, top = table.shares, table.top_share
     return {
         "id": short_id(found["id"]),
         "keys": [entry.entry_id.split("--")[1] for entry in table.entries],
@@ -110,13 +110,10 @@ def _section(section: Section) -> dict[str, Any]:
         "columns": shown,
         "cells": [[column.cell(row) for column in shown] for row in rows],
         "sparklines": [
-            (
-                sparkline([row[n] for n in names], top),
-                " ".join(f"{100 * row[n]:.0f}" for n in names),
-            )
-            for row in rows
+            (sparkline(one, table.span), " ".join(f"{value:+.2f}" for value in one.nats))
+            for one in table.evidence
         ],
-        "spark_width": SPARK_BAR * len(names),
+        "spark_width": SPARK_BAR * len(table.evidence[0].nats),
         "models": [fmt.plain(entry.model.name) for entry in table.entries],
         "families": families,
         "facets": _facets(table, families),
@@ -221,10 +218,24 @@ class Drawing:
     zero_y: int | None
 
 
-def sparkline(shares: Sequence[float], top: float) -> str:
-    """Return the path of one bar a band, lowest band at the left, on the scale 0 to `top`."""
-    steps = [round(SPARK_HEIGHT * (1 - share / top)) for share in shares]
-    return f"M0 {SPARK_HEIGHT}" + "".join(f"V{y}h{SPARK_BAR}" for y in steps) + f"V{SPARK_HEIGHT}z"
+def sparkline(evidence: Evidence, span: tuple[float, float]) -> str:
+    """Return the path of the zero line and of a bar for each band that is told from 0.
+
+    Args:
+        evidence: Of a row; lowest band at the left.
+        span: The least and the greatest value of the table, in nats.
+    """
+    low, high = span
+
+    def y(value: float) -> int:
+        return round((SPARK_HEIGHT - 1) * (high - value) / (high - low or 1))
+
+    zero = y(0)
+    path = f"M0 {zero}H{SPARK_BAR * len(evidence.nats)}v1H0z"
+    for band in evidence.told:
+        x = SPARK_BAR * band
+        path += f"M{x} {zero}V{y(float(evidence.nats[band]))}h{SPARK_BAR}V{zero}z"
+    return path
 
 
 def drawing(panel: Panel) -> Drawing:

@@ -36,7 +36,8 @@ How to add a model: `CONTRIBUTING.md`.
 - The signed score is above 0 where importance leans to low frequencies, below 0 where it leans to
   high ones. The score is its absolute value (Luo et al., TMLR 2024), which cannot tell the two
   apart. Compare neither across numbers of bands.
-- Importance: share of each band, lowest frequency first; one scale a table.
+- Evidence by band: Shapley values in nats, lowest frequency first, one scale a table; ▽ is below 0,
+  · is not told from 0 (its 95 % interval holds 0). All values with intervals are in `index.html`.
 - Robust accuracy is the worst case: an image counts where it survives every attack named. Gradient
   attacks of fixed steps bound robustness from above.
 """
@@ -80,6 +81,9 @@ def _json_table(table: Table) -> Row:
                 "attacks": None
                 if adversarial is None
                 else [attack.model_dump() for attack in adversarial.attacks],
+                "masking": None
+                if adversarial is None or adversarial.masking is None
+                else adversarial.masking.model_dump(),
                 "provenance": entry.provenance.model_dump(),
             }
         )

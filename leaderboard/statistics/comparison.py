@@ -25,7 +25,8 @@ from iaside_plugins.storage.files import jsonable
 
 EXPLORATORY = 30  # models, below which a comparison is exploratory
 SIGNIFICANCE = 0.05
-ADDS, NOTHING, TOO_SMALL = "adds", "nothing shown", "too small"
+SHOWN, NOT_SHOWN, NOT_TESTABLE = "shown", "tested, not shown", "not testable"
+TOO_SMALL = "too small"
 Comparison = dict[str, Any]
 Raw = tuple[Array, Array, Array]  # score, outcome, clean accuracy, each (n,)
 
@@ -136,26 +137,31 @@ def residual(y: Sequence[float], z: Sequence[float]) -> list[float] | None:
 def verdict(comparison: Comparison) -> str:
     """Return whether a score says more than clean accuracy does, by rules fixed in advance.
 
-    "adds" if all of these hold, else "nothing shown"; "too small" where one has no value:
+    "shown" if all of these hold, else "tested, not shown"; "not testable" where one has no value:
 
     - the partial correlations given clean accuracy, of ranks and on the scales of a straight
-      line, both differ from 0 by permutation after Holm's correction for the comparisons of the
-      table (a line leaves some of clean accuracy behind where the truth is bent, ranks where it
-      is straight);
+      line, both differ from 0 by permutation after Holm's correction for the score's comparisons
+      in the table (a line leaves some of clean accuracy behind where the truth is bent, ranks
+      where it is straight);
     - the intervals of both over families leave 0 out (variants of a model are not independent).
     """
     parts = [comparison["partial_spearman"], comparison["partial_pearson"]]
     if min(comparison["n_models"], comparison["n_families"]) < MIN_INTERVAL:
-        return TOO_SMALL
-    rival = comparison["clean"]["spearman"]["value"]
-    if rival is not None and abs(rival) >= NEARLY_ONE:
-        return NOTHING  # clean accuracy orders the models in full
+        return NOT_TESTABLE
+    if clean_accuracy_decides(comparison):
+        return NOT_TESTABLE
     p = comparison["partial_p_holm"]
     if p is None or any(part["family_interval"] is None for part in parts):
-        return TOO_SMALL
+        return NOT_TESTABLE
     clear = all(part["family_interval"][0] * part["family_interval"][1] > 0 for part in parts)
     same = parts[0]["value"] * parts[1]["value"] > 0
-    return ADDS if p < SIGNIFICANCE and clear and same else NOTHING
+    return SHOWN if p < SIGNIFICANCE and clear and same else NOT_SHOWN
+
+
+def clean_accuracy_decides(comparison: Comparison) -> bool:
+    """Return whether clean accuracy orders the models as the outcome does, or the other way."""
+    rival = comparison["clean"]["spearman"]["value"]
+    return rival is not None and abs(rival) >= NEARLY_ONE
 
 
 def status(n_models: int, least: int) -> str:
@@ -165,24 +171,52 @@ def status(n_models: int, least: int) -> str:
     return "exploratory" if n_models < EXPLORATORY else "sufficient"
 
 
+def in_words(comparison: Comparison) -> str:
+    """State in plain words whether the score says more than clean accuracy does, or why not."""
+    n, found = comparison["n_models"], comparison["verdict"]
+    score, outcome = comparison["predictor_label"], comparison["outcome_label"]
+    models = f"With {_models(comparison)}"
+    if found == SHOWN:
+        text = f"{models} the {score} says more of {outcome} than clean accuracy does: {SHOWN}."
+    else:
+        why = found
+        if found == NOT_TESTABLE and clean_accuracy_decides(comparison):
+            why += ", as clean accuracy alone puts the models in that order"
+        elif found == NOT_TESTABLE:
+            why += ", as there are too few models or families, or too few different values"
+        text = (
+            f"{models} we cannot tell whether the {score} says more of {outcome} than clean "
+            f"accuracy does: {why}."
+        )
+    few = comparison["status"] != TOO_SMALL and n < EXPLORATORY
+    return text + (f" Exploratory: n below {EXPLORATORY}." if few else "")
+
+
+def _models(comparison: Comparison) -> str:
+    n, families = comparison["n_models"], comparison["n_families"]
+    return f"{n} model{'s' * (n != 1)} in {families} famil{'y' if families == 1 else 'ies'}"
+
+
 def sentence(comparison: Comparison) -> str:
     """State a comparison's numbers: n, correlation, clean accuracy alone, partial correlation."""
-    n, families = comparison["n_models"], comparison["n_families"]
-    head = f"{_upper(comparison['predictor_label'])} against {comparison['outcome_label']}, n = {n}"
-    head += f" model{'s' * (n != 1)} in {families} famil{'y' if families == 1 else 'ies'}"
+    head = f"{_upper(comparison['predictor_label'])} against {comparison['outcome_label']}, n = "
+    head += _models(comparison)
     plain, rival = comparison["spearman"], comparison["clean"]["spearman"]
     if plain["value"] is None:
         return f"{head}: no correlation ({plain['reason']})."
     given = comparison["partial_spearman"]
     text = (
         f"{head}: Spearman {estimate(plain)}; clean accuracy alone: {estimate(rival)}; "
-        f"the score given clean accuracy: {estimate(given)}."
+        f"the score given clean accuracy: {estimate(given)}"
     )
-    return f"{text} {_judgement(comparison)}"
+    line = comparison["partial_pearson"]
+    if given["value"] is not None and line["value"] is not None:
+        text += f", after a straight line in it: {estimate(line)}"
+    return f"{text}. Verdict: {comparison['verdict']}."
 
 
 def estimate(found: dict[str, Any]) -> str:
-    """Format a correlation with both intervals and p, or why there is none."""
+    """Format a correlation with both intervals, its p and the corrected p; or why there is none."""
     if found["value"] is None:
         return f"none ({found['reason']})"
     parts = []
@@ -191,25 +225,13 @@ def estimate(found: dict[str, Any]) -> str:
             parts.append(f"95 % CI over {of} {interval(*found[name])}")
     if found["p"] is not None:
         parts.append(f"permutation p = {found['p']:.2g}")
+    if found.get("p_holm") is not None:
+        n = found["n_corrected"]
+        corrected = f"{found['p_holm']:.2g} after Holm's correction for {n} outcome{'s' * (n != 1)}"
+        parts[-1] += f", {corrected}"
     if found["reason"]:
         parts.append(found["reason"])
     return f"{found['value']:+.2f} ({', '.join(parts)})"
-
-
-def _judgement(comparison: Comparison) -> str:
-    p = comparison["partial_p_holm"]
-    corrected = (
-        ""
-        if p is None
-        else f" (p = {p:.2g} after Holm's correction for {comparison['n_comparisons']} comparisons)"
-    )
-    words = {
-        ADDS: f"The score says more than clean accuracy does{corrected}.",
-        NOTHING: f"Nothing beyond clean accuracy is shown{corrected}.",
-        TOO_SMALL: "Too few models or families to tell whether it says more than clean accuracy.",
-    }
-    few = comparison["status"] == "exploratory"
-    return words[comparison["verdict"]] + (f" Exploratory: n below {EXPLORATORY}." if few else "")
 
 
 def _upper(text: str) -> str:

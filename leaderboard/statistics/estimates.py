@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from iaside_plugins.stats import permutation as draw
 from iaside_plugins.stats.correlation import (
-    NEARLY_ONE,
     Array,
     Correlation,
     kendall,
@@ -28,6 +27,7 @@ SEED, N_RESAMPLES, N_PERMUTATIONS = 0, 2000, 4999
 N_PERMUTATIONS_KENDALL = 999  # each is a sum over pairs of models
 MIN_MODELS = 3  # of a correlation
 MIN_INTERVAL = 5  # models or families, of an interval: below, resamples are a handful
+NO_WIDTH = 1e-9  # of an interval: resamples that differ by rounding alone
 MIN_DEFINED = 0.95  # share of resamples in which a statistic must exist to have an interval
 CORRELATIONS: dict[str, Correlation] = {
     "spearman": spearman,
@@ -59,6 +59,11 @@ class Sample:
         """Number of families."""
         return len(set(self.families))
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether `orders` are all orders there are."""
+        return self.n <= draw.EXACT_UP_TO
+
     @cached_property
     def all(self) -> Array:
         """Every model once, (1, n)."""
@@ -77,7 +82,7 @@ class Sample:
 
     @cached_property
     def orders(self) -> npt.NDArray[np.int64]:
-        """Permutations of the models (N_PERMUTATIONS, n)."""
+        """Orders of the models (B, n): all up to `EXACT_UP_TO` models, else N_PERMUTATIONS."""
         return draw.permutations(self.n, N_PERMUTATIONS, SEED + 2)
 
 
@@ -94,11 +99,13 @@ def _correlation(name: str, x: Array, y: Array, sample: Sample) -> Estimate:
     if reason := undefined(sample, x, y):
         return nothing(reason)
     if name == "kendall":
-        permuted = permuted_kendall(x, y, sample.orders[:N_PERMUTATIONS_KENDALL])
+        n_orders = None if sample.is_exact else N_PERMUTATIONS_KENDALL
+        permuted = permuted_kendall(x, y, sample.orders[:n_orders])
     else:
         first = resampled_ranks(x, sample.all)[0] if name == "spearman" else x
         second = resampled_ranks(y, sample.all)[0] if name == "spearman" else y
-        permuted = pearson(first[sample.orders], second, np.ones(sample.orders.shape))
+        a, b = first - first.mean(), second - second.mean()
+        permuted = a[sample.orders] @ b / np.sqrt((a**2).sum() * (b**2).sum())
     return _estimate(lambda counts: kind(x, y, counts), permuted, sample)
 
 
@@ -126,7 +133,7 @@ def partial_spearman(x: Array, y: Array, z: Array, sample: Sample) -> Estimate:
     if found["interval"] is not None:
         r = found["value"]
         half = Z95 * np.sqrt((1 + r**2 / 2) / (sample.n - 4))
-        centre = np.arctanh(min(max(r, -NEARLY_ONE), NEARLY_ONE))
+        centre = np.arctanh(r)
         found["interval"] = np.tanh(np.array([centre - half, centre + half]))
     return found
 
@@ -168,7 +175,9 @@ def _estimate(
         "family_interval": _interval(
             statistic, sample.n_families, "families", lambda: sample.by_family, reasons
         ),
-        "p": None if permuted is None else draw.permutation_p(value, permuted),
+        "p": None
+        if permuted is None
+        else draw.permutation_p(value, permuted, exact=sample.is_exact),
         "reason": "; ".join(reasons) or None,
     }
 
@@ -180,7 +189,11 @@ def _interval(
     counts: Callable[[], Array],
     reasons: list[str],
 ) -> Array | None:
-    """Return the percentile interval over resamples; None, with the reason in `reasons`."""
+    """Return the percentile interval over resamples; None, with the reason in `reasons`.
+
+    A perfect order is perfect in every resample: the interval would have no width, and so would
+    Fisher's. There is none.
+    """
     if n < MIN_INTERVAL:
         reasons.append(f"no interval over {of}: {n}, needs {MIN_INTERVAL}")
         return None
@@ -189,4 +202,8 @@ def _interval(
     if defined < MIN_DEFINED:
         reasons.append(f"no interval over {of}: defined in {defined:.0%} of resamples")
         return None
-    return percentile_interval(drawn)
+    found = percentile_interval(drawn)
+    if found[1] - found[0] < NO_WIDTH:
+        reasons.append(f"no interval over {of}: the same value in every resample")
+        return None
+    return found

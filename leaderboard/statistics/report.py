@@ -19,6 +19,7 @@ from iaside_plugins.leaderboard.statistics import estimates
 from iaside_plugins.leaderboard.statistics.comparison import (
     EXPLORATORY,
     compare,
+    in_words,
     residual,
     sentence,
     status,
@@ -38,7 +39,7 @@ from iaside_plugins.leaderboard.statistics.variables import (
 )
 from iaside_plugins.leaderboard.table.frame import KEYS, Table, tables
 from iaside_plugins.stats.correlation import Array
-from iaside_plugins.stats.permutation import holm
+from iaside_plugins.stats.permutation import EXACT_UP_TO, holm
 from iaside_plugins.storage.files import jsonable
 
 Record = dict[str, Any]
@@ -77,6 +78,7 @@ def table_statistics(parts: Sequence[Table]) -> Record:
             "confidence": 0.95,
             "seed": estimates.SEED,
             "n_resamples": estimates.N_RESAMPLES,
+            "exact_permutations_up_to": EXACT_UP_TO,
             "n_permutations": estimates.N_PERMUTATIONS,
             "n_permutations_kendall": estimates.N_PERMUTATIONS_KENDALL,
             "exploratory_below": EXPLORATORY,
@@ -117,12 +119,8 @@ def _table(table: Table) -> Record:
     clean, scores, found = clean_accuracy(table), predictors(table), outcomes(table)
     samples: Samples = {}
     comparisons = [_comparison(x, y, clean, families, samples) for y in found for x in scores]
-    corrected = holm([one["partial_p"] for one in comparisons])
-    n_corrected = len(corrected) - corrected.count(None)
-    for one, p in zip(comparisons, corrected, strict=True):
-        one |= {"partial_p_holm": p, "n_comparisons": n_corrected}
-        one["verdict"] = verdict(one)
-        one["sentence"] = sentence(one)
+    for score in scores:
+        _judge([one for one in comparisons if one["predictor"] == score.id])
     members: dict[str, list[str]] = {}
     for entry_id, name in sorted(families.items()):
         members.setdefault(name, []).append(entry_id)
@@ -149,6 +147,34 @@ def _table(table: Table) -> Record:
         "ranks": [r for r in map(rank_intervals, measured) if r["models"]],
         "reliability": [reliability(c) for c in measured if any(_bounded(c))],
     }
+
+
+def _correct(tests: Sequence[Record]) -> None:
+    """Add to estimates that stand together the p after Holm's correction, and for how many."""
+    corrected = holm([one["p"] for one in tests])
+    for one, p in zip(tests, corrected, strict=True):
+        one |= {"p_holm": p, "n_corrected": len(corrected) - corrected.count(None)}
+
+
+def _judge(comparisons: Sequence[Record]) -> None:
+    """Add corrected p, verdict and sentences to the comparisons of one score with all outcomes.
+
+    They are shown together, so each p is corrected for all of them that were tested.
+    """
+    for tests in (
+        [one["spearman"] for one in comparisons],
+        [one["clean"]["spearman"] for one in comparisons],
+        [one["partial_spearman"] for one in comparisons],
+        [one["partial_pearson"] for one in comparisons],
+    ):
+        _correct(tests)
+    corrected = holm([one["partial_p"] for one in comparisons])
+    n_corrected = len(corrected) - corrected.count(None)
+    for one, p in zip(comparisons, corrected, strict=True):
+        one |= {"partial_p_holm": p, "n_comparisons": n_corrected}
+        one["verdict"] = verdict(one)
+        one["in_words"] = in_words(one)
+        one["sentence"] = sentence(one)
 
 
 def _primary(found: Sequence[Variable]) -> str | None:
@@ -239,10 +265,8 @@ def _per_corruption(
                 "partial_spearman": estimates.partial_spearman(of(x), of(y), of(clean), sample),
             }
         )
-    for name in ("spearman", "partial_spearman"):
-        corrected = holm([row[name]["p"] for row in rows])
-        for row, p in zip(rows, corrected, strict=True):
-            row[name]["p_holm"] = p
+    for name in ("spearman", "clean", "partial_spearman"):
+        _correct([row[name] for row in rows])
     return {"predictor": x.id, "predictor_label": x.label, "corruptions": rows}
 
 

@@ -25,6 +25,8 @@ from iaside_plugins.sensitivity.plots import plot_sensitivity
 from iaside_plugins.sensitivity.text import (
     TITLES,
     association_rows,
+    association_text,
+    convention,
     effect_rows,
     level_text,
     movement_rows,
@@ -96,6 +98,7 @@ def tables(data: Mapping[str, Any]) -> dict[str, str]:
         "folded": _table(_association_rows(choice, "score")),
         "levels": _table(_level_rows(choice)),
         "temperatures": _table(_temperature_rows(data)),
+        "convention": f"{convention()}.",
     }
     for name, study in data.items():
         out[f"effects_{name}"] = _table(effect_rows(study))
@@ -174,7 +177,7 @@ def _default_rows(study: Mapping[str, Any]) -> list[Row]:
     rows += [
         [
             v["name"],
-            number(v["association"], *v["association_interval"]),
+            association_text(v),
             number(v["reliability"], spec=".2f"),
             number(v["stability"], spec=".2f"),
             number(moved[v["name"]]["spearman_with_base"]),
@@ -220,9 +223,7 @@ def _score_rows(study: Mapping[str, Any]) -> list[Row]:
 def _association_rows(study: Mapping[str, Any], score: str = "signed_score") -> list[Row]:
     labels = {study["variants"][k]["name"]: label for k, label in one_at_a_time(study)}
     head, *rows = association_rows(study, list(labels), score, OUTCOMES)
-    mean = {
-        v["name"]: number(v["association"], *v["association_interval"]) for v in study["variants"]
-    }
+    mean = {v["name"]: association_text(v) for v in study["variants"]}
     if score != "signed_score":
         return [head, *([labels[row[0]], *row[1:]] for row in rows)]
     return [[*head, "A"], *([labels[row[0]], *row[1:], mean[row[0]]] for row in rows)]
@@ -265,7 +266,7 @@ def _temperature_rows(data: Mapping[str, Any]) -> list[Row]:
 
 def _summary(study: Mapping[str, Any]) -> str:
     base = next(v for v in study["variants"] if v["name"] == study["base"])
-    a = number(base["association"], *base["association_interval"])
+    a = association_text(base)
     return (
         f"{len(study['models'])} models, {study['n_images']} images, {len(study['variants'])} "
         f"variants. At the base ({study['base']}): A = {a}, "

@@ -22,7 +22,8 @@ from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.display.plots import new_figure, save_figure
 from iaside_plugins.display.text import markdown_table, number, row_number
 from iaside_plugins.errors import InputError
-from iaside_plugins.spectra.plots import bands_of
+from iaside_plugins.importance.evidence import Evidence, band_list
+from iaside_plugins.spectra.plots import bands_of, draw_evidence
 from iaside_plugins.spectra.text import PREDICTOR_TITLES, correlation_text, is_headline, label
 from iaside_plugins.spectra.vulnerability import across_models
 from iaside_plugins.storage.files import rounded, write_atomic, write_json
@@ -124,6 +125,7 @@ def tables(data: Mapping[str, Any]) -> dict[str, str]:
             f"{name}:\n\n{_law_table(m, 'attack')}" for name, m in attacked.items()
         ),
         "models": _model_table(models),
+        "evidence": _evidence_table(models),
         "bands": _band_table(attacked),
         "matches": _match_table(attacked),
         "prediction": _prediction_table(models),
@@ -209,23 +211,34 @@ def _model_table(models: Mapping[str, Mapping[str, Any]]) -> str:
             "training",
             "clean accuracy",
             "signed score",
-            "share of bands 0-3",
-            "share of bands 4-7",
+            "evidence in",
+            "evidence against the true class in",
+            "not told from 0",
         ]
     ]
     for name, one in models.items():
         found = one["importance"]
-        shares = [band["share"] for band in found["bands"]]
+        evidence = _evidence(one)
         rows.append(
             [
                 name,
                 str(one["model"]["training"]),
                 f"{found['clean_accuracy']:.0%}",
                 number(found["signed_score"], *found["signed_score_interval"]),
-                f"{sum(shares[:4]):.0%}",
-                f"{sum(shares[4:]):.0%}",
+                *(band_list(bands) for bands in (evidence.above, evidence.below, evidence.untold)),
             ]
         )
+    return markdown_table(rows)
+
+
+def _evidence_table(models: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the Shapley values in nats with their intervals, a row a model."""
+    n = next(iter(models.values()))["n_bands"]
+    rows = [["model", *(f"band {band}" for band in range(n))]]
+    for name, one in models.items():
+        found = _evidence(one)
+        cells = [number(found.nats[k], *found.intervals[k]) for k in range(n)]
+        rows.append([name, *cells])
     return markdown_table(rows)
 
 
@@ -337,7 +350,7 @@ def _perturbations(ax: Axes, models: Mapping[str, Any]) -> None:
     ax.set_xticks([1, 2, 4, 8, 16], ["1", "2", "4", "8", "16"])
     ax.minorticks_off()
     ax.set_xlabel("spatial frequency (cycles/image)")
-    ax.set_ylabel("signal over perturbation (dB)")
+    ax.set_ylabel("signal over perturbation (dB), without DC")
     ax.set_title("1  Signal over perturbation, by frequency", fontsize=10)
     ax.legend(fontsize=6.5, loc="upper right", ncol=2)
 
@@ -345,20 +358,16 @@ def _perturbations(ax: Axes, models: Mapping[str, Any]) -> None:
 def _importance(ax: Axes, models: Mapping[str, Any]) -> None:
     width = 0.8 / len(models)
     for k, ((name, one), colour) in enumerate(zip(models.items(), COLOURS, strict=False)):
-        own = pd.DataFrame(one["importance"]["bands"])
-        share = own["share"].to_numpy(float)
-        ends = own[["share_low", "share_high"]].to_numpy(float).T
-        ax.bar(
-            own["band"] + (k - (len(models) - 1) / 2) * width,
-            share,
-            width,
+        draw_evidence(
+            ax,
+            _evidence(one),
+            shift=(k - (len(models) - 1) / 2) * width,
+            width=width,
             color=colour,
-            yerr=np.abs(ends - share),
-            error_kw={"linewidth": 0.8},
             label=_named(name, one),
         )
     ax.set_title("2  Where each net looks", fontsize=10)
-    ax.set_ylabel("share of the evidence (Shapley)")
+    ax.set_ylabel("Shapley value (nats); bars where told from 0")
     ax.set_xlabel("band, low to high frequency")
     ax.legend(fontsize=6.5)
 
@@ -388,6 +397,11 @@ def _success(ax: Axes, models: Mapping[str, Any]) -> None:
     ax.set_title(f"3  Broken inside one band alone (L2, eps {BUDGET})", fontsize=10)
     ax.set_ylabel("share of correct images broken")
     ax.set_xlabel("band, low to high frequency")
+
+
+def _evidence(one: Mapping[str, Any]) -> Evidence:
+    found = one["importance"]
+    return Evidence.of(found["shapley_values"], found["shapley_se"])
 
 
 def _named(name: str, one: Mapping[str, Any]) -> str:

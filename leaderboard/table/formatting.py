@@ -6,13 +6,15 @@ import html
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from iaside_plugins.display.text import NOTHING as NOTHING
 from iaside_plugins.display.text import number
+from iaside_plugins.importance.evidence import Evidence
 
 BARS = "▁▂▃▄▅▆▇█"
+BELOW, UNTOLD = "▽", "·"
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#!|~$^])")
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -38,6 +40,7 @@ _LATEX = {
     "\N{ZERO WIDTH SPACE}": "{}",
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",
+    "†": r"$\dagger$",
 }
 _ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0308": '"'}
 _LIGATURE = re.compile(r"([-,])(?=\1)")  # two of them would become one other sign
@@ -110,10 +113,18 @@ def count(value: float) -> str:
     return f"{value:.0f}"
 
 
-def sparkline(shares: Sequence[float], top: float) -> str:
-    """Draw one bar a share, low bands first, on the table's scale 0 to `top`."""
+def sparkline(evidence: Evidence, top: float) -> str:
+    """Draw one sign a band, low bands first: a bar on the table's scale 0 to `top` in nats.
+
+    `BELOW` stands for a value below 0, `UNTOLD` for one that is not told from 0.
+    """
     steps = len(BARS) - 1
-    return "".join(BARS[min(steps, round(steps * share / top))] for share in shares)
+    signs = [UNTOLD] * len(evidence.nats)
+    for band in evidence.below:
+        signs[band] = BELOW
+    for band in evidence.above:
+        signs[band] = BARS[min(steps, round(steps * float(evidence.nats[band]) / top))]
+    return "".join(signs)
 
 
 def plain(text: str | None) -> str:
@@ -149,7 +160,9 @@ def latex(text: str | None) -> str:
 
 def latex_number(text: str) -> str:
     """Format a number as the functions above do, with a minus sign instead of a hyphen."""
-    return _SIGN.sub(r"$\1$", text.replace("%", r"\%").replace(NOTHING, _LATEX[NOTHING]))
+    return _SIGN.sub(r"$\1$", text.replace("%", r"\%").replace(NOTHING, _LATEX[NOTHING])).replace(
+        "†", _LATEX["†"]
+    )
 
 
 def _latex_letter(letter: str) -> str:

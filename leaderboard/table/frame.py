@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS, CORRUPTIONS
@@ -19,6 +20,7 @@ from iaside_plugins.entry.schema import (
     Entry,
     WorstCase,
 )
+from iaside_plugins.importance.evidence import Evidence
 
 Row = dict[str, Any]
 KEYS = (
@@ -103,15 +105,22 @@ class Table:
         """Rows of the frame, as Python's own numbers."""
         return records(self.frame)
 
-    @property
-    def shares(self) -> list[str]:
-        """Columns of the frame that hold the importance of each band, lowest band first."""
-        return [f"share_{k}" for k in range(self.entries[0].protocol.n_bands)]
+    @cached_property
+    def evidence(self) -> list[Evidence]:
+        """What each row says of the bands."""
+        return [Evidence.of(e.spectral.shapley_values, e.spectral.shapley_se) for e in self.entries]
 
     @cached_property
-    def top_share(self) -> float:
-        """The greatest importance of any band: all profiles of a table are drawn on one scale."""
-        return float(self.frame[self.shares].to_numpy().max())
+    def greatest(self) -> float:
+        """The greatest Shapley value of any band, without sign: one scale a table, in nats."""
+        return max(float(np.abs(one.nats).max()) for one in self.evidence) or 1.0
+
+    @cached_property
+    def span(self) -> tuple[float, float]:
+        """The least and the greatest Shapley value of any band, and 0."""
+        bands = range(self.entries[0].protocol.n_bands)
+        values = self.frame[[f"shapley_value_{k}" for k in bands]].to_numpy()
+        return min(0.0, float(values.min())), max(0.0, float(values.max()))
 
 
 def tables(entries: Iterable[Entry]) -> list[Table]:
@@ -202,7 +211,9 @@ def _row(entry: Entry, attack_columns: tuple[AttackColumn, ...]) -> Row:
         **_estimate("signed_score", spectral.signed_score, spectral.signed_score_interval),
         **_estimate("score", spectral.score, spectral.score_interval),
     }
-    row |= {f"shapley_value_{k}": value for k, value in enumerate(spectral.shapley_values)}
+    evidence = Evidence.of(spectral.shapley_values, spectral.shapley_se)
+    for k, ends in enumerate(evidence.intervals.tolist()):
+        row |= _estimate(f"shapley_value_{k}", spectral.shapley_values[k], ends)
     row |= {f"share_{k}": value for k, value in enumerate(spectral.distribution)}
     row |= _corrupted(entry.corruption)
     cases = dict(_cases(entry))
@@ -215,7 +226,7 @@ def _row(entry: Entry, attack_columns: tuple[AttackColumn, ...]) -> Row:
     return row
 
 
-def _estimate(name: str, value: float | None, interval: tuple[float | None, float | None]) -> Row:
+def _estimate(name: str, value: float | None, interval: Sequence[float | None]) -> Row:
     return {name: value, f"{name}_low": interval[0], f"{name}_high": interval[1]}
 
 
@@ -254,7 +265,8 @@ def _mean(values: list[float]) -> float | None:
 def attack_label(attack: Attack) -> str:
     """Return name, steps and start of an attack, which tell attacks of one budget apart."""
     steps = "" if attack.steps is None else f"-{attack.steps}x{attack.rel_stepsize:.4g}"
-    return attack.name + steps + ("-random" if attack.random_start else "")
+    starts = "" if attack.restarts == 1 else f"-{attack.restarts}"
+    return attack.name + steps + (f"-random{starts}" if attack.random_start else "")
 
 
 def _cases(entry: Entry) -> list[tuple[AttackColumn, WorstCase]]:

@@ -5,16 +5,20 @@ Renderers escape text; they neither round numbers nor rename columns.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from iaside_plugins.budgets import format_budget
+from iaside_plugins.display.masking import masking_reasons
 from iaside_plugins.entry.schema import Entry
+from iaside_plugins.importance.chance import chance
 from iaside_plugins.leaderboard.table import formatting as fmt
 from iaside_plugins.leaderboard.table.frame import GROUPS, AttackColumn, Row, Table
 
 Escape = Callable[[str | None], str]  # words of an entry to the renderer's own text
+MARK = "†"  # at a robust accuracy that may be too high
 _WITH_INTERVAL = ("clean_accuracy", "signed_score", "score", "mean_corruption_error", "robust_")
 
 
@@ -27,7 +31,7 @@ class Column:
         name: Column of the frame that it shows; it sorts by it, and is left out without a value.
         cell: Plain text of a row.
         kind: "text" and "ratio" (a number, then a name) hold words of an entry, to be escaped;
-            "number" does not; a "profile" is one share a band, which may also be drawn.
+            "number" does not; a "profile" is one sign a band, which may also be drawn.
     """
 
     header: str
@@ -47,7 +51,8 @@ def columns(table: Table) -> list[Column]:
 
 
 def _all(table: Table) -> list[Column]:
-    names, top = table.shares, table.top_share
+    top = table.greatest
+    by_id = dict(zip((entry.entry_id for entry in table.entries), table.evidence, strict=True))
     return [
         Column("model", "model", lambda row: fmt.plain(row["model"]), "text"),
         Column("training", "training", lambda row: fmt.plain(row["training"]), "text"),
@@ -56,13 +61,13 @@ def _all(table: Table) -> list[Column]:
         _estimate("signed score (+ low, - high bands)", "signed_score", fmt.signed_interval),
         _estimate("score", "score", fmt.number_interval),
         Column(
-            "importance, low to high",
-            "share_0",
-            lambda row: fmt.sparkline([row[name] for name in names], top),
+            f"evidence by band, low to high (full bar: {top:.2f} nats)",
+            "shapley_value_0",
+            lambda row: fmt.sparkline(by_id[row["entry_id"]], top),
             "profile",
         ),
         *_corruption_columns(table),
-        *(_attack_column(attack) for attack in table.attack_columns),
+        *(_attack_column(table, attack) for attack in table.attack_columns),
         Column("status", "status", lambda row: fmt.plain(row["status"]), "text"),
     ]
 
@@ -97,9 +102,40 @@ def _share(header: str, name: str) -> Column:
     return Column(header, name, lambda row: fmt.percent(row[name]))
 
 
-def _attack_column(attack: AttackColumn) -> Column:
+def _attack_column(table: Table, attack: AttackColumn) -> Column:
     header = f"robust accuracy {attack.norm} {format_budget(attack.epsilon)} ↑"
-    return _estimate(header, attack.column, fmt.percent_interval)
+    plain = _estimate(header, attack.column, fmt.percent_interval)
+    marked = _doubtful(table, attack)
+
+    def cell(row: Row) -> str:
+        return plain.cell(row) + (f" {MARK}" if row["entry_id"] in marked else "")
+
+    return replace(plain, cell=cell)
+
+
+def _doubtful(table: Table, attack: AttackColumn) -> dict[str, tuple[str, list[str]]]:
+    """Return name and reasons of entries whose figure in a column may be too high, by entry."""
+    found = {}
+    for entry, row in zip(table.entries, table.rows, strict=True):
+        value = row[attack.column]
+        if entry.adversarial is None or math.isnan(value) or value == 0:  # none can be too high
+            continue
+        group = entry.adversarial.model_dump()
+        if reasons := masking_reasons(group, attack.norm, attack.epsilon):
+            found[entry.entry_id] = (entry.model.name, reasons)
+    return found
+
+
+def _doubtful_facts(table: Table, escape: Escape) -> list[str]:
+    """Explain the mark at figures that may be too high, model by model."""
+    said: dict[str, dict[str, None]] = {}
+    for attack in table.attack_columns:
+        for name, reasons in _doubtful(table, attack).values():
+            said.setdefault(name, {}).update(dict.fromkeys(reasons))
+    if not said:
+        return []
+    models = [f"{escape(name)}: {escape('; '.join(reasons))}" for name, reasons in said.items()]
+    return [f"{MARK} This robust accuracy may be too high. {'. '.join(models)}."]
 
 
 def heading(table: Table, escape: Escape = fmt.plain) -> str:
@@ -135,18 +171,40 @@ def facts(table: Table, escape: Escape = fmt.plain) -> list[str]:
         _corruption_fact(first, escape),
     ]
     found += [_attack_fact(attack, escape) for attack in table.attack_columns]
+    found += _doubtful_facts(table, escape)
     if len(sizes) > 1:
         found.append(
             f"Not comparable: bands in cycles/image, as input sizes differ ({', '.join(sizes)}); a "
             "band is a share of each model's own Nyquist frequency."
         )
-    return found + _tie_fact(table, escape)
+    return found + _chance_fact(table, escape) + _tie_fact(table, escape)
 
 
 def conclusions(found: Mapping[str, Any]) -> list[str]:
-    """Return the sentence of the primary comparison; it holds plain text of entries."""
-    said = [one["sentence"] for one in found["comparisons"] if one["id"] == found["primary"]]
+    """Return the primary comparison in plain words, then its numbers; with text of entries."""
+    said = [
+        one[part]
+        for one in found["comparisons"]
+        if one["id"] == found["primary"]
+        for part in ("in_words", "sentence")
+    ]
     return said or [f"n = {found['n_models']}: too few models to compare scores with errors."]
+
+
+def _chance_fact(table: Table, escape: Escape) -> list[str]:
+    """Name the models whose clean accuracy is not above that of guessing."""
+    named = []
+    for entry in table.entries:
+        clean, n_classes = entry.clean_accuracy, entry.model.n_classes
+        hits = round(clean.value * clean.n)
+        if n_classes and not chance(hits, clean.n, n_classes)["above"]:
+            named.append(escape(entry.model.name))
+    if not named:
+        return []
+    return [
+        "At chance: the clean accuracy is not above that of guessing (exact binomial test), for "
+        f"{', '.join(named)}; no other number of theirs says what they do where they work."
+    ]
 
 
 def _tie_fact(table: Table, escape: Escape) -> list[str]:

@@ -57,14 +57,20 @@ def test_another_failure_is_not_mended(
     assert declared == []
 
 
-def test_a_failing_import_is_mended_once(tmp_path: Path) -> None:
-    """In a process of its own: declared operators and imported modules last as long as it does."""
+@pytest.fixture
+def broken_torchvision(tmp_path: Path) -> None:
+    """A package in tmp_path that fails as torchvision does."""
     package = tmp_path / "torchvision"
     package.mkdir()
     (package / "__init__.py").write_text(BROKEN)
     (package / "extension.py").write_text(
         "import sys\nSTARTS = sys.__dict__.setdefault('S', [])\nSTARTS.append(1)\n"
     )
+
+
+@pytest.mark.usefixtures("broken_torchvision")
+def test_a_failing_import_is_mended_once(tmp_path: Path) -> None:
+    """In a process of its own: declared operators and imported modules last as long as it does."""
     script = """
         import sys, torch
         sys.path.insert(0, sys.argv[1])
@@ -78,6 +84,29 @@ def test_a_failing_import_is_mended_once(tmp_path: Path) -> None:
         for name in ("nms", "qnms"):
             assert hasattr(torch.ops.torchvision, name)
     """
+    _run(script, tmp_path)
+
+
+@pytest.mark.usefixtures("broken_torchvision")
+def test_a_users_own_code_gets_the_mended_torchvision(tmp_path: Path) -> None:
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library" / "__init__.py").write_text("from . import before\nimport torchvision\n")
+    (tmp_path / "library" / "before.py").write_text("")
+    net = "def net():\n    from torch import nn\n    return nn.Flatten()\n"
+    (tmp_path / "at_import.py").write_text(f"import library\n{net}")
+    (tmp_path / "in_call.py").write_text(net.replace("from torch", "import library; from torch"))
+    for module in ("at_import", "in_call"):
+        script = f"""
+            import sys
+            sys.path.insert(0, sys.argv[1])
+            from iaside_plugins.adapters.models import load_model
+            load_model("python:{module}:net")
+            assert sys.modules["library"].before is sys.modules["library.before"]
+        """
+        _run(script, tmp_path)
+
+
+def _run(script: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(script), str(tmp_path)],
         capture_output=True,

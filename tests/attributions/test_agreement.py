@@ -183,7 +183,7 @@ def test_tables_for_people_hold_the_figures(report):
     assert "| Near | +1.00 [" in markdown
     assert re.search(r"\| Iaside \| – \|", markdown)
     text = agreement_text(report)
-    assert "share of each band" in text
+    assert "attribution of each band, nats" in text
     assert "agreement with Iaside" in text
     assert "Opposite" in text
     assert max(map(len, text.splitlines())) < 130

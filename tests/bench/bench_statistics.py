@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from iaside_plugins.leaderboard.statistics import estimates
-from iaside_plugins.leaderboard.statistics.comparison import ADDS, verdict
+from iaside_plugins.leaderboard.statistics.comparison import SHOWN, verdict
 from iaside_plugins.stats.correlation import partial_correlation, spearman
 from iaside_plugins.stats.intervals import percentile_interval
 from iaside_plugins.storage.files import write_json
@@ -96,7 +96,7 @@ def findings(raw: Columns, scaled: Columns, models: estimates.Sample) -> dict[st
         "interval of ranks": _excludes_zero(ranks["interval"]),
         "interval of the line": _excludes_zero(line["interval"]),
         "interval over families, line": _excludes_zero(line["family_interval"]),
-        "verdict": verdict(numbers) == ADDS,
+        "verdict": verdict(numbers) == SHOWN,
     }
 
 

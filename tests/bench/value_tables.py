@@ -48,7 +48,7 @@ def value_table(
             table = game.start(item.image[None], None, labels, coalitions, [item.name])
             rows.append(table.wait()[0][0])
             bar.update()
-    values = np.stack([row.numpy() for row in rows])
+    values = np.stack(rows)
     part = folder / f".{file.name}"
     folder.mkdir(parents=True, exist_ok=True)
     np.savez(part, values=values)

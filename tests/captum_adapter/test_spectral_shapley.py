@@ -630,3 +630,18 @@ def test_on_a_gpu():
     found = explain(oracles.TinyNet().cuda(), IMAGES.cuda())
     assert found.is_cuda
     np.testing.assert_allclose(found.cpu().numpy(), expected(), atol=1e-4)
+
+
+def test_errors_under_a_perturbation_are_split_as_attribute_does_for_each_example():
+    images, labels = oracles.sample(4)
+    generator = torch.Generator().manual_seed(0)
+    perturbed = (images + 0.2 * torch.rand(images.shape, generator=generator)).clamp(0, 1)
+    method = SpectralShapley(oracles.TinyNet(scale=30))
+    split = method.explain_dataset((images, perturbed, labels), protocol=Protocol(4))
+    costs = -method.attribute(perturbed, baselines=images, target=labels, n_bands=4)
+    np.testing.assert_allclose(split.loss.bands[0], costs.numpy(), atol=1e-5)
+    assert method.explain_dataset((images, perturbed, labels), n_bands=3).n_forward == 4 * 6
+    with pytest.raises(InputError, match="value_fn"):
+        SpectralShapley(oracles.TinyNet(), lambda out: out).explain_dataset(
+            (images, perturbed, labels)
+        )

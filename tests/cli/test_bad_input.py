@@ -173,6 +173,7 @@ def test_protocol_files_that_are_none(iaside, images, tmp_path):
         (("--n-attack", "0", "--attacks", "fgsm"), ["at least 1"]),
         (("--n-spectral", "0", "--attacks", "none"), ["at least 1"]),
         (("--attacks", "none", "--reference", "alexnet"), ["--reference", "corruptions"]),
+        (("--attacks", "fgsm", "--check-temperatures"), ["--check-temperatures", "--attacks pgd"]),
         (("--attacks", "none", "--precision", "half"), ["precision", "bfloat16"]),
         (("--attacks", "none", "--dataset", "my photographs"), ["my photographs"]),
         (("--attacks", "none", "--note", "from /home/someone"), ["/home/someone"]),
@@ -210,6 +211,17 @@ def test_nan_in_evaluate_names_the_image(iaside, images, tmp_path):
     command = ("evaluate", "python:tiny_model:nan_always", "--data", images, *PLAIN)
     iaside(*command, "--out", tmp_path / "e.json").refused("non-finite")
     assert not (tmp_path / "e.json").exists()
+
+
+def test_a_missing_gradient_is_told_before_the_work(iaside, images, tmp_path):
+    common = ("--data", images, "--corruptions", "none", "--n-bands", 3, "--attacks", "fgsm")
+    for command in (
+        ("evaluate", "python:tiny_model:detached", "--out", tmp_path / "e.json"),
+        ("spectrum", "--model", "python:tiny_model:detached"),
+    ):
+        WATCH.rows = 0
+        iaside(*command, *common).refused("the model gives none", "detach", "--attacks none")
+        assert WATCH.rows <= 3  # black images of checks, and two to try
 
 
 def test_unknown_commands(iaside):

@@ -9,11 +9,15 @@ from pathlib import Path
 
 from image_files import make_tree
 
+from iaside_plugins.cli import stdout
+
 TESTS = Path(__file__).resolve().parent.parent
 
 
-def _run(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "iaside_plugins.cli", *map(str, arguments)]
+def _run(
+    *arguments: object, module: str = "iaside_plugins.cli", **env: str
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", module, *map(str, arguments)]
     return subprocess.run(
         command,
         capture_output=True,
@@ -30,7 +34,7 @@ def _run(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_profile_prints_on_a_terminal_without_bars(images, tmp_path):
+def test_profile_prints_without_bars_where_stderr_is_no_terminal(images, tmp_path):
     done = _run(
         "profile",
         "python:tiny_model:network",
@@ -38,6 +42,7 @@ def test_profile_prints_on_a_terminal_without_bars(images, tmp_path):
         images,
         "--n-bands",
         3,
+        module="iaside_plugins",
         IASIDE_CACHE=str(tmp_path),
         PYTHONIOENCODING="cp1252",
         PYTHONUTF8="0",
@@ -62,3 +67,22 @@ def test_bad_input_is_one_line(tmp_path):
     assert (done.returncode, done.stdout) == (2, "")
     assert "1 of 3 images are unreadable" in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_json_on_stdout_is_all_there_whatever_else_is_printed(tmp_path):
+    """Python's prints, those of C, of other programs, and of what runs as the process ends."""
+    script = tmp_path / "prints.py"
+    script.write_text(
+        "import atexit, ctypes, os, sys\n"
+        "import stdout\n"
+        "with stdout.stdout_for_json(sys.argv[1:]):\n"
+        "    print('python', flush=True); ctypes.CDLL(None).puts(b'from c')\n"
+        "    os.system('echo program'); atexit.register(print, 'the end')\n"
+        "    stdout.print_json('{}')\n"
+    )
+    (tmp_path / "stdout.py").write_bytes(Path(stdout.__file__).read_bytes())  # without torch
+    for words in (["--json", "-"], ["--json=-"], ["--json", "/dev/stdout"]):
+        command = [sys.executable, str(script), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout == "{}\n"
+        assert set(done.stderr.split("\n")) == {"python", "from c", "program", "the end", ""}

@@ -32,7 +32,7 @@ KEYS = {  # attribute names of the published interface
     "protocol",
 }
 BAND = re.compile(
-    r"^ +(\d+) +([\d.]+)-([\d.]+) +([+-][\d.]+) ± ([\d.]+) \(s\.e\.\) +([\d.]+)% ([ -])(█*)$", re.M
+    r"^ +(\d+) +([\d.]+)-([\d.]+) +([+-][\d.]+) \[([+-][\d.]+), ([+-][\d.]+)\] +(█*)\|(█*)$", re.M
 )
 
 
@@ -57,11 +57,11 @@ def test_summary_says_what_the_library_found(iaside, images):
     assert [(float(row[1]), float(row[2])) for row in rows] == [(0, 4), (4, 8), (8, 12), (12, 16)]
     # printed to three decimals of a nat, one of a percent
     np.testing.assert_allclose([float(r[3]) for r in rows], result.shapley_values, atol=6e-4)
-    np.testing.assert_allclose([float(r[4]) for r in rows], result.shapley_se, atol=6e-4)
-    np.testing.assert_allclose([float(r[5]) / 100 for r in rows], result.distribution, atol=6e-4)
-    largest = int(np.abs(result.shapley_values).argmax())
-    assert max(range(4), key=lambda k: len(rows[k][7])) == largest
-    assert [row[6] == "-" for row in rows] == list(result.shapley_values < 0)
+    ends = [[float(row[4]), float(row[5])] for row in rows]
+    np.testing.assert_allclose(ends, result.evidence.intervals, atol=6e-4)
+    told = [bool(row[6] + row[7]) for row in rows]  # a bar where the interval leaves 0 out
+    assert told == [low > 0 or high < 0 for low, high in result.evidence.intervals]
+    assert not any(row[6] for row in rows if not row[3].startswith("-"))
     assert f"  score        {result.score:+.3f} " in run.out
     assert f"signed score {result.signed_score:+.3f}" in run.out
     assert "6 images of 32 x 32" in run.out

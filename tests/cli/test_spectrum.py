@@ -214,7 +214,7 @@ def test_an_interrupted_run_goes_on_and_finds_the_same(iaside, images, tmp_path)
     assert "run the same command again" in run.err
     WATCH.interrupt_after, WATCH.rows = None, 0
     assert iaside(*arguments, tmp_path / "resumed.json").code == 0
-    assert WATCH.rows < whole / 2
+    assert WATCH.rows < 0.7 * whole  # the attack, and what it sees of the images, runs again
     first, second = (
         json.loads((tmp_path / name).read_text()) for name in ("whole.json", "resumed.json")
     )

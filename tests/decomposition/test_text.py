@@ -15,9 +15,9 @@ from iaside_plugins.decomposition.sentences import best_removal, conclusion, mos
 from iaside_plugins.decomposition.text import (
     decomposition_table,
     decomposition_text,
-    rounded_to_sum,
     versus_text,
 )
+from iaside_plugins.display.text import rounded_to_sum
 
 
 def game(bands, nested=None, names=("gaussian_noise",), n_images=100, clean=0.1):

@@ -49,11 +49,25 @@ def test_rows():
         ("16.0", "24.0"),
         ("24.0", "32.0"),
     ]
-    assert "+1.000 ± 0.115 (s.e.)" in rows[0]  # 0.2 / sqrt(3)
+    assert "+1.000 [+0.774, +1.226]" in rows[0]  # 0.2 / sqrt(3), times 1.96
+    # bars from a zero line, below it to its left
     assert [line.count("█") for line in rows] == [BAR, round(0.3 * BAR), round(0.2 * BAR), 0]
-    assert [" -█" in line for line in rows] == [False, True, False, False]
-    # shares of psi - min psi: 1.3, 0, 0.5, 0.3 of 2.1
-    assert [re.search(r"([\d.]+)%", line)[1] for line in rows] == ["61.9", "0.0", "23.8", "14.3"]
+    assert [line.index("|") for line in rows] == [rows[0].index("|")] * 4
+    assert [line.endswith("█") for line in rows] == [True, False, True, False]
+    assert "█|" in rows[1]
+    assert lines[6].strip() == (
+        "evidence in bands 0, 2; evidence against the true class in band 1; not told from 0: band 3"
+    )
+
+
+def test_bands_not_told_from_zero_are_no_evidence():
+    """The importance distribution of ten such bands is not 0, and shows nothing."""
+    rng = np.random.default_rng(0)
+    one = result(np.concatenate([x := rng.normal(size=(30, 10)), -x]))
+    assert one.distribution.max() > 0 or one.distribution.sum() == 0
+    text = spectral_report(one)
+    assert "█" not in text
+    assert "evidence in no band; not told from 0: bands 0-9" in text
 
 
 def test_scores_and_ties():

@@ -10,6 +10,7 @@ import pytest
 
 from iaside_plugins.entry.checks import check_entry
 from iaside_plugins.entry.parse import parse_entry
+from iaside_plugins.importance.chance import chance
 from iaside_plugins.leaderboard.build import BOARD
 from iaside_plugins.stats.intervals import wilson
 
@@ -109,3 +110,15 @@ def test_a_range_handling_that_changes_the_images_is_not_compared() -> None:
     raw = changed(of_board(CIFAR), "/spectral/clean_accuracy", proportion(120, 152))
     raw["protocol"]["range_handling"] = "rescale"
     assert not any(p.startswith("/spectral/clean_accuracy") for p in problems(raw))
+
+
+def test_what_an_entry_says_of_guessing_is_computed_again() -> None:
+    raw = of_board(CIFAR)
+    assert problems(raw) == []  # entries may be older
+    raw["chance"] = chance(145, 152, raw["model"]["n_classes"])
+    assert problems(raw) == []
+    found = problems(changed(raw, "/chance/above", False))
+    assert found == [
+        "/chance/above: expected True for 145 of 152 images classified correctly, got False"
+    ]
+    assert problems(changed(raw, "/chance/level", 0.2))[0].startswith("/chance/level: expected 0.1")

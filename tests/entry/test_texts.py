@@ -10,8 +10,8 @@ import pytest
 
 from iaside_plugins.entry.checks import check_entry
 from iaside_plugins.entry.parse import parse_entry
-from iaside_plugins.entry.texts import faults, shown
-from iaside_plugins.errors import InputError
+from iaside_plugins.entry.texts import faults
+from iaside_plugins.errors import InputError, shown
 from iaside_plugins.leaderboard.build import BOARD
 from iaside_plugins.leaderboard.table.formatting import csv_text
 

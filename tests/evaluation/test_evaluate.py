@@ -15,6 +15,7 @@ from iaside_plugins.entry.build import entry_id, mean, proportion
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.corruption import CorruptionPlan
 from iaside_plugins.evaluation.evaluate import AttackPlan, EvaluationPlan, evaluate
+from iaside_plugins.inference.gradients import N_TRIED
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.stats.intervals import wilson
 from iaside_plugins.storage.provenance import ids_digest
@@ -246,7 +247,7 @@ def test_resumed_run_computes_nothing_and_equals_to_the_bit(net, tmp_path):
     first = comparable(run(net, one, resume=tmp_path))
     net.rows = 0
     assert comparable(run(net, one, resume=tmp_path)) == first
-    assert net.rows == 0
+    assert net.rows == N_TRIED  # a gradient, before anything else
     assert comparable(run(net, one)) == first  # and without a folder
 
 
@@ -380,3 +381,85 @@ def test_an_mce_is_of_the_very_same_images(net, short, caplog):
     group = run(net, plan_of(corruptions=whole))["corruption"]
     assert (group["mce"] is None) == short
     assert ("images of fog 2 were unreadable" in caplog.text) == short
+
+
+class Rounded(Net):
+    def forward(self, x):
+        return super().forward((x * 255).round() / 255)
+
+
+def test_what_attacks_saw_and_missed_is_in_the_entry(caplog):
+    single = SimpleNamespace(**vars(spec("single", (0.3,))))
+    single.to_dict = lambda: {**spec("single").to_dict(), "steps": None, "rel_stepsize": None}
+    weak = spec("weak", (0.3,))
+
+    def by_name(model, x, y, one, seed, first):
+        return [x] if one is weak else perturb(model, x, y, one, seed, first)
+
+    plan = AttackPlan([single, weak], batches(), by_name, seed=3, batch_size=4)
+    net = Rounded().eval()
+    entry = run(net, plan_of(attacks=plan))
+    seen, clean = entry["adversarial"]["masking"], ~wrong(net, IMAGES)
+    left = entry["adversarial"]["attacks"][0]["accuracy"]["value"]
+    assert (seen["n_images"], seen["n_zero"], seen["n_varying"]) == (clean.sum(), clean.sum(), 0)
+    assert seen["weaker"] == [
+        {
+            "attack": "weak",
+            "single": "single",
+            "norm": "Linf",
+            "epsilon": 0.3,
+            "n_missed": clean.sum() - round(left * N),
+        }
+    ]
+    assert "weak at Linf 0.3 does worse than the single step of single" in caplog.text
+    assert caplog.text.count(f"the gradient is zero on {clean.sum()} of {clean.sum()}") == 1
+
+
+def test_a_missing_gradient_is_known_before_the_work(net):
+    net.forward = lambda x: Net.forward(net, x).detach()
+    with pytest.raises(InputError, match="the model gives none"):
+        run(net, plan_of(attacks=attacks(spec("one"))))
+    assert net.rows == N_TRIED
+
+
+class Scaled(Net):
+    def forward(self, x):
+        return super().forward(x) * 1e4
+
+
+def ascend(model, x, y, one, seed, first):
+    """Two steps along the sign of the gradient, as PGD's."""
+    found = []
+    for epsilon in one.epsilons:
+        moved = x.clone()
+        for _ in range(2):
+            probe = moved.clone().requires_grad_()
+            loss = nn.functional.cross_entropy(model(probe), y, reduction="sum")
+            (gradient,) = torch.autograd.grad(loss, probe)
+            moved = (moved + epsilon / 2 * gradient.sign()).clamp(0, 1)
+        found.append(moved)
+    return found
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_robustness_that_a_temperature_takes_away(net, tmp_path, caplog, asked):
+    def group(model):
+        plan = AttackPlan(
+            [spec("pgd", (0.02, 0.2))], batches(), ascend, seed=3, batch_size=4, temperatures=asked
+        )
+        return run(model, plan_of(attacks=plan), resume=tmp_path / type(model).__name__)[
+            "adversarial"
+        ]
+
+    sound, scaled = group(net), group(Scaled().eval())
+    assert ("temperature" in sound["masking"]) == asked
+    check = scaled["masking"]["temperature"]  # its gradients are zero
+    for k, case in enumerate(check["cases"]):
+        left = sound["attacks"][k]["accuracy"]["value"]  # the same net, at another scale
+        assert case["n_robust"] == round(scaled["attacks"][k]["accuracy"]["value"] * N)
+        assert case["n_left"] <= round(left * N)
+        if asked:
+            own = sound["masking"]["temperature"]["cases"][k]
+            assert own["n_left"] <= own["n_robust"] == round(left * N)
+    assert check["cases"][1]["n_left"] < check["cases"][1]["n_robust"]
+    assert "once the logits it sees are divided by a temperature" in caplog.text

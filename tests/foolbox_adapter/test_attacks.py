@@ -105,8 +105,8 @@ def test_equal_to_foolbox_called_by_hand(
     by_name = {
         "fgsm": library.attacks.FGSM(),
         "fgm": library.attacks.FGM(),
-        "pgd": library.attacks.PGD(steps=5, rel_stepsize=0.01 / 0.3 * 40 / 5),
-        "pgd_l2": library.attacks.L2PGD(steps=5, rel_stepsize=0.025 * 50 / 5),
+        "pgd": library.attacks.PGD(steps=5, rel_stepsize=0.5).repeat(2),
+        "pgd_l2": library.attacks.L2PGD(steps=5, rel_stepsize=0.5).repeat(2),
     }
     ours = adversarial(net, images, labels, spec, seed=3, first_index=12)
     fmodel = library.PyTorchModel(net, bounds=(0, 1), device="cpu")
@@ -117,13 +117,18 @@ def test_equal_to_foolbox_called_by_hand(
         assert torch.equal(batch, clipped)
 
 
-def test_registry_is_foolbox_defaults(net: nn.Module, images: Tensor, labels: Tensor) -> None:
+def test_two_starts_cost_what_foolboxs_one_does_and_reach_further() -> None:
     library = foolbox()
-    defaults = {"pgd": library.attacks.LinfPGD(), "pgd_l2": library.attacks.L2PGD()}
-    for name, attack in defaults.items():
+    for name, attack in {
+        "pgd": library.attacks.LinfPGD(),
+        "pgd_l2": library.attacks.L2PGD(),
+    }.items():
         spec = ATTACKS[name]
-        assert (spec.steps, spec.random_start) == (attack.steps, attack.random_start)
-        assert spec.rel_stepsize == attack.rel_stepsize
+        assert spec.random_start == attack.random_start
+        assert spec.steps is not None
+        assert spec.rel_stepsize is not None
+        assert spec.steps * spec.restarts == attack.steps
+        assert spec.steps * spec.rel_stepsize == 2.5  # from one side of the ball to the other
 
 
 @pytest.mark.parametrize("channels", [1, 3], ids=["grey", "colour"])
@@ -157,8 +162,7 @@ class Sine(nn.Module):
 def test_pgd_beats_fgsm_where_the_loss_is_curved(
     net: nn.Module, single: str, iterated: str, epsilon: float
 ) -> None:
-    # In a nearly linear net one full step is the optimum, and Foolbox's default PGD, whose path
-    # from a random start is 4/3 epsilon, ends a little behind it.
+    # in a nearly linear net one full step is the optimum
     net[1] = net[3] = Sine().eval()
     images = torch.rand(40, 3, 12, 12, generator=generator(2))
     with torch.no_grad():
@@ -392,10 +396,11 @@ def test_parse_attacks() -> None:
         "name": "pgd",
         "norm": "Linf",
         "steps": 10,
-        "rel_stepsize": pytest.approx(4 / 30, rel=1e-15),
+        "rel_stepsize": 0.25,
         "random_start": True,
+        "restarts": 2,
     }
-    assert l2.rel_stepsize == pytest.approx(0.125, rel=1e-15)
+    assert (l2.rel_stepsize, l2.restarts) == (0.25, 2)
     assert parse_attacks("fgsm", steps=10) == (ATTACKS["fgsm"],)
     with pytest.raises(InputError, match="'pdg'; expected some of fgsm, pgd, fgm, pgd_l2"):
         parse_attacks("fgsm,pdg")
@@ -411,8 +416,20 @@ def test_parse_attacks() -> None:
         (lambda: parse_attacks("pgd", steps=0), "steps >= 1, got 0"),
         (lambda: replace(PGD, norm="L1"), "'Linf' or 'L2', got 'L1'"),
         (lambda: replace(PGD, rel_stepsize=None), "both steps and rel_stepsize"),
+        (lambda: replace(PGD, restarts=0), "restarts >= 1, and random starts"),
+        (lambda: replace(FGSM, restarts=2), "random starts for more than one, got 2"),
     ],
-    ids=["pixels of 255", "negative", "nan", "none", "no steps", "norm", "half iterated"],
+    ids=[
+        "pixels of 255",
+        "negative",
+        "nan",
+        "none",
+        "no steps",
+        "norm",
+        "half iterated",
+        "no start",
+        "same start",
+    ],
 )
 def test_bad_attacks(call: object, message: str) -> None:
     with pytest.raises(InputError, match=message):

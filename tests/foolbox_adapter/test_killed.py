@@ -39,7 +39,7 @@ def test_a_killed_run_goes_on(kind: str, tmp_path: Path) -> None:
     assert list(folder.glob("rows-*.npz")), "nothing was kept"
     again = tmp_path / "again"
     assert run(kind, kept, again) == expected
-    # The clean images and the probe are run again, or the importance's black image; of the
-    # finished batches none, so that at most the one under way is repeated.
-    start, batch = (N // BATCH + 1, 4) if kind == "attacks" else (1, 1)
+    # The clean images, the probe and what attacks see of them are run again, or the importance's
+    # black image; of the finished batches none, so that at most the one under way is repeated.
+    start, batch = (3 * N // BATCH + 2, 6) if kind == "attacks" else (1, 1)
     assert len(passes(again)) <= whole - done + start + batch

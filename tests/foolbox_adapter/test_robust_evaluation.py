@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from foolbox_nets import images, small_net
+from foolbox_nets import Spoilt, images, small_net
 from torch import nn
 
 from iaside_plugins import InputError
@@ -266,3 +266,45 @@ def test_bounds_are_the_models(net):
 def test_bad_input(net, arguments, kind, message):
     with pytest.raises(kind, match=message):
         robust_evaluation(net, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [("no_grad", "the model gives none"), ("backless", "NotImplementedError: no kernel for this")],
+)
+def test_gradients_that_are_missing_are_one_line(how, message):
+    net = Spoilt(how).eval()
+    with pytest.raises(InputError, match=message):
+        robust_evaluation(net, (images(2), torch.arange(2)), fb.attacks.FGSM(), 0.1)
+    noise = fb.attacks.LinfAdditiveUniformNoiseAttack()  # needs none
+    found = robust_evaluation(net, (images(2), torch.arange(2)), noise, 0.1)
+    assert found.masking is None
+
+
+def test_what_attacks_saw_is_counted_and_said(caplog):
+    net = Spoilt("rounded").eval()
+    data = images(3), net(images(3)).argmax(1)
+    attacks = {"fgsm": fb.attacks.FGSM(), "pgd": fb.attacks.LinfPGD(steps=2)}
+    found = robust_evaluation(net, data, attacks, 8 / 255)
+    assert found.masking["n_zero"] == found.masking["n_images"] == 3
+    assert "may be too high: the gradient is zero on 3 of 3 images" in caplog.text
+    assert found.to_dict()["masking"] == found.masking
+
+
+class NotWhite(nn.Module):
+    """A network whose logits are NaN once a pixel is bright, as no clean image is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = small_net()
+
+    def forward(self, x):
+        bright = x.flatten(1).amax(dim=1, keepdim=True) > 0.75
+        return self.net(x).where(~bright, torch.nan)
+
+
+def test_nan_under_attack_is_no_accuracy():
+    x, y = images(4) * 0.9, torch.arange(4) % 5
+    fmodel = fb.PyTorchModel(NotWhite().eval(), bounds=(0, 1), device="cpu")
+    with pytest.raises(InputError, match="non-finite logits"):
+        robust_evaluation(fmodel, (x, y), {"fgsm": A.FGSM()}, {"Linf": [0.2]})

@@ -145,7 +145,7 @@ def test_a_steady_model_is_not_run_twice(caplog):
     net.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
     found = spectral_importance(net, DATA, Protocol(2))
     assert sum(rows) == found.n_forward
-    assert not caplog.messages
+    assert not [m for m in caplog.messages if "chance" not in m]
 
 
 class Output(dict):
@@ -166,7 +166,7 @@ def test_more_than_a_tensor_is_taken_and_said_once(caplog, wrap):
     np.testing.assert_array_equal(
         found.values, spectral_importance(Net(), DATA, Protocol(2)).values
     )
-    assert ["taken as the logits" in m for m in caplog.messages] == [True]
+    assert ["taken as the logits" in m for m in caplog.messages if "chance" not in m] == [True]
     assert caplog.records[0].levelno == logging.WARNING
     assert logits_in({"features": 1}) == {"features": 1}
 

@@ -55,12 +55,50 @@ def test_valid_entries_have_no_problem(make_entry: Make, options: dict[str, Any]
     assert problems(make_entry(**options)) == []
 
 
+def test_what_attacks_saw_belongs_to_an_entry(make_entry: Make) -> None:
+    raw = make_entry()
+    raw["adversarial"]["masking"] = masked(
+        temperature=HEATED
+    )  # and without it, above: an older entry
+    assert problems(raw) == []
+    raw["adversarial"]["masking"]["weaker"][0]["n_missed"] = 17
+    assert problems(raw) == [
+        "/adversarial/masking/weaker/0/n_missed: expected from 1 to 16 images, got 17"
+    ]
+
+
 def more(by: float) -> Change:
     return lambda old: old + by
 
 
 def without_last(old: list[Any]) -> list[Any]:
     return old[:-1]
+
+
+PAIR = {"attack": "fgsm", "other": "pgd", "norm": "Linf", "epsilon": 8 / 255, "difference": 0.0}
+
+
+HEATED = {
+    "attack": "pgd",
+    "norm": "Linf",
+    "n_images": 15,
+    "temperatures": [0.1, 1.0],
+    "cases": [
+        {"epsilon": 1 / 255, "n_robust": 3, "n_left": 3},
+        {"epsilon": 8 / 255, "n_robust": 9, "n_left": 1},
+    ],
+}
+
+
+def masked(**changes: Any) -> dict[str, Any]:
+    """What attacks saw of the sample entry, whose PGD is weaker than FGSM at 8/255."""
+    weaker = {"attack": "pgd", "single": "fgsm", "norm": "Linf", "epsilon": 8 / 255, "n_missed": 1}
+    counts = {"n_images": 16, "n_zero": 3, "n_non_finite": 0, "n_varying": 0}
+    return {**counts, "weaker": [weaker], **changes}
+
+
+def heated(**changes: Any) -> dict[str, Any]:
+    return masked(temperature=HEATED | changes)
 
 
 # Each step is ten times the tolerance of its check or more, and below what types and ranges refuse.
@@ -109,6 +147,31 @@ FLIPPED: list[tuple[str, Any, str]] = [
     ("/corruption/conditions/3/probability_change/n", 4, "/corruption/conditions/3/probability_c"),
     ("/adversarial/n_images", 50, "/adversarial/attacks/0/accuracy/n: expected 50 images, got 20"),
     ("/adversarial/attacks/1/name", "fgsm", "/adversarial/worst_case/0/attacks: expected all of"),
+    ("/adversarial/masking", masked(n_zero=17), "/adversarial/masking/n_zero: expected at most"),
+    ("/adversarial/masking", masked(n_images=21), "/adversarial/masking/n_images: expected at"),
+    ("/adversarial/masking", masked(n_images=1), "/adversarial/masking/n_images: expected at"),
+    ("/adversarial/masking", masked(weaker=[]), "/adversarial/masking/weaker: expected"),
+    (
+        "/adversarial/masking",
+        masked(temperature=HEATED | {"n_images": 5}),
+        "/adversarial/.*/cases/1: ",
+    ),
+    (
+        "/adversarial/masking",
+        masked(temperature=HEATED | {"n_images": 21}),
+        "/adversarial/.*at most 20",
+    ),
+    (
+        "/adversarial/masking",
+        masked(temperature=HEATED | {"attack": "x"}),
+        "/adversarial/.*epsilons",
+    ),
+    ("/adversarial/masking", masked(apart=[PAIR]), "/adversarial/masking/apart/0/difference: exp"),
+    (
+        "/adversarial/masking",
+        masked(apart=[PAIR | {"other": "x"}]),
+        "/adversarial/masking/apart/0: expected two attacks",
+    ),
     ("/adversarial/worst_case/0/attacks", ["pgd"], "/adversarial/worst_case/0/attacks: expected"),
     ("/adversarial/worst_case/1/epsilon", 1 / 255, "/adversarial/worst_case/1: expected one worst"),
     ("/adversarial/n_images", 21, "/adversarial/n_images: expected at most 20, got 21"),

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iaside_plugins.budgets import format_budget
+from iaside_plugins.importance.evidence import Evidence
 from iaside_plugins.leaderboard.table import formatting as fmt
 
 NAN = float("nan")
@@ -81,7 +82,8 @@ def test_other_text_stays_in_csv() -> None:
         (format_budget(0.002), "0.002"),
         (format_budget(0.5), "0.5"),
         (format_budget(0.0), "0"),
-        (fmt.sparkline([0.0, 0.25, 0.5], 0.5), "▁▅█"),
+        (fmt.sparkline(Evidence.of([0.3, 0.25, 0.5, -0.2], [0.3, 0.1, 0.1, 0.01]), 0.5), "·▅█▽"),
+        (fmt.sparkline(Evidence.of([0.5, 0.0], [None, None]), 0.5), "··"),
     ],
 )
 def test_numbers(text: str, expected: str) -> None:

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import pytest
 from board_entries import HOSTILE, parsed
 
+from iaside_plugins.importance.evidence import Evidence
 from iaside_plugins.leaderboard.build import board_files
 from iaside_plugins.leaderboard.render.page import short_id
 from iaside_plugins.leaderboard.statistics.report import table_id
@@ -214,10 +215,11 @@ def test_details_hold_everything_of_the_row(page: Open, board: dict[str, Any]) -
     for part in (
         "gaussian noise",
         entry.model.weights_sha256[:12],
-        f"{100 * entry.spectral.distribution[0]:.1f} % [",
+        f"{entry.spectral.shapley_values[0]:+.3f} [",
     ):
         assert part in text
-    assert detail.locator("svg.chart rect").count() == 4
+    told = Evidence.of(entry.spectral.shapley_values, entry.spectral.shapley_se)
+    assert detail.locator("svg.chart rect").count() == len([*told.above, *told.below])
     toggle.click()
     assert tab.locator("tr.detail").count() == 0
 

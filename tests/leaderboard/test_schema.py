@@ -31,7 +31,11 @@ def test_valid_entry_keeps_every_value(make_entry: Make) -> None:
     raw = make_entry()
     entry = parsed(raw)[0]
     submission = {**raw["submission"], "supersedes": None}
-    assert entry.model_dump(mode="json") == {**raw, "submission": submission, "benchmark": None}
+    adversarial = {**raw["adversarial"], "masking": None}
+    adversarial["attacks"] = [{**attack, "restarts": 1} for attack in adversarial["attacks"]]
+    absent = {"benchmark": None, "decomposition": None, "chance": None}
+    whole = {**absent, **raw, "submission": submission, "adversarial": adversarial}
+    assert entry.model_dump(mode="json") == whole
     assert parse_entry(json.dumps(raw).encode(), "x.json") == entry
 
 

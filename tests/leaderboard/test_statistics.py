@@ -14,7 +14,8 @@ from scipy import stats
 from iaside_plugins.entry.read import load_entries
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.build import BOARD
-from iaside_plugins.leaderboard.statistics.comparison import sentence, verdict
+from iaside_plugins.leaderboard.statistics.comparison import in_words, sentence, verdict
+from iaside_plugins.leaderboard.statistics.estimates import Sample, correlation
 from iaside_plugins.leaderboard.statistics.report import statistics, table_id, to_json
 from iaside_plugins.leaderboard.table.frame import KEYS, tables
 
@@ -62,7 +63,7 @@ def test_few_models_have_reasons_and_no_nan(make_entry: Make, n: int) -> None:
     assert len(found["tables"]) == min(n, 1)
     for part in found["tables"]:
         assert part["status"] == ("too small" if n < 3 else "exploratory")
-        assert {c["verdict"] for c in part["comparisons"]} == {"too small"}
+        assert {c["verdict"] for c in part["comparisons"]} == {"not testable"}
         everything = estimates(part)
         assert len(everything) > 100
         for estimate in everything:
@@ -82,7 +83,7 @@ def test_constant_columns_say_so(entries: list[Entry]) -> None:
     assert comparison["clean"]["spearman"]["reason"] == reason
     assert comparison["partial_pearson"]["reason"] == reason
     assert comparison["spearman"]["value"] is not None
-    assert comparison["verdict"] == "too small"
+    assert comparison["verdict"] == "not testable"
     assert f"clean accuracy alone: none ({reason})" in comparison["sentence"]
 
 
@@ -136,10 +137,16 @@ def test_corrections_are_for_all_comparisons(table: dict[str, Any]) -> None:
     assert len(table["comparisons"]) == 2 * len(table["outcomes"])
     known = [c for c in table["comparisons"] if c["partial_p"] is not None]
     assert len(known) < len(table["comparisons"])  # the mCE is the same for all
-    assert {c["n_comparisons"] for c in table["comparisons"]} == {len(known)}
-    least = min(known, key=lambda c: c["partial_p"])
-    corrected = least["partial_p_holm"]
-    assert corrected == pytest.approx(min(1, len(known) * least["partial_p"]), abs=2e-5)
+    assert {c["n_comparisons"] for c in table["comparisons"]} == {len(known) // 2}
+    for score in ("signed_score", "score"):  # the outcomes of one score stand in one table
+        own = [c for c in known if c["predictor"] == score]
+        least = min(own, key=lambda c: c["partial_p"])
+        corrected = least["partial_p_holm"]
+        assert corrected == pytest.approx(min(1, len(own) * least["partial_p"]), abs=2e-5)
+        for name in ("spearman", "partial_spearman", "partial_pearson"):
+            least = min((c[name] for c in own), key=lambda part: part["p"])
+            n = least["n_corrected"]
+            assert least["p_holm"] == pytest.approx(min(1, n * least["p"]), abs=2e-5)
     for part in table["per_corruption"]:
         rows = part["corruptions"]
         assert len(rows) == 15
@@ -201,26 +208,36 @@ def test_sentence_comes_from_the_numbers(table: dict[str, Any]) -> None:
     for part in (found["spearman"], found["clean"]["spearman"], found["partial_spearman"]):
         assert f"{part['value']:+.2f} (95 % CI over models [{part['interval'][0]:+.2f}, " in text
         assert f"over families [{part['family_interval'][0]:+.2f}, " in text
-        assert f"permutation p = {part['p']:.2g})" in text
+        assert f"permutation p = {part['p']:.2g}, {part['p_holm']:.2g} after Holm's" in text
     assert "clean accuracy alone: " in text
     assert "the score given clean accuracy: " in text
-    assert "Exploratory: n below 30." in text
+    assert "Exploratory" not in text
+    words = found["in_words"]
+    assert words.startswith("With 12 models in 6 families we cannot tell whether the signed score")
+    assert words.endswith("clean accuracy does: tested, not shown. Exploratory: n below 30.")
     changed = json.loads(json.dumps(found))
-    changed |= {"n_models": 77, "status": "sufficient", "verdict": "adds", "partial_p_holm": 0.012}
+    changed |= {"n_models": 77, "status": "sufficient", "verdict": "shown"}
     changed["spearman"]["value"] = -0.99
     changed["clean"]["spearman"]["value"] = 0.11
-    changed["partial_spearman"]["interval"] = [-0.44, -0.33]
+    changed["partial_spearman"] |= {
+        "interval": [-0.44, -0.33],
+        "p_holm": 0.012,
+        "n_corrected": 7,
+    }
     new = sentence(changed)
     for part in (
         "n = 77 models",
         "Spearman -0.99",
         "alone: +0.11",
         "[-0.44, -0.33]",
-        "says more than clean accuracy does (p = 0.012 after Holm",
+        "0.012 after Holm's correction for 7 outcomes",
+        "Verdict: shown.",
     ):
         assert part in new
         assert part not in text
-    assert "Exploratory" not in new
+    words = in_words(changed)
+    assert words.startswith("With 77 models in 6 families the signed score says more of mean ")
+    assert words.endswith("than clean accuracy does: shown.")
     numbers = [m for m in re.findall(r"-?\d+\.\d+", text) if m not in ("0.5",)]
     assert len(numbers) >= 15
 
@@ -244,15 +261,15 @@ def claim(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, "adds"),
-        ({"partial_p_holm": 0.06}, "nothing shown"),
-        ({"partial_pearson__family_interval": [-0.01, 0.9]}, "nothing shown"),
-        ({"partial_spearman__family_interval": [-0.01, 0.9]}, "nothing shown"),
-        ({"partial_pearson__value": -0.6}, "nothing shown"),
-        ({"clean": {"spearman": {"value": -1.0}}}, "nothing shown"),
-        ({"partial_p_holm": None}, "too small"),
-        ({"n_families": 4}, "too small"),
-        ({"partial_spearman__family_interval": None}, "too small"),
+        ({}, "shown"),
+        ({"partial_p_holm": 0.06}, "tested, not shown"),
+        ({"partial_pearson__family_interval": [-0.01, 0.9]}, "tested, not shown"),
+        ({"partial_spearman__family_interval": [-0.01, 0.9]}, "tested, not shown"),
+        ({"partial_pearson__value": -0.6}, "tested, not shown"),
+        ({"clean": {"spearman": {"value": -1.0}}}, "not testable"),
+        ({"partial_p_holm": None}, "not testable"),
+        ({"n_families": 4}, "not testable"),
+        ({"partial_spearman__family_interval": None}, "not testable"),
     ],
 )
 def test_verdict_needs_every_condition(changes: dict[str, Any], expected: str) -> None:
@@ -267,3 +284,26 @@ def test_the_boards_own_file_is_current_and_its_sentences_follow_from_it() -> No
         for comparison in part["comparisons"]:
             assert comparison["sentence"] == sentence(comparison)
             assert f"n = {comparison['n_models']} model" in comparison["sentence"]
+
+
+def test_eight_models_in_perfect_order_have_an_exact_p_and_no_interval() -> None:
+    x = np.arange(8.0)
+    models = Sample(tuple("abcdefgh"))
+    for name in ("spearman", "kendall", "pearson"):
+        found = correlation(name, x, x if name == "pearson" else np.exp(x), models)
+        assert found["value"] == pytest.approx(1)
+        assert found["interval"] is None
+        assert found["family_interval"] is None
+        assert "the same value in every resample" in found["reason"]
+        assert found["p"] == pytest.approx(2 / 40320)  # the order and its reverse
+    other = np.array([3.0, 1, 4, 0, 5, 9, 2, 6])
+    expected = stats.permutation_test(
+        (x,),
+        lambda a: stats.spearmanr(a, other).statistic,
+        permutation_type="pairings",
+        n_resamples=500,
+        rng=np.random.default_rng(0),
+    ).pvalue
+    found = correlation("spearman", x, other, models)
+    assert found["p"] == pytest.approx(expected, abs=0.05)
+    assert found["interval"][1] - found["interval"][0] > 0.1

@@ -132,14 +132,26 @@ def test_what_is_not_comparable_stands_apart(make_entry: Make, path: tuple[str, 
 def test_attacks_of_other_strength_get_their_own_column(make_entry: Make) -> None:
     one, two = make_entry("one"), make_entry("two")
     for attack in two["adversarial"]["attacks"]:
-        attack["steps"] = attack["steps"] and 40
+        attack |= {"steps": 40, "restarts": 2} if attack["steps"] else {}
     table = tables(parsed(one, two))[0]
     assert [attack.attacks[1] for attack in table.attack_columns] == [
         "pgd-10x0.25-random",
-        "pgd-40x0.25-random",
+        "pgd-40x0.25-random-2",
     ] * 2
     rows = cells(to_markdown(parsed(one, two)))
     assert [row.count("–") for row in rows] == [2, 2]
+
+
+def test_a_robust_accuracy_in_doubt_is_marked(make_entry: Make) -> None:
+    one, two = make_entry("one"), make_entry("two")
+    for raw in (one, two):  # as many steps as a single one does, or better
+        raw["adversarial"]["attacks"][3]["accuracy"] = raw["adversarial"]["attacks"][2]["accuracy"]
+    assert "†" not in to_markdown(parsed(one, two))
+    seen = {"n_images": 15, "n_zero": 3, "n_non_finite": 0, "n_varying": 0, "weaker": []}
+    two["adversarial"]["masking"] = seen
+    text = to_markdown(parsed(one, two))
+    assert [row.count("†") for row in text.splitlines() if row.startswith("| ")] == [0, 0, 0, 2]
+    assert "† This robust accuracy may be too high. two: the gradient is zero on 3 of 15" in text
 
 
 def test_missing_parts_leave_columns_out(make_entry: Make) -> None:

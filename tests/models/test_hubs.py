@@ -59,6 +59,30 @@ def host_net(spec: str) -> nn.Module:
 
 
 @pytest.mark.usefixtures("no_download")
+@pytest.mark.parametrize("prefix", ["", "model."])
+@pytest.mark.parametrize("spec", ["timm:mobilenetv3_small_050", "torchvision:squeezenet1_1"])
+def test_weights_of_another_number_of_classes_decide_it(
+    tmp_path: Path, spec: str, prefix: str
+) -> None:
+    host, _, name = spec.partition(":")
+    make = import_timm().create_model if host == "timm" else import_torchvision().models.get_model
+    net = seeded(make(name, num_classes=7))
+    state = {prefix + name: value for name, value in net.state_dict().items()}
+    torch.save(state, tmp_path / "w.pth")
+    model = load_model(spec, weights=tmp_path / "w.pth")
+    with torch.no_grad():
+        assert torch.equal(model(IMAGES), net(normalised(IMAGES)))
+    assert (model.info.n_classes, model.info.dataset) == (7, None)
+    state = {
+        name: value.repeat(2, *[1] * (value.ndim - 1)) if value.ndim else value
+        for name, value in state.items()
+    }
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(InputError, match=r"does not fit .* other shape"):
+        load_model(spec, weights=tmp_path / "w.pth")
+
+
+@pytest.mark.usefixtures("no_download")
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [

@@ -36,6 +36,11 @@ def data() -> tuple[Pooled, Tensor, Tensor]:
     return net, x, y
 
 
+class Detached(Pooled):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).detach()
+
+
 def batches(x: Tensor, y: Tensor, size: int = 4) -> list[tuple[Tensor, Tensor, list[str]]]:
     return [
         (x[k : k + size], y[k : k + size], [f"image {i}" for i in range(k, min(k + size, len(x)))])
@@ -176,12 +181,17 @@ def test_models_and_images_that_are_refused(data, tmp_path: Path) -> None:
     net, x, y = data
     with pytest.raises(InputError, match="at least 10 classes, the model has 4"):
         run(Pooled(4).eval(), x, y % 4, tmp_path / "a")
+    dlr = AutoAttackSpec("Linf", (EPS,), ("apgd-dlr",))
+    with pytest.raises(InputError, match="apgd-dlr needs at least 3 classes, the model has 2"):
+        run(Pooled(2).eval(), x, y % 2, tmp_path / "a", spec=dlr)
     with pytest.raises(InputError, match="labels go up to 9"):
         run(Pooled(4).eval(), x, y, tmp_path / "b")
     with pytest.raises(InputError, match=r"call model\.eval"):
         run(Pooled(10), x, y, tmp_path / "c")
     with pytest.raises(InputTypeError, match=r"torch\.nn\.Module"):
         run(lambda images: images.flatten(1)[:, :10], x, y, tmp_path / "d")
+    with pytest.raises(InputError, match="the model gives none"):
+        run(Detached(10).eval(), x, y, tmp_path / "g")
     with pytest.raises(InputError, match=r"\[0, 1\]"):
         run(net, 2 * x, y, tmp_path / "e")
     with pytest.raises(InputError, match="no images"):

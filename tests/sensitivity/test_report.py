@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -20,7 +21,7 @@ from iaside_plugins.sensitivity.report import (
     to_dict,
 )
 from iaside_plugins.sensitivity.statistics import partial_rank_correlation
-from iaside_plugins.sensitivity.text import sensitivity_text
+from iaside_plugins.sensitivity.text import association_text, convention, sensitivity_text
 
 
 @pytest.fixture(scope="module")
@@ -150,3 +151,25 @@ def test_models_must_be_named_apart_and_studied_on_the_same_images(report):
         SensitivityReport(report.design, (first, StudiedModel("other", other)))
     with pytest.raises(InputError, match="at least one model"):
         SensitivityReport(report.design, ())
+
+
+def test_an_end_among_resamples_set_to_zero_is_called_that(report):
+    assert ((report.set_to_zero >= 0) & (report.set_to_zero < 1)).all()
+    variant = {"association": 0.8, "association_interval": [0.0, 0.97]}
+    assert association_text(variant) == "+0.80 [0 by convention, +0.97]"
+    assert association_text(variant | {"association_interval": [-0.1, 0.9]}) == (
+        "+0.80 [-0.10, +0.90]"
+    )
+    assert association_text({"association": None, "association_interval": [None, None]}) == "–"
+    assert "in 12% of the resamples" in convention(variant | {"association_set_to_zero": 0.12})
+    ranked_alike = dataclasses.replace(
+        report,
+        models=tuple(
+            dataclasses.replace(
+                model,
+                outcomes={**model.outcomes, "clean accuracy": float(score)},
+            )
+            for model, score in zip(report.models, report.signed_scores[0] + 1, strict=True)
+        ),
+    )
+    assert ranked_alike.set_to_zero[0] == 1

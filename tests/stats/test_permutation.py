@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -24,10 +25,16 @@ def test_families_are_drawn_whole_and_as_many_as_there_are() -> None:
 
 
 def test_every_order_comes_as_often() -> None:
-    orders = draw.permutations(3, 6000, seed=0)
-    found = np.unique(orders, axis=0, return_counts=True)
-    assert len(found[0]) == 6
-    assert found[1].min() > 880  # 1000 expected, standard deviation 29
+    orders = draw.permutations(9, 6000, seed=0)
+    assert (np.sort(orders, axis=1) == np.arange(9)).all()
+    for place in range(9):  # 667 expected, standard deviation 24
+        assert np.unique(orders[:, place], return_counts=True)[1].min() > 560
+
+
+@pytest.mark.parametrize("n", [3, 8])
+def test_all_orders_of_few_models(n: int) -> None:
+    orders = draw.permutations(n, 10, seed=0)
+    assert len(np.unique(orders, axis=0)) == len(orders) == math.factorial(n)
 
 
 def test_permutation_p_is_the_exact_one() -> None:
@@ -40,7 +47,8 @@ def test_permutation_p_is_the_exact_one() -> None:
     )
     every = np.array(list(itertools.permutations(range(6))))
     drawn = pearson(x[every], y, np.ones(every.shape))
-    # the sample counts once more than among all the orders
+    assert draw.permutation_p(exact.statistic, drawn, exact=True) == pytest.approx(exact.pvalue)
+    # of random orders the sample counts once more
     expected = (exact.pvalue * 720 + 1) / 721
     assert draw.permutation_p(exact.statistic, drawn) == pytest.approx(expected)
     assert draw.permutation_p(0.9, [np.nan, 0.1, -0.95]) == pytest.approx(2 / 3)

@@ -141,10 +141,10 @@ def test_choices_are_stored_beside_the_identity(tmp_path):
 def test_an_error_of_the_system_is_not_taken_for_damage(tmp_path, monkeypatch, number):
     RowStore(tmp_path, {}, flush_every=1).add("a", np.zeros(2))
 
-    def failing(_path):
+    def failing(_path, _most):
         raise OSError(number, "the system says no")
 
-    monkeypatch.setattr(Path, "read_bytes", failing)
+    monkeypatch.setattr(store_module, "read_plain", failing)
     with pytest.raises(InputError, match=r"cannot read .*rows-.*the system says no"):
         RowStore(tmp_path, {})
     monkeypatch.undo()

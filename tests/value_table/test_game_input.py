@@ -45,6 +45,20 @@ def test_bad_images_are_refused(run, images, message):
         run(images=images, labels=torch.zeros(len(images), dtype=torch.long))
 
 
+def test_labels_are_taken_as_a_list(run):
+    labels = [0, 2, 1]
+    assert run(labels=labels).labels.tolist() == labels
+    for data in ([(oracles.sample(3)[0], labels)], (oracles.sample(3)[0].numpy(), tuple(labels))):
+        found = spectral_importance(oracles.TinyNet(), data, Protocol(4))
+        assert found.to_dict() == run(labels=labels).to_dict()
+
+
+@pytest.mark.parametrize("labels", [["cat", "dog", "cat"], [[0], [1, 2], [0]], [None] * 3])
+def test_labels_that_are_no_numbers_are_refused(run, labels):
+    with pytest.raises(InputError, match="labels as tensors, arrays or lists of numbers, got a"):
+        run(labels=labels)
+
+
 def test_rounding_beyond_the_unit_range_is_let_through(run):
     assert run(images=torch.full((1, 3, 12, 12), 1 + 5e-7)).n_images == 1
 

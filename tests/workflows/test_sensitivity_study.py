@@ -80,6 +80,16 @@ def test_finished_images_are_kept(model, images, tmp_path):
     assert 0 < WATCH.rows <= 5 * 2**3  # the new table alone
 
 
+def test_variants_are_told_apart_by_more_than_their_short_id(model, images, tmp_path, monkeypatch):
+    design = make_design(BASE, {"range_handling": ["clip", "rescale"]})
+    expected = study_model(model, images, design)
+    monkeypatch.setattr(Protocol, "protocol_id", "m3-forged-00000000")
+    for resume in (None, tmp_path):
+        found = study_model(model, images, design, resume=resume)
+        for a, b in zip(expected.results, found.results, strict=True):
+            assert np.array_equal(a.values, b.values)
+
+
 def test_entries_say_what_their_files_say():
     entries = parse_files([ENTRIES / "cifar10"])
     by_name = {(e.model.name, e.benchmark_id): e for e in entries}

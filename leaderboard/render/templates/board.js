@@ -73,7 +73,7 @@ function connect(section) {
 
   for (const head of board.heads) {
     const button = make("button", { type: "button" }, head.textContent);
-    if (head.dataset.column === "share_0") button.title = "sorts by the share of the lowest band";
+    if (head.dataset.column === "shapley_value_0") button.title = "sorts by the value of the lowest band";
     button.addEventListener("click", () => change({ sort: nextSort(head, board.state.sort) }));
     head.replaceChildren(button);
   }

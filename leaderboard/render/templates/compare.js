@@ -11,7 +11,7 @@ function showCompared(board, chosen, clear) {
     draw("svg", { class: `mark f${m % 8}`, "aria-hidden": "true" }, draw("use", { href: "#s1", x: 7, y: 7 })), row.name)));
   const body = make("tbody");
   board.heads.forEach((column, k) => {
-    if (k === 0 || column.dataset.column === "share_0") return;
+    if (k === 0 || column.dataset.column === "shapley_value_0") return;
     const line = make("tr", {}, make("th", { scope: "row" }, column.textContent));
     for (const row of chosen) line.append(make("td", {}, row.tr.cells[k].textContent.trim()));
     body.append(line);

@@ -5,7 +5,7 @@ function connectPlots(board, choose) {
   const show = (point) => {
     const row = board.byKey.get(point.dataset.key);
     const lines = board.heads.flatMap((head, k) =>
-      k === 0 || head.dataset.column === "share_0" ? [] : [make("span", {}, `${head.textContent}: ${row.tr.cells[k].textContent.trim()}`)]);
+      k === 0 || head.dataset.column === "shapley_value_0" ? [] : [make("span", {}, `${head.textContent}: ${row.tr.cells[k].textContent.trim()}`)]);
     tip.replaceChildren(make("b", {}, row.name), ...lines);
     tip.hidden = false;
     const [at, size] = [point.querySelector("use").getBoundingClientRect(), tip.getBoundingClientRect()];

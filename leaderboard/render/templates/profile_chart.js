@@ -1,37 +1,38 @@
-// Importance by band of one or more models, with intervals, on one scale from 0.
+// Shapley values by band of one or more models in nats, with a zero line and intervals. A band whose
+// interval holds 0, or that has none, gets no bar.
 const readBand = (text) => {
-  const [share, low, high] = text.split(";")[0].match(/[-+]?[\d.]+/g).map(Number);
-  return { share, low: low ?? share, high: high ?? share };
+  const [value, low, high] = text.match(/[-+]?[\d.]+/g).map(Number);
+  return { value, low: low ?? value, high: high ?? value, told: low > 0 || high < 0 };
 };
 
 function profileChart(models) {
   const [width, height, left, bottom, top] = [560, 230, 52, 40, 12];
   const n = models[0].bands.length;
-  const most = Math.max(...models.flatMap((model) => model.bands.map((band) => band.high)));
+  const most = Math.max(0, ...models.flatMap((model) => model.bands.map((band) => band.high)));
   const least = Math.min(0, ...models.flatMap((model) => model.bands.map((band) => band.low)));
   const step = (width - left - 8) / n;
   const y = (value) => top + (height - top - bottom) * (most - value) / (most - least || 1);
   const chart = draw("svg", {
     viewBox: `0 0 ${width} ${height}`, class: "chart", role: "img",
-    "aria-label": `Importance by band in percent: ${models.map((m) => `${m.name} ${m.bands.map((b) => b.share).join(", ")}`).join("; ")}`,
+    "aria-label": `Shapley values by band in nats: ${models.map((m) => `${m.name} ${m.bands.map((b) => b.value).join(", ")}`).join("; ")}`,
   });
-  const ticks = [0, most / 2, most];
+  const ticks = [...(least < 0 ? [least] : []), 0, most];
   for (const tick of ticks) {
     chart.append(draw("path", { class: "rule", d: `M${left} ${y(tick)}H${width - 8}` }),
-      draw("text", { x: left - 6, y: y(tick) + 4, "text-anchor": "end" }, `${tick.toFixed(0)} %`));
+      draw("text", { x: left - 6, y: y(tick) + 4, "text-anchor": "end" }, tick.toFixed(2)));
   }
   for (let k = 0; k < n; k += 1) {
     chart.append(draw("text", { x: left + step * (k + 0.5), y: height - bottom + 18, "text-anchor": "middle" }, String(k)));
   }
-  chart.append(draw("text", { x: left + step * n / 2, y: height - 4, "text-anchor": "middle" }, "band, lowest frequency at the left"));
+  chart.append(draw("text", { x: left + step * n / 2, y: height - 4, "text-anchor": "middle" }, "band, lowest frequency at the left; Shapley value in nats"));
   models.forEach((model, m) => {
     const wide = step * 0.8 / models.length;
     const group = draw("g", { class: `f${model.mark}` });
     model.bands.forEach((band, k) => {
       const x = left + step * (k + 0.1) + wide * m;
       const middle = x + wide / 2;
-      group.append(draw("rect", { x, y: y(Math.max(0, band.share)), width: Math.max(1, wide - 1), height: Math.abs(y(0) - y(band.share)) }),
-        draw("path", { d: `M${middle} ${y(band.low)}V${y(band.high)}` }));
+      if (band.told) group.append(draw("rect", { x, y: y(Math.max(0, band.value)), width: Math.max(1, wide - 1), height: Math.abs(y(0) - y(band.value)) }));
+      group.append(draw("path", { d: `M${middle} ${y(band.low)}V${y(band.high)}` }));
     });
     chart.append(group);
   });

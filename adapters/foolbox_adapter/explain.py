@@ -1,0 +1,95 @@
+"""Why an attack succeeded: the errors of a Foolbox model, split over frequency bands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from iaside_plugins.adapters.foolbox_adapter.evaluator import PixelModel, pixels_of
+from iaside_plugins.adapters.foolbox_adapter.models import (
+    PixelSpace,
+    checked_labels,
+    find_networks,
+    labels_of,
+    native,
+)
+from iaside_plugins.adapters.isolation import plain_passes
+from iaside_plugins.decomposition.contributions import Condition
+from iaside_plugins.decomposition.result import ErrorDecomposition
+from iaside_plugins.decomposition.run import error_decomposition
+from iaside_plugins.errors import InputError
+from iaside_plugins.protocol import Protocol
+
+
+def explain(
+    fmodel: Any,
+    inputs: Any,
+    criterion: Any,
+    clipped: Any,
+    *,
+    epsilons: Sequence[float | None] | float | None = None,
+    name: str = "attack",
+    protocol: Protocol | None = None,
+    **options: Any,
+) -> ErrorDecomposition:
+    """Split the errors that an attack caused exactly over the bands of its perturbations.
+
+    Called with what a Foolbox attack was given and returned::
+
+        raw, clipped, is_adv = attack(fmodel, images, labels, epsilons=epsilons)
+        result = explain(fmodel, images, labels, clipped, epsilons=epsilons)
+        result.error.over().bands.value  # sums to the loss of accuracy
+
+    Args:
+        fmodel: Any Foolbox model of PyTorch tensors.
+        inputs: The images that were attacked, within its bounds.
+        criterion: True classes (N,), or `Misclassification`.
+        clipped: The attacked images of one epsilon, or a list of them, one an epsilon.
+        epsilons: The epsilons of `clipped`, for the names of the conditions; None without names.
+        name: Of the attack, for the names of the conditions.
+        protocol: As for `error_decomposition`.
+        options: `repair`, `batch_size`, `precision`, `resume`, `show_progress` of
+            `error_decomposition`.
+
+    Raises:
+        InputError: Numbers of epsilons and of attacked batches that differ, attacked images of
+            another shape, and as `SpectralEvaluator`.
+        InputTypeError: Not a Foolbox model, or not PyTorch's floating-point tensors.
+    """
+    space, precision = PixelSpace(fmodel), options.get("precision", "float32")
+    images = native(inputs)
+    pixels = pixels_of(space, images, precision)
+    labels = checked_labels(labels_of(criterion), len(pixels)).cpu()
+    several = isinstance(clipped, (list, tuple))
+    batches = list(clipped) if several else [clipped]
+    levels: list[Any] = list(epsilons) if isinstance(epsilons, Sequence) else [epsilons]
+    if epsilons is None and several:
+        levels = list(range(1, len(batches) + 1))
+    if len(levels) != len(batches):
+        raise InputError(
+            f"expected one epsilon for each batch of attacked images, got {len(levels)} epsilons "
+            f"and {len(batches)} batches"
+        )
+    perturbed = {
+        Condition(name, None if level is None else float(level)): pixels_of(
+            space, native(batch), precision
+        )
+        for level, batch in zip(levels, batches, strict=True)
+    }
+    if len(perturbed) < len(batches):
+        raise InputError(f"expected epsilons that differ, got {levels}")
+    half, device = None, images.device
+    modules: tuple[torch.nn.Module, ...] = ()
+    if len(pixels):
+        networks = find_networks(fmodel, space.leave(pixels[:1]))
+        half, device, modules = networks.half, networks.device, networks.modules
+    with plain_passes(modules):
+        return error_decomposition(
+            PixelModel(fmodel, space, half),
+            (pixels, perturbed, labels),
+            protocol,
+            device=device,
+            **options,
+        )

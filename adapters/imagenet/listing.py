@@ -1,0 +1,150 @@
+"""What lies in a folder of class folders: the images that are taken, and what is left out."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from iaside_plugins.errors import InputError
+
+_COLOUR = (".jpeg", ".jpg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff")
+SUFFIXES = (*_COLOUR, ".ppm", ".pgm", ".pnm")
+"""Endings of image files in class folders, in any case."""
+
+_OTHERS = (".gif", ".pbm", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".tga", ".ico", ".eps")
+_ODD = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+_N_NAMED = 3  # files that are named of each reason
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What lies in a folder of class folders.
+
+    Attributes:
+        images: Names of the image files of every class folder, both sorted.
+        left_out: Reason -> files that are not taken, relative to the folder, sorted.
+    """
+
+    images: dict[str, list[str]]
+    left_out: dict[str, list[str]]
+
+    def why(self) -> str:
+        """Return how many files are left out, why, and some of their names; empty for none."""
+        return "; ".join(
+            f"{len(files):,} {reason} ({_named(files)})" for reason, files in self.left_out.items()
+        )
+
+
+def read_listing(root: Path) -> Listing:
+    """Return what lies in `root/<class>/<file>` and around it.
+
+    Hidden files are those of the system (`.DS_Store`) and left out without a word, images among
+    them with one.
+
+    Raises:
+        InputError: A folder cannot be read.
+    """
+    left_out: dict[str, list[str]] = {}
+    try:
+        images = {
+            folder.name: _images(folder, f"{folder.name}/", left_out) for folder in subfolders(root)
+        }
+        _images(root, "", left_out, beside=set(images))
+    except OSError as error:
+        raise InputError(f"cannot read the class folders of {root}: {error}") from error
+    sorted_out = {reason: sorted(files) for reason, files in sorted(left_out.items()) if files}
+    return Listing(images, sorted_out)
+
+
+def _images(
+    folder: Path, name: str, left_out: dict[str, list[str]], beside: set[str] | None = None
+) -> list[str]:
+    """Return the names of the images in a folder, sorted, and note the other files.
+
+    Args:
+        folder: A class folder, or the folder above them.
+        name: Its own, before the names of its files.
+        left_out: Reason -> files; changed.
+        beside: In the folder above the class folders, their names: no image there is taken.
+    """
+    taken = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if _is(entry.is_dir):
+                if beside is None or entry.name not in beside:
+                    deeper = [name + file for file in _below(entry)]
+                    left_out.setdefault("in folders deeper than a class", []).extend(deeper)
+            elif reason := _why_not(entry, is_root=beside is not None):
+                left_out.setdefault(reason, []).append(name + entry.name)
+            elif beside is None and not entry.name.startswith("."):
+                taken.append(entry.name)
+    return sorted(taken)
+
+
+def _why_not(entry: os.DirEntry[str], *, is_root: bool) -> str:
+    """Return why a file is not taken; empty if it is, or if it is no concern of the reader's."""
+    name = entry.name.lower()
+    is_image = name.endswith(SUFFIXES)
+    if entry.name.startswith("."):
+        return "hidden" if is_image and not entry.name.startswith("._") else ""
+    if not is_image:  # beside the class folders there may be lists and notes
+        return "" if is_root and not name.endswith(_OTHERS) else "with other endings"
+    if not _is(entry.is_file):
+        return "links to nowhere" if entry.is_symlink() else "no plain files"
+    return "beside the class folders" if is_root else ""
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """Return whether an entry is of a kind; False if the system cannot say, as of a link loop."""
+    try:
+        return kind()
+    except OSError:
+        return False
+
+
+def _below(entry: os.DirEntry[str]) -> Iterator[str]:
+    """Yield the files at any depth in a folder with its name; of a hidden one, the images."""
+    if entry.name == "__MACOSX":
+        return
+    if entry.is_symlink():  # it may lead anywhere, also back here
+        yield f"{entry.name}/"
+        return
+    hidden = entry.name.startswith(".")
+    for inner, folders, files in os.walk(entry.path, onerror=_refuse):
+        folders[:] = [one for one in folders if not one.startswith(".")]
+        for file in files:
+            if not file.startswith(".") and (not hidden or file.lower().endswith(SUFFIXES)):
+                yield Path(os.path.relpath(Path(inner, file), Path(entry.path).parent)).as_posix()
+
+
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Return the folders in a folder by name, without hidden ones and those of macOS archives."""
+    hidden = (".", "__MACOSX")
+    folders = [path for path in folder.iterdir() if not path.name.startswith(hidden)]
+    return sorted((path for path in folders if path.is_dir()), key=lambda path: path.name)
+
+
+def image_names(folder: Path) -> list[str]:
+    """Return the names of the image files directly in a folder, sorted, without hidden files."""
+    return _images(folder, "", {})
+
+
+def readable(name: str) -> str:
+    r"""Return the name of a file as one line of text in any encoding: a byte 0xE9 becomes \xe9."""
+    if _ODD.search(name) is None:
+        return name
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return _ODD.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def _named(files: Iterable[str]) -> str:
+    names = [readable(name) for name in files]
+    shown = [name if len(name) <= 80 else f"{name[:60]}...{name[-15:]}" for name in names]
+    return ", ".join(shown[:_N_NAMED]) + (", ..." if len(shown) > _N_NAMED else "")

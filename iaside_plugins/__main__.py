@@ -1,0 +1,5 @@
+"""`python -m iaside_plugins`."""
+
+from iaside_plugins.cli import main
+
+main()

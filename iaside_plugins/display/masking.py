@@ -1,0 +1,125 @@
+"""Why a figure under attack may be too high, in sentences: what attacks saw, and what they missed.
+
+One function makes them for the terminal, the log and the board.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from iaside_plugins.budgets import format_budget
+
+_log = logging.getLogger(__name__)
+APART = 0.02  # of accuracies of two implementations of one attack
+
+
+def masking_reasons(
+    adversarial: Mapping[str, Any], norm: str | None = None, epsilon: float | None = None
+) -> list[str]:
+    """Return why robust accuracies of an entry may be too high; empty if nothing was seen.
+
+    Args:
+        adversarial: The entry's group. Without ``masking``, of older entries, only accuracies of
+            its attacks are compared.
+        norm: The reasons that concern this norm only, with `epsilon`.
+        epsilon: The budget of the figure.
+    """
+    seen = adversarial.get("masking") or {}
+    found = _gradient_reasons(seen) if seen else []
+    cells = [c for c in adversarial["attacks"] if norm is None or _of(c, norm, epsilon)]
+    for iterated in cells:
+        for single in cells:
+            if is_weaker(iterated, single):
+                found.append(_weaker(iterated, single, seen))
+    for cell in seen.get("apart", ()):
+        if (norm is None or _of(cell, norm, epsilon)) and abs(cell["difference"]) > APART:
+            found.append(
+                f"{cell['attack']} and {cell['other']}, two programs for one attack, are "
+                f"{100 * abs(cell['difference']):.1f} points apart at {_budget(cell)}"
+            )
+    found += _temperature_reasons(seen.get("temperature"), norm, epsilon)
+    return found
+
+
+def warn_of_masking(adversarial: Mapping[str, Any], told: Any = None) -> None:
+    """Log the reasons, each a warning.
+
+    Args:
+        adversarial: As for `masking_reasons`.
+        told: Counts of gradients that were warned of already, with `to_dict`.
+    """
+    known = [] if told is None else _gradient_reasons(told.to_dict())
+    for reason in masking_reasons(adversarial):
+        if reason not in known:
+            _log.warning("accuracy under attack may be too high: %s", reason)
+
+
+def is_weaker(iterated: Mapping[str, Any], single: Mapping[str, Any]) -> bool:
+    """Whether an attack of many steps leaves more images than a single step of the same budget."""
+    return (
+        iterated.get("steps") is not None
+        and single.get("steps") is None
+        and _of(iterated, single["norm"], single["epsilon"])
+        and iterated["accuracy"]["value"] > single["accuracy"]["value"]
+    )
+
+
+def _of(cell: Mapping[str, Any], norm: str, epsilon: float | None) -> bool:
+    return bool(cell["norm"] == norm and cell["epsilon"] == epsilon)
+
+
+def _budget(cell: Mapping[str, Any]) -> str:
+    return f"{cell['norm']} {format_budget(cell['epsilon'])}"
+
+
+def _gradient_reasons(seen: Mapping[str, Any]) -> list[str]:
+    """Return what was seen of gradients and answers."""
+    n, found = seen["n_images"], []
+    of = f"of {n} images classified rightly"
+    if k := seen["n_zero"]:
+        found.append(
+            f"the gradient is zero on {k} {of} (rounding, a saturated output?): an attack by "
+            "gradients cannot begin there"
+        )
+    if k := seen["n_non_finite"]:
+        found.append(
+            f"the gradient is NaN or infinite on {k} {of}: an attack by gradients goes nowhere"
+        )
+    if k := seen["n_varying"]:
+        found.append(
+            f"answers change from call to call on {k} {of} (dropout, noise?): attacks and verdict "
+            "see different networks"
+        )
+    return found
+
+
+def _weaker(iterated: Mapping[str, Any], single: Mapping[str, Any], seen: Mapping[str, Any]) -> str:
+    missed = [
+        one["n_missed"]
+        for one in seen.get("weaker", ())
+        if (one["attack"], one["single"]) == (iterated["name"], single["name"])
+        and _of(one, iterated["norm"], iterated["epsilon"])
+    ]
+    count = f"; missed of those it fools: {missed[0]}" if missed else ""
+    return (
+        f"{iterated['name']} at {_budget(iterated)} does worse than the single step of "
+        f"{single['name']} ({iterated['accuracy']['value']:.1%} against "
+        f"{single['accuracy']['value']:.1%}{count})"
+    )
+
+
+def _temperature_reasons(check: Any, norm: str | None, epsilon: float | None) -> list[str]:
+    """Return the budgets at which another temperature takes robustness away."""
+    found = []
+    for case in () if check is None else check["cases"]:
+        cell = {"norm": check["norm"], "epsilon": case["epsilon"]}
+        n, robust, left = check["n_images"], case["n_robust"], case["n_left"]
+        if (norm is None or _of(cell, norm, epsilon)) and robust - left > APART * n:
+            found.append(
+                f"{check['attack']} at {_budget(cell)} leaves {robust} of {n} images, and {left} "
+                "once the logits it sees are divided by a temperature: robustness that the scale "
+                "of the logits only feigns"
+            )
+    return found

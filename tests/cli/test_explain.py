@@ -1,0 +1,123 @@
+"""`iaside explain`: what it prints adds up, what it writes is what the library found."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from iaside_plugins import ErrorDecomposition
+
+MODEL = "python:tiny_model:network"
+FAST = ("--corruptions", "gaussian_noise,contrast", "--severities", "2,5", "--n-bands", 4)
+
+
+def test_the_rows_add_up_and_the_files_hold_the_same(iaside, images, tmp_path):
+    json_file, saved, plot = (tmp_path / name for name in ("e.json", "e.npz", "e.png"))
+    options = (*FAST, "--json", json_file, "--save", saved, "--plot", plot)
+    run = iaside("explain", MODEL, "--data", images, *options)
+    assert run.code == 0, run.err
+    assert run.err == ""
+    assert "cost: at most 6 images x 4 conditions x 13 passes = 318 forward passes" in run.out
+    rows = re.findall(r"^(gaussian noise|contrast|mean of 2)((?: +-?\d+\.\d)+)$", run.out, re.M)
+    assert len(rows) == 3
+    for _, cells in rows:
+        clean, *bands, error = map(float, cells.split())
+        assert len(bands) == 4
+        assert clean + sum(bands) == pytest.approx(error, abs=1e-6)
+    found, result = json.loads(json_file.read_text()), ErrorDecomposition.load(saved)
+    assert found["error"]["mean"]["bands"]["value"] == result.error.over().bands.value.tolist()
+    assert len(found["error"]["conditions"]) == 4
+    assert result.n_images == 6
+    assert result.efficiency_residual < 1e-9
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert "this model" in run.out  # a sentence leads
+    assert run.out.index("this model") < run.out.index("points of error")
+
+
+def test_no_repair_attacks_and_another_model(iaside, images):
+    pytest.importorskip("foolbox", reason="needs the extra foolbox")
+    run = iaside(
+        "explain",
+        MODEL,
+        "--data",
+        images,
+        "--corruptions",
+        "none",
+        "--attacks",
+        "fgsm",
+        "--epsilons",
+        "2/255,8/255",
+        "--no-repair",
+        "--n-bands",
+        2,
+        "--json",
+        "-",
+        "--versus",
+        MODEL,
+    )
+    assert run.code == 0, run.err
+    found = json.loads(run.out)
+    levels = [one["level"] for one in found["error"]["conditions"]]
+    assert levels == [2 / 255, 8 / 255]
+    assert "repaired_without_high" not in found["error"]["mean"]
+    between = found["versus"]["difference"]["error"]["mean"]
+    assert between["perturbed"]["value"] == 0
+    assert between["bands"]["value"] == [0, 0]
+
+
+def test_a_stopped_run_goes_on(iaside, images, tmp_path):
+    command = ("explain", MODEL, "--data", images, *FAST, "--quiet", "--json")
+    whole = iaside(*command, tmp_path / "a.json")
+    assert whole.code == 0
+    first = iaside(*command, tmp_path / "b.json", "--resume", tmp_path / "r", "--n-images", 3)
+    rest = iaside(*command, tmp_path / "c.json", "--resume", tmp_path / "r")
+    assert first.code == rest.code == 0
+    one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in "ac")
+    assert two["n_forward"] < one["n_forward"]
+    assert {**one, "n_forward": 0} == {**two, "n_forward": 0}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--corruptions", "none"), "nothing to explain"),
+        (("--corruptions", "rain"), "unknown corruption"),
+        (("--severities", "7"), "severities"),
+        (("--epsilons", "8/255"), "--epsilons needs --attacks"),
+        (("--versus-weights", "w.pth"), "--versus"),
+        (("--protocol", "absence=gaussian"), "absence"),
+        (("--protocol", "range_handling=rescale"), "range_handling"),
+        (("--target-error", "-1"), "above 0"),
+        (("--n-images", "0"), "at least 1"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(iaside, images, options, message):
+    iaside("explain", MODEL, "--data", images, *options).refused(message)
+
+
+def test_evaluate_puts_the_split_into_the_entry(iaside, images, tmp_path):
+    out = tmp_path / "entries"
+    out.mkdir()
+    run = iaside(
+        "evaluate",
+        MODEL,
+        "--data",
+        images,
+        "--attacks",
+        "none",
+        "--n-bands",
+        2,
+        "--explain",
+        "--out",
+        out,
+        "--n-spectral",
+        1,
+    )
+    assert run.code == 0, run.err
+    (file,) = out.glob("*.json")
+    entry = json.loads(file.read_text())
+    split, measured = entry["decomposition"], entry["corruption"]["unnormalised_mean_error"]
+    assert split["mean"]["perturbed"] == pytest.approx(measured["value"])
+    assert iaside("leaderboard", "validate", file).code == 0

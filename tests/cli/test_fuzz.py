@@ -1,0 +1,46 @@
+"""A few of the calls of `bench_cli_fuzz.py`: each ends with figures, or one line and exit 2."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from cli_fuzz import drawn, make_inputs, run
+
+from iaside_plugins.display.errors import LONGEST, one_line
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    return make_inputs(tmp_path_factory.mktemp("fuzz") / "inputs")
+
+
+CALLS = [  # found by the fuzz
+    "profile python:odd_nets:sound --data images --n-bands 1000000",
+    "compare python:odd_nets:constant --data images --n-bands 2 --methods saliency",
+    "sensitivity python:odd_nets:complex_ --data images --n-bands 2 --absence zero --beta 0.5",
+    *(
+        f"evaluate python:odd_nets:{name} --data images --n-bands 2 --out o.json "
+        "--corruptions none --attacks fgsm --epsilons 8/255"
+        for name in ("integers", "no_gradient", "bad_backward")
+    ),
+    "spectrum --data images --n-bands 2 --corruptions brightness --severities 1 --plot plot.png",
+    f"doctor {'[' * 2000}",
+]
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: " ".join(call.split()[:2])[:40])
+def test_calls_that_went_wrong(inputs, call):
+    found = run(tuple(call.split()), inputs)
+    assert not found.faults(), found
+
+
+def test_seeded_calls(inputs):
+    for k in range(6):
+        found = run(drawn(random.Random(f"0 {k}")), inputs)
+        assert not found.faults(), (k, found)
+
+
+def test_long_messages_are_cut_to_a_line():
+    assert one_line("a message\nas it  is") == "a message as it is"
+    assert len(one_line("word " * 5000)) <= LONGEST
