@@ -159,6 +159,7 @@ USUAL: dict[str, dict[str, Any]] = {
         **{"data": "images", "n_bands": 2, "range_handling": "none,clip", "absence": "zero"},
         **{"band_norm": "chebyshev", "temperature": "1", "beta": "0.75"},
     },
+    "explain": {"data": "images", "n_bands": 2, "corruptions": "brightness", "severities": "1"},
     "show": {},
     "doctor": {},
     "leaderboard validate": {},
@@ -166,7 +167,15 @@ USUAL: dict[str, dict[str, Any]] = {
     "leaderboard add": {"folder": "board"},
     "leaderboard build": {"folder": "board"},
 }
-WEIGHTS = {"profile": 6, "evaluate": 6, "compare": 4, "spectrum": 5, "sensitivity": 3, "show": 2}
+WEIGHTS = {
+    "profile": 6,
+    "evaluate": 6,
+    "explain": 5,
+    "compare": 4,
+    "spectrum": 5,
+    "sensitivity": 3,
+    "show": 2,
+}
 
 
 @dataclass(frozen=True)

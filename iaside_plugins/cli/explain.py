@@ -71,7 +71,7 @@ def explain(
     device: opt.Devices = "auto",
     batch_size: opt.AutoBatchSize = "64",
     precision: opt.Precision = "float32",
-    forwards: opt.Forwards = None,
+    forwards: opt.Forwards = "fast",
     seed: opt.Seed = 0,
     workers: opt.Workers = 0,
     resume: opt.Resume = None,

@@ -24,6 +24,8 @@ from iaside_plugins.decomposition.contributions import Condition
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.corruption import CorruptionPlan
 from iaside_plugins.evaluation.pairs import PairedStreams
+from iaside_plugins.inference.checks import model_device
+from iaside_plugins.inference.gradients import try_first_gradient
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.value_table.rows import RowLayout
 from iaside_plugins.workflows.probe import in_words, seconds_an_image
@@ -171,6 +173,7 @@ def explain_plan(
         plan = replace(plan, names=tuple(name for name in wanted if name in plan.names))
     if attacks:
         foolbox_adapter.check_installed()
+        try_first_gradient(model, clean, model_device(model))
     run = AttackSet(attacks, source.seed) if attacks else None
     return PerturbedImages(clean, plan, severities, run, model)
 

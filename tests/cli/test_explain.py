@@ -121,3 +121,19 @@ def test_evaluate_puts_the_split_into_the_entry(iaside, images, tmp_path):
     split, measured = entry["decomposition"], entry["corruption"]["unnormalised_mean_error"]
     assert split["mean"]["perturbed"] == pytest.approx(measured["value"])
     assert iaside("leaderboard", "validate", file).code == 0
+
+
+def test_a_model_without_gradients_is_refused_before_the_work(iaside, images):
+    run = iaside(
+        "explain",
+        "python:tiny_model:detached",
+        "--data",
+        images,
+        "--corruptions",
+        "none",
+        "--attacks",
+        "fgsm",
+        "--epsilons",
+        "8/255",
+    )
+    run.refused("gradient")
