@@ -7,6 +7,8 @@ from iaside_plugins.decomposition.contributions import Condition
 from iaside_plugins.decomposition.result import ErrorDecomposition, difference
 from iaside_plugins.decomposition.run import error_decomposition
 from iaside_plugins.errors import InputError
+from iaside_plugins.heatmap.result import FourierHeatMap
+from iaside_plugins.heatmap.run import fourier_heatmap
 from iaside_plugins.importance.comparison import Comparison, compare, paired_importance
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
@@ -17,6 +19,7 @@ __all__ = [
     "Comparison",
     "Condition",
     "ErrorDecomposition",
+    "FourierHeatMap",
     "InputError",
     "Protocol",
     "SpectralImportance",
@@ -24,6 +27,7 @@ __all__ = [
     "compare",
     "difference",
     "error_decomposition",
+    "fourier_heatmap",
     "mean_corruption_error",
     "paired_importance",
     "spectral_importance",

@@ -41,7 +41,8 @@ RUNS = {
     "sensitivity": f"sensitivity {MODEL} {IMAGES} --range-handling none,clip --absence zero"
     " --band-norm chebyshev",
     "compare": f"compare {MODEL} {IMAGES} --methods ig,saliency --n-sensitivity 2",
-    "explain": f"explain {MODEL} {IMAGES} {PGD} --corruptions fog --severities 1,3",
+    "explain": f"explain {MODEL} {IMAGES} {PGD} --corruptions fog --severities 1,3"
+    " --forwards plain",
     "robustbench corruptions": "",
     "robustbench attack": "",
 }

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from iaside_plugins.display.html import html_table
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.evidence import Evidence
 from iaside_plugins.protocol import Protocol
@@ -211,7 +212,21 @@ class AgreementReport:
         """Plot normalised profiles with intervals, a row a method (needs matplotlib)."""
         from iaside_plugins.attributions.plots import plot_agreement
 
-        return plot_agreement({"": self})
+        return plot_agreement({self._model_name: self})
+
+    @property
+    def _model_name(self) -> str:
+        """Name of the model; empty where it is not known."""
+        return str(dict(self.info.get("model") or {}).get("name", ""))
+
+    def __repr__(self) -> str:
+        return (
+            f"AgreementReport({', '.join(self.names)}; {self.n_images} images, "
+            f"{self.protocol.n_bands} bands)"
+        )
+
+    def _repr_html_(self) -> str:
+        return html_table(repr(self), self.to_frame())
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON values: the tables, and the values of every image."""

@@ -14,8 +14,9 @@ from iaside_plugins.importance.evidence import Evidence
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-from iaside_plugins.display.plots import new_figure
+from iaside_plugins.display.plots import label_bands, new_figure
 from iaside_plugins.display.text import number
+from iaside_plugins.importance.result import band_edges
 
 
 def plot_agreement(reports: Mapping[str, AgreementReport]) -> Figure:
@@ -60,7 +61,8 @@ def plot_agreement(reports: Mapping[str, AgreementReport]) -> Figure:
                 grid[row][0].set_ylabel(titles[name].replace(" ", "\n", 1), fontsize=9)
         heading = f"{title}\n{report.n_images} images".strip()
         grid[0][column].set_title(heading, fontsize=9, parse_math=False)
-        grid[-1][column].set_xlabel("band (0 is the lowest)")
+        label_bands(grid[-1][column], band_edges(report.protocol, report.image_size))
+        grid[-1][column].tick_params(axis="x", labelsize=7)
     figure.suptitle(
         "mean attribution of each band in nats (Saliency: no unit), 95 % intervals over images; "
         "hollow: not told from 0",

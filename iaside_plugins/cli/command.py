@@ -6,6 +6,7 @@ import dataclasses
 import io
 import logging
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ from iaside_plugins.cli.demo import demo
 from iaside_plugins.cli.doctor import doctor
 from iaside_plugins.cli.evaluate import evaluate
 from iaside_plugins.cli.explain import explain
+from iaside_plugins.cli.heatmap import heatmap
 from iaside_plugins.cli.leaderboard import board
 from iaside_plugins.cli.profile import profile
 from iaside_plugins.cli.sensitivity import sensitivity
@@ -100,5 +102,17 @@ def _root(
 
 
 # In the order of `iaside --help`.
-for subcommand in (demo, explain, profile, compare, doctor, evaluate, sensitivity, show, spectrum):
+COMMANDS: tuple[Callable[..., None], ...] = (
+    demo,
+    explain,
+    profile,
+    heatmap,
+    compare,
+    doctor,
+    evaluate,
+    sensitivity,
+    show,
+    spectrum,
+)
+for subcommand in COMMANDS:
     app.command()(subcommand)

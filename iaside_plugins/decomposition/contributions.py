@@ -202,6 +202,13 @@ class Contributions:
         mean = np.mean(list(weights.values()), axis=0)
         return {name: self.weighted(w) for name, w in weights.items()}, self.weighted(mean)
 
+    def __repr__(self) -> str:
+        n_bands = self.bands.shape[2]
+        return (
+            f"Contributions({self.n_images} images, {len(self.conditions)} conditions, "
+            f"{n_bands} bands)"
+        )
+
     def __sub__(self, other: Contributions) -> Contributions:
         """Return the paired difference, image by image, of two models on the same images."""
         nested = None

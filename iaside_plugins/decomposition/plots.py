@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from iaside_plugins.decomposition.contributions import Contributions
 from iaside_plugins.decomposition.result import DecompositionDifference, ErrorDecomposition
-from iaside_plugins.errors import MissingExtraError
+from iaside_plugins.display.plots import empty_figure, label_bands
 from iaside_plugins.stats.intervals import Estimate
 
 if TYPE_CHECKING:
@@ -57,23 +57,17 @@ def plot_difference(found: DecompositionDifference, first: str, second: str) -> 
 def _heat_map(
     game: Contributions, edges: npt.NDArray[np.float64], title: str, side_label: str
 ) -> Figure:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError(
-            "plots need matplotlib: pip install 'iaside-plugins[leaderboard]'"
-        ) from error
     names = list(dict.fromkeys(one.name for one in game.conditions))
     splits = [game.over([name]) for name in names]
-    m, mean = game.bands.shape[2], game.over(game.corruptions)
-    figure = Figure(figsize=(8, 2.6 + 0.3 * len(names)), layout="constrained")
+    mean = game.over(game.corruptions)
+    figure, axes = empty_figure(8, 2.6 + 0.3 * len(names))
     figure.suptitle(title, fontsize=10)
     grid = figure.add_gridspec(
         2, 2, height_ratios=(1.5, 0.3 * len(names) + 0.3), width_ratios=(3, 1.3)
     )
-    heat = figure.add_subplot(grid[1, 0])
-    top = figure.add_subplot(grid[0, 0], sharex=heat)
-    side = figure.add_subplot(grid[1, 1], sharey=heat)
+    heat = figure.add_subplot(grid[1, 0], axes_class=axes)
+    top = figure.add_subplot(grid[0, 0], sharex=heat, axes_class=axes)
+    side = figure.add_subplot(grid[1, 1], sharey=heat, axes_class=axes)
     values = 100 * np.stack([split.bands.value for split in splits])
     most = max(float(np.abs(values).max()), 1e-9)
     heat.imshow(values, cmap=COLOURS, vmin=-most, vmax=most, aspect="auto")
@@ -81,8 +75,7 @@ def _heat_map(
         colour = "white" if abs(value) > 0.6 * most else "black"
         heat.text(i, k, f"{value:.1f}", ha="center", va="center", fontsize=8, color=colour)
     heat.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
-    heat.set_xticks(range(m), [f"{k}\n{edges[k]:.3g}-{edges[k + 1]:.3g}" for k in range(m)])
-    heat.set_xlabel("band, and its range in cycles/image")
+    label_bands(heat, edges)
     _bars(top, mean.bands)
     top.set_ylabel("points,\nmean")
     top.tick_params(labelbottom=False)

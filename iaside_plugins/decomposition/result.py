@@ -7,19 +7,23 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from iaside_plugins.decomposition.contributions import Condition, Contributions, Split
+from iaside_plugins.display.html import html_table
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import band_edges
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley import exact as shapley
 from iaside_plugins.stats.intervals import Estimate, jackknife
 from iaside_plugins.storage.files import jsonable, parse_json, read_npz, write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Array = npt.NDArray[np.float64]
 Conditions = Iterable[Condition | tuple[str, float] | str] | None
@@ -251,6 +255,19 @@ class ErrorDecomposition:
             f"{100 * float(mean.perturbed.value):.1f} %)"
         )
 
+    def plot(self, name: str = "") -> Figure:
+        """Plot contributions by condition and band in a new figure (needs matplotlib).
+
+        Args:
+            name: Name of the model, for the title.
+        """
+        from iaside_plugins.decomposition.plots import plot_decomposition
+
+        return plot_decomposition(self, name)
+
+    def _repr_html_(self) -> str:
+        return html_table(f"{self!r}; in points of error:", _points(self.error, "error"))
+
 
 @dataclass(frozen=True, eq=False)
 class DecompositionDifference:
@@ -269,6 +286,28 @@ class DecompositionDifference:
     protocol: Protocol
     ids: tuple[str, ...]
     band_edges: Array
+
+    def plot(self, first: str = "first", second: str = "second") -> Figure:
+        """Plot the difference by condition and band in a new figure (needs matplotlib).
+
+        Args:
+            first: Name of the first model.
+            second: Name of the second.
+        """
+        from iaside_plugins.decomposition.plots import plot_difference
+
+        return plot_difference(self, first, second)
+
+    def __repr__(self) -> str:
+        mean = self.error.over().perturbed
+        low, high = 100 * mean.interval
+        return (
+            f"DecompositionDifference({len(self.ids)} images, {len(self.error.conditions)} "
+            f"conditions, error {100 * float(mean.value):+.1f} points [{low:+.1f}, {high:+.1f}])"
+        )
+
+    def _repr_html_(self) -> str:
+        return html_table(repr(self), _points(self.error, "difference"))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the splits of every condition and of their mean as JSON values, in both games."""
@@ -348,6 +387,17 @@ def difference(first: ErrorDecomposition, second: ErrorDecomposition) -> Decompo
         first.ids,
         first.band_edges(),
     )
+
+
+def _points(game: Contributions, last: str) -> pd.DataFrame:
+    """Return clean, contributions and the end in points: a row a condition, and their mean."""
+    rows = []
+    for one in [*game.conditions, None]:
+        split = game.over(None if one is None else [one])
+        values = [split.clean.value, *split.bands.value, split.perturbed.value]
+        rows.append(["mean" if one is None else str(one), *(100 * np.array(values))])
+    bands = [f"band {i}" for i in range(game.bands.shape[2])]
+    return pd.DataFrame(rows, columns=["condition", "clean", *bands, last])
 
 
 def _game_dict(game: Contributions) -> dict[str, Any]:

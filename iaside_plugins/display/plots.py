@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from iaside_plugins.errors import InputError, MissingExtraError
 from iaside_plugins.importance.result import SpectralImportance
@@ -26,17 +27,56 @@ def new_figure(
     Raises:
         MissingExtraError: If matplotlib is not installed.
     """
+    figure, axes_class = empty_figure(width, height)
+    axes = figure.subplots(
+        rows,
+        columns,
+        squeeze=False,
+        sharex=shared and rows > 1,
+        sharey=shared and rows > 1,
+        subplot_kw={"axes_class": axes_class},
+    )
+    return figure, list(axes.flat)
+
+
+def empty_figure(width: float, height: float) -> tuple[Figure, type[Axes]]:
+    """Return a figure (sizes in inches) without axes, and the class of axes to put in it.
+
+    Both are shown by a notebook, although neither is known to pyplot.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+    """
     try:
-        from matplotlib.figure import Figure
+        from iaside_plugins.display.figures import NotebookAxes, NotebookFigure
     except ImportError as error:
         raise MissingExtraError(
             "plots need matplotlib: pip install 'iaside-plugins[leaderboard]'"
         ) from error
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(
-        rows, columns, squeeze=False, sharex=shared and rows > 1, sharey=shared and rows > 1
-    )
-    return figure, list(axes.flat)
+    return NotebookFigure(figsize=(width, height), layout="constrained"), NotebookAxes
+
+
+def titled(name: str, n_images: int | str, *parts: str) -> str:
+    """Return the title of a plot: the model if it is known, number of images, what else matters."""
+    return ", ".join(part for part in (name, f"{n_images} images", *parts) if part)
+
+
+def label_bands(ax: Axes, edges: npt.NDArray[np.float64]) -> None:
+    """Label an axis on which band i stands at i: its number, and its range in cycles/image.
+
+    Where there are more than eight bands every second one is labelled.
+    """
+    shown = range(0, len(edges) - 1, 1 if len(edges) <= 9 else 2)
+    ax.set_xticks(shown, [f"{i}\n{edges[i]:.3g}-{edges[i + 1]:.3g}" for i in shown])
+    ax.set_xlabel("band, and its range in cycles/image")
+
+
+def _label_edges(ax: Axes, edges: npt.NDArray[np.float64]) -> None:
+    """Make an axis one of spatial frequency with ticks at the band edges, every second of many."""
+    shown = edges if len(edges) <= 9 else edges[::2]
+    ax.set_xlim(0, edges[-1])
+    ax.set_xticks(shown, [f"{edge:.3g}" for edge in shown])
+    ax.set_xlabel("spatial frequency (cycles/image), band edges")
 
 
 def plot_profile(
@@ -49,13 +89,15 @@ def plot_profile(
     Args:
         result: The result to plot.
         ax: Axes to draw on, a new figure's by default.
-        label: Name in the legend.
+        label: Name in the legend; in the title of a new figure.
 
     Raises:
         MissingExtraError: If matplotlib is not installed.
     """
     if ax is None:
         ax = new_figure(6, 3.5)[1][0]
+        title = titled(label or "", result.n_images, result.protocol.protocol_id)
+        ax.set_title(title, fontsize=10, parse_math=False)
     edges = result.band_edges()
     centre = (edges[:-1] + edges[1:]) / 2
     ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
@@ -79,10 +121,7 @@ def plot_profile(
         color=drawn.lines[0].get_color(),
         zorder=3,
     )
-    ax.set_xlim(0, edges[-1])
-    ax.set_xticks(edges)
-    ax.set_xticklabels([f"{edge:.3g}" for edge in edges])
-    ax.set_xlabel("spatial frequency (cycles/image), band edges")
+    _label_edges(ax, edges)
     ax.set_ylabel("Shapley value (nats)")
     return ax
 
@@ -93,7 +132,13 @@ def plot_profiles(results: Mapping[str, SpectralImportance]) -> Figure:
     Raises:
         MissingExtraError: If matplotlib is not installed.
     """
-    figure, (ax,) = new_figure(7.5, 4)
+    figure, (ax,) = new_figure(7.5, 4.2)
+    counts = sorted({result.n_images for result in results.values()})
+    n_images = counts[0] if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    protocols = dict.fromkeys(result.protocol.protocol_id for result in results.values())
+    name = next(iter(results)) if len(results) == 1 else f"{len(results)} models"
+    title = titled(name, n_images, *protocols)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     for name, result in results.items():
         plot_profile(result, ax, label=name)
     ax.set_title("predictive power carried by each band (hollow: not told from 0)", fontsize=10)

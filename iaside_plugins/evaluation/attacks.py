@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from iaside_plugins.display.html import html_table
 from iaside_plugins.display.masking import is_weaker
 from iaside_plugins.stats.intervals import mean_interval, median_interval, wilson
 from iaside_plugins.storage.files import jsonable
@@ -169,6 +170,14 @@ class RobustEvaluation:
     def clean_accuracy(self) -> float:
         """Share of images classified correctly without an attack, in [0, 1]."""
         return float(self.correct.mean())
+
+    def __repr__(self) -> str:
+        names = ", ".join(outcome.name for outcome in self.outcomes)
+        accuracy = 100 * self.clean_accuracy
+        return f"RobustEvaluation({names}; {self.n_images} images, {accuracy:.1f} % clean)"
+
+    def _repr_html_(self) -> str:
+        return html_table(repr(self), self.to_frame())
 
     def to_frame(self) -> pd.DataFrame:
         """Return robust accuracy, its interval and counts: one row for each attack and budget.

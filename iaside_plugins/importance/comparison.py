@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from iaside_plugins.display.html import html_table
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance import ties
 from iaside_plugins.importance.result import SpectralImportance
@@ -59,6 +60,16 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Return the attributes by name, as JSON values."""
         return {**jsonable(vars(self)), "protocol": self.protocol.to_dict()}
+
+    def __repr__(self) -> str:
+        low, high = self.signed_score_difference_interval
+        return (
+            f"Comparison({self.n_images} images, {self.protocol.n_bands} bands, signed score "
+            f"{self.signed_score_difference:+.3f} [{low:+.3f}, {high:+.3f}])"
+        )
+
+    def _repr_html_(self) -> str:
+        return html_table(repr(self), self.to_frame())
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a band: differences of Shapley values and of shares, with intervals."""

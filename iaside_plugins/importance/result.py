@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from iaside_plugins.display.html import html_table
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance import ties
 from iaside_plugins.importance.evidence import Evidence
@@ -384,6 +385,9 @@ class SpectralImportance:
             f"score {self.signed_score:+.3f} [{low:+.3f}, {high:+.3f}], "
             f"{self.protocol.protocol_id})"
         )
+
+    def _repr_html_(self) -> str:
+        return html_table(repr(self), self.to_frame())
 
 
 def check_forecast(protocol: Protocol) -> None:

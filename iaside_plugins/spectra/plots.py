@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from iaside_plugins.display.plots import new_figure
-from iaside_plugins.display.text import interval, number
+from iaside_plugins.display.plots import new_figure, titled
+from iaside_plugins.display.text import interval
 from iaside_plugins.importance.evidence import Evidence
 from iaside_plugins.spectra.forecasts import NO_NOISE
 from iaside_plugins.spectra.text import is_headline, label
@@ -42,7 +42,7 @@ def plot_spectrum(data: Mapping[str, Any]) -> Figure:
     n_panels = len(chosen) + joined + (check is not None)
     columns = min(COLUMNS, n_panels)
     rows = -(-n_panels // columns)
-    figure, axes = new_figure(2.5 * columns, 2.1 * rows + 0.4, columns, rows, shared=False)
+    figure, axes = new_figure(2.5 * columns, 2.1 * rows + 0.6, columns, rows, shared=False)
     for ax, row in zip(axes, chosen, strict=False):
         plot_snr(ax, _named(row), bands)
     if joined:
@@ -57,9 +57,10 @@ def plot_spectrum(data: Mapping[str, Any]) -> Figure:
         if k >= len(chosen) - columns:
             ax.set_xlabel("cycles/image", fontsize=8)
     figure.suptitle(
-        "SNR by spatial frequency, 95 % intervals over images; line: power law, fitted without DC "
-        "(open circle: band 0 without DC)",
+        f"{_subject(data)}\nSNR by spatial frequency, 95 % intervals over images; line: power law, "
+        "fitted without DC (open circle: band 0 without DC)",
         fontsize=10,
+        parse_math=False,
     )
     return figure
 
@@ -88,10 +89,11 @@ def plot_snr(ax: Axes, row: Row, bands: pd.DataFrame) -> None:
         capsize=2,
         color="C0" if row["kind"] == "corruption" else "C3",
     )
-    ax.set_xscale("log")
+    if len(x):
+        _octaves(ax, x.min(), x.max())
     ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
-    slope = row["slope"]
-    if slope is not None and not np.isnan(slope):
+    slope, share = (_known(row[name]) for name in ("slope", "r_squared"))
+    if slope is not None:
         fitted = part[["frequency", "snr_without_dc_db"]].dropna()
         x, y = fitted.to_numpy().T
         ax.plot(x[:1], y[:1], "o", markersize=4, markerfacecolor="none", color="0.4")
@@ -100,14 +102,25 @@ def plot_snr(ax: Axes, row: Row, bands: pd.DataFrame) -> None:
         parts = (
             f"slope {slope:+.2f}",
             interval(row["slope_low"], row["slope_high"]),
-            f"R² {number(row['r_squared'], spec='.2f')}",  # none where all bands have one SNR
+            "" if share is None else f"R² {share:.2f}",  # two points are on any line
         )
         text = "\n".join(part for part in parts if part)  # of one image there is no interval
-        falls = slope < -0.3  # the corner that the points leave free
-        place = (0.97, 0.96, "right", "top") if falls else (0.03, 0.08, "left", "bottom")
-        ax.text(*place[:2], text, transform=ax.transAxes, ha=place[2], va=place[3], fontsize=6.5)
+        low_end, high_end = ax.get_ylim()
+        is_low = y[len(y) // 2 :].mean() < (low_end + high_end) / 2  # at the right end
+        height, side = (0.96, "top") if is_low else (0.08, "bottom")
+        ax.text(0.97, height, text, transform=ax.transAxes, ha="right", va=side, fontsize=6.5)
     ax.set_title(label(row), fontsize=8)
     ax.tick_params(labelsize=7)
+
+
+def _octaves(ax: Axes, lowest: float, highest: float) -> None:
+    """Make the frequency axis logarithmic, with ticks at powers of two, so that none overlap."""
+    ends = np.log2([lowest, highest])
+    ticks = 2.0 ** np.arange(np.floor(ends[0]), np.ceil(ends[1]) + 1)
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.set_xticks([], minor=True)
+    ax.set_xlim(ticks[0] / 1.15, ticks[-1] * 1.15)
 
 
 def plot_joined(ax: Axes, data: Mapping[str, Any], bands: pd.DataFrame) -> None:
@@ -115,7 +128,10 @@ def plot_joined(ax: Axes, data: Mapping[str, Any], bands: pd.DataFrame) -> None:
     found = data["importance"]
     draw_evidence(ax, Evidence.of(found["shapley_values"], found["shapley_se"]))
     ax.set_ylabel("Shapley value (nats), bars", fontsize=8)
-    ax.set_xlabel("band", fontsize=8)
+    first = found["bands"][0]
+    ax.set_xlabel(f"band, each of {first['high'] - first['low']:.3g} cycles/image", fontsize=8)
+    ax.set_xticks(range(0, len(found["bands"]), 1 if len(found["bands"]) <= 9 else 2))
+    ax.set_xlim(-0.6, len(found["bands"]) - 0.4)
     ax.set_title("importance and attack energy", fontsize=8)
     ax.tick_params(labelsize=7)
     own, ax = ax, ax.twinx()
@@ -198,6 +214,19 @@ def bands_of(bands: pd.DataFrame, row: Row) -> pd.DataFrame:
         chosen &= bands["strength"] == strength
     rows: pd.DataFrame = bands.loc[chosen]
     return rows
+
+
+def _subject(data: Mapping[str, Any]) -> str:
+    """Return the model if there is one, the greatest number of images, and the bands."""
+    model = data.get("model")
+    n_images = max((row["n_images"] for row in data["conditions"]), default=0)
+    bands = f"{data['n_bands']} bands ({data['band_norm']})"
+    return titled(model["name"] if model else "", n_images, bands)
+
+
+def _known(value: float | None) -> float | None:
+    """Return a number, None for one that is missing."""
+    return None if value is None or np.isnan(value) else value
 
 
 def _named(row: Mapping[Any, Any]) -> Row:

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from iaside_plugins.decomposition.contributions import Condition
+from iaside_plugins.display.html import html_table
 from iaside_plugins.importance.forecast import forecast, survival
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.spectra.forecasts import MIN_CONDITIONS, ForecastCheck
@@ -23,6 +24,9 @@ from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.stats.correlation import rank_correlation
 from iaside_plugins.stats.intervals import Estimate, bootstrap, wilson
 from iaside_plugins.storage.files import jsonable, write_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Array = npt.NDArray[np.float64]
 FORMAT = 1
@@ -71,6 +75,23 @@ class SpectrumReport:
     def names(self) -> list[str]:
         """Names of the corruptions, in order."""
         return list(dict.fromkeys(c.name for c in self.corruptions))
+
+    def plot(self) -> Figure:
+        """Plot SNR against frequency of every perturbation in a new figure (needs matplotlib)."""
+        from iaside_plugins.spectra.plots import plot_spectrum
+
+        return plot_spectrum(self.to_dict())
+
+    def __repr__(self) -> str:
+        n_images = max((len(one.ids) for one in self.conditions), default=0)
+        return (
+            f"SpectrumReport({len(self.conditions)} conditions, {n_images} images, "
+            f"{self.partition.n_bands} bands)"
+        )
+
+    def _repr_html_(self) -> str:
+        columns = ["kind", "name", "strength", "n_images", "snr_db", "slope", "r_squared"]
+        return html_table(repr(self), self.to_frame()[columns])
 
     def to_frame(self) -> pd.DataFrame:
         """Return counts, SNR, the fit of a power law and the model's error: a row per condition.

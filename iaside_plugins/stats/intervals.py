@@ -13,6 +13,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 MANY = 1_000_000
 Z95 = 1.959963984540054  # two-sided 95 % point of the normal distribution
+ROUNDING = 1e-15  # a variance of rates below has no meaning
 
 
 @dataclass(frozen=True)
@@ -129,13 +130,32 @@ def bootstrap(
     return value, percentile_interval(statistic(bootstrap_means(rows, seed, n)))
 
 
-def wilson(successes: float, n: int) -> tuple[float, float]:
+def wilson(successes: float, n: float) -> tuple[float, float]:
     """Return the 95 % interval of a proportion (Wilson 1927), in [0, 1] and never empty."""
     share = successes / n
     centre = share + Z95**2 / (2 * n)
     half = Z95 * np.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
     low, high = (centre - half) / (1 + Z95**2 / n), (centre + half) / (1 + Z95**2 / n)
     return float(max(0.0, min(low, share))), float(min(1.0, max(high, share)))
+
+
+def rate_interval(rates: npt.ArrayLike) -> tuple[float, float]:
+    """Return the 95 % interval of the mean of rates in [0, 1], one an image; NaN for NaN.
+
+    Wilson's, with the number of independent yes-or-no answers that would vary as the mean does,
+    ``p (1 - p) / variance of the mean``, at least the number of images (Korn and Graubard, Survey
+    Methodology 24, 1998): never empty where all rates are 0 or 1.
+
+    Args:
+        rates: (n,) independent.
+    """
+    x = np.asarray(rates, dtype=np.float64)
+    n, p = len(x), float(x.mean())
+    if math.isnan(p):
+        return float("nan"), float("nan")
+    variance = float(x.var(ddof=1)) / n if n > 1 else 0.0
+    effective = max(n, p * (1 - p) / variance) if variance > ROUNDING else n
+    return wilson(effective * p, effective)
 
 
 def binomial_p(successes: int, n: int, chance: float) -> float:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from iaside_plugins.adapters import foolbox_adapter
@@ -28,9 +26,9 @@ from iaside_plugins.evaluation.corruption import CorruptionPlan
 from iaside_plugins.evaluation.pairs import PairedStreams
 from iaside_plugins.inference.checks import model_device
 from iaside_plugins.inference.gradients import try_first_gradient
-from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.value_table.rows import RowLayout
+from iaside_plugins.workflows.probe import in_words, seconds_an_image
 from iaside_plugins.workflows.source import DataSource, open_images
 from iaside_plugins.workflows.spectrum import check_corruptions
 
@@ -198,12 +196,10 @@ class Cost:
 
     def __str__(self) -> str:
         total = self.n_images * (self.n_conditions * self.passes + 1)
-        minutes = self.seconds / 60
-        time_ = f"{minutes:.0f} min" if minutes >= 1.5 else f"{max(self.seconds, 1):.0f} s"
         return (
             f"cost: at most {self.n_images:,} images x {self.n_conditions} conditions x "
-            f"{self.passes} passes = {total:,} forward passes, about {time_} in the model "
-            "(a probe); making images comes on top"
+            f"{self.passes} passes = {total:,} forward passes, about "
+            f"{in_words(self.seconds)} in the model (a probe); making images comes on top"
         )
 
 
@@ -219,15 +215,6 @@ def cost_of(
     """Return what a decomposition will cost, from one timed pass over a batch of noise."""
     drawn = RowLayout(protocol, nested=repair).draw("some image")
     passes = len(drawn.coalitions) - 1
-    runner = ModelRunner(model, model_device(model), batch_size, precision)
-    shape = images.image_shape()
-    generator = torch.Generator().manual_seed(0)
-    n_rows = min(runner.n_rows, 64)
-    batch = torch.rand(n_rows, *shape, generator=generator).to(runner.device, runner.dtype)
-    with torch.no_grad():
-        runner.logits(batch.clone())[0, 0].item()  # warms up
-        start = time.perf_counter()
-        runner.logits(batch.clone())[0, 0].item()
-    each = (time.perf_counter() - start) / n_rows
+    each = seconds_an_image(model, images.image_shape(), batch_size, precision)
     n = len(images)
     return Cost(n, len(images.conditions), passes, each * n * len(images.conditions) * passes)

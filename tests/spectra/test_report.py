@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -193,3 +194,21 @@ def test_text_json_and_picture(importance, with_model, tmp_path):
     line = figure.axes[0].lines[-1]
     slope = np.diff(line.get_ydata()[[0, -1]]) / np.diff(np.log10(line.get_xdata()[[0, -1]])) / 10
     assert slope[0] == pytest.approx(data["conditions"][0]["slope"])
+
+
+@pytest.mark.parametrize("n_bands", [2, 3, 4, 5, 8])
+def test_the_picture_of_any_number_of_bands_has_ticks_that_do_not_overlap(n_bands):
+    partition = SpectralPartition(n_bands)
+    energies = band_energies(X, X + 0.1 * NOISE, partition)
+    one = condition("fog", 1.0, 1.0, energies=energies)
+    data = SpectrumReport((one,), partition, (16, 16), 3, None, {"model": None}).to_dict()
+    figure = plot_spectrum(json.loads(json.dumps(data)))
+    figure.draw_without_rendering()
+    (ax,) = figure.axes
+    boxes = sorted(label.get_window_extent().intervalx.tolist() for label in ax.get_xticklabels())
+    assert len(boxes) >= 2
+    assert all(left[1] < right[0] for left, right in itertools.pairwise(boxes))
+    assert not ax.get_xticklabels(minor=True)
+    (text,) = ax.texts
+    assert ("R²" in text.get_text()) == (n_bands > 2)  # two points are on any line
+    assert figure.get_suptitle().startswith(f"8 images, {n_bands} bands (chebyshev)")

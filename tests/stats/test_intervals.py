@@ -16,6 +16,7 @@ from iaside_plugins.stats.intervals import (
     mean_interval,
     median_interval,
     percentile_interval,
+    rate_interval,
     wilson,
 )
 
@@ -165,3 +166,18 @@ def test_the_median_interval_covers_whatever_the_tails():
     )
     assert hits >= 930, "at least 95 %, with three standard errors of 1,000 draws"
     assert np.isnan(median_interval(np.arange(5.0))[1]).all()
+
+
+def test_the_interval_of_rates_is_wilson_s_of_as_many_answers_as_they_vary_like():
+    yes = np.array([1.0, 0, 0, 1, 0, 0, 0, 1])
+    assert rate_interval(yes) == pytest.approx(wilson(3, 8))
+    same = np.full(20, 0.3)
+    assert rate_interval(same) == pytest.approx(wilson(6, 20))
+    assert rate_interval(np.zeros(5)) == pytest.approx(wilson(0, 5))
+    assert np.isnan(rate_interval([0.5, np.nan])).all()
+    rng = np.random.default_rng(0)
+    each = rng.binomial(50, rng.beta(2, 5, size=(400, 40))) / 50
+    found = np.array([rate_interval(rates) for rates in each])
+    covered = ((found[:, 0] <= 2 / 7) & (found[:, 1] >= 2 / 7)).mean()
+    assert 0.92 < covered < 0.98
+    assert np.diff(found).mean() < np.diff(wilson(40 * 2 / 7, 40))[0] * 0.6

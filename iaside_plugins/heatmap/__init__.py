@@ -1,0 +1,1 @@
+"""Fourier heat map: errors under noise of one spatial frequency at a time."""
