@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -201,8 +202,9 @@ def test_the_catalogue_names_attacks_as_what_they_are():
     assert attack_names(" FGSM, cw,fgsm") == ["fgsm", "cw"]
     with pytest.raises(InputError, match="no attack is called 'sparsefool'"):
         attack_names("sparsefool")
-    runs = attack_runs(list(CATALOGUE), [0.1], [0.5], 7, SpectralPartition(4))
-    assert len(runs) == len(CATALOGUE) - 1 + 4
+    there = [name for name in CATALOGUE if name != "apgd_advlib" or find_spec("adv_lib")]
+    runs = attack_runs(there, [0.1], [0.5], 7, SpectralPartition(4))
+    assert len(runs) == len(there) - 1 + 4
     for run in runs:
         assert run.attack.steps == (1 if run.name in ("fgsm", "fgm") else 7)
         expected = (
