@@ -206,7 +206,8 @@ def test_the_catalogue_names_attacks_as_what_they_are():
     runs = attack_runs(there, [0.1], [0.5], 7, SpectralPartition(4))
     assert len(runs) == len(there) - 1 + 4
     for run in runs:
-        assert run.attack.steps == (1 if run.name in ("fgsm", "fgm") else 7)
+        once = getattr(run.attack, "attack", run.attack)  # of one that starts several times
+        assert once.steps == (1 if run.name in ("fgsm", "fgm") else 7)
         expected = (
             (None,)
             if isinstance(CATALOGUE.get(run.name), MinimalAttack)
