@@ -37,12 +37,11 @@ from iaside_plugins.spectral.range_handling import RANGE_HANDLINGS
 from iaside_plugins.storage.provenance import image_digest, model_identity
 from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.value_table.game import Game
+from iaside_plugins.value_table.layout import RowLayout, UnpackedRows
 from iaside_plugins.value_table.rows import (
     Group,
     ImageNote,
     ImageWithDonor,
-    RowLayout,
-    UnpackedRows,
     images_a_pass,
     restore,
     split_by_shape,

@@ -24,14 +24,8 @@ from iaside_plugins.shapley.score import BETA
 from iaside_plugins.storage.provenance import model_identity
 from iaside_plugins.storage.row_store import RowStore, check_identity, read_header
 from iaside_plugins.value_table.game import Game
-from iaside_plugins.value_table.rows import (
-    Group,
-    ImageNote,
-    RowLayout,
-    image_groups,
-    prepare_store,
-    restore,
-)
+from iaside_plugins.value_table.layout import RowLayout
+from iaside_plugins.value_table.rows import Group, ImageNote, image_groups, prepare_store, restore
 from iaside_plugins.value_table.stream import check_max_images, count, expect, items, progress_bar
 
 Array = npt.NDArray[np.float64]

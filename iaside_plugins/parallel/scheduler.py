@@ -16,13 +16,8 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.parallel.tasks import Array, Task, TaskResult, WorkerMessage
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.row_store import RowStore
-from iaside_plugins.value_table.rows import (
-    Group,
-    ImageWithDonor,
-    RowLayout,
-    row_keys,
-    store_rows,
-)
+from iaside_plugins.value_table.layout import RowLayout
+from iaside_plugins.value_table.rows import Group, ImageWithDonor, row_keys, store_rows
 from iaside_plugins.value_table.stream import Item
 
 RETRIES = 2  # how often a task is tried again after the worker that ran it died

@@ -13,7 +13,8 @@ import torch
 from iaside_plugins.inference.forward import Model
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.value_table.game import Game
-from iaside_plugins.value_table.rows import Group, PendingRows, RowLayout, start_rows
+from iaside_plugins.value_table.layout import RowLayout
+from iaside_plugins.value_table.rows import Group, PendingRows, start_rows
 from iaside_plugins.value_table.stream import Item
 
 Array = npt.NDArray[np.float64]

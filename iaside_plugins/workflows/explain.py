@@ -27,7 +27,7 @@ from iaside_plugins.evaluation.pairs import PairedStreams
 from iaside_plugins.inference.checks import model_device
 from iaside_plugins.inference.gradients import try_first_gradient
 from iaside_plugins.protocol import Protocol
-from iaside_plugins.value_table.rows import RowLayout
+from iaside_plugins.value_table.layout import RowLayout
 from iaside_plugins.workflows.probe import in_words, seconds_an_image
 from iaside_plugins.workflows.source import DataSource, open_images
 from iaside_plugins.workflows.spectrum import check_corruptions
