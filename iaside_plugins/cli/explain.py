@@ -26,6 +26,7 @@ from iaside_plugins.workflows.spectrum import check_severities
 
 TARGET = 0.005  # half a point of error
 N_IMAGES = 200
+N_REPAIR = 100
 
 
 def explain(
@@ -45,11 +46,8 @@ def explain(
     ] = None,
     versus_weights: Annotated[Path | None, typer.Option(help="Weights of the other model")] = None,
     repair: Annotated[
-        bool,
-        typer.Option(
-            "--repair/--no-repair", help="What removing bands would repair; doubles the passes"
-        ),
-    ] = True,
+        int, typer.Option(help="Images on which to measure what removing bands would repair")
+    ] = N_REPAIR,
     target_error: Annotated[
         float, typer.Option(help="Stop once the mean's bands are known so closely; 0: never")
     ] = TARGET,

@@ -67,7 +67,8 @@ class Contributions:
         perturbed: Value of every image under every condition (C, K).
         bands: Contribution of every band (C, K, M).
         nested: Values with the perturbation left in the lowest k bands alone, k = 1 to M - 1, and
-            then in all but those (C, K, 2 M - 2); None where they were not measured.
+            then in all but those (C, K, 2 M - 2); NaN for images on which they were not measured,
+            None where they were on no image.
     """
 
     conditions: tuple[Condition, ...]
@@ -161,14 +162,27 @@ class Contributions:
         Raises:
             InputError: If it was not measured.
         """
+        w = self.weights(conditions)
+        high, low = np.split(self.won(), 2, axis=2)
+        return sum_over(high, w), sum_over(low, w)
+
+    def won(self) -> Array:
+        """Return what leaving the perturbation in the sets of `nested` alone wins, (C, N, 2 M - 2).
+
+        Of the N images on which that was measured.
+
+        Raises:
+            InputError: If there are none.
+        """
         if self.nested is None:
             raise InputError(
                 "what taking bands out would repair was not measured: use repair=True, or a "
                 "protocol with estimator='exact'"
             )
-        w = self.weights(conditions)
-        high, low = np.split(self.perturbed[:, :, None] - self.nested, 2, axis=2)
-        return sum_over(high, w), sum_over(low, w)
+        there = np.flatnonzero(~np.isnan(self.nested).any(axis=(0, 2)))
+        if not len(there):
+            raise InputError("what taking bands out would repair was measured on no image of these")
+        return np.asarray(self.perturbed[:, there, None] - self.nested[:, there])
 
     def corruption_errors(
         self, reference: Mapping[str, Sequence[float] | float]

@@ -425,6 +425,7 @@ def _split_dict(split: Split, game: Contributions, conditions: Conditions) -> di
     }
     out["added"] = _with_interval(split.added)
     if game.nested is not None:
+        out["n_repaired"] = game.won().shape[1]
         high, low = game.repaired(conditions)
         out["repaired_without_high"] = _with_interval(high)
         out["repaired_without_low"] = _with_interval(low)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def error_decomposition(  # noqa: PLR0913  the public signature
     pairs: Any,
     protocol: Protocol | None = None,
     *,
-    repair: bool = False,
+    repair: bool | int = False,
     device: Devices = None,
     batch_size: int | str = 64,
     precision: str = "float32",
@@ -91,7 +91,8 @@ def error_decomposition(  # noqa: PLR0913  the public signature
             antithetic pair of chains drawn for each image and condition (2 n_bands - 1 passes).
             The absence is the clean image, and beta is not used.
         repair: Whether to measure also what taking the perturbation out of the k highest or
-            lowest bands would repair, 2 n_bands - 2 passes more; the exact estimator always does.
+            lowest bands would repair, for 2 n_bands - 2 passes more; a number: on so many of the
+            first images. The exact estimator does it for nothing.
         device: As for `spectral_importance`; several are used together.
         batch_size: As for `spectral_importance`.
         precision: As for `spectral_importance`.
@@ -117,56 +118,87 @@ def error_decomposition(  # noqa: PLR0913  the public signature
     single, devices = one_or_several(device)
     game = Game.of(model, engine, model_device(model, single), batch_size, precision)
     game.runner.known_classes = KnownClasses.of(pairs)
-    layout = RowLayout(engine, nested=repair or protocol.estimator == "exact", paired=True)
     identity = {
         **{f"protocol {k}": value for k, value in protocol.used().items() if k != "beta"},
-        "decomposition": {"repair": layout.nested},
+        "decomposition": True,
         "precision": precision,
         **model_identity(model, resume),
         **method_identity(),
         **ROWS,
     }
-    store = RowStore(resume, identity, FLUSH_EVERY, width=layout.width, finite=True)
     stream = PairStream(pairs, protocol.n_bands, max_images)
     n_rows = first_batch_size(batch_size, devices[0]) if devices else game.runner.n_rows
-    groups = stream.groups(images_a_pass(engine, n_rows, layout), engine)
-    request = RowRequest("", engine, batch_size, precision, groups, store, layout)
-    restore(game.runner, store)
-    keys: list[str] = []
-    finished = closing(finished_groups(model, game, request, devices))
+    requests = []
+    for nested, n_images in _parts(protocol, repair):
+        layout = RowLayout(engine, nested, paired=True)
+        folder = None if resume is None else Path(resume) / ("nested" if nested else "chains")
+        store = RowStore(folder, identity, FLUSH_EVERY, width=layout.width, finite=True)
+        groups = stream.groups(images_a_pass(engine, n_rows, layout), engine, n_images)
+        requests.append(RowRequest("", engine, batch_size, precision, groups, store, layout))
+        restore(game.runner, store)
+    rows = [Rows(request.layout or RowLayout(engine)) for request in requests]
+    finished = closing(finished_groups(model, game, requests, devices))
     known = count(pairs, max_images)
     try:
         with progress_bar(known, show_progress) as bar, finished as each:
             bar.set_description("error by band", refresh=False)
-            for _, some in each:
-                before, c = len(keys), len(stream.conditions)
-                keys += some
-                bar.update(len(keys) // c - before // c)
+            for request, _, keys in each:
+                c, before = len(stream.conditions), _n_images(rows, stream)
+                rows[requests.index(request)].rows += [request.store.rows[key] for key in keys]
+                bar.update(_n_images(rows, stream) - before)
                 if target_error is None:
                     continue
-                check = _stop_check(
-                    store, layout, keys, stream.conditions, before // c, target_error
-                )
+                check = _stop_check(rows, stream.conditions, before, target_error)
                 if check is not None:
                     expect(bar, check.n_expected, known)
                     if check.done:
-                        del keys[check.n_images * c :]
+                        _keep(rows, check.n_images * c)
                         break
     finally:
-        store.flush()
-    store.compact()
-    if not keys:
+        for request in requests:
+            request.store.flush()
+    for request in requests:
+        request.store.compact()
+    if not any(part.rows for part in rows):
         raise InputError("no images: the data are empty")
-    rows = np.stack([store.rows[key] for key in keys])
+    choices = requests[0].choices if devices else game.runner.forward.choices()
     return _result(
         protocol,
-        layout,
         rows,
         stream,
-        n_forward=request.n_forward if devices else game.n_forward,
+        n_forward=sum(r.n_forward for r in requests) if devices else game.n_forward,
         precision=precision,
-        forwards=tuple((request.choices or ()) if devices else game.runner.forward.choices()),
+        forwards=tuple(choices or ()),
     )
+
+
+@dataclass
+class Rows:
+    """Rows of one layout, those of an image under all conditions one after the other."""
+
+    layout: RowLayout
+    rows: list[Array] = field(default_factory=list)
+
+
+def _parts(protocol: Protocol, repair: bool | int) -> list[tuple[bool, int | None]]:
+    """Return whether nested sets are evaluated, and on how many images, one after the other."""
+    if protocol.estimator == "exact" or repair is True:
+        return [(True, None)]
+    if not isinstance(repair, int) or repair < 0:
+        raise InputError(f"repair must be true, false or a number of images, got {repair!r}")
+    return [(True, int(repair)), (False, None)] if repair else [(False, None)]
+
+
+def _n_images(parts: list[Rows], stream: PairStream) -> int:
+    """Return the number of images whose rows are all there."""
+    return sum(len(part.rows) for part in parts) // max(1, len(stream.conditions))
+
+
+def _keep(parts: list[Rows], n_rows: int) -> None:
+    """Drop all but the first rows."""
+    for part in parts:
+        del part.rows[n_rows:]
+        n_rows -= len(part.rows)
 
 
 def chains_like(protocol: Protocol) -> Protocol:
@@ -209,17 +241,23 @@ class PairStream:
     """
 
     def __init__(self, pairs: Any, n_bands: int, max_images: int | None) -> None:
-        self._pairs, self._n_bands, self._max_images = pairs, n_bands, max_images
+        self._pairs, self._n_bands = pairs, n_bands
+        self._stream = islice(self._images(), max_images)
         self.conditions: tuple[Condition, ...] = ()
         self.notes: list[ImageNote] = []
 
-    def groups(self, size: int, protocol: Protocol) -> Iterator[Group]:
+    def groups(self, size: int, protocol: Protocol, n_images: int | None = None) -> Iterator[Group]:
         """Yield groups of pairs that share forward passes, image by image, `size` at most.
 
         A group is of one image under several conditions, so that its clean version runs once; of
         a single condition it is of several images.
+
+        Args:
+            size: Pairs in one group.
+            protocol: The engine's.
+            n_images: Stop after so many images; the next call goes on with the image after them.
         """
-        images = islice(self._images(), self._max_images)
+        images = islice(self._stream, n_images)
         first = next(images, None)
         if first is None:
             return
@@ -303,29 +341,48 @@ def _batches(pairs: Any) -> Iterator[Sequence[Any]]:
 
 
 def _stop_check(
-    store: RowStore,
-    layout: RowLayout,
-    keys: list[str],
-    conditions: tuple[Condition, ...],
-    before: int,
-    target_error: float,
+    parts: list[Rows], conditions: tuple[Condition, ...], before: int, target_error: float
 ) -> StopCheck | None:
     """Return the first check that was enough, or else the last one; None if none was due."""
     check = None
-    for n in check_points(before, len(keys) // len(conditions)):
-        rows = np.stack([store.rows[key] for key in keys[: n * len(conditions)]])
-        error, _ = _games(layout.unpack(rows), conditions)
-        widths = np.diff(error.over().bands.interval, axis=1) / 2
+    n_rows = sum(len(part.rows) for part in parts)
+    for n in check_points(before, n_rows // len(conditions)):
+        some = [Rows(part.layout, list(part.rows)) for part in parts]
+        _keep(some, n * len(conditions))
+        error, _ = _games(_unpacked(some), conditions)
+        widths = np.diff(error.over(error.corruptions).bands.interval, axis=1) / 2
         check = StopCheck(n, float(widths.max()) / target_error)
         if check.done:
             break
     return check
 
 
+def _unpacked(parts: list[Rows]) -> UnpackedRows:
+    """Return what the rows hold, in one piece; NaN for nested sets that were not evaluated."""
+    found = [part.layout.unpack(np.stack(part.rows)) for part in parts if part.rows]
+    if len(found) == 1:
+        return found[0]
+    first, other = found
+    lacking = np.full((len(other.ends), 2 * other.shapley_values.shape[1] - 2), np.nan)
+    return UnpackedRows(
+        None,
+        None,
+        np.concatenate([first.ends, other.ends]),
+        np.concatenate([first.shapley_values, other.shapley_values]),
+        np.concatenate([first.hit_ends, other.hit_ends]),
+        np.concatenate([first.hit_shapley_values, other.hit_shapley_values]),
+        energy=np.concatenate([first.energy, other.energy]),
+        nested=None if first.nested is None else np.concatenate([first.nested, lacking]),
+        nested_hits=None
+        if first.nested_hits is None
+        else np.concatenate([first.nested_hits, lacking]),
+    )
+
+
 def _games(
     found: UnpackedRows, conditions: tuple[Condition, ...]
 ) -> tuple[Contributions, Contributions]:
-    """Return the games of errors and of the loss in nats, of rows (K * C, width)."""
+    """Return the games of errors and of the loss in nats, of rows of K images x C conditions."""
 
     def game(ends: Array, bands: Array, nested: Array | None) -> Contributions:
         c = len(conditions)
@@ -337,7 +394,7 @@ def _games(
             None if nested is None else _by_condition(nested, c),
         )
 
-    wrong = None if found.nested_hits is None else 1.0 - found.nested_hits.astype(np.float64)
+    wrong = None if found.nested_hits is None else 1.0 - found.nested_hits
     lost = None if found.nested is None else -found.nested
     return (
         game(1.0 - found.hit_ends.astype(np.float64), -found.hit_shapley_values, wrong),
@@ -352,17 +409,16 @@ def _by_condition(values: npt.NDArray[Any], n_conditions: int) -> npt.NDArray[An
 
 def _result(
     protocol: Protocol,
-    layout: RowLayout,
-    rows: Array,
+    parts: list[Rows],
     stream: PairStream,
     *,
     n_forward: int,
     precision: str,
     forwards: tuple[str, ...],
 ) -> ErrorDecomposition:
-    """Return the result from rows (K * C, width), the conditions of the first image first."""
-    found, c = layout.unpack(rows), len(stream.conditions)
-    notes = stream.notes[: len(rows) // c]
+    """Return the result from rows, the conditions of the first image first."""
+    found, c = _unpacked(parts), len(stream.conditions)
+    notes = stream.notes[: len(found.ends) // c]
     error, loss = _games(found, stream.conditions)
     return ErrorDecomposition(
         protocol=protocol,
@@ -374,7 +430,7 @@ def _result(
         labels=np.array([note.label for note in notes]),
         ids=tuple(note.name for note in notes),
         image_size=notes[0].size,
-        n_classes=int(rows[0, 0]),
+        n_classes=int(next(part.rows[0][0] for part in parts if part.rows)),
         n_forward=n_forward,
         precision=precision,
         forwards=forwards,

@@ -143,10 +143,10 @@ def best_removal(game: Contributions, weights: Array) -> tuple[list[int], Estima
         return None
     m = game.bands.shape[2]
     little = MUCH * float(weights @ (game.perturbed - game.clean).mean(axis=1))
-    found = []
+    won_each, found = game.won(), []
     for k in range(1, m):
         for place, bands in ((k - 1, list(range(k, m))), (m - 2 + k, list(range(k)))):
-            won = sum_over(game.perturbed - game.nested[:, :, place], weights)
+            won = sum_over(won_each[:, :, place], weights)
             if len(bands) <= m // 2 and won.interval[0] > max(little, 0):
                 found.append((bands, won))
     if not found:

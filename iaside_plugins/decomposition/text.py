@@ -158,7 +158,8 @@ def _repairs(game: Contributions) -> list[str]:
         for won, each in zip((high, low), bands, strict=True)
     ]
     return [
-        "points by which the mean error would be lower without the perturbation in bands "
+        f"points by which the mean error ({game.won().shape[1]} images) would be lower without the "
+        "perturbation in bands "
         f"{cells[0]}; {cells[1]}"
     ]
 

@@ -104,11 +104,11 @@ def spectral_importance(  # noqa: PLR0913  the public signature
     request = RowRequest("", protocol, batch_size, precision, run.groups(n_rows), run.store)
     restore(game.runner, run.store)
     prepare_store(run.store, protocol)
-    finished = closing(finished_groups(model, game, request, devices))
+    finished = closing(finished_groups(model, game, [request], devices))
     try:
         with progress_bar(known := count(data, max_images), show_progress) as bar, finished as each:
             bar.set_description("bands", refresh=False)
-            for group, keys in each:
+            for _, group, keys in each:
                 bar.update(len(group))
                 check = run.add(group, keys)
                 if check is not None:

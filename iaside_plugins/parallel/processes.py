@@ -75,22 +75,23 @@ def one_or_several(device: Devices) -> tuple[torch.device | None, list[torch.dev
 
 
 def finished_groups(
-    model: Model, game: Game, request: RowRequest, devices: Sequence[torch.device]
-) -> Generator[tuple[Group, list[str]], None, None]:
-    """Yield groups with the keys of their rows, computed here or by a process a device.
+    model: Model, game: Game, requests: Sequence[RowRequest], devices: Sequence[torch.device]
+) -> Generator[tuple[RowRequest, Group, list[str]], None, None]:
+    """Yield each request's groups with the keys of their rows, made here or by a process a device.
 
     Args:
         model: The model.
         game: Runs it here, where there are not several devices.
-        request: The groups, what their rows hold, and where finished ones are.
+        requests: The groups, what their rows hold, and where finished ones are.
         devices: Several, or none for the game's own.
     """
     if not devices:
-        yield from stored_groups(game, request.groups, request.store, request.layout)
+        for request in requests:
+            for group, keys in stored_groups(game, request.groups, request.store, request.layout):
+                yield request, group, keys
         return
     with device_workers(model, devices) as scheduler:
-        for _, group, keys in scheduled_groups(scheduler, [request]):
-            yield group, keys
+        yield from scheduled_groups(scheduler, requests)
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ class UnpackedRows:
         hit_shapley_values: Of the hit (K, M): shares of accuracy.
         energy: Squared norm of each band of image minus donor (K, M), or (K, 0) if not kept.
         nested: Log-likelihoods of `nested_coalitions` (K, 2 M - 2); None without them.
-        nested_hits: Their hits.
+        nested_hits: Their hits, 1 or 0.
     """
 
     values: Array | None
@@ -46,7 +46,7 @@ class UnpackedRows:
     hit_shapley_values: Array
     energy: Array
     nested: Array | None
-    nested_hits: Flags | None
+    nested_hits: Array | None
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,11 @@ class RowLayout:
             ends, shapley = values[:, [0, -1]], shapley_values(values)
             hit_ends, hit_shapley = hits[:, [0, -1]], shapley_values(hits)
             inner = nested_coalitions(m)
-            nested, nested_hits = values[:, inner], hits[:, inner]
+            nested, nested_flags = values[:, inner], hits[:, inner]
         else:
             ends, shapley = main[:, :2], main[:, 2:]
             hit_ends, hit_shapley = hit_part[:, :2] > 0, hit_part[:, 2:]
-            nested_hits = unpack_flags(nested_part, nested.shape[1])
+            nested_flags = unpack_flags(nested_part, nested.shape[1])
         return UnpackedRows(
             values,
             hits,
@@ -136,7 +136,7 @@ class RowLayout:
             hit_shapley,
             energy=energy,
             nested=nested if self.nested else None,
-            nested_hits=nested_hits if self.nested else None,
+            nested_hits=nested_flags.astype(np.float64) if self.nested else None,
         )
 
 

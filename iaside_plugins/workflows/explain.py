@@ -28,7 +28,7 @@ from iaside_plugins.inference.checks import model_device
 from iaside_plugins.inference.gradients import try_first_gradient
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.value_table.layout import RowLayout
-from iaside_plugins.workflows.probe import in_words, seconds_an_image
+from iaside_plugins.workflows.probe import seconds_an_image
 from iaside_plugins.workflows.source import DataSource, open_images
 from iaside_plugins.workflows.spectrum import check_corruptions
 
@@ -186,20 +186,32 @@ class Cost:
         n_images: Images.
         n_conditions: Conditions.
         passes: Forward passes of one image under one condition.
-        seconds: Time in the model, from a probe; making images and attacks come on top.
+        n_repair: Images on which sets for repairs are evaluated too.
+        repair_passes: Passes of such an image under one condition, beside the others.
+        seconds_a_pass: Time in the model, from a probe; making images and attacks come on top.
     """
 
     n_images: int
     n_conditions: int
     passes: int
-    seconds: float
+    n_repair: int
+    repair_passes: int
+    seconds_a_pass: float
+
+    @property
+    def total(self) -> int:
+        """Forward passes in all."""
+        chains = self.n_images * (self.n_conditions * self.passes + 1)
+        return chains + self.n_repair * self.n_conditions * self.repair_passes
 
     def __str__(self) -> str:
-        total = self.n_images * (self.n_conditions * self.passes + 1)
+        seconds = self.total * self.seconds_a_pass
+        minutes = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{max(seconds, 1):.0f} s"
+        more = f" (+ {self.repair_passes} for {self.n_repair:,} images)" if self.n_repair else ""
         return (
             f"cost: at most {self.n_images:,} images x {self.n_conditions} conditions x "
-            f"{self.passes} passes = {total:,} forward passes, about "
-            f"{in_words(self.seconds)} in the model (a probe); making images comes on top"
+            f"{self.passes} passes{more} = {self.total:,} forward passes, about {minutes} in the "
+            "model (a probe); making images comes on top"
         )
 
 
@@ -208,13 +220,16 @@ def cost_of(
     images: PerturbedImages,
     protocol: Protocol,
     *,
-    repair: bool,
+    repair: int,
     batch_size: int | str = 64,
     precision: str = "float32",
 ) -> Cost:
     """Return what a decomposition will cost, from one timed pass over a batch of noise."""
-    drawn = RowLayout(protocol, nested=repair).draw("some image")
-    passes = len(drawn.coalitions) - 1
+    passes, with_nested = (
+        len(RowLayout(protocol, nested).draw("some image").coalitions) - 1
+        for nested in (False, True)
+    )
     each = seconds_an_image(model, images.image_shape(), batch_size, precision)
-    n = len(images)
-    return Cost(n, len(images.conditions), passes, each * n * len(images.conditions) * passes)
+    n_repair = min(repair, len(images)) if with_nested > passes else 0
+    more = with_nested - passes
+    return Cost(len(images), len(images.conditions), passes, n_repair, more, each)

@@ -19,7 +19,7 @@ def test_the_rows_add_up_and_the_files_hold_the_same(iaside, images, tmp_path):
     run = iaside("explain", MODEL, "--data", images, *options)
     assert run.code == 0, run.err
     assert run.err == ""
-    assert "cost: at most 6 images x 4 conditions x 13 passes = 318 forward passes" in run.out
+    assert "6 images x 4 conditions x 7 passes (+ 6 for 6 images) = 318 forward passes" in run.out
     rows = re.findall(r"^(gaussian noise|contrast|mean of 2)((?: +-?\d+\.\d)+)$", run.out, re.M)
     assert len(rows) == 3
     for _, cells in rows:
@@ -49,7 +49,8 @@ def test_no_repair_attacks_and_another_model(iaside, images):
         "fgsm",
         "--epsilons",
         "2/255,8/255",
-        "--no-repair",
+        "--repair",
+        0,
         "--n-bands",
         2,
         "--json",

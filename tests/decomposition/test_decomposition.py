@@ -187,6 +187,28 @@ def test_what_taking_bands_out_repairs_is_read_from_the_table():
         chains.error.repaired()
 
 
+def test_repairs_of_the_first_images_are_those_of_all_of_them(tmp_path):
+    pairs, net = _grey_pairs(5), Loud().eval()
+    some = error_decomposition(net, pairs, CHAINS, repair=2, resume=tmp_path / "r")
+    whole = error_decomposition(net, pairs, CHAINS, repair=True)
+    assert some.n_forward == 3 * (2 * 13 + 3 * 7) + 1  # all clean images are one grey
+    np.testing.assert_array_equal(some.error.bands, whole.error.bands)
+    np.testing.assert_allclose(some.loss.bands, whole.loss.bands, atol=1e-5)
+    assert some.error.won().shape == (3, 2, 6)
+    np.testing.assert_array_equal(some.error.won(), whole.error.won()[:, :2])
+    np.testing.assert_array_equal(
+        some.error.repaired()[0].value, whole.error.at([0, 1]).repaired()[0].value
+    )
+    again = error_decomposition(net, pairs, CHAINS, repair=2, resume=tmp_path / "r")
+    assert again.n_forward == 0
+    assert again.to_dict()["error"] == some.to_dict()["error"]
+    two = error_decomposition(net, pairs, CHAINS, repair=2, device=["cpu", "cpu"])
+    np.testing.assert_array_equal(two.error.won(), some.error.won())
+    assert error_decomposition(net, pairs, CHAINS, repair=9).error.won().shape[1] == 5
+    with pytest.raises(InputError, match="repair must be"):
+        error_decomposition(net, pairs, CHAINS, repair=-1)
+
+
 def test_means_sums_and_ratios_to_a_reference_stay_exact():
     x, perturbed, y = _grey_pairs(6, n_conditions=5)
     both = {(name, s): z for name in ("fog", "snow") for (_, s), z in perturbed.items()}
@@ -263,7 +285,7 @@ def test_a_run_resumes_and_several_devices_give_the_same_numbers(tmp_path):
                 )
         np.testing.assert_array_equal(other.energy, plain.energy)
     with pytest.raises(InputError, match="another run"):
-        error_decomposition(net, (x, perturbed, y), CHAINS, resume=tmp_path / "r")
+        error_decomposition(net, (x, perturbed, y), Protocol(4), resume=tmp_path / "r")
 
 
 def test_a_run_stops_once_the_bands_of_the_mean_are_known():
