@@ -51,13 +51,12 @@ def test_models_and_conditions_as_one_process_makes_them_though_a_worker_dies(cl
     nets = {"timm:a/b": oracles.TinyNet(seed=1), "deadly": Deadly(tmp_path, at=2)}
     models = {"timm:a/b": partial(oracles.TinyNet, seed=1), "deadly": nets["deadly"]}
     data = {"clean": oracles.sample(6), "fog 3": oracles.sample(4, seed=5)}
-    for protocol in (Protocol(4, absence="replacement"), Protocol.reference(3, image_batch=3)):
-        folder = tmp_path / protocol.protocol_id
-        found = profile_on_ray(models, data, protocol, resume=folder, **OPTIONS)
-        assert list(found) == [(model, condition) for model in models for condition in data]
-        for (model, condition), result in found.items():
-            net = nets[model] if model == "timm:a/b" else Deadly(tmp_path, times=0)
-            same(result, spectral_importance(net, data[condition], protocol, **OPTIONS))
+    protocol, folder = Protocol(4, absence="replacement"), tmp_path / "run"
+    found = profile_on_ray(models, data, protocol, resume=folder, **OPTIONS)
+    assert list(found) == [(model, condition) for model in models for condition in data]
+    for (model, condition), result in found.items():
+        net = nets[model] if model == "timm:a/b" else Deadly(tmp_path, times=0)
+        same(result, spectral_importance(net, data[condition], protocol, **OPTIONS))
     assert len(list(tmp_path.glob("killed-*"))) == 1
     again = profile_on_ray(models, data, protocol, resume=folder, **OPTIONS)
     assert [result.n_forward for result in again.values()] == [0] * 4
