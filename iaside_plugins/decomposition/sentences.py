@@ -178,7 +178,7 @@ def _sign(estimate: Estimate, place: int | None = None) -> int:
 
 
 def _points(estimate: Estimate) -> str:
-    low, high = (100 * float(end) for end in estimate.interval)
+    low, high = (100 * float(np.clip(end, -1, 1)) for end in estimate.interval)
     return f"{100 * float(estimate.value):.1f} [{low:.1f}, {high:.1f}]"
 
 

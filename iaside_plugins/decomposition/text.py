@@ -101,7 +101,7 @@ def points(estimate: Estimate, place: int | None = None) -> str:
     value, ends = (estimate.value, estimate.interval)
     if place is not None:
         value, ends = value[place], ends[place]
-    low, high = (100 * float(end) for end in ends)
+    low, high = (100 * float(np.clip(end, -1, 1)) for end in ends)
     shown = interval(low, high, spec=".1f")
     return f"{100 * float(value):.1f}" + (f" {shown}" if shown else "")
 
