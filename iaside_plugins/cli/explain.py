@@ -26,7 +26,7 @@ from iaside_plugins.workflows.spectrum import check_severities
 
 TARGET = 0.005  # half a point of error
 N_IMAGES = 200
-N_REPAIR = 100
+N_REPAIR = 50
 
 
 def explain(
