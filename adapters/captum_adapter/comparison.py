@@ -22,8 +22,10 @@ from iaside_plugins.adapters.captum_adapter.metrics import (
 )
 from iaside_plugins.attributions.agreement import COSTS, AgreementReport, BandMethod
 from iaside_plugins.attributions.band_space import BandSplit
+from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.inference.checks import model_device
+from iaside_plugins.inference.gradients import backward_failure
 from iaside_plugins.protocol import METHOD_VERSION, Protocol
 from iaside_plugins.storage.files import jsonable
 from iaside_plugins.storage.provenance import model_identity, provenance
@@ -162,8 +164,16 @@ class Study:
 
     def probe(self, item: Item) -> None:
         """Run every method on one image: what cannot work is said before the long work."""
-        for run in self._runs.values():
-            run.attribute(item.image[None].to(self.device), [item.label])
+        for name, run in self._runs.items():
+            try:
+                run.attribute(item.image[None].to(self.device), [item.label])
+            except InputError:
+                raise
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise
+                instead = f"leave {name} out of methods=..."
+                raise backward_failure(error, f"the method {name}", instead) from error
 
     def rows(self, name: str, group: Sequence[Item], first: int, store: RowStore) -> list[Array]:
         """Return a group's rows by one method: attributions, then `COSTS`; stored ones if any."""

@@ -154,7 +154,10 @@ def _repairs(game: Contributions) -> list[str]:
     cuts = range(1, m)
     bands = [_range(k, m - 1) for k in cuts], [_range(0, k - 1) for k in cuts]
     cells = [
-        ", ".join(f"{which}: {100 * v + 0.0:.1f}" for which, v in zip(each, won.value, strict=True))
+        ", ".join(
+            f"{which}: {round(100 * v, 1) + 0.0:.1f}"
+            for which, v in zip(each, won.value, strict=True)
+        )
         for won, each in zip((high, low), bands, strict=True)
     ]
     return [

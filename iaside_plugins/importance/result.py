@@ -380,10 +380,10 @@ class SpectralImportance:
 
     def __repr__(self) -> str:
         low, high = self.signed_score_interval
+        ends = f" [{low:+.3f}, {high:+.3f}]" if self.n_images > 1 else ""
         return (
             f"SpectralImportance({self.n_images} images, {self.protocol.n_bands} bands, signed "
-            f"score {self.signed_score:+.3f} [{low:+.3f}, {high:+.3f}], "
-            f"{self.protocol.protocol_id})"
+            f"score {self.signed_score:+.3f}{ends}, {self.protocol.protocol_id})"
         )
 
     def _repr_html_(self) -> str:

@@ -77,7 +77,8 @@ def try_gradient(model: Any, images: Tensor) -> None:
             logits = logits_in(run_model(model, probe.clone()))
         except InputError:
             return
-        if torch.is_tensor(logits) and logits.ndim == 2 and len(logits) == len(some):
+        is_rows = torch.is_tensor(logits) and logits.ndim == 2 and len(logits) == len(some)
+        if is_rows and logits.shape[1] > 1:
             _gradient(logits, probe, logits.detach().argmax(dim=1))
 
 
@@ -155,17 +156,22 @@ def _gradient(logits: Tensor, images: Tensor, labels: Tensor) -> Tensor:
     return found
 
 
-def backward_failure(error: BaseException, what: str = "the model's backward pass") -> InputError:
+def backward_failure(
+    error: BaseException,
+    what: str = "the model's backward pass",
+    instead: str = "attacks=none",
+) -> InputError:
     """Return the error for an attack or backward pass that failed: its cause, and what to do.
 
     Args:
         error: What was raised.
         what: What failed.
+        instead: What to choose where the model cannot be differentiated.
     """
     reason = (str(error).strip() or "no reason given").splitlines()[0][:300].rstrip(".")
     if "does not require grad" in reason or "appears to not have been used" in reason:
         return InputError(NO_GRADIENT)
     said = reason if type(error) is RuntimeError else f"{type(error).__name__}: {reason}"
     return InputError(
-        f"{what} failed: {said}; give a model that PyTorch can differentiate, or attacks=none"
+        f"{what} failed: {said}; give a model that PyTorch can differentiate, or {instead}"
     )

@@ -146,8 +146,9 @@ class ModelRunner:
             raise InputError(
                 f"expected logits of shape ({n_images}, n_classes), got {described(out)}{hint}"
             )
-        if out.shape[1] == 1:
-            raise InputError(SINGLE_LOGIT)
+        if out.shape[1] < 2:
+            none = f"expected logits of at least 2 classes, got ({n_images}, 0)"
+            raise InputError(SINGLE_LOGIT if out.shape[1] else none)
         self.n_forward += len(images) if counted else 0
         self.n_classes = out.shape[1]
         if self.known_classes is not None:

@@ -26,6 +26,12 @@ CALLS = [  # found by the fuzz
     ),
     "spectrum --data images --n-bands 2 --corruptions brightness --severities 1 --plot plot.png",
     f"doctor {'[' * 2000}",
+    "evaluate python:odd_nets:empty --data images --n-bands 2 --out o.json --corruptions none "
+    "--attacks fgsm --epsilons 8/255",
+    "compare python:odd_nets:bad_backward --data images --n-bands 2 --methods saliency "
+    "--n-sensitivity 1",
+    "sensitivity python:tiny_model:network --data images --n-bands 2 --n-images 1 --absence zero "
+    "--range-handling none --band-norm chebyshev",
 ]
 
 
