@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 
 from iaside_plugins.adapters.imagenet.folders import ImageFolderData
