@@ -186,10 +186,7 @@ def matched_records(folder: Path, records: Sequence[ImageRecord]) -> list[ImageR
     matched, missing = [], []
     for record in records:
         name = PurePosixPath(record.image_id)
-        inner = folder / name.parent.name
-        if (name.parent.name == "" or not inner.is_dir()) and record.label < len(wnids):
-            by_label = folder / wnids[record.label]
-            inner = by_label if by_label.is_dir() or name.parent.name else inner
+        inner = _matching_folder(folder, name, wnids[record.label : record.label + 1])
         if inner not in files:
             files[inner] = _files_by_stem(inner)
         same = files[inner].get(name.stem, [])
@@ -207,6 +204,22 @@ def matched_records(folder: Path, records: Sequence[ImageRecord]) -> list[ImageR
             "the same files as the clean images"
         )
     return matched
+
+
+def _matching_folder(folder: Path, name: PurePosixPath, wnids: Sequence[str]) -> Path:
+    """Return the folder in one of a tree that holds an image; one that is not there if none does.
+
+    Args:
+        folder: Of one corruption and severity.
+        name: Id of the image.
+        wnids: WordNet id of its label, or nothing.
+    """
+    if name.parent.name == "":
+        places = [*(folder / wnid for wnid in wnids), folder]
+    else:
+        own = str(name.parent), name.parent.name, name.parts[0]
+        places = [folder / inner for inner in (*own, *wnids)]
+    return next((place for place in places if place.is_dir()), places[-1])
 
 
 def _files_by_stem(folder: Path) -> dict[str, list[Path]]:

@@ -25,7 +25,7 @@ def read_class_folders(root: Path, labels: str, classes: Path | str | None) -> L
         known_as = what_to_do(root) or (f"; left out: {why}" if why else "")
         raise InputError(f"no images in {root}/<class>/<file>{known_as}")
     guessed = classes is None and labels in ("auto", "rank")
-    if guessed and (advice := misread(root, folders)):
+    if guessed and (advice := misread(root, folders, labels)):
         raise InputError(f"{root}: {advice}")
     empty = [name for name, images in listing.images.items() if not images]
     if labels == "rank" and empty:
