@@ -60,6 +60,8 @@ Jpeg = Annotated[
     bool | None,
     typer.Option("--jpeg/--no-jpeg", help="Final JPEG save; default as distributed"),
 ]
+Cache = Annotated[Path | None, typer.Option(help="Keep generated images for other models")]
+SaveFile = Annotated[Path | None, typer.Option("--save", help="Save the full result to FILE.npz")]
 Frost = Annotated[Path | None, typer.Option(help="Folder with frost1.png .. frost5.jpg")]
 Epsilons = Annotated[str | None, typer.Option(help="Linf budgets, e.g. 2/255,8/255")]
 EpsilonsL2 = Annotated[str | None, typer.Option(help="L2 budgets, e.g. 0.1,0.5")]
