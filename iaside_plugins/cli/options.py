@@ -11,8 +11,8 @@ ModelSpec = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="timm:NAME, torchvision:NAME, kit:NAME, robustbench:DATASET/THREAT/NAME or "
-        "python:MODULE:FACTORY",
+        help="timm:NAME, torchvision:NAME, pip:NAME, kit:NAME, "
+        "robustbench:DATASET/THREAT/NAME or python:MODULE:FACTORY",
     ),
 ]
 DataDir = Annotated[Path, typer.Option("--data", help="Folder of class folders, or a CSV manifest")]
