@@ -11,11 +11,14 @@ ModelSpec = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="timm:NAME, torchvision:NAME, kit:NAME, robustbench:DATASET/THREAT/NAME or "
-        "python:MODULE:FACTORY",
+        help="timm:NAME, torchvision:NAME, pip:NAME, kit:NAME, "
+        "robustbench:DATASET/THREAT/NAME or python:MODULE:FACTORY",
     ),
 ]
-DataDir = Annotated[Path, typer.Option("--data", help="Folder of class folders, or a CSV manifest")]
+DataDir = Annotated[
+    Path,
+    typer.Option("--data", help="Folder of class folders, a CSV manifest, or foolbox:imagenet"),
+]
 Weights = Annotated[Path | None, typer.Option(help="Weights: .safetensors, .pth, .pt")]
 Name = Annotated[str | None, typer.Option(help="Name of the model in the output")]
 Training = Annotated[str | None, typer.Option(help="How the model was trained, for the entry")]
