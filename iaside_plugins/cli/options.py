@@ -11,8 +11,8 @@ ModelSpec = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="timm:NAME, torchvision:NAME, kit:NAME, robustbench:DATASET/THREAT/NAME or "
-        "python:MODULE:FACTORY",
+        help="timm:NAME, torchvision:NAME, pip:NAME, kit:NAME, "
+        "robustbench:DATASET/THREAT/NAME or python:MODULE:FACTORY",
     ),
 ]
 DataDir = Annotated[
@@ -63,6 +63,8 @@ Jpeg = Annotated[
     bool | None,
     typer.Option("--jpeg/--no-jpeg", help="Final JPEG save; default as distributed"),
 ]
+Cache = Annotated[Path | None, typer.Option(help="Keep generated images for other models")]
+SaveFile = Annotated[Path | None, typer.Option("--save", help="Save the full result to FILE.npz")]
 Frost = Annotated[Path | None, typer.Option(help="Folder with frost1.png .. frost5.jpg")]
 Epsilons = Annotated[str | None, typer.Option(help="Linf budgets, e.g. 2/255,8/255")]
 EpsilonsL2 = Annotated[str | None, typer.Option(help="L2 budgets, e.g. 0.1,0.5")]
