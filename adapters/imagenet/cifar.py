@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError
+from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.errors import InputError
 from iaside_plugins.storage.files import read_plain
 
@@ -145,6 +146,14 @@ def read_cifar_c(
             "images: these are not the same images"
         )
     return pixels
+
+
+def corruptions_of_cifar_c(root: Path, dataset: str) -> dict[str, Path]:
+    """Return the .npy file of each of the 15 corruptions that is there; `root` as above."""
+    name = CORRUPTED[dataset]
+    folder = root / name if (root / name).is_dir() else root
+    files = {corruption: folder / f"{corruption}.npy" for corruption in CORRUPTIONS}
+    return {corruption: file for corruption, file in files.items() if file.is_file()}
 
 
 def _array(file: Path) -> Any:

@@ -90,8 +90,8 @@ class ImageNetC(ImageStream):
 
     Reads `root/<corruption>/<severity>/<wnid>/<file>`, also with the folders noise, blur, weather
     or digital of the archives above the corruption, and with `ImageNet-C` or `ImageNet-3DCC`
-    below the root. The images are 224 x 224 as distributed: nothing is resized, larger ones are
-    cropped at their centre, smaller ones are an error. Iterates as `ImageStream` says.
+    below the root. The images are `size` x `size` as distributed: nothing is resized, larger ones
+    are cropped at their centre, smaller ones are an error. Iterates as `ImageStream` says.
 
     Args:
         root: Folder of the tree.
@@ -101,11 +101,12 @@ class ImageNetC(ImageStream):
             folder (or, if the tree has no such folder, by the WordNet id of the label) and file
             name, whatever its ending; ids and labels stay theirs.
         output_size: Side in pixels of the model's input, to which the images are resized; None
-            for 224.
+            for `size`.
         interpolation: Interpolation of that resize.
         batch_size: Images per batch.
         n_workers: Worker processes that decode; 0 decodes in this one.
         grey: One channel instead of three.
+        size: Side in pixels of the distributed images; 64 for Tiny-ImageNet-C.
 
     Raises:
         InputError: No such corruption or severity in the tree, or images of `records` missing.
@@ -124,6 +125,7 @@ class ImageNetC(ImageStream):
         batch_size: int = 64,
         n_workers: int = 0,
         grey: bool = False,
+        size: int = _PUBLISHED_SIZE,
     ) -> None:
         pillow()
         folder = tree_cells(Path(root)).get(corruption, {}).get(severity)
@@ -135,7 +137,7 @@ class ImageNetC(ImageStream):
             )
         # Checks the output size too, which is a length in pixels like a resize.
         Preprocessing(output_size, None, interpolation)
-        geometry = Preprocessing(None, _PUBLISHED_SIZE, interpolation)
+        geometry = Preprocessing(None, size, interpolation)
         reader = FileReader(geometry, grey, output_size, interpolation)
         super().__init__(matched_records(folder, records), reader, batch_size, n_workers)
 

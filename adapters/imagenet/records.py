@@ -31,7 +31,7 @@ from iaside_plugins.adapters.imagenet.sources.tiny_imagenet import (
 )
 from iaside_plugins.errors import InputError
 
-__all__ = ["SOURCES", "UNLABELLED", "ImageRecord", "find_records", "select"]
+__all__ = ["SOURCES", "UNLABELLED", "ImageRecord", "find_records", "select", "source_of"]
 
 
 def find_records(
@@ -56,9 +56,18 @@ def find_records(
         InputError: Nothing at `root`, no images, unknown classes; with the line for manifests.
     """
     root = Path(root)
+    return source_of(root).read(root, labels, classes)
+
+
+def source_of(root: Path) -> Source:
+    """Return the way in which a data set is stored.
+
+    Raises:
+        InputError: Nothing at `root`.
+    """
     for source in SOURCES:
         if source.matches(root):
-            return source.read(root, labels, classes)
+            return source
     known = ", ".join(source.name for source in SOURCES)
     raise InputError(f"there is no folder or file {root}; expected one of: {known}")
 

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import pickle
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from image_files import gathered, random_pixels
+from image_files import gathered, random_pixels, save
 from PIL import Image
+from robustbench_layout import make_cifar
 
 from iaside_plugins import Protocol, spectral_importance
+from iaside_plugins.adapters.imagenet.cifar import read_cifar
+from iaside_plugins.adapters.imagenet.corruption_sets import distributed
 from iaside_plugins.adapters.imagenet.folders import ImageFolderData
 from iaside_plugins.adapters.imagenet.labels import known_map
+from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.imagenet.records import find_records
+from iaside_plugins.adapters.robustbench_adapter.doctor import OK, PROBLEM, diagnose
+from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.errors import InputError
 
 FILES = {  # of ImageNet's validation images: name -> WordNet id
@@ -188,6 +196,83 @@ def test_layouts_of_the_same_images_give_the_same_results(tmp_path: Path, layout
     assert [record.read() for record in records] == [record.read() for record in data.records]
 
 
+def _tiny(root: Path, side: int = 64) -> Path:
+    """Tiny-ImageNet's validation images, and Tiny-ImageNet-C beside it."""
+    lines = []
+    for k, wnid in enumerate(("n02123045", "n01443537", "n02123045")):
+        name = f"val_{k}.PNG"
+        save(root / "tiny-imagenet-200" / "val" / "images" / name, random_pixels(k, side, side))
+        lines.append(f"{name}\t{wnid}\t0\t0\t62\t62\n")
+        for corruption, severity in itertools.product(CORRUPTIONS, range(1, 6)):
+            file = root / "Tiny-ImageNet-C" / corruption / str(severity) / wnid / f"val_{k}.PNG"
+            save(file, random_pixels(100 + k + severity, side, side))
+    _write(root / "tiny-imagenet-200" / "val" / "val_annotations.txt", "".join(lines))
+    _write(root / "tiny-imagenet-200" / "wnids.txt", "n02123045\nn01443537\n")
+    return root
+
+
+def _corrupted(data: ImageFolderData, root: Path, own: Preprocessing, cell: tuple[str, int]) -> Any:
+    plan = distributed(root, data, own, seed=0)
+    assert plan.names == CORRUPTIONS
+    return plan, gathered(plan.corrupted(*cell)), plan.images(None, 0)  # type: ignore[arg-type]
+
+
+def test_tiny_imagenet_and_its_corrupted_images(tmp_path: Path, caplog: Any) -> None:
+    root = _tiny(tmp_path)
+    options: dict[str, Any] = {"resize": 64, "crop": 64}
+    data = ImageFolderData(root / "tiny-imagenet-200", **options)
+    assert "took the validation images of Tiny-ImageNet" in caplog.text
+    expected_ids = ["n01443537/val_1.PNG", "n02123045/val_0.PNG", "n02123045/val_2.PNG"]
+    _, labels, ids = gathered(data)
+    assert (ids, labels.tolist()) == (expected_ids, [1, 281, 281])
+    assert data.label_space.name == "imagenet"
+    ranked, _ = find_records(root / "tiny-imagenet-200" / "val", labels="rank")
+    assert [record.label for record in ranked] == [0, 1, 1]
+    plan, (images, _, ids), plain = _corrupted(
+        data, root / "Tiny-ImageNet-C", Preprocessing(64, 64), ("fog", 2)
+    )
+    assert (ids, plain) == (expected_ids, None)
+    assert np.array_equal(
+        (images[1] * 255).round().byte().permute(1, 2, 0), random_pixels(102, 64, 64)
+    )
+    assert (plan.settings["size"], plan.settings["constants"]) == (64, None)
+    _, (images, _, _), plain = _corrupted(
+        data, root / "Tiny-ImageNet-C", Preprocessing(96, 80), ("fog", 2)
+    )
+    assert images.shape[2:] == (80, 80)
+    assert gathered(plain)[0].shape[2:] == (80, 80)
+    photos = ImageFolderData(_class_folders(tmp_path / "photos"), **options)
+    with pytest.raises(InputError, match="4 of 4 images are not in"):
+        distributed(root / "Tiny-ImageNet-C", photos, Preprocessing(64, 64), seed=0)
+
+
+def test_the_archive_of_cifar_and_its_corrupted_arrays(tmp_path: Path) -> None:
+    root = make_cifar(tmp_path, 10, CORRUPTIONS)
+    data = ImageFolderData(root, resize=None, crop=None, n_images=6, seed=1)
+    images, labels, ids = gathered(data)
+    pixels, all_labels = read_cifar(root, "cifar10") or (None, None)
+    rows = [int(name.removeprefix("test/")) for name in ids]
+    assert len(rows) == 6
+    assert rows == sorted(rows) != list(range(6))
+    assert torch.equal(images, torch.tensor(pixels[rows]).permute(0, 3, 1, 2).float() / 255)
+    assert labels.tolist() == all_labels[rows].tolist()
+    plan, (images, _, got), plain = _corrupted(
+        data, root / "CIFAR-10-C", Preprocessing(32, 32), ("fog", 3)
+    )
+    array = np.load(root / "CIFAR-10-C" / "fog.npy")[2 * len(all_labels) :][rows]
+    assert torch.equal(images, torch.tensor(array).permute(0, 3, 1, 2).float() / 255)
+    assert (got, plain, plan.settings["size"]) == (ids, None, 32)
+    np.save(root / "CIFAR-10-C" / "labels.npy", (all_labels + 1) % 10)
+    with pytest.raises(InputError, match="does not begin with the labels of the 10 clean images"):
+        distributed(root / "CIFAR-10-C", data, Preprocessing(32, 32), seed=0)
+    with pytest.raises(InputError, match="give the archive of cifar10"):
+        find_records(root / "CIFAR-10-C")
+    (root / "cifar-100-python").mkdir()
+    (root / "cifar-100-python" / "test").touch()
+    with pytest.raises(InputError, match="give cifar-10-batches-py or cifar-100-python"):
+        find_records(root)
+
+
 @pytest.mark.parametrize(
     ("dataset", "first", "label", "n_classes"),
     [
@@ -211,3 +296,65 @@ def test_images_of_foolbox_that_there_are_not() -> None:
         InputError, match=r"expected one of foolbox:imagenet, .*, got foolbox:mnist"
     ):
         find_records("foolbox:mnist")
+
+
+def _tar_compressed(root: Path) -> Path:
+    root.mkdir(parents=True)
+    with tarfile.open(root / "val.tar.gz", "w:gz") as archive:
+        _add(archive, "cat/a.jpg", b"")
+    return root / "val.tar.gz"
+
+
+def _plain_images(root: Path) -> Path:
+    for k, name in enumerate(FILES):
+        _write(root / f"{k}.jpg", _bytes(name))
+    return root
+
+
+def _corrupted_parquet(root: Path) -> Path:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    root.mkdir(parents=True)
+    table = arrow.table({"image": [b""], "label": [1], "severity": [3]})
+    parquet.write_table(table, root / "test.parquet")
+    return root
+
+
+READ: dict[str, tuple[Callable[[Path], Path | str], str]] = {
+    **{name: (make, "4 images in 3 classes") for name, make in SAME.items()},
+    "Tiny-ImageNet": (lambda root: _tiny(root) / "tiny-imagenet-200", "3 images in 2 classes"),
+    "archive of CIFAR": (
+        lambda root: make_cifar(root, 5, ()) / "cifar-10-batches-py",
+        "5 test images",
+    ),
+    "images of Foolbox": (lambda root: "foolbox:cifar10", "20 images in 8 classes of cifar10"),
+}
+REFUSED = {
+    "compressed tar": (_tar_compressed, "compressed (gzip), and its images cannot be read one"),
+    "no labels": (_plain_images, "sort them into class folders, or give a CSV manifest"),
+    "validation images without labels": (_flat, "put one of val.txt, LOC_val_solution.csv"),
+    "corrupted images in parquet": (_corrupted_parquet, "corrupted images by its columns sever"),
+}
+
+
+@pytest.mark.parametrize("layout", READ)
+def test_doctor_says_what_it_is(tmp_path: Path, layout: str) -> None:
+    if layout == "images of Foolbox":
+        pytest.importorskip("foolbox")
+    make, expected = READ[layout]
+    findings = diagnose(Path(make(tmp_path / "data")))
+    assert any(one.kind == OK and expected in one.text for one in findings), findings
+    assert not [one for one in findings if one.kind == PROBLEM]
+
+
+@pytest.mark.parametrize("layout", REFUSED)
+def test_what_is_not_read_is_said_in_one_line(tmp_path: Path, layout: str) -> None:
+    make, expected = REFUSED[layout]
+    root = make(tmp_path / "data")
+    with pytest.raises(InputError) as refused:
+        find_records(root)
+    assert expected in str(refused.value)
+    assert "\n" not in str(refused.value)
+    problems = [one for one in diagnose(root) if one.kind == PROBLEM]
+    assert len(problems) == 1
+    assert expected in problems[0].text
