@@ -188,7 +188,8 @@ def matched_records(folder: Path, records: Sequence[ImageRecord]) -> list[ImageR
     matched, missing = [], []
     for record in records:
         name = PurePosixPath(record.image_id)
-        inner = _matching_folder(folder, name, wnids[record.label : record.label + 1])
+        label = record.label if record.stored_label is None else record.stored_label
+        inner = _matching_folder(folder, name, wnids[label : label + 1] if label >= 0 else ())
         if inner not in files:
             files[inner] = _files_by_stem(inner)
         same = files[inner].get(name.stem, [])

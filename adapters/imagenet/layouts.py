@@ -115,7 +115,7 @@ def _flat(root: Path) -> str:
         return ""
     return (
         "images lie in it directly: sort them into class folders, or give a CSV manifest "
-        "(path,label)"
+        "(path,label); without labels, labels='predicted' takes the model's own predictions"
     )
 
 
