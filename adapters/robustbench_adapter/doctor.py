@@ -10,7 +10,7 @@ from iaside_plugins.adapters.imagenet.cifar import ARCHIVES, CORRUPTED, read_cif
 from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError, decode, read_bytes
 from iaside_plugins.adapters.imagenet.folders import grouped_corruptions, tree_cells
 from iaside_plugins.adapters.imagenet.labels import PLAIN_INTEGERS, known_map
-from iaside_plugins.adapters.imagenet.listing import image_names, subfolders
+from iaside_plugins.adapters.imagenet.listing import image_names, read_listing, subfolders
 from iaside_plugins.adapters.imagenet.record import ImageRecord
 from iaside_plugins.adapters.imagenet.records import find_records, source_of
 from iaside_plugins.adapters.imagenet.sources.flat_validation import is_flat_validation
@@ -113,7 +113,8 @@ def _clean(root: Path) -> Iterator[Finding]:
     strange = [folder.name for folder in subfolders(home) if folder.name not in wnids]
     if strange:
         yield Finding(PROBLEM, part, f"{_some(strange)} are no ImageNet classes; move them away")
-    files = {f"{folder.name}/{name}" for folder in folders for name in image_names(folder)}
+    images = read_listing(home).images
+    files = {f"{folder.name}/{name}" for folder in folders for name in images[folder.name]}
     if not files:
         yield Finding(PROBLEM, part, "its class folders are empty; unpack the images into them")
         return

@@ -26,6 +26,7 @@ from iaside_plugins.adapters.imagenet.labels import known_map
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.imagenet.records import find_records
 from iaside_plugins.adapters.robustbench_adapter.doctor import OK, PROBLEM, diagnose
+from iaside_plugins.cli import command
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.errors import InputError
 
@@ -104,6 +105,7 @@ def _parquet(root: Path, *, paths: str = "{stem}_{wnid}.JPEG", groups: int = 2) 
         images.append({"bytes": _bytes(name), "path": paths.format(stem=name[:-5], wnid=wnid)})
         labels.append(INDEX[wnid])
     table = arrow.table({"image": images, "label": labels})
+    # As "tench, Tinca tinca" in the schema of imagenet-1k.
     names = [name.replace("_", " ") + ", and more" for name in known_map("imagenet").space.names]
     features = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": names}}
     stored = json.dumps({"info": {"features": features}})
@@ -320,8 +322,17 @@ def _corrupted_parquet(root: Path) -> Path:
     return root
 
 
+def _nested(root: Path) -> Path:
+    """As Tiny-ImageNet's training images: a folder below each class."""
+    for name, wnid in FILES.items():
+        _write(root / wnid / "images" / name, _bytes(name))
+        _write(root / wnid / f"{wnid}_boxes.txt", "")
+    return root
+
+
 READ: dict[str, tuple[Callable[[Path], Path | str], str]] = {
     **{name: (make, "4 images in 3 classes") for name, make in SAME.items()},
+    "nested class folders": (_nested, "4 images in 3 classes"),
     "Tiny-ImageNet": (lambda root: _tiny(root) / "tiny-imagenet-200", "3 images in 2 classes"),
     "archive of CIFAR": (
         lambda root: make_cifar(root, 5, ()) / "cifar-10-batches-py",
@@ -337,6 +348,58 @@ REFUSED = {
 }
 
 
+def net(n_classes: int = 1000) -> torch.nn.Module:
+    """Images of any size -> logits."""
+    torch.manual_seed(0)
+    pooled = torch.nn.AdaptiveAvgPool2d(6), torch.nn.Flatten()
+    return torch.nn.Sequential(*pooled, torch.nn.Linear(108, n_classes)).eval()
+
+
+def net_of_cifar() -> torch.nn.Module:
+    return net(10)
+
+
+Profiled = Callable[..., int]
+
+
+@pytest.fixture
+def profiled(monkeypatch: pytest.MonkeyPatch) -> Profiled:
+    """Runs `iaside profile` on images; returns the exit code."""
+
+    def run(data: Path | str, *more: object) -> int:
+        which = "net_of_cifar" if "cifar" in str(data) else "net"
+        given = [f"python:{__name__}:{which}", "--data", data, "--n-bands", 3, "--quiet", *more]
+        monkeypatch.setattr("sys.argv", ["iaside", "profile", *map(str, given)])
+        with pytest.raises(SystemExit) as end:
+            command.main()
+        return int(end.value.code or 0)
+
+    return run
+
+
+@pytest.mark.parametrize("layout", READ)
+def test_profile_reads_it(tmp_path: Path, layout: str, profiled: Profiled) -> None:
+    if layout == "images of Foolbox":
+        pytest.importorskip("foolbox")
+    data, out = READ[layout][0](tmp_path / "data"), tmp_path / "o.json"
+    assert profiled(data, "--json", out) == 0
+    found = json.loads(out.read_text())
+    assert found["n_images"] == len(find_records(data)[0])
+    if layout in SAME:
+        assert profiled(_class_folders(tmp_path / "same"), "--json", tmp_path / "e.json") == 0
+        assert (
+            found["shapley_values"]
+            == json.loads((tmp_path / "e.json").read_text())["shapley_values"]
+        )
+
+
+def test_profile_reads_images_without_labels(tmp_path: Path, profiled: Profiled) -> None:
+    root, out = _plain_images(tmp_path / "data"), tmp_path / "o.json"
+    assert profiled(root, "--labels", "predicted", "--json", out) == 0
+    found = json.loads(out.read_text())
+    assert (found["n_images"], found["label_space"]) == (4, "predicted")
+
+
 @pytest.mark.parametrize("layout", READ)
 def test_doctor_says_what_it_is(tmp_path: Path, layout: str) -> None:
     if layout == "images of Foolbox":
@@ -348,13 +411,19 @@ def test_doctor_says_what_it_is(tmp_path: Path, layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", REFUSED)
-def test_what_is_not_read_is_said_in_one_line(tmp_path: Path, layout: str) -> None:
+def test_what_is_not_read_is_said_in_one_line(
+    tmp_path: Path, layout: str, profiled: Profiled, capsys: pytest.CaptureFixture[str]
+) -> None:
     make, expected = REFUSED[layout]
     root = make(tmp_path / "data")
     with pytest.raises(InputError) as refused:
         find_records(root)
     assert expected in str(refused.value)
     assert "\n" not in str(refused.value)
+    assert profiled(root) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("iaside: ")
+    assert err.count("\n") == 1
     problems = [one for one in diagnose(root) if one.kind == PROBLEM]
     assert len(problems) == 1
     assert expected in problems[0].text

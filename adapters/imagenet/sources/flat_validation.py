@@ -48,13 +48,14 @@ def read_flat_validation(root: Path, labels: str, classes: Path | str | None) ->
         InputError: No labels, a list that does not hold, or images that it does not cover.
         MissingExtraError: The development kit needs SciPy, which is not installed.
     """
-    names = [name for name in image_names(root) if _IMAGE.fullmatch(name)]
-    if len(names) < len(image_names(root)):
+    every = image_names(root)
+    names = [name for name in every if _IMAGE.fullmatch(name)]
+    if len(names) < len(every):
         _log.warning(
             "took the %s images of %s that are named ILSVRC2012_val_... and left out %s others",
             f"{len(names):,}",
             root,
-            f"{len(image_names(root)) - len(names):,}",
+            f"{len(every) - len(names):,}",
         )
     numbers = [image_number(name) for name in names]
     known = validation_labels(root, numbers, needed=labels != UNLABELLED)
@@ -103,11 +104,12 @@ def validation_labels(root: Path, numbers: Collection[int], *, needed: bool = Tr
 
 def _from_pairs(file: Path) -> Labels:
     """Return the labels of `val.txt`: name of the image, and its index from 0 or WordNet id."""
-    wnids = tuple(known_map("imagenet").index)
+    index = known_map("imagenet").index
+    wnids = tuple(index)
     known: Labels = {}
     for k, line in enumerate(_text(file).splitlines(), 1):
         name, _, label = line.strip().rpartition(" ")
-        label = label if label in wnids else _wnid(wnids, label, 0, f"{file}, line {k}")
+        label = label if label in index else _wnid(wnids, label, 0, f"{file}, line {k}")
         if not (number := image_number(Path(name.strip()).name)):
             raise InputError(
                 f"{file}, line {k}: expected ILSVRC2012_val_00000001.JPEG and a class, "

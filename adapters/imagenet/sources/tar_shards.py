@@ -8,6 +8,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError
 from iaside_plugins.adapters.imagenet.listing import SUFFIXES, subfolders
@@ -50,14 +51,18 @@ class TarMember:
         if self.size > _MOST_BYTES:
             raise UnreadableImageError(f"cannot be read: {self.size:,} bytes are too many")
         try:
-            with path.open("rb") as file:
-                file.seek(self.offset)
-                data = file.read(self.size)
+            with path.open("rb") as opened:
+                data = self.bytes_in(opened)
         except OSError as error:
             raise UnreadableImageError(f"cannot be read: {error.strerror or error}") from error
         if len(data) < self.size:
             raise UnreadableImageError("cannot be read: the archive ends before it")
         return data
+
+    def bytes_in(self, opened: IO[bytes]) -> bytes:
+        """Return what an open archive holds of the file."""
+        opened.seek(self.offset)
+        return opened.read(self.size)
 
 
 def is_tar(root: Path) -> bool:
@@ -151,21 +156,22 @@ def _samples(
     by_key: dict[str, dict[str, TarMember]] = {}
     for name, one in notes.items():
         by_key.setdefault(_key(name), {})[PurePosixPath(name).suffix.lower()] = one
-    for name, one in images.items():
-        own = by_key.get(_key(name), {})
-        label, stored = _label(file, own)
-        if label is None and labels != UNLABELLED:
-            raise InputError(
-                f"{file}: the image {name} has no label; expected {_key(name)}.cls, .txt, or "
-                '.json with "label"'
-            )
-        yield Found(file, one, label or "", PurePosixPath(stored or name).name)
+    with file.open("rb") as opened:
+        for name, one in images.items():
+            own = by_key.get(_key(name), {})
+            label, stored = _label(opened, own)
+            if label is None and labels != UNLABELLED:
+                raise InputError(
+                    f"{file}: the image {name} has no label; expected {_key(name)}.cls, .txt, or "
+                    '.json with "label"'
+                )
+            yield Found(file, one, label or "", PurePosixPath(stored or name).name)
 
 
-def _label(file: Path, notes: dict[str, TarMember]) -> tuple[str | None, str | None]:
+def _label(opened: IO[bytes], notes: dict[str, TarMember]) -> tuple[str | None, str | None]:
     """Return the label and the file name that the notes of a sample say, None where they do not."""
     texts = {
-        ending: one.read(file).decode("utf-8", "replace").strip()
+        ending: one.bytes_in(opened).decode("utf-8", "replace").strip()
         for ending, one in notes.items()
         if one.size <= _MOST_NOTE
     }
