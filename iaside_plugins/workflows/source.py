@@ -28,7 +28,7 @@ class DataSource:
     """Where images come from, and which of them are taken.
 
     Attributes:
-        root: Folder of class folders, or a CSV manifest.
+        root: Class folders, or images stored in another way, see `find_records`.
         labels: "auto", "rank" to number folders by their rank, or "predicted": the model's own
             predictions on the clean images are the labels.
         classes: File of class names, one a line.
