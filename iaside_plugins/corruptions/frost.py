@@ -1,8 +1,8 @@
 """The textures that the corruption `frost` lays over an image: finding, reading and cropping them.
 
 The pictures are not part of this package: their origin and licence are unknown. They come with the
-published ImageNet-C scripts and, byte for byte the same, with the distribution `imagecorruptions-imaug`,
-which is only looked up, never imported (it does not import with today's libraries).
+published ImageNet-C scripts and, byte for byte the same, with the distribution
+`imagecorruptions-imaug`, which is only looked up, never imported.
 """
 
 from __future__ import annotations
