@@ -138,7 +138,8 @@ def explain(
     }
     text = decomposition_text(first)
     if len(results) == 1:
-        outputs.write(found, text, lambda: plot_decomposition(first, net.info.name))
+        words = images.with_words(found, text)
+        outputs.write(*words, lambda: plot_decomposition(first, net.info.name))
         return
     names = _names(nets)
     between = difference(*results)
@@ -149,8 +150,7 @@ def explain(
     }
     parts = [f"{names[0]}", text, f"\n{names[1]}", decomposition_text(results[1])]
     outputs.write(
-        found,
-        "\n".join([*parts, versus_text(between, *names)]),
+        *images.with_words(found, "\n".join([*parts, versus_text(between, *names)])),
         lambda: plot_difference(between, *names),
     )
 

@@ -17,7 +17,7 @@ ModelSpec = Annotated[
 ]
 DataDir = Annotated[
     Path,
-    typer.Option("--data", help="Folder of class folders, a CSV manifest, or foolbox:imagenet"),
+    typer.Option("--data", help="Class folders, CSV manifest, Parquet, tar, ...; foolbox:imagenet"),
 ]
 Weights = Annotated[Path | None, typer.Option(help="Weights: .safetensors, .pth, .pt")]
 Name = Annotated[str | None, typer.Option(help="Name of the model in the output")]
@@ -25,7 +25,17 @@ Training = Annotated[str | None, typer.Option(help="How the model was trained, f
 Resize = Annotated[int | None, typer.Option(help="Resize the short side; 0: do not")]
 Crop = Annotated[int | None, typer.Option(help="Centre crop; 0: none")]
 Interpolation = Annotated[str | None, typer.Option(help="Of the resize: bilinear, bicubic, ...")]
-Labels = Annotated[str, typer.Option(help="auto, or rank to number folders by rank")]
+Labels = Annotated[
+    str,
+    typer.Option(help="auto; rank: number folders by rank; predicted: the model's own predictions"),
+]
+RestrictClasses = Annotated[
+    bool,
+    typer.Option(
+        "--restrict-classes",
+        help="Only outputs of classes that have images count, as for ImageNet-R and -A",
+    ),
+]
 Classes = Annotated[Path | None, typer.Option(help="Class names, one a line or a JSON list")]
 Dataset = Annotated[str | None, typer.Option(help="Name of the data set in the entry")]
 Note = Annotated[str | None, typer.Option(help="What readers must know of the images")]

@@ -28,6 +28,7 @@ from iaside_plugins.sensitivity.report import SensitivityReport, StudiedModel
 from iaside_plugins.storage.files import check_writable
 from iaside_plugins.storage.provenance import provenance
 from iaside_plugins.storage.resume_folder import resume_folder
+from iaside_plugins.workflows.labels import check_labels_are_given
 from iaside_plugins.workflows.source import DataSource, open_images, open_model
 
 RANGE_IMAGES = 32  # on which the share of pixels outside [0, 1] is measured
@@ -103,6 +104,7 @@ def open_models(
     Raises:
         InputError: For models, images or entries that cannot be used, or do not belong together.
     """
+    check_labels_are_given(source.labels, "this study")
     known = parse_files(entries)
     out = []
     for spec, weights, name in models:

@@ -61,6 +61,7 @@ from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.storage.provenance import model_identity, provenance
 from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.value_table.stream import count, progress_bar
+from iaside_plugins.workflows.labels import check_labels_are_given
 from iaside_plugins.workflows.source import DataSource, open_images, shaped_images
 
 Array = npt.NDArray[np.float64]
@@ -320,6 +321,7 @@ def spectrum_plan(
     Raises:
         InputError: For anything that cannot be used.
     """
+    check_labels_are_given(source.labels, "attacking" if runs else "measuring spectra")
     wanted = check_corruptions(corruptions)
     generation = generation or GenerationOptions()
     for severity in severities:
