@@ -11,7 +11,8 @@ ModelSpec = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="timm:NAME, torchvision:NAME, pip:NAME, kit:NAME, "
+        help="timm:NAME, torchvision:NAME, pip:NAME, hf:REPO[@REVISION][/FILE], onnx:FILE, "
+        "torchscript:FILE, export:FILE, kit:NAME, "
         "robustbench:DATASET/THREAT/NAME or python:MODULE:FACTORY",
     ),
 ]
