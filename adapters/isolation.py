@@ -42,8 +42,8 @@ from iaside_plugins.inference.outputs import logits_in
 # timm.models._hub                          compat: a repair, permanently; models.hubs
 # socket timeout                            models.downloads, during a download
 # stdout and stderr                         models.downloads, models.robustbench_zoo: in a download
-# levels and handlers of loggers            models.downloads, robustbench_adapter.autoattack; the two
-#                                           command lines call logging.basicConfig
+# levels and handlers of loggers            models.downloads, robustbench_adapter.autoattack; the
+#                                           two command lines call logging.basicConfig
 # bars and messages of huggingface_hub      models.hub_files, models.transformers_nets, during a
 #   and transformers                        download or a load
 # PIL.ImageFile.LOAD_TRUNCATED_IMAGES       imagenet.decoding

@@ -38,8 +38,8 @@ def from_huggingface(text: str, *, pretrained: bool) -> LoadedNetwork:
     """
     if not pretrained:
         raise InputError(
-            f"{PREFIX}{text} brings its own weights; to load others, name the architecture and "
-            "leave the repository to weights, as in load_model('timm:resnet18', weights=FILE)"
+            f"{PREFIX}{text} brings its own weights; to load others, give their architecture as "
+            "the model, such as timm:resnet18"
         )
     repository = Repository.of(text)
     if repository.file:
@@ -47,9 +47,9 @@ def from_huggingface(text: str, *, pretrained: bool) -> LoadedNetwork:
     config_file = repository.get("config.json")
     if config_file is None:
         raise InputError(
-            f"{PREFIX}{text} has no config.json, so it does not say which network it holds; name "
-            "the architecture and one of its files: load_model('timm:resnet18', "
-            f"weights='{PREFIX}{text}/FILE')"
+            f"{PREFIX}{text} has no config.json, so it does not say which network it holds; give "
+            "the architecture as the model, such as timm:resnet18, and one of its files as "
+            f"weights={PREFIX}{text}/FILE"
         )
     config = read_json(config_file)
     if isinstance(config, dict) and isinstance(config.get("architecture"), str):
@@ -80,8 +80,8 @@ def _of_file(repository: Repository) -> LoadedNetwork:
             f"{text}"
         )
     raise InputError(
-        f"{text} holds weights and not the network that they belong to; name its architecture: "
-        f"load_model('timm:resnet18', weights='{text}')"
+        f"{text} holds weights and not the network that they belong to; give its architecture as "
+        f"the model, such as timm:resnet18, and weights={text}"
     )
 
 

@@ -37,8 +37,8 @@ def from_torchscript(given: str, *, pretrained: bool) -> LoadedNetwork:
     file, origin = _program("torchscript", given, pretrained)
     if not is_torchscript(file):
         raise InputError(
-            f"{file.name} is no TorchScript archive; for the weights of a known architecture give "
-            f"it as weights, as in load_model('timm:resnet18', weights={file.name!r})"
+            f"{file.name} is no TorchScript archive; if it holds weights, give their architecture "
+            f"as the model, such as timm:resnet18, and weights={file.name}"
         )
     try:
         net = torch.jit.load(str(file), map_location="cpu")  # type: ignore[no-untyped-call]

@@ -20,12 +20,19 @@ DataDir = Annotated[
     Path,
     typer.Option("--data", help="Folder of class folders, a CSV manifest, or foolbox:imagenet"),
 ]
-Weights = Annotated[Path | None, typer.Option(help="Weights: .safetensors, .pth, .pt")]
+Weights = Annotated[
+    Path | None, typer.Option(help="Weights: .safetensors, .pth, .pt, or hf:REPO/FILE")
+]
 Name = Annotated[str | None, typer.Option(help="Name of the model in the output")]
 Training = Annotated[str | None, typer.Option(help="How the model was trained, for the entry")]
 Resize = Annotated[int | None, typer.Option(help="Resize the short side; 0: do not")]
 Crop = Annotated[int | None, typer.Option(help="Centre crop; 0: none")]
 Interpolation = Annotated[str | None, typer.Option(help="Of the resize: bilinear, bicubic, ...")]
+Mean = Annotated[
+    str | None,
+    typer.Option(help="Of pixels in [0, 1]: 0.485,0.456,0.406, one number, or imagenet"),
+]
+Std = Annotated[str | None, typer.Option(help="As --mean; divides after the subtraction")]
 Labels = Annotated[str, typer.Option(help="auto, or rank to number folders by rank")]
 Classes = Annotated[Path | None, typer.Option(help="Class names, one a line or a JSON list")]
 Dataset = Annotated[str | None, typer.Option(help="Name of the data set in the entry")]

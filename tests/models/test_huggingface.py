@@ -261,8 +261,8 @@ def test_weights_of_a_repository_go_into_a_named_architecture(
 @pytest.mark.parametrize(
     ("spec", "text"),
     [
-        ("hf:me/files", r"has no config.json.*load_model\('timm:resnet18', weights='hf:me/files/F"),
-        ("hf:me/files/w.pth", "holds weights and not the network.*weights='hf:me/files/w.pth'"),
+        ("hf:me/files", r"has no config.json.*such as timm:resnet18, .*weights=hf:me/files/F"),
+        ("hf:me/files/w.pth", "holds weights and not the network.*weights=hf:me/files/w.pth"),
         ("hf:me/files/net.pt2", "is a program.*export:hf:me/files/net.pt2"),
         ("hf:me/absent", r"no such repository, or a private one.*hf download me/absent"),
         ("hf:me/files@v9", "it has no revision 'v9'"),

@@ -85,7 +85,7 @@ def test_files_under_a_wrong_prefix_say_the_right_one(tmp_path: Path) -> None:
     net = tiny()
     script, state = scripted(tmp_path / "net.pt", net), tmp_path / "w.pth"
     torch.save(net.state_dict(), state)
-    with pytest.raises(InputError, match=r"no TorchScript archive.*weights='w\.pth'"):
+    with pytest.raises(InputError, match=r"no TorchScript archive.*weights=w\.pth"):
         load_model(f"torchscript:{state}")
     with pytest.raises(InputError, match=r"w\.pth cannot be read as torch\.export"):
         load_model(f"export:{state}")
