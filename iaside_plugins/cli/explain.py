@@ -88,7 +88,7 @@ def explain(
     source = images.source()
     nets = [model.open(spec, run.device, precision=run.precision)]
     if versus is not None:
-        other = replace(model, weights=versus_weights, name=None)
+        other = replace(model, weights=versus_weights, name=None, mean=None, std=None)
         nets.append(other.open(versus, run.device, precision=run.precision))
     net = nets[0]
     plans = [
