@@ -28,6 +28,7 @@ from iaside_plugins.inference.checks import model_device
 from iaside_plugins.inference.gradients import try_first_gradient
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.value_table.layout import RowLayout
+from iaside_plugins.value_table.progress import Work, added, part, times
 from iaside_plugins.workflows.probe import seconds_an_image
 from iaside_plugins.workflows.source import DataSource, open_images
 from iaside_plugins.workflows.spectrum import check_corruptions
@@ -46,6 +47,11 @@ class AttackSet:
 
     specs: Sequence[foolbox_adapter.AttackSpec]
     seed: int = 0
+
+    @property
+    def work(self) -> Work:
+        """Work of one image under all of them."""
+        return added(*(spec.work for spec in self.specs))
 
     @property
     def conditions(self) -> list[Condition]:
@@ -86,6 +92,7 @@ class PerturbedImages:
         records: The images' records, also of those that turn out to be unreadable.
         label_space: What the labels mean.
         conditions: Corruptions at their severities, then attacks at their budgets.
+        work: Work of making one image under all of them.
     """
 
     def __init__(
@@ -113,6 +120,8 @@ class PerturbedImages:
         self._pairs = PairedStreams(self._clean, cells, together)
         attacked = [] if attacks is None else attacks.conditions
         self.conditions: tuple[Condition, ...] = (*cells, *attacked)
+        made = {} if corruptions is None else times({**corruptions.work, "forward": 0}, len(cells))
+        self.work: Work = made if attacks is None else added(made, attacks.work)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -126,8 +135,9 @@ class PerturbedImages:
         first = 0
         for images, perturbed, labels, ids in self._pairs:
             attacked = {}
-            if self._attacks is not None:
-                attacked = self._attacks.perturbed(self._model, images, labels, first)
+            with part(times(self.work, len(ids))):
+                if self._attacks is not None:
+                    attacked = self._attacks.perturbed(self._model, images, labels, first)
             first += len(ids)
             yield images, perturbed | attacked, labels, ids
 
