@@ -20,6 +20,7 @@ from iaside_plugins.adapters.captum_adapter.metrics import (
     residual_and_infidelity,
     sensitivity,
 )
+from iaside_plugins.adapters.isolation import preserved_generators
 from iaside_plugins.attributions.agreement import COSTS, AgreementReport, BandMethod
 from iaside_plugins.attributions.band_space import BandSplit
 from iaside_plugins.devices import is_out_of_memory
@@ -137,6 +138,30 @@ def compare_attributions(  # noqa: PLR0913  the public signature
             "provenance": provenance(study.device),
         },
     )
+
+
+def comparison_work(
+    model: Any,
+    data: Any,
+    names: Sequence[str],
+    protocol: Protocol,
+    metrics: Metrics,
+    batch_size: int = 64,
+) -> dict[str, Work]:
+    """Return the work of a comparison by method, each tried on the first image.
+
+    The arguments are those of `compare_attributions`, with data of a known number of images.
+
+    Raises:
+        InputError: A method cannot be used with the model, or there are no images.
+    """
+    study = Study(model, list(names), protocol, metrics, model_device(model), batch_size)
+    first, n = next(items(data, protocol.n_bands, 1), None), count(data)
+    if first is None or not n:
+        raise InputError("no images: the data are empty")
+    with preserved_generators(study.device):
+        study.probe(first)
+    return {name: study.method_work(name, 0, n) for name in study.names}
 
 
 @dataclass

@@ -62,6 +62,7 @@ from iaside_plugins.storage.provenance import model_identity, provenance
 from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.value_table.progress import Progress, Work, added, progress_bar, times
 from iaside_plugins.value_table.stream import count
+from iaside_plugins.workflows.cost import Cost, probed
 from iaside_plugins.workflows.source import DataSource, open_images, shaped_images
 
 Array = npt.NDArray[np.float64]
@@ -198,6 +199,28 @@ def spectrum_work(plan: SpectrumPlan, model: Any, protocol: Protocol) -> dict[st
     if plan.runs:
         parts["attacks"] = times(added(*(run.work for run in plan.runs)), n_attacked)
     return parts
+
+
+def spectrum_cost(
+    plan: SpectrumPlan, model: Classifier | None, protocol: Protocol, batch_size: int = 64
+) -> Cost:
+    """Return what a study will cost; the arguments are those of `study_perturbations`."""
+    asked = None if model is None else protocol
+    speed = probed(
+        model, plan.clean, protocol=asked, corruptions=plan.corruptions, batch_size=batch_size
+    )
+    shorter = {
+        "importance": "fewer images, --n-images",
+        "corruptions": "fewer --severities, or --workers for more processes",
+        "attacks": "--n-attack takes fewer images, --attack-steps fewer steps",
+    }
+    return Cost(spectrum_work(plan, model, protocol) or {}, speed, shorter)
+
+
+def perturbation_names(plan: SpectrumPlan) -> list[str]:
+    """Return the names of corruptions and attacks."""
+    names = () if plan.corruptions is None else plan.corruptions.names
+    return [*names, *(run.name for run in plan.runs)]
 
 
 def corrupted_work(corruptions: CorruptionPlan, model: Any) -> Work:
