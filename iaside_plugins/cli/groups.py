@@ -208,6 +208,7 @@ class RunOptions:
 
     device: opt.Device = "auto"
     resume: opt.Resume = None
+    dry_run: opt.DryRun = False
 
 
 @dataclass(frozen=True)

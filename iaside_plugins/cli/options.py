@@ -72,6 +72,9 @@ Forwards = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Seeds selection, corruptions, attacks")]
 Workers = Annotated[int, typer.Option(help="Processes that decode and corrupt images")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check all input, say plan and cost, and end there")
+]
 Resume = Annotated[Path | None, typer.Option(help="Keep finished images here and go on from there")]
 JsonFile = Annotated[str | None, typer.Option("--json", help="Write JSON to FILE, - for stdout")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars, no summary")]
