@@ -118,9 +118,13 @@ class Classifier(nn.Module):
 
     def train(self, mode: bool = True) -> Classifier:
         """Set training or evaluation mode; that of an exported program is part of its code."""
-        if not has_fixed_mode(self.net):
+        fixed = [part for part in self.net.modules() if has_fixed_mode(part)]
+        if not fixed:
             return super().train(mode)
-        self.training = mode
+        inside = {id(part) for one in fixed for part in one.modules()}
+        for part in self.modules():
+            if id(part) not in inside:
+                part.training = mode
         return self
 
     def extra_repr(self) -> str:
@@ -196,6 +200,7 @@ class LoadedNetwork:
         name: As `ModelInfo.name`, like the attributes that are not listed here.
         file: The weights file, if it is known.
         code: Digest of the code that the network consists of, for models of the user's own.
+        says_preprocessing: Whether its source says how images are normalised, or that they are not.
     """
 
     net: nn.Module
@@ -208,6 +213,7 @@ class LoadedNetwork:
     licence: str | None = None
     file: Path | None = None
     code: str = ""
+    says_preprocessing: bool = True
 
 
 def unknown_name(where: str, name: str, known: Iterable[str]) -> InputError:

@@ -22,7 +22,13 @@ from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.budgets import parse_budgets
 from iaside_plugins.cli import options as opt
-from iaside_plugins.cli.values import Outputs, check_needs, pick_batch_size, pick_protocol
+from iaside_plugins.cli.values import (
+    Outputs,
+    check_needs,
+    pick_batch_size,
+    pick_channels,
+    pick_protocol,
+)
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.workflows.labels import PREDICTED, PREDICTED_WORDS
 from iaside_plugins.workflows.source import DataSource, open_model
@@ -85,6 +91,8 @@ class ModelOptions:
     resize: opt.Resize = None
     crop: opt.Crop = None
     interpolation: opt.Interpolation = None
+    mean: opt.Mean = None
+    std: opt.Std = None
 
     @property
     def shape(self) -> dict[str, Any]:
@@ -94,6 +102,7 @@ class ModelOptions:
     def open(self, spec: str, device: str, **options: Any) -> Classifier:
         """Return the model of a specification, see `open_model`."""
         given = {"weights": self.weights, "name": self.name, **self.shape, **options}
+        given |= {"mean": pick_channels("mean", self.mean), "std": pick_channels("std", self.std)}
         return open_model(spec, device=device, **given)
 
 
@@ -199,6 +208,7 @@ class RunOptions:
 
     device: opt.Device = "auto"
     resume: opt.Resume = None
+    dry_run: opt.DryRun = False
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.checks import check_images, check_labels
@@ -28,7 +26,6 @@ FIELDS = {
 """What a batch has -> the names it may have in batches that are mappings, the first one counts."""
 
 _log = logging.getLogger(__name__)
-LOG_SECONDS = 10.0  # between two states of a progress bar in a log
 
 
 @dataclass(frozen=True)
@@ -169,25 +166,6 @@ def _is_pair(data: Any) -> bool:
         and isinstance(data[0], arrays)
         and isinstance(data[1], (*arrays, list, tuple))
     )
-
-
-def progress_bar(total: int | None, show: bool) -> tqdm[Any]:
-    """Return a bar over images on stderr, in a terminal, a notebook or a log.
-
-    A log gets a line of it now and then: `LOG_SECONDS`.
-    """
-    seconds = 0.1 if sys.stderr.isatty() or "ipykernel" in sys.modules else LOG_SECONDS
-    return tqdm(total=total, unit="image", disable=not show, mininterval=seconds)
-
-
-def expect(bar: tqdm[Any], n_expected: int, known: int | None) -> None:
-    """Set the total of a bar to the number of images that will be needed, of `known` ones.
-
-    Its remaining time follows.
-    """
-    bar.total = max(bar.n, n_expected if known is None else min(known, n_expected))
-    if not bar.disable and bar.mininterval < LOG_SECONDS:
-        bar.refresh()
 
 
 def count(data: Any, max_images: int | None = None) -> int | None:
