@@ -124,9 +124,7 @@ def test_parquet_of_several_data_sets_or_rows_too_many(
     with pytest.raises(InputError, match=r"several data sets \(fog, snow\): give one file"):
         find_records(tmp_path / "c")
     monkeypatch.setattr(parquet_module, "_MOST_GROUP", 100)
-    with pytest.raises(
-        InputError, match=r"row group of .* with row_group_size=1000"
-    ):
+    with pytest.raises(InputError, match=r"row group of .* with row_group_size=1000"):
         find_records(tmp_path / "c" / "fog.parquet")
 
 
