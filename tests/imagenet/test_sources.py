@@ -137,7 +137,9 @@ def test_parquet_beside_class_folders_is_a_table(tmp_path: Path) -> None:
 def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.parquet").touch()
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingExtraError, match="needs pyarrow: pip install pyarrow"):
+    with pytest.raises(
+        MissingExtraError, match=r"needs pyarrow: pip install 'iaside-plugins\[parquet\]'"
+    ):
         find_records(tmp_path)
 
 

@@ -115,7 +115,9 @@ def _opened(file: Path) -> Any:
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise MissingExtraError(f"reading {file} needs pyarrow: pip install pyarrow") from error
+        raise MissingExtraError(
+            f"reading {file} needs pyarrow: pip install 'iaside-plugins[parquet]'"
+        ) from error
     try:
         return pyarrow.parquet.ParquetFile(file)
     except (OSError, ValueError) as error:
