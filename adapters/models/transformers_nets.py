@@ -88,6 +88,7 @@ def from_transformers(
         weights=repository.origin(),
         dataset=_dataset(config),
         file=file,
+        public_name=repository.public_name,
         says_preprocessing=preprocessing is not None,
     )
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.errors import InputError
+from iaside_plugins.inference.quantised import is_quantised
 
 SUM_TOLERANCE = 1e-3  # of the sum of a row of probabilities
 HALF_SUM_TOLERANCE = 2e-2  # where they were computed in half precision
@@ -117,6 +118,8 @@ def _other_precision(model: Any, images: Tensor) -> str:
     """Return what to do where no weight has the images' precision; empty if one has."""
     if not isinstance(model, nn.Module):
         return ""
+    if is_quantised(model) and images.dtype != torch.float32:
+        return "it computes with 8-bit integers, from float32 images: use precision='float32'"
     found = {p.dtype for p in model.parameters() if p.dtype.is_floating_point}
     if not found or images.dtype in found:
         return ""
