@@ -130,6 +130,25 @@ class Classifier(nn.Module):
         return logits
 
 
+class Logits(nn.Module):
+    """The logits of a network of transformers, as a function of its images alone.
+
+    Args:
+        net: Called with `pixel_values`; returns an object with `logits`, or what `logits_in` takes.
+        n_classes: Number of logits, if it is known.
+    """
+
+    def __init__(self, net: nn.Module, n_classes: int | None = None) -> None:
+        super().__init__()
+        self.net = net
+        self.num_classes = n_classes
+
+    def forward(self, images: torch.Tensor) -> Any:
+        """Return the logits (N, n_classes) of images (N, C, H, W)."""
+        output = self.net(pixel_values=images)
+        return getattr(output, "logits", output)
+
+
 def describe(info: ModelInfo) -> str:
     """Return two lines for people: the model and its weights; how its images are prepared."""
     classes = "" if info.n_classes is None else f", {info.n_classes} classes"

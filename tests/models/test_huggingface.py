@@ -15,6 +15,7 @@ import torch
 from hub_folders import TIMM, timm_folder, vit_folder
 from torch import nn
 
+from iaside_plugins import Protocol, spectral_importance
 from iaside_plugins.adapters.compat import import_timm
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.models.load import load_model
@@ -134,6 +135,16 @@ def test_a_transformers_repository_is_loaded_with_its_processor(
     assert load_model(f"hf:{vit}").info.weights_sha256 == model.info.weights_sha256
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
     assert all("code" not in one.lower() for one in hub.asked)
+
+
+def test_a_model_of_transformers_goes_into_a_notebooks_call(vit: Path, caplog: Any) -> None:
+    library = importlib.import_module("transformers")
+    net = library.AutoModelForImageClassification.from_pretrained(str(vit)).eval()
+    data, protocol = (IMAGES, torch.tensor([0, 3])), Protocol(n_bands=2)
+    found = spectral_importance(net, data, protocol)
+    assert "returns an ImageClassifierOutput with the keys 'logits'" in caplog.text
+    plain = spectral_importance(lambda x: net(pixel_values=x).logits, data, protocol)
+    assert (found.values == plain.values).all()
 
 
 def changed(folder: Path, source: Path, config: dict[str, Any]) -> Path:
