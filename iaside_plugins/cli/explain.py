@@ -26,9 +26,10 @@ from iaside_plugins.decomposition.result import ErrorDecomposition, difference
 from iaside_plugins.decomposition.run import error_decomposition
 from iaside_plugins.decomposition.sentences import conclusion
 from iaside_plugins.decomposition.text import decomposition_text, versus_text
-from iaside_plugins.devices import pick_devices
+from iaside_plugins.devices import n_devices, pick_devices
 from iaside_plugins.storage.resume_folder import resume_folder
-from iaside_plugins.workflows.explain import cost_of, explain_plan
+from iaside_plugins.workflows.cost import planned
+from iaside_plugins.workflows.explain import explain_cost, explain_plan
 from iaside_plugins.workflows.spectrum import check_severities
 
 TARGET = 0.005  # half a point of error
@@ -102,20 +103,28 @@ def explain(
         )
         for one in nets
     ]
-    results: list[ErrorDecomposition] = []
+    options: dict[str, Any] = {"batch_size": rows, "precision": run.precision, "repair": repair}
+    limits: dict[str, Any] = {"n_devices": n_devices(several), "at_most": target_error > 0}
+    costs = []
     for one, pairs in zip(nets, plans, strict=True):
         outputs.say(describe(one.info))
-        options: dict[str, Any] = {
-            "batch_size": rows,
-            "precision": run.precision,
-            "repair": repair,
-        }
-        outputs.say(str(cost_of(one, pairs, chosen, **options)))
+        costs.append(explain_cost(one, pairs, chosen, **options, **limits))
+    facts = {
+        **planned(net, plans[0].clean, chosen),
+        "conditions": [str(one) for one in plans[0].conditions],
+    }
+    ends = [outputs.plan(run.dry_run, cost, **facts) for cost in costs]
+    if any(ends):
+        return
+    results: list[ErrorDecomposition] = []
+    for one, pairs, cost in zip(nets, plans, costs, strict=True):
         kinds = corrupted.corruptions
         which = (*source.which(), kinds, strengths, [s.to_dict() for s in specs])
-        with resume_folder(
-            _of(run.resume, one, nets), "explain", which, chosen.used(), run.precision, one
-        ) as folder:
+        identity = ("explain", which, chosen.used(), run.precision, one)
+        with (
+            resume_folder(_of(run.resume, one, nets), *identity) as folder,
+            outputs.progress("explain", cost),
+        ):
             result = error_decomposition(
                 one,
                 pairs,
@@ -138,7 +147,8 @@ def explain(
     }
     text = decomposition_text(first)
     if len(results) == 1:
-        outputs.write(found, text, lambda: plot_decomposition(first, net.info.name))
+        words = images.with_words(found, text)
+        outputs.write(*words, lambda: plot_decomposition(first, net.info.name))
         return
     names = _names(nets)
     between = difference(*results)
@@ -149,8 +159,7 @@ def explain(
     }
     parts = [f"{names[0]}", text, f"\n{names[1]}", decomposition_text(results[1])]
     outputs.write(
-        found,
-        "\n".join([*parts, versus_text(between, *names)]),
+        *images.with_words(found, "\n".join([*parts, versus_text(between, *names)])),
         lambda: plot_difference(between, *names),
     )
 

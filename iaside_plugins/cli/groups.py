@@ -30,6 +30,7 @@ from iaside_plugins.cli.values import (
     pick_protocol,
 )
 from iaside_plugins.protocol import Protocol
+from iaside_plugins.workflows.labels import PREDICTED, PREDICTED_WORDS
 from iaside_plugins.workflows.source import DataSource, open_model
 
 
@@ -115,6 +116,7 @@ class ImageOptions:
     labels: opt.Labels = "auto"
     classes: opt.Classes = None
     n_images: opt.NImages = None
+    restrict_classes: opt.RestrictClasses = False
     seed: opt.Seed = 0
     workers: opt.Workers = 0
 
@@ -128,8 +130,15 @@ class ImageOptions:
             self.seed,
             self.workers,
             batch_size,
+            restrict_classes=self.restrict_classes,
             **more,
         )
+
+    def with_words(self, found: dict[str, Any], text: str) -> tuple[dict[str, Any], str]:
+        """Return a result's JSON and text, which say so where labels are predictions."""
+        if self.labels != PREDICTED:
+            return found, text
+        return {**found, "label_space": PREDICTED}, f"{PREDICTED_WORDS}\n{text}"
 
 
 @dataclass(frozen=True)
@@ -199,6 +208,7 @@ class RunOptions:
 
     device: opt.Device = "auto"
     resume: opt.Resume = None
+    dry_run: opt.DryRun = False
 
 
 @dataclass(frozen=True)
