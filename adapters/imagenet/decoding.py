@@ -51,9 +51,7 @@ def pillow() -> Any:
         import PIL.ImageFile
         import PIL.PngImagePlugin
     except ImportError as error:
-        raise MissingExtraError(
-            "reading images needs Pillow: pip install 'iaside-plugins[imagenet]'"
-        ) from error
+        raise MissingExtraError.of("reading images needs Pillow", "imagenet") from error
     return PIL
 
 

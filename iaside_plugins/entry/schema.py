@@ -17,9 +17,7 @@ try:
     from pydantic import Field as Field
     from pydantic import ValidationError as ValidationError
 except ImportError as error:
-    raise MissingExtraError(
-        "the leaderboard needs pydantic: pip install 'iaside-plugins[leaderboard]'"
-    ) from error
+    raise MissingExtraError.of("the leaderboard needs pydantic", "leaderboard") from error
 
 LARGEST = 2**53  # whole numbers that every reader of JSON holds exactly
 GREATEST = 1e6  # of any number: far above what is measured, and sums of squares stay finite
