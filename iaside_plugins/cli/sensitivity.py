@@ -61,7 +61,8 @@ def sensitivity(
         LEVELS["band_norm"]
     ),
     bands: Annotated[
-        str | None, typer.Option(help="Numbers of bands to compare, e.g. 6,8; default --n-bands")
+        str | None,
+        typer.Option(help="Numbers of bands to compare, e.g. 6,8", show_default="--n-bands"),
     ] = None,
     temperature: Annotated[
         str, typer.Option(help="Temperatures to compare; cost no passes")
@@ -70,8 +71,9 @@ def sensitivity(
     crossed: Annotated[
         str | None,
         typer.Option(
-            help="Numbers of bands at which all choices are combined (default all); at others "
-            "one choice at a time is changed"
+            help="Numbers of bands at which all choices are combined; at others one choice at a "
+            "time is changed",
+            show_default="all",
         ),
     ] = None,
 ) -> None:
