@@ -175,11 +175,12 @@ def shorter_importance(protocol: Protocol, fewer: str) -> str:
         protocol: Its protocol.
         fewer: Options that take fewer images.
     """
-    sampled = replace(protocol, estimator="permutation", n_permutations=4)
-    passes, fewest = (RowLayout(one).n_passes for one in (protocol, sampled))
-    if protocol.estimator == "exact" and 2 * fewest < passes:
-        return (
-            "--protocol estimator=permutation,n_permutations=4 takes about "
-            f"{fewest} passes an image instead of {passes}"
-        )
+    if protocol.estimator == "exact" and not protocol.is_script:
+        sampled = replace(protocol, estimator="permutation", n_permutations=4)
+        passes, fewest = (RowLayout(one).n_passes for one in (protocol, sampled))
+        if 2 * fewest < passes:
+            return (
+                "--protocol estimator=permutation,n_permutations=4 takes about "
+                f"{fewest} passes an image instead of {passes}"
+            )
     return f"fewer images, {fewer}"

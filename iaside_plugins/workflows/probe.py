@@ -144,7 +144,8 @@ def _timed_coalitions(
 ) -> float:
     """Return the seconds of making one coalition image, in a batch of n."""
     image = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0)).to(device)
-    index = SpectralPartition(protocol.n_bands, protocol.band_norm).index(*shape[1:]).to(device)
+    norm = "chebyshev" if protocol.band_norm == "boxes" else protocol.band_norm
+    index = SpectralPartition(protocol.n_bands, norm).index(*shape[1:]).to(device)
     some = np.resize([True, False, True, False, False], (n, protocol.n_bands))
 
     def run() -> None:
