@@ -97,7 +97,6 @@ def compare(
             show_progress=outputs.bars,
         )
         outputs.write(
-            report.to_dict(),
-            agreement_text(report),
+            *images.with_words(report.to_dict(), agreement_text(report)),
             lambda: plot_agreement(by_model([*earlier, report])),
         )

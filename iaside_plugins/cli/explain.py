@@ -89,7 +89,7 @@ def explain(
     source = images.source()
     nets = [model.open(spec, run.device, precision=run.precision)]
     if versus is not None:
-        other = replace(model, weights=versus_weights, name=None)
+        other = replace(model, weights=versus_weights, name=None, mean=None, std=None)
         nets.append(other.open(versus, run.device, precision=run.precision))
     net = nets[0]
     plans = [
@@ -147,7 +147,8 @@ def explain(
     }
     text = decomposition_text(first)
     if len(results) == 1:
-        outputs.write(found, text, lambda: plot_decomposition(first, net.info.name))
+        words = images.with_words(found, text)
+        outputs.write(*words, lambda: plot_decomposition(first, net.info.name))
         return
     names = _names(nets)
     between = difference(*results)
@@ -158,8 +159,7 @@ def explain(
     }
     parts = [f"{names[0]}", text, f"\n{names[1]}", decomposition_text(results[1])]
     outputs.write(
-        found,
-        "\n".join([*parts, versus_text(between, *names)]),
+        *images.with_words(found, "\n".join([*parts, versus_text(between, *names)])),
         lambda: plot_difference(between, *names),
     )
 

@@ -106,12 +106,14 @@ def heatmap(
         found = {"model": net.info.to_dict(), **result.to_dict()}
         text = heatmap_text(result)
         if not views:
-            outputs.write(found, text, lambda: plot_heatmap(result, net.info.name))
+            words = images.with_words(found, text)
+            outputs.write(*words, lambda: plot_heatmap(result, net.info.name))
             return
         given["show_progress"] = outputs.bars
         beside = band_views(net, source, taken, result, folder=folder, **given)
         outputs.write(
-            {**found, "views": beside.to_dict()},
-            f"{text}\n{views_text(beside)}",
+            *images.with_words(
+                {**found, "views": beside.to_dict()}, f"{text}\n{views_text(beside)}"
+            ),
             lambda: beside.plot(net.info.name),
         )

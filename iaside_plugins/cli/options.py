@@ -11,17 +11,21 @@ ModelSpec = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="timm:NAME, torchvision:NAME, pip:NAME, kit:NAME, "
+        help="timm:NAME, torchvision:NAME, pip:NAME, hf:REPO[@REVISION][/FILE], onnx:FILE, "
+        "torchscript:FILE, export:FILE, kit:NAME, "
         "robustbench:DATASET/THREAT/NAME or python:MODULE:FACTORY",
     ),
 ]
 DataDir = Annotated[
     Path,
-    typer.Option("--data", help="Folder of class folders, a CSV manifest, or foolbox:imagenet"),
+    typer.Option("--data", help="Class folders, CSV manifest, Parquet, tar, ...; foolbox:imagenet"),
 ]
 Weights = Annotated[
     Path | None,
-    typer.Option(help="Weights: .safetensors, .pth, .pt", show_default="those of the source"),
+    typer.Option(
+        help="Weights: .safetensors, .pth, .pt, or hf:REPO/FILE",
+        show_default="those of the source",
+    ),
 ]
 Name = Annotated[
     str | None, typer.Option(help="Name of the model in the output", show_default="the model's own")
@@ -45,7 +49,28 @@ Interpolation = Annotated[
         help="Of the resize: nearest, bilinear, bicubic, lanczos", show_default="the model's own"
     ),
 ]
-Labels = Annotated[str, typer.Option(help="auto; rank: number folders by rank")]
+Labels = Annotated[
+    str,
+    typer.Option(help="auto; rank: number folders by rank; predicted: the model's own predictions"),
+]
+RestrictClasses = Annotated[
+    bool,
+    typer.Option(
+        "--restrict-classes",
+        help="Only outputs of classes that have images count, as for ImageNet-R and -A",
+    ),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        help="Of pixels in [0, 1]: 0.485,0.456,0.406, one number, or imagenet",
+        show_default="the model's own",
+    ),
+]
+Std = Annotated[
+    str | None,
+    typer.Option(help="As --mean; divides after the subtraction", show_default="the model's own"),
+]
 Classes = Annotated[
     Path | None,
     typer.Option(help="Class names, one a line or a JSON list", show_default="what --labels finds"),

@@ -104,7 +104,6 @@ def profile(
             found["forecast"] = forecast_table(result, spectra)
             text += f"\n\n{forecast_text(found['forecast'])}"
         outputs.write(
-            found,
-            text,
+            *images.with_words(found, text),
             lambda: plot_profiles({net.info.name: result}),
         )

@@ -23,6 +23,7 @@ from iaside_plugins.workflows.cost import Cost
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 N_TOLD = 4  # of a list in the plan of a dry run
 IMAGES_AT_ONCE = 64  # read, and attacked under one seed, with --batch-size auto
 
@@ -44,6 +45,29 @@ def pick_batch_size(text: str) -> tuple[int | str, int]:
             f"batch_size must be 'auto' or an integer of at least 1, got {shown(text)}"
         )
     return rows, rows
+
+
+def pick_channels(name: str, text: str | None) -> tuple[float, ...] | None:
+    """Return the numbers per channel of "0.485,0.456,0.406", "0.5" or "imagenet".
+
+    Args:
+        name: "mean" or "std".
+        text: As it was given, or None.
+
+    Raises:
+        InputError: For anything else.
+    """
+    if text is None:
+        return None
+    if text == "imagenet":
+        return IMAGENET[name]
+    try:
+        return tuple(map(float, text.split(",")))
+    except ValueError as error:
+        raise InputError(
+            f"{name} must be numbers, one a channel or one for all (0.485,0.456,0.406), or "
+            f"imagenet, got {shown(text)}"
+        ) from error
 
 
 def pick_protocol(

@@ -52,6 +52,7 @@ from iaside_plugins.value_table.stream import (
     Item,
     check_max_images,
     count,
+    named_fields,
     tensor,
 )
 
@@ -346,7 +347,7 @@ def _chained(
 
 
 def _batches(pairs: Any) -> Iterator[Sequence[Any]]:
-    """Yield batches (clean, perturbed, labels[, ids]).
+    """Yield batches (clean, perturbed, labels[, ids]); mappings of these names are taken too.
 
     Raises:
         InputError: For anything else.
@@ -359,7 +360,8 @@ def _batches(pairs: Any) -> Iterator[Sequence[Any]]:
     expected = "expected (clean, perturbed, labels), or an iterable of batches of them"
     if not isinstance(found, Iterable):
         raise InputError(f"{expected}; got {type(pairs).__name__}")
-    for batch in found:
+    for given in found:
+        batch = named_fields(given, ("clean", "perturbed", "labels"))
         if not isinstance(batch, Sequence) or len(batch) not in (3, 4):
             raise InputError(f"{expected} (with ids if you like); got {type(batch).__name__}")
         yield batch

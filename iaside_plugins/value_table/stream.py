@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -14,6 +15,17 @@ from torch import Tensor
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.checks import check_images, check_labels
 from iaside_plugins.storage.provenance import image_digest
+
+FIELDS = {
+    "images": ("images", "image", "pixel_values", "img"),
+    "labels": ("labels", "label", "targets", "target", "fine_label", "cls"),
+    "clean": ("clean", "clean_images"),
+    "perturbed": ("perturbed", "perturbed_images", "corrupted"),
+    "ids": ("ids", "id", "image_ids", "image_id"),
+}
+"""What a batch has -> the names it may have in batches that are mappings, the first one counts."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,22 +57,55 @@ def items(data: Any, n_bands: int, max_images: int | None = None) -> Iterator[It
 def batches(data: Any) -> Iterator[Sequence[Any]]:
     """Yield batches (images, labels) or (images, labels, ids) of `data`, their values unchecked.
 
+    Batches may be mappings with the names of `FIELDS`. Of tuples of more than three fields the
+    first two are taken, which is said.
+
     Raises:
         InputError: For anything but a pair of arrays or an iterable of such batches.
     """
-    found: Iterable[Any] = [data] if _is_pair(data) else data
+    found: Iterable[Any] = [data] if _is_pair(data) or isinstance(data, Mapping) else data
     if not isinstance(found, Iterable):
         raise InputError(
             "expected data as (images, labels) or an iterable of (images, labels) batches, got "
             f"{type(data).__name__}"
         )
-    for batch in found:
-        if not isinstance(batch, Sequence) or len(batch) not in (2, 3):
+    n_fields = 3
+    for given in found:
+        batch = named_fields(given, ("images", "labels"))
+        if not isinstance(batch, Sequence) or len(batch) < 2:
+            one = f" of {len(batch)}" if isinstance(batch, Sequence) else ""
             raise InputError(
                 "expected batches of (images, labels) or (images, labels, ids), got "
-                f"{type(batch).__name__}"
+                f"{type(batch).__name__}{one}; labels are needed"
             )
-        yield batch
+        if len(batch) > n_fields:
+            n_fields = len(batch)
+            _log.warning("of batches of %d fields the first two are images and labels", n_fields)
+        yield batch if len(batch) <= 3 else batch[:2]
+
+
+def named_fields(batch: Any, needed: Sequence[str]) -> Any:
+    """Return the fields of a mapping in order, with "ids" behind them if it has any.
+
+    Args:
+        batch: A mapping such as {"pixel_values": ..., "labels": ...}; all else is returned as it
+            is.
+        needed: Some of `FIELDS`.
+
+    Raises:
+        InputError: A field is missing.
+    """
+    if not isinstance(batch, Mapping):
+        return batch
+    found = {field: next((n for n in FIELDS[field] if n in batch), None) for field in FIELDS}
+    if missing := [field for field in needed if found[field] is None]:
+        raise InputError(
+            f"expected batches with {' and '.join(needed)}, got a mapping of "
+            f"{', '.join(map(str, batch)) or 'nothing'}: give the {missing[0]} as one of "
+            f"{', '.join(FIELDS[missing[0]])}"
+        )
+    names = [found[field] for field in (*needed, "ids")]
+    return [batch[name] for name in names if name is not None]
 
 
 def _items(data: Any, n_bands: int) -> Iterator[Item]:

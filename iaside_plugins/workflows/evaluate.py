@@ -22,6 +22,7 @@ from iaside_plugins.evaluation.evaluate import AttackPlan, EvaluationPlan
 from iaside_plugins.evaluation.work import evaluation_work
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.workflows.cost import Cost, probed
+from iaside_plugins.workflows.labels import check_labels_are_given
 from iaside_plugins.workflows.source import DataSource, find_images, open_images
 
 
@@ -54,6 +55,7 @@ def evaluation_plan(
     """
     if reference is not None and corruptions == "none":
         raise InputError("reference=... is for corruption errors: it needs corruptions, got 'none'")
+    check_labels_are_given(source.labels, "an entry")
     listing = find_images(source, model)
     clean = open_images(source, model, listing=listing)
     info, own = model.info.to_dict(), model.info.preprocessing

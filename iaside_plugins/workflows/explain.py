@@ -30,7 +30,8 @@ from iaside_plugins.inference.gradients import try_first_gradient
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.value_table.progress import Work, added, part, times
 from iaside_plugins.workflows.cost import Cost, probed
-from iaside_plugins.workflows.source import DataSource, open_images
+from iaside_plugins.workflows.labels import PREDICTED
+from iaside_plugins.workflows.source import DataSource, open_images, with_predictions
 from iaside_plugins.workflows.spectrum import check_corruptions
 
 IMAGES_AT_ONCE = 8  # read, corrupted and attacked together: each comes under every condition
@@ -169,16 +170,26 @@ def explain_plan(
     for severity in severities:
         if severity not in range(1, 6):
             raise InputError(f"severities are 1 to 5, got {severity}")
-    clean = open_images(replace(source, batch_size=IMAGES_AT_ONCE), model, shuffled=True)
-    own, plan = model.info.preprocessing, None
-    if wanted is None:
-        plan = distributed(Path(corruptions), clean, own, source.seed)
-    elif wanted:
-        plan = generated(clean, own, source.seed, generation or GenerationOptions())
+    few = replace(source, batch_size=IMAGES_AT_ONCE)
+    clean = open_images(few, model, shuffled=True)
+    own = model.info.preprocessing
+
+    def planned(images: ImageFolderData) -> CorruptionPlan | None:
+        if wanted is None:
+            return distributed(Path(corruptions), images, own, source.seed)
+        if not wanted:
+            return None
+        plan = generated(images, own, source.seed, generation or GenerationOptions())
         lacking = [name for name in wanted if name not in plan.names]
         if lacking and len(wanted) < len(CORRUPTIONS):
             raise InputError(f"{lacking[0]} cannot be made without its textures: frost=DIR")
-        plan = replace(plan, names=tuple(name for name in wanted if name in plan.names))
+        return replace(plan, names=tuple(name for name in wanted if name in plan.names))
+
+    plan = planned(clean)
+    plain = None if plan is None else plan.images(None, 0)
+    if plain is not None and source.labels == PREDICTED:
+        clean = with_predictions(few, clean, model, plain)
+        plan = planned(clean)
     if attacks:
         foolbox_adapter.check_installed()
         try_first_gradient(model, clean, model_device(model))

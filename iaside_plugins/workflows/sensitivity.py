@@ -30,6 +30,7 @@ from iaside_plugins.storage.provenance import provenance
 from iaside_plugins.storage.resume_folder import resume_folder
 from iaside_plugins.value_table.progress import added, part, times
 from iaside_plugins.workflows.cost import Cost, probed
+from iaside_plugins.workflows.labels import check_labels_are_given
 from iaside_plugins.workflows.source import DataSource, open_images, open_model
 
 RANGE_IMAGES = 32  # on which the share of pixels outside [0, 1] is measured
@@ -105,6 +106,7 @@ def open_models(
     Raises:
         InputError: For models, images or entries that cannot be used, or do not belong together.
     """
+    check_labels_are_given(source.labels, "this study")
     known = parse_files(entries)
     out = []
     for spec, weights, name in models:

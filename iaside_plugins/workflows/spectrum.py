@@ -63,6 +63,7 @@ from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.value_table.progress import Progress, Work, added, progress_bar, times
 from iaside_plugins.value_table.stream import count
 from iaside_plugins.workflows.cost import Cost, probed
+from iaside_plugins.workflows.labels import check_labels_are_given
 from iaside_plugins.workflows.source import DataSource, open_images, shaped_images
 
 Array = npt.NDArray[np.float64]
@@ -366,6 +367,7 @@ def spectrum_plan(
     Raises:
         InputError: For anything that cannot be used.
     """
+    check_labels_are_given(source.labels, "attacking" if runs else "measuring spectra")
     wanted = check_corruptions(corruptions)
     generation = generation or GenerationOptions()
     for severity in severities:
