@@ -56,7 +56,7 @@ class _Corruptions(GenerationChoices):
 
 @dataclass(frozen=True)
 class _Attacks(AttackOptions):
-    attacks: Annotated[str, typer.Option(help=f"{','.join(ATTACKS)}; none")] = "fgsm,pgd"
+    attacks: Annotated[str, typer.Option(help=f"{', '.join(ATTACKS)}; none")] = "fgsm,pgd"
     check_temperatures: Annotated[
         bool,
         typer.Option(
@@ -80,12 +80,14 @@ def evaluate(
     run: FastOptions,
     output: SavedOutputOptions,
     training: opt.Training = None,
-    n_spectral: Annotated[int | None, typer.Option(help="Images for the importance")] = None,
+    n_spectral: Annotated[
+        int | None, typer.Option(help="Images for the importance", show_default="all")
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Split the errors over bands too, see iaside explain")
     ] = False,
     n_explain: Annotated[
-        int | None, typer.Option(help="Images for that; default 200 of them")
+        int | None, typer.Option(help="Images for that", show_default="200 of them")
     ] = None,
 ) -> None:
     """One leaderboard entry: clean, corrupted, attacked, spectral; checked before it is written."""

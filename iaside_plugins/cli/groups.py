@@ -30,6 +30,7 @@ from iaside_plugins.cli.values import (
     pick_protocol,
 )
 from iaside_plugins.protocol import Protocol
+from iaside_plugins.storage.files import check_writable
 from iaside_plugins.workflows.labels import PREDICTED, PREDICTED_WORDS
 from iaside_plugins.workflows.source import DataSource, open_model
 
@@ -163,7 +164,7 @@ class AttackOptions:
 
     TITLE: ClassVar[str] = "Attacks"
 
-    attacks: Annotated[str, typer.Option(help=f"{','.join(ATTACKS)}; none")] = "none"
+    attacks: Annotated[str, typer.Option(help=f"{', '.join(ATTACKS)}; none")] = "none"
     epsilons: opt.Epsilons = None
     epsilons_l2: opt.EpsilonsL2 = None
     attack_steps: opt.AttackSteps = None
@@ -209,6 +210,11 @@ class RunOptions:
     device: opt.Device = "auto"
     resume: opt.Resume = None
     dry_run: opt.DryRun = False
+
+    def __post_init__(self) -> None:
+        """Check the folder before any work."""
+        if self.resume is not None:
+            check_writable(self.resume, folder=True)
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,8 @@ def evaluation_cost(
         n_devices: Devices that share the images of the importance.
         options: batch_size and precision of the passes.
     """
-    each = {"protocol": protocol, "n_devices": n_devices, **options}
+    gradients = plan.attacks is not None and plan.attacks.by_gradient
+    each = {"protocol": protocol, "n_devices": n_devices, "gradients": gradients, **options}
     speed = probed(model, plan.clean, corruptions=plan.corruptions, **each)
     shorter = {
         "importance": "--n-spectral takes it on fewer images",

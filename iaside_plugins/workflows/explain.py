@@ -219,7 +219,8 @@ def explain_cost(
         options: batch_size and precision of the passes.
     """
     n, whole = len(images), decomposition_work(images, protocol, len(images), repair=repair)
-    each = {"protocol": protocol, "n_devices": n_devices, **options}
+    gradients = images.attacks is not None
+    each = {"protocol": protocol, "n_devices": n_devices, "gradients": gradients, **options}
     speed = probed(model, images.clean, corruptions=images.corruptions, **each)
     bands = f"bands, {n} images x {len(images.conditions)} conditions"
     parts: dict[str, Work] = {bands: {"coalition": (whole or {}).get("coalition", 0)}}
