@@ -14,6 +14,7 @@ from iaside_plugins.adapters.imagenet.corruption_sets import (
     distributed,
     generated,
 )
+from iaside_plugins.adapters.imagenet.systematic import systematic as other_readings_of
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.entry.write import check_texts
 from iaside_plugins.errors import InputError
@@ -22,7 +23,7 @@ from iaside_plugins.evaluation.evaluate import AttackPlan, EvaluationPlan
 from iaside_plugins.workflows.source import DataSource, find_images, open_images
 
 
-def evaluation_plan(
+def evaluation_plan(  # noqa: PLR0913  the public signature
     source: DataSource,
     model: Classifier,
     *,
@@ -32,6 +33,7 @@ def evaluation_plan(
     n_attack: int | None = None,
     generation: GenerationOptions | None = None,
     reference: str | None = None,
+    systematic: bool = False,
 ) -> EvaluationPlan:
     """Return everything to evaluate, checked before any of it runs.
 
@@ -45,6 +47,7 @@ def evaluation_plan(
         generation: How corruptions are generated.
         reference: For corruption errors: an entry file of the reference model on the same
             images, or the name of a published table.
+        systematic: Whether the same files are also read by other decoders and resizes.
 
     Raises:
         InputError: For anything that cannot be used.
@@ -62,6 +65,7 @@ def evaluation_plan(
     if corrupted is not None and reference is not None:
         ids = [record.image_id for record in clean.records]
         corrupted = with_reference(corrupted, reference, clean.label_space.name, ids)
+    readings = other_readings_of(clean, own) if systematic else None
     attacked = None
     if attacks:
         foolbox_adapter.check_installed()
@@ -83,6 +87,7 @@ def evaluation_plan(
         corruptions=corrupted,
         attacks=attacked,
         spectral=open_images(source, model, n_spectral, listing=listing),
+        systematic=readings,
     )
 
 
