@@ -24,7 +24,7 @@ from iaside_plugins.adapters.imagenet.decoding import (
     to_pixels,
 )
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
-from iaside_plugins.adapters.imagenet.records import ImageRecord
+from iaside_plugins.adapters.imagenet.record import ImageRecord
 from iaside_plugins.adapters.imagenet.stream import FileReader, ImageStream, OpenFiles
 from iaside_plugins.corruptions.apply import (
     PIXELS_VERSION,

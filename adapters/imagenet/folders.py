@@ -10,7 +10,8 @@ from iaside_plugins.adapters.imagenet.decoding import pillow
 from iaside_plugins.adapters.imagenet.labels import LabelSpace, known_map
 from iaside_plugins.adapters.imagenet.listing import readable
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
-from iaside_plugins.adapters.imagenet.records import ImageRecord, find_records, select
+from iaside_plugins.adapters.imagenet.record import ImageRecord
+from iaside_plugins.adapters.imagenet.records import find_records, select
 from iaside_plugins.adapters.imagenet.stream import FileReader, ImageStream
 from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS
 from iaside_plugins.errors import InputError
@@ -198,7 +199,7 @@ def matched_records(folder: Path, records: Sequence[ImageRecord]) -> list[ImageR
         if not same:
             missing.append(f"{inner.name}/{name.name}")
         else:
-            matched.append(replace(record, path=(exact or same)[0]))
+            matched.append(replace(record, path=(exact or same)[0], part=None))
     if missing:
         raise InputError(
             f"{len(missing)} of {len(records)} images are not in {folder}: "

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,13 +20,12 @@ from iaside_plugins.adapters.imagenet.decoding import (
     Pixels,
     UnreadableImageError,
     decode,
-    read_bytes,
     resized,
     shaped,
     to_pixels,
 )
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
-from iaside_plugins.adapters.imagenet.records import ImageRecord
+from iaside_plugins.adapters.imagenet.record import ImageRecord
 from iaside_plugins.errors import InputError
 from iaside_plugins.parallel.processes import without_interrupts
 
@@ -43,7 +41,7 @@ class OpenFiles:
     """The files of one batch: each is read and decoded once, however many streams use it."""
 
     def __init__(self) -> None:
-        self._files: dict[str, tuple[Path, bytes, dict[Any, Pixels]]] = {}
+        self._files: dict[str, tuple[ImageRecord, bytes, dict[Any, Pixels]]] = {}
 
     def data(self, record: ImageRecord) -> bytes:
         """Return the content of a record's file.
@@ -87,11 +85,11 @@ class OpenFiles:
                 known[name] = pixels
         return known[key]
 
-    def _file(self, record: ImageRecord) -> tuple[Path, bytes, dict[Any, Pixels]]:
+    def _file(self, record: ImageRecord) -> tuple[ImageRecord, bytes, dict[Any, Pixels]]:
         """Return the file of a record; of each image only the last file is kept in memory."""
         known = self._files.get(record.image_id)
-        if known is None or known[0] != record.path:
-            known = record.path, read_bytes(record.path), {}
+        if known is None or (known[0].path, known[0].part) != (record.path, record.part):
+            known = record, record.read(), {}
             self._files[record.image_id] = known
         return known
 

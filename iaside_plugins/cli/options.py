@@ -11,11 +11,14 @@ ModelSpec = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="timm:NAME, torchvision:NAME, kit:NAME, robustbench:DATASET/THREAT/NAME or "
-        "python:MODULE:FACTORY",
+        help="timm:NAME, torchvision:NAME, pip:NAME, kit:NAME, "
+        "robustbench:DATASET/THREAT/NAME or python:MODULE:FACTORY",
     ),
 ]
-DataDir = Annotated[Path, typer.Option("--data", help="Folder of class folders, or a CSV manifest")]
+DataDir = Annotated[
+    Path,
+    typer.Option("--data", help="Folder of class folders, a CSV manifest, or foolbox:imagenet"),
+]
 Weights = Annotated[Path | None, typer.Option(help="Weights: .safetensors, .pth, .pt")]
 Name = Annotated[str | None, typer.Option(help="Name of the model in the output")]
 Training = Annotated[str | None, typer.Option(help="How the model was trained, for the entry")]
@@ -60,6 +63,8 @@ Jpeg = Annotated[
     bool | None,
     typer.Option("--jpeg/--no-jpeg", help="Final JPEG save; default as distributed"),
 ]
+Cache = Annotated[Path | None, typer.Option(help="Keep generated images for other models")]
+SaveFile = Annotated[Path | None, typer.Option("--save", help="Save the full result to FILE.npz")]
 Frost = Annotated[Path | None, typer.Option(help="Folder with frost1.png .. frost5.jpg")]
 Epsilons = Annotated[str | None, typer.Option(help="Linf budgets, e.g. 2/255,8/255")]
 EpsilonsL2 = Annotated[str | None, typer.Option(help="L2 budgets, e.g. 0.1,0.5")]

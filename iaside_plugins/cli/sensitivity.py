@@ -7,8 +7,13 @@ from typing import Annotated
 
 import typer
 
-from iaside_plugins.cli import options as opt
-from iaside_plugins.cli.values import Outputs, pick_protocol
+from iaside_plugins.cli.groups import (
+    BatchOptions,
+    ImageOptions,
+    OutputOptions,
+    ProtocolOptions,
+    with_groups,
+)
 from iaside_plugins.sensitivity.design import LEVELS
 from iaside_plugins.sensitivity.plots import plot_sensitivity
 from iaside_plugins.sensitivity.report import to_dict
@@ -19,17 +24,20 @@ from iaside_plugins.workflows.sensitivity import (
     pick_design,
     run_study,
 )
-from iaside_plugins.workflows.source import DataSource
 
 BETAS = ",".join(f"{beta:g}" for beta in sorted(LEVELS["beta"]))
 
 
+@with_groups
 def sensitivity(
     models: Annotated[
         list[str],
         typer.Argument(metavar="MODEL...", help="Specifications as of `profile`, of one data set"),
     ],
-    data: opt.DataDir,
+    images: ImageOptions,
+    protocol: ProtocolOptions,
+    run: BatchOptions,
+    output: OutputOptions,
     entries: Annotated[
         list[Path] | None,
         typer.Option(
@@ -64,24 +72,11 @@ def sensitivity(
             "one choice at a time is changed"
         ),
     ] = None,
-    labels: opt.Labels = "auto",
-    classes: opt.Classes = None,
-    n_images: opt.NImages = None,
-    n_bands: opt.NBands = None,
-    protocol: opt.ProtocolText = None,
-    device: opt.Device = "auto",
-    batch_size: opt.BatchSize = 64,
-    seed: opt.Seed = 0,
-    workers: opt.Workers = 0,
-    resume: opt.Resume = None,
-    json_file: opt.JsonFile = None,
-    plot: opt.PlotFile = None,
-    quiet: opt.Quiet = False,
 ) -> None:
     """How profile, scores and ranking move with the protocol, and how each goes with robustness."""
-    outputs = Outputs(json_file, plot, quiet)
+    outputs = output.open()
     design = pick_design(
-        pick_protocol(protocol, n_bands, seed),
+        protocol.pick(images.seed),
         range_handling=range_handling,
         absence=absence,
         band_norm=band_norm,
@@ -90,16 +85,16 @@ def sensitivity(
         beta=beta,
         crossed=crossed,
     )
-    source = DataSource(data, labels, classes, n_images, seed, workers, batch_size)
+    source = images.source(run.batch_size)
     opened = open_models(
-        model_specs(models, weights, name), source, design, entries=entries or (), device=device
+        model_specs(models, weights, name), source, design, entries=entries or (), device=run.device
     )
     report = run_study(
         opened,
         design,
         source,
-        batch_size=batch_size,
-        resume=resume,
+        batch_size=run.batch_size,
+        resume=run.resume,
         say=None if outputs.silent else outputs.say,
         show_progress=outputs.bars,
     )

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from iaside_plugins.adapters.foolbox_adapter.attacks import CATALOGUE, attack_names, attack_runs
-from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
 from iaside_plugins.adapters.models.load import describe
 from iaside_plugins.budgets import parse_budgets
 from iaside_plugins.cli import options as opt
-from iaside_plugins.cli.values import Outputs, check_clash, check_needs, pick_protocol
+from iaside_plugins.cli.groups import (
+    AttackOptions,
+    BatchOptions,
+    GenerationChoices,
+    ImageOptions,
+    ModelOptions,
+    ProtocolOptions,
+    SavedOutputOptions,
+    with_groups,
+)
+from iaside_plugins.cli.values import check_clash, check_needs
 from iaside_plugins.devices import pick_device
 from iaside_plugins.errors import InputError
 from iaside_plugins.spectra.plots import plot_spectrum
@@ -20,7 +30,6 @@ from iaside_plugins.spectra.stored import save_spectra
 from iaside_plugins.spectra.text import spectrum_text
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.storage.resume_folder import resume_folder
-from iaside_plugins.workflows.source import DataSource, open_model
 from iaside_plugins.workflows.spectrum import (
     check_corruptions,
     check_severities,
@@ -30,103 +39,85 @@ from iaside_plugins.workflows.spectrum import (
 )
 
 
-def spectrum(
-    data: opt.DataDir,
+@dataclass(frozen=True)
+class _Corruptions(GenerationChoices):
     corruptions: Annotated[
         str | None,
         typer.Option(help="generate, names such as fog,snow, none, or a distributed ImageNet-C"),
-    ] = None,
+    ] = None
     severities: Annotated[
         str | None, typer.Option(help="Severities of the corruptions; default 1,2,3,4,5")
-    ] = None,
-    jpeg: opt.Jpeg = None,
-    frost: opt.Frost = None,
+    ] = None
     perturbed: Annotated[
         Path | None,
         typer.Option(help="Folder of the same images perturbed, same file names"),
-    ] = None,
-    cache: Annotated[Path | None, typer.Option(help="Keep generated images")] = None,
+    ] = None
+
+
+@dataclass(frozen=True)
+class _Attacks(AttackOptions):
+    attacks: Annotated[str, typer.Option(help=f"{','.join(CATALOGUE)}; needs --model")] = "none"
+    n_attack: opt.NAttack = None
+
+
+@dataclass(frozen=True)
+class _Output(SavedOutputOptions):
+    save: Annotated[
+        Path | None, typer.Option(help="Save the spectra to FILE, for profile --spectrum")
+    ] = None
+
+
+@with_groups
+def spectrum(
+    images: ImageOptions,
+    built: ModelOptions,
+    corrupted: _Corruptions,
+    attacked: _Attacks,
+    bands: ProtocolOptions,
+    run: BatchOptions,
+    output: _Output,
     model: Annotated[
         str | None,
         typer.Option(help="Its importance, errors and attacks: timm:NAME, kit:NAME, ..."),
     ] = None,
-    attacks: Annotated[
-        str,
-        typer.Option(help=f"{','.join(CATALOGUE)}; needs --model"),
-    ] = "none",
-    epsilons: opt.Epsilons = None,
-    epsilons_l2: opt.EpsilonsL2 = None,
-    attack_steps: opt.AttackSteps = None,
-    n_attack: opt.NAttack = None,
-    weights: opt.Weights = None,
-    name: opt.Name = None,
-    resize: opt.Resize = None,
-    crop: opt.Crop = None,
-    interpolation: opt.Interpolation = None,
-    labels: opt.Labels = "auto",
-    classes: opt.Classes = None,
-    n_images: opt.NImages = None,
-    n_bands: opt.NBands = None,
-    protocol: opt.ProtocolText = None,
-    device: opt.Device = "auto",
-    batch_size: opt.BatchSize = 64,
-    seed: opt.Seed = 0,
-    workers: opt.Workers = 0,
-    resume: opt.Resume = None,
-    json_file: opt.JsonFile = None,
-    save: Annotated[
-        Path | None, typer.Option(help="Save the spectra to FILE, for profile --spectrum")
-    ] = None,
-    plot: opt.PlotFile = None,
-    quiet: opt.Quiet = False,
 ) -> None:
     """SNR of corruptions and attacks per band, power laws, and where the model looks."""
-    outputs = Outputs(json_file, plot, quiet, (save,))
+    outputs = output.open()
     check_clash(
         "--perturbed",
-        perturbed is not None,
-        corruptions=corruptions,
-        severities=severities,
-        jpeg=jpeg,
-        frost=frost,
-        cache=cache,
-        attacks=None if attacks == "none" else attacks,
+        corrupted.perturbed is not None,
+        corruptions=corrupted.corruptions,
+        severities=corrupted.severities,
+        jpeg=corrupted.jpeg,
+        frost=corrupted.frost,
+        cache=corrupted.cache,
+        attacks=None if attacked.attacks == "none" else attacked.attacks,
     )
-    check_needs("--model", model is not None, weights=weights, name=name)
-    check_needs(
-        "--attacks",
-        attacks != "none",
-        epsilons=epsilons,
-        epsilons_l2=epsilons_l2,
-        attack_steps=attack_steps,
-        n_attack=n_attack,
-    )
-    pick_device(device)
+    check_needs("--model", model is not None, weights=built.weights, name=built.name)
+    attacked.check(n_attack=attacked.n_attack)
+    pick_device(run.device)
     # Without a model nothing passes forward, so that any number of bands is cheap.
     free = None if model is not None else "estimator=permutation"
-    chosen = pick_protocol(protocol or free, n_bands, seed)
-    kinds = corruptions or "generate"
+    chosen = bands.pick(images.seed, free)
+    kinds = corrupted.corruptions or "generate"
     check_corruptions(kinds)
-    strengths = check_severities(severities or "1,2,3,4,5")
-    if save is not None and kinds == "none":
+    strengths = check_severities(corrupted.severities or "1,2,3,4,5")
+    if output.save is not None and kinds == "none":
         raise InputError(
             "--save keeps the spectra of corruptions or of --perturbed: there are none"
         )
-    names = attack_names(attacks)
+    names = attack_names(attacked.attacks)
     runs = attack_runs(
         names,
-        parse_budgets(epsilons),
-        parse_budgets(epsilons_l2),
-        attack_steps,
+        parse_budgets(attacked.epsilons),
+        parse_budgets(attacked.epsilons_l2),
+        attacked.attack_steps,
         SpectralPartition(chosen.n_bands, chosen.band_norm),
     )
-    source = DataSource(data, labels, classes, n_images, seed, workers, batch_size)
-    shape: dict[str, Any] = {"resize": resize, "crop": crop, "interpolation": interpolation}
-    net = None
-    if model is not None:
-        net = open_model(model, weights=weights, device=device, name=name, **shape)
-    if perturbed is not None:
-        plan = perturbed_plan(source, perturbed, net, shape)
+    source, shape = images.source(run.batch_size), built.shape
+    net = None if model is None else built.open(model, run.device)
+    if corrupted.perturbed is not None:
+        plan = perturbed_plan(source, corrupted.perturbed, net, shape)
     else:
         plan = spectrum_plan(
             source,
@@ -134,28 +125,28 @@ def spectrum(
             corruptions=kinds,
             severities=strengths,
             runs=runs,
-            n_attack=n_attack,
+            n_attack=attacked.n_attack,
             shape=shape,
-            generation=GenerationOptions(jpeg, frost, cache),
+            generation=corrupted.options,
         )
     if net is not None:
         outputs.say(describe(net.info))
     made = (plan.corruptions and sorted(plan.corruptions.settings.items()), plan.origin)
-    identity = (source.which(), chosen.used(), resize, crop, interpolation, made)
-    with resume_folder(resume, "spectrum", *identity, net) as folder:
+    identity = (source.which(), chosen.used(), *shape.values(), made)
+    with resume_folder(run.resume, "spectrum", *identity, net) as folder:
         report = study_perturbations(
             plan,
             net,
             protocol=chosen,
-            seed=seed,
-            batch_size=batch_size,
+            seed=images.seed,
+            batch_size=run.batch_size,
             resume=folder,
             info={"model": None if net is None else net.info.to_dict()},
             show_progress=outputs.bars,
         )
         found = report.to_dict()
-        if save is not None:
+        if output.save is not None:
             info = {key: found[key] for key in ("corruptions", "seed", "provenance")}
-            info |= {"images": data.resolve().name}
-            save_spectra(save, report.stored(), info)
+            info |= {"images": images.data.resolve().name}
+            save_spectra(output.save, report.stored(), info)
         outputs.write(found, spectrum_text(found), lambda: plot_spectrum(found))

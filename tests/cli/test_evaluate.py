@@ -18,7 +18,8 @@ from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS, CORRUPTIONS
 from iaside_plugins.corruptions.error_rates import mean_corruption_error
 
 MODEL = "python:tiny_model:network"
-FAST = ("--n-bands", 3, "--attack-steps", 2)
+BANDS = ("--n-bands", 3)
+FAST = (*BANDS, "--attack-steps", 2)
 PLAIN = ("--corruptions", "none", "--attacks", "none")
 
 
@@ -75,7 +76,7 @@ def test_whole_entry(iaside, first, images, tmp_path):
 
 def test_reference_entry_makes_an_mce(iaside, first, images, frost, tmp_path):
     _, reference = first
-    arguments = ("evaluate", MODEL, "--data", images, *FAST, "--frost", frost)
+    arguments = ("evaluate", MODEL, "--data", images, *BANDS, "--frost", frost)
     arguments = (*arguments, "--attacks", "none", "--out", tmp_path / "again.json")
     own = iaside(*arguments, "--reference", reference, "--json", "-")
     mce = json.loads(own.out)["corruption"]["mce"]
@@ -103,7 +104,7 @@ def test_reference_that_makes_no_mce_is_refused_before_the_work(
 ):
     _, path = first
     entry = json.loads(path.read_text())
-    arguments = ("evaluate", MODEL, "--data", images, *FAST, "--frost", frost)
+    arguments = ("evaluate", MODEL, "--data", images, *BANDS, "--frost", frost)
     arguments = (*arguments, "--attacks", "none", "--out", tmp_path / "e.json", "--reference")
     from tiny_model import WATCH
 
@@ -125,7 +126,7 @@ def test_published_tables_are_for_imagenet_at_224_only(iaside, images, frost, tm
     from tiny_model import WATCH
 
     WATCH.rows = 0
-    arguments = ("evaluate", MODEL, "--data", images, *FAST, "--frost", frost, "--attacks", "none")
+    arguments = ("evaluate", MODEL, "--data", images, *BANDS, "--frost", frost, "--attacks", "none")
     for table, reason in (
         ("alexnet_hendrycks_50k", "holds errors on ImageNet at 224 pixels"),
         ("alexnet_robustbench_3dcc_5k", "not a table of the 15 corruptions"),
@@ -259,7 +260,7 @@ def test_without_frost_there_is_no_mce(iaside, images, tmp_path, monkeypatch, ca
         MODEL,
         "--data",
         images,
-        *FAST,
+        *BANDS,
         "--attacks",
         "none",
         "--out",
@@ -276,7 +277,7 @@ def test_without_frost_there_is_no_mce(iaside, images, tmp_path, monkeypatch, ca
 
 
 def test_kept_corrupted_images_change_nothing(iaside, images, frost, tmp_path):
-    arguments = ("evaluate", MODEL, "--data", images, *FAST, "--frost", frost, "--attacks", "none")
+    arguments = ("evaluate", MODEL, "--data", images, *BANDS, "--frost", frost, "--attacks", "none")
     arguments = (*arguments, "--n-images", 2, "--out", tmp_path / "e.json", "--json", "-")
     plain = json.loads(iaside(*arguments).out)["corruption"]
     made = json.loads(iaside(*arguments, "--cache", tmp_path / "kept").out)["corruption"]

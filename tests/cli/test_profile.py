@@ -42,7 +42,7 @@ def test_version_and_help(iaside):
     assert bare.code == explicit.code == 0
     assert bare.out == explicit.out
     for command in ("demo", "profile", "evaluate", "leaderboard"):
-        assert f"\n  {command} " in bare.out
+        assert f" {command} " in bare.out
         assert "Usage: " in iaside(command, "--help").out
 
 

@@ -61,7 +61,7 @@ def test_unknown_folders_are_named(tmp_path: Path) -> None:
 
 
 def test_places_without_images(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no folder or CSV manifest .*missing"):
+    with pytest.raises(InputError, match=r"no folder or file .*missing; expected one of: "):
         find_records(tmp_path / "missing")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no images in .*empty/<class>/<file>$"):

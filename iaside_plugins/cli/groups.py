@@ -1,0 +1,249 @@
+"""Groups of options that commands share: one parameter of a command, several of its command line.
+
+A group is a dataclass whose fields are annotated as typer has it. `with_groups` puts the fields in
+the place of the group, under a heading of their own in `--help`.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, get_args, get_type_hints
+
+import typer
+
+from iaside_plugins.adapters.foolbox_adapter import ATTACKS, AttackSpec, parse_attacks
+from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
+from iaside_plugins.adapters.models.load import Classifier
+from iaside_plugins.budgets import parse_budgets
+from iaside_plugins.cli import options as opt
+from iaside_plugins.cli.values import Outputs, check_needs, pick_batch_size, pick_protocol
+from iaside_plugins.protocol import Protocol
+from iaside_plugins.workflows.source import DataSource, open_model
+
+
+def with_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that takes the fields of its groups instead of the groups."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {
+        n: kind for n, kind in hints.items() if dataclasses.is_dataclass(kind)
+    }
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.name in groups:
+            parameters += _fields(groups[parameter.name])
+        else:
+            plain = parameter.replace(
+                annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY
+            )
+            parameters.append(plain)
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        made = {
+            name: kind(**{field.name: given.pop(field.name) for field in dataclasses.fields(kind)})
+            for name, kind in groups.items()
+        }
+        command(**made, **given)
+
+    called: Any = run
+    called.__signature__ = inspect.Signature(parameters)
+    called.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
+
+
+def _fields(group: Any) -> Iterator[inspect.Parameter]:
+    """Yield the parameters of a group."""
+    hints = get_type_hints(group, include_extras=True)
+    for field in dataclasses.fields(group):
+        kind, option = get_args(hints[field.name])
+        option = copy.copy(option)
+        option.rich_help_panel = group.TITLE
+        missing = field.default is dataclasses.MISSING
+        yield inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if missing else field.default,
+            annotation=Annotated[kind, option],
+        )
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How the model is built, and how images become its input."""
+
+    TITLE: ClassVar[str] = "Model"
+
+    weights: opt.Weights = None
+    name: opt.Name = None
+    resize: opt.Resize = None
+    crop: opt.Crop = None
+    interpolation: opt.Interpolation = None
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """How images become the input, as `load_model` takes it."""
+        return {"resize": self.resize, "crop": self.crop, "interpolation": self.interpolation}
+
+    def open(self, spec: str, device: str, **options: Any) -> Classifier:
+        """Return the model of a specification, see `open_model`."""
+        given = {"weights": self.weights, "name": self.name, **self.shape, **options}
+        return open_model(spec, device=device, **given)
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """Which images, with which labels."""
+
+    TITLE: ClassVar[str] = "Images"
+
+    data: opt.DataDir
+    labels: opt.Labels = "auto"
+    classes: opt.Classes = None
+    n_images: opt.NImages = None
+    seed: opt.Seed = 0
+    workers: opt.Workers = 0
+
+    def source(self, batch_size: int = 64, **more: Any) -> DataSource:
+        """Return where the images come from, and which of them are taken."""
+        return DataSource(
+            self.data,
+            self.labels,
+            self.classes,
+            self.n_images,
+            self.seed,
+            self.workers,
+            batch_size,
+            **more,
+        )
+
+
+@dataclass(frozen=True)
+class GenerationChoices:
+    """How corruptions are made."""
+
+    TITLE: ClassVar[str] = "Corruptions"
+
+    jpeg: opt.Jpeg = None
+    frost: opt.Frost = None
+    cache: opt.Cache = None
+
+    @property
+    def options(self) -> GenerationOptions:
+        """The same, as the library takes it."""
+        return GenerationOptions(self.jpeg, self.frost, self.cache)
+
+
+@dataclass(frozen=True)
+class AttackOptions:
+    """Attacks, and their budgets."""
+
+    TITLE: ClassVar[str] = "Attacks"
+
+    attacks: Annotated[str, typer.Option(help=f"{','.join(ATTACKS)}; none")] = "none"
+    epsilons: opt.Epsilons = None
+    epsilons_l2: opt.EpsilonsL2 = None
+    attack_steps: opt.AttackSteps = None
+
+    def check(self, **others: Any) -> None:
+        """Raise InputError for options of attacks where there are none."""
+        check_needs(
+            "--attacks",
+            self.attacks != "none",
+            epsilons=self.epsilons,
+            epsilons_l2=self.epsilons_l2,
+            attack_steps=self.attack_steps,
+            **others,
+        )
+
+    def specs(self) -> list[AttackSpec]:
+        """Return the attacks with their budgets."""
+        names = "" if self.attacks == "none" else self.attacks
+        budgets = parse_budgets(self.epsilons), parse_budgets(self.epsilons_l2)
+        return list(parse_attacks(names, *budgets, self.attack_steps))
+
+
+@dataclass(frozen=True)
+class ProtocolOptions:
+    """Bands, and how they are valued."""
+
+    TITLE: ClassVar[str] = "Bands"
+
+    n_bands: opt.NBands = None
+    protocol: opt.ProtocolText = None
+
+    def pick(self, seed: int, default: str | None = None, forwards: str | None = None) -> Protocol:
+        """Return the protocol, see `pick_protocol`."""
+        return pick_protocol(self.protocol or default, self.n_bands, seed, forwards)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where the model runs, and where finished work is kept."""
+
+    TITLE: ClassVar[str] = "Run"
+
+    device: opt.Device = "auto"
+    resume: opt.Resume = None
+
+
+@dataclass(frozen=True)
+class BatchOptions(RunOptions):
+    """The same with a fixed number of images in one forward pass."""
+
+    batch_size: opt.BatchSize = 64
+
+
+@dataclass(frozen=True)
+class PassOptions(RunOptions):
+    """The same with forward passes as large as memory allows, in a precision of choice."""
+
+    batch_size: opt.AutoBatchSize = "64"
+    precision: opt.Precision = "float32"
+
+    def rows(self) -> tuple[int | str, int]:
+        """Return the rows of one forward pass, or "auto", and the images read together."""
+        return pick_batch_size(self.batch_size)
+
+
+@dataclass(frozen=True)
+class FastOptions(PassOptions):
+    """The same on several devices, with quicker forward passes."""
+
+    device: opt.Devices = "auto"
+    forwards: opt.Forwards = None
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What a command writes."""
+
+    TITLE: ClassVar[str] = "Output"
+
+    json_file: opt.JsonFile = None
+    plot: opt.PlotFile = None
+    quiet: opt.Quiet = False
+
+    def open(self, *files: Path | None) -> Outputs:
+        """Return where to write, all paths checked.
+
+        Args:
+            files: Other files that the command will write.
+        """
+        return Outputs(self.json_file, self.plot, self.quiet, files)
+
+
+@dataclass(frozen=True)
+class SavedOutputOptions(OutputOptions):
+    """The same with a result that can be saved."""
+
+    save: opt.SaveFile = None
+
+    def open(self, *files: Path | None) -> Outputs:
+        """Return where to write, all paths checked."""
+        return super().open(self.save, *files)
