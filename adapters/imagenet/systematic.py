@@ -23,7 +23,7 @@ from iaside_plugins.adapters.imagenet.decoding import (
 )
 from iaside_plugins.adapters.imagenet.folders import ImageFolderData
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
-from iaside_plugins.adapters.imagenet.records import ImageRecord
+from iaside_plugins.adapters.imagenet.record import ImageRecord
 from iaside_plugins.adapters.imagenet.stream import (
     FileReader,
     ImageStream,
@@ -187,6 +187,6 @@ def resize_with_opencv(
 def _is_jpeg(record: ImageRecord) -> bool:
     """Whether an image is a JPEG file; not of one that cannot be read, which is left out later."""
     try:
-        return OpenFiles().data(record).startswith(_JPEG)
+        return record.read().startswith(_JPEG)
     except UnreadableImageError:
         return False

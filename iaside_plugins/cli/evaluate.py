@@ -49,6 +49,7 @@ class _Corruptions(GenerationChoices):
     reference: Annotated[
         str | None, typer.Option(help="Entry of the reference model, or a published table")
     ] = None
+    systematic: opt.Systematic = False
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def evaluate(
         n_attack=attacked.n_attack,
         generation=corrupted.options,
         reference=corrupted.reference,
+        systematic=corrupted.systematic,
     )
     if explain:
         wanted = N_IMAGES if n_explain is None else n_explain

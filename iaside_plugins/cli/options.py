@@ -66,6 +66,13 @@ Jpeg = Annotated[
 Cache = Annotated[Path | None, typer.Option(help="Keep generated images for other models")]
 SaveFile = Annotated[Path | None, typer.Option("--save", help="Save the full result to FILE.npz")]
 Frost = Annotated[Path | None, typer.Option(help="Folder with frost1.png .. frost5.jpg")]
+Systematic = Annotated[
+    bool,
+    typer.Option(
+        "--systematic",
+        help="Also read the same files with OpenCV and with Pillow's other filters",
+    ),
+]
 Epsilons = Annotated[str | None, typer.Option(help="Linf budgets, e.g. 2/255,8/255")]
 EpsilonsL2 = Annotated[str | None, typer.Option(help="L2 budgets, e.g. 0.1,0.5")]
 AttackSteps = Annotated[int | None, typer.Option(help="Steps of iterated attacks")]

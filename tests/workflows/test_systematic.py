@@ -8,9 +8,11 @@ import random
 
 import numpy as np
 import pytest
+import torch
 from entry_fuzz import judged, mutated
 from image_files import gathered, picture, random_pixels, save
 
+from iaside_plugins.decomposition.run import error_decomposition
 from iaside_plugins.display.report import entry_report
 from iaside_plugins.entry.checks import check_entry
 from iaside_plugins.entry.exports import export
@@ -21,6 +23,7 @@ from iaside_plugins.evaluation.evaluate import evaluate
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import jsonable
 from iaside_plugins.workflows.evaluate import evaluation_plan
+from iaside_plugins.workflows.explain import systematic_pairs
 from iaside_plugins.workflows.source import DataSource, open_images, open_model
 
 pytest.importorskip("cv2")
@@ -157,3 +160,38 @@ def test_nothing_to_vary_is_known_before_the_work(tmp_path):
     with pytest.raises(InputError, match="systematic noise has nothing to vary here") as refused:
         evaluation_plan(source, model, corruptions="none", systematic=True)
     assert "\n" not in str(refused.value)
+
+
+def test_the_same_files_to_decompose(photographs):
+    model = open_model(MODEL, device="cpu")
+    source = DataSource(photographs)
+    pairs = systematic_pairs(source, model)
+    found = list(pairs)
+    order = [name for *_, ids in found for name in ids]
+    assert order == [record.image_id for record in pairs.records]
+    assert sorted(order) != order  # shuffled
+    plan = evaluation_plan(source, model, corruptions="none", systematic=True).systematic
+    assert [str(one) for one in pairs.conditions] == list(plan.names)
+    place = [sorted(order).index(name) for name in order]
+    own = gathered(open_images(source, model))[0][place]
+    assert torch.equal(torch.cat([clean for clean, *_ in found]), own)
+    for one in pairs.conditions:
+        expected = gathered(plan.images(one.name))[0][place]
+        assert torch.equal(torch.cat([perturbed[one] for _, perturbed, *_ in found]), expected)
+
+
+def test_errors_of_a_reading_are_split_over_bands(photographs, evaluated):
+    model = open_model(MODEL, device="cpu")
+    pairs = systematic_pairs(DataSource(photographs), model)
+    result = error_decomposition(model, pairs, Protocol(n_bands=3, estimator="permutation"))
+    assert result.efficiency_residual < 1e-9
+    group = evaluated[0]["systematic"]
+    for one, cell in zip(result.conditions, group["conditions"], strict=True):
+        split = result.error.over([one])
+        assert one.name == cell["condition"]
+        assert split.perturbed.value == pytest.approx(cell["error"]["value"])
+        assert split.added.value == pytest.approx(cell["added"]["value"])
+        assert split.added.interval == pytest.approx(cell["added"]["interval"])
+    mean = result.error.over(result.error.systematic).added
+    assert mean.value == pytest.approx(group["mean_added"]["value"])
+    assert mean.interval == pytest.approx(group["mean_added"]["interval"])
