@@ -53,9 +53,9 @@ def systematic_lines(group: Mapping[str, Any]) -> list[str]:
 
 
 def systematic_sentence(group: Mapping[str, Any]) -> str:
-    """Return what the worst reading costs, or that none is shown to cost anything.
+    """Return what the worst reading costs, and what the best one would spare, where that is shown.
 
-    The worst is chosen after the fact, so its interval is wider, by Bonferroni's rule: 95 % for all
+    Both are chosen after the fact, so their intervals are wider, by Bonferroni's rule: 95 % for all
     readings together.
 
     Args:
@@ -68,17 +68,32 @@ def systematic_sentence(group: Mapping[str, Any]) -> str:
             "the model resizes to, or are decoded alike."
         )
     worst = next(cell for cell in cells if cell["condition"] == group["worst"])
-    z = NormalDist().inv_cdf(1 - 0.025 / len(cells))
-    value, low, high = paired_change(worst["n_lost"], worst["n_gained"], group["n_images"], z)
+    best = min(cells, key=lambda cell: float(cell["error"]["value"]))
+    value, low, high = _change(worst, len(cells))
     words = READINGS[worst["condition"]].words
-    cost = number(100 * value, 100 * low, 100 * high, spec=".1f")
     among = f", the worst of {len(cells)} readings" if len(cells) > 1 else ""
     if low > 0:
-        return f"Reading the same files with {words} costs this model {cost} points{among}."
-    return (
-        f"No other reading of the same files is shown to cost this model accuracy: {words}{among}, "
-        f"costs {cost} points."
-    )
+        cost = number(value, low, high, spec=".1f")
+        text = f"Reading the same files with {words} costs this model {cost} points{among}"
+    else:
+        text = (
+            "No other reading of the same files is shown to cost this model accuracy: "
+            f"{number(value, low, high, spec='+.1f')} points of error with {words}{among}"
+        )
+    value, low, high = _change(best, len(cells))
+    if high < 0:
+        text += (
+            f"; with {READINGS[best['condition']].words} it errs less than with its own reading, "
+            f"by {number(-value, -high, -low, spec='.1f')} points"
+        )
+    return f"{text}."
+
+
+def _change(cell: Mapping[str, Any], n_readings: int) -> tuple[float, float, float]:
+    """Return the points of error that a reading, chosen among several, adds, with its interval."""
+    z = NormalDist().inv_cdf(1 - 0.025 / n_readings)
+    value, low, high = paired_change(cell["n_lost"], cell["n_gained"], cell["error"]["n"], z)
+    return 100 * value, 100 * low, 100 * high
 
 
 def _points(difference: Mapping[str, Any]) -> str:

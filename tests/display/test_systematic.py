@@ -40,7 +40,7 @@ def group(lost, gained=0, left_out=(), names=NAMES, changed=None):
         "conditions": cells,
         "mean_error": mean(np.full(N, np.mean(errors))),
         "mean_added": {"value": added, "interval": [added - 0.01, added + 0.01], "n": N},
-        "worst": names[-1],
+        "worst": names[int(np.argmax(errors))],
         "left_out": list(left_out),
     }
 
@@ -58,7 +58,16 @@ def test_a_cost_is_said_where_the_worst_of_all_readings_is_shown_to_cost():
 def test_no_cost_is_said_without_its_interval(lost, gained):
     said = systematic_sentence(group(lost, gained))
     assert said.startswith("No other reading of the same files is shown to cost this model")
-    assert f"costs {lost - gained:.1f} [" in said
+    assert f": {max(lost - gained, 0):+.1f} [" in said  # the others add nothing
+    assert "errs less" not in said
+
+
+def test_a_model_that_errs_less_under_another_reading_is_told():
+    said = systematic_sentence(group(0, 15, names=("pillow box", "opencv nearest")[::-1]))
+    assert said.startswith("No other reading of the same files is shown to cost")
+    assert "; with Pillow (box resize) it errs less than with its own reading, by 15.0 [" in said
+    low = float(said.split("by 15.0 [")[1].split(",")[0])
+    assert 0 < low < 15 - 1.96 * 3.6  # wider than the interval of one reading
 
 
 def test_one_reading_alone_has_the_plain_interval():
