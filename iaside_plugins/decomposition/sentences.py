@@ -91,7 +91,7 @@ def _group_sentence(game: Contributions, group: _Group) -> str:
     added = game.weighted(weights).added
     lead = f"Under {group.name} this model"
     if _sign(added) < 0:
-        return f"{lead} errs less than on clean images, by {_points(added)} points."
+        return _gain_sentence(lead, game, weights)
     if not _sign(added):
         return f"{lead} is not shown to lose accuracy ({_points(added)} points)."
     found = most_of(game, weights)
@@ -107,6 +107,17 @@ def _group_sentence(game: Contributions, group: _Group) -> str:
             f"; without the perturbation in {_bands(bands)} it would lose {_points(won)} points "
             "fewer"
         )
+    return f"{text}."
+
+
+def _gain_sentence(lead: str, game: Contributions, weights: Array) -> str:
+    """Return what is said of a perturbation that helps, and of the bands that hold most of that."""
+    won = Contributions(game.conditions, -game.clean, -game.perturbed, -game.bands)
+    text = f"{lead} errs less than on clean images, by {_points(won.weighted(weights).added)}"
+    text += " points"
+    if found := most_of(won, weights):
+        bands, part = found
+        text += f", {_points(part)} of them in {_bands(bands)}"
     return f"{text}."
 
 
