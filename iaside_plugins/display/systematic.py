@@ -2,54 +2,50 @@
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from collections.abc import Mapping
 from statistics import NormalDist
 from typing import Any
 
 from iaside_plugins.corruptions.systematic import READINGS
-from iaside_plugins.display.text import aligned, interval, number, proportion
+from iaside_plugins.display.text import aligned, number
 from iaside_plugins.stats.intervals import paired_change
 
 
-def systematic_lines(group: Mapping[str, Any]) -> list[str]:
+def systematic_lines(group: Mapping[str, Any], width: int | None = None) -> list[str]:
     """Return accuracy under every reading, what it costs, their mean, and the conclusion.
 
     Args:
         group: The entry's ``systematic`` group.
+        width: Greatest width of a line of the conclusion; by default the terminal's.
     """
-    rows = [["reading", "accuracy", "error added, points", "|change of p|", "answers changed"]]
-    rows.append([group["own"], proportion(group["own_accuracy"]).strip(), "", "", ""])
-    for cell in group["conditions"]:
-        low, high = (1 - end for end in reversed(cell["error"]["interval"]))
-        rows.append(
-            [
-                cell["condition"],
-                f"{1 - cell['error']['value']:.1%}  {interval(low, high, spec='.1%')}",
-                _points(cell["added"]),
-                f"{cell['probability_change']['value']:.4f}",
-                f"{cell['changed']['value']:.1%}",
-            ]
-        )
-    mean = group["mean_error"]
-    rows.append(
+    cells = group["conditions"]
+    rows = [[group["own"], _accuracy(group["own_accuracy"], is_error=False), "", "", ""]]
+    rows += [
         [
-            f"mean of {len(group['conditions'])}",
-            f"{1 - mean['value']:.1%}",
-            _points(group["mean_added"]),
-            "",
-            "",
+            cell["condition"],
+            _accuracy(cell["error"], is_error=True),
+            _points(cell["added"]),
+            f"{cell['probability_change']['value']:.3f}",
+            f"{cell['changed']['value']:.1%}",
         ]
-    )
+        for cell in cells
+    ]
+    mean = _accuracy(group["mean_error"], is_error=True)
+    rows.append([f"mean of {len(cells)}", mean, _points(group["mean_added"]), "", ""])
     lines = [
-        f"systematic noise: the same files read otherwise ({group['n_images']} images; first the "
-        "model's own reading)",
+        f"systematic noise: the same files read otherwise ({group['n_images']} images)",
+        "  accuracy (first with the model's own reading); points of error added; mean |change of",
+        "  p(true class)|; answers changed",
         *(f"  {line}" for line in aligned(rows)),
     ]
-    alike = [cell["condition"] for cell in group["conditions"] if not _differs(cell)]
+    alike = [cell["condition"] for cell in cells if not _differs(cell)]
     if alike:
         lines.append(f"  no answer and no probability changes: {', '.join(alike)}")
     lines += [f"  left out: {what}" for what in group["left_out"]]
-    return [*lines, f"  {systematic_sentence(group)}"]
+    room = min(width or shutil.get_terminal_size().columns, 100) - 2
+    return [*lines, *(f"  {line}" for line in textwrap.wrap(systematic_sentence(group), room))]
 
 
 def systematic_sentence(group: Mapping[str, Any]) -> str:
@@ -94,6 +90,15 @@ def _change(cell: Mapping[str, Any], n_readings: int) -> tuple[float, float, flo
     z = NormalDist().inv_cdf(1 - 0.025 / n_readings)
     value, low, high = paired_change(cell["n_lost"], cell["n_gained"], cell["error"]["n"], z)
     return 100 * value, 100 * low, 100 * high
+
+
+def _accuracy(share: Mapping[str, Any], *, is_error: bool) -> str:
+    """Return an accuracy in percent with its interval, from an accuracy or an error."""
+    value, low, high = share["value"], *share["interval"]
+    if is_error:
+        ends = (None if end is None else 1 - end for end in (high, low))
+        return number(1 - value, *ends, spec=".1%")
+    return number(value, low, high, spec=".1%")
 
 
 def _points(difference: Mapping[str, Any]) -> str:
