@@ -94,11 +94,10 @@ def _change(cell: Mapping[str, Any], n_readings: int) -> tuple[float, float, flo
 
 def _accuracy(share: Mapping[str, Any], *, is_error: bool) -> str:
     """Return an accuracy in percent with its interval, from an accuracy or an error."""
-    value, low, high = share["value"], *share["interval"]
-    if is_error:
-        ends = (None if end is None else 1 - end for end in (high, low))
-        return number(1 - value, *ends, spec=".1%")
-    return number(value, low, high, spec=".1%")
+    if not is_error:
+        return number(share["value"], *share["interval"], spec=".1%")
+    ends = (None if end is None else 1 - end for end in reversed(share["interval"]))
+    return number(1 - share["value"], *ends, spec=".1%")
 
 
 def _points(difference: Mapping[str, Any]) -> str:
