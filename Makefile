@@ -2,13 +2,17 @@
 VENV := $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.iaside-ready
-FROST := imagecorruptions==1.1.2  # only for its frost textures: its code is never imported
+FROST := imagecorruptions-imaug==1.1.5  # only for its frost textures: its code is never imported
+LATEST := .venv-latest
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-captum-0.8 lint bench setup
+.PHONY: demo demo-digits test test-captum-0.8 test-latest lint bench setup
 
 demo: setup
 	$(PYTHON) -m iaside_plugins.cli demo
+
+demo-digits: setup
+	$(PYTHON) -m iaside_plugins.cli demo --digits
 
 test: setup  # ARGS="-k absence", ARGS="tests/spectral", ARGS='-m "not slow"'
 	$(PYTHON) -m pytest -n auto $(ARGS)
@@ -17,6 +21,15 @@ test-captum-0.8: setup  # the published wheel asks for an older numpy than it ne
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
 		--target $(VENV)/captum-0.8 captum==0.8.0
 	PYTHONPATH=$(VENV)/captum-0.8 $(PYTHON) -m pytest -n auto -m captum
+
+# The newest of everything, also of what RobustBench pins (timm), in an environment of its own.
+test-latest:
+	python3 -m venv $(LATEST)
+	$(LATEST)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	$(LATEST)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade \
+		torch torchvision timm numpy pandas captum shapiq
+	$(LATEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(FROST)
+	$(LATEST)/bin/python -m pytest -n auto $(ARGS)
 
 lint: setup
 	$(PYTHON) -m ruff check .

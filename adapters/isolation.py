@@ -40,10 +40,12 @@ from iaside_plugins.inference.outputs import logits_in
 #                                           substitutes only while RobustBench is imported
 # torch's operator registry                 compat: two signatures of torchvision, permanently
 # timm.models._hub                          compat: a repair, permanently; models.hubs
-# socket timeout                            models.hubs, during a download
-# stdout and stderr                         models.hubs, models.robustbench_zoo: during a download
-# levels and handlers of loggers            models.hubs, robustbench_adapter.autoattack; the two
-#                                           command lines call logging.basicConfig
+# socket timeout                            models.downloads, during a download
+# stdout and stderr                         models.downloads, models.robustbench_zoo: in a download
+# levels and handlers of loggers            models.downloads, robustbench_adapter.autoattack; the
+#                                           two command lines call logging.basicConfig
+# bars and messages of huggingface_hub      models.hub_files, models.transformers_nets, during a
+#   and transformers                        download or a load
 # PIL.ImageFile.LOAD_TRUNCATED_IMAGES       imagenet.decoding
 # RAY_USAGE_STATS_ENABLED                   ray_adapter: set permanently, unless it is set already
 

@@ -24,15 +24,16 @@ from torch import nn
 from iaside_plugins.adapters.models.load import load_model
 from iaside_plugins.errors import InputError, MissingExtraError
 from iaside_plugins.importance.result import SpectralImportance
-from iaside_plugins.importance.run import ImportanceRun
+from iaside_plugins.importance.run import ImportanceRun, importance_work
 from iaside_plugins.inference.checks import model_device
 from iaside_plugins.inference.runner import ModelRunner, first_batch_size
 from iaside_plugins.parallel.processes import WorkerEnvironment, packed, unpacked
 from iaside_plugins.parallel.scheduler import RETRIES, RowRequest, Scheduler, scheduled_groups
 from iaside_plugins.parallel.tasks import Task, WorkerMessage, WorkerSession
 from iaside_plugins.protocol import Protocol
+from iaside_plugins.value_table.progress import progress_bar, times
 from iaside_plugins.value_table.rows import prepare_store
-from iaside_plugins.value_table.stream import count, progress_bar
+from iaside_plugins.value_table.stream import count
 
 Source = nn.Module | str | Callable[[], nn.Module]
 START = "start one with `ray start --head`, or give address='local'"
@@ -128,12 +129,14 @@ def profile_on_ray(  # noqa: PLR0913  the public signature
                     yield request
 
         try:
-            with progress_bar(total, show_progress) as bar:
+            each = importance_work(protocol)
+            work = None if total is None else times(each, total)
+            with progress_bar(work, show_progress) as bar:
                 scheduler = Scheduler(actors, n_actors, retries)
                 for request, group, keys in scheduled_groups(scheduler, requests()):
                     key, importance = runs[request]
-                    bar.set_description(" ".join(key), refresh=False)
-                    bar.update(len(group))
+                    bar.set_description(" ".join(key).strip())
+                    bar.update(times(each, len(group)))
                     check = importance.add(group, keys)
                     request.stopped = check is not None and check.done
         finally:

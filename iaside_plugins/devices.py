@@ -44,6 +44,11 @@ def pick_devices(text: str) -> tuple[torch.device, str | None]:
     return devices[0], ",".join(map(str, devices)) if len(devices) > 1 else None
 
 
+def n_devices(several: str | None) -> int:
+    """Return how many devices a text names, 1 for None."""
+    return 1 if several is None else len(several.split(","))
+
+
 def is_out_of_memory(error: BaseException | None) -> bool:
     """Return whether an error, or one that it was raised from, says that memory ran out."""
     while error is not None:

@@ -192,6 +192,7 @@ def entries(_then: Any) -> dict[str, Any]:
     )
     iaside(
         "demo",
+        "--digits",
         "--n-seeds",
         1,
         "--n-images",
@@ -203,6 +204,7 @@ def entries(_then: Any) -> dict[str, Any]:
         "--quiet",
         "--out",
         "demo",
+        "--digits",
         "--json",
         "demo.json",
     )

@@ -20,6 +20,7 @@ from iaside_plugins.adapters.captum_adapter.metrics import (
     residual_and_infidelity,
     sensitivity,
 )
+from iaside_plugins.adapters.isolation import preserved_generators
 from iaside_plugins.attributions.agreement import COSTS, AgreementReport, BandMethod
 from iaside_plugins.attributions.band_space import BandSplit
 from iaside_plugins.devices import is_out_of_memory
@@ -30,7 +31,8 @@ from iaside_plugins.protocol import METHOD_VERSION, Protocol
 from iaside_plugins.storage.files import jsonable
 from iaside_plugins.storage.provenance import model_identity, provenance
 from iaside_plugins.storage.row_store import RowStore
-from iaside_plugins.value_table.stream import Item, check_max_images, count, items, progress_bar
+from iaside_plugins.value_table.progress import Work, added, progress_bar, times
+from iaside_plugins.value_table.stream import Item, check_max_images, count, items
 
 Array = npt.NDArray[np.float64]
 DEFAULT_METHODS = (
@@ -105,16 +107,17 @@ def compare_attributions(  # noqa: PLR0913  the public signature
     stream = items(data, protocol.n_bands, max_images)
     total = count(data, max_images)
     try:
-        with progress_bar(None if total is None else total * len(rows), show_progress) as bar:
-            bar.unit = "explanation"
+        with progress_bar(None, show_progress) as bar:
             for group in _groups(stream):
                 if not ids:
                     study.probe(group[0])
+                    if total is not None:
+                        bar.set_work(study.work(total))
                     size = (group[0].image.shape[1], group[0].image.shape[2])
                 for name in study.names:
-                    bar.set_description(name, refresh=False)
+                    bar.set_description(name)
                     rows[name] += study.rows(name, group, len(ids), store)
-                    bar.update(len(group))
+                    bar.update(study.method_work(name, len(ids), len(group)))
                 ids += [item.name for item in group]
     finally:
         store.flush()
@@ -137,6 +140,30 @@ def compare_attributions(  # noqa: PLR0913  the public signature
     )
 
 
+def comparison_work(
+    model: Any,
+    data: Any,
+    names: Sequence[str],
+    protocol: Protocol,
+    metrics: Metrics,
+    batch_size: int = 64,
+) -> dict[str, Work]:
+    """Return the work of a comparison by method, each tried on the first image.
+
+    The arguments are those of `compare_attributions`, with data of a known number of images.
+
+    Raises:
+        InputError: A method cannot be used with the model, or there are no images.
+    """
+    study = Study(model, list(names), protocol, metrics, model_device(model), batch_size)
+    first, n = next(items(data, protocol.n_bands, 1), None), count(data)
+    if first is None or not n:
+        raise InputError("no images: the data are empty")
+    with preserved_generators(study.device):
+        study.probe(first)
+    return {name: study.method_work(name, 0, n) for name in study.names}
+
+
 @dataclass
 class Study:
     """Explains images by each method and measures what that is worth and what it costs."""
@@ -148,6 +175,7 @@ class Study:
     device: torch.device
     batch_size: int
     _runs: dict[str, BandRun] = field(init=False)
+    _tried: dict[str, Work] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         split = BandSplit(self.protocol.n_bands, self.protocol.band_norm)
@@ -165,6 +193,7 @@ class Study:
     def probe(self, item: Item) -> None:
         """Run every method on one image: what cannot work is said before the long work."""
         for name, run in self._runs.items():
+            before = run.rows, run.gradient_rows
             try:
                 run.attribute(item.image[None].to(self.device), [item.label])
             except InputError:
@@ -174,6 +203,27 @@ class Study:
                     raise
                 instead = f"leave {name} out of methods=..."
                 raise backward_failure(error, f"the method {name}", instead) from error
+            backward = run.gradient_rows - before[1]
+            forward = run.rows - before[0] - backward
+            self._tried[name] = {"forward": forward, "gradient": backward}
+
+    def method_work(self, name: str, first: int, n: int) -> Work:
+        """Return the work of n images by one method, as `probe` counted it, with the metrics'.
+
+        Args:
+            name: The method.
+            first: Position of the first image: the sensitivity is measured on the first ones only.
+            n: Images.
+        """
+        sensitive = min(max(self.metrics.n_sensitivity - first, 0), n)
+        # once for the image, and once for itself and every noisy copy
+        explained = n + sensitive * (1 + self.metrics.sensitivity_samples)
+        fidelity = {"forward": n * (3 + self.metrics.n_perturbations)}
+        return added(times(self._tried[name], explained), fidelity)
+
+    def work(self, n: int) -> Work:
+        """Return the work of n images by all methods."""
+        return added(*(self.method_work(name, 0, n) for name in self.names))
 
     def rows(self, name: str, group: Sequence[Item], first: int, store: RowStore) -> list[Array]:
         """Return a group's rows by one method: attributions, then `COSTS`; stored ones if any."""

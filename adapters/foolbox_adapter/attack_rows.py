@@ -39,6 +39,7 @@ from iaside_plugins.inference.gradients import GradientView, gradient_rows
 from iaside_plugins.inference.outputs import OutputCheck, last_operation
 from iaside_plugins.storage.provenance import model_digest
 from iaside_plugins.storage.row_store import RowStore
+from iaside_plugins.value_table.progress import advance, times
 from iaside_plugins.value_table.stream import batches
 
 Array = npt.NDArray[np.float64]
@@ -134,7 +135,6 @@ def attack_rows(
     *,
     seed: int,
     store: RowStore,
-    on_images: Callable[[int], object] = lambda n: None,
 ) -> tuple[list[str], npt.NDArray[np.bool_], dict[tuple[str, Budget], Array], GradientView | None]:
     """Measure every image under every attack and budget; stored rows are not computed again.
 
@@ -147,7 +147,6 @@ def attack_rows(
         measure: (images, adversarial, is_adv, distances) -> rows (N, R) of one batch and budget.
         seed: Seed of the run.
         store: Holds the rows, all of one length.
-        on_images: Called with the number of images that an attack has finished.
 
     Returns:
         Ids (or digests) of the images; whether each clean image is misclassified (N,) bool; rows
@@ -176,7 +175,7 @@ def attack_rows(
                     keys = _keys(run, seed, place_keys(first, digests))
                     own_seed = attack_seed(seed, run.name, first)
                     rows.batch(keys, partial(batch.attacked, run, own_seed), batch.is_valid)
-                    on_images(len(x))
+                    advance(times(run.work, len(x)))
             ids += digests if names is None else names
     if not ids:
         raise InputError("no images: the data are empty")

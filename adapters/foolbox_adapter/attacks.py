@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from iaside_plugins.adapters.foolbox_adapter.models import (
+    Counted,
     checked_batch,
     checked_labels,
     foolbox,
@@ -30,6 +31,7 @@ from iaside_plugins.inference.gradients import backward_failure
 from iaside_plugins.inference.outputs import run_model
 from iaside_plugins.seeds import seed_of
 from iaside_plugins.spectral.partition import SpectralPartition
+from iaside_plugins.value_table.progress import Work, added
 
 # Each default budget has published figures to compare with. Linf: 0.5/255 and 2/255 are those of
 # imagenet-testbed, 4/255 is RobustBench's for ImageNet, 8/255 its for CIFAR. L2: 0.1 and 0.5 are
@@ -112,6 +114,12 @@ class AttackSpec:
                 f"{self.name}: expected {self.norm} epsilons in pixel units of [0, 1] images "
                 f"(8/255 is {8 / 255:.4f}), got {wrong or 'none'}"
             )
+
+    @property
+    def work(self) -> Work:
+        """Work of making one image at all budgets: gradients, and a look at every result."""
+        n_tries = self.restarts * sum(epsilon > 0 for epsilon in self.epsilons)
+        return {"gradient": n_tries * (self.steps or 1), "forward": n_tries}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON values: name, norm, steps, ..., restarts."""
@@ -291,6 +299,16 @@ class AttackRun:
         return not kinds.isdisjoint(_BY_GRADIENT)
 
     @property
+    def work(self) -> Work:
+        """Work of one image at all budgets, as far as the attack tells its steps."""
+        attack, n_tries = self._innermost, getattr(self.attack, "times", 1)
+        n_tries *= getattr(attack, "restarts", 1) * getattr(attack, "binary_search_steps", 1)
+        n_tries *= 1 if self.minimal else len(self.epsilons)
+        kind = "gradient" if self.by_gradient else "forward"
+        works = {kind: n_tries * (getattr(attack, "steps", None) or 1)}
+        return added(works, {"forward": len(self.epsilons)})
+
+    @property
     def steps(self) -> int | None:
         """Steps of an attack by gradients at fixed budgets, None for a single one."""
         steps = getattr(self._innermost, "steps", None)
@@ -434,13 +452,13 @@ def adversarial(
         if len(x) and any(spec.epsilons):
             with torch.no_grad():  # else a label without an output is the attack's IndexError
                 checked_labels(y, len(y), run_model(fmodel, x[:1].clone()).shape[1])
-        attack = foolbox_attack(spec)
+        attack, counted = foolbox_attack(spec), Counted(fmodel)
         batches = []
         for epsilon in spec.epsilons:
             seed_generators(attack_seed(seed, spec.name, first_index), device)
             nothing = epsilon == 0 or len(x) == 0
             with attack_failures(spec.name):
-                batches.append(x if nothing else attack(fmodel, x, y, epsilons=epsilon)[1])
+                batches.append(x if nothing else attack(counted, x, y, epsilons=epsilon)[1])
     return batches
 
 

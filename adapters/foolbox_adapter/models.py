@@ -28,6 +28,7 @@ from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.errors import InputError, InputTypeError, MissingExtraError
 from iaside_plugins.inference.checks import check_labels, check_range
 from iaside_plugins.inference.outputs import described, logits_in, model_failure
+from iaside_plugins.value_table.progress import advance
 
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -133,6 +134,26 @@ def _wrapped(model: nn.Module, device: torch.device) -> Any:
             f"Foolbox cannot take this network ({str(error).splitlines()[0]}): a frozen script "
             "cannot be attacked, give the module as it was before torch.jit.freeze"
         ) from error
+
+
+class Counted:
+    """A Foolbox model whose passes are counted as progress, with gradients or without.
+
+    Args:
+        fmodel: The model, which answers.
+    """
+
+    def __init__(self, fmodel: Any) -> None:
+        self._fmodel = fmodel
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._fmodel, name)
+
+    def __call__(self, images: Any) -> Any:
+        """Return the model's answers."""
+        kind = "gradient" if native(images).requires_grad else "forward"
+        advance({kind: len(images)})
+        return self._fmodel(images)
 
 
 @dataclass(frozen=True)

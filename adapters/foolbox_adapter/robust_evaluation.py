@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ from iaside_plugins.spectral.energy import band_energies
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.storage.provenance import model_identity
 from iaside_plugins.storage.row_store import RowStore
-from iaside_plugins.value_table.stream import count, progress_bar
+from iaside_plugins.value_table.progress import added, progress_bar, times
+from iaside_plugins.value_table.stream import count
 
 Array = npt.NDArray[np.float64]
 
@@ -77,11 +78,10 @@ def robust_evaluation(
     identity |= method_identity()
     store = RowStore(resume, identity, FLUSH_EVERY, width=N_MARKS + 2)
     total = count(data)
-    with progress_bar(None if total is None else total * len(runs), show_progress) as bar:
-        bar.set_description("attacks", refresh=False)
-        ids, wrong, rows, view = attack_rows(
-            fmodel, data, runs, _measure, seed=seed, store=store, on_images=bar.update
-        )
+    each = added(*(run.work for run in runs))
+    with progress_bar(None if total is None else times(each, total), show_progress) as bar:
+        bar.set_description("attacks")
+        ids, wrong, rows, view = attack_rows(fmodel, data, runs, _measure, seed=seed, store=store)
     correct = ~np.asarray(wrong, dtype=bool)
     outcomes = tuple(_outcome(run, rows, correct) for run in runs)
     masking = None if view is None else _masking(view, runs, outcomes, correct)
@@ -160,7 +160,6 @@ def attacked_conditions(
     *,
     seed: int,
     folder: Path | None,
-    on_images: Callable[[int], object],
 ) -> list[PerturbedCondition]:
     """Return the spectra of every attack and budget; images on which it fails do not count.
 
@@ -171,7 +170,6 @@ def attacked_conditions(
         partition: The bands.
         seed: Seed of the attacks.
         folder: Folder that stores finished images, or None.
-        on_images: Called with the number of images that an attack has finished.
 
     Raises:
         InputError: As `attack_rows`.
@@ -195,7 +193,6 @@ def attacked_conditions(
         measure,
         seed=seed,
         store=RowStore(folder, identity, FLUSH_EVERY, width=N_MARKS + 3 + 2 * partition.n_bands),
-        on_images=on_images,
     )
     if view is not None:
         warn_of_masking({"attacks": (), "masking": view.to_dict()})

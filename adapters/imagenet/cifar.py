@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError
+from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.errors import InputError
 from iaside_plugins.storage.files import read_plain
 
@@ -77,10 +81,19 @@ def read_cifar(root: Path, dataset: str) -> tuple[Any, Any] | None:
     Raises:
         InputError: The file is not the archive's; nothing in it but arrays and text is loaded.
     """
-    name, key = ARCHIVES[dataset]
-    file = next((f for f in (root / name, root / Path(name).name) if f.is_file()), None)
-    if file is None:
-        return None
+    file = archive_file(root, dataset)
+    return None if file is None else _read_archive(file, dataset)
+
+
+def archive_file(root: Path, dataset: str) -> Path | None:
+    """Return the file of a CIFAR test set in a folder, or None; arguments as for `read_cifar`."""
+    name, _ = ARCHIVES[dataset]
+    return next((f for f in (root / name, root / Path(name).name) if f.is_file()), None)
+
+
+def _read_archive(file: Path, dataset: str) -> tuple[Any, Any]:
+    """Return pixels and labels of a CIFAR test set."""
+    _, key = ARCHIVES[dataset]
     try:
         data = _ArraysOnly(io.BytesIO(read_plain(file, 2**30)), encoding="bytes").load()
         pixels = np.asarray(data[b"data"], dtype=np.uint8).reshape(-1, 3, SIDE, SIDE)
@@ -135,12 +148,76 @@ def read_cifar_c(
     return pixels
 
 
+def corruptions_of_cifar_c(root: Path, dataset: str) -> dict[str, Path]:
+    """Return the .npy file of each of the 15 corruptions that is there; `root` as above."""
+    name = CORRUPTED[dataset]
+    folder = root / name if (root / name).is_dir() else root
+    files = {corruption: folder / f"{corruption}.npy" for corruption in CORRUPTIONS}
+    return {corruption: file for corruption, file in files.items() if file.is_file()}
+
+
 def _array(file: Path) -> Any:
     """Return the array of a .npy file, mapped from disk."""
     try:
         return np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{file} is not a sound .npy file: {error}") from error
+
+
+@dataclass(frozen=True)
+class ArchiveRow:
+    """One image of a CIFAR test set, as a part of its file.
+
+    Attributes:
+        dataset: "cifar10" or "cifar100".
+        row: Which image, from 0.
+    """
+
+    dataset: str
+    row: int
+
+    def read(self, path: Path) -> bytes:
+        """Return the image as a PPM file; the archive is unpacked once a process."""
+        try:
+            return _as_ppm(_archive_pixels(path, self.dataset)[self.row])
+        except InputError as error:
+            raise UnreadableImageError(f"cannot be read: {error}") from error
+
+
+@dataclass(frozen=True)
+class ArrayRow:
+    """One image of a .npy file (N, H, W, 3) uint8, as a part of it.
+
+    Attributes:
+        row: Which image, from 0.
+    """
+
+    row: int
+
+    def read(self, path: Path) -> bytes:
+        """Return the image as a PPM file; the array is mapped from disk."""
+        try:
+            return _as_ppm(_mapped(path)[self.row])
+        except (InputError, OSError) as error:
+            raise UnreadableImageError(f"cannot be read: {error}") from error
+
+
+@lru_cache(maxsize=1)
+def _archive_pixels(file: Path, dataset: str) -> npt.NDArray[np.uint8]:
+    pixels: npt.NDArray[np.uint8] = _read_archive(file, dataset)[0]
+    return pixels
+
+
+@lru_cache(maxsize=1)
+def _mapped(file: Path) -> npt.NDArray[np.uint8]:
+    pixels: npt.NDArray[np.uint8] = _array(file)
+    return pixels
+
+
+def _as_ppm(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """Return pixels (H, W, 3) uint8 as a binary PPM file."""
+    height, width, _ = pixels.shape
+    return b"P6\n%d %d\n255\n" % (width, height) + np.ascontiguousarray(pixels).tobytes()
 
 
 class _ArraysOnly(pickle.Unpickler):

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from iaside_plugins.adapters.imagenet.cifar import (
+    SIDE,
+    ArchiveRow,
+    ArrayRow,
+    corruptions_of_cifar_c,
+    read_cifar,
+    read_cifar_c,
+)
 from iaside_plugins.adapters.imagenet.corrupted import CorruptedData
-from iaside_plugins.adapters.imagenet.folders import ImageFolderData, ImageNetC
+from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError, decode
+from iaside_plugins.adapters.imagenet.folders import (
+    ImageFolderData,
+    ImageNetC,
+    matched_records,
+    tree_cells,
+)
 from iaside_plugins.adapters.imagenet.layouts import arrays_of_cifar_c
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
-from iaside_plugins.adapters.imagenet.stream import StreamGroup
+from iaside_plugins.adapters.imagenet.stream import FileReader, ImageStream, StreamGroup
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.corruptions.frost import find_frost_textures, load_frost_textures
@@ -71,7 +85,7 @@ def generated(
     if textures is None:
         logger.warning(
             "no frost textures: 14 of the 15 corruptions are evaluated, so their mean is not an "
-            "mCE; pip install --no-deps imagecorruptions==1.1.2 brings them, or give --frost DIR"
+            "mCE; pip install --no-deps imagecorruptions-imaug brings them, or give --frost DIR"
         )
 
     def images(name: str | None, severity: int) -> Images | None:
@@ -85,17 +99,31 @@ def generated(
 def distributed(
     root: Path, clean: ImageFolderData, own: Preprocessing, seed: int
 ) -> CorruptionPlan:
-    """Plan corruptions read from a distributed ImageNet-C; those it lacks are logged and left out.
+    """Plan corruptions read from a distributed set; those it lacks are logged and left out.
 
     Args:
-        root: The tree of ImageNet-C.
+        root: The tree of ImageNet-C or of another set of its layout, such as Tiny-ImageNet-C, or
+            the folder of the arrays of CIFAR-10-C or CIFAR-100-C, whose clean images are the
+            archive's.
         clean: The images, as the model takes them.
         own: The model's preprocessing.
         seed: Recorded in the plan's settings.
 
     Raises:
-        InputError: If the tree holds none of the 15 at all five severities.
+        InputError: If it holds none of the 15 at all five severities, or other images.
     """
+    rows = [record.part for record in clean.records if isinstance(record.part, ArchiveRow)]
+    if rows and len(rows) == len(clean.records) and arrays_of_cifar_c(root):
+        plan = _array_plan(root, clean, rows, own, seed)
+    else:
+        plan = _tree_plan(root, clean, own, seed)
+    if plan.missing:
+        logger.warning("%s lacks %s: the mean is not an mCE", root.name, ", ".join(plan.missing))
+    return plan
+
+
+def _tree_plan(root: Path, clean: ImageFolderData, own: Preprocessing, seed: int) -> CorruptionPlan:
+    """Plan the corruptions of a tree of image files."""
     available = ImageNetC.available(root)
     names = tuple(name for name in CORRUPTIONS if len(available.get(name, ())) == len(SEVERITIES))
     if not names:
@@ -106,26 +134,87 @@ def distributed(
             "DIR/<corruption>/<severity>/<class>/<file> or DIR/<group>/<corruption>/...; "
             "use corruptions='generate' to make them"
         )
+    geometry = _tree_geometry(root, names[0], clean, own)
+    size = geometry.crop or PUBLISHED_SIZE
 
     def images(name: str | None, severity: int) -> Images | None:
         if name is None:
-            return _made_here(clean, STANDARD, own, None, 0)
+            return _made_here(clean, geometry, own, None, 0)
         return ImageNetC(
             root,
             name,
             severity,
             records=clean.records,
-            output_size=_output_size(STANDARD, own),
+            output_size=_output_size(geometry, own),
             interpolation=own.interpolation,
             batch_size=clean.batch_size,
             n_workers=clean.n_workers,
             grey=clean.grey,
+            size=size,
         )
 
-    plan = _plan(names, images, "distributed", PUBLISHED_SIZE, PUBLISHED_SIZE, True, seed)
-    if plan.missing:
-        logger.warning("%s lacks %s: the mean is not an mCE", root.name, ", ".join(plan.missing))
-    return plan
+    # Other sizes have constants of their own, which are those of no size that is known here.
+    constants = PUBLISHED_SIZE if size == PUBLISHED_SIZE else None
+    return _plan(names, images, "distributed", size, constants, True, seed)
+
+
+def _tree_geometry(
+    root: Path, name: str, clean: ImageFolderData, own: Preprocessing
+) -> Preprocessing:
+    """Return the resize and crop of the clean images that a tree's corrupted ones are made of.
+
+    Raises:
+        InputError: The tree's images are smaller than 224 pixels, and not of the clean ones' size.
+    """
+    first = matched_records(tree_cells(root)[name][SEVERITIES[0]], clean.records)[0]
+    try:
+        corrupted, plain = decode(first.read()).size, decode(clean.records[0].read()).size
+    except UnreadableImageError:
+        return STANDARD
+    if min(corrupted) >= PUBLISHED_SIZE:
+        return STANDARD
+    if corrupted != plain or corrupted[0] != corrupted[1]:
+        raise InputError(
+            f"{root} holds images of {corrupted[0]} x {corrupted[1]} pixels (width x height), and "
+            f"the clean ones are {plain[0]} x {plain[1]}: give the clean images of the same set"
+        )
+    side = corrupted[0]
+    as_they_are = own.crop == side and own.resize in (None, side)
+    return own if as_they_are else Preprocessing(None, side, own.interpolation)
+
+
+def _array_plan(
+    root: Path,
+    clean: ImageFolderData,
+    rows: Sequence[ArchiveRow],
+    own: Preprocessing,
+    seed: int,
+) -> CorruptionPlan:
+    """Plan the corruptions of CIFAR-10-C or CIFAR-100-C, matched to the archive by row."""
+    dataset, home = rows[0].dataset, clean.records[0].path.parent
+    archive = read_cifar(home, dataset)
+    if archive is None:
+        raise InputError(f"{home} holds no archive of {dataset}")
+    names = corruptions_of_cifar_c(root, dataset)
+    for name in names:
+        read_cifar_c(root, dataset, name, archive[1])  # checks shape and labels
+    if not names:
+        raise InputError(f"{root} holds none of the 15 corruptions as .npy files")
+    as_they_are = own.crop == SIDE and own.resize in (None, SIDE)
+    geometry = own if as_they_are else Preprocessing(None, SIDE, own.interpolation)
+    reader = FileReader(geometry, clean.grey, _output_size(geometry, own), own.interpolation)
+
+    def images(name: str | None, severity: int) -> Images | None:
+        if name is None:
+            return _made_here(clean, geometry, own, None, 0)
+        first = (severity - 1) * len(archive[1])
+        records = [
+            replace(record, path=names[name], part=ArrayRow(first + row.row))
+            for record, row in zip(clean.records, rows, strict=True)
+        ]
+        return ImageStream(records, reader, clean.batch_size, clean.n_workers)
+
+    return _plan(tuple(names), images, "distributed", SIDE, SIDE, False, seed)
 
 
 def _plan(
@@ -133,7 +222,7 @@ def _plan(
     images: Callable[[str | None, int], Images | None],
     source: str,
     size: int,
-    constants: int,
+    constants: int | None,
     jpeg: bool,
     seed: int,
 ) -> CorruptionPlan:
@@ -141,7 +230,7 @@ def _plan(
     settings = {
         "source": source,
         "size": size,
-        "constants": str(constants),
+        "constants": None if constants is None else str(constants),
         "jpeg": jpeg,
         "seed": seed,
     }

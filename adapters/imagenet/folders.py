@@ -90,8 +90,8 @@ class ImageNetC(ImageStream):
 
     Reads `root/<corruption>/<severity>/<wnid>/<file>`, also with the folders noise, blur, weather
     or digital of the archives above the corruption, and with `ImageNet-C` or `ImageNet-3DCC`
-    below the root. The images are 224 x 224 as distributed: nothing is resized, larger ones are
-    cropped at their centre, smaller ones are an error. Iterates as `ImageStream` says.
+    below the root. The images are `size` x `size` as distributed: nothing is resized, larger ones
+    are cropped at their centre, smaller ones are an error. Iterates as `ImageStream` says.
 
     Args:
         root: Folder of the tree.
@@ -101,11 +101,12 @@ class ImageNetC(ImageStream):
             folder (or, if the tree has no such folder, by the WordNet id of the label) and file
             name, whatever its ending; ids and labels stay theirs.
         output_size: Side in pixels of the model's input, to which the images are resized; None
-            for 224.
+            for `size`.
         interpolation: Interpolation of that resize.
         batch_size: Images per batch.
         n_workers: Worker processes that decode; 0 decodes in this one.
         grey: One channel instead of three.
+        size: Side in pixels of the distributed images; 64 for Tiny-ImageNet-C.
 
     Raises:
         InputError: No such corruption or severity in the tree, or images of `records` missing.
@@ -124,6 +125,7 @@ class ImageNetC(ImageStream):
         batch_size: int = 64,
         n_workers: int = 0,
         grey: bool = False,
+        size: int = _PUBLISHED_SIZE,
     ) -> None:
         pillow()
         folder = tree_cells(Path(root)).get(corruption, {}).get(severity)
@@ -135,7 +137,7 @@ class ImageNetC(ImageStream):
             )
         # Checks the output size too, which is a length in pixels like a resize.
         Preprocessing(output_size, None, interpolation)
-        geometry = Preprocessing(None, _PUBLISHED_SIZE, interpolation)
+        geometry = Preprocessing(None, size, interpolation)
         reader = FileReader(geometry, grey, output_size, interpolation)
         super().__init__(matched_records(folder, records), reader, batch_size, n_workers)
 
@@ -186,10 +188,8 @@ def matched_records(folder: Path, records: Sequence[ImageRecord]) -> list[ImageR
     matched, missing = [], []
     for record in records:
         name = PurePosixPath(record.image_id)
-        inner = folder / name.parent.name
-        if (name.parent.name == "" or not inner.is_dir()) and record.label < len(wnids):
-            by_label = folder / wnids[record.label]
-            inner = by_label if by_label.is_dir() or name.parent.name else inner
+        label = record.label if record.stored_label is None else record.stored_label
+        inner = _matching_folder(folder, name, wnids[label : label + 1] if label >= 0 else ())
         if inner not in files:
             files[inner] = _files_by_stem(inner)
         same = files[inner].get(name.stem, [])
@@ -207,6 +207,22 @@ def matched_records(folder: Path, records: Sequence[ImageRecord]) -> list[ImageR
             "the same files as the clean images"
         )
     return matched
+
+
+def _matching_folder(folder: Path, name: PurePosixPath, wnids: Sequence[str]) -> Path:
+    """Return the folder in one of a tree that holds an image; one that is not there if none does.
+
+    Args:
+        folder: Of one corruption and severity.
+        name: Id of the image.
+        wnids: WordNet id of its label, or nothing.
+    """
+    if name.parent.name == "":
+        places = [*(folder / wnid for wnid in wnids), folder]
+    else:
+        own = str(name.parent), name.parent.name, name.parts[0]
+        places = [folder / inner for inner in (*own, *wnids)]
+    return next((place for place in places if place.is_dir()), places[-1])
 
 
 def _files_by_stem(folder: Path) -> dict[str, list[Path]]:

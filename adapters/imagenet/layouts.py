@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from iaside_plugins.adapters.imagenet.cifar import ARCHIVES
+from iaside_plugins.adapters.imagenet.labels import KNOWN_MAPS, known_map
 from iaside_plugins.adapters.imagenet.listing import image_names, subfolders
 
 _SPLITS = ("val", "validation", "valid", "test", "testing", "eval", "dev", "train", "training")
 _DEPTH, _MOST_FOLDERS = 4, 2000  # how far class folders are looked for
 _ARRAYS = ("labels.npy", "gaussian_noise.npy")  # of CIFAR-10-C and CIFAR-100-C
-_BATCHES = {"data_batch_1": "cifar10", "test_batch": "cifar10", "train": "cifar100"}
 _IMAGENET = "ILSVRC2012_val_"
-_SOLUTION = "LOC_val_solution.csv"  # the labels of ImageNet's validation images, with its archive
-_ADAPTER = "python -m iaside_plugins.adapters.robustbench_adapter"
 
 
 @dataclass(frozen=True)
@@ -39,23 +38,25 @@ def what_to_do(root: Path) -> str:
     return ""
 
 
-def misread(root: Path, names: Iterable[str]) -> str:
+def misread(root: Path, images: Mapping[str, Sequence[str]], labels: str) -> str:
     """Return what to do with folders that are no classes though images lie in them, or nothing.
 
     Args:
         root: The folder.
-        names: Its folders with images.
+        images: Its folders with images -> names of these, with the folders between.
+        labels: "auto" or "rank".
     """
-    names = sorted(names)
-    folders = [name.lower() for name in names]
-    if (root / "val_annotations.txt").is_file():
-        return _tiny_imagenet(root)
-    if all(name in _SPLITS for name in folders):
-        for folder in (root / name for name in names):
-            if image_names(folder)[0].startswith(_IMAGENET):
-                return f"in {folder} {_flat(folder)}"
+    folders = sorted(name.lower() for name in images)
+    is_flat = any("/" not in name for names in images.values() for name in names)
+    is_split = all(name in _SPLITS for name in folders)
+    if not is_flat and (is_split or folders == ["images"] or _is_above(images, labels)):
+        return what_to_do(root).removeprefix("; ")
+    for name in (name for name in images if is_split and name.lower() in _SPLITS[:-2]):
+        if images[name][0].startswith(_IMAGENET):
+            return f"{root / name} holds ImageNet's validation images: give that folder instead"
+    if is_split:
         return (
-            f"{', '.join(sorted(folders))} are parts of a data set, not classes: "
+            f"{', '.join(folders)} are parts of a data set, not classes: "
             "sort the images of one part into class folders and give that part, or "
             "give a CSV manifest (path,label)"
         )
@@ -67,59 +68,28 @@ def misread(root: Path, names: Iterable[str]) -> str:
     return ""
 
 
+def _is_above(images: Mapping[str, Sequence[str]], labels: str) -> bool:
+    """Return whether folders stand above class folders, if no image lies directly in them."""
+    known = {name for dataset in KNOWN_MAPS for name in known_map(dataset).index}
+    between = {name.rpartition("/")[0] for names in images.values() for name in names}
+    if known & images.keys():
+        return False
+    if known & {part for path in between for part in path.split("/")}:
+        return True
+    return len(between) > 1 and (labels == "auto" or len(images) == 1)
+
+
 def arrays_of_cifar_c(root: Path) -> str:
     """Return what to do with the arrays of CIFAR-10-C or CIFAR-100-C; empty without them."""
     for folder in (root, root / "CIFAR-10-C", root / "CIFAR-100-C"):
         if any((folder / name).is_file() for name in _ARRAYS):
             dataset = "cifar100" if "100" in folder.name else "cifar10"
-            place = folder.parent if folder != root or folder.name.startswith("CIFAR-") else folder
             return (
-                f"{folder} holds the arrays (.npy) of {dataset.replace('cifar', 'CIFAR-')}-C, "
-                f"which this reads: {_ADAPTER} --dataset {dataset} --threat_model corruptions "
-                f"--corruptions_data_dir {_quoted(place)}; or make the corruptions here with "
-                "corruptions='generate'"
+                f"{folder} holds the arrays (.npy) of {dataset.replace('cifar', 'CIFAR-')}-C: give "
+                f"the archive of {dataset} ({Path(ARCHIVES[dataset][0]).parent}) as the images "
+                f"and corruptions={_quoted(folder)}; or make the corruptions of other images here "
+                "with corruptions='generate'"
             )
-    return ""
-
-
-def _archive_of_cifar(root: Path) -> str:
-    """Recognise the unpacked archives of CIFAR-10 and CIFAR-100."""
-    inner = ("", "cifar-10-batches-py", "cifar-100-python")
-    for folder in (root / name for name in inner):
-        for name, dataset in _BATCHES.items():
-            if (folder / name).is_file() and any(
-                (folder / meta).is_file() for meta in ("batches.meta", "meta")
-            ):
-                home = folder.parent
-                return (
-                    f"{folder} is the archive of {dataset}, which this reads: {_ADAPTER} "
-                    f"--dataset {dataset} --data_dir {_quoted(home)}; for other commands save "
-                    "its images as files in class folders"
-                )
-    return ""
-
-
-def _tiny_imagenet(root: Path) -> str:
-    """Recognise Tiny-ImageNet: its root, its validation folder, its training folder."""
-    for folder in (root, root / "val", root / "tiny-imagenet-200" / "val"):
-        notes = folder / "val_annotations.txt"
-        if notes.is_file() and (folder / "images").is_dir():
-            made = folder / "val.csv"
-            return (
-                f"{folder} is the validation folder of Tiny-ImageNet: list it with (echo "
-                f'path,label; awk \'{{print "images/"$1","$2}}\' {_quoted(notes)}) > '
-                f"{_quoted(made)} and give {made}; a model of 200 outputs also needs classes=FILE "
-                "with the 200 folder names in the order of its outputs"
-            )
-    folders = subfolders(root)
-    deeper = [folder for folder in folders if (folder / "images").is_dir()]
-    if deeper and len(deeper) == len(folders) and not any(map(image_names, folders)):
-        made = root / "images.csv"
-        return (
-            f"the images lie in <class>/images, as Tiny-ImageNet's for training: list them with "
-            f"(cd {_quoted(root)} && echo path,label && for f in */images/*; do echo "
-            f'"$f,${{f%%/*}}"; done) > {_quoted(made)} and give {made}'
-        )
     return ""
 
 
@@ -140,20 +110,12 @@ def _corruptions(root: Path) -> str:
 
 
 def _flat(root: Path) -> str:
-    """Recognise images without class folders, ImageNet's validation images among them."""
-    images = image_names(root)
-    if not images:
+    """Recognise images without class folders."""
+    if not image_names(root):
         return ""
-    if not images[0].startswith(_IMAGENET):
-        return "images lie in it directly: sort them into class folders, or give a CSV manifest"
-    made = root / "val.csv"
-    places = [folder / _SOLUTION for folder in (root, *root.absolute().parents[:4])]
-    solution = next((place for place in places if place.is_file()), Path(_SOLUTION))
     return (
-        "images lie in it directly: these are ImageNet's validation images as distributed; sort "
-        "them into class folders (the script valprep.sh does), or list them with (echo path,label; "
-        f"awk -F'[, ]' 'NR>1{{print $1\".JPEG,\"$2}}' {_quoted(solution)}) > {_quoted(made)} and "
-        f"give {made}"
+        "images lie in it directly: sort them into class folders, or give a CSV manifest "
+        "(path,label); without labels, labels='predicted' takes the model's own predictions"
     )
 
 
@@ -170,7 +132,9 @@ def _above(root: Path) -> str:
         if seen > _MOST_FOLDERS:
             break
     flat = next((inner for inner in subfolders(root) if inner.name in _SPLITS), None)
-    return f"in {flat}, {hint}" if flat is not None and (hint := _flat(flat)) else ""
+    if flat is None or not image_names(flat):
+        return ""
+    return f"in {flat}, {_flat(flat)}"
 
 
 def _rank(name: str) -> int:
@@ -187,8 +151,6 @@ def _quoted(path: Path) -> str:
 
 LAYOUTS = (
     Layout("CIFAR-10-C", arrays_of_cifar_c),
-    Layout("CIFAR-10", _archive_of_cifar),
-    Layout("Tiny-ImageNet", _tiny_imagenet),
     Layout("ImageNet-C", _corruptions),
     Layout("class folders below", _above),
     Layout("no class folders", _flat),

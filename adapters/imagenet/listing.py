@@ -16,6 +16,7 @@ SUFFIXES = (*_COLOUR, ".ppm", ".pgm", ".pnm")
 
 _OTHERS = (".gif", ".pbm", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".tga", ".ico", ".eps")
 _ODD = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+_HIDDEN = (".", "__MACOSX")  # how the names of folders begin that are the system's
 _N_NAMED = 3  # files that are named of each reason
 
 
@@ -24,7 +25,8 @@ class Listing:
     """What lies in a folder of class folders.
 
     Attributes:
-        images: Names of the image files of every class folder, both sorted.
+        images: Names of the image files of every class folder, both sorted; those in folders
+            below it with their folders, "more/x.png".
         left_out: Reason -> files that are not taken, relative to the folder, sorted.
     """
 
@@ -39,10 +41,10 @@ class Listing:
 
 
 def read_listing(root: Path) -> Listing:
-    """Return what lies in `root/<class>/<file>` and around it.
+    """Return what lies in `root/<class>/` at any depth and around it.
 
-    Hidden files are those of the system (`.DS_Store`) and left out without a word, images among
-    them with one.
+    Folders below a class folder that are links are left out: they may lead anywhere. Hidden files
+    are those of the system (`.DS_Store`) and left out without a word, images among them with one.
 
     Raises:
         InputError: A folder cannot be read.
@@ -64,8 +66,10 @@ def _images(
 ) -> list[str]:
     """Return the names of the images in a folder, sorted, and note the other files.
 
+    Those of a class folder are taken at any depth, as torchvision's ImageFolder does.
+
     Args:
-        folder: A class folder, or the folder above them.
+        folder: A class folder, a folder below one, or the folder above them.
         name: Its own, before the names of its files.
         left_out: Reason -> files; changed.
         beside: In the folder above the class folders, their names: no image there is taken.
@@ -74,9 +78,15 @@ def _images(
     with os.scandir(folder) as entries:
         for entry in entries:
             if _is(entry.is_dir):
-                if beside is None or entry.name not in beside:
-                    deeper = [name + file for file in _below(entry)]
-                    left_out.setdefault("in folders deeper than a class", []).extend(deeper)
+                inner = f"{name}{entry.name}/"
+                if _is_visible(entry) and not entry.is_symlink() and beside is None:
+                    deeper = _images(Path(entry.path), inner, left_out)
+                    taken += [f"{entry.name}/{file}" for file in deeper]
+                elif beside is None or entry.name not in beside:
+                    is_link = entry.is_symlink()
+                    reason = "folders that are links" if is_link else "in hidden folders"
+                    hidden = [inner] if is_link else [name + file for file in _hidden(entry)]
+                    left_out.setdefault(reason, []).extend(hidden)
             elif reason := _why_not(entry, is_root=beside is not None):
                 left_out.setdefault(reason, []).append(name + entry.name)
             elif beside is None and not entry.name.startswith("."):
@@ -105,18 +115,19 @@ def _is(kind: Callable[[], bool]) -> bool:
         return False
 
 
-def _below(entry: os.DirEntry[str]) -> Iterator[str]:
-    """Yield the files at any depth in a folder with its name; of a hidden one, the images."""
+def _is_visible(entry: os.DirEntry[str]) -> bool:
+    """Return whether a folder is neither hidden nor one of macOS archives."""
+    return not entry.name.startswith(_HIDDEN)
+
+
+def _hidden(entry: os.DirEntry[str]) -> Iterator[str]:
+    """Yield the images at any depth in a hidden folder with its name."""
     if entry.name == "__MACOSX":
         return
-    if entry.is_symlink():  # it may lead anywhere, also back here
-        yield f"{entry.name}/"
-        return
-    hidden = entry.name.startswith(".")
     for inner, folders, files in os.walk(entry.path, onerror=_refuse):
         folders[:] = [one for one in folders if not one.startswith(".")]
         for file in files:
-            if not file.startswith(".") and (not hidden or file.lower().endswith(SUFFIXES)):
+            if not file.startswith(".") and file.lower().endswith(SUFFIXES):
                 yield Path(os.path.relpath(Path(inner, file), Path(entry.path).parent)).as_posix()
 
 
@@ -126,14 +137,20 @@ def _refuse(error: OSError) -> None:
 
 def subfolders(folder: Path) -> list[Path]:
     """Return the folders in a folder by name, without hidden ones and those of macOS archives."""
-    hidden = (".", "__MACOSX")
-    folders = [path for path in folder.iterdir() if not path.name.startswith(hidden)]
+    folders = [path for path in folder.iterdir() if not path.name.startswith(_HIDDEN)]
     return sorted((path for path in folders if path.is_dir()), key=lambda path: path.name)
 
 
 def image_names(folder: Path) -> list[str]:
     """Return the names of the image files directly in a folder, sorted, without hidden files."""
-    return _images(folder, "", {})
+    with os.scandir(folder) as entries:
+        return sorted(
+            entry.name
+            for entry in entries
+            if not entry.name.startswith(".")
+            and not _is(entry.is_dir)
+            and not _why_not(entry, is_root=False)
+        )
 
 
 def readable(name: str) -> str:

@@ -33,12 +33,15 @@ class ImageRecord:
         image_id: Its name in the data set, a POSIX path such as "n01440764/x.JPEG"; unique, and
             never absolute, so that results name no place on this machine.
         part: Which part of the file is the image; None for the whole file.
+        stored_label: Label that the data set gives it, where `label` is another: an output of a
+            restricted model, or a prediction; -1 if it gives none.
     """
 
     path: Path
     label: int
     image_id: str
     part: Part | None = None
+    stored_label: int | None = None
 
     def read(self) -> bytes:
         """Return the bytes of the image file.

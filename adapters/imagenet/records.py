@@ -8,28 +8,42 @@ from pathlib import Path
 import numpy as np
 
 from iaside_plugins.adapters.imagenet.record import ImageRecord
+from iaside_plugins.adapters.imagenet.sources.cifar_archive import (
+    is_cifar_archive,
+    read_cifar_archive,
+)
 from iaside_plugins.adapters.imagenet.sources.class_folders import read_class_folders
+from iaside_plugins.adapters.imagenet.sources.flat_validation import (
+    is_flat_validation,
+    read_flat_validation,
+)
 from iaside_plugins.adapters.imagenet.sources.foolbox_images import (
     is_foolbox_images,
     read_foolbox_images,
 )
 from iaside_plugins.adapters.imagenet.sources.manifest import read_manifest
+from iaside_plugins.adapters.imagenet.sources.parquet import is_parquet, read_parquet
 from iaside_plugins.adapters.imagenet.sources.source import UNLABELLED, Listing, Source
+from iaside_plugins.adapters.imagenet.sources.tar_shards import is_tar, read_tar
+from iaside_plugins.adapters.imagenet.sources.tiny_imagenet import (
+    is_tiny_imagenet,
+    read_tiny_imagenet,
+)
 from iaside_plugins.errors import InputError
 
-__all__ = ["SOURCES", "UNLABELLED", "ImageRecord", "find_records", "select"]
+__all__ = ["SOURCES", "UNLABELLED", "ImageRecord", "find_records", "select", "source_of"]
 
 
 def find_records(
     root: Path | str, *, labels: str = "auto", classes: Path | str | None = None
 ) -> Listing:
-    """Return the images of a folder `root/<class>/<file>` or of a CSV manifest.
+    """Return the images of a data set in any of the ways of `SOURCES`, class folders for one.
 
-    A manifest has the header `path,label` (more columns are ignored). Relative paths start at the
-    manifest's folder; a label is a class name that `labels` or `classes` resolves, or an index.
+    A CSV manifest has the header `path,label` (more columns are ignored). Relative paths start at
+    its folder; a label is a class name that `labels` or `classes` resolves, or an index.
 
     Args:
-        root: Folder or manifest file.
+        root: Folder or file.
         labels: How class names become indices, see `labels.class_map`; `UNLABELLED` for class
             folders whose labels nobody reads.
         classes: File of classes, see `labels.read_classes`.
@@ -42,9 +56,18 @@ def find_records(
         InputError: Nothing at `root`, no images, unknown classes; with the line for manifests.
     """
     root = Path(root)
+    return source_of(root).read(root, labels, classes)
+
+
+def source_of(root: Path) -> Source:
+    """Return the way in which a data set is stored.
+
+    Raises:
+        InputError: Nothing at `root`.
+    """
     for source in SOURCES:
         if source.matches(root):
-            return source.read(root, labels, classes)
+            return source
     known = ", ".join(source.name for source in SOURCES)
     raise InputError(f"there is no folder or file {root}; expected one of: {known}")
 
@@ -72,7 +95,12 @@ def select(records: Sequence[ImageRecord], n: int | None, seed: int) -> list[Ima
 
 SOURCES = (
     Source("images of Foolbox", is_foolbox_images, read_foolbox_images),
-    Source("folder", Path.is_dir, read_class_folders),
+    Source("Parquet files", is_parquet, read_parquet),
+    Source("tar archives", is_tar, read_tar),
+    Source("archive of CIFAR", is_cifar_archive, read_cifar_archive),
+    Source("Tiny-ImageNet", is_tiny_imagenet, read_tiny_imagenet),
+    Source("ImageNet's flat validation folder", is_flat_validation, read_flat_validation),
+    Source("class folders", Path.is_dir, read_class_folders),
     Source("CSV manifest", Path.is_file, read_manifest),
 )
 """Every way in which a data set of image files may be stored, in the order they are tried."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import nn
 
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.errors import InputError, InputTypeError
-from iaside_plugins.inference.checks import has_fixed_mode
+from iaside_plugins.inference.checks import check_in_range, has_fixed_mode
 from iaside_plugins.inference.outputs import logits_in, model_failure
 
 
@@ -68,6 +69,7 @@ class Classifier(nn.Module):
 
     mean: torch.Tensor
     std: torch.Tensor
+    kept: torch.Tensor | None
 
     def __init__(self, net: nn.Module, info: ModelInfo) -> None:
         super().__init__()
@@ -78,13 +80,51 @@ class Classifier(nn.Module):
         for name in ("mean", "std"):
             values = torch.tensor(getattr(info.preprocessing, name), dtype=torch.float32)
             self.register_buffer(name, values.view(-1, 1, 1))
+        self.register_buffer("kept", None)  # no part of the state until `restrict`
+        self._last_kept = -1
         self.eval()
+
+    def restrict(self, classes: Sequence[int]) -> Classifier:
+        """Keep the logits of some classes only, in their order; returns the classifier itself.
+
+        This is how sets of some of ImageNet's classes, such as ImageNet-R, are scored. Which are
+        kept is part of the state.
+
+        Args:
+            classes: Class indices, ascending.
+
+        Raises:
+            InputError: Fewer than two classes, indices out of order or out of range, or a
+                classifier that is restricted to others already.
+        """
+        chosen = [int(k) for k in classes]
+        if self.kept is not None and self.kept.tolist() == chosen:
+            return self
+        if self.kept is not None:
+            raise InputError(
+                f"{self.info.name} is restricted to {len(self.kept)} other classes already: load "
+                "it again for these"
+            )
+        if len(chosen) < 2 or chosen != sorted(set(chosen)) or chosen[0] < 0:
+            raise InputError(f"expected two or more class indices, ascending, got {chosen[:5]}")
+        n_classes = self.info.n_classes
+        if n_classes is not None and chosen[-1] >= n_classes:
+            raise InputError(f"expected classes below {n_classes}, got {chosen[-1]}")
+        self.kept, self._last_kept = torch.tensor(chosen, device=self.mean.device), chosen[-1]
+        self.info = replace(self.info, n_classes=len(chosen))
+        if self.rebuild is not None:
+            self.rebuild = functools.partial(_rebuilt, self.rebuild, chosen)
+        return self
 
     def train(self, mode: bool = True) -> Classifier:
         """Set training or evaluation mode; that of an exported program is part of its code."""
-        if not has_fixed_mode(self.net):
+        fixed = [part for part in self.net.modules() if has_fixed_mode(part)]
+        if not fixed:
             return super().train(mode)
-        self.training = mode
+        inside = {id(part) for one in fixed for part in one.modules()}
+        for part in self.modules():
+            if id(part) not in inside:
+                part.training = mode
         return self
 
     def extra_repr(self) -> str:
@@ -122,7 +162,15 @@ class Classifier(nn.Module):
             raise
         except (Exception, SystemExit) as error:
             raise model_failure(self.info.name, self.net, images, error) from error
-        return logits
+        if self.kept is None:
+            return logits
+        check_in_range(self._last_kept, logits.shape[1])
+        return logits[:, self.kept]
+
+
+def _rebuilt(rebuild: Callable[[], Classifier], classes: Sequence[int]) -> Classifier:
+    """Return a classifier made again in another process, restricted as it was."""
+    return rebuild().restrict(classes)
 
 
 def describe(info: ModelInfo) -> str:
@@ -152,6 +200,7 @@ class LoadedNetwork:
         name: As `ModelInfo.name`, like the attributes that are not listed here.
         file: The weights file, if it is known.
         code: Digest of the code that the network consists of, for models of the user's own.
+        says_preprocessing: Whether its source says how images are normalised, or that they are not.
     """
 
     net: nn.Module
@@ -164,6 +213,7 @@ class LoadedNetwork:
     licence: str | None = None
     file: Path | None = None
     code: str = ""
+    says_preprocessing: bool = True
 
 
 def unknown_name(where: str, name: str, known: Iterable[str]) -> InputError:

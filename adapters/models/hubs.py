@@ -1,22 +1,11 @@
-"""Published networks, of timm and torchvision, with their own weights or without.
-
-Downloads fail quickly where there is no network, are quiet, and never leave random weights.
-"""
+"""Published networks, of timm and torchvision, with their own weights or without."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
-import io
 import logging
-import socket
-import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import torch
 from torch import nn
@@ -24,11 +13,16 @@ from torch import nn
 from iaside_plugins.adapters.compat import import_timm, import_torchvision, timm_hub
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.models.classifier import LoadedNetwork, last_width, unknown_name
+from iaside_plugins.adapters.models.downloads import (
+    cached_file,
+    no_weights,
+    quiet_download,
+    unreachable,
+)
+from iaside_plugins.adapters.models.file_kinds import check_is_weights
 from iaside_plugins.adapters.models.weights import plain_names, put_state
 from iaside_plugins.errors import InputError
 
-PATIENCE = 8.0  # seconds to reach a server before the download counts as impossible
-STALL = 30.0  # seconds without a byte before a running download is given up
 _log = logging.getLogger(__name__)
 _IMAGENET = Preprocessing(
     resize=256, crop=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
@@ -72,7 +66,7 @@ def from_timm(name: str, *, pretrained: bool, n_classes: int | None = None) -> L
         net=net,
         name=name,
         architecture=architecture,
-        preprocessing=_timm_preprocessing(timm, net, name),
+        preprocessing=timm_preprocessing(timm, net, name),
         weights=f"timm {config.get('tag') or tag or 'default'}",
         dataset="imagenet" if net.num_classes == 1000 else None,
         licence=config.get("license"),
@@ -96,7 +90,10 @@ def _timm_pretrained(timm: Any, name: str) -> nn.Module:
     url = importlib.import_module("huggingface_hub.constants").ENDPOINT if at_hub else config.url
     url = url if isinstance(url, str) else url[0]
     reason = unreachable(url)
-    if reason and not at_hub and not _in_cache(url):
+    cached = None if at_hub else cached_file(url)
+    if cached is not None:
+        check_is_weights(cached)
+    elif reason and not at_hub:
         raise no_weights(f"timm:{name}", reason)
     try:
         if at_hub and reason:  # only look among files that were downloaded before
@@ -110,7 +107,7 @@ def _timm_pretrained(timm: Any, name: str) -> nn.Module:
     return net
 
 
-def _timm_preprocessing(timm: Any, net: nn.Module, name: str) -> Preprocessing:
+def timm_preprocessing(timm: Any, net: nn.Module, name: str) -> Preprocessing:
     """Return the preprocessing of timm's evaluation; warn if a square crop departs from it."""
     data = timm.data.resolve_model_data_config(net)
     _, height, width = data["input_size"]
@@ -185,7 +182,10 @@ def from_torchvision(name: str, *, pretrained: bool, n_classes: int | None = Non
 
 def _torchvision_state(chosen: Any, name: str) -> dict[str, torch.Tensor]:
     """Return torchvision's weights, downloaded or from its cache, without running code in them."""
-    if not _in_cache(chosen.url) and (reason := unreachable(chosen.url)):
+    cached = cached_file(chosen.url)
+    if cached is not None:
+        check_is_weights(cached)
+    elif reason := unreachable(chosen.url):
         raise no_weights(f"torchvision:{name}", reason)
     try:
         with quiet_download():
@@ -193,64 +193,3 @@ def _torchvision_state(chosen: Any, name: str) -> dict[str, torch.Tensor]:
     except Exception as error:  # network, disk, hash and format errors alike
         raise no_weights(f"torchvision:{name}", error) from error
     return plain_names(state)
-
-
-def _in_cache(url: str) -> bool:
-    """Return whether torch.hub has downloaded this file before."""
-    return (Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name).is_file()
-
-
-_log = logging.getLogger(__name__)
-
-
-def unreachable(url: str) -> str | None:
-    """Return why a server cannot be reached, or None if it can.
-
-    Without a network the hosts retry for minutes, or wait as long as the system does; one
-    connection with a deadline answers within `PATIENCE` seconds. Behind a proxy a direct
-    connection proves nothing, so the answer is None and the download is tried.
-    """
-    if "https" in getproxies() or "all" in getproxies():
-        return None
-    parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port or 443
-    outcome: list[str | None] = []
-
-    def connect() -> None:
-        try:
-            socket.create_connection((host, port), timeout=PATIENCE).close()
-            outcome.append(None)
-        except OSError as error:
-            outcome.append(f"cannot reach {host}: {error}")
-
-    # In a thread, because name look-up has no time limit.
-    thread = threading.Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(PATIENCE)
-    return outcome[0] if outcome else f"cannot reach {host}: no answer in {PATIENCE:.0f} s"
-
-
-@contextlib.contextmanager
-def quiet_download() -> Iterator[None]:
-    """Limit how long a download may stall, and silence the host's messages."""
-    before = socket.getdefaulttimeout()
-    client = logging.getLogger("huggingface_hub")
-    level = client.level
-    socket.setdefaulttimeout(STALL)
-    client.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        client.setLevel(level)
-        socket.setdefaulttimeout(before)
-
-
-def no_weights(spec: str, error: Exception | str) -> InputError:
-    """Return the error for weights that could not be downloaded, with the cause in one line."""
-    text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-    cause = " ".join(text.split())[:200]
-    return InputError(
-        f"the pretrained weights of {spec} could not be had ({cause}); download them where there "
-        "is a network and give them with weights=FILE (.safetensors or .pth)"
-    )

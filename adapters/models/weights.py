@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import hashlib
 import importlib
 import logging
@@ -9,12 +11,21 @@ import re
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from iaside_plugins.adapters.models.file_kinds import check_is_weights
+from iaside_plugins.adapters.models.robustness_checkpoints import (
+    Normalisation,
+    is_robustness,
+    network_of,
+    normalisation_of,
+)
 from iaside_plugins.errors import InputError, MissingExtraError
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "model_state", "net", "network", "weights")
@@ -26,27 +37,47 @@ _log = logging.getLogger(__name__)
 _EXPORT = "torch.save(model.state_dict(), 'weights.pth')"
 
 
+@dataclass(frozen=True)
+class Weights:
+    """What a weights file says.
+
+    Attributes:
+        state: Tensors by name, in the file's order.
+        normalisation: Mean and standard deviation per channel, if the file has them.
+    """
+
+    state: dict[str, torch.Tensor]
+    normalisation: Normalisation | None = None
+
+
 def read_state(path: str | Path) -> dict[str, torch.Tensor]:
-    """Read a state dict from a file, on the CPU, without running any code stored in it.
+    """Return the tensors of `read_weights`."""
+    return read_weights(path).state
+
+
+def read_weights(path: str | Path) -> Weights:
+    """Read a weights file, on the CPU, without running any code stored in it.
 
     Args:
         path: A `.safetensors` file, or anything `torch.load(weights_only=True)` reads. The state
             dict may be under one key of `WRAPPERS` or, without one, `EMA_WRAPPERS`, and all its
-            names may have one prefix of `PREFIXES`; both are removed.
-
-    Returns:
-        Tensors by name, in the file's order.
+            names may have one prefix of `PREFIXES`; both are removed. Of a checkpoint of the
+            library `robustness` the network's tensors are taken, and its normalisation.
 
     Raises:
-        InputError: The file does not exist, is not readable as weights, is refused because it
-            holds Python objects, or holds no tensors.
+        InputError: The file does not exist, is a web page or not readable as weights, is refused
+            because it holds Python objects, or holds no tensors.
         MissingExtraError: A `.safetensors` file without the safetensors library.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no weights file at {path}; give the path of an existing file")
+    check_is_weights(path)
     loaded = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-    return plain_names(_tensors(loaded, path))
+    state = plain_names(_tensors(loaded, path))
+    if is_robustness(state):
+        return Weights(network_of(state), normalisation_of(state))
+    return Weights(state)
 
 
 def put_state(net: nn.Module, state: Mapping[str, torch.Tensor], source: str) -> None:
@@ -167,11 +198,15 @@ def _read_pickle(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch also warns of what is raised or refused below
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with _harmless_allowed():
+                return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises anything on a damaged file
         text = str(error)
+        part = f"torch.save(torch.load({path.name!r}, weights_only=False)['model'], 'weights.pth')"
+        otherwise = f", or the part of it that holds the weights, as in {part}"
         if "TorchScript" in text:
             held = "is a TorchScript archive, which holds a program"
+            otherwise = ", or run it as the model torchscript:FILE"
         elif re.search("GLOBAL|Can only (create|build)|Trying to", text):  # torch's refusals
             found = re.search(r"GLOBAL ([\w.]+)", text)
             held = "holds Python objects" + (f" (first: {found[1]})" if found else "")
@@ -183,7 +218,22 @@ def _read_pickle(path: Path) -> Any:
         raise InputError(
             f"{path.name} was refused: it {held}, and reading those can run code. Where you "
             f"trust it, load it yourself and export a plain state dict: {_EXPORT}"
+            f"{otherwise}"
         ) from error
+
+
+def _harmless_allowed() -> contextlib.AbstractContextManager[None]:
+    """Let a file hold what trainers write beside weights and cannot run: options, NumPy numbers.
+
+    PyTorch before 2.5 has no such list for a while only, and refuses them.
+    """
+    if not hasattr(torch.serialization, "safe_globals"):
+        return contextlib.nullcontext()
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.bool_)]
+    allowed: Any = [argparse.Namespace, scalar, np.dtype, *kinds]
+    allowed.append((scalar, "numpy.core.multiarray.scalar"))  # as NumPy before 2 wrote it
+    return torch.serialization.safe_globals(allowed)
 
 
 def _tensors(loaded: Any, path: Path) -> dict[str, torch.Tensor]:

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from iaside_plugins.adapters.compat import import_pyautoattack
 from iaside_plugins.adapters.isolation import check_model, isolated
@@ -33,6 +32,7 @@ from iaside_plugins.inference.checks import check_images, check_labels, model_de
 from iaside_plugins.inference.gradients import backward_failure, try_gradient
 from iaside_plugins.storage.files import read_npz, write_atomic, write_json
 from iaside_plugins.storage.provenance import image_digest, model_digest
+from iaside_plugins.value_table.progress import Progress, Work, added, times
 
 STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 ATTACKS = (*STANDARD, "apgd-dlr", "fab")
@@ -41,6 +41,16 @@ MIN_CLASSES = 10  # the targeted attacks aim at the 9 classes nearest to the tru
 DLR_CLASSES = 3  # the loss divides by the distance of the greatest logit to the third
 SQUARE_LIMIT = 0.002  # AutoAttack itself warns where the last attack lowers accuracy by more
 _log = logging.getLogger(__name__)
+# Upper bounds for one image at the settings of AutoAttack's version "standard": (forward passes
+# without, forward passes with a backward pass). An image that is fooled skips the later attacks.
+ATTACK_PASSES = {
+    "apgd-ce": (2, 101),
+    "apgd-dlr": (2, 101),
+    "apgd-t": (18, 909),
+    "fab-t": (2000, 900),
+    "fab": (400, 100 * 9),
+    "square": (5002, 0),
+}
 
 
 @dataclass(frozen=True)
@@ -154,6 +164,13 @@ def check_installed() -> None:
     import_pyautoattack()
 
 
+def attacks_work(names: Sequence[str]) -> Work:
+    """Return the work of one image that withstands all of these attacks, at most."""
+    return added(
+        *({"forward": ATTACK_PASSES[n][0], "gradient": ATTACK_PASSES[n][1]} for n in names)
+    )
+
+
 def run_autoattack(
     model: nn.Module,
     images: Images,
@@ -163,7 +180,7 @@ def run_autoattack(
     seed: int,
     batch_size: int,
     folder: Path,
-    bar: tqdm[Any] | None = None,
+    bar: Progress | None = None,
 ) -> AdversarialImages:
     """Attack a stream of images at one budget; batches finished by an earlier run are reused.
 
@@ -177,7 +194,7 @@ def run_autoattack(
         batch_size: Images attacked together. It changes the result: the images of a batch share
             random draws.
         folder: Folder of finished batches.
-        bar: Progress bar over images and attacks, or None.
+        bar: Counts what is done, or None.
 
     Raises:
         InputError: A model, images or labels that cannot be used, too few classes, or a folder
@@ -205,12 +222,13 @@ def run_autoattack(
         left = np.flatnonzero(robust)
         parts = [left[k : k + batch_size] for k in range(0, len(left), batch_size)]
         if bar is not None:
-            bar.set_description(f"{attack} ({len(left)} left)", refresh=False)
-            bar.update(len(robust) - len(left))
+            bar.set_description(f"{attack} ({len(left)} left)")
+            later = spec.order[spec.order.index(attack) :]
+            bar.set_left(times(attacks_work(later), len(left)))
         for part, fooled in zip(parts, run.attack(attack, parts, digests, images), strict=True):
             robust[part[fooled]] = False
             if bar is not None:
-                bar.update(len(part))
+                bar.update(times(attacks_work([attack]), len(part)))
         run.result.accuracy_after[attack] = float(robust.mean())
     _warn_of_square(run.result.accuracy_after)
     return run.result
@@ -228,7 +246,7 @@ class _AttackRun:
     home: Path
     result: AdversarialImages
 
-    def classify(self, images: Images, bar: tqdm[Any] | None) -> tuple[list[str], Any]:
+    def classify(self, images: Images, bar: Progress | None) -> tuple[list[str], Any]:
         """Return the digest of every image, and whether the model classifies it correctly."""
         digests: list[str] = []
         right: list[Any] = []
@@ -239,8 +257,8 @@ class _AttackRun:
             digests += batch
             right.append(~self._computed(CLEAN, batch, x, y))
             if bar is not None:
-                bar.set_description("clean", refresh=False)
-                bar.update(len(x))
+                bar.set_description("clean")
+                bar.update({"forward": len(x)})
         if not digests:
             raise InputError("no images to attack: the data are empty")
         robust = np.concatenate(right)

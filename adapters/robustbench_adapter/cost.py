@@ -12,6 +12,7 @@ from torch import Tensor
 from iaside_plugins.adapters.isolation import isolated
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.adapters.models.robustbench_zoo import N_CLASSES
+from iaside_plugins.adapters.robustbench_adapter.autoattack import ATTACK_PASSES
 from iaside_plugins.adapters.robustbench_adapter.request import PreparedRequest
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.decomposition.run import chains_like
@@ -22,16 +23,6 @@ from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.provenance import image_digest
 from iaside_plugins.value_table.sampling import draw
 
-# Upper bounds for one image at the settings of AutoAttack's version "standard": (forward passes
-# without, forward passes with a backward pass). An image that is fooled skips the later attacks.
-ATTACK_PASSES = {
-    "apgd-ce": (2, 101),
-    "apgd-dlr": (2, 101),
-    "apgd-t": (18, 909),
-    "fab-t": (2000, 900),
-    "fab": (400, 100 * 9),
-    "square": (5002, 0),
-}
 _PROBE = 16  # images that are timed
 _log = logging.getLogger(__name__)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from iaside_plugins.adapters.imagenet.cifar import ARCHIVES, CORRUPTED, read_cifar, read_cifar_c
 from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError, decode, read_bytes
 from iaside_plugins.adapters.imagenet.folders import grouped_corruptions, tree_cells
 from iaside_plugins.adapters.imagenet.labels import PLAIN_INTEGERS, known_map
-from iaside_plugins.adapters.imagenet.listing import image_names, subfolders
-from iaside_plugins.adapters.imagenet.records import find_records
+from iaside_plugins.adapters.imagenet.listing import image_names, read_listing, subfolders
+from iaside_plugins.adapters.imagenet.record import ImageRecord
+from iaside_plugins.adapters.imagenet.records import find_records, source_of
+from iaside_plugins.adapters.imagenet.sources.flat_validation import is_flat_validation
 from iaside_plugins.adapters.models.robustbench_zoo import ORDER
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.entry.robustbench_json import robustbench_ids
@@ -21,6 +23,7 @@ OK, NOTE, PROBLEM = "ok", "note", "problem"
 TREES = {"ImageNet-C": "corruptions", "ImageNet-3DCC": "corruptions_3d"}
 N_DECODED = 20  # clean files that are decoded, evenly spread
 N_PER_CELL = 4  # corrupted files of each corruption and severity that are decoded
+_ROBUSTBENCH = ("class folders", "archive of CIFAR", "CSV manifest")  # what it or its list reads
 _SHOWN = 3  # names in a message
 
 
@@ -46,18 +49,20 @@ def diagnose(root: Path) -> list[Finding]:
     """Return findings on every part of a tree that is recognised: clean, corrupted, CIFAR.
 
     Args:
-        root: RobustBench's data folder, one of the trees in it, class folders, or a CSV manifest.
+        root: RobustBench's data folder, one of the trees in it, or images stored in any way of
+            `records.SOURCES`.
 
     Raises:
         InputError: There is no such folder or file.
     """
+    source = source_of(root)
+    if source.name not in _ROBUSTBENCH:
+        return list(_records(root, source.name))
     if root.is_file():
         return list(_records(root, root.name))
-    if not root.is_dir():
-        raise InputError(f"there is no folder or CSV manifest {root}")
     found = [*_clean(root), *_trees(root), *_cifar(root)]
-    if not found and any(_names_classes(root, dataset) for dataset in ARCHIVES):
-        found = list(_records(root, "class folders"))
+    if not found and any(map(image_names, (root, *subfolders(root)))):
+        found = list(_records(root, source.name))
     if not found:
         expected = "val/<wnid>/<file>, ImageNet-C, ImageNet-3DCC, CIFAR-10-C, CIFAR-100-C, "
         expected += ", ".join(name.split("/")[0] for name, _ in ARCHIVES.values())
@@ -65,23 +70,22 @@ def diagnose(root: Path) -> list[Finding]:
     return found
 
 
-def _names_classes(root: Path, dataset: str) -> bool:
-    """Return whether a folder has subfolders named after classes of a data set."""
-    return bool({folder.name for folder in subfolders(root)} & set(known_map(dataset).index))
-
-
 def _records(root: Path, part: str) -> Iterator[Finding]:
-    """Check class folders of CIFAR, or a manifest, as a run would read them."""
+    """Check images as a run would read them."""
     try:
         records, space = find_records(root)
     except InputError as error:
         yield Finding(PROBLEM, part, f"{error}; mend it as it says")
         return
-    if bad := _damaged([record.path for record in records]):
+    if bad := _undecodable(records):
         yield Finding(PROBLEM, part, f"{_some(bad)} cannot be decoded; copy them again")
     n_classes = len({record.label for record in records})
     of = "" if space.name in PLAIN_INTEGERS else f" of {space.name}"
-    yield Finding(OK, part, f"{len(records)} images in {n_classes} classes{of}")
+    yield Finding(
+        OK,
+        part,
+        f"{len(records)} images in {n_classes} classes{of}; iaside profile MODEL --data {root}",
+    )
 
 
 def _clean(root: Path) -> Iterator[Finding]:
@@ -90,7 +94,14 @@ def _clean(root: Path) -> Iterator[Finding]:
     home = root / "val" if (root / "val").is_dir() else root
     folders = [folder for folder in subfolders(home) if folder.name in wnids]
     if not folders:
-        if home != root:
+        if is_flat_validation(home):
+            yield Finding(
+                NOTE,
+                "val",
+                "its images lie in one folder, as distributed; RobustBench needs class folders",
+            )
+            yield from _records(home, "val")
+        elif home != root:
             yield Finding(
                 PROBLEM,
                 "val",
@@ -102,7 +113,8 @@ def _clean(root: Path) -> Iterator[Finding]:
     strange = [folder.name for folder in subfolders(home) if folder.name not in wnids]
     if strange:
         yield Finding(PROBLEM, part, f"{_some(strange)} are no ImageNet classes; move them away")
-    files = {f"{folder.name}/{name}" for folder in folders for name in image_names(folder)}
+    images = read_listing(home).images
+    files = {f"{folder.name}/{name}" for folder in folders for name in images[folder.name]}
     if not files:
         yield Finding(PROBLEM, part, "its class folders are empty; unpack the images into them")
         return
@@ -137,6 +149,17 @@ def _damaged(files: list[Path], n: int = N_DECODED) -> list[str]:
             decode(read_bytes(file))
         except UnreadableImageError:
             bad.append(file.name)
+    return bad
+
+
+def _undecodable(records: Sequence[ImageRecord]) -> list[str]:
+    """Return the names of images that cannot be decoded, among some that are evenly spread."""
+    bad = []
+    for record in records[:: max(1, len(records) // N_DECODED)]:
+        try:
+            decode(record.read())
+        except UnreadableImageError:
+            bad.append(PurePosixPath(record.image_id).name)
     return bad
 
 

@@ -213,7 +213,7 @@ class ImageSource:
         textures = find_frost_textures(None)
         if textures is None:
             raise InputError(
-                "the corruption frost needs textures: pip install --no-deps imagecorruptions==1.1.2"
+                "the corruption frost needs textures: pip install --no-deps imagecorruptions-imaug"
             )
         frost = load_frost_textures(textures)
         own = self.corrupted.preprocessing.interpolation

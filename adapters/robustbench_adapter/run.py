@@ -17,6 +17,7 @@ from iaside_plugins.adapters.robustbench_adapter.autoattack import (
     AdversarialImages,
     AttackedImages,
     AutoAttackSpec,
+    attacks_work,
     run_autoattack,
 )
 from iaside_plugins.adapters.robustbench_adapter.cost import Cost
@@ -38,7 +39,7 @@ from iaside_plugins.inference.checks import model_device
 from iaside_plugins.storage.files import jsonable, write_json
 from iaside_plugins.storage.provenance import ids_digest, model_digest
 from iaside_plugins.storage.resume_folder import resume_folder
-from iaside_plugins.value_table.stream import progress_bar
+from iaside_plugins.value_table.progress import added, progress_bar, times
 
 FILE = "model.json"  # the logits, in a folder of unfinished work
 TOLERANCE = 1e-3  # of the largest logit: other devices and batch sizes change less
@@ -199,8 +200,8 @@ def _attack(
     """Attack all images at one budget."""
     request = ready.request
     own = request.aa_state_path
-    total = len(ready.images.ids) * (1 + len(spec.order))
-    with progress_bar(total, request.show_progress) as bar:
+    each = added({"forward": 1}, attacks_work(spec.order))
+    with progress_bar(times(each, len(ready.images.ids)), request.show_progress) as bar:
         return run_autoattack(
             ready.model,
             ready.images.clean(None),

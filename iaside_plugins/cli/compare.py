@@ -22,6 +22,7 @@ from iaside_plugins.cli.groups import (
 )
 from iaside_plugins.errors import InputError
 from iaside_plugins.storage.resume_folder import resume_folder
+from iaside_plugins.workflows.cost import Cost, planned, probed
 from iaside_plugins.workflows.source import open_images
 
 
@@ -54,6 +55,7 @@ def compare(
         check_methods,
         check_protocol,
         compare_attributions,
+        comparison_work,
         run_identity,
     )
     from iaside_plugins.adapters.captum_adapter.metrics import Metrics
@@ -71,8 +73,17 @@ def compare(
     # In random order, so that the first images, which all metrics see, are of many classes.
     taken = open_images(source, net, shuffled=True)
     outputs.say(describe(net.info))
+    tried = comparison_work(net, taken, names, chosen, metrics, run.batch_size)
+    speed = probed(net, taken, batch_size=run.batch_size)
+    shorter = "fewer images, --n-images, or fewer --methods"
+    cost = Cost(tried, speed, dict.fromkeys(tried, shorter))
+    if outputs.plan(run.dry_run, cost, **planned(net, taken, chosen)):
+        return
     identity = run_identity(chosen, metrics, net.mean.device, run.batch_size)
-    with resume_folder(run.resume, "compare", source.which(), identity, net) as folder:
+    with (
+        resume_folder(run.resume, "compare", source.which(), identity, net) as folder,
+        outputs.progress("compare", cost),
+    ):
         report = compare_attributions(
             net,
             taken,
@@ -85,7 +96,6 @@ def compare(
             show_progress=outputs.bars,
         )
         outputs.write(
-            report.to_dict(),
-            agreement_text(report),
+            *images.with_words(report.to_dict(), agreement_text(report)),
             lambda: plot_agreement(by_model([*earlier, report])),
         )

@@ -3,50 +3,79 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from iaside_plugins.cli import options as opt
-from iaside_plugins.cli.values import Outputs, pick_protocol
-from iaside_plugins.workflows.demo import Demo, summary
+from iaside_plugins.cli.groups import ProtocolOptions, RunOptions, with_groups
+from iaside_plugins.cli.values import Outputs, check_needs
+from iaside_plugins.workflows import demo as real_demo
+from iaside_plugins.workflows import digits_demo
 
 
+@with_groups
 def demo(
+    bands: ProtocolOptions,
+    run: RunOptions,
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes")] = Path(
         "iaside-demo"
     ),
-    n_seeds: Annotated[int, typer.Option(help="Networks of each training")] = 3,
-    n_images: Annotated[int, typer.Option(help="Test images, at most 400")] = 200,
-    n_train: Annotated[int, typer.Option(help="Training images, at most 1397")] = 1397,
-    n_bands: opt.NBands = None,
-    protocol: opt.ProtocolText = None,
-    device: opt.Device = "cpu",
-    batch_size: opt.BatchSize = 512,
+    digits: Annotated[
+        bool, typer.Option("--digits", help="Train small networks on digits instead")
+    ] = False,
+    n_images: Annotated[
+        int | None, typer.Option(help="Images of each data set; default 20, of digits 200")
+    ] = None,
+    n_seeds: Annotated[
+        int | None, typer.Option(help="Of digits: networks of each training; default 3")
+    ] = None,
+    n_train: Annotated[
+        int | None, typer.Option(help="Of digits: training images; default 1397, the most")
+    ] = None,
     seed: opt.Seed = 0,
-    resume: opt.Resume = None,
     json_file: opt.JsonFile = None,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Run the main job on an embedded default: no network, no GPU, minutes."""
+    """The main job on real classifiers and images that come with it: no network, no GPU."""
     outputs = Outputs(json_file, quiet=quiet)
+    check_needs("--digits", digits, n_seeds=n_seeds, n_train=n_train)
+    numbers = {"n_images": n_images, "n_seeds": n_seeds, "n_train": n_train}
+    given: dict[str, Any] = {
+        **{name: value for name, value in numbers.items() if value is not None},
+        "seed": seed,
+        "device": run.device,
+        "resume": run.resume,
+        "show_progress": outputs.bars,
+    }
+    if digits:
+        given["protocol"] = bands.pick(seed)
+        _digits(digits_demo.Demo(out, **given), outputs)
+        return
+    chosen = bands.pick(seed, "estimator=permutation", "fast")
+    outputs.say(
+        "Two classifiers trained by others and the images that come with this installation: why\n"
+        "they err under 15 corruptions, how they fare under attack, and what they look at. The\n"
+        "same commands evaluate your model on your images: see README.\n"
+    )
+    found = real_demo.Demo(out, protocol=chosen, **given).run(outputs.say)
+    files = (
+        f"{out}/why-{found[0].name}.png shows the same; the entries, the board (index.html, "
+        f"README.md) and the\nresults are in {out}/"
+    )
+    entries = {"entries": [one.entry for one in found]}
+    outputs.write(entries, f"{real_demo.summary(found)}\n\n{files}")
+
+
+def _digits(options: digits_demo.Demo, outputs: Outputs) -> None:
+    """Run the demo on digits."""
     outputs.say(
         "Four trainings of one small network on real digits; then each network's accuracy "
         "(clean, corrupted,\nattacked by 0.1) and spectral importance. The same code "
         "evaluates ImageNet models: see README."
     )
-    trained = Demo(
-        out,
-        n_seeds=n_seeds,
-        n_images=n_images,
-        n_train=n_train,
-        seed=seed,
-        device=device,
-        batch_size=batch_size,
-        protocol=pick_protocol(protocol, n_bands, seed),
-        resume=resume,
-        show_progress=outputs.bars,
-    ).run(outputs.say)
+    trained = options.run(outputs.say)
+    out = options.folder
     files = f"entries, table (README.md) and plot (profiles.png) are in {out}/"
     entries = {"entries": [one.entry for one in trained]}
-    outputs.write(entries, f"\n{summary(trained)}\n\n{files}")
+    outputs.write(entries, f"\n{digits_demo.summary(trained)}\n\n{files}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from iaside_plugins.adapters.foolbox_adapter import ATTACKS
 from iaside_plugins.adapters.models.load import describe
+from iaside_plugins.budgets import format_budget
 from iaside_plugins.cli import options as opt
 from iaside_plugins.cli.explain import N_IMAGES
 from iaside_plugins.cli.groups import (
@@ -24,14 +25,16 @@ from iaside_plugins.cli.groups import (
 )
 from iaside_plugins.cli.values import check_needs
 from iaside_plugins.corruptions.error_rates import SEVERITIES
-from iaside_plugins.devices import pick_devices
+from iaside_plugins.devices import n_devices, pick_devices
 from iaside_plugins.display.plots import plot_profiles
 from iaside_plugins.display.report import entry_report
 from iaside_plugins.entry.write import typed_entry, write_entry
 from iaside_plugins.errors import InputError
+from iaside_plugins.evaluation.evaluate import EvaluationPlan
 from iaside_plugins.evaluation.evaluate import evaluate as run_evaluation
 from iaside_plugins.storage.resume_folder import resume_folder
-from iaside_plugins.workflows.evaluate import evaluation_plan
+from iaside_plugins.workflows.cost import planned
+from iaside_plugins.workflows.evaluate import evaluation_cost, evaluation_plan
 from iaside_plugins.workflows.explain import explain_plan
 
 
@@ -124,14 +127,22 @@ def evaluate(
         if plan.attacks is not None:
             plan = replace(plan, attacks=replace(plan.attacks, temperatures=True))
     outputs.say(describe(net.info))
+    given: dict[str, Any] = {"batch_size": rows, "precision": run.precision}
+    shared = n_devices(several)
+    cost = evaluation_cost(net, plan, chosen, n_devices=shared, **given)
+    facts = {**planned(net, plan.clean, chosen), **_parts(plan), "entry": str(out)}
+    if outputs.plan(run.dry_run, cost, **facts):
+        return
     identity = ("evaluate", source.which(), chosen.used(), run.precision, net)
-    with resume_folder(run.resume, *identity) as folder:
+    with (
+        resume_folder(run.resume, *identity) as folder,
+        outputs.progress("evaluate", cost),
+    ):
         entry, result = run_evaluation(
             net,
             plan,
             chosen,
-            batch_size=rows,
-            precision=run.precision,
+            **given,
             devices=several,
             resume=folder,
             show_progress=outputs.bars,
@@ -144,3 +155,13 @@ def evaluate(
             f"{entry_report(entry, result)}\nentry written to {written}",
             lambda: plot_profiles({net.info.name: result}),
         )
+
+
+def _parts(plan: EvaluationPlan) -> dict[str, Any]:
+    """Return which corruptions, attacks and readings are planned."""
+    specs = () if plan.attacks is None else plan.attacks.specs
+    return {
+        "corruptions": [] if plan.corruptions is None else list(plan.corruptions.names),
+        "attacks": [f"{s.name} {format_budget(e)}" for s in specs for e in s.epsilons],
+        "systematic": [] if plan.systematic is None else list(plan.systematic.names),
+    }

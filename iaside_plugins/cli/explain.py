@@ -26,12 +26,13 @@ from iaside_plugins.decomposition.result import ErrorDecomposition, difference
 from iaside_plugins.decomposition.run import error_decomposition
 from iaside_plugins.decomposition.sentences import conclusion
 from iaside_plugins.decomposition.text import decomposition_text, versus_text
-from iaside_plugins.devices import pick_devices
+from iaside_plugins.devices import n_devices, pick_devices
 from iaside_plugins.display.plots import save_figure
 from iaside_plugins.storage.resume_folder import resume_folder
+from iaside_plugins.workflows.cost import planned
 from iaside_plugins.workflows.explain import (
     PerturbedImages,
-    cost_of,
+    explain_cost,
     explain_plan,
     systematic_pairs,
 )
@@ -100,7 +101,7 @@ def explain(
     source = images.source()
     nets = [model.open(spec, run.device, precision=run.precision)]
     if versus is not None:
-        other = replace(model, weights=versus_weights, name=None)
+        other = replace(model, weights=versus_weights, name=None, mean=None, std=None)
         nets.append(other.open(versus, run.device, precision=run.precision))
     sets: dict[str, list[PerturbedImages]] = {}
     if specs or corrupted.corruptions != "none" or not corrupted.systematic:
@@ -117,41 +118,57 @@ def explain(
         ]
     if corrupted.systematic:
         sets[SYSTEMATIC] = [systematic_pairs(source, one) for one in nets]
+    options: dict[str, Any] = {"batch_size": rows, "precision": run.precision, "repair": repair}
+    limits: dict[str, Any] = {"n_devices": n_devices(several), "at_most": target_error > 0}
+    for one in nets:
+        outputs.say(describe(one.info))
+    costs, ends = {}, []
+    for kind, plans in sets.items():
+        for what in plans[0].left_out:
+            outputs.say(f"left out: {what}")
+        each = zip(nets, plans, strict=True)
+        costs[kind] = [explain_cost(one, pairs, chosen, **options, **limits) for one, pairs in each]
+        facts = {
+            **planned(nets[0], plans[0].clean, chosen),
+            "conditions": [str(one) for one in plans[0].conditions],
+        }
+        ends += [outputs.plan(run.dry_run, cost, **facts) for cost in costs[kind]]
+    if any(ends):
+        return
     which = {
         PERTURBED: (corrupted.corruptions, strengths, [s.to_dict() for s in specs]),
         SYSTEMATIC: (SYSTEMATIC,),
     }
-    options: dict[str, Any] = {"batch_size": rows, "precision": run.precision, "repair": repair}
     found: dict[str, list[ErrorDecomposition]] = {}
-    for kind, pairs in sets.items():
-        found[kind] = []
-        for one, images_of in zip(nets, pairs, strict=True):
-            outputs.say(describe(one.info))
-            for what in images_of.left_out:
-                outputs.say(f"left out: {what}")
-            outputs.say(str(cost_of(one, images_of, chosen, **options)))
-            known = found[kind]
+    for kind, plans in sets.items():
+        results: list[ErrorDecomposition] = []
+        found[kind] = results
+        for one, pairs, cost in zip(nets, plans, costs[kind], strict=True):
             identity = (*source.which(), *which[kind]), chosen.used(), run.precision, one
             own = _of(run.resume, one, nets, kind if len(sets) > 1 else PERTURBED)
-            with resume_folder(own, "explain", *identity) as folder:
+            with (
+                resume_folder(own, "explain", *identity) as folder,
+                outputs.progress("explain", cost),
+            ):
                 result = error_decomposition(
                     one,
-                    images_of,
+                    pairs,
                     chosen,
                     **options,
                     device=several or None,
                     resume=folder,
-                    target_error=target_error or None if not known else None,
-                    max_images=known[0].n_images if known else None,
+                    target_error=target_error or None if not results else None,
+                    max_images=results[0].n_images if results else None,
                     show_progress=outputs.bars,
                 )
-            known.append(result)
-    _write(outputs, output, nets, found)
+            results.append(result)
+    _write(outputs, output, images, nets, found)
 
 
 def _write(
     outputs: Outputs,
     output: SavedOutputOptions,
+    images: ImageOptions,
     nets: list[Classifier],
     found: dict[str, list[ErrorDecomposition]],
 ) -> None:
@@ -167,7 +184,7 @@ def _write(
             others[0].save(save)
         if (plot := _beside(output.plot)) is not None:
             save_figure(_figure(others, nets), plot)
-    outputs.write(values, text, lambda: _figure(results, nets))
+    outputs.write(*images.with_words(values, text), lambda: _figure(results, nets))
 
 
 def _values(results: list[ErrorDecomposition], nets: list[Classifier]) -> dict[str, Any]:

@@ -22,8 +22,15 @@ from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.budgets import parse_budgets
 from iaside_plugins.cli import options as opt
-from iaside_plugins.cli.values import Outputs, check_needs, pick_batch_size, pick_protocol
+from iaside_plugins.cli.values import (
+    Outputs,
+    check_needs,
+    pick_batch_size,
+    pick_channels,
+    pick_protocol,
+)
 from iaside_plugins.protocol import Protocol
+from iaside_plugins.workflows.labels import PREDICTED, PREDICTED_WORDS
 from iaside_plugins.workflows.source import DataSource, open_model
 
 
@@ -84,6 +91,8 @@ class ModelOptions:
     resize: opt.Resize = None
     crop: opt.Crop = None
     interpolation: opt.Interpolation = None
+    mean: opt.Mean = None
+    std: opt.Std = None
 
     @property
     def shape(self) -> dict[str, Any]:
@@ -93,6 +102,7 @@ class ModelOptions:
     def open(self, spec: str, device: str, **options: Any) -> Classifier:
         """Return the model of a specification, see `open_model`."""
         given = {"weights": self.weights, "name": self.name, **self.shape, **options}
+        given |= {"mean": pick_channels("mean", self.mean), "std": pick_channels("std", self.std)}
         return open_model(spec, device=device, **given)
 
 
@@ -106,6 +116,7 @@ class ImageOptions:
     labels: opt.Labels = "auto"
     classes: opt.Classes = None
     n_images: opt.NImages = None
+    restrict_classes: opt.RestrictClasses = False
     seed: opt.Seed = 0
     workers: opt.Workers = 0
 
@@ -119,8 +130,15 @@ class ImageOptions:
             self.seed,
             self.workers,
             batch_size,
+            restrict_classes=self.restrict_classes,
             **more,
         )
+
+    def with_words(self, found: dict[str, Any], text: str) -> tuple[dict[str, Any], str]:
+        """Return a result's JSON and text, which say so where labels are predictions."""
+        if self.labels != PREDICTED:
+            return found, text
+        return {**found, "label_space": PREDICTED}, f"{PREDICTED_WORDS}\n{text}"
 
 
 @dataclass(frozen=True)
@@ -190,6 +208,7 @@ class RunOptions:
 
     device: opt.Device = "auto"
     resume: opt.Resume = None
+    dry_run: opt.DryRun = False
 
 
 @dataclass(frozen=True)

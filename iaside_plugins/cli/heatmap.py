@@ -22,6 +22,7 @@ from iaside_plugins.heatmap.run import fourier_heatmap
 from iaside_plugins.heatmap.text import heatmap_text, views_text
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.storage.resume_folder import resume_folder
+from iaside_plugins.workflows.cost import planned
 from iaside_plugins.workflows.heatmap import band_views, heatmap_cost, views_protocol
 from iaside_plugins.workflows.source import open_images
 
@@ -77,9 +78,14 @@ def heatmap(
     taken = open_images(source, net)
     outputs.say(describe(net.info))
     other = views_protocol(partition, images.seed) if views else None
-    outputs.say(str(heatmap_cost(net, taken, step, other=other, **given)))
+    cost = heatmap_cost(net, taken, step, other=other, **given)
+    if outputs.plan(run.dry_run, cost, **planned(net, taken, None)):
+        return
     which = (*source.which(), *model.shape.values(), norm, step)
-    with resume_folder(run.resume, "heatmap", which, run.precision, net) as folder:
+    with (
+        resume_folder(run.resume, "heatmap", which, run.precision, net) as folder,
+        outputs.progress("heatmap", cost),
+    ):
         result = fourier_heatmap(
             net,
             taken,
@@ -89,19 +95,21 @@ def heatmap(
             seed=images.seed,
             **given,
             resume=folder,
-            show_progress=not outputs.silent,
+            show_progress=outputs.bars,
         )
         if output.save is not None:
             result.save(output.save)
         found = {"model": net.info.to_dict(), **result.to_dict()}
         text = heatmap_text(result)
         if not views:
-            outputs.write(found, text, lambda: plot_heatmap(result, net.info.name))
+            words = images.with_words(found, text)
+            outputs.write(*words, lambda: plot_heatmap(result, net.info.name))
             return
-        given["show_progress"] = not outputs.silent
+        given["show_progress"] = outputs.bars
         beside = band_views(net, source, taken, result, folder=folder, **given)
         outputs.write(
-            {**found, "views": beside.to_dict()},
-            f"{text}\n{views_text(beside)}",
+            *images.with_words(
+                {**found, "views": beside.to_dict()}, f"{text}\n{views_text(beside)}"
+            ),
             lambda: beside.plot(net.info.name),
         )

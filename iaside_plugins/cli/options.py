@@ -11,21 +11,39 @@ ModelSpec = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="timm:NAME, torchvision:NAME, pip:NAME, kit:NAME, "
+        help="timm:NAME, torchvision:NAME, pip:NAME, hf:REPO[@REVISION][/FILE], onnx:FILE, "
+        "torchscript:FILE, export:FILE, kit:NAME, "
         "robustbench:DATASET/THREAT/NAME or python:MODULE:FACTORY",
     ),
 ]
 DataDir = Annotated[
     Path,
-    typer.Option("--data", help="Folder of class folders, a CSV manifest, or foolbox:imagenet"),
+    typer.Option("--data", help="Class folders, CSV manifest, Parquet, tar, ...; foolbox:imagenet"),
 ]
-Weights = Annotated[Path | None, typer.Option(help="Weights: .safetensors, .pth, .pt")]
+Weights = Annotated[
+    Path | None, typer.Option(help="Weights: .safetensors, .pth, .pt, or hf:REPO/FILE")
+]
 Name = Annotated[str | None, typer.Option(help="Name of the model in the output")]
 Training = Annotated[str | None, typer.Option(help="How the model was trained, for the entry")]
 Resize = Annotated[int | None, typer.Option(help="Resize the short side; 0: do not")]
 Crop = Annotated[int | None, typer.Option(help="Centre crop; 0: none")]
 Interpolation = Annotated[str | None, typer.Option(help="Of the resize: bilinear, bicubic, ...")]
-Labels = Annotated[str, typer.Option(help="auto, or rank to number folders by rank")]
+Labels = Annotated[
+    str,
+    typer.Option(help="auto; rank: number folders by rank; predicted: the model's own predictions"),
+]
+RestrictClasses = Annotated[
+    bool,
+    typer.Option(
+        "--restrict-classes",
+        help="Only outputs of classes that have images count, as for ImageNet-R and -A",
+    ),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(help="Of pixels in [0, 1]: 0.485,0.456,0.406, one number, or imagenet"),
+]
+Std = Annotated[str | None, typer.Option(help="As --mean; divides after the subtraction")]
 Classes = Annotated[Path | None, typer.Option(help="Class names, one a line or a JSON list")]
 Dataset = Annotated[str | None, typer.Option(help="Name of the data set in the entry")]
 Note = Annotated[str | None, typer.Option(help="What readers must know of the images")]
@@ -54,6 +72,9 @@ Forwards = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Seeds selection, corruptions, attacks")]
 Workers = Annotated[int, typer.Option(help="Processes that decode and corrupt images")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check all input, say plan and cost, and end there")
+]
 Resume = Annotated[Path | None, typer.Option(help="Keep finished images here and go on from there")]
 JsonFile = Annotated[str | None, typer.Option("--json", help="Write JSON to FILE, - for stdout")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars, no summary")]

@@ -19,13 +19,15 @@ from iaside_plugins.cli.groups import (
     with_groups,
 )
 from iaside_plugins.cli.values import check_needs
-from iaside_plugins.devices import pick_devices
+from iaside_plugins.devices import n_devices, pick_devices
 from iaside_plugins.display.plots import plot_profiles
 from iaside_plugins.display.report import spectral_report
-from iaside_plugins.importance.run import spectral_importance
+from iaside_plugins.importance.run import importance_work, spectral_importance
 from iaside_plugins.spectra.forecast_text import forecast_text
 from iaside_plugins.spectra.forecasts import forecast_table
 from iaside_plugins.storage.resume_folder import resume_folder
+from iaside_plugins.value_table.progress import times
+from iaside_plugins.workflows.cost import Cost, planned, probed, shorter_importance
 from iaside_plugins.workflows.forecast import forecast_spectra
 from iaside_plugins.workflows.source import open_images
 
@@ -66,11 +68,20 @@ def profile(
     if forecast or spectrum is not None:
         spectra = forecast_spectra(spectrum, taken, chosen)
     outputs.say(describe(net.info))
+    options: dict[str, Any] = {"batch_size": rows, "precision": run.precision}
+    speed = probed(net, taken, protocol=chosen, n_devices=n_devices(several), **options)
+    work = times(importance_work(chosen), len(taken.records))
+    shorter = {"importance": shorter_importance(chosen, "--n-images or --target-error")}
+    cost = Cost({"importance": work}, speed, shorter, at_most=target_error is not None)
+    if outputs.plan(run.dry_run, cost, **planned(net, taken, chosen)):
+        return
     identity = ("profile", source.which(), chosen.used(), run.precision, net)
-    with resume_folder(run.resume, *identity) as folder:
+    with (
+        resume_folder(run.resume, *identity) as folder,
+        outputs.progress("profile", cost),
+    ):
         given: dict[str, Any] = {
-            "batch_size": rows,
-            "precision": run.precision,
+            **options,
             "resume": folder,
             "target_error": target_error,
             "target": target or "signed_score",
@@ -87,7 +98,6 @@ def profile(
             found["forecast"] = forecast_table(result, spectra)
             text += f"\n\n{forecast_text(found['forecast'])}"
         outputs.write(
-            found,
-            text,
+            *images.with_words(found, text),
             lambda: plot_profiles({net.info.name: result}),
         )

@@ -18,11 +18,13 @@ from iaside_plugins.sensitivity.design import LEVELS
 from iaside_plugins.sensitivity.plots import plot_sensitivity
 from iaside_plugins.sensitivity.report import to_dict
 from iaside_plugins.sensitivity.text import sensitivity_text
+from iaside_plugins.workflows.cost import planned
 from iaside_plugins.workflows.sensitivity import (
     model_specs,
     open_models,
     pick_design,
     run_study,
+    study_cost,
 )
 
 BETAS = ",".join(f"{beta:g}" for beta in sorted(LEVELS["beta"]))
@@ -89,14 +91,19 @@ def sensitivity(
     opened = open_models(
         model_specs(models, weights, name), source, design, entries=entries or (), device=run.device
     )
-    report = run_study(
-        opened,
-        design,
-        source,
-        batch_size=run.batch_size,
-        resume=run.resume,
-        say=None if outputs.silent else outputs.say,
-        show_progress=outputs.bars,
-    )
+    cost = study_cost(opened, design, run.batch_size)
+    facts = {"models": [one.model.info.name for one in opened]}
+    if outputs.plan(run.dry_run, cost, **planned(None, opened[0].images, design.base), **facts):
+        return
+    with outputs.progress("sensitivity", cost):
+        report = run_study(
+            opened,
+            design,
+            source,
+            batch_size=run.batch_size,
+            resume=run.resume,
+            say=None if outputs.silent else outputs.say,
+            show_progress=outputs.bars,
+        )
     found = to_dict(report)
     outputs.write(found, sensitivity_text(found), lambda: plot_sensitivity(found))

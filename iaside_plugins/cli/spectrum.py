@@ -30,10 +30,13 @@ from iaside_plugins.spectra.stored import save_spectra
 from iaside_plugins.spectra.text import spectrum_text
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.storage.resume_folder import resume_folder
+from iaside_plugins.workflows.cost import planned
 from iaside_plugins.workflows.spectrum import (
     check_corruptions,
     check_severities,
+    perturbation_names,
     perturbed_plan,
+    spectrum_cost,
     spectrum_plan,
     study_perturbations,
 )
@@ -131,9 +134,16 @@ def spectrum(
         )
     if net is not None:
         outputs.say(describe(net.info))
+    cost = spectrum_cost(plan, net, chosen, run.batch_size)
+    facts = {"perturbations": perturbation_names(plan)}
+    if outputs.plan(run.dry_run, cost, **planned(net, plan.clean, chosen), **facts):
+        return
     made = (plan.corruptions and sorted(plan.corruptions.settings.items()), plan.origin)
     identity = (source.which(), chosen.used(), *shape.values(), made)
-    with resume_folder(run.resume, "spectrum", *identity, net) as folder:
+    with (
+        resume_folder(run.resume, "spectrum", *identity, net) as folder,
+        outputs.progress("spectrum", cost),
+    ):
         report = study_perturbations(
             plan,
             net,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,15 @@ from iaside_plugins.cli.stdout import STDOUT, print_json
 from iaside_plugins.display.plots import figure_format, save_figure
 from iaside_plugins.errors import InputError, cut, shown
 from iaside_plugins.protocol import Protocol
-from iaside_plugins.storage.files import check_writable, parse_json, read_json, write_json
+from iaside_plugins.storage.files import check_writable, jsonable, parse_json, read_json, write_json
+from iaside_plugins.value_table.progress import Progress, progress_bar
+from iaside_plugins.workflows.cost import Cost
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+N_TOLD = 4  # of a list in the plan of a dry run
 IMAGES_AT_ONCE = 64  # read, and attacked under one seed, with --batch-size auto
 
 
@@ -41,6 +44,29 @@ def pick_batch_size(text: str) -> tuple[int | str, int]:
             f"batch_size must be 'auto' or an integer of at least 1, got {shown(text)}"
         )
     return rows, rows
+
+
+def pick_channels(name: str, text: str | None) -> tuple[float, ...] | None:
+    """Return the numbers per channel of "0.485,0.456,0.406", "0.5" or "imagenet".
+
+    Args:
+        name: "mean" or "std".
+        text: As it was given, or None.
+
+    Raises:
+        InputError: For anything else.
+    """
+    if text is None:
+        return None
+    if text == "imagenet":
+        return IMAGENET[name]
+    try:
+        return tuple(map(float, text.split(",")))
+    except ValueError as error:
+        raise InputError(
+            f"{name} must be numbers, one a channel or one for all (0.485,0.456,0.406), or "
+            f"imagenet, got {shown(text)}"
+        ) from error
 
 
 def pick_protocol(
@@ -128,6 +154,16 @@ def check_clash(other: str, there: bool, **options: Any) -> None:
         raise InputError(f"--{given[0].replace('_', '-')} and {other} exclude each other")
 
 
+def _told(value: Any) -> str:
+    """Return a fact of a plan as text."""
+    if isinstance(value, dict):
+        return str(value.get("name", value.get("protocol_id", "")))
+    if not isinstance(value, (list, tuple)):
+        return str(value)
+    more = f" and {len(value) - N_TOLD} more" if len(value) > N_TOLD else ""
+    return ", ".join(map(str, value[:N_TOLD])) + more
+
+
 @dataclass(frozen=True)
 class Outputs:
     """Where a command writes what it finds; checked before the work and not after it.
@@ -166,8 +202,30 @@ class Outputs:
 
     @property
     def bars(self) -> bool:
-        """Whether to show progress bars: on a terminal, unless silent."""
-        return not self.silent and sys.stderr.isatty()
+        """Whether to show progress, on stderr: bars, or a line now and then in a log."""
+        return not self.quiet
+
+    def progress(self, title: str, cost: Cost) -> Progress:
+        """Return the one bar of a command, which counts what its cost foretold."""
+        return progress_bar(cost.work, self.bars, title, cost.speed.weights)
+
+    def plan(self, dry_run: bool, cost: Cost, **facts: Any) -> bool:
+        """Say what the work will cost, and return whether that is all: in a dry run.
+
+        Args:
+            dry_run: Whether to end here: then the whole plan is said, or is the JSON on stdout.
+            cost: Of the command.
+            facts: What else is planned, as JSON values.
+        """
+        if not dry_run:
+            self.say(str(cost))
+            return False
+        if self.json_file in STDOUT:
+            plan = {"dry_run": True, **facts, "cost": cost.to_dict()}
+            print_json(json.dumps(jsonable(plan), indent=1, allow_nan=False))
+        told = "; ".join(f"{name} {_told(value)}" for name, value in facts.items() if value)
+        self.say(f"plan: {told}\n{cost.whole}\ndry run: all was checked, nothing was written")
+        return True
 
     def say(self, text: str) -> None:
         """Print a text unless silent."""

@@ -1,8 +1,8 @@
 """The textures that the corruption `frost` lays over an image: finding, reading and cropping them.
 
 The pictures are not part of this package: their origin and licence are unknown. They come with the
-published ImageNet-C scripts and, byte for byte the same, with the distribution `imagecorruptions`,
-which is only looked up, never imported (it does not import with today's libraries).
+published ImageNet-C scripts and, byte for byte the same, with the distribution
+`imagecorruptions-imaug`, which is only looked up, never imported.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FROST_FILES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.j
 """The textures that are drawn; a sixth one is distributed with them and never used."""
 
 HOW_TO_GET_TEXTURES = (
-    "`pip install --no-deps imagecorruptions==1.1.2` brings them, or give a folder with "
+    "`pip install --no-deps imagecorruptions-imaug` brings them, or give a folder with "
     "frost1.png, frost2.png, frost3.png, frost4.jpg, frost5.jpg"
 )
 
@@ -64,7 +64,7 @@ def find_frost_textures(folder: str | os.PathLike[str] | None = None) -> Path | 
     """Find the folder of the textures.
 
     Args:
-        folder: The user's folder, or None to look into an installed `imagecorruptions`.
+        folder: The user's folder, or None to look into an installed `imagecorruptions-imaug`.
 
     Returns:
         `folder` if given; else the folder inside the installed distribution; else None.

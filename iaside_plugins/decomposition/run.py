@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from iaside_plugins.storage.provenance import image_digest, model_identity
 from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.layout import RowLayout, UnpackedRows
+from iaside_plugins.value_table.progress import Work, added, progress_bar, times
 from iaside_plugins.value_table.rows import (
     Group,
     ImageNote,
@@ -50,8 +52,7 @@ from iaside_plugins.value_table.stream import (
     Item,
     check_max_images,
     count,
-    expect,
-    progress_bar,
+    named_fields,
     tensor,
 )
 
@@ -140,17 +141,19 @@ def error_decomposition(  # noqa: PLR0913  the public signature
     finished = closing(finished_groups(model, game, requests, devices))
     known = count(pairs, max_images)
     try:
-        with progress_bar(known, show_progress) as bar, finished as each:
-            bar.set_description("error by band", refresh=False)
+        work = partial(decomposition_work, pairs, protocol, repair=repair)
+        with progress_bar(work(known), show_progress) as bar, finished as each:
+            bar.set_description("error by band")
             for request, _, keys in each:
                 c, before = len(stream.conditions), _n_images(rows, stream)
                 rows[requests.index(request)].rows += [request.store.rows[key] for key in keys]
-                bar.update(_n_images(rows, stream) - before)
+                passes = (request.layout or RowLayout(engine)).n_passes
+                bar.update({"coalition": len(keys) * (passes + 1 / c)})
                 if target_error is None:
                     continue
                 check = _stop_check(rows, stream.conditions, before, target_error)
                 if check is not None:
-                    expect(bar, check.n_expected, known)
+                    bar.set_work(work(check.expected(known)) or {})
                     if check.done:
                         _keep(rows, check.n_images * c)
                         break
@@ -178,6 +181,29 @@ class Rows:
 
     layout: RowLayout
     rows: list[Array] = field(default_factory=list)
+
+
+def decomposition_work(
+    pairs: Any, protocol: Protocol, n_images: int | None, *, repair: bool | int = False
+) -> Work | None:
+    """Return the work of a decomposition, or None where the number of images is unknown.
+
+    Args:
+        pairs: As for `error_decomposition`; its `conditions` and `work`, where it has them, are
+            the conditions of an image, and the work of making it under all of them.
+        protocol: As for `error_decomposition`.
+        n_images: Images.
+        repair: As for `error_decomposition`.
+    """
+    if n_images is None or not (conditions := getattr(pairs, "conditions", None)):
+        return None
+    whole: dict[str, float] = times(getattr(pairs, "work", {}), n_images)
+    left = n_images
+    for nested, most in _parts(protocol, repair):
+        n = left if most is None else min(left, most)
+        passes = n * (len(conditions) * RowLayout(protocol, nested, paired=True).n_passes + 1)
+        whole, left = added(whole, {"coalition": passes}), left - n
+    return whole
 
 
 def _parts(protocol: Protocol, repair: bool | int) -> list[tuple[bool, int | None]]:
@@ -321,7 +347,7 @@ def _chained(
 
 
 def _batches(pairs: Any) -> Iterator[Sequence[Any]]:
-    """Yield batches (clean, perturbed, labels[, ids]).
+    """Yield batches (clean, perturbed, labels[, ids]); mappings of these names are taken too.
 
     Raises:
         InputError: For anything else.
@@ -334,7 +360,8 @@ def _batches(pairs: Any) -> Iterator[Sequence[Any]]:
     expected = "expected (clean, perturbed, labels), or an iterable of batches of them"
     if not isinstance(found, Iterable):
         raise InputError(f"{expected}; got {type(pairs).__name__}")
-    for batch in found:
+    for given in found:
+        batch = named_fields(given, ("clean", "perturbed", "labels"))
         if not isinstance(batch, Sequence) or len(batch) not in (3, 4):
             raise InputError(f"{expected} (with ids if you like); got {type(batch).__name__}")
         yield batch

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from iaside_plugins.budgets import format_budget
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.checks import check_images, check_labels, model_device
 from iaside_plugins.inference.forward import Model
@@ -27,12 +27,14 @@ from iaside_plugins.protocol import method_identity
 from iaside_plugins.seeds import seed_of
 from iaside_plugins.storage.provenance import image_digest, model_identity
 from iaside_plugins.storage.row_store import RowStore
+from iaside_plugins.value_table.progress import Progress, Work, times
 
 Array = npt.NDArray[np.float64]
 Batch = tuple[Tensor, Tensor, Sequence[str]]
 Images = Iterable[Batch]
 Perturb = Callable[[Tensor, Tensor, int], Sequence[Tensor]]
 FLUSH_EVERY = 512  # rows of one file of the store
+PASS: Work = {"forward": 1}
 
 
 @dataclass(frozen=True)
@@ -209,12 +211,12 @@ class ConditionRunner:
     Args:
         model: As for `Predictor`.
         resume: Folder of the run, or None to store nothing.
-        bar: Progress bar over images.
+        bar: Progress, which counts what is done.
         batch_size: As for `Predictor`.
     """
 
     def __init__(
-        self, model: Model, resume: Path | str | None, bar: tqdm[Any], batch_size: int | str = 64
+        self, model: Model, resume: Path | str | None, bar: Progress, batch_size: int | str = 64
     ) -> None:
         self.model = model
         self.bar = bar
@@ -223,27 +225,28 @@ class ConditionRunner:
         identity = {**model_identity(model, folder), **method_identity()}
         self.store = RowStore(folder, identity, FLUSH_EVERY, width=2, finite=True)
 
-    def run(self, condition: str, images: Images) -> Outcome:
-        """Return the outcome on clean or corrupted images.
+    def run(self, condition: str, images: Images, work: Work = PASS) -> Outcome:
+        """Return the outcome on clean or corrupted images; `work` is that of one image.
 
         Raises:
             InputError: As `run_together`.
         """
-        return self.run_together([condition], ((0, batch) for batch in images))[0]
+        return self.run_together([condition], ((0, batch) for batch in images), work)[0]
 
     def run_together(
-        self, conditions: Sequence[str], batches: Iterable[tuple[int, Batch]]
+        self, conditions: Sequence[str], batches: Iterable[tuple[int, Batch]], work: Work = PASS
     ) -> list[Outcome]:
         """Return the outcomes of several conditions, whose batches may come in any order.
 
         Args:
             conditions: Their names, which with the digest of an image are the key of a stored row.
             batches: Index of the condition, and (images, labels, ids) under it.
+            work: Of one image.
 
         Raises:
             InputError: No images, images or labels that cannot be used, non-finite logits.
         """
-        rows, names, _ = self._together(conditions, batches, self.predict)
+        rows, names, _ = self._together(conditions, batches, self.predict, work)
         return _outcomes(rows, names)
 
     def answers_together(
@@ -273,6 +276,7 @@ class ConditionRunner:
         conditions: Sequence[str],
         batches: Iterable[tuple[int, Batch]],
         predict: Callable[[Tensor, Tensor, Sequence[str]], Array],
+        work: Work = PASS,
     ) -> tuple[StoredRows, list[list[str]], list[list[int]]]:
         """Return the rows of several conditions, the ids of their images, and their labels."""
         names: list[list[str]] = [[] for _ in conditions]
@@ -285,11 +289,17 @@ class ConditionRunner:
                 rows.batch(keys, partial(_predicted, predict, x, y, ids))
                 names[k] += ids
                 classes[k] += y.tolist()
-                self.bar.update(len(x))
+                self.bar.update(times(work, len(x)))
         return rows, names, classes
 
     def attack(
-        self, conditions: Sequence[str], images: Images, perturb: Perturb, *, keep: bool = True
+        self,
+        conditions: Sequence[str],
+        images: Images,
+        perturb: Perturb,
+        *,
+        keep: bool = True,
+        work: Work = PASS,
     ) -> list[Outcome]:
         """Return the outcomes under an attack at several budgets, from one pass over the images.
 
@@ -301,11 +311,12 @@ class ConditionRunner:
                 called for a batch whose rows are all stored.
             keep: Whether to store rows, and to use stored ones. Not if `perturb` reads images that
                 may be others in the next run: their keys would be the same.
+            work: Of one image, over all conditions; `perturb` may count its own as it goes.
 
         Raises:
             InputError: As `run_together`.
         """
-        self._describe(conditions[0])
+        self._describe(*conditions)
         names: list[str] = []
         with StoredRows(self.store if keep else RowStore(None, {})) as rows:
             for x, labels, ids in images:
@@ -315,13 +326,17 @@ class ConditionRunner:
                     k: [f"{name}|{place}" for place in places] for k, name in enumerate(conditions)
                 }
                 attacked = _later(partial(perturb, x, y, len(names)))
-                rows.batch(keys, partial(self._answers, attacked, y, ids))
+                with self.bar.part(times(work, len(x))):
+                    rows.batch(keys, partial(self._answers, attacked, y, ids))
                 names += ids
-                self.bar.update(len(x))
         return _outcomes(rows, [names] * len(conditions))
 
     def look(
-        self, condition: str, images: Images, rows_of: Callable[[Tensor, Tensor], Array]
+        self,
+        condition: str,
+        images: Images,
+        rows_of: Callable[[Tensor, Tensor], Array],
+        work: Work = PASS,
     ) -> tuple[tuple[str, ...], Array]:
         """Return the names of images and rows (K, 2) that a function makes of them, stored too.
 
@@ -329,6 +344,7 @@ class ConditionRunner:
             condition: Its name, which with the digest of an image is the key of a stored row.
             images: Batches of (images, labels, ids).
             rows_of: (images, labels), on the model's device -> rows (N, 2).
+            work: Of one image.
 
         Raises:
             InputError: As `run_together`, and as `rows_of`.
@@ -342,13 +358,15 @@ class ConditionRunner:
                 keys = {0: [f"{condition}|{digest}" for digest in digests_of(x, y)]}
                 rows.batch(keys, partial(_looked, rows_of, x.to(device), y.to(device)))
                 names += ids
+                self.bar.update(times(work, len(x)))
         if not names:
             raise InputError("no images: the data are empty")
         return tuple(names), rows.table(0)
 
-    def _describe(self, condition: str) -> None:
-        """Show the condition in front of the progress bar."""
-        self.bar.set_description(condition.split("|")[-1], refresh=False)
+    def _describe(self, first: str, *others: str) -> None:
+        """Show the conditions, budgets of one attack, in front of the progress bar."""
+        last = f" to {_label(others[-1]).rpartition(' ')[2]}" if others else ""
+        self.bar.set_description(f"{_label(first)}{last}")
 
     def _answers(
         self, batches: Iterable[Tensor], labels: Tensor, ids: Sequence[str]
@@ -366,6 +384,15 @@ def _predicted(
 ) -> Iterator[Array]:
     """Yield the rows of one batch."""
     yield predict(images, labels, ids)
+
+
+def _label(condition: str) -> str:
+    """Return the condition as people read it: its budget as 8/255."""
+    name, space, budget = condition.split("|")[-1].rpartition(" ")
+    try:
+        return f"{name}{space}{format_budget(float(budget))}"
+    except ValueError:
+        return f"{name}{space}{budget}".replace("-", " ")
 
 
 def _looked(

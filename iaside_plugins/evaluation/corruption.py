@@ -21,6 +21,7 @@ from iaside_plugins.evaluation.conditions import Batch, ConditionRunner, Images,
 from iaside_plugins.stats.intervals import jackknife
 from iaside_plugins.storage.files import read_json
 from iaside_plugins.storage.provenance import ids_digest
+from iaside_plugins.value_table.progress import Work
 from iaside_plugins.value_table.stream import count
 
 PUBLISHED_SIZE = 224  # pixels, of the images behind the published tables
@@ -53,6 +54,12 @@ class CorruptionPlan:
     reference_name: str = ""
     published: str | None = None
     together: Callable[[Sequence[Any]], Iterable[tuple[int, Batch]]] | None = None
+
+    @property
+    def work(self) -> Work:
+        """Work of one corrupted image."""
+        made = self.settings.get("source") == "generated"
+        return {"forward": 1, "corrupted": 1} if made else {"forward": 1}
 
     def corrupted(self, name: str, severity: int) -> Images:
         """Return the images of one corruption at one severity.
@@ -157,10 +164,10 @@ def _run(
     if plan.together is None:
         for cell, tag in zip(cells, tags, strict=True):
             images = plan.corrupted(*cell)
-            yield cell, count(images), runner.run(tag, images)
+            yield cell, count(images), runner.run(tag, images, plan.work)
         return
     streams = [plan.corrupted(*cell) for cell in cells]
-    outcomes = runner.run_together(tags, plan.together(streams))
+    outcomes = runner.run_together(tags, plan.together(streams), plan.work)
     yield from zip(cells, map(count, streams), outcomes, strict=True)
 
 

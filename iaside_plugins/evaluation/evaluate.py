@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.decomposition.result import joined
 from iaside_plugins.decomposition.run import chains_like, error_decomposition
 from iaside_plugins.display.masking import warn_of_masking
@@ -34,6 +33,12 @@ from iaside_plugins.evaluation.conditions import ConditionRunner, Images, Outcom
 from iaside_plugins.evaluation.corruption import CorruptionPlan, corruption_group
 from iaside_plugins.evaluation.systematic import SystematicPlan, systematic_group
 from iaside_plugins.evaluation.temperature import temperature_check
+from iaside_plugins.evaluation.work import (
+    attack_work,
+    conditions_work,
+    evaluation_work,
+    systematic_work,
+)
 from iaside_plugins.importance.chance import chance, not_judged, warn_at_chance
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
@@ -43,7 +48,7 @@ from iaside_plugins.inference.gradients import GradientView, gradient_rows, try_
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import jsonable
 from iaside_plugins.storage.provenance import ids_digest, provenance
-from iaside_plugins.value_table.stream import count, progress_bar
+from iaside_plugins.value_table.progress import added, progress_bar
 
 
 @dataclass(frozen=True)
@@ -132,40 +137,42 @@ def evaluate(
     """
     if plan.attacks is not None and plan.attacks.by_gradient:
         try_first_gradient(model, plan.attacks.images, model_device(model))
-    # First, because it checks protocol, precision and the size of the images.
-    with not_judged():  # perhaps few of the clean images, which are judged together
-        result = spectral_importance(
+    work = evaluation_work(plan, protocol)
+    with progress_bar(None if work is None else added(*work.values()), show_progress):
+        # First, because it checks protocol, precision and the size of the images.
+        with not_judged():  # perhaps few of the clean images, which are judged together
+            result = spectral_importance(
+                model,
+                plan.spectral,
+                protocol,
+                device=devices,
+                batch_size=batch_size,
+                precision=precision,
+                resume=None if resume is None else Path(resume) / "spectral",
+                show_progress=show_progress,
+            )
+        clean, corruption, adversarial, device = conditions(
             model,
-            plan.spectral,
-            protocol,
-            device=devices,
+            plan,
             batch_size=batch_size,
-            precision=precision,
-            resume=None if resume is None else Path(resume) / "spectral",
+            resume=resume,
             show_progress=show_progress,
+            n_classes=result.n_classes,
         )
-    clean, corruption, adversarial, device = conditions(
-        model,
-        plan,
-        batch_size=batch_size,
-        resume=resume,
-        show_progress=show_progress,
-        n_classes=result.n_classes,
-    )
-    systematic = _systematic(model, plan, batch_size, resume, show_progress)
-    splits = [
-        error_decomposition(
-            model,
-            pairs,
-            chains_like(protocol),
-            device=devices,
-            batch_size=batch_size,
-            precision=precision,
-            resume=None if resume is None else Path(resume) / "decomposition",
-            show_progress=show_progress,
-        )
-        for pairs in plan.perturbed
-    ]
+        systematic = _systematic(model, plan, batch_size, resume, show_progress)
+        splits = [
+            error_decomposition(
+                model,
+                pairs,
+                chains_like(protocol),
+                device=devices,
+                batch_size=batch_size,
+                precision=precision,
+                resume=None if resume is None else Path(resume) / "decomposition",
+                show_progress=show_progress,
+            )
+            for pairs in plan.perturbed
+        ]
     decomposition = decomposition_group(joined(splits), clean.ids) if splits else None
     n_unreadable = len(getattr(plan.clean, "unreadable", ()))
     n_taken = len(clean.ids) + n_unreadable
@@ -212,7 +219,8 @@ def conditions(
         InputError: For input that cannot be used; finished work stays in `resume`.
     """
     corruption = adversarial = None
-    with progress_bar(_n_passes(plan), show_progress) as bar:
+    work = conditions_work(plan)
+    with progress_bar(None if work is None else added(*work.values()), show_progress) as bar:
         runner = ConditionRunner(model, resume, bar, batch_size)
         clean = runner.run("clean", plan.clean)
         if n_classes := n_classes or runner.predict.runner.n_classes:
@@ -234,26 +242,10 @@ def _systematic(
     """Return the entry's ``systematic`` group, or None without other readings."""
     if plan.systematic is None:
         return None
-    n = count(plan.clean)
-    passes = None if n is None else n * (1 + len(plan.systematic.names))
     folder = None if resume is None else Path(resume) / "systematic"
-    with progress_bar(passes, show_progress) as bar:
+    with progress_bar(systematic_work(plan), show_progress) as bar:
         runner = ConditionRunner(model, folder, bar, batch_size)
         return systematic_group(runner, plan.systematic, plan.clean)
-
-
-def _n_passes(plan: EvaluationPlan) -> int | None:
-    """Return the number of images over all conditions, or None if it is unknown."""
-    n, n_attacked = count(plan.clean), 0
-    if n is None:
-        return None
-    if plan.attacks is not None:
-        n_attacked = len(plan.attacks.specs) * (count(plan.attacks.images) or 0)
-    passes = 1
-    if plan.corruptions is not None:
-        passes += len(plan.corruptions.names) * len(SEVERITIES)
-        passes += plan.corruptions.images(None, 0) is not None
-    return n * passes + n_attacked
 
 
 def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict[str, Any]:
@@ -276,7 +268,8 @@ def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict
         def attack(x: Tensor, y: Tensor, first: int, spec: Any = spec) -> Sequence[Tensor]:
             return plan.run(runner.model, x, y, spec, plan.seed, first)
 
-        outcomes = runner.attack(names, plan.images, attack, keep=plan.keep)
+        work = attack_work(spec)
+        outcomes = runner.attack(names, plan.images, attack, keep=plan.keep, work=work)
         found.append((spec, outcomes))
         for epsilon, outcome in zip(map(float, spec.epsilons), outcomes, strict=True):
             outcome = outcome.among(clean)
@@ -322,7 +315,8 @@ def _gradient_view(
     """Return what an attack by gradients sees, said before it begins; None for other attacks."""
     if not plan.by_gradient:
         return None
-    ids, rows = runner.look("gradient", plan.images, partial(gradient_rows, runner.model))
+    see = partial(gradient_rows, runner.model)
+    ids, rows = runner.look("gradient", plan.images, see, {"gradient": 1})
     known = set(clean.ids)
     kept = [k for k, name in enumerate(ids) if name in known]
     view = GradientView.of(rows[kept], clean.at([ids[k] for k in kept]).correct)

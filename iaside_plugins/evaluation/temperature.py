@@ -15,11 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from iaside_plugins.evaluation.conditions import Batch, ConditionRunner, Images, Outcome
+from iaside_plugins.evaluation.work import FACTORS, N_CHECKED, attack_work
 from iaside_plugins.inference.outputs import logits_in
 from iaside_plugins.stats.temperature import DIGITS, fitted_temperature
-
-N_CHECKED = 64  # images at most: five attacks on them in place of one
-FACTORS = (0.1, 1.0, 10.0, 100.0)  # of the fitted temperature
 
 
 class Tempered(nn.Module):
@@ -67,7 +65,7 @@ def temperature_check(
             f"{tag}-seed={plan.seed}|temperature {temperature!r} {epsilon!r}"
             for epsilon in spec.epsilons
         ]
-        found.append(runner.attack(names, part, attack))
+        found.append(runner.attack(names, part, attack, work=attack_work(spec)))
     cases, ids = [], found[0][0].among(clean).ids
     for k, (epsilon, outcome) in enumerate(zip(map(float, spec.epsilons), outcomes, strict=True)):
         robust = outcome.at(ids).correct & clean.at(ids).correct

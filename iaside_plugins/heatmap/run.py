@@ -31,13 +31,8 @@ from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.storage.provenance import model_identity
 from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.tensors import to_device
-from iaside_plugins.value_table.stream import (
-    Item,
-    check_max_images,
-    count,
-    items,
-    progress_bar,
-)
+from iaside_plugins.value_table.progress import Work, progress_bar, times
+from iaside_plugins.value_table.stream import Item, check_max_images, count, items
 
 Array = npt.NDArray[np.float64]
 NORM_SMALL, NORM_LARGE = 4.0, 15.7  # Yin et al.: CIFAR-10, ImageNet at 224 x 224
@@ -121,13 +116,15 @@ def fourier_heatmap(  # noqa: PLR0913  the public signature
     store = RowStore(resume, identity, FLUSH_EVERY, width=width, finite=True)
     done: list[Item] = []
     try:
-        with progress_bar(count(data, max_images), show_progress) as bar:
+        known, each = count(data, max_images), heatmap_work(len(frequencies))
+        with progress_bar(None if known is None else times(each, known), show_progress) as bar:
+            bar.set_description("noise")
             for item in _of_one_size(chain([first], stream), size):
                 if item.digest not in store.rows:
                     wrong = _wrong(runner, item, frequencies, norm, seed)
                     store.add(item.digest, np.array([float(runner.n_classes or 0), *wrong]))
                 done.append(item)
-                bar.update()
+                bar.update(each)
     finally:
         store.flush()
     store.compact()
@@ -147,6 +144,11 @@ def fourier_heatmap(  # noqa: PLR0913  the public signature
         n_forward=runner.n_forward,
         precision=precision,
     )
+
+
+def heatmap_work(n_frequencies: int) -> Work:
+    """Return the work of one image: clean, then with noise of every frequency."""
+    return {"forward": 1 + n_frequencies}
 
 
 def _of_one_size(stream: Iterator[Item], size: tuple[int, int]) -> Iterator[Item]:

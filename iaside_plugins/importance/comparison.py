@@ -17,7 +17,7 @@ from iaside_plugins.display.html import html_table
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance import ties
 from iaside_plugins.importance.result import SpectralImportance
-from iaside_plugins.importance.run import spectral_importance
+from iaside_plugins.importance.run import importance_work, spectral_importance
 from iaside_plugins.importance.stopping import CHECK_EVERY, Stopping
 from iaside_plugins.inference.checks import KnownClasses, model_device
 from iaside_plugins.inference.forward import Model
@@ -26,7 +26,8 @@ from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley.score import importance_distribution, score, signed_score
 from iaside_plugins.stats.intervals import jackknife
 from iaside_plugins.storage.files import jsonable
-from iaside_plugins.value_table.stream import check_max_images, count, expect, items, progress_bar
+from iaside_plugins.value_table.progress import progress_bar, times
+from iaside_plugins.value_table.stream import check_max_images, count, items
 
 Array = npt.NDArray[np.float64]
 
@@ -187,7 +188,8 @@ def paired_importance(  # noqa: PLR0913  the public signature
     folders = [None if resume is None else Path(resume) / name for name in ("first", "second")]
     results: tuple[list[SpectralImportance], list[SpectralImportance]] = [], []
     stream, classes = items(data, protocol.n_bands, max_images), KnownClasses.of(data)
-    with progress_bar(known := count(data, max_images), show_progress) as bar:
+    known, each = count(data, max_images), times(importance_work(protocol), 2)
+    with progress_bar(None if known is None else times(each, known), show_progress) as bar:
         while chunk := list(islice(stream, CHECK_EVERY)):
             batches = [
                 (item.image[None], torch.tensor([item.label]), [item.name]) for item in chunk
@@ -206,11 +208,10 @@ def paired_importance(  # noqa: PLR0913  the public signature
                 )
                 if classes is not None:
                     classes.check(done[-1].n_classes)
-            bar.update(len(chunk))
             if len(chunk) == CHECK_EVERY:
                 rows = [np.concatenate([one.per_image for one in done]) for done in results]
                 check = stopping.check(*rows)
-                expect(bar, check.n_expected, known)
+                bar.set_work(times(each, check.expected(known)))
                 if check.done:
                     break
     if not results[0]:

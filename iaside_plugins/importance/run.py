@@ -25,8 +25,9 @@ from iaside_plugins.storage.provenance import model_identity
 from iaside_plugins.storage.row_store import RowStore, check_identity, read_header
 from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.layout import RowLayout
+from iaside_plugins.value_table.progress import Work, progress_bar, times
 from iaside_plugins.value_table.rows import Group, ImageNote, image_groups, prepare_store, restore
-from iaside_plugins.value_table.stream import check_max_images, count, expect, items, progress_bar
+from iaside_plugins.value_table.stream import check_max_images, count, items
 
 Array = npt.NDArray[np.float64]
 ROWS = {"rows": 2}  # what a stored row holds; 1, without hits of the coalitions, was not recorded
@@ -106,13 +107,15 @@ def spectral_importance(  # noqa: PLR0913  the public signature
     prepare_store(run.store, protocol)
     finished = closing(finished_groups(model, game, [request], devices))
     try:
-        with progress_bar(known := count(data, max_images), show_progress) as bar, finished as each:
-            bar.set_description("bands", refresh=False)
+        known, each_image = count(data, max_images), importance_work(protocol)
+        all_work = None if known is None else times(each_image, known)
+        with progress_bar(all_work, show_progress) as bar, finished as each:
+            bar.set_description("bands")
             for _, group, keys in each:
-                bar.update(len(group))
+                bar.update(times(each_image, len(group)))
                 check = run.add(group, keys)
                 if check is not None:
-                    expect(bar, check.n_expected, known)
+                    bar.set_work(times(each_image, check.expected(known)))
                     if check.done:
                         break
     finally:
@@ -123,6 +126,11 @@ def spectral_importance(  # noqa: PLR0913  the public signature
     result = run.result(n_forward, tuple(choices))
     warn_at_chance(int(result.correct.sum()), result.n_images, result.n_classes)
     return result
+
+
+def importance_work(protocol: Protocol) -> Work:
+    """Return the work of one image."""
+    return {"coalition": RowLayout(protocol).n_passes}
 
 
 class ImportanceRun:

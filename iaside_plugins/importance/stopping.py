@@ -50,6 +50,10 @@ class StopCheck:
         checks = math.ceil(self.n_images * self.ratio**2 / CHECK_EVERY)
         return max(MIN_IMAGES, CHECK_EVERY * checks, self.n_images)
 
+    def expected(self, known: int | None) -> int:
+        """Return the images that are likely to be enough, of so many where that is known."""
+        return self.n_expected if known is None else min(known, self.n_expected)
+
 
 @dataclass(frozen=True)
 class Stopping:

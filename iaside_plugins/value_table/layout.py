@@ -78,6 +78,11 @@ class RowLayout:
     def _own_nested(self) -> bool:
         return self.nested and self.protocol.estimator != "exact"
 
+    @property
+    def n_passes(self) -> int:
+        """Forward passes of an image, without the empty coalition, which may be shared."""
+        return len(self.draw("some image").coalitions) - 1
+
     def _widths(self) -> list[int]:
         """Return the widths of a row's parts: head, values, hits, nested, nested hits, energy."""
         m = self.protocol.n_bands

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -11,13 +11,21 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.checks import check_images, check_labels
 from iaside_plugins.storage.provenance import image_digest
 
-LOG_SECONDS = 10.0  # between two states of a progress bar in a log
+FIELDS = {
+    "images": ("images", "image", "pixel_values", "img"),
+    "labels": ("labels", "label", "targets", "target", "fine_label", "cls"),
+    "clean": ("clean", "clean_images"),
+    "perturbed": ("perturbed", "perturbed_images", "corrupted"),
+    "ids": ("ids", "id", "image_ids", "image_id"),
+}
+"""What a batch has -> the names it may have in batches that are mappings, the first one counts."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,22 +57,55 @@ def items(data: Any, n_bands: int, max_images: int | None = None) -> Iterator[It
 def batches(data: Any) -> Iterator[Sequence[Any]]:
     """Yield batches (images, labels) or (images, labels, ids) of `data`, their values unchecked.
 
+    Batches may be mappings with the names of `FIELDS`. Of tuples of more than three fields the
+    first two are taken, which is said.
+
     Raises:
         InputError: For anything but a pair of arrays or an iterable of such batches.
     """
-    found: Iterable[Any] = [data] if _is_pair(data) else data
+    found: Iterable[Any] = [data] if _is_pair(data) or isinstance(data, Mapping) else data
     if not isinstance(found, Iterable):
         raise InputError(
             "expected data as (images, labels) or an iterable of (images, labels) batches, got "
             f"{type(data).__name__}"
         )
-    for batch in found:
-        if not isinstance(batch, Sequence) or len(batch) not in (2, 3):
+    n_fields = 3
+    for given in found:
+        batch = named_fields(given, ("images", "labels"))
+        if not isinstance(batch, Sequence) or len(batch) < 2:
+            one = f" of {len(batch)}" if isinstance(batch, Sequence) else ""
             raise InputError(
                 "expected batches of (images, labels) or (images, labels, ids), got "
-                f"{type(batch).__name__}"
+                f"{type(batch).__name__}{one}; labels are needed"
             )
-        yield batch
+        if len(batch) > n_fields:
+            n_fields = len(batch)
+            _log.warning("of batches of %d fields the first two are images and labels", n_fields)
+        yield batch if len(batch) <= 3 else batch[:2]
+
+
+def named_fields(batch: Any, needed: Sequence[str]) -> Any:
+    """Return the fields of a mapping in order, with "ids" behind them if it has any.
+
+    Args:
+        batch: A mapping such as {"pixel_values": ..., "labels": ...}; all else is returned as it
+            is.
+        needed: Some of `FIELDS`.
+
+    Raises:
+        InputError: A field is missing.
+    """
+    if not isinstance(batch, Mapping):
+        return batch
+    found = {field: next((n for n in FIELDS[field] if n in batch), None) for field in FIELDS}
+    if missing := [field for field in needed if found[field] is None]:
+        raise InputError(
+            f"expected batches with {' and '.join(needed)}, got a mapping of "
+            f"{', '.join(map(str, batch)) or 'nothing'}: give the {missing[0]} as one of "
+            f"{', '.join(FIELDS[missing[0]])}"
+        )
+    names = [found[field] for field in (*needed, "ids")]
+    return [batch[name] for name in names if name is not None]
 
 
 def _items(data: Any, n_bands: int) -> Iterator[Item]:
@@ -125,25 +166,6 @@ def _is_pair(data: Any) -> bool:
         and isinstance(data[0], arrays)
         and isinstance(data[1], (*arrays, list, tuple))
     )
-
-
-def progress_bar(total: int | None, show: bool) -> tqdm[Any]:
-    """Return a bar over images on stderr, in a terminal, a notebook or a log.
-
-    A log gets a line of it now and then: `LOG_SECONDS`.
-    """
-    seconds = 0.1 if sys.stderr.isatty() or "ipykernel" in sys.modules else LOG_SECONDS
-    return tqdm(total=total, unit="image", disable=not show, mininterval=seconds)
-
-
-def expect(bar: tqdm[Any], n_expected: int, known: int | None) -> None:
-    """Set the total of a bar to the number of images that will be needed, of `known` ones.
-
-    Its remaining time follows.
-    """
-    bar.total = max(bar.n, n_expected if known is None else min(known, n_expected))
-    if not bar.disable and bar.mininterval < LOG_SECONDS:
-        bar.refresh()
 
 
 def count(data: Any, max_images: int | None = None) -> int | None:

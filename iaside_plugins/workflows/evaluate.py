@@ -20,6 +20,10 @@ from iaside_plugins.entry.write import check_texts
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.corruption import with_reference
 from iaside_plugins.evaluation.evaluate import AttackPlan, EvaluationPlan
+from iaside_plugins.evaluation.work import evaluation_work
+from iaside_plugins.protocol import Protocol
+from iaside_plugins.workflows.cost import Cost, probed
+from iaside_plugins.workflows.labels import check_labels_are_given
 from iaside_plugins.workflows.source import DataSource, find_images, open_images
 
 
@@ -54,6 +58,7 @@ def evaluation_plan(  # noqa: PLR0913  the public signature
     """
     if reference is not None and corruptions == "none":
         raise InputError("reference=... is for corruption errors: it needs corruptions, got 'none'")
+    check_labels_are_given(source.labels, "an entry")
     listing = find_images(source, model)
     clean = open_images(source, model, listing=listing)
     info, own = model.info.to_dict(), model.info.preprocessing
@@ -89,6 +94,35 @@ def evaluation_plan(  # noqa: PLR0913  the public signature
         spectral=open_images(source, model, n_spectral, listing=listing),
         systematic=readings,
     )
+
+
+def evaluation_cost(
+    model: Classifier,
+    plan: EvaluationPlan,
+    protocol: Protocol,
+    *,
+    n_devices: int = 1,
+    **options: Any,
+) -> Cost:
+    """Return what an evaluation will cost.
+
+    Args:
+        model: The model.
+        plan: Of the evaluation.
+        protocol: Of the importance.
+        n_devices: Devices that share the images of the importance.
+        options: batch_size and precision of the passes.
+    """
+    each = {"protocol": protocol, "n_devices": n_devices, **options}
+    speed = probed(model, plan.clean, corruptions=plan.corruptions, **each)
+    shorter = {
+        "importance": "--n-spectral takes it on fewer images",
+        "corruptions": "fewer images, --n-images, or --workers for more processes",
+        "attacks": "--n-attack takes fewer images, --epsilons fewer budgets",
+        "systematic": "fewer images, --n-images",
+        "explain": "--n-explain takes it on fewer images",
+    }
+    return Cost(evaluation_work(plan, protocol) or {}, speed, shorter)
 
 
 def _attack(

@@ -26,6 +26,7 @@ from iaside_plugins.adapters.imagenet.systematic import systematic
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.decomposition.contributions import Condition
+from iaside_plugins.decomposition.run import decomposition_work
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.corruption import CorruptionPlan
 from iaside_plugins.evaluation.pairs import PairedStreams
@@ -33,9 +34,10 @@ from iaside_plugins.evaluation.systematic import SystematicPlan
 from iaside_plugins.inference.checks import model_device
 from iaside_plugins.inference.gradients import try_first_gradient
 from iaside_plugins.protocol import Protocol
-from iaside_plugins.value_table.layout import RowLayout
-from iaside_plugins.workflows.probe import seconds_an_image
-from iaside_plugins.workflows.source import DataSource, open_images
+from iaside_plugins.value_table.progress import Work, added, part, times
+from iaside_plugins.workflows.cost import Cost, probed
+from iaside_plugins.workflows.labels import PREDICTED
+from iaside_plugins.workflows.source import DataSource, open_images, with_predictions
 from iaside_plugins.workflows.spectrum import check_corruptions
 
 IMAGES_AT_ONCE = 8  # read, corrupted and attacked together: each comes under every condition
@@ -52,6 +54,11 @@ class AttackSet:
 
     specs: Sequence[foolbox_adapter.AttackSpec]
     seed: int = 0
+
+    @property
+    def work(self) -> Work:
+        """Work of one image under all of them."""
+        return added(*(spec.work for spec in self.specs))
 
     @property
     def conditions(self) -> list[Condition]:
@@ -95,6 +102,8 @@ class PerturbedImages:
         label_space: What the labels mean.
         conditions: Corruptions at their severities, then attacks at their budgets.
         left_out: Readings that cannot be varied, with the reason.
+        work: Work of making one image under all of them.
+        clean: As given; so are `corruptions` and `attacks`.
     """
 
     def __init__(
@@ -108,8 +117,9 @@ class PerturbedImages:
     ) -> None:
         self.records: Sequence[ImageRecord] = clean.records
         self.label_space: LabelSpace = clean.label_space
+        self.clean, self.corruptions, self.attacks = clean, corruptions, attacks
         self._clean: Any = clean
-        self._attacks, self._model = attacks, model
+        self._model = model
         self.left_out: tuple[str, ...] = ()
         cells: dict[Condition, Any] = {}
         together = None
@@ -128,21 +138,20 @@ class PerturbedImages:
         self._pairs = PairedStreams(self._clean, cells, together)
         attacked = [] if attacks is None else attacks.conditions
         self.conditions: tuple[Condition, ...] = (*cells, *attacked)
+        made = {} if corruptions is None else times({**corruptions.work, "forward": 0}, len(cells))
+        self.work: Work = made if attacks is None else added(made, attacks.work)
 
     def __len__(self) -> int:
         return len(self.records)
-
-    def image_shape(self) -> tuple[int, ...]:
-        """Return channels, height and width of the images."""
-        return tuple(next(iter(self._clean))[0].shape[1:])
 
     def __iter__(self) -> Iterator[tuple[Tensor, dict[Condition, Tensor], Tensor, list[str]]]:
         """Yield batches (clean, condition -> perturbed, labels, ids)."""
         first = 0
         for images, perturbed, labels, ids in self._pairs:
             attacked = {}
-            if self._attacks is not None:
-                attacked = self._attacks.perturbed(self._model, images, labels, first)
+            with part(times(self.work, len(ids))):
+                if self.attacks is not None:
+                    attacked = self.attacks.perturbed(self._model, images, labels, first)
             first += len(ids)
             yield images, perturbed | attacked, labels, ids
 
@@ -176,16 +185,26 @@ def explain_plan(
     for severity in severities:
         if severity not in range(1, 6):
             raise InputError(f"severities are 1 to 5, got {severity}")
-    clean = open_images(replace(source, batch_size=IMAGES_AT_ONCE), model, shuffled=True)
-    own, plan = model.info.preprocessing, None
-    if wanted is None:
-        plan = distributed(Path(corruptions), clean, own, source.seed)
-    elif wanted:
-        plan = generated(clean, own, source.seed, generation or GenerationOptions())
+    few = replace(source, batch_size=IMAGES_AT_ONCE)
+    clean = open_images(few, model, shuffled=True)
+    own = model.info.preprocessing
+
+    def planned(images: ImageFolderData) -> CorruptionPlan | None:
+        if wanted is None:
+            return distributed(Path(corruptions), images, own, source.seed)
+        if not wanted:
+            return None
+        plan = generated(images, own, source.seed, generation or GenerationOptions())
         lacking = [name for name in wanted if name not in plan.names]
         if lacking and len(wanted) < len(CORRUPTIONS):
             raise InputError(f"{lacking[0]} cannot be made without its textures: frost=DIR")
-        plan = replace(plan, names=tuple(name for name in wanted if name in plan.names))
+        return replace(plan, names=tuple(name for name in wanted if name in plan.names))
+
+    plan = planned(clean)
+    plain = None if plan is None else plan.images(None, 0)
+    if plain is not None and source.labels == PREDICTED:
+        clean = with_predictions(few, clean, model, plain)
+        plan = planned(clean)
     if attacks:
         foolbox_adapter.check_installed()
         try_first_gradient(model, clean, model_device(model))
@@ -208,58 +227,41 @@ def systematic_pairs(source: DataSource, model: Classifier) -> PerturbedImages:
     return PerturbedImages(clean, None, (), None, model, plan)
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a decomposition will cost at most.
-
-    Attributes:
-        n_images: Images.
-        n_conditions: Conditions.
-        passes: Forward passes of one image under one condition.
-        n_repair: Images on which sets for repairs are evaluated too.
-        repair_passes: Passes of such an image under one condition, beside the others.
-        seconds_a_pass: Time in the model, from a probe; making images and attacks come on top.
-    """
-
-    n_images: int
-    n_conditions: int
-    passes: int
-    n_repair: int
-    repair_passes: int
-    seconds_a_pass: float
-
-    @property
-    def total(self) -> int:
-        """Forward passes in all."""
-        chains = self.n_images * (self.n_conditions * self.passes + 1)
-        return chains + self.n_repair * self.n_conditions * self.repair_passes
-
-    def __str__(self) -> str:
-        seconds = self.total * self.seconds_a_pass
-        minutes = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{max(seconds, 1):.0f} s"
-        more = f" (+ {self.repair_passes} for {self.n_repair:,} images)" if self.n_repair else ""
-        return (
-            f"cost: at most {self.n_images:,} images x {self.n_conditions} conditions x "
-            f"{self.passes} passes{more} = {self.total:,} forward passes, about {minutes} in the "
-            "model (a probe); making images comes on top"
-        )
-
-
-def cost_of(
+def explain_cost(
     model: Classifier,
     images: PerturbedImages,
     protocol: Protocol,
     *,
     repair: int,
-    batch_size: int | str = 64,
-    precision: str = "float32",
+    n_devices: int = 1,
+    at_most: bool = False,
+    **options: Any,
 ) -> Cost:
-    """Return what a decomposition will cost, from one timed pass over a batch of noise."""
-    passes, with_nested = (
-        len(RowLayout(protocol, nested).draw("some image").coalitions) - 1
-        for nested in (False, True)
-    )
-    each = seconds_an_image(model, images.image_shape(), batch_size, precision)
-    n_repair = min(repair, len(images)) if with_nested > passes else 0
-    more = with_nested - passes
-    return Cost(len(images), len(images.conditions), passes, n_repair, more, each)
+    """Return what a decomposition will cost.
+
+    Args:
+        model: The model.
+        images: The images.
+        protocol: As for `error_decomposition`.
+        repair: As for `error_decomposition`.
+        n_devices: Devices that share the images.
+        at_most: Whether it may stop early.
+        options: batch_size and precision of the passes.
+    """
+    n, whole = len(images), decomposition_work(images, protocol, len(images), repair=repair)
+    each = {"protocol": protocol, "n_devices": n_devices, **options}
+    speed = probed(model, images.clean, corruptions=images.corruptions, **each)
+    bands = f"bands, {n} images x {len(images.conditions)} conditions"
+    parts: dict[str, Work] = {bands: {"coalition": (whole or {}).get("coalition", 0)}}
+    made = times(images.work, n)
+    if corrupted := made.pop("corrupted", 0):
+        parts["corruptions"] = {"corrupted": corrupted}
+    if images.attacks is not None:
+        parts["attacks"] = made
+    shorter = {
+        bands: "fewer images, --n-images, or fewer --severities",
+        "corruptions": "fewer --severities, or --workers for more processes",
+        "attacks": "fewer budgets, --epsilons, or fewer --attack-steps",
+    }
+    held = 4 * IMAGES_AT_ONCE * (1 + len(images.conditions)) * speed.pixels
+    return Cost(parts, speed, shorter, held=held, at_most=at_most)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from iaside_plugins.decomposition.run import error_decomposition
 from iaside_plugins.errors import MissingExtraError
 from iaside_plugins.heatmap.basis import default_step, half_frequencies
 from iaside_plugins.heatmap.result import FourierHeatMap
+from iaside_plugins.heatmap.run import heatmap_work
 from iaside_plugins.heatmap.views import (
     BandView,
     BandViews,
@@ -23,11 +23,12 @@ from iaside_plugins.heatmap.views import (
     importance_view,
     per_energy_view,
 )
-from iaside_plugins.importance.run import spectral_importance
+from iaside_plugins.importance.run import importance_work, spectral_importance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.spectral.partition import SpectralPartition
+from iaside_plugins.value_table.progress import Work, added, times
+from iaside_plugins.workflows.cost import Cost, probed
 from iaside_plugins.workflows.explain import explain_plan
-from iaside_plugins.workflows.probe import in_words, seconds_an_image
 from iaside_plugins.workflows.source import DataSource
 
 NOISE, SEVERITY = "gaussian_noise", 3  # touches every band alike
@@ -37,63 +38,38 @@ EXACT_BANDS = 8  # up to here every coalition is run
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class HeatMapCost:
-    """What a heat map costs.
-
-    Attributes:
-        n_images: Images.
-        n_frequencies: Frequencies up to symmetry.
-        seconds: Time in the model, from a probe.
-        n_other: Passes of an image for the other views, an attack's step counted as three.
-    """
-
-    n_images: int
-    n_frequencies: int
-    seconds: float
-    n_other: int = 0
-
-    def __str__(self) -> str:
-        total = self.n_images * (1 + self.n_frequencies + self.n_other)
-        other = f" + {self.n_other:,} of the other views" if self.n_other else ""
-        return (
-            f"cost: {self.n_images:,} images x (1 + {self.n_frequencies:,} frequencies{other}) = "
-            f"{total:,} forward passes, about {in_words(self.seconds)} in the model (a probe)"
-        )
-
-
 def heatmap_cost(
     model: Classifier,
     images: ImageFolderData,
     step: int | None = None,
     *,
     other: Protocol | None = None,
-    batch_size: int | str = 64,
-    precision: str = "float32",
-) -> HeatMapCost:
-    """Return what a heat map will cost, from one timed pass over a batch of noise.
+    **options: Any,
+) -> Cost:
+    """Return what a heat map will cost.
 
     Args:
         model: The model.
         images: The images.
         step: As for `fourier_heatmap`.
         other: Protocol of the other views, see `band_views`; None without them.
-        batch_size: As for `fourier_heatmap`.
-        precision: As for `fourier_heatmap`.
+        options: batch_size and precision of the passes.
 
     Raises:
         InputError: For a step below 1.
     """
-    shape = tuple(next(iter(images))[0].shape[1:])
-    size = shape[1:]
-    n = len(half_frequencies(size, default_step(size) if step is None else step))
-    each = seconds_an_image(model, shape, batch_size, precision)
-    n_other = 0
-    if other is not None:
-        passes = 2**other.n_bands if other.estimator == "exact" else 2 * other.n_bands
-        n_other = 2 * passes + 3 * STEPS * other.n_bands
+    size = tuple(next(iter(images))[0].shape[2:])
     n_images = len(images.records)
-    return HeatMapCost(n_images, n, each * n_images * (1 + n + n_other), n_other)
+    n = len(half_frequencies(size, default_step(size) if step is None else step))
+    noise = f"noise, {n_images:,} images x (1 + {n:,} frequencies)"
+    parts: dict[str, Work] = {noise: times(heatmap_work(n), n_images)}
+    shorter = {noise: "fewer frequencies, --step 2, or fewer images, --n-images"}
+    if other is not None:
+        each = importance_work(other)
+        views = added(each, each, {"gradient": STEPS * other.n_bands})
+        parts["other views"] = times(views, n_images)
+        shorter["other views"] = "leave --views out, or take fewer images, --n-images"
+    return Cost(parts, probed(model, images, protocol=other, **options), shorter)
 
 
 def views_protocol(partition: SpectralPartition, seed: int) -> Protocol:

@@ -1,43 +1,180 @@
-"""How long a model takes for one image, from one timed pass."""
+"""How long one piece of each kind of work takes, and how much memory, from one timed try."""
 
 from __future__ import annotations
 
+import math
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
+from iaside_plugins.adapters.isolation import preserved_generators
 from iaside_plugins.adapters.models.load import Classifier
+from iaside_plugins.corruptions.apply import corrupt
 from iaside_plugins.inference.checks import model_device
 from iaside_plugins.inference.runner import ModelRunner
+from iaside_plugins.protocol import Protocol
+from iaside_plugins.spectral.coalition_images import (
+    coalition_images,
+    coalition_matrix,
+    image_components,
+)
+from iaside_plugins.spectral.partition import SpectralPartition
+from iaside_plugins.value_table.layout import RowLayout
+from iaside_plugins.value_table.progress import GRADIENT_PASSES, WEIGHTS, Work, n_passes
+
+WARM_ROWS = 4  # of a pass before the timed one
+SEVERITY = 3  # of the corruptions that are timed
 
 
-def seconds_an_image(
+@dataclass(frozen=True)
+class Speed:
+    """What one piece of work costs on this machine.
+
+    Attributes:
+        seconds: Kind of work, see `progress.WEIGHTS`, -> seconds of one.
+        memory: Greatest memory of the process so far, of the GPU where the model is on one, in
+            bytes; None where it is not known.
+        rows: Images in the timed pass.
+        pixels: Numbers in one image.
+    """
+
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    memory: int | None = None
+    rows: int = 0
+    pixels: int = 0
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Return how many plain forward passes each kind of work takes as long as."""
+        each = self.seconds.get("forward", 0.0)
+        return {kind: value / each for kind, value in self.seconds.items()} if each else {}
+
+    def of(self, work: Work) -> float:
+        """Return the seconds of some work."""
+        return n_passes(work, {**dict.fromkeys(WEIGHTS, 0.0), **self.seconds})
+
+
+def speed_of(
     model: Classifier,
     shape: Sequence[int],
+    *,
     batch_size: int | str = 64,
     precision: str = "float32",
-) -> float:
-    """Return the time of a forward pass, of one image in a batch of noise.
+    protocol: Protocol | None = None,
+    n_images: int = 64,
+    n_devices: int = 1,
+) -> Speed:
+    """Return what a forward pass, a gradient and a coalition cost, from one pass over noise.
+
+    The pass is as large as those of the run will be, the forwards are plain ones, and a gradient
+    counts `GRADIENT_PASSES` forward passes.
 
     Args:
         model: The model.
         shape: Channels, height and width.
-        batch_size: Images in one forward pass, of which 64 at most are timed.
+        batch_size: Images in one forward pass.
         precision: Of the pass.
+        protocol: Of the coalitions; none are made without it.
+        n_images: Images of the run, which a pass never has more of, each with its coalitions.
+        n_devices: Devices that share the coalitions.
     """
-    runner = ModelRunner(model, model_device(model), batch_size, precision)
-    generator = torch.Generator().manual_seed(0)
-    n_rows = min(runner.n_rows, 64)
-    batch = torch.rand(n_rows, *shape, generator=generator).to(runner.device, runner.dtype)
-    with torch.no_grad():
-        runner.logits(batch.clone())[0, 0].item()  # warms up
-        start = time.perf_counter()
-        runner.logits(batch.clone())[0, 0].item()
-    return (time.perf_counter() - start) / n_rows
+    device = model_device(model)
+    runner = ModelRunner(model, device, batch_size, precision)
+    passes = 1 if protocol is None else RowLayout(protocol).n_passes
+    with preserved_generators(device), torch.no_grad():
+        forward, rows = runner.within_memory(
+            lambda n: _timed_pass(runner, shape, min(n, max(1, n_images * passes)))
+        )
+        making = 0.0 if protocol is None else _timed_coalitions(shape, protocol, rows, device)
+    seconds = {
+        "forward": forward,
+        "gradient": GRADIENT_PASSES * forward,
+        "coalition": (forward + making) / n_devices,
+    }
+    return Speed(seconds, _peak_memory(device), rows, math.prod(shape))
+
+
+def _timed_pass(runner: ModelRunner, shape: Sequence[int], n: int) -> tuple[float, int]:
+    """Return the seconds of an image in a forward pass of n, and n."""
+    batch = torch.rand(n, *shape, generator=torch.Generator().manual_seed(0))
+    batch = batch.to(runner.device, runner.dtype)
+
+    def run(some: Tensor) -> None:
+        logits = runner.forward(runner.forward.copy_of(some))
+        if torch.is_tensor(logits):  # else the run says what is wrong
+            logits.flatten()[:1].sum().item()  # waits for a GPU
+
+    run(batch[:WARM_ROWS])
+    return _seconds(lambda: run(batch)) / n, n
+
+
+def _timed_coalitions(
+    shape: Sequence[int], protocol: Protocol, n: int, device: torch.device
+) -> float:
+    """Return the seconds of making one coalition image, in a batch of n."""
+    image = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0)).to(device)
+    index = SpectralPartition(protocol.n_bands, protocol.band_norm).index(*shape[1:]).to(device)
+    some = np.resize([True, False, True, False, False], (n, protocol.n_bands))
+
+    def run() -> None:
+        components = image_components(image, None, index, protocol.n_bands)
+        matrix = coalition_matrix(some, components)
+        coalition_images(components, matrix, image, np.zeros(n, dtype=bool)).flatten()[0].item()
+
+    run()
+    return _seconds(run) / n
+
+
+def corruption_seconds(names: Sequence[str], settings: Mapping[str, Any]) -> float:
+    """Return the seconds of corrupting one image, the mean over the corruptions but frost.
+
+    Args:
+        names: The corruptions.
+        settings: Size and JPEG, as of a plan.
+    """
+    side = int(settings["size"])
+    image = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    timed = [name for name in names if name != "frost"] or ["fog"]
+
+    def run() -> None:
+        for name in timed:
+            corrupt(image, name, SEVERITY, seed=0, jpeg=bool(settings["jpeg"]))
+
+    run()  # imports what they need
+    return _seconds(run) / len(timed)
+
+
+def beside_passes(made: float, n_workers: int, forward: float) -> float:
+    """Return the seconds that making an image adds to its pass, by processes beside the model."""
+    return made if n_workers == 0 else max(0.0, made / n_workers - forward)
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def _peak_memory(device: torch.device) -> int | None:
+    """Return the greatest memory in use so far, in bytes, or None where nobody tells."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def in_words(seconds: float) -> str:
-    """Return a time in minutes, or in seconds where it is short."""
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes >= 1.5 else f"{max(seconds, 1):.0f} s"
+    """Return a time in seconds, minutes or hours."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -18,7 +18,7 @@ from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.entry.outcomes import outcomes, parse_files
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import SpectralImportance
-from iaside_plugins.importance.run import spectral_importance
+from iaside_plugins.importance.run import importance_work, spectral_importance
 from iaside_plugins.inference.checks import check_images
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.sensitivity.design import Design, known_level, make_design
@@ -28,6 +28,9 @@ from iaside_plugins.sensitivity.report import SensitivityReport, StudiedModel
 from iaside_plugins.storage.files import check_writable
 from iaside_plugins.storage.provenance import provenance
 from iaside_plugins.storage.resume_folder import resume_folder
+from iaside_plugins.value_table.progress import added, part, times
+from iaside_plugins.workflows.cost import Cost, probed
+from iaside_plugins.workflows.labels import check_labels_are_given
 from iaside_plugins.workflows.source import DataSource, open_images, open_model
 
 RANGE_IMAGES = 32  # on which the share of pixels outside [0, 1] is measured
@@ -103,6 +106,7 @@ def open_models(
     Raises:
         InputError: For models, images or entries that cannot be used, or do not belong together.
     """
+    check_labels_are_given(source.labels, "this study")
     known = parse_files(entries)
     out = []
     for spec, weights, name in models:
@@ -206,7 +210,7 @@ def study_model(
     """
     batches = list(images)
     net = CachedLogits(model)
-    variants = design.variants()
+    variants, n = design.variants(), sum(len(batch[0]) for batch in batches)
     temperature = None
     if any(variant.fitted for variant in variants):
         temperature = _temperature(net, batches, model.mean.device)
@@ -214,23 +218,51 @@ def study_model(
     results = []
     for place, variant in enumerate(variants):
         protocol = variant.for_temperature(temperature or 1.0)
-        if place and _passes(protocol) != _passes(variants[place - 1].protocol):
+        cached = place > 0 and _passes(protocol) == _passes(variants[place - 1].protocol)
+        if place and not cached:
             net.forget()
         table = dataclasses.replace(protocol, beta=design.base.beta)
         key = table.digest
         if key not in done:
-            done[key] = spectral_importance(
-                net,
-                batches,
-                protocol,
-                batch_size=batch_size,
-                resume=None if resume is None else resume / f"{table.protocol_id}{key[8:]}",
-                show_progress=show_progress,
-            )
+            with part({} if cached else times(importance_work(protocol), n)):
+                done[key] = spectral_importance(
+                    net,
+                    batches,
+                    protocol,
+                    batch_size=batch_size,
+                    resume=None if resume is None else resume / f"{table.protocol_id}{key[8:]}",
+                    show_progress=show_progress,
+                )
         results.append(dataclasses.replace(done[key], protocol=protocol))
     return StudiedModel(
         model.info.name, tuple(results), temperature, dict(outcomes or {}), model.info.to_dict()
     )
+
+
+def study_cost(models: Sequence[ModelWithImages], design: Design, batch_size: int = 64) -> Cost:
+    """Return what the value tables of all models will cost; choices that share passes count once.
+
+    Args:
+        models: The models with their images.
+        design: Variants of the protocol.
+        batch_size: Rows in one forward pass.
+    """
+    variants = design.variants()
+    fresh = [
+        one.protocol
+        for before, one in zip([None, *variants], variants, strict=False)
+        if before is None or _passes(before.protocol) != _passes(one.protocol)
+    ]
+    each = added(
+        *map(importance_work, fresh), {"forward": int(any(one.fitted for one in variants))}
+    )
+    parts = {one.model.info.name: times(each, len(one.images.records)) for one in models}
+    options: dict[str, Any] = {"protocol": design.base, "batch_size": batch_size}
+    speeds = {one.model.info.name: probed(one.model, one.images, **options) for one in models}
+    slowest = max(speeds.values(), key=lambda one: one.seconds["forward"])
+    advice = f"fewer images, --n-images, or fewer choices: {len(fresh)} tables a model now"
+    held = 4 * slowest.pixels * max(len(one.images.records) for one in models)
+    return Cost(parts, slowest, dict.fromkeys(parts, advice), held=held, speeds=speeds)
 
 
 def _off_range(images: ImageFolderData, design: Design) -> tuple[float, ...]:

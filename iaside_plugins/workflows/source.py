@@ -15,10 +15,12 @@ from torch import nn
 from iaside_plugins.adapters.imagenet.folders import ImageFolderData
 from iaside_plugins.adapters.imagenet.labels import KNOWN_MAPS, LabelSpace
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
-from iaside_plugins.adapters.imagenet.records import ImageRecord, find_records, select
+from iaside_plugins.adapters.imagenet.record import ImageRecord
+from iaside_plugins.adapters.imagenet.records import UNLABELLED, find_records, select
 from iaside_plugins.adapters.models.load import Classifier, load_model
 from iaside_plugins.devices import pick_devices
 from iaside_plugins.errors import InputError
+from iaside_plugins.workflows.labels import PREDICTED, classes_of_model, predicted, restricted
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class DataSource:
 
     Attributes:
         root: Folder of class folders, or a CSV manifest.
-        labels: "auto", or "rank" to number folders by their rank.
+        labels: "auto", "rank" to number folders by their rank, or "predicted": the model's own
+            predictions on the clean images are the labels.
         classes: File of class names, one a line.
         n_images: How many to take, seeded; None for all.
         seed: Of the selection.
@@ -35,6 +38,8 @@ class DataSource:
         batch_size: Images in one batch.
         name: Of the data set, instead of what its labels say.
         note: What the entry should say of the images.
+        restrict_classes: Whether only the model's outputs for the classes that have images count,
+            as sets of 200 of ImageNet's classes are scored.
     """
 
     root: Path
@@ -46,11 +51,14 @@ class DataSource:
     batch_size: int = 64
     name: str | None = None
     note: str | None = None
+    restrict_classes: bool = False
 
     def which(self) -> tuple[str, ...]:
         """Return what determines the images and their labels, to identify unfinished work."""
-        chosen = (self.root.resolve(), self.labels, self.classes, self.n_images, self.seed)
-        return tuple(map(str, chosen))
+        root = self.root.resolve() if self.root.exists() else self.root  # "foolbox:imagenet"
+        chosen = (root, self.labels, self.classes, self.n_images, self.seed)
+        restricted = ("restricted",) if self.restrict_classes else ()
+        return (*map(str, chosen), *restricted)
 
 
 def open_model(
@@ -93,10 +101,20 @@ def is_grey(model: nn.Module) -> bool:
 def find_images(source: DataSource, model: Classifier) -> tuple[list[ImageRecord], LabelSpace]:
     """Return all images of a source, with labels that are the model's.
 
+    With `source.restrict_classes` the model is restricted to their classes. With
+    `source.labels="predicted"` the labels are 0 until `predicted` sets them.
+
     Raises:
         InputError: For folders or labels that cannot be used, labels of another data set than
             the model's, or labels out of its range.
     """
+    if source.labels == PREDICTED:
+        if source.restrict_classes or source.classes is not None:
+            raise InputError(
+                "labels='predicted' takes all of the model's outputs: it does not go with "
+                "classes=FILE or restrict_classes"
+            )
+        return find_records(source.root, labels=UNLABELLED)
     records, space = find_records(source.root, labels=source.labels, classes=source.classes)
     trained_on = model.info.dataset
     if trained_on in KNOWN_MAPS and space.name in KNOWN_MAPS and space.name != trained_on:
@@ -104,6 +122,10 @@ def find_images(source: DataSource, model: Classifier) -> tuple[list[ImageRecord
             f"{model.info.name} is a classifier of {trained_on}, the folders are classes of "
             f"{space.name}; give its own images, or classes=FILE if its outputs mean these"
         )
+    if source.restrict_classes:
+        return restricted((records, space), model)
+    if source.labels == "auto":
+        records, space = classes_of_model((records, space), model)
     # Only what the network itself says: the width of some layer may not be that of the logits.
     n_classes = getattr(model.net, "num_classes", None)
     largest = max(record.label for record in records)
@@ -141,7 +163,27 @@ def open_images(
     if shuffled:
         order = np.random.default_rng(source.seed).permutation(len(records))
         records = [records[k] for k in order]
-    return shaped_images(source, model.info.preprocessing, records, space, grey=is_grey(model))
+    own, grey = model.info.preprocessing, is_grey(model)
+    images = shaped_images(source, own, records, space, grey=grey)
+    return with_predictions(source, images, model)
+
+
+def with_predictions(
+    source: DataSource, images: ImageFolderData, model: Classifier, plain: Any = None
+) -> ImageFolderData:
+    """Return images with the model's predictions as labels, if the source wants these.
+
+    Args:
+        source: Where the images come from.
+        images: The images as the model takes them.
+        model: What takes them.
+        plain: The same images uncorrupted in the geometry of corrupted ones, which are predicted
+            instead; None for the images themselves.
+    """
+    if source.labels != PREDICTED:
+        return images
+    records, space = predicted(images.records, images if plain is None else plain, model)
+    return shaped_images(source, model.info.preprocessing, records, space, grey=images.grey)
 
 
 def shaped_images(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -51,7 +51,7 @@ from iaside_plugins.evaluation.conditions import (
     digests_of,
 )
 from iaside_plugins.evaluation.corruption import CorruptionPlan, no_images, paired
-from iaside_plugins.importance.run import spectral_importance
+from iaside_plugins.importance.run import importance_work, spectral_importance
 from iaside_plugins.inference.checks import check_images, model_device
 from iaside_plugins.inference.gradients import try_first_gradient
 from iaside_plugins.protocol import Protocol, method_identity
@@ -60,7 +60,10 @@ from iaside_plugins.spectral.energy import band_energies, band_products
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.storage.provenance import model_identity, provenance
 from iaside_plugins.storage.row_store import RowStore
-from iaside_plugins.value_table.stream import count, progress_bar
+from iaside_plugins.value_table.progress import Progress, Work, added, progress_bar, times
+from iaside_plugins.value_table.stream import count
+from iaside_plugins.workflows.cost import Cost, probed
+from iaside_plugins.workflows.labels import check_labels_are_given
 from iaside_plugins.workflows.source import DataSource, open_images, shaped_images
 
 Array = npt.NDArray[np.float64]
@@ -128,27 +131,28 @@ def study_perturbations(
     attacked = plan.clean if plan.attacked is None else plan.attacked
     if any(run.by_gradient for run in plan.runs):
         try_first_gradient(model, attacked, device)
-    if model is not None:
-        importance = spectral_importance(
-            model,
-            plan.clean,
-            protocol,
-            batch_size=batch_size,
-            show_progress=show_progress,
-            resume=None if folder is None else folder / "spectral",
-        )
     conditions: list[PerturbedCondition] = []
     shape: tuple[int, ...] | None = None
-    with progress_bar(_total(plan), show_progress) as bar:
+    work = spectrum_work(plan, model, protocol)
+    with progress_bar(None if work is None else added(*work.values()), show_progress) as bar:
+        if model is not None:
+            importance = spectral_importance(
+                model,
+                plan.clean,
+                protocol,
+                batch_size=batch_size,
+                show_progress=show_progress,
+                resume=None if folder is None else folder / "spectral",
+            )
         if plan.corruptions is not None:
             spectra = CorruptionSpectra(plan, plan.corruptions, partition, model, folder)
             for name in plan.corruptions.names:
                 for severity in plan.severities:
-                    bar.set_description(f"{name} {severity or ''}".strip(), refresh=False)
-                    conditions.append(spectra.condition(name, severity, bar.update))
+                    bar.set_description(f"{name} {severity or ''}".strip())
+                    conditions.append(spectra.condition(name, severity, bar))
             shape = spectra.shape
         if plan.runs:
-            bar.set_description("attacks", refresh=False)
+            bar.set_description("attacks")
             conditions += attacked_conditions(
                 model,
                 attacked,
@@ -156,7 +160,6 @@ def study_perturbations(
                 partition,
                 seed=seed,
                 folder=None if folder is None else folder / "attacks",
-                on_images=bar.update,
             )
     channels, height, width = shape or next(iter(plan.clean))[0].shape[1:]
     return SpectrumReport(
@@ -177,13 +180,53 @@ def study_perturbations(
     )
 
 
-def _total(plan: SpectrumPlan) -> int | None:
-    """Return the number of perturbed images, for the progress bar, or None if it is unknown."""
+def spectrum_work(plan: SpectrumPlan, model: Any, protocol: Protocol) -> dict[str, Work] | None:
+    """Return the work of a study by part, None if it is unknown.
+
+    Args:
+        plan: Images, corruptions and attacks.
+        model: The network, or None: then only images are made.
+        protocol: Of the importance.
+    """
     n, n_attacked = count(plan.clean), count(plan.clean if plan.attacked is None else plan.attacked)
     if n is None or n_attacked is None:
         return None
+    parts: dict[str, Work] = {}
+    if model is not None:
+        parts["importance"] = times(importance_work(protocol), n)
+    if plan.corruptions is not None:
+        each = corrupted_work(plan.corruptions, model)
+        parts["corruptions"] = times(each, n * len(plan.corruptions.names) * len(plan.severities))
+    if plan.runs:
+        parts["attacks"] = times(added(*(run.work for run in plan.runs)), n_attacked)
+    return parts
+
+
+def spectrum_cost(
+    plan: SpectrumPlan, model: Classifier | None, protocol: Protocol, batch_size: int = 64
+) -> Cost:
+    """Return what a study will cost; the arguments are those of `study_perturbations`."""
+    asked = None if model is None else protocol
+    speed = probed(
+        model, plan.clean, protocol=asked, corruptions=plan.corruptions, batch_size=batch_size
+    )
+    shorter = {
+        "importance": "fewer images, --n-images",
+        "corruptions": "fewer --severities, or --workers for more processes",
+        "attacks": "--n-attack takes fewer images, --attack-steps fewer steps",
+    }
+    return Cost(spectrum_work(plan, model, protocol) or {}, speed, shorter)
+
+
+def perturbation_names(plan: SpectrumPlan) -> list[str]:
+    """Return the names of corruptions and attacks."""
     names = () if plan.corruptions is None else plan.corruptions.names
-    return n * len(names) * len(plan.severities) + n_attacked * len(plan.runs)
+    return [*names, *(run.name for run in plan.runs)]
+
+
+def corrupted_work(corruptions: CorruptionPlan, model: Any) -> Work:
+    """Return the work of one corrupted image, which without a model is only made."""
+    return corruptions.work if model is not None else {**corruptions.work, "forward": 0}
 
 
 class CorruptionSpectra:
@@ -215,6 +258,7 @@ class CorruptionSpectra:
         plain = corruptions.images(None, 0)
         self._clean: Images = plan.clean if plain is None else plain
         self._predict = None if model is None else Predictor(model)
+        self.work = corrupted_work(corruptions, model)
         identity = {
             **model_identity(model, None if model is None else folder),
             **method_identity(),
@@ -232,15 +276,13 @@ class CorruptionSpectra:
             self.shape = tuple(images.shape[1:])
             self._digests.update(zip(ids, digests_of(images, labels), strict=True))
 
-    def condition(
-        self, name: str, severity: int | None, on_images: Callable[[int], object]
-    ) -> PerturbedCondition:
+    def condition(self, name: str, severity: int | None, bar: Progress) -> PerturbedCondition:
         """Measure one corruption at one severity; images are read unless all rows are stored.
 
         Args:
             name: The corruption.
             severity: 1 to 5; None for a folder of perturbed images.
-            on_images: Called with the number of images of every finished batch.
+            bar: Counts the images.
 
         Raises:
             InputError: If it has no images, or the model cannot take them.
@@ -254,7 +296,7 @@ class CorruptionSpectra:
             if all(key in self._store.rows for key in keys.values()):
                 ids = list(keys)
                 rows.batch({name: list(keys.values())}, tuple)
-                on_images(len(ids))
+                bar.update(times(self.work, len(ids)))
             else:
                 pairs = paired(self._clean, self._corruptions.corrupted(name, severity or 0))
                 for images, *batch in pairs:
@@ -263,7 +305,7 @@ class CorruptionSpectra:
                         partial(self._rows, images, *batch),
                     )
                     ids += images
-                    on_images(len(images))
+                    bar.update(times(self.work, len(images)))
         if not ids:
             raise InputError(no_images(name, severity or 0))
         table, m = rows.table(name), self._partition.n_bands
@@ -320,6 +362,7 @@ def spectrum_plan(
     Raises:
         InputError: For anything that cannot be used.
     """
+    check_labels_are_given(source.labels, "attacking" if runs else "measuring spectra")
     wanted = check_corruptions(corruptions)
     generation = generation or GenerationOptions()
     for severity in severities:

@@ -16,7 +16,7 @@ from iaside_plugins.spectra.report import SpectrumReport
 from iaside_plugins.spectra.stored import SHIPPED, save_spectra
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.storage.provenance import provenance
-from iaside_plugins.value_table.stream import progress_bar
+from iaside_plugins.value_table.progress import progress_bar
 from iaside_plugins.workflows.source import DataSource
 from iaside_plugins.workflows.spectrum import CorruptionSpectra, spectrum_plan
 
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
     assert (height, width) == (options.size, options.size)
     with progress_bar(None, True) as bar:
         conditions = tuple(
-            spectra.condition(name, severity, bar.update)
+            spectra.condition(name, severity, bar)
             for name in plan.corruptions.names
             for severity in plan.severities
         )

@@ -45,6 +45,9 @@ PLAIN = ("--corruptions", "none", "--attacks", "none")
         (("--weights", "no/file.pth"), ["no/file.pth"]),
         (("--interpolation", "best"), ["--interpolation must", "bicubic", "best"]),
         (("--crop", 64), ["crop of 64", "32"]),
+        (("--mean", "half"), ["--mean must be numbers", "imagenet", "half"]),
+        (("--mean", "0.1,0.2", "--std", "1,1"), ["(N, 2, H, W)", "3, 32, 32"]),
+        (("--std", "0"), ["std > 0"]),
         (("--colour", "red"), ["--colour"]),
     ],
 )

@@ -153,6 +153,10 @@ def test_selection_preprocessing_and_name(iaside, images):
     assert shaped["image_size"] == [16, 16]
     assert shaped["model"]["name"] == "mine"
     assert shaped["model"]["preprocessing"]["interpolation"] == "bicubic"
+    normalised = ("--mean", "imagenet", "--std", "0.25,0.5,1")
+    other = json.loads(iaside("profile", MODEL, "--data", images, *normalised, *arguments).out)
+    assert other["model"]["preprocessing"]["mean"] == [0.485, 0.456, 0.406]
+    assert other["model"]["preprocessing"]["std"] == [0.25, 0.5, 1]
 
 
 THREE = """

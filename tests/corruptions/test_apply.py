@@ -135,7 +135,7 @@ def test_corruption_seed_is_fixed_for_good() -> None:
         ({"image": [[1]]}, InputTypeError, "uint8 .* got list"),
         ({"image": np.zeros((3, 32, 32), np.uint8)}, InputError, r"got \(3, 32, 32\)"),
         ({"image": np.zeros((32, 15, 3), np.uint8)}, InputError, r"16 pixels.*got \(32, 15, 3\)"),
-        ({"name": "frost"}, InputError, "pip install --no-deps imagecorruptions==1.1.2"),
+        ({"name": "frost"}, InputError, "pip install --no-deps imagecorruptions-imaug"),
         ({"name": "frost", "frost_textures": TEXTURES[:4]}, InputError, "5 textures.*got 4"),
         ({"name": "frost", "frost_textures": [np.zeros(3)] * 5}, InputError, r"float64 \(3,\)"),
     ],

@@ -78,7 +78,7 @@ def draws(
 ) -> dict[str, list[Bytes]]:
     """Stage -> the outputs for the seeds."""
     if name == "frost" and textures is None:
-        pytest.skip("no frost textures: pip install --no-deps imagecorruptions==1.1.2")
+        pytest.skip("no frost textures: pip install --no-deps imagecorruptions-imaug")
     memory = [
         corrupt(crop, name, severity, seed=seed, jpeg=False, frost_textures=textures)
         for seed in seeds

@@ -24,6 +24,7 @@ from iaside_plugins.adapters.foolbox_adapter import (
 )
 from iaside_plugins.adapters.foolbox_adapter.models import foolbox
 from iaside_plugins.errors import InputError, InputTypeError, MissingExtraError
+from iaside_plugins.value_table.progress import Progress, times
 
 EVERY = [replace(spec, epsilons=(0.0, 0.02, 0.1)) for spec in parse_attacks("fgsm,fgm")]
 EVERY += [replace(spec, epsilons=(0.0, 0.02, 0.1)) for spec in parse_attacks("pgd,pgd_l2", steps=5)]
@@ -467,3 +468,11 @@ def test_pgd_breaks_a_standard_cifar_net(kit: Path) -> None:
     assert accuracy["pgd"]["clean"] == accuracy["fgsm"]["clean"] >= 24
     assert accuracy["pgd"]["attacked"] <= 1
     assert accuracy["pgd"]["attacked"] < accuracy["fgsm"]["attacked"]
+
+
+@pytest.mark.parametrize("spec", EVERY, ids=lambda spec: spec.name)
+def test_the_work_that_is_planned_is_the_work_that_is_done(spec):
+    images, labels = torch.rand(3, 3, 8, 8, generator=generator(5)), torch.arange(3)
+    with Progress(times(spec.work, 3), show=False) as bar:
+        adversarial(small_net(), images, labels, spec, seed=0)
+        assert bar.n == bar.total

@@ -124,5 +124,6 @@ class Terminal(io.StringIO):
 def test_the_bar_counts_to_what_is_expected(monkeypatch):
     monkeypatch.setattr("sys.stderr", terminal := Terminal())
     paired_importance(*NETS, _data(150), Protocol(3), target_error=10.0, show_progress=True)
-    assert f"{MIN_IMAGES}/{MIN_IMAGES}" in terminal.getvalue()
-    assert f"{CHECK_EVERY}/{MIN_IMAGES}" in terminal.getvalue()
+    each = 2 * (2**3 - 1)  # passes of an image through both models
+    assert f"{MIN_IMAGES * each}/{MIN_IMAGES * each}" in terminal.getvalue()
+    assert f"{CHECK_EVERY * each}/{MIN_IMAGES * each}" in terminal.getvalue()

@@ -15,7 +15,7 @@ from iaside_plugins import InputError, Protocol, spectral_importance
 from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.evaluation.conditions import ConditionRunner
 from iaside_plugins.inference.runner import first_batch_size
-from iaside_plugins.value_table.stream import progress_bar
+from iaside_plugins.value_table.progress import progress_bar
 
 REAL = RuntimeError(
     "[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory"

@@ -15,7 +15,7 @@ from torch import nn
 
 from iaside_plugins.adapters.compat import import_timm, import_torchvision
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
-from iaside_plugins.adapters.models import hubs
+from iaside_plugins.adapters.models import downloads, hubs
 from iaside_plugins.adapters.models.load import load_model, state_digest
 from iaside_plugins.errors import InputError
 
@@ -166,7 +166,7 @@ def test_without_a_network_one_error_says_what_to_do(
 
     import_timm()
     monkeypatch.setattr(socket, "create_connection", fail)
-    monkeypatch.setattr(hubs, "getproxies", dict)
+    monkeypatch.setattr(downloads, "getproxies", dict)
     monkeypatch.setenv("HF_HUB_CACHE", str(empty_cache))
     started = time.monotonic()
     with pytest.raises(InputError) as caught:
@@ -237,8 +237,8 @@ def test_torchvision_uses_its_cache(empty_cache: Path) -> None:
 
 
 def test_a_server_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hubs, "PATIENCE", 0.1)
-    monkeypatch.setattr(hubs, "getproxies", dict)
+    monkeypatch.setattr(downloads, "PATIENCE", 0.1)
+    monkeypatch.setattr(downloads, "getproxies", dict)
     over = threading.Event()
 
     def hang(*args: object, **kwargs: object) -> None:
@@ -246,11 +246,11 @@ def test_a_server_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPat
         raise OSError
 
     monkeypatch.setattr(socket, "create_connection", hang)
-    reason = hubs.unreachable("https://example.org/x")
+    reason = downloads.unreachable("https://example.org/x")
     over.set()
     assert reason == "cannot reach example.org: no answer in 0 s"
 
 
 def test_a_proxy_leaves_the_decision_to_the_download(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hubs, "getproxies", lambda: {"https": "http://proxy:1"})
-    assert hubs.unreachable("https://example.org/x") is None
+    monkeypatch.setattr(downloads, "getproxies", lambda: {"https": "http://proxy:1"})
+    assert downloads.unreachable("https://example.org/x") is None

@@ -131,7 +131,8 @@ def test_overrides_replace_the_models_own(here: Path) -> None:
     ("spec", "text"),
     [
         ("own_nets", "kit:NAME, robustbench:DATASET/THREAT/NAME, python:package.module:factory"),
-        ("onnx:x", "'onnx:x'"),
+        ("tflite:x", "'tflite:x'"),
+        ("onnx:x", "no ONNX file at x"),
         ("timm:", "'timm:'"),
         ("python:own_nets", "got python:own_nets"),
         ("python:no_nets:plain", "cannot import no_nets"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import importlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -35,7 +37,8 @@ def load(file: Path) -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    "form", ["bare", "wrapped", "model", "prefixed", "wrapped prefixed", "safetensors", "half"]
+    "form",
+    ["bare", "wrapped", "model", "trainer", "prefixed", "wrapped prefixed", "safetensors", "half"],
 )
 def test_weights_come_back_from_every_form_of_file(tmp_path: Path, form: str) -> None:
     net = tiny()
@@ -46,6 +49,9 @@ def test_weights_come_back_from_every_form_of_file(tmp_path: Path, form: str) ->
         state = {"epoch": 3, "state_dict": state, "optimizer": {"lr": 0.1}}
     if form == "model":
         state = {"model": state, "args": None}
+    if form == "trainer":  # as timm's training script and others write it
+        best = np.float64(71.5), np.float32(0.25), np.int64(3)
+        state = {"state_dict": state, "args": argparse.Namespace(lr=0.1), "best": best}
     if form == "half":
         state = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
         net = net.half().float()

@@ -124,10 +124,12 @@ def test_groups_are_a_note_for_robustbench(tree: Path) -> None:
 
 def test_class_folders_of_cifar_and_manifests_are_known(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data", ("airplane", "cat"), 2)
-    assert lines(root, OK) == ["ok       class folders: 4 images in 2 classes of cifar10"]
+    expected = "ok       class folders: 4 images in 2 classes of cifar10; iaside profile MODEL "
+    assert lines(root, OK) == [f"{expected}--data {root}"]
     manifest = tmp_path / "images.csv"
     manifest.write_text("path,label\ndata/cat/0.png,3\ndata/cat/1.png,3\n")
-    assert lines(manifest, OK) == ["ok       images.csv: 2 images in 1 classes"]
+    expected = "ok       images.csv: 2 images in 1 classes; iaside profile MODEL --data "
+    assert lines(manifest, OK) == [f"{expected}{manifest}"]
     (root / "cat/1.png").write_bytes(b"x")
     for source in (root, manifest):
         (line,) = lines(source, PROBLEM)

@@ -1,150 +1,102 @@
-"""The demo from end to end, with networks that hardly train and few images."""
+"""The demo on real images: from end to end with a tiny net, and its own models on their images."""
 
 from __future__ import annotations
 
 import json
-import re
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from iaside_plugins import SpectralImportance
 from iaside_plugins.cli import command as cli
+from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.build import build, validate
 from iaside_plugins.protocol import Protocol
-from iaside_plugins.workflows import digits
-from iaside_plugins.workflows.demo import Demo, robust_accuracy, summary
+from iaside_plugins.workflows import demo as workflow
+from iaside_plugins.workflows.demo import SUBJECTS, Demo, Subject, evaluated_text, summary
+from iaside_plugins.workflows.source import DataSource, find_images, open_images, open_model
 
-N = 3  # images: 3 x 75 corrupted ones are made once, for all networks
+TINY = (Subject("python:tiny_model:network", "foolbox:cifar10", (8 / 255,)),)
+N = 3
+BANDS = Protocol(n_bands=3, estimator="permutation")
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
-    lines: list[str] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(digits, "EPOCHS", 1)
-        demo = Demo(folder, n_seeds=1, n_images=N, protocol=Protocol(n_bands=4), attack_steps=1)
-        trained = demo.run(lines.append)
-    return folder, trained, lines
+    said: list[str] = []
+    options = {"n_images": N, "protocol": BANDS, "attack_steps": 1, "workers": 0}
+    found = Demo(folder, subjects=TINY, **options).run(said.append)
+    return folder, found, said
 
 
-def test_every_network_has_an_entry_a_result_and_weights(ran):
-    folder, trained, lines = ran
-    assert [(one.training, one.seed) for one in trained] == [
-        (training, 0) for training in digits.TRAININGS
-    ]
-    files = sorted((folder / "entries" / "digits").glob("*.json"))
-    assert len(files) == len(lines) == 4
+def test_entry_board_result_and_picture(ran):
+    folder, (one,), _ = ran
+    files = sorted((folder / "entries" / "cifar10").glob("*.json"))
+    assert len(files) == 1
     assert validate(files) == []
-    for one, line in zip(trained, lines, strict=True):
-        name = f"digits-{one.training}-{one.seed}"
-        assert one.entry["model"]["name"] == name
-        assert one.entry["model"]["training"] == one.training
-        assert one.entry["data"]["n_images"] == N
-        assert (folder / "weights" / f"{name}.pth").is_file()
-        saved = SpectralImportance.load(folder / "results" / f"{name}.npz")
-        assert saved.shapley_values.tolist() == one.entry["spectral"]["shapley_values"]
-        assert line.startswith(one.training)
-        assert f"clean {one.entry['clean_accuracy']['value']:.3f}" in line
-    assert len({one.entry["model"]["weights_sha256"] for one in trained}) == 4
-
-
-def test_board_and_plot(ran):
-    folder, _, _ = ran
     assert build(folder, check=True) == []
-    assert (folder / "profiles.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / f"why-{one.name}.png").read_bytes().startswith(b"\x89PNG")
     assert not (folder / "unfinished").exists()
-    assert len(list((folder / "images").rglob("*.png"))) == digits.N_TEST
+    saved = ErrorDecomposition.load(folder / "results" / f"{one.name}.npz")
+    np.testing.assert_array_equal(saved.error.bands, one.decomposition.error.bands)
+    assert one.entry["decomposition"]["n_images"] == one.entry["data"]["n_images"] == N
 
 
-def test_summary_holds_the_entries_means(ran):
-    _, trained, _ = ran
-    lines = summary(trained).splitlines()
-    for training in digits.TRAININGS:
-        group = [one for one in trained if one.training == training]
-        row = next(line for line in lines if line.startswith(training))
-        clean = [one.entry["clean_accuracy"]["value"] for one in group]
-        assert f"{np.mean(clean):.2f} [{min(clean):.2f}, {max(clean):.2f}]" in row
-        robust = [robust_accuracy(one.entry) for one in group]
-        assert f"{np.mean(robust):.2f} [{min(robust):.2f}, {max(robust):.2f}]" in row
-        psi = np.mean([one.result.shapley_values for one in group], axis=0)
-        assert row.split()[-2:] == [f"{psi[:2].sum():+.2f}", f"{psi[2:].sum():+.2f}"]
+def test_what_is_said_adds_up_and_agrees_with_the_entry(ran):
+    _, (one,), said = ran
+    text = "\n".join(evaluated_text(one, 100))
+    assert said == ["\n".join(evaluated_text(one))]
+    entry = one.entry
+    assert f"{entry['clean_accuracy']['value']:.1%}" in text
+    assert f"{1 - entry['corruption']['unnormalised_mean_error']['value']:.1%}" in text
+    rows = [line.split() for line in text.splitlines() if line.startswith(("fog", "glass blur"))]
+    for row in rows:
+        *parts, error = map(float, row[-5:])  # clean, three bands, error
+        assert round(sum(parts), 1) == error
+    assert all(len(line) <= 72 for line in evaluated_text(one, 72))
+    assert "known to" in summary([one])
 
 
-def test_summary_names_the_bands_there_are(ran):
-    """Four bands were asked for: nothing may speak of band 7."""
-    text = summary(ran[1])
-    assert "2-7" not in text
-    assert "band 7" not in text
-    assert "2-3" in text
-
-
-def test_worst_case_of_the_headline_budget(ran):
-    entry = ran[1][0].entry
-    cells = [c for c in entry["adversarial"]["worst_case"] if c["epsilon"] == 0.1]
-    assert robust_accuracy(entry) == cells[0]["accuracy"]["value"]
-    assert cells[0]["attacks"] == ["fgsm", "pgd"]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"n_images": 1}, "2 to 400"),
-        ({"n_images": 401}, "401"),
-        ({"n_seeds": 0}, "one seed"),
-        ({"n_train": 63}, "64 to 1397"),
-        ({"n_train": 1398}, "1398"),
-    ],
-)
-def test_numbers_out_of_range(tmp_path, options, message):
-    with pytest.raises(InputError, match=message):
-        Demo(tmp_path / "demo", **options).run()
+@pytest.mark.parametrize("n", [1, 21])
+def test_numbers_out_of_range(tmp_path, n):
+    with pytest.raises(InputError, match="2 to 20"):
+        Demo(tmp_path / "demo", n_images=n).run()
     assert not (tmp_path / "demo").exists()
 
 
 def test_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot write into"):
+    with pytest.raises(InputError, match="file"):
         Demo(tmp_path / "file").run()
 
 
-def _command(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr(sys, "argv", ["iaside", "demo", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    out, err = capsys.readouterr()
-    return end.value.code, out, err
+@pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: subject.spec)
+def test_its_models_know_its_images(subject):
+    """A wrong normalisation, or labels in another order, would be right far less often."""
+    model = open_model(subject.spec, device="cpu")
+    source = DataSource(subject.data, batch_size=4)
+    records, _ = find_images(source, model)
+    assert len(records) == workflow.N_IMAGES
+    hits = [
+        int((model(images).argmax(1) == labels).sum())
+        for images, labels, _ in open_images(source, model)
+    ]
+    assert sum(hits) >= 17
 
 
 def test_command(ran, monkeypatch, capsys):
-    """Over the finished folder of the API's run: the cached corrupted images are used again."""
-    folder, trained, _ = ran
-    monkeypatch.setattr(digits, "EPOCHS", 1)
-    monkeypatch.setattr(digits, "TRAININGS", digits.TRAININGS[:2])
-    arguments = ("--out", folder, "--n-seeds", 1, "--n-images", N, "--n-bands", 4)
-    code, out, err = _command(monkeypatch, capsys, *arguments)
-    assert (code, err) == (0, "")
-    assert "What you are looking at" in out
-    assert f"are in {folder}/" in out
-    assert len(re.findall(r"^\w+ +seed 0: clean", out, re.M)) == 2
-    code, out, err = _command(monkeypatch, capsys, *arguments, "--json", "-")
-    entries = json.loads(out)["entries"]
-    assert [entry["model"]["name"] for entry in entries] == [
-        f"digits-{training}-0" for training in digits.TRAININGS
-    ]
-    # The same numbers as through the API, apart from 20 instead of 1 step of the attack.
-    for entry, one in zip(entries, trained, strict=False):
-        assert entry["spectral"]["shapley_values"] == one.entry["spectral"]["shapley_values"]
-        assert entry["corruption"] == one.entry["corruption"]
-
-
-def test_command_refuses_in_one_line(tmp_path, monkeypatch, capsys):
-    code, _, err = _command(monkeypatch, capsys, "--out", tmp_path / "d", "--n-images", 1000)
-    assert code == 2
-    assert err.count("\n") == 1
-    assert "1000" in err
-    assert not Path(tmp_path / "d").exists()
+    folder, (one,), _ = ran
+    monkeypatch.setattr(Demo, "run", lambda self, say: [one])
+    monkeypatch.setattr(sys, "argv", ["iaside", "demo", "--out", str(folder), "--json", "-"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    out, _ = capsys.readouterr()
+    assert end.value.code == 0
+    assert json.loads(out)["entries"] == [one.entry]
+    monkeypatch.setattr(sys, "argv", ["iaside", "demo", "--n-seeds", "2"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    assert "--n-seeds needs --digits" in capsys.readouterr().err

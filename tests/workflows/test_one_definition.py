@@ -24,7 +24,7 @@ from iaside_plugins.leaderboard.render.page import to_html
 from iaside_plugins.leaderboard.render.text import to_markdown
 from iaside_plugins.leaderboard.table.formatting import BELOW, UNTOLD
 from iaside_plugins.spectra.plots import draw_evidence
-from iaside_plugins.workflows.demo import Trained, summary
+from iaside_plugins.workflows.digits_demo import Trained, summary
 
 NAME = "cifar10--c10_resnet20--m8-chebyshev-zero-exact-1254609b.json"
 ABOVE, AGAINST, NEITHER = [4, 5, 6, 7], [2], [0, 1, 3]

@@ -6,9 +6,9 @@ import logging
 from collections import Counter
 from pathlib import Path
 
-from iaside_plugins.adapters.imagenet.labels import by_rank, class_map
+from iaside_plugins.adapters.imagenet.labels import LabelSpace, by_rank, class_map
 from iaside_plugins.adapters.imagenet.layouts import misread, what_to_do
-from iaside_plugins.adapters.imagenet.listing import read_listing, readable
+from iaside_plugins.adapters.imagenet.listing import image_names, read_listing, readable
 from iaside_plugins.adapters.imagenet.record import ImageRecord
 from iaside_plugins.adapters.imagenet.sources.source import UNLABELLED, Listing
 from iaside_plugins.errors import InputError
@@ -21,11 +21,15 @@ def read_class_folders(root: Path, labels: str, classes: Path | str | None) -> L
     listing = read_listing(root)
     folders = {name: images for name, images in listing.images.items() if images}
     why = listing.why()
+    if not folders and labels == UNLABELLED and (flat := image_names(root)):
+        _log.warning("took the %s images directly in %s", f"{len(flat):,}", root)
+        records = [ImageRecord(root / name, 0, readable(name)) for name in flat]
+        return records, LabelSpace.of_integers("records", [0])
     if not folders:
         known_as = what_to_do(root) or (f"; left out: {why}" if why else "")
         raise InputError(f"no images in {root}/<class>/<file>{known_as}")
     guessed = classes is None and labels in ("auto", "rank")
-    if guessed and (advice := misread(root, folders)):
+    if guessed and (advice := misread(root, folders, labels)):
         raise InputError(f"{root}: {advice}")
     empty = [name for name, images in listing.images.items() if not images]
     if labels == "rank" and empty:

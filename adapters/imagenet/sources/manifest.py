@@ -38,8 +38,12 @@ class _Row:
 
 def read_manifest(manifest: Path, labels: str, classes: Path | str | None) -> Listing:
     """Return the images of a CSV manifest."""
-    if labels in ("rank", UNLABELLED):
+    if labels == "rank":
         raise InputError("labels='rank' is for class folders; write the index into the manifest")
+    if labels == UNLABELLED:
+        rows = _manifest_rows(manifest, labelled=False)
+        unlabelled = [ImageRecord(row.path, 0, row.image_id) for row in rows]
+        return unlabelled, LabelSpace.of_integers("records", [0])
     rows = _manifest_rows(manifest)
     named = {row.label for row in rows if _as_index(row.label) is None}
     known: ClassMap | None = None
@@ -55,21 +59,26 @@ def read_manifest(manifest: Path, labels: str, classes: Path | str | None) -> Li
     return records, LabelSpace.of_integers("manifest", (record.label for record in records))
 
 
-def _manifest_rows(manifest: Path) -> list[_Row]:
-    """Return the rows, checked: each has an existing file and a unique id."""
+def _manifest_rows(manifest: Path, *, labelled: bool = True) -> list[_Row]:
+    """Return the rows, checked: each has an existing file and a unique id, and if need be a label.
+
+    Without `labelled` nobody reads the labels.
+    """
+    needed = (_PATH, _LABEL) if labelled else (_PATH,)
     rows: list[_Row] = []
     lines: dict[str, int] = {}
     try:
         text = read_plain(manifest, _MOST_BYTES).decode("utf-8-sig")
         with io.StringIO(text, newline="") as file:
             reader = csv.DictReader(file)
-            if not {_PATH, _LABEL} <= set(reader.fieldnames or ()):
+            if not set(needed) <= set(reader.fieldnames or ()):
                 raise InputError(
-                    f"{manifest}, line 1: expected the header path,label, "
+                    f"{manifest}, line 1: expected the header {','.join(needed)}, "
                     f"got {','.join(reader.fieldnames or ())[:80]!r}"
                 )
             for entry in reader:
-                row = _row(manifest, reader.line_num, entry[_PATH] or "", entry[_LABEL] or "")
+                label = (entry[_LABEL] or "") if labelled else "0"
+                row = _row(manifest, reader.line_num, entry[_PATH] or "", label)
                 if (first := lines.setdefault(row.image_id, row.line)) != row.line:
                     raise InputError(
                         f"{manifest}, line {row.line}: the image {row.image_id} is that of "

@@ -1,0 +1,171 @@
+"""Image classifiers of the library transformers, with its own preprocessing as far as it goes."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from iaside_plugins.adapters.compat import import_torchvision
+from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
+from iaside_plugins.adapters.models.classifier import LoadedNetwork
+from iaside_plugins.adapters.models.hub_files import PREFIX, Repository
+from iaside_plugins.adapters.models.processors import PROCESSOR_FILE, measured
+from iaside_plugins.errors import InputError, MissingExtraError
+from iaside_plugins.storage.files import read_json
+
+_log = logging.getLogger(__name__)
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in the order of preference
+
+
+class Logits(nn.Module):
+    """The logits of a network of transformers, as a function of its images alone.
+
+    Args:
+        net: Called with `pixel_values`; returns an object with `logits`.
+        n_classes: Number of logits.
+    """
+
+    def __init__(self, net: nn.Module, n_classes: int) -> None:
+        super().__init__()
+        self.net = net
+        self.num_classes = n_classes
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the logits (N, n_classes) of images (N, C, H, W)."""
+        logits: torch.Tensor = self.net(pixel_values=images).logits
+        return logits
+
+
+def from_transformers(
+    repository: Repository, config: Mapping[str, Any], folder: Path
+) -> LoadedNetwork:
+    """Load the image classifier of a repository whose config.json is in `folder`.
+
+    Raises:
+        InputError: Weights are missing or do not fit, or the library does not know the network.
+        MissingExtraError: transformers is not installed.
+    """
+    library = _transformers()
+    file, safe = _weights(repository)
+    _check_attention(repository, config)
+    repository.get(PROCESSOR_FILE)
+    try:
+        with _quiet(library):
+            net, found = library.AutoModelForImageClassification.from_pretrained(
+                str(folder),
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=safe,
+                output_loading_info=True,
+            )
+    except Exception as error:  # unknown kinds, damaged files, packages that are missing
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"{PREFIX}{repository.text}: transformers {library.__version__} cannot load it "
+            f"({type(error).__name__}: {reason})"
+        ) from error
+    absent = sorted({str(one) for kind in _LACKING for one in found.get(kind, ())})
+    if absent:
+        raise InputError(
+            f"{PREFIX}{repository.text}: {len(absent)} tensors of the network are not in its "
+            f"weights ({', '.join(absent[:5])}), and would stay random; it is no trained classifier"
+        )
+    with _quiet(library):
+        preprocessing = measured(library, folder, repository.name)
+    return LoadedNetwork(
+        net=Logits(net.float().eval(), net.config.num_labels),
+        name=repository.name,
+        architecture=type(net).__name__,
+        preprocessing=preprocessing or _of_size(config.get("image_size")),
+        weights=repository.origin(),
+        dataset=_dataset(config),
+        file=file,
+        says_preprocessing=preprocessing is not None,
+    )
+
+
+_LACKING = ("missing_keys", "mismatched_keys")
+
+
+def _weights(repository: Repository) -> tuple[Path | None, bool]:
+    """Get the weights; return their file (None where there are several), and whether it is safe.
+
+    Raises:
+        InputError: The repository has none for PyTorch.
+    """
+    for name in _WEIGHTS:
+        safe = name.endswith(".safetensors")
+        if (file := repository.get(name)) is not None:
+            return file, safe
+        if (index := repository.get(f"{name}.index.json")) is not None:
+            for part in sorted(set(read_json(index)["weight_map"].values())):
+                repository.get(part)
+            return None, safe
+    raise InputError(
+        f"{PREFIX}{repository.text} has no weights for PyTorch ({' or '.join(_WEIGHTS)})"
+    )
+
+
+def _check_attention(repository: Repository, config: Mapping[str, Any]) -> None:
+    """Raise InputError for a network that asks for code of another repository."""
+    asked = [value for key, value in config.items() if key.endswith("attn_implementation")]
+    if any("/" in str(value) for value in asked):
+        raise InputError(
+            f"{PREFIX}{repository.text} asks for code of another repository ({asked[0]}), which is "
+            "not run"
+        )
+
+
+def _of_size(size: Any) -> Preprocessing:
+    """Return the preprocessing to the size of a network's images, without a normalisation."""
+    side = size if isinstance(size, int) else None
+    return Preprocessing(resize=side, crop=side)
+
+
+def _dataset(config: Mapping[str, Any]) -> str | None:
+    """Return "imagenet" where the names of the classes are those of ImageNet in its order."""
+    names = config.get("id2label")
+    if not isinstance(names, Mapping) or len(names) != 1000:
+        return None
+    first, last = str(names.get("0")), str(names.get("999"))
+    return "imagenet" if first.startswith("tench") and last.startswith("toilet t") else None
+
+
+def _transformers() -> Any:
+    """Import transformers, with torchvision repaired before."""
+    import_torchvision()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module("transformers")
+    except ModuleNotFoundError as error:
+        if error.name != "transformers":
+            raise
+        raise MissingExtraError(
+            "transformers is not installed; this model needs it: pip install transformers"
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet(library: Any) -> Iterator[None]:
+    """Silence the library's bars, warnings and messages, and put them back."""
+    talk = library.utils.logging
+    level, bars = talk.get_verbosity(), talk.is_progress_bar_enabled()
+    talk.set_verbosity_error()
+    talk.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        talk.set_verbosity(level)
+        if bars:
+            talk.enable_progress_bar()

@@ -1,0 +1,85 @@
+"""Batches as loaders give them: tuples, longer tuples, mappings."""
+
+from __future__ import annotations
+
+from collections import UserDict
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from iaside_plugins import Protocol, error_decomposition, spectral_importance
+from iaside_plugins.errors import InputError
+from iaside_plugins.value_table.stream import batches
+
+IMAGES = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+LABELS = torch.tensor([0, 1, 2, 0, 1, 2])
+PROTOCOL = Protocol(n_bands=3)
+
+
+class Rows(Dataset[Any]):
+    """Images as a data set of Hugging Face gives them: a mapping each."""
+
+    def __init__(self, image: str, label: str | None) -> None:
+        self.names = image, label
+
+    def __len__(self) -> int:
+        return len(IMAGES)
+
+    def __getitem__(self, k: int) -> dict[str, Any]:
+        image, label = self.names
+        return {image: IMAGES[k], "caption": "x"} | ({label: LABELS[k]} if label else {})
+
+
+def _net() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 3)).eval()
+
+
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [("image", "label"), ("pixel_values", "labels"), ("images", "labels"), ("img", "fine_label")],
+)
+def test_loaders_that_yield_mappings(image: str, label: str) -> None:
+    expected = spectral_importance(_net(), (IMAGES, LABELS), PROTOCOL)
+    found = spectral_importance(_net(), DataLoader(Rows(image, label), batch_size=4), PROTOCOL)
+    assert (found.per_image == expected.per_image).all()
+    assert found.ids == expected.ids
+
+
+def test_ids_in_mappings_and_data_that_are_one() -> None:
+    data = UserDict(images=IMAGES, labels=LABELS, ids=list("abcdef"))  # as of an image processor
+    result = spectral_importance(_net(), data, PROTOCOL)
+    assert list(result.ids) == list("abcdef")
+
+
+def test_longer_tuples_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    given = [(IMAGES, LABELS, torch.arange(6), "more")] * 2
+    assert all(len(batch) == 2 and batch[0] is IMAGES for batch in batches(given))
+    assert caplog.messages == ["of batches of 4 fields the first two are images and labels"]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([{"image": IMAGES}], "got a mapping of image: give the labels as one of labels, label"),
+        ([{"x": IMAGES, "label": LABELS}], "mapping of x, label: give the images as one of images"),
+        ([[IMAGES]], r"expected batches of \(images, labels\) .* got list of 1; labels are needed"),
+        ([IMAGES], "got Tensor; labels are needed"),
+    ],
+)
+def test_batches_without_labels_or_images(data: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        spectral_importance(_net(), data, PROTOCOL)
+
+
+def test_pairs_that_are_mappings() -> None:
+    noisy = (IMAGES + 0.2).clamp(0, 1)
+    expected = error_decomposition(_net(), (IMAGES, noisy, LABELS), Protocol(n_bands=3))
+    pairs = [{"perturbed": noisy, "clean": IMAGES, "label": LABELS}]
+    found = error_decomposition(_net(), pairs, Protocol(n_bands=3))
+    assert (found.wrong == expected.wrong).all()
+    with pytest.raises(InputError, match="mapping of clean, label: give the perturbed as one of"):
+        error_decomposition(_net(), [{"clean": IMAGES, "label": LABELS}], Protocol(n_bands=3))
