@@ -96,7 +96,8 @@ def _accuracy(share: Mapping[str, Any], *, is_error: bool) -> str:
     """Return an accuracy in percent with its interval, from an accuracy or an error."""
     if not is_error:
         return number(share["value"], *share["interval"], spec=".1%")
-    ends = (None if end is None else 1 - end for end in reversed(share["interval"]))
+    # A mean's normal interval may leave [0, 1].
+    ends = (None if e is None else min(1, max(0, 1 - e)) for e in reversed(share["interval"]))
     return number(1 - share["value"], *ends, spec=".1%")
 
 

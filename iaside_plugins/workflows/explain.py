@@ -259,7 +259,8 @@ def explain_cost(
     if images.attacks is not None:
         parts["attacks"] = made
     shorter = {
-        bands: "fewer images, --n-images, or fewer --severities",
+        bands: "fewer images, --n-images"
+        + ("" if images.corruptions is None else ", or fewer --severities"),
         "corruptions": "fewer --severities, or --workers for more processes",
         "attacks": "fewer budgets, --epsilons, or fewer --attack-steps",
     }

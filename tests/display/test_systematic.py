@@ -98,3 +98,9 @@ def test_lines_hold_every_reading_and_what_is_left_out():
     said = " ".join(line.strip() for line in lines)
     assert said.endswith(systematic_sentence(group(lost=9)))
     assert max(len(line) for line in lines[3:8]) <= 80
+
+
+def test_the_mean_of_accuracies_stays_below_100_percent():
+    few = group(lost=0)
+    few["mean_error"] = {"value": 0.05, "interval": [-0.03, 0.13], "n": N}
+    assert "95.0% [87.0%, 100.0%]" in "\n".join(systematic_lines(few))

@@ -12,7 +12,7 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import ConditionRunner
 from iaside_plugins.evaluation.systematic import SystematicPlan, systematic_group
 from iaside_plugins.stats.intervals import Z95
-from iaside_plugins.value_table.stream import progress_bar
+from iaside_plugins.value_table.progress import progress_bar
 
 N, SIDE, CLASSES = 30, 6, 3
 NAMES = ("pillow nearest", "opencv bilinear", "opencv decoder")
