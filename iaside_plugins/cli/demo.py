@@ -35,6 +35,9 @@ def demo(
     n_train: Annotated[
         int | None, typer.Option(help="Of digits: training images; default 1397, the most")
     ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images in one forward pass; default 8, of digits 512")
+    ] = None,
     seed: opt.Seed = 0,
     json_file: opt.JsonFile = None,
     quiet: opt.Quiet = False,
@@ -43,7 +46,12 @@ def demo(
     outputs = Outputs(json_file, quiet=quiet)
     check_needs("--digits", digits, n_seeds=n_seeds, n_train=n_train)
     check_clash("--digits", digits, dry_run=run.dry_run or None)
-    numbers = {"n_images": n_images, "n_seeds": n_seeds, "n_train": n_train}
+    numbers = {
+        "n_images": n_images,
+        "n_seeds": n_seeds,
+        "n_train": n_train,
+        "batch_size": batch_size,
+    }
     given: dict[str, Any] = {
         **{name: value for name, value in numbers.items() if value is not None},
         "seed": seed,
