@@ -13,7 +13,6 @@ from iaside_plugins.cli.groups import ProtocolOptions, RunOptions, with_groups
 from iaside_plugins.cli.values import Outputs, check_clash, check_needs
 from iaside_plugins.workflows import demo as real_demo
 from iaside_plugins.workflows import digits_demo
-from iaside_plugins.workflows.cost import planned
 
 
 @with_groups
@@ -71,12 +70,10 @@ def demo(
     )
     job = real_demo.Demo(out, protocol=chosen, **given)
     prepared = job.prepare()
-    ends = []
     for one in prepared:
         outputs.say(describe(one.model.info))
-        facts = planned(one.model, one.plan.clean, chosen)
-        ends.append(outputs.plan(run.dry_run, one.cost, **facts))
-    if any(ends):
+    facts = {"models": [one.model.info.name for one in prepared]}
+    if outputs.plan(run.dry_run, *(one.cost for one in prepared), **facts):
         return
     found = job.run(prepared, outputs.say)
     files = (
