@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import torch
 
 from iaside_plugins.errors import InputError
@@ -47,6 +49,18 @@ def pick_devices(text: str) -> tuple[torch.device, str | None]:
 def n_devices(several: str | None) -> int:
     """Return how many devices a text names, 1 for None."""
     return 1 if several is None else len(several.split(","))
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Return the greatest memory in use so far, in bytes, or None where nobody tells."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

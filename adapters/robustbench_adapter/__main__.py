@@ -1,4 +1,7 @@
-"""The command line of the adapter: RobustBench's flags by name and default, and ours."""
+"""The command line of the adapter: RobustBench's flags by name and default, and ours.
+
+One default is another: the device is the GPU only if there is one.
+"""
 
 from __future__ import annotations
 
@@ -20,27 +23,41 @@ from iaside_plugins.errors import InputError
 
 EPS = 8 / 255  # RobustBench's default, meant for CIFAR; used here for Linf and L2 only
 NAME = "robustbench_adapter"
+EXAMPLE = (
+    "example: python -m iaside_plugins.adapters.robustbench_adapter --model timm:resnet50 "
+    "--dataset imagenet --threat_model corruptions --data_dir val --corruptions_data_dir generate "
+    "--dry-run"
+)
 OURS = {  # flags of the same name and default as an argument of `benchmark`, with their help
     "preprocessing": "a key of RobustBench, such as Res256Crop224",
-    "n_bands": None,
-    "n_spectral": None,
-    "spectral": None,
-    "profiles": None,
+    "n_bands": "spectral bands; 8, if not given",
+    "n_spectral": "images of the spectral importance",
+    "spectral": "compute the importance and the entry",
+    "profiles": "compute the importance on perturbed images too",
     "explain": "split the errors over frequency bands too",
     "attacks": "AutoAttack's version custom: apgd-ce,square,...",
     "reference_errors": "a published table, an entry, or a .csv table",
     "resume": "folder that keeps finished work",
     "entry_path": "where the leaderboard entry goes",
     "bundle": "folder for a pull request or an external evaluation",
-    "model_info_dir": None,
-    "log_path": None,
-    "aa_state_path": None,
-    "precision": None,
-    "workers": None,
-    "note": None,
+    "model_info_dir": "folder of RobustBench's JSON files",
+    "log_path": "file that AutoAttack's messages are appended to",
+    "aa_state_path": "folder that keeps attacked batches",
+    "precision": "float32, float64, bfloat16 or float16",
+    "workers": "processes that decode and corrupt images",
+    "note": "what readers must know of the images",
     "cache": "folder that keeps corrupted images made here",
 }
 INTEGERS = ("n_bands", "n_spectral", "workers")
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Help with the defaults that are something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, "") or action.nargs == 0:
+            return action.help
+        return super()._get_help_string(action)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -68,21 +85,32 @@ def budget(text: str) -> float:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all flags."""
-    flags = _Parser(prog=NAME, allow_abbrev=False, description=__doc__)
+    flags = _Parser(
+        prog=NAME,
+        allow_abbrev=False,
+        description=__doc__,
+        epilog=EXAMPLE,
+        usage=f"{NAME} [options]",
+        formatter_class=_Help,
+    )
     host = flags.add_argument_group("as in RobustBench")
-    host.add_argument("--model_name", default="Carmon2019Unlabeled")
+    host.add_argument("--model_name", default="Carmon2019Unlabeled", help="a model of the zoo")
     host.add_argument("--custom_checkpoint", default="", help="weights, for --model or the zoo's")
-    host.add_argument("--threat_model", default="Linf", choices=THREAT_MODELS)
-    host.add_argument("--dataset", default="cifar10", choices=DATASETS)
-    host.add_argument("--eps", type=budget, help=f"default {EPS:.6f} for Linf and L2")
+    host.add_argument("--threat_model", default="Linf", choices=THREAT_MODELS, help="what perturbs")
+    host.add_argument("--dataset", default="cifar10", choices=DATASETS, help="whose labels")
+    host.add_argument("--eps", type=budget, help=f"{EPS:.6f} for Linf and L2, if not given")
     host.add_argument("--n_ex", type=int, default=100, help="number of images")
-    host.add_argument("--batch_size", type=int, default=500)
-    host.add_argument("--data_dir", default="./data")
-    host.add_argument("--corruptions_data_dir", default="")
+    host.add_argument("--batch_size", type=int, default=500, help="images attacked together")
+    host.add_argument("--data_dir", default="./data", help="folder of the clean images")
+    host.add_argument(
+        "--corruptions_data_dir",
+        default="",
+        help="folder of the corrupted images, --data_dir if not given; generate: made here",
+    )
     host.add_argument("--model_dir", default="./models", help="where the zoo's weights are kept")
-    host.add_argument("--seed", type=int, default=0)
-    host.add_argument("--device", default="cuda:0")
-    host.add_argument("--to_disk", type=truth, default=True)
+    host.add_argument("--seed", type=int, default=0, help="of attacks and selections")
+    host.add_argument("--device", default="auto", help="auto, cpu or cuda[:i]")
+    host.add_argument("--to_disk", type=truth, default=True, help="write RobustBench's files")
     ours = flags.add_argument_group("added here")
     ours.add_argument("--model", help=", ".join(FORMS))
     for name, text in OURS.items():
@@ -149,7 +177,7 @@ def request_of(given: argparse.Namespace) -> Request:
             "corruptions_data_dir": given.corruptions_data_dir or None,
             "eps": EPS if given.eps is None and threat.is_attack else given.eps,
             "attacks": given.attacks.split(",") if given.attacks else None,
-            "show_progress": not given.quiet and sys.stderr.isatty(),
+            "show_progress": not given.quiet,
         }
     )
 

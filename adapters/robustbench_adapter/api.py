@@ -96,7 +96,7 @@ def benchmark(request: Request) -> tuple[float, float]:  # noqa: D417  documents
         data_dir: RobustBench's data folder; or any folder of class folders, or a CSV manifest.
         corruptions_data_dir: Where ImageNet-C, ImageNet-3DCC or CIFAR-10-C lies; None for
             `data_dir`; "generate" to make the 15 corruptions here.
-        device: "cpu", "cuda", "cuda:1" or "auto"; None for the CPU, as in RobustBench.
+        device: "cpu", "cuda", "cuda:1" or "auto", which None is too: a GPU if there is one.
         batch_size: Images in one pass, and attacked together.
         eps: Budget in pixel units, for Linf and L2 only.
         log_path: File that AutoAttack's messages are appended to.

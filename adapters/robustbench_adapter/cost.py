@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -16,13 +16,23 @@ from iaside_plugins.adapters.robustbench_adapter.autoattack import ATTACK_PASSES
 from iaside_plugins.adapters.robustbench_adapter.request import PreparedRequest
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.decomposition.run import chains_like
+from iaside_plugins.devices import peak_memory
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.checks import check_images, check_labels, model_device
 from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.provenance import image_digest
-from iaside_plugins.value_table.sampling import draw
+from iaside_plugins.value_table.layout import RowLayout
+from iaside_plugins.value_table.progress import Work, added, times
 
+SHORTER = {  # the part that takes longest -> what would make it shorter
+    "clean": "fewer images, --n_ex",
+    "corruptions": "fewer images, --n_ex",
+    "attack": "fewer images, --n_ex, or fewer --attacks, which is no RobustBench figure",
+    "spectral": "fewer images there, --n_spectral, or --profiles false",
+    "explain": "fewer images there, --n_spectral",
+}
+SHORT = 10.0  # seconds, below which there is nothing to shorten
 _PROBE = 16  # images that are timed
 _log = logging.getLogger(__name__)
 
@@ -37,11 +47,15 @@ class Cost:
         seconds: Part -> time in the model, estimated from a few images; an upper bound for
             "attack". Decoding and making corrupted images are not included.
         logits: Digest of each timed image -> its logits; a resumed run compares them.
+        memory: Bytes in use so far at most, None if unknown: the run needs at least these.
+        work: All of it, for the bar.
     """
 
     passes: dict[str, int]
     seconds: dict[str, float]
     logits: dict[str, list[float]]
+    memory: int | None = None
+    work: Work = field(default_factory=dict)
 
     def __str__(self) -> str:
         parts = [
@@ -49,17 +63,18 @@ class Cost:
             f" ({_duration(self.seconds[name])})"
             for name in self.passes
         ]
+        memory = "" if self.memory is None else f"; memory at least {self.memory / 1e9:.1f} GB"
+        longest = max(self.seconds, key=lambda part: self.seconds[part])
+        shorter = f"; shorter: {SHORTER[longest]}" if sum(self.seconds.values()) >= SHORT else ""
         return (
             f"cost: {', '.join(parts)}; time in the model alone, from a probe: reading and "
-            "corrupting images comes on top"
+            f"corrupting images comes on top{memory}{shorter}"
         )
 
 
 def coalition_passes(protocol: Protocol) -> int:
     """Return the forward passes of one image, without the black image that all images share."""
-    if protocol.estimator == "exact":
-        return int(2**protocol.n_bands) - 1
-    return len(draw(protocol, "some image").coalitions) - 1
+    return RowLayout(protocol).n_passes
 
 
 def cost_of(ready: PreparedRequest) -> Cost:
@@ -86,6 +101,7 @@ def cost_of(ready: PreparedRequest) -> Cost:
             f"{type(error).__name__}: {reason}; expected (N, C, H, W) -> (N, n_classes)"
         ) from error
     n = len(ready.images.ids)
+    works: list[Work] = [{"forward": n}]
     n_corrupted = n_cells = len(ready.threat.corruptions) * len(SEVERITIES)
     if n_cells:
         n_cells += ready.images.cell(None, 0, None) is not None
@@ -94,6 +110,7 @@ def cost_of(ready: PreparedRequest) -> Cost:
     if n_cells:
         passes["corruptions"] = n * n_cells
         seconds["corruptions"] = n * n_cells * forward
+        works.append(times(ready.plan.work if ready.plan is not None else {}, n * n_cells))
     if spec is not None:
         # 2 more: once before the attacks, and once on the images that they left.
         alone = 2 + sum(ATTACK_PASSES[name][0] for name in spec.order)
@@ -101,6 +118,7 @@ def cost_of(ready: PreparedRequest) -> Cost:
         n_attacked = n * len(spec.epsilons)
         passes["attack"] = n_attacked * (alone + backward)
         seconds["attack"] = n_attacked * (alone * forward + backward * both)
+        works.append(times({"forward": alone, "gradient": backward}, n_attacked))
     if request.spectral:
         n_conditions = len(spec.epsilons) if spec is not None else 1
         n_profiles = 1 + n_conditions * request.profiles  # the first is that of the clean images
@@ -112,9 +130,11 @@ def cost_of(ready: PreparedRequest) -> Cost:
         each = n_conditions * coalition_passes(chains_like(ready.protocol)) + 1
         passes["explain"] = len(ready.spectral_part) * each
         seconds["explain"] = passes["explain"] * forward
+    works.append({"coalition": passes.get("spectral", 0) + passes.get("explain", 0)})
     _check_classes(ready, runner.n_classes)
     digests = [image_digest(image, int(y)) for image, y in zip(images, labels, strict=True)]
-    return Cost(passes, seconds, dict(zip(digests, logits.tolist(), strict=True)))
+    known = dict(zip(digests, logits.tolist(), strict=True))
+    return Cost(passes, seconds, known, peak_memory(device), added(*works))
 
 
 def _check_classes(ready: PreparedRequest, n_classes: int | None) -> None:

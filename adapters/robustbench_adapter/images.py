@@ -118,6 +118,11 @@ class ImageSource:
                 f"n_examples={n}, and there are {len(labels)} images in the test set; give as many "
                 "or fewer"
             )
+        if threat.corruptions and str(self.corrupted_root) == GENERATE:
+            raise InputError(
+                f"corruptions_data_dir=generate takes images in class folders, and {self.root} is "
+                "an archive: give the folder of CIFAR-10-C or CIFAR-100-C"
+            )
         ids = tuple(f"test/{k:05d}" for k in range(n))
         arrays = {
             name: read_cifar_c(self.corrupted_root, threat.dataset, name, labels[:n])
@@ -253,17 +258,27 @@ class ImageSource:
                 "cifar-10-batches-py or cifar-100-python, or use `iaside evaluate`"
             )
         if not self.corrupted_root.is_dir():
-            raise InputError(f"there is no folder {self.corrupted_root} of corrupted images")
+            raise InputError(
+                f"there is no folder {self.corrupted_root} of corrupted images: give "
+                f"corruptions_data_dir=...{self._or_generate}"
+            )
         tree = tree_cells(self.corrupted_root)
         cells = {}
         for name in self.threat.corruptions:
             for severity in SEVERITIES:
                 folder = tree.get(name, {}).get(severity)
                 if folder is None:
-                    raise InputError(_lacking(self.corrupted_root, name, severity))
+                    lacking = _lacking(self.corrupted_root, name, severity)
+                    raise InputError(f"{lacking}; give another folder{self._or_generate}")
                 self._check_readable(name, severity, matched_records(folder, records))
                 cells[name, severity] = folder
         return cells
+
+    @property
+    def _or_generate(self) -> str:
+        """The end of an error about missing images, where they could be made instead."""
+        made = ", or corruptions_data_dir=generate to make the images here"
+        return made if self.threat.model == "corruptions" else ""
 
     def _check_readable(self, name: str, severity: int, records: list[ImageRecord]) -> None:
         """Decode a few images of a cell, evenly spread; raise if its stream would refuse them."""

@@ -184,7 +184,7 @@ def prepared(request: Request) -> Iterator[PreparedRequest]:
             f"{type(model).__name__}; lists of models are not taken, evaluate them one by one"
         )
     _check_data_set(model, threat)
-    device = pick_device(str(request.device or "cpu"))
+    device = pick_device(str(request.device or "auto"))
     geometry = resolve(threat, model, request.model_name, request.preprocessing)
     corrupted = of_corrupted(threat, model, request.preprocessing)
     images = ImageSource(

@@ -103,37 +103,40 @@ def run_benchmark(ready: PreparedRequest, cost: Cost) -> Iterator[BenchmarkResul
         check_same_model(folder, kind, cost.logits, in_cache=given is None)
         if request.aa_state_path is not None:
             check_same_model(Path(request.aa_state_path), kind, cost.logits, in_cache=False)
-        attacked: dict[float, AdversarialImages] = {}
-        if ready.spec is not None:
-            attacked = {eps: _attack(ready, ready.spec, eps, folder) for eps in ready.spec.epsilons}
-        entry = importance = None
-        plan = _evaluation_plan(ready, attacked)
-        if request.spectral:
-            entry, importance = evaluate(
-                ready.model,
-                plan,
-                ready.protocol,
-                batch_size=request.batch_size,
-                precision=request.precision,
-                resume=folder,
-                show_progress=request.show_progress,
-            )
-            n, digest = entry["data"]["n_images"], entry["data"]["image_ids_sha256"]
-            clean = entry["clean_accuracy"]["value"]
-            corruption, adversarial = entry["corruption"], entry["adversarial"]
-            entry["benchmark"] = jsonable(_benchmark_group(ready, attacked, folder))
-            entry["entry_id"] = entry_id(
-                entry["data"]["name"],
-                entry["model"]["name"],
-                ready.protocol,
-                f"robustbench-{ready.threat.model}",
-            )
-        else:
-            outcome, corruption, adversarial, _ = conditions(
-                ready.model, plan, resume=folder, show_progress=request.show_progress
-            )
-            n, digest = len(outcome.ids), ids_digest(outcome.ids)
-            clean = float(outcome.correct.mean())
+        with progress_bar(cost.work, request.show_progress, "robustbench_adapter"):
+            attacked: dict[float, AdversarialImages] = {}
+            if ready.spec is not None:
+                attacked = {
+                    eps: _attack(ready, ready.spec, eps, folder) for eps in ready.spec.epsilons
+                }
+            entry = importance = None
+            plan = _evaluation_plan(ready, attacked)
+            if request.spectral:
+                entry, importance = evaluate(
+                    ready.model,
+                    plan,
+                    ready.protocol,
+                    batch_size=request.batch_size,
+                    precision=request.precision,
+                    resume=folder,
+                    show_progress=request.show_progress,
+                )
+                n, digest = entry["data"]["n_images"], entry["data"]["image_ids_sha256"]
+                clean = entry["clean_accuracy"]["value"]
+                corruption, adversarial = entry["corruption"], entry["adversarial"]
+                entry["benchmark"] = jsonable(_benchmark_group(ready, attacked, folder))
+                entry["entry_id"] = entry_id(
+                    entry["data"]["name"],
+                    entry["model"]["name"],
+                    ready.protocol,
+                    f"robustbench-{ready.threat.model}",
+                )
+            else:
+                outcome, corruption, adversarial, _ = conditions(
+                    ready.model, plan, resume=folder, show_progress=request.show_progress
+                )
+                n, digest = len(outcome.ids), ids_digest(outcome.ids)
+                clean = float(outcome.correct.mean())
         _check_agreement(adversarial, attacked)
         cells = {} if corruption is None else cell_accuracies(corruption["conditions"])
         yield BenchmarkResult(

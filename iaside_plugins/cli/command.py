@@ -16,6 +16,7 @@ from iaside_plugins.cli.compare import compare
 from iaside_plugins.cli.demo import demo
 from iaside_plugins.cli.doctor import doctor
 from iaside_plugins.cli.evaluate import evaluate
+from iaside_plugins.cli.examples import epilog
 from iaside_plugins.cli.explain import explain
 from iaside_plugins.cli.heatmap import heatmap
 from iaside_plugins.cli.leaderboard import board
@@ -115,4 +116,4 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     spectrum,
 )
 for subcommand in COMMANDS:
-    app.command()(subcommand)
+    app.command(epilog=epilog(subcommand.__name__))(subcommand)

@@ -38,7 +38,8 @@ def compare(
         str | None,
         typer.Option(
             help="ig, saliency, input_x_gradient, gradient_shap, deep_lift, feature_ablation, "
-            "occlusion, shapley_sampling, kernel_shap; default all but deep_lift"
+            "occlusion, shapley_sampling, kernel_shap",
+            show_default="all but deep_lift",
         ),
     ] = None,
     n_sensitivity: Annotated[

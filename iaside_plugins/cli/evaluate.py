@@ -52,11 +52,12 @@ class _Corruptions(GenerationChoices):
     reference: Annotated[
         str | None, typer.Option(help="Entry of the reference model, or a published table")
     ] = None
+    systematic: opt.Systematic = False
 
 
 @dataclass(frozen=True)
 class _Attacks(AttackOptions):
-    attacks: Annotated[str, typer.Option(help=f"{','.join(ATTACKS)}; none")] = "fgsm,pgd"
+    attacks: Annotated[str, typer.Option(help=f"{', '.join(ATTACKS)}; none")] = "fgsm,pgd"
     check_temperatures: Annotated[
         bool,
         typer.Option(
@@ -80,12 +81,14 @@ def evaluate(
     run: FastOptions,
     output: SavedOutputOptions,
     training: opt.Training = None,
-    n_spectral: Annotated[int | None, typer.Option(help="Images for the importance")] = None,
+    n_spectral: Annotated[
+        int | None, typer.Option(help="Images for the importance", show_default="all")
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Split the errors over bands too, see iaside explain")
     ] = False,
     n_explain: Annotated[
-        int | None, typer.Option(help="Images for that; default 200 of them")
+        int | None, typer.Option(help="Images for that", show_default="200 of them")
     ] = None,
 ) -> None:
     """One leaderboard entry: clean, corrupted, attacked, spectral; checked before it is written."""
@@ -107,6 +110,7 @@ def evaluate(
         n_attack=attacked.n_attack,
         generation=corrupted.options,
         reference=corrupted.reference,
+        systematic=corrupted.systematic,
     )
     if explain:
         wanted = N_IMAGES if n_explain is None else n_explain
@@ -156,9 +160,10 @@ def evaluate(
 
 
 def _parts(plan: EvaluationPlan) -> dict[str, Any]:
-    """Return which corruptions and attacks are planned."""
+    """Return which corruptions, attacks and readings are planned."""
     specs = () if plan.attacks is None else plan.attacks.specs
     return {
         "corruptions": [] if plan.corruptions is None else list(plan.corruptions.names),
         "attacks": [f"{s.name} {format_budget(e)}" for s in specs for e in s.epsilons],
+        "systematic": [] if plan.systematic is None else list(plan.systematic.names),
     }

@@ -30,6 +30,7 @@ from iaside_plugins.cli.values import (
     pick_protocol,
 )
 from iaside_plugins.protocol import Protocol
+from iaside_plugins.storage.files import check_writable
 from iaside_plugins.workflows.labels import PREDICTED, PREDICTED_WORDS
 from iaside_plugins.workflows.source import DataSource, open_model
 
@@ -72,6 +73,8 @@ def _fields(group: Any) -> Iterator[inspect.Parameter]:
         option = copy.copy(option)
         option.rich_help_panel = group.TITLE
         missing = field.default is dataclasses.MISSING
+        if not missing and field.default is not None and isinstance(option.show_default, str):
+            option.show_default = True  # the group has a default of its own
         yield inspect.Parameter(
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
@@ -163,7 +166,7 @@ class AttackOptions:
 
     TITLE: ClassVar[str] = "Attacks"
 
-    attacks: Annotated[str, typer.Option(help=f"{','.join(ATTACKS)}; none")] = "none"
+    attacks: Annotated[str, typer.Option(help=f"{', '.join(ATTACKS)}; none")] = "none"
     epsilons: opt.Epsilons = None
     epsilons_l2: opt.EpsilonsL2 = None
     attack_steps: opt.AttackSteps = None
@@ -209,6 +212,11 @@ class RunOptions:
     device: opt.Device = "auto"
     resume: opt.Resume = None
     dry_run: opt.DryRun = False
+
+    def __post_init__(self) -> None:
+        """Check the folder before any work."""
+        if self.resume is not None:
+            check_writable(self.resume, folder=True)
 
 
 @dataclass(frozen=True)

@@ -54,11 +54,15 @@ def heatmap(
     output: SavedOutputOptions,
     norm: Annotated[
         float | None,
-        typer.Option(help="L2 norm of the noise in each channel; default 4; at 224 x 224 15.7"),
+        typer.Option(
+            help="L2 norm of the noise in each channel", show_default="4; at 224 x 224 15.7"
+        ),
     ] = None,
     step: Annotated[
         int | None,
-        typer.Option(help="Only multiples of it; default 1, above 64 pixels about 33 an axis"),
+        typer.Option(
+            help="Only multiples of it", show_default="1; above 64 pixels about 33 an axis"
+        ),
     ] = None,
     views: Annotated[
         bool,

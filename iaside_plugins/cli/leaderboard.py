@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
+from iaside_plugins.cli.examples import epilog
 from iaside_plugins.errors import InputError
 
 board = typer.Typer(help="Check entries and build the tables.", rich_markup_mode=None)
 
 
-@board.command()
+@board.command(epilog=epilog("leaderboard validate"))
 def validate(files: Annotated[list[Path], typer.Argument(help="Entry files")]) -> None:
     """Check entries by recomputing what can be recomputed; problems end with exit 2."""
     from iaside_plugins.leaderboard.build import validate as check
@@ -26,11 +27,12 @@ def validate(files: Annotated[list[Path], typer.Argument(help="Entry files")]) -
 
 
 FolderOption = Annotated[
-    Path | None, typer.Option("--folder", help="Folder that holds entries/; default the checkout's")
+    Path | None,
+    typer.Option("--folder", help="Folder that holds entries/", show_default="the checkout's"),
 ]
 
 
-@board.command()
+@board.command(epilog=epilog("leaderboard build"))
 def build(
     folder: FolderOption = None,
     check: Annotated[bool, typer.Option("--check", help="Compare only; stale: exit 2")] = False,
@@ -45,7 +47,7 @@ def build(
     typer.echo("up to date" if check else f"built {folder or default_folder()}")
 
 
-@board.command()
+@board.command(epilog=epilog("leaderboard add"))
 def add(
     file: Path,
     folder: FolderOption = None,
@@ -53,7 +55,7 @@ def add(
         str | None, typer.Option(help="Why an entry of the board is replaced")
     ] = None,
     supersedes: Annotated[
-        str | None, typer.Option(help="Id of that entry; default the one of the same id")
+        str | None, typer.Option(help="Id of that entry", show_default="the one of the same id")
     ] = None,
 ) -> None:
     """Check one entry and put it where the board reads it."""
@@ -64,7 +66,7 @@ def add(
     typer.echo(f"added {place.name}; now run iaside leaderboard build")
 
 
-@board.command()
+@board.command(epilog=epilog("leaderboard schema"))
 def schema() -> None:
     """Print the JSON Schema (2020-12) of an entry."""
     from iaside_plugins.entry.parse import entry_schema
@@ -72,7 +74,7 @@ def schema() -> None:
     typer.echo(entry_schema(), nl=False)
 
 
-@board.command()
+@board.command(epilog=epilog("leaderboard submission"))
 def submission(
     commit: Annotated[str, typer.Argument(help="Merge commit of a pull request: fetched, not run")],
     repository: Annotated[Path, typer.Option(help="Clone that has the commit")] = Path(),
@@ -98,11 +100,13 @@ def submission(
     typer.echo(found.summary())
 
 
-@board.command()
+@board.command(epilog=epilog("leaderboard export"))
 def export(
     entry: Annotated[Path, typer.Argument(help="Entry file")],
     to: Annotated[str, typer.Option("--to", help="robustbench, model-card or bibtex")],
-    out: Annotated[Path | None, typer.Option("--out", help="File; default the screen")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File", show_default="the screen")
+    ] = None,
 ) -> None:
     """Write one entry as RobustBench's JSON, a model card's evaluation or a BibTeX record."""
     from iaside_plugins.entry.exports import export as text_of

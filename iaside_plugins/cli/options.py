@@ -21,13 +21,34 @@ DataDir = Annotated[
     typer.Option("--data", help="Class folders, CSV manifest, Parquet, tar, ...; foolbox:imagenet"),
 ]
 Weights = Annotated[
-    Path | None, typer.Option(help="Weights: .safetensors, .pth, .pt, or hf:REPO/FILE")
+    Path | None,
+    typer.Option(
+        help="Weights: .safetensors, .pth, .pt, or hf:REPO/FILE",
+        show_default="those of the source",
+    ),
 ]
-Name = Annotated[str | None, typer.Option(help="Name of the model in the output")]
-Training = Annotated[str | None, typer.Option(help="How the model was trained, for the entry")]
-Resize = Annotated[int | None, typer.Option(help="Resize the short side; 0: do not")]
-Crop = Annotated[int | None, typer.Option(help="Centre crop; 0: none")]
-Interpolation = Annotated[str | None, typer.Option(help="Of the resize: bilinear, bicubic, ...")]
+Name = Annotated[
+    str | None, typer.Option(help="Name of the model in the output", show_default="the model's own")
+]
+Training = Annotated[
+    str | None,
+    typer.Option(
+        help="How the model was trained, for the entry", show_default="what the source says"
+    ),
+]
+Resize = Annotated[
+    int | None,
+    typer.Option(help="Resize the short side; 0: do not", show_default="the model's own"),
+]
+Crop = Annotated[
+    int | None, typer.Option(help="Centre crop; 0: none", show_default="the model's own")
+]
+Interpolation = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the resize: nearest, bilinear, bicubic, lanczos", show_default="the model's own"
+    ),
+]
 Labels = Annotated[
     str,
     typer.Option(help="auto; rank: number folders by rank; predicted: the model's own predictions"),
@@ -41,16 +62,35 @@ RestrictClasses = Annotated[
 ]
 Mean = Annotated[
     str | None,
-    typer.Option(help="Of pixels in [0, 1]: 0.485,0.456,0.406, one number, or imagenet"),
+    typer.Option(
+        help="Of pixels in [0, 1]: 0.485,0.456,0.406, one number, or imagenet",
+        show_default="the model's own",
+    ),
 ]
-Std = Annotated[str | None, typer.Option(help="As --mean; divides after the subtraction")]
-Classes = Annotated[Path | None, typer.Option(help="Class names, one a line or a JSON list")]
-Dataset = Annotated[str | None, typer.Option(help="Name of the data set in the entry")]
+Std = Annotated[
+    str | None,
+    typer.Option(help="As --mean; divides after the subtraction", show_default="the model's own"),
+]
+Classes = Annotated[
+    Path | None,
+    typer.Option(help="Class names, one a line or a JSON list", show_default="what --labels finds"),
+]
+Dataset = Annotated[
+    str | None,
+    typer.Option(help="Name of the data set in the entry", show_default="what the labels are of"),
+]
 Note = Annotated[str | None, typer.Option(help="What readers must know of the images")]
-NImages = Annotated[int | None, typer.Option(help="Take so many images, seeded; default all")]
-NBands = Annotated[int | None, typer.Option(help="Number of spectral bands; default 8")]
+NImages = Annotated[
+    int | None, typer.Option(help="Take so many images, seeded", show_default="all")
+]
+NBands = Annotated[int | None, typer.Option(help="Number of spectral bands", show_default="8")]
 ProtocolText = Annotated[
-    str | None, typer.Option("--protocol", help="default, reference, FILE.json, or field=value,...")
+    str | None,
+    typer.Option(
+        "--protocol",
+        help="default, reference, FILE.json, or field=value,...",
+        show_default="default",
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda[:i]")]
 Devices = Annotated[
@@ -68,26 +108,61 @@ AutoBatchSize = Annotated[
 ]
 Forwards = Annotated[
     str | None,
-    typer.Option(help="plain; fast: quicker where it gives the same numbers; compiled"),
+    typer.Option(
+        help="plain; fast: quicker where it gives the same numbers; compiled",
+        show_default="the protocol's: plain",
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Seeds selection, corruptions, attacks")]
 Workers = Annotated[int, typer.Option(help="Processes that decode and corrupt images")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check all input, say plan and cost, and end there")
 ]
-Resume = Annotated[Path | None, typer.Option(help="Keep finished images here and go on from there")]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        help="Keep finished images here and go on from there",
+        show_default="a cache that success empties",
+    ),
+]
 JsonFile = Annotated[str | None, typer.Option("--json", help="Write JSON to FILE, - for stdout")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars, no summary")]
 Precision = Annotated[str, typer.Option(help="float32, float64, bfloat16, float16")]
 PlotFile = Annotated[Path | None, typer.Option("--plot", help="Plot to FILE.png, .svg or .pdf")]
 Jpeg = Annotated[
     bool | None,
-    typer.Option("--jpeg/--no-jpeg", help="Final JPEG save; default as distributed"),
+    typer.Option(
+        "--jpeg/--no-jpeg",
+        help="Final JPEG save of corrupted images",
+        show_default="as distributed",
+    ),
 ]
 Cache = Annotated[Path | None, typer.Option(help="Keep generated images for other models")]
 SaveFile = Annotated[Path | None, typer.Option("--save", help="Save the full result to FILE.npz")]
-Frost = Annotated[Path | None, typer.Option(help="Folder with frost1.png .. frost5.jpg")]
-Epsilons = Annotated[str | None, typer.Option(help="Linf budgets, e.g. 2/255,8/255")]
-EpsilonsL2 = Annotated[str | None, typer.Option(help="L2 budgets, e.g. 0.1,0.5")]
-AttackSteps = Annotated[int | None, typer.Option(help="Steps of iterated attacks")]
-NAttack = Annotated[int | None, typer.Option(help="Images to attack")]
+Frost = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder with frost1.png .. frost5.jpg", show_default="of an installed package"
+    ),
+]
+Systematic = Annotated[
+    bool,
+    typer.Option(
+        "--systematic",
+        help="Also read the same files with OpenCV and with Pillow's other filters",
+    ),
+]
+Epsilons = Annotated[
+    str | None,
+    typer.Option(
+        help="Linf budgets, e.g. 2/255,8/255", show_default="0.5/255, 2/255, 4/255, 8/255"
+    ),
+]
+EpsilonsL2 = Annotated[
+    str | None, typer.Option(help="L2 budgets, e.g. 0.1,0.5", show_default="0.1,0.5")
+]
+AttackSteps = Annotated[
+    int | None,
+    typer.Option(help="Steps of iterated attacks", show_default="20 of pgd, 25 of pgd_l2"),
+]
+NAttack = Annotated[int | None, typer.Option(help="Images to attack", show_default="all")]

@@ -41,10 +41,16 @@ def profile(
     run: FastOptions,
     output: SavedOutputOptions,
     target_error: Annotated[
-        float | None, typer.Option(help="Stop once the target's half-width is at most this")
+        float | None,
+        typer.Option(
+            help="Stop once the target's half-width is at most this", show_default="never"
+        ),
     ] = None,
     target: Annotated[
-        str | None, typer.Option(help="signed_score (default), score, or sign of every band")
+        str | None,
+        typer.Option(
+            help="signed_score, score, or sign of every band", show_default="signed_score"
+        ),
     ] = None,
     forecast: Annotated[
         bool, typer.Option("--forecast", help="Errors under the 15 corruptions, from clean images")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,6 +30,11 @@ from iaside_plugins.workflows.sensitivity import (
 BETAS = ",".join(f"{beta:g}" for beta in sorted(LEVELS["beta"]))
 
 
+def _levels(what: str, axis: str) -> Any:
+    """Return the option of an axis, all of whose levels are compared by default."""
+    return typer.Option(help=f"{what} to compare", show_default=", ".join(LEVELS[axis]))
+
+
 @with_groups
 def sensitivity(
     models: Annotated[
@@ -53,15 +58,14 @@ def sensitivity(
     name: Annotated[
         list[str] | None, typer.Option(help="Names, one a model in their order; repeatable")
     ] = None,
-    range_handling: Annotated[str, typer.Option(help="Range handlings to compare")] = ",".join(
+    range_handling: Annotated[str, _levels("Range handlings", "range_handling")] = ",".join(
         LEVELS["range_handling"]
     ),
-    absence: Annotated[str, typer.Option(help="Absences to compare")] = ",".join(LEVELS["absence"]),
-    band_norm: Annotated[str, typer.Option(help="Partitions to compare")] = ",".join(
-        LEVELS["band_norm"]
-    ),
+    absence: Annotated[str, _levels("Absences", "absence")] = ",".join(LEVELS["absence"]),
+    band_norm: Annotated[str, _levels("Partitions", "band_norm")] = ",".join(LEVELS["band_norm"]),
     bands: Annotated[
-        str | None, typer.Option(help="Numbers of bands to compare, e.g. 6,8; default --n-bands")
+        str | None,
+        typer.Option(help="Numbers of bands to compare, e.g. 6,8", show_default="--n-bands"),
     ] = None,
     temperature: Annotated[
         str, typer.Option(help="Temperatures to compare; cost no passes")
@@ -70,8 +74,9 @@ def sensitivity(
     crossed: Annotated[
         str | None,
         typer.Option(
-            help="Numbers of bands at which all choices are combined (default all); at others "
-            "one choice at a time is changed"
+            help="Numbers of bands at which all choices are combined; at others one choice at a "
+            "time is changed",
+            show_default="all",
         ),
     ] = None,
 ) -> None:

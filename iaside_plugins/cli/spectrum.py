@@ -46,10 +46,13 @@ from iaside_plugins.workflows.spectrum import (
 class _Corruptions(GenerationChoices):
     corruptions: Annotated[
         str | None,
-        typer.Option(help="generate, names such as fog,snow, none, or a distributed ImageNet-C"),
+        typer.Option(
+            help="generate, names such as fog,snow, none, or a distributed ImageNet-C",
+            show_default="generate",
+        ),
     ] = None
     severities: Annotated[
-        str | None, typer.Option(help="Severities of the corruptions; default 1,2,3,4,5")
+        str | None, typer.Option(help="Severities of the corruptions", show_default="1,2,3,4,5")
     ] = None
     perturbed: Annotated[
         Path | None,
@@ -59,7 +62,9 @@ class _Corruptions(GenerationChoices):
 
 @dataclass(frozen=True)
 class _Attacks(AttackOptions):
-    attacks: Annotated[str, typer.Option(help=f"{','.join(CATALOGUE)}; needs --model")] = "none"
+    attacks: Annotated[str, typer.Option(help=f"{', '.join(CATALOGUE)}; none; needs --model")] = (
+        "none"
+    )
     n_attack: opt.NAttack = None
 
 

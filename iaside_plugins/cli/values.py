@@ -13,6 +13,7 @@ import typer
 
 from iaside_plugins.cli.stdout import STDOUT, print_json
 from iaside_plugins.display.plots import figure_format, save_figure
+from iaside_plugins.display.text import fitted, terminal_width
 from iaside_plugins.errors import InputError, cut, shown
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import check_writable, jsonable, parse_json, read_json, write_json
@@ -228,9 +229,9 @@ class Outputs:
         return True
 
     def say(self, text: str) -> None:
-        """Print a text unless silent."""
+        """Print a text unless silent, its prose no wider than the terminal."""
         if not self.silent:
-            typer.echo(text)
+            typer.echo(fitted(text, terminal_width()))
 
     def write(
         self, data: dict[str, Any], text: str, figure: Callable[[], Figure] | None = None

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import re
+import shutil
+import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -74,6 +79,42 @@ def rounded_to_sum(start: float, parts: Sequence[float], total: float) -> list[f
     for k in range(abs(left)):
         shown[order[k % len(order)] if left > 0 else order[-1 - k % len(order)]] += np.sign(left)
     return [first / 10, *(shown / 10 + 0.0).tolist(), last / 10]
+
+
+def fitted(text: str, width: int | None) -> str:
+    """Return text whose prose is no wider than the terminal; rows of tables stay as they are.
+
+    A row of a table is a line with two spaces or more between words.
+
+    Args:
+        text: Lines.
+        width: Columns of the terminal, or None where nothing need fit.
+    """
+    if width is None:
+        return text
+    return "\n".join(_wrapped(line, width) for line in text.split("\n"))
+
+
+def _wrapped(line: str, width: int) -> str:
+    indent = line[: len(line) - len(line.lstrip())]
+    if len(line) <= width or re.search(r"\S {2,}\S", line):
+        return line
+    lines = textwrap.wrap(
+        line,
+        width,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(lines)
+
+
+def terminal_width() -> int | None:
+    """Return the columns of stdout's terminal, or of COLUMNS; None where there is neither."""
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    if not is_terminal and not os.environ.get("COLUMNS", "").isdigit():
+        return None
+    return shutil.get_terminal_size().columns
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -28,7 +28,7 @@ WEIGHTS: Work = {
     "corrupted": 1.0,  # making one corrupted image: anything from 0.1 to 30, if it was not timed
 }
 LOG_SECONDS = 30.0  # between two lines in a log
-SMOOTHING = 0.02  # of the speed: over the last fifty states of the bar
+SMOOTHING = 0.01  # of the speed: over the last hundred states of the bar
 _current: ContextVar[Progress | None] = ContextVar("progress", default=None)
 
 

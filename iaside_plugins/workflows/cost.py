@@ -9,6 +9,8 @@ from typing import Any
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.display.text import aligned
 from iaside_plugins.evaluation.corruption import CorruptionPlan
+from iaside_plugins.inference.checks import model_device
+from iaside_plugins.inference.gradients import try_first_gradient
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.value_table.layout import RowLayout
 from iaside_plugins.value_table.progress import Work, added, n_passes
@@ -129,7 +131,6 @@ def probed(
     *,
     protocol: Protocol | None = None,
     corruptions: CorruptionPlan | None = None,
-    n_devices: int = 1,
     **options: Any,
 ) -> Speed:
     """Return what each kind of work costs with these images.
@@ -139,15 +140,18 @@ def probed(
         images: The images, as `ImageFolderData`; the first batch is read.
         protocol: Of the coalitions, if there are any.
         corruptions: Corruptions that may have to be made.
-        n_devices: Devices that share the coalitions.
-        options: batch_size and precision of the passes.
+        options: Others of `speed_of`.
+
+    Raises:
+        InputError: The model fails, or gives no gradients where they are needed.
     """
     shape = tuple(next(iter(images))[0].shape[1:])
     speed = Speed()
     if model is not None:
         n = len(images.records)
-        given: dict[str, Any] = {"protocol": protocol, "n_images": n, "n_devices": n_devices}
-        speed = speed_of(model, shape, **given, **options)
+        if options.get("gradients"):
+            try_first_gradient(model, images, model_device(model))
+        speed = speed_of(model, shape, protocol=protocol, n_images=n, **options)
     if corruptions is None or "corrupted" not in corruptions.work:
         return speed
     made = corruption_seconds(corruptions.names, corruptions.settings)
@@ -171,11 +175,12 @@ def shorter_importance(protocol: Protocol, fewer: str) -> str:
         protocol: Its protocol.
         fewer: Options that take fewer images.
     """
-    sampled = replace(protocol, estimator="permutation", n_permutations=4)
-    passes, fewest = (RowLayout(one).n_passes for one in (protocol, sampled))
-    if protocol.estimator == "exact" and 2 * fewest < passes:
-        return (
-            "--protocol estimator=permutation,n_permutations=4 takes about "
-            f"{fewest} passes an image instead of {passes}"
-        )
+    if protocol.estimator == "exact" and not protocol.is_script:
+        sampled = replace(protocol, estimator="permutation", n_permutations=4)
+        passes, fewest = (RowLayout(one).n_passes for one in (protocol, sampled))
+        if 2 * fewest < passes:
+            return (
+                "--protocol estimator=permutation,n_permutations=4 takes about "
+                f"{fewest} passes an image instead of {passes}"
+            )
     return f"fewer images, {fewer}"

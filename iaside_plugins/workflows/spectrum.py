@@ -208,7 +208,12 @@ def spectrum_cost(
     """Return what a study will cost; the arguments are those of `study_perturbations`."""
     asked = None if model is None else protocol
     speed = probed(
-        model, plan.clean, protocol=asked, corruptions=plan.corruptions, batch_size=batch_size
+        model,
+        plan.clean,
+        protocol=asked,
+        corruptions=plan.corruptions,
+        batch_size=batch_size,
+        gradients=any(run.by_gradient for run in plan.runs),
     )
     shorter = {
         "importance": "fewer images, --n-images",

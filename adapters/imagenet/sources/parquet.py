@@ -115,9 +115,7 @@ def _opened(file: Path) -> Any:
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise MissingExtraError(
-            f"reading {file} needs pyarrow: pip install 'iaside-plugins[parquet]'"
-        ) from error
+        raise MissingExtraError.of(f"reading {file} needs pyarrow", "parquet") from error
     try:
         return pyarrow.parquet.ParquetFile(file)
     except (OSError, ValueError) as error:
