@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import math
+import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,13 @@ from iaside_plugins.adapters.compat import with_torchvision
 from iaside_plugins.adapters.models.classifier import LoadedNetwork
 from iaside_plugins.adapters.models.file_kinds import check_is_weights
 from iaside_plugins.adapters.models.hub_files import local_file
+from iaside_plugins.adapters.models.onnx_operators import add_newer_operators
 from iaside_plugins.adapters.models.shapes import ChannelsLast, InBatchesOf, geometry_of
 from iaside_plugins.adapters.models.weights import file_sha256
 from iaside_plugins.errors import InputError, MissingExtraError
 from iaside_plugins.inference.outputs import logits_in
 
 SAME = 1e-4  # of the greatest logit: how far the two ways may differ
-OPSETS = (None, 17)  # the file's own; onnx2torch does not know all operators of later ones
 FREE_SIDE = 224  # pixels, of the images that a network of any size is compared on
 _TYPES = {
     "tensor(float)": torch.float32,
@@ -181,8 +182,13 @@ def _shaped(net: nn.Module, images: GraphInput) -> nn.Module:
     return net if images.batch is None else InBatchesOf(net, images.batch)
 
 
-def _session(file: Path) -> Any:
-    """Open a file in onnxruntime, on the CPU."""
+def _session(file: Path, simpler: Path | None = None) -> Any:
+    """Open a file in onnxruntime, on the CPU.
+
+    Args:
+        file: The file.
+        simpler: Where to write the graph with its constants computed; None writes nothing.
+    """
     runtime = _library("onnxruntime")
     if runtime is None:
         raise MissingExtraError(
@@ -192,6 +198,9 @@ def _session(file: Path) -> Any:
     options = runtime.SessionOptions()
     options.log_severity_level = 3  # errors alone
     options.intra_op_num_threads = torch.get_num_threads()
+    if simpler is not None:
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(simpler)
     try:
         return runtime.InferenceSession(
             str(file), sess_options=options, providers=["CPUExecutionProvider"]
@@ -207,30 +216,26 @@ def _converted(
     """Return the file as a network of PyTorch, or None and why it is not used."""
     if _library("onnx2torch") is None:
         return None, "onnx2torch is not installed: pip install onnx2torch"
-    reason = ""
-    for opset in OPSETS:
-        net, reason = _converted_as(file, opset, images, reference)
-        if net is not None:
-            return net, ""
-    return None, reason
+    add_newer_operators()
+    net, reason = _converted_as(file, images, reference)
+    if net is None:
+        with tempfile.TemporaryDirectory() as folder:
+            simpler = Path(folder) / "simpler.onnx"
+            _session(file, simpler)
+            net, _ = _converted_as(simpler, images, reference)
+    return net, reason
 
 
 def _converted_as(
-    file: Path, opset: int | None, images: GraphInput, reference: nn.Module
+    file: Path, images: GraphInput, reference: nn.Module
 ) -> tuple[nn.Module | None, str]:
-    """Return the network of the file, rewritten for a version of the operators, or None and why."""
-    onnx: Any = _library("onnx")
+    """Return the network of the very file, if it gives the logits of the reference."""
     convert = importlib.import_module("onnx2torch").convert
     example = images.example()
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            graph = onnx.load(str(file))
-            if opset is not None:
-                graph = importlib.import_module("onnx.version_converter").convert_version(
-                    graph, opset
-                )
-            net = _shaped(convert(graph).eval(), images)
+            net = _shaped(convert(str(file)).eval(), images)
             own = logits_in(net(example.to(images.dtype)), net)
             theirs = logits_in(reference(example), reference)
     except Exception as error:  # noqa: BLE001  an operator that is not known, shapes that do not fit

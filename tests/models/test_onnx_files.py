@@ -87,6 +87,37 @@ def test_a_file_that_converts_has_gradients(tmp_path: Path, caplog: Any) -> None
     assert "does not say" not in caplog.text
 
 
+class Modern(nn.Module):
+    """What exporters write since 2022: a mean with its axes as an input, GELU, equal constants."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.convs = nn.ModuleList(nn.Conv2d(3, 3, 3, padding=1) for _ in range(2))
+        for conv in self.convs:
+            nn.init.zeros_(conv.bias)  # equal: the exporter keeps one, and names it twice
+        self.head = nn.Linear(3, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for conv in self.convs:
+            x = nn.functional.gelu(conv(x))
+        return self.head(x.mean(dim=(2, 3)) + x.amax(dim=(2, 3)))
+
+
+def test_operators_of_today_are_converted(tmp_path: Path, caplog: Any) -> None:
+    pytest.importorskip("onnx2torch")
+    net = Modern()
+    file = exported(tmp_path / "modern.onnx", net, IMAGES[:2], {0: "n"})
+    nodes = onnx.load(str(file)).graph.node
+    assert {"Gelu", "ReduceMean", "ReduceMax", "Identity"} <= {node.op_type for node in nodes}
+    model = load_model(f"onnx:{file}")
+    assert model.info.architecture == "onnx2torch", caplog.text
+    x = IMAGES.clone().requires_grad_()
+    torch.testing.assert_close(model(x), net(x), rtol=1e-4, atol=1e-6)
+    gradients = [torch.autograd.grad(one(x).square().sum(), x)[0] for one in (model, net)]
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-6)
+
+
 @pytest.mark.parametrize("why", ["absent", "unknown operator", "other logits"])
 def test_a_file_that_does_not_convert_runs_forward_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any, why: str
