@@ -248,6 +248,6 @@ def _import(name: str, extra: str = "imagenet", needed_by: str = "this kind of m
     except ModuleNotFoundError as error:
         if error.name != name:
             raise
-        raise MissingExtraError(
-            f"{name} is not installed; {needed_by} needs it: pip install 'iaside-plugins[{extra}]'"
+        raise MissingExtraError.of(
+            f"{name} is not installed; {needed_by} needs it", extra
         ) from error

@@ -288,7 +288,7 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise MissingExtraError("--ray needs Ray: pip install 'iaside-plugins[ray]'") from error
+        raise MissingExtraError.of("--ray needs Ray", "ray") from error
     return ray
 
 

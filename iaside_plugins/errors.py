@@ -27,6 +27,16 @@ class InputTypeError(InputError, TypeError):
 class MissingExtraError(InputError, ImportError):
     """A library that an optional extra installs is not there; the message names the extra."""
 
+    @classmethod
+    def of(cls, needs: str, extra: str) -> MissingExtraError:
+        """Return the error for what needs a library of an extra: the package is on no index."""
+        return cls(f"{needs}: {how_to_install(extra)}")
+
+
+def how_to_install(extra: str) -> str:
+    """Return how an extra is installed."""
+    return f"pip install -e '.[{extra}]' in the checkout of iaside-plugins"
+
 
 def shown(value: object, longest: int = LONGEST_SHOWN) -> str:
     """Return a value in quotes for a message: on one line, its middle left out if it is long."""

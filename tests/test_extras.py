@@ -104,6 +104,14 @@ assert robust <= clean
 import ray
 from iaside_plugins.adapters.ray_adapter import profile_on_ray
 """,
+    "parquet": """
+import pyarrow
+import pyarrow.parquet
+from iaside_plugins.adapters.imagenet import find_records
+
+pyarrow.parquet.write_table(pyarrow.table({"image": [b"bytes"], "label": [0]}), "a.parquet")
+assert find_records("a.parquet")[0][0].read() == b"bytes"
+""",
     "demo": """
 import sklearn.datasets
 from iaside_plugins.workflows import demo, digits

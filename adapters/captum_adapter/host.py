@@ -12,9 +12,8 @@ try:
     import captum.metrics
     from captum.log import log_usage
 except ImportError as error:
-    raise MissingExtraError(
-        f"this needs Captum, which cannot be imported ({error}): "
-        "pip install 'iaside-plugins[captum]'"
+    raise MissingExtraError.of(
+        f"this needs Captum, which cannot be imported ({error})", "captum"
     ) from error
 
 attr: Any = captum.attr

@@ -45,9 +45,8 @@ def foolbox() -> Any:
             warnings.simplefilter("ignore", DeprecationWarning)
             return importlib.import_module("foolbox")
     except ImportError as error:
-        raise MissingExtraError(
-            f"adversarial attacks need Foolbox, which cannot be imported ({error}): "
-            "pip install 'iaside-plugins[foolbox]'"
+        raise MissingExtraError.of(
+            f"adversarial attacks need Foolbox, which cannot be imported ({error})", "foolbox"
         ) from error
 
 

@@ -180,7 +180,7 @@ class ArchiveRow:
         """Return the image as a PPM file; the archive is unpacked once a process."""
         try:
             return _as_ppm(_archive_pixels(path, self.dataset)[self.row])
-        except InputError as error:
+        except (InputError, IndexError) as error:
             raise UnreadableImageError(f"cannot be read: {error}") from error
 
 
@@ -198,7 +198,7 @@ class ArrayRow:
         """Return the image as a PPM file; the array is mapped from disk."""
         try:
             return _as_ppm(_mapped(path)[self.row])
-        except (InputError, OSError) as error:
+        except (InputError, OSError, IndexError) as error:
             raise UnreadableImageError(f"cannot be read: {error}") from error
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 Pixels = npt.NDArray[np.uint8]
 """(H, W, 3) RGB or (H, W, 1) grey, uint8."""
+
+Resample = Callable[["Image.Image", tuple[int, int]], "Image.Image"]
+"""Image, (width, height) -> the image resized to that."""
 
 _MOST_BYTES = 2**30  # of an image file
 _MOST_PIXELS = 2 * 89_478_485  # of an image, also resized: where Pillow refuses to decode
@@ -51,9 +54,7 @@ def pillow() -> Any:
         import PIL.ImageFile
         import PIL.PngImagePlugin
     except ImportError as error:
-        raise MissingExtraError(
-            "reading images needs Pillow: pip install 'iaside-plugins[imagenet]'"
-        ) from error
+        raise MissingExtraError.of("reading images needs Pillow", "imagenet") from error
     return PIL
 
 
@@ -156,7 +157,9 @@ def _eight_bits(image: Any, library: Any) -> Any:
     return image
 
 
-def shaped(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+def shaped(
+    image: Image.Image, preprocessing: Preprocessing, resample: Resample | None = None
+) -> Image.Image:
     """Resize and centre crop, as torchvision's Resize and CenterCrop do with Pillow images.
 
     The short side becomes `resize`, the long one int(resize * long / short), antialiased; nothing
@@ -166,6 +169,7 @@ def shaped(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     Args:
         image: Decoded image.
         preprocessing: Its resize, crop and interpolation are used, mean and std are not.
+        resample: Resizes an image to (width, height) instead of Pillow with that interpolation.
 
     Raises:
         UnreadableImageError: The image is so long and thin that no memory holds it resized.
@@ -182,7 +186,10 @@ def shaped(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
                 f"is too long and thin: {image.size[0]} x {image.size[1]} pixels would become "
                 f"{width} x {height} (width x height)"
             )
-        image = image.resize((width, height), _filter(preprocessing.interpolation))
+        if resample is None:
+            image = image.resize((width, height), _filter(preprocessing.interpolation))
+        else:
+            image = resample(image, (width, height))
     if crop is None:
         return image
     if crop > min(width, height):

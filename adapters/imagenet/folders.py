@@ -23,12 +23,12 @@ _PUBLISHED_SIZE = 224  # pixels, side of the distributed images
 
 
 class ImageFolderData(ImageStream):
-    """The images of a folder `root/<class>/<file>` or of a CSV manifest, see `find_records`.
+    """The images of a folder `root/<class>/<file>` or of another source, see `find_records`.
 
     Iterating gives batches as `ImageStream` says: images (N, C, H, W) float32 in [0, 1].
 
     Args:
-        root: Folder or manifest; may be None where `records` are given.
+        root: Folder or file, see `records.SOURCES`; may be None where `records` are given.
         resize: The short side is resized to this, in pixels; None for as it is.
         crop: Side of the centre crop, pixels; None for none: the images must have one size then.
         interpolation: Interpolation of the resize, as Pillow does it: "bilinear", "bicubic", ...

@@ -7,7 +7,7 @@ than 100 images a single one does.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,12 +58,32 @@ class OpenFiles:
             UnreadableImageError: It cannot be read or decoded.
             InputError: The crop is larger than the image.
         """
-        _, data, crops = self._file(record)
         key = preprocessing, grey
-        if key not in crops:
-            crops[key] = to_pixels(shaped(decode(data, grey=grey), preprocessing))
-            crops[key].flags.writeable = False
-        return crops[key]
+
+        def crop(data: bytes) -> dict[Any, Pixels]:
+            return {key: to_pixels(shaped(decode(data, grey=grey), preprocessing))}
+
+        return self.made(record, key, crop)
+
+    def made(
+        self, record: ImageRecord, key: Any, make: Callable[[bytes], Mapping[Any, Pixels]]
+    ) -> Pixels:
+        """Return what is made of a record's file under a key; read-only, and made once.
+
+        Args:
+            record: The image.
+            key: What is wanted.
+            make: Content of the file -> pixels by key, that of `key` among them; all are kept.
+
+        Raises:
+            UnreadableImageError: It cannot be read, and what `make` raises.
+        """
+        _, data, known = self._file(record)
+        if key not in known:
+            for name, pixels in make(data).items():
+                pixels.flags.writeable = False
+                known[name] = pixels
+        return known[key]
 
     def _file(self, record: ImageRecord) -> tuple[ImageRecord, bytes, dict[Any, Pixels]]:
         """Return the file of a record; of each image only the last file is kept in memory."""

@@ -16,6 +16,7 @@ from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.inference.checks import check_in_range, has_fixed_mode
 from iaside_plugins.inference.outputs import logits_in, model_failure
+from iaside_plugins.inference.quantised import quantised_parts
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class ModelInfo:
     """What is known about a loaded model; nothing here is a path.
 
     Attributes:
-        spec: Specification by which it was loaded.
+        spec: Specification by which it was loaded, of a file with its name alone.
         name: Name of the model, for example "resnet18_pqf".
         source: Prefix of the specification, for example "timm".
         architecture: The host's name of the architecture, or the name of the network's class.
@@ -173,6 +174,25 @@ def _rebuilt(rebuild: Callable[[], Classifier], classes: Sequence[int]) -> Class
     return rebuild().restrict(classes)
 
 
+class Logits(nn.Module):
+    """The logits of a network of transformers, as a function of its images alone.
+
+    Args:
+        net: Called with `pixel_values`; returns an object with `logits`, or what `logits_in` takes.
+        n_classes: Number of logits, if it is known.
+    """
+
+    def __init__(self, net: nn.Module, n_classes: int | None = None) -> None:
+        super().__init__()
+        self.net = net
+        self.num_classes = n_classes
+
+    def forward(self, images: torch.Tensor) -> Any:
+        """Return the logits (N, n_classes) of images (N, C, H, W)."""
+        output = self.net(pixel_values=images)
+        return getattr(output, "logits", output)
+
+
 def describe(info: ModelInfo) -> str:
     """Return two lines for people: the model and its weights; how its images are prepared."""
     classes = "" if info.n_classes is None else f", {info.n_classes} classes"
@@ -200,6 +220,8 @@ class LoadedNetwork:
         name: As `ModelInfo.name`, like the attributes that are not listed here.
         file: The weights file, if it is known.
         code: Digest of the code that the network consists of, for models of the user's own.
+        public_name: What follows the prefix in the specification for others, where that is no
+            path; "" for as it was given.
         says_preprocessing: Whether its source says how images are normalised, or that they are not.
     """
 
@@ -213,6 +235,7 @@ class LoadedNetwork:
     licence: str | None = None
     file: Path | None = None
     code: str = ""
+    public_name: str = ""
     says_preprocessing: bool = True
 
 
@@ -231,9 +254,11 @@ def unknown_name(where: str, name: str, known: Iterable[str]) -> InputError:
 
 def last_width(net: nn.Module) -> int | None:
     """Return the outputs of the last linear or convolution layer: usually the number of logits."""
+    of_8_bits = {id(part) for part in quantised_parts(net)}
     for module in reversed(list(net.modules())):
-        if isinstance(module, nn.Linear):
-            return module.out_features
-        if isinstance(module, nn.Conv2d):
-            return module.out_channels
+        if not isinstance(module, (nn.Linear, nn.Conv2d)) and id(module) not in of_8_bits:
+            continue
+        for name in ("out_features", "out_channels"):
+            if isinstance(width := getattr(module, name, None), int):
+                return width
     return None

@@ -73,6 +73,11 @@ class Repository:
             self.revision = _commit(found) or self.revision
         return found
 
+    @property
+    def public_name(self) -> str:
+        """The reference for others: never a path."""
+        return self.text if self.folder is None else self.name
+
     def origin(self, file: str = "") -> str:
         """Return where a file comes from, for the record: never a path."""
         if self.folder is not None:

@@ -133,6 +133,7 @@ def _of_timm(repository: Repository, config: dict[str, Any]) -> LoadedNetwork:
         dataset="imagenet" if net.num_classes == 1000 else None,
         licence=settings.get("license"),
         file=file,
+        public_name=repository.public_name,
     )
 
 

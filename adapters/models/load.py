@@ -38,6 +38,7 @@ from iaside_plugins.adapters.models.weights import (
     read_weights,
 )
 from iaside_plugins.errors import InputError
+from iaside_plugins.inference.quantised import n_parameters
 from iaside_plugins.storage.provenance import state_digest
 
 __all__ = [
@@ -223,21 +224,17 @@ def _overridden(own: Preprocessing, given: dict[str, Any]) -> Preprocessing:
     return dataclasses.replace(own, **given)
 
 
-def n_parameters(net: torch.nn.Module) -> int:
-    """Return the number of parameters of a network, as it says itself or as PyTorch counts."""
-    own = getattr(net, "n_parameters", None)
-    return own if isinstance(own, int) else sum(p.numel() for p in net.parameters())
-
-
 def _info(spec: str, network: LoadedNetwork, preprocessing: Preprocessing) -> ModelInfo:
     """Return what is known about a loaded network."""
+    prefix, _, name = spec.partition(":")
     n_classes = getattr(network.net, "num_classes", None)
+    n_values = getattr(network.net, "n_parameters", None)
     return ModelInfo(
-        spec=spec,
+        spec=f"{prefix}:{network.public_name or name}",
         name=network.name,
-        source=spec.partition(":")[0],
+        source=prefix,
         architecture=network.architecture,
-        n_parameters=n_parameters(network.net),
+        n_parameters=n_values if isinstance(n_values, int) else n_parameters(network.net),
         n_classes=n_classes if isinstance(n_classes, int) else last_width(network.net),
         preprocessing=preprocessing,
         dataset=network.dataset,

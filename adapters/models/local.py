@@ -16,8 +16,9 @@ from torch import nn
 
 from iaside_plugins.adapters.compat import import_timm, import_torchvision, with_torchvision
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
-from iaside_plugins.adapters.models.classifier import LoadedNetwork, unknown_name
+from iaside_plugins.adapters.models.classifier import LoadedNetwork, Logits, unknown_name
 from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.inference.outputs import takes_pixel_values
 from iaside_plugins.storage.code import files_digest
 from iaside_plugins.storage.files import read_json
 
@@ -133,7 +134,7 @@ def from_python(path: str) -> LoadedNetwork:
             )
         code = _code_digest(module_name, factory, net, set(sys.modules) - before)
     return LoadedNetwork(
-        net=net,
+        net=Logits(net) if takes_pixel_values(net) else net,
         name=factory_name,
         architecture=type(net).__name__,
         preprocessing=Preprocessing.of(getattr(net, "preprocessing", {})),

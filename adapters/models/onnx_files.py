@@ -160,7 +160,7 @@ def from_onnx(given: str, *, pretrained: bool) -> LoadedNetwork:
     found: Any = net if converted is None else converted
     if shape and isinstance(shape[-1], int):
         found.num_classes = shape[-1]
-    found.n_parameters = _n_values(file, net)
+    found.n_parameters, found.in_channels = _n_values(file, net), images.channels
     return LoadedNetwork(
         net=found.eval(),
         name=file.stem,
@@ -169,6 +169,7 @@ def from_onnx(given: str, *, pretrained: bool) -> LoadedNetwork:
         weights=origin,
         file=file,
         code=file_sha256(file),
+        public_name=origin,
         says_preprocessing=False,
     )
 

@@ -115,6 +115,7 @@ def _loaded(
         weights=origin,
         file=file,
         code=file_sha256(file),
+        public_name=origin,
         says_preprocessing=False,
     )
 

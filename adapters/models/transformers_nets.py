@@ -10,12 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from iaside_plugins.adapters.compat import import_torchvision
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
-from iaside_plugins.adapters.models.classifier import LoadedNetwork
+from iaside_plugins.adapters.models.classifier import LoadedNetwork, Logits
 from iaside_plugins.adapters.models.hub_files import PREFIX, Repository
 from iaside_plugins.adapters.models.processors import PROCESSOR_FILE, measured
 from iaside_plugins.errors import InputError, MissingExtraError
@@ -23,25 +20,6 @@ from iaside_plugins.storage.files import read_json
 
 _log = logging.getLogger(__name__)
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in the order of preference
-
-
-class Logits(nn.Module):
-    """The logits of a network of transformers, as a function of its images alone.
-
-    Args:
-        net: Called with `pixel_values`; returns an object with `logits`.
-        n_classes: Number of logits.
-    """
-
-    def __init__(self, net: nn.Module, n_classes: int) -> None:
-        super().__init__()
-        self.net = net
-        self.num_classes = n_classes
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the logits (N, n_classes) of images (N, C, H, W)."""
-        logits: torch.Tensor = self.net(pixel_values=images).logits
-        return logits
 
 
 def from_transformers(
@@ -88,6 +66,7 @@ def from_transformers(
         weights=repository.origin(),
         dataset=_dataset(config),
         file=file,
+        public_name=repository.public_name,
         says_preprocessing=preprocessing is not None,
     )
 

@@ -183,9 +183,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         safetensors = importlib.import_module("safetensors")
         load_file = importlib.import_module("safetensors.torch").load_file
     except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"reading {path.name} needs safetensors: pip install 'iaside-plugins[imagenet]'"
-        ) from error
+        raise MissingExtraError.of(f"reading {path.name} needs safetensors", "imagenet") from error
     try:
         tensors: dict[str, torch.Tensor] = load_file(str(path), device="cpu")
     except (safetensors.SafetensorError, OSError, ValueError) as error:

@@ -31,6 +31,7 @@ from iaside_plugins.entry.write import check_texts
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.evaluation.corruption import CorruptionPlan
 from iaside_plugins.inference.checks import modules_in_training
+from iaside_plugins.inference.quantised import n_parameters
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import check_writable
 from iaside_plugins.storage.provenance import state_digest
@@ -372,7 +373,7 @@ def _info(model: nn.Module, model_name: str | None, geometry: Geometry) -> dict[
             name=name,
             source="python",
             architecture=type(model).__name__,
-            n_parameters=sum(p.numel() for p in model.parameters()),
+            n_parameters=n_parameters(model),
             n_classes=last_width(model),
             preprocessing=geometry.preprocessing,
             dataset=None,

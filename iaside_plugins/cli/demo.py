@@ -7,11 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
+from iaside_plugins.adapters.models.load import describe
 from iaside_plugins.cli import options as opt
 from iaside_plugins.cli.groups import ProtocolOptions, RunOptions, with_groups
-from iaside_plugins.cli.values import Outputs, check_needs
+from iaside_plugins.cli.values import Outputs, check_clash, check_needs
 from iaside_plugins.workflows import demo as real_demo
 from iaside_plugins.workflows import digits_demo
+from iaside_plugins.workflows.cost import planned
 
 
 @with_groups
@@ -40,6 +42,7 @@ def demo(
     """The main job on real classifiers and images that come with it: no network, no GPU."""
     outputs = Outputs(json_file, quiet=quiet)
     check_needs("--digits", digits, n_seeds=n_seeds, n_train=n_train)
+    check_clash("--digits", digits, dry_run=run.dry_run or None)
     numbers = {"n_images": n_images, "n_seeds": n_seeds, "n_train": n_train}
     given: dict[str, Any] = {
         **{name: value for name, value in numbers.items() if value is not None},
@@ -58,7 +61,16 @@ def demo(
         "they err under 15 corruptions, how they fare under attack, and what they look at. The\n"
         "same commands evaluate your model on your images: see README.\n"
     )
-    found = real_demo.Demo(out, protocol=chosen, **given).run(outputs.say)
+    job = real_demo.Demo(out, protocol=chosen, **given)
+    prepared = job.prepare()
+    ends = []
+    for one in prepared:
+        outputs.say(describe(one.model.info))
+        facts = planned(one.model, one.plan.clean, chosen)
+        ends.append(outputs.plan(run.dry_run, one.cost, **facts))
+    if any(ends):
+        return
+    found = job.run(prepared, outputs.say)
     files = (
         f"{out}/why-{found[0].name}.png shows the same; the entries, the board (index.html, "
         f"README.md) and the\nresults are in {out}/"

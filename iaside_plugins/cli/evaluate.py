@@ -52,6 +52,7 @@ class _Corruptions(GenerationChoices):
     reference: Annotated[
         str | None, typer.Option(help="Entry of the reference model, or a published table")
     ] = None
+    systematic: opt.Systematic = False
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def evaluate(
         n_attack=attacked.n_attack,
         generation=corrupted.options,
         reference=corrupted.reference,
+        systematic=corrupted.systematic,
     )
     if explain:
         wanted = N_IMAGES if n_explain is None else n_explain
@@ -158,9 +160,10 @@ def evaluate(
 
 
 def _parts(plan: EvaluationPlan) -> dict[str, Any]:
-    """Return which corruptions and attacks are planned."""
+    """Return which corruptions, attacks and readings are planned."""
     specs = () if plan.attacks is None else plan.attacks.specs
     return {
         "corruptions": [] if plan.corruptions is None else list(plan.corruptions.names),
         "attacks": [f"{s.name} {format_budget(e)}" for s in specs for e in s.epsilons],
+        "systematic": [] if plan.systematic is None else list(plan.systematic.names),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,21 +20,31 @@ from iaside_plugins.cli.groups import (
     SavedOutputOptions,
     with_groups,
 )
-from iaside_plugins.cli.values import check_needs
+from iaside_plugins.cli.values import Outputs, check_needs
 from iaside_plugins.decomposition.plots import plot_decomposition, plot_difference
 from iaside_plugins.decomposition.result import ErrorDecomposition, difference
 from iaside_plugins.decomposition.run import error_decomposition
 from iaside_plugins.decomposition.sentences import conclusion
 from iaside_plugins.decomposition.text import decomposition_text, versus_text
 from iaside_plugins.devices import n_devices, pick_devices
+from iaside_plugins.display.plots import save_figure
 from iaside_plugins.storage.resume_folder import resume_folder
 from iaside_plugins.workflows.cost import planned
-from iaside_plugins.workflows.explain import explain_cost, explain_plan
+from iaside_plugins.workflows.explain import (
+    PerturbedImages,
+    explain_cost,
+    explain_plan,
+    systematic_pairs,
+)
 from iaside_plugins.workflows.spectrum import check_severities
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TARGET = 0.005  # half a point of error
 N_IMAGES = 200
 N_REPAIR = 50
+PERTURBED, SYSTEMATIC = "perturbed", "systematic"
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,7 @@ class _Corruptions(GenerationChoices):
         typer.Option(help="generate, names such as fog,snow, none, or a distributed ImageNet-C"),
     ] = "generate"
     severities: Annotated[str, typer.Option(help="Severities of the corruptions")] = "1,3,5"
+    systematic: opt.Systematic = False
 
 
 @dataclass(frozen=True)
@@ -78,7 +89,8 @@ def explain(
     ] = TARGET,
 ) -> None:
     """Why a model fails: every error under corruption or attack, split exactly over bands."""
-    outputs = output.open()
+    more = map(_beside, (output.save, output.plot)) if corrupted.systematic else ()
+    outputs = output.open(*more)
     attacked.check()
     check_needs("--versus", versus is not None, versus_weights=versus_weights)
     _, several = pick_devices(run.device)
@@ -91,84 +103,133 @@ def explain(
     if versus is not None:
         other = replace(model, weights=versus_weights, name=None, mean=None, std=None)
         nets.append(other.open(versus, run.device, precision=run.precision))
-    net = nets[0]
-    plans = [
-        explain_plan(
-            source,
-            one,
-            corruptions=corrupted.corruptions,
-            severities=strengths,
-            attacks=specs,
-            generation=corrupted.options,
-        )
-        for one in nets
-    ]
+    sets: dict[str, list[PerturbedImages]] = {}
+    if specs or corrupted.corruptions != "none" or not corrupted.systematic:
+        sets[PERTURBED] = [
+            explain_plan(
+                source,
+                one,
+                corruptions=corrupted.corruptions,
+                severities=strengths,
+                attacks=specs,
+                generation=corrupted.options,
+            )
+            for one in nets
+        ]
+    if corrupted.systematic:
+        sets[SYSTEMATIC] = [systematic_pairs(source, one) for one in nets]
     options: dict[str, Any] = {"batch_size": rows, "precision": run.precision, "repair": repair}
     limits: dict[str, Any] = {"n_devices": n_devices(several), "at_most": target_error > 0}
-    costs = []
-    for one, pairs in zip(nets, plans, strict=True):
+    for one in nets:
         outputs.say(describe(one.info))
-        costs.append(explain_cost(one, pairs, chosen, **options, **limits))
-    facts = {
-        **planned(net, plans[0].clean, chosen),
-        "conditions": [str(one) for one in plans[0].conditions],
-    }
-    ends = [outputs.plan(run.dry_run, cost, **facts) for cost in costs]
+    costs, ends = {}, []
+    for kind, plans in sets.items():
+        for what in plans[0].left_out:
+            outputs.say(f"left out: {what}")
+        each = zip(nets, plans, strict=True)
+        costs[kind] = [explain_cost(one, pairs, chosen, **options, **limits) for one, pairs in each]
+        facts = {
+            **planned(nets[0], plans[0].clean, chosen),
+            "conditions": [str(one) for one in plans[0].conditions],
+        }
+        ends += [outputs.plan(run.dry_run, cost, **facts) for cost in costs[kind]]
     if any(ends):
         return
-    results: list[ErrorDecomposition] = []
-    for one, pairs, cost in zip(nets, plans, costs, strict=True):
-        kinds = corrupted.corruptions
-        which = (*source.which(), kinds, strengths, [s.to_dict() for s in specs])
-        identity = ("explain", which, chosen.used(), run.precision, one)
-        with (
-            resume_folder(_of(run.resume, one, nets), *identity) as folder,
-            outputs.progress("explain", cost),
-        ):
-            result = error_decomposition(
-                one,
-                pairs,
-                chosen,
-                **options,
-                device=several or None,
-                resume=folder,
-                target_error=target_error or None if not results else None,
-                max_images=results[0].n_images if results else None,
-                show_progress=outputs.bars,
-            )
-        results.append(result)
-    first = results[0]
+    which = {
+        PERTURBED: (corrupted.corruptions, strengths, [s.to_dict() for s in specs]),
+        SYSTEMATIC: (SYSTEMATIC,),
+    }
+    found: dict[str, list[ErrorDecomposition]] = {}
+    for kind, plans in sets.items():
+        results: list[ErrorDecomposition] = []
+        found[kind] = results
+        for one, pairs, cost in zip(nets, plans, costs[kind], strict=True):
+            identity = (*source.which(), *which[kind]), chosen.used(), run.precision, one
+            own = _of(run.resume, one, nets, kind if len(sets) > 1 else PERTURBED)
+            with (
+                resume_folder(own, "explain", *identity) as folder,
+                outputs.progress("explain", cost),
+            ):
+                result = error_decomposition(
+                    one,
+                    pairs,
+                    chosen,
+                    **options,
+                    device=several or None,
+                    resume=folder,
+                    target_error=target_error or None if not results else None,
+                    max_images=results[0].n_images if results else None,
+                    show_progress=outputs.bars,
+                )
+            results.append(result)
+    _write(outputs, output, images, nets, found)
+
+
+def _write(
+    outputs: Outputs,
+    output: SavedOutputOptions,
+    images: ImageOptions,
+    nets: list[Classifier],
+    found: dict[str, list[ErrorDecomposition]],
+) -> None:
+    """Write the decompositions of every kind: the first as such, another one beside it."""
+    (_, results), *more = found.items()
     if output.save is not None:
-        first.save(output.save)
-    found: dict[str, Any] = {
-        "model": net.info.to_dict(),
-        "conclusion": conclusion(first),
-        **first.to_dict(),
-    }
-    text = decomposition_text(first)
+        results[0].save(output.save)
+    values, text = _values(results, nets), _text(results, nets)
+    for kind, others in more:
+        values[kind] = {k: v for k, v in _values(others, nets).items() if k != "model"}
+        text += f"\n\n{kind} noise: the same files read otherwise\n{_text(others, nets)}"
+        if (save := _beside(output.save)) is not None:
+            others[0].save(save)
+        if (plot := _beside(output.plot)) is not None:
+            save_figure(_figure(others, nets), plot)
+    outputs.write(*images.with_words(values, text), lambda: _figure(results, nets))
+
+
+def _values(results: list[ErrorDecomposition], nets: list[Classifier]) -> dict[str, Any]:
+    """Return a decomposition, and the one of another model with the difference, as JSON values."""
+    first = results[0]
+    values = {"model": nets[0].info.to_dict(), "conclusion": conclusion(first), **first.to_dict()}
+    if len(results) > 1:
+        values["versus"] = {
+            "model": nets[1].info.to_dict(),
+            "decomposition": results[1].to_dict(),
+            "difference": difference(*results).to_dict(),
+        }
+    return values
+
+
+def _text(results: list[ErrorDecomposition], nets: list[Classifier]) -> str:
+    """Return what is printed of a decomposition, or of two models and their difference."""
     if len(results) == 1:
-        words = images.with_words(found, text)
-        outputs.write(*words, lambda: plot_decomposition(first, net.info.name))
-        return
+        return decomposition_text(results[0])
     names = _names(nets)
-    between = difference(*results)
-    found["versus"] = {
-        "model": nets[1].info.to_dict(),
-        "decomposition": results[1].to_dict(),
-        "difference": between.to_dict(),
-    }
-    parts = [f"{names[0]}", text, f"\n{names[1]}", decomposition_text(results[1])]
-    outputs.write(
-        *images.with_words(found, "\n".join([*parts, versus_text(between, *names)])),
-        lambda: plot_difference(between, *names),
-    )
+    parts = [names[0], decomposition_text(results[0]), f"\n{names[1]}"]
+    between = versus_text(difference(*results), *names)
+    return "\n".join([*parts, decomposition_text(results[1]), between])
 
 
-def _of(resume: Path | None, model: Classifier, models: list[Classifier]) -> Path | None:
-    """Return the folder of a model's finished work, of several models a folder each."""
-    if resume is None or len(models) == 1:
-        return resume
-    return resume / ("first" if model is models[0] else "second")
+def _figure(results: list[ErrorDecomposition], nets: list[Classifier]) -> Figure:
+    """Return the picture of a decomposition, or of the difference of two models."""
+    if len(results) == 1:
+        return plot_decomposition(results[0], nets[0].info.name)
+    return plot_difference(difference(*results), *_names(nets))
+
+
+def _beside(file: Path | None) -> Path | None:
+    """Return the file of systematic noise where there are corruptions or attacks too."""
+    return None if file is None else file.with_name(f"{file.stem}-{SYSTEMATIC}{file.suffix}")
+
+
+def _of(resume: Path | None, model: Classifier, models: list[Classifier], kind: str) -> Path | None:
+    """Return the folder of finished work, of several models or kinds a folder each."""
+    if resume is None:
+        return None
+    folder = resume if kind == PERTURBED else resume / kind
+    if len(models) == 1:
+        return folder
+    return folder / ("first" if model is models[0] else "second")
 
 
 def _names(models: list[Classifier]) -> tuple[str, str]:

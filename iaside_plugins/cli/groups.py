@@ -73,6 +73,8 @@ def _fields(group: Any) -> Iterator[inspect.Parameter]:
         option = copy.copy(option)
         option.rich_help_panel = group.TITLE
         missing = field.default is dataclasses.MISSING
+        if not missing and field.default is not None and isinstance(option.show_default, str):
+            option.show_default = True  # the group has a default of its own
         yield inspect.Parameter(
             field.name,
             inspect.Parameter.KEYWORD_ONLY,

@@ -145,6 +145,13 @@ Frost = Annotated[
         help="Folder with frost1.png .. frost5.jpg", show_default="of an installed package"
     ),
 ]
+Systematic = Annotated[
+    bool,
+    typer.Option(
+        "--systematic",
+        help="Also read the same files with OpenCV and with Pillow's other filters",
+    ),
+]
 Epsilons = Annotated[
     str | None,
     typer.Option(

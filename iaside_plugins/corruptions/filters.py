@@ -31,9 +31,8 @@ def imaging_library(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise MissingExtraError(
-            f"corruptions need {name}, which is not installed: "
-            "pip install 'iaside-plugins[imagenet]'"
+        raise MissingExtraError.of(
+            f"corruptions need {name}, which is not installed", "imagenet"
         ) from error
 
 

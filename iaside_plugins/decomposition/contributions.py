@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.corruptions.error_rates import CORRUPTIONS_3DCC, SEVERITIES
+from iaside_plugins.corruptions.systematic import READINGS
 from iaside_plugins.errors import InputError
 from iaside_plugins.stats.intervals import Estimate, sparse_mean
 
@@ -124,9 +125,17 @@ class Contributions:
 
     @property
     def corruptions(self) -> tuple[Condition, ...]:
-        """The conditions that a mean error is of: the corruptions, or all where there are none."""
+        """The conditions that a mean error is of: the corruptions, or all where there are none.
+
+        Of systematic noise and attacks together, it is of the first.
+        """
         known = tuple(one for one in self.conditions if one.name in CORRUPTION_NAMES)
-        return known or self.conditions
+        return known or self.systematic or self.conditions
+
+    @property
+    def systematic(self) -> tuple[Condition, ...]:
+        """The readings of the same files by other libraries, which have a mean of their own."""
+        return tuple(one for one in self.conditions if one.name in READINGS)
 
     def over(
         self, conditions: Iterable[Condition | tuple[str, float] | str] | None = None

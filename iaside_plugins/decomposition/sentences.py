@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS
+from iaside_plugins.corruptions.systematic import READINGS
 from iaside_plugins.decomposition.contributions import Contributions, sum_over
 from iaside_plugins.decomposition.result import DecompositionDifference, ErrorDecomposition
 from iaside_plugins.stats.intervals import Estimate
@@ -20,6 +21,10 @@ from iaside_plugins.stats.intervals import Estimate
 Array = npt.NDArray[np.float64]
 MOST = 0.5  # "most": bands that hold more than half of what is added, with their interval
 MUCH = 0.05  # a removal is only worth a clause if it repairs more than 5 % of the loss
+SPOKEN = {
+    "digital": "digital corruptions",
+    "systematic": "systematic noise (the same files read otherwise)",
+}
 NEARLY = 0.8  # of what the best removal repairs
 
 
@@ -86,7 +91,7 @@ def _group_sentence(game: Contributions, group: _Group) -> str:
     added = game.weighted(weights).added
     lead = f"Under {group.name} this model"
     if _sign(added) < 0:
-        return f"{lead} errs less than on clean images, by {_points(added)} points."
+        return _gain_sentence(lead, game, weights)
     if not _sign(added):
         return f"{lead} is not shown to lose accuracy ({_points(added)} points)."
     found = most_of(game, weights)
@@ -102,6 +107,17 @@ def _group_sentence(game: Contributions, group: _Group) -> str:
             f"; without the perturbation in {_bands(bands)} it would lose {_points(won)} points "
             "fewer"
         )
+    return f"{text}."
+
+
+def _gain_sentence(lead: str, game: Contributions, weights: Array) -> str:
+    """Return what is said of a perturbation that helps, and of the bands that hold most of that."""
+    won = Contributions(game.conditions, -game.clean, -game.perturbed, -game.bands)
+    text = f"{lead} errs less than on clean images, by {_points(won.weighted(weights).added)}"
+    text += " points"
+    if found := most_of(won, weights):
+        bands, part = found
+        text += f", {_points(part)} of them in {_bands(bands)}"
     return f"{text}."
 
 
@@ -156,19 +172,24 @@ def best_removal(game: Contributions, weights: Array) -> tuple[list[int], Estima
 
 
 def _groups(game: Contributions) -> Iterator[_Group]:
-    """Yield the groups of the conditions: of corruptions, and every other condition alone."""
+    """Yield the groups of the conditions: of corruptions, of readings, and every other alone."""
     names = list(dict.fromkeys(one.name for one in game.conditions))
-    for group in dict.fromkeys(CORRUPTION_GROUPS.get(name) for name in names):
-        inside = tuple(name for name in names if CORRUPTION_GROUPS.get(name) == group)
+    for group in dict.fromkeys(map(_group_of, names)):
+        inside = tuple(name for name in names if _group_of(name) == group)
         if group is None:
-            yield from (_Group(name.replace("_", " "), (name,)) for name in inside)
+            yield from (_Group(_words(name), (name,)) for name in inside)
         else:
             alone = len(inside) == 1
-            yield _Group(inside[0].replace("_", " ") if alone else _spoken(group), inside)
+            yield _Group(_words(inside[0]) if alone else SPOKEN.get(group, group), inside)
 
 
-def _spoken(group: str) -> str:
-    return {"digital": "digital corruptions"}.get(group, group)
+def _group_of(name: str) -> str | None:
+    return "systematic" if name in READINGS else CORRUPTION_GROUPS.get(name)
+
+
+def _words(name: str) -> str:
+    """Return a condition's name as part of a sentence."""
+    return READINGS[name].words if name in READINGS else name.replace("_", " ")
 
 
 def _sign(estimate: Estimate, place: int | None = None) -> int:

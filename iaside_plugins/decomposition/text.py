@@ -58,8 +58,9 @@ def versus_text(
 def decomposition_table(game: Contributions, width: int | None, first: str, last: str) -> list[str]:
     """Return a table in points: clean + bands = error, to the last digit shown.
 
-    One row a corruption, the mean over its severities, then their mean, then the attacks.
-    Neighbouring bands are added up where the lines would be too long.
+    One row a corruption, the mean over its severities, then their mean; the same for readings of
+    the files by other libraries, and then the attacks. Neighbouring bands are added up where the
+    lines would be too long.
 
     Args:
         game: Errors, or their difference between two models.
@@ -68,11 +69,14 @@ def decomposition_table(game: Contributions, width: int | None, first: str, last
         last: Heading of the column under perturbation.
     """
     names = list(dict.fromkeys(one.name for one in game.conditions))
-    corrupted = [name for name in names if name in {one.name for one in game.corruptions}]
-    splits = [(_shown(name), game.over([name])) for name in corrupted]
-    if len(corrupted) > 1:
-        splits.append((f"mean of {len(corrupted)}", game.over(corrupted)))
-    splits += [(_shown(name), game.over([name])) for name in names if name not in corrupted]
+    rest, splits = names, []
+    for conditions in (game.corruptions, game.systematic):
+        own = [name for name in rest if name in {one.name for one in conditions}]
+        rest = [name for name in rest if name not in own]
+        splits += [(_shown(name), game.over([name])) for name in own]
+        if len(own) > 1:
+            splits.append((f"mean of {len(own)}", game.over(own)))
+    splits += [(_shown(name), game.over([name])) for name in rest]
     m = game.bands.shape[2]
     room = (width or shutil.get_terminal_size().columns) - NAME_WIDTH - 2 * END_WIDTH
     step = next(k for k in range(1, m + 1) if -(-m // k) * BAND_WIDTH <= room or k == m)
@@ -142,7 +146,10 @@ def _costliest(game: Contributions) -> list[str]:
     if len(game.conditions) > 1:
         splits = [(one, game.over([one]).added) for one in game.conditions]
         splits.sort(key=lambda pair: -float(pair[1].value))
-        most = "; ".join(f"{condition_name(c)} +{points(a)}" for c, a in splits[:N_COSTLIEST])
+        most = "; ".join(
+            f"{condition_name(c)} {'+' if a.value >= 0 else ''}{points(a)}"
+            for c, a in splits[:N_COSTLIEST]
+        )
         lines.append(f"costliest conditions: {most}")
     return lines
 

@@ -50,9 +50,7 @@ def empty_figure(width: float, height: float) -> tuple[Figure, type[Axes]]:
     try:
         from iaside_plugins.display.figures import NotebookAxes, NotebookFigure
     except ImportError as error:
-        raise MissingExtraError(
-            "plots need matplotlib: pip install 'iaside-plugins[leaderboard]'"
-        ) from error
+        raise MissingExtraError.of("plots need matplotlib", "leaderboard") from error
     return NotebookFigure(figsize=(width, height), layout="constrained"), NotebookAxes
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.error_rates import CORRUPTIONS_3DCC
 from iaside_plugins.display.masking import masking_reasons
+from iaside_plugins.display.systematic import systematic_lines
 from iaside_plugins.display.text import interval, number, proportion, rounded_to_sum
 from iaside_plugins.importance.chance import chance_warning
 from iaside_plugins.importance.result import SpectralImportance
@@ -91,6 +92,8 @@ def entry_report(entry: Mapping[str, Any], result: SpectralImportance) -> str:
     corruption, adversarial = entry["corruption"], entry["adversarial"]
     if corruption is not None:
         lines += _corruption_lines(corruption)
+    if entry.get("systematic") is not None:
+        lines += systematic_lines(entry["systematic"])
     if adversarial is not None:
         lines.append(f"accuracy under attack ({adversarial['n_images']} images)")
         lines += [f"  may be too high: {reason}" for reason in masking_reasons(adversarial)]

@@ -13,7 +13,7 @@ from iaside_plugins.decomposition.contributions import Split
 from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.importance.result import ATTRIBUTES, SpectralImportance
 from iaside_plugins.protocol import Protocol
-from iaside_plugins.stats.intervals import mean_interval, wilson
+from iaside_plugins.stats.intervals import mean_interval, paired_change, wilson
 from iaside_plugins.storage.provenance import ids_digest
 
 SCHEMA_VERSION = 1
@@ -69,6 +69,23 @@ def mean(values: npt.ArrayLike) -> dict[str, Any]:
     """Return the mean with its normal 95 % interval over images, and n."""
     value, interval = mean_interval(values)
     return {"value": value, "interval": list(interval), "n": len(np.asarray(values))}
+
+
+def paired_error(before: npt.ArrayLike, after: npt.ArrayLike) -> dict[str, Any]:
+    """Return the images whose answer turns wrong or right, and the error that adds.
+
+    Args:
+        before: Whether each image is classified correctly under the clean condition (n,).
+        after: The same under another.
+    """
+    first, then = np.asarray(before, dtype=bool), np.asarray(after, dtype=bool)
+    lost, gained = int((first & ~then).sum()), int((~first & then).sum())
+    value, low, high = paired_change(lost, gained, len(first))
+    return {
+        "n_lost": lost,
+        "n_gained": gained,
+        "added": {"value": value, "interval": [low, high], "n": len(first)},
+    }
 
 
 def spectral_group(result: SpectralImportance) -> dict[str, Any]:

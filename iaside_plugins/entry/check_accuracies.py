@@ -6,7 +6,14 @@ import math
 from collections.abc import Iterator
 
 from iaside_plugins.entry.parse import pointer
-from iaside_plugins.entry.schema import Adversarial, Corruption, Entry, Proportion, Spectral
+from iaside_plugins.entry.schema import (
+    Adversarial,
+    Corruption,
+    Entry,
+    Proportion,
+    Spectral,
+    Systematic,
+)
 from iaside_plugins.importance.chance import chance
 
 Problems = Iterator[str]
@@ -25,6 +32,8 @@ def accuracy_problems(entry: Entry) -> Problems:
     yield from _chance(entry)
     if entry.corruption is not None:
         yield from _uncorrupted(entry, entry.corruption)
+    if entry.systematic is not None:
+        yield from _own_reading(entry, entry.systematic)
     if entry.adversarial is not None:
         yield from _robust(entry.clean_accuracy, entry.adversarial)
 
@@ -126,6 +135,16 @@ def _uncorrupted(entry: Entry, corruption: Corruption) -> Problems:
         yield (
             f"{place}: expected at most {FAR_APART:.0%} from {_of(clean)} of /clean_accuracy, "
             f"got {_of(own)}"
+        )
+
+
+def _own_reading(entry: Entry, systematic: Systematic) -> Problems:
+    """Compare the accuracy of the model's own reading with the clean one, of the same images."""
+    own, clean = systematic.own_accuracy, entry.clean_accuracy
+    if own.n == clean.n and abs(_hits(own) - _hits(clean)) > _slack(entry):
+        yield (
+            f"/systematic/own_accuracy/value: expected {_of(clean)}, as /clean_accuracy says of "
+            f"the same, got {_of(own)}"
         )
 
 

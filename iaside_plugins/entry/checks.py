@@ -20,6 +20,7 @@ from iaside_plugins.entry.check_perturbed import (
     benchmark_problems,
     corruption_problems,
 )
+from iaside_plugins.entry.check_systematic import systematic_problems
 from iaside_plugins.entry.parse import pointer
 from iaside_plugins.entry.schema import Entry, Group, Mean, MeanError, Proportion, Spectral
 from iaside_plugins.entry.texts import RESERVED, faults
@@ -64,6 +65,7 @@ def _problems(entry: Entry, stem: str) -> list[str]:
         problems += corruption_problems(entry.corruption)
     if entry.adversarial is not None:
         problems += adversarial_problems(entry.adversarial)
+    problems += systematic_problems(entry)
     problems += decomposition_problems(entry)
     return [*problems, *benchmark_problems(entry), *accuracy_problems(entry)]
 

@@ -108,6 +108,7 @@ def model_card(entry: Entry) -> str:
     groups = [
         ("clean images", _clean(entry)),
         ("corrupted images", _corrupted(entry)),
+        ("files read otherwise", _read_otherwise(entry)),
         ("attacked images", _attacked(entry)),
     ]
     results = [
@@ -169,6 +170,30 @@ def _corrupted(entry: Entry) -> list[Record]:
         reference = corruption.mce.reference
         metrics.append(_metric("mce", "mCE", corruption.mce, reference=reference, **about))
     return metrics
+
+
+def _read_otherwise(entry: Entry) -> list[Record]:
+    group = entry.systematic
+    if group is None:
+        return []
+    worst = next(one for one in group.conditions if one.condition == group.worst)
+    names = [one.condition for one in group.conditions]
+    return [
+        _metric(
+            "mean_systematic_error",
+            f"Mean error under systematic noise ({len(names)} readings of the same files)",
+            group.mean_error,
+            own=group.own,
+            readings=names,
+        ),
+        _metric(
+            "worst_systematic_error",
+            "Error under the worst reading of the same files",
+            worst.error,
+            own=group.own,
+            reading=group.worst,
+        ),
+    ]
 
 
 def _attacked(entry: Entry) -> list[Record]:

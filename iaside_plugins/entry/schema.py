@@ -17,9 +17,7 @@ try:
     from pydantic import Field as Field
     from pydantic import ValidationError as ValidationError
 except ImportError as error:
-    raise MissingExtraError(
-        "the leaderboard needs pydantic: pip install 'iaside-plugins[leaderboard]'"
-    ) from error
+    raise MissingExtraError.of("the leaderboard needs pydantic", "leaderboard") from error
 
 LARGEST = 2**53  # whole numbers that every reader of JSON holds exactly
 GREATEST = 1e6  # of any number: far above what is measured, and sums of squares stay finite
@@ -307,6 +305,39 @@ class Adversarial(Group):
     masking: Masking | None = None  # None in entries that are older than the check
 
 
+class Difference(Group):
+    """A paired difference of two rates of the same n images, with its 95 % interval."""
+
+    value: Annotated[float, Field(ge=-1, le=1)]
+    interval: Bounds
+    n: Positive
+
+
+class OtherReading(Group):
+    """The same files read by another decoder or resize: what changes against the model's own."""
+
+    condition: Text
+    error: Proportion
+    n_lost: Count
+    n_gained: Count
+    added: Difference
+    probability_change: Mean
+    changed: Proportion
+
+
+class Systematic(Group):
+    """Systematic noise: accuracy where the same files are decoded and resized otherwise."""
+
+    own: Text
+    n_images: Positive
+    own_accuracy: Proportion
+    conditions: Annotated[tuple[OtherReading, ...], OneOrMore]
+    mean_error: Mean
+    mean_added: Difference
+    worst: Text
+    left_out: Annotated[tuple[LongText, ...], Some]
+
+
 class Split(Group):
     """An error split over bands: ``perturbed = clean + sum(bands)``; shares of 1."""
 
@@ -415,6 +446,7 @@ class Entry(Group):
     provenance: Provenance
     submission: Submission
     benchmark: Benchmark | None = None
+    systematic: Systematic | None = None
     decomposition: Decomposition | None = None
     chance: Chance | None = None  # optional: entries may be older
 

@@ -63,6 +63,34 @@ class Outcome:
         return Outcome(tuple(ids), self.probability[rows], self.correct[rows])
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What a model answers to images under one condition.
+
+    Attributes:
+        ids: Names of the K images.
+        probability: Probability of the true class (K,), in [0, 1].
+        prediction: The predicted class (K,).
+        label: The true class (K,).
+    """
+
+    ids: tuple[str, ...]
+    probability: Array
+    prediction: npt.NDArray[np.int64]
+    label: npt.NDArray[np.int64]
+
+    @property
+    def correct(self) -> npt.NDArray[np.bool_]:
+        """Whether the true class is the prediction (K,)."""
+        return np.asarray(self.prediction == self.label)
+
+    def at(self, ids: Sequence[str]) -> Answers:
+        """Return the answers to some of the images, in their order; all of `ids` must be there."""
+        place = {name: k for k, name in enumerate(self.ids)}
+        rows = [place[name] for name in ids]
+        return Answers(tuple(ids), self.probability[rows], self.prediction[rows], self.label[rows])
+
+
 class StoredRows:
     """Rows of images under conditions: read from a store, or computed batch by batch and stored.
 
@@ -147,9 +175,19 @@ class Predictor:
     def __init__(self, model: Model, batch_size: int | str = 64) -> None:
         self.runner = ModelRunner(model, model_device(model), batch_size)
 
-    @torch.no_grad()
     def __call__(self, images: Tensor, labels: Tensor, ids: Sequence[str]) -> Array:
         """Return rows (N, 2): probability of the true class, and 1.0 if it is the prediction.
+
+        Raises:
+            InputError: As `answers`.
+        """
+        rows = self.answers(images, labels, ids)
+        rows[:, 1] = rows[:, 1] == labels.cpu().numpy()
+        return rows
+
+    @torch.no_grad()
+    def answers(self, images: Tensor, labels: Tensor, ids: Sequence[str]) -> Array:
+        """Return rows (N, 2): probability of the true class, and the predicted class.
 
         Raises:
             InputError: For non-finite logits (which image), or labels without an output.
@@ -163,8 +201,8 @@ class Predictor:
                 f"{ids[int(finite.int().argmin())]}; check the model's weights"
             )
         likelihood = self.runner.log_likelihood(logits, target).double().exp()
-        hits = (logits.argmax(dim=1) == target).double()
-        return np.asarray(torch.stack([likelihood, hits], dim=1).cpu().numpy())
+        predicted = logits.argmax(dim=1).double()
+        return np.array(torch.stack([likelihood, predicted], dim=1).cpu().numpy())
 
 
 class ConditionRunner:
@@ -208,16 +246,51 @@ class ConditionRunner:
         Raises:
             InputError: No images, images or labels that cannot be used, non-finite logits.
         """
+        rows, names, _ = self._together(conditions, batches, self.predict, work)
+        return _outcomes(rows, names)
+
+    def answers_together(
+        self, conditions: Sequence[str], batches: Iterable[tuple[int, Batch]]
+    ) -> list[Answers]:
+        """Return the answers under several conditions, see `run_together`.
+
+        Args:
+            conditions: Their names, which no condition of `run_together` has: rows differ.
+            batches: As for `run_together`.
+
+        Raises:
+            InputError: As `run_together`.
+        """
+        rows, names, labels = self._together(conditions, batches, self.predict.answers)
+        if not all(names):
+            raise InputError("no images: the data are empty")
+        return [
+            Answers(
+                tuple(ids), rows.table(k)[:, 0], rows.table(k)[:, 1].astype(np.int64), np.array(y)
+            )
+            for k, (ids, y) in enumerate(zip(names, labels, strict=True))
+        ]
+
+    def _together(
+        self,
+        conditions: Sequence[str],
+        batches: Iterable[tuple[int, Batch]],
+        predict: Callable[[Tensor, Tensor, Sequence[str]], Array],
+        work: Work = PASS,
+    ) -> tuple[StoredRows, list[list[str]], list[list[int]]]:
+        """Return the rows of several conditions, the ids of their images, and their labels."""
         names: list[list[str]] = [[] for _ in conditions]
+        classes: list[list[int]] = [[] for _ in conditions]
         with StoredRows(self.store) as rows:
             for k, (x, labels, ids) in batches:
                 self._describe(conditions[k])
                 y = _checked(x, labels)
                 keys = {k: [f"{conditions[k]}|{digest}" for digest in digests_of(x, y)]}
-                rows.batch(keys, partial(self._answers, [x], y, ids))
+                rows.batch(keys, partial(_predicted, predict, x, y, ids))
                 names[k] += ids
+                classes[k] += y.tolist()
                 self.bar.update(times(work, len(x)))
-        return _outcomes(rows, names)
+        return rows, names, classes
 
     def attack(
         self,
@@ -301,6 +374,16 @@ class ConditionRunner:
         """Yield the rows (N, 2) of the same images under every condition."""
         for batch in batches:
             yield self.predict(batch, labels, ids)
+
+
+def _predicted(
+    predict: Callable[[Tensor, Tensor, Sequence[str]], Array],
+    images: Tensor,
+    labels: Tensor,
+    ids: Sequence[str],
+) -> Iterator[Array]:
+    """Yield the rows of one batch."""
+    yield predict(images, labels, ids)
 
 
 def _label(condition: str) -> str:

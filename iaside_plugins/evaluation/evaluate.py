@@ -31,8 +31,14 @@ from iaside_plugins.entry.build import (
 from iaside_plugins.evaluation.attacks import apart, weaker, worst_case
 from iaside_plugins.evaluation.conditions import ConditionRunner, Images, Outcome
 from iaside_plugins.evaluation.corruption import CorruptionPlan, corruption_group
+from iaside_plugins.evaluation.systematic import SystematicPlan, systematic_group
 from iaside_plugins.evaluation.temperature import temperature_check
-from iaside_plugins.evaluation.work import attack_work, conditions_work, evaluation_work
+from iaside_plugins.evaluation.work import (
+    attack_work,
+    conditions_work,
+    evaluation_work,
+    systematic_work,
+)
 from iaside_plugins.importance.chance import chance, not_judged, warn_at_chance
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
@@ -85,6 +91,7 @@ class EvaluationPlan:
         attacks: Attacks, or None.
         perturbed: Pairs of images whose errors are decomposed, as `error_decomposition` takes
             them: one for all conditions or several, each for some of them.
+        systematic: Other readings of the same files, or None.
     """
 
     model: Mapping[str, Any]
@@ -94,6 +101,7 @@ class EvaluationPlan:
     corruptions: CorruptionPlan | None = None
     attacks: AttackPlan | None = None
     perturbed: Sequence[Any] = ()
+    systematic: SystematicPlan | None = None
 
 
 def evaluate(
@@ -151,6 +159,7 @@ def evaluate(
             show_progress=show_progress,
             n_classes=result.n_classes,
         )
+        systematic = _systematic(model, plan, batch_size, resume, show_progress)
         splits = [
             error_decomposition(
                 model,
@@ -184,6 +193,7 @@ def evaluate(
         "spectral": spectral_group(result),
         "corruption": corruption,
         "adversarial": adversarial,
+        **({} if systematic is None else {"systematic": systematic}),
         **({} if decomposition is None else {"decomposition": decomposition}),
         "provenance": provenance(device),
         "submission": {"submitter": None, "status": "self-reported", "statement": None},
@@ -220,6 +230,22 @@ def conditions(
         if plan.attacks is not None:
             adversarial = _attacked(runner, plan.attacks, clean)
     return clean, corruption, adversarial, runner.predict.runner.device
+
+
+def _systematic(
+    model: Model,
+    plan: EvaluationPlan,
+    batch_size: int | str,
+    resume: Path | str | None,
+    show_progress: bool,
+) -> dict[str, Any] | None:
+    """Return the entry's ``systematic`` group, or None without other readings."""
+    if plan.systematic is None:
+        return None
+    folder = None if resume is None else Path(resume) / "systematic"
+    with progress_bar(systematic_work(plan), show_progress) as bar:
+        runner = ConditionRunner(model, folder, bar, batch_size)
+        return systematic_group(runner, plan.systematic, plan.clean)
 
 
 def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict[str, Any]:

@@ -47,6 +47,14 @@ def conditions_work(plan: Any) -> dict[str, Work] | None:
     return parts
 
 
+def systematic_work(plan: Any) -> Work | None:
+    """Return the work of an `EvaluationPlan` on other readings of its files, None if unknown."""
+    n = count(plan.clean)
+    if n is None or plan.systematic is None:
+        return None
+    return {"forward": n * (1 + len(plan.systematic.names))}
+
+
 def evaluation_work(plan: Any, protocol: Protocol) -> dict[str, Work] | None:
     """Return the work of a whole `EvaluationPlan` by part, None if it is unknown."""
     parts, n = conditions_work(plan), count(plan.spectral)
@@ -58,5 +66,7 @@ def evaluation_work(plan: Any, protocol: Protocol) -> dict[str, Work] | None:
     if None in splits:
         return None
     found = {"importance": times(importance_work(protocol), n), **parts}
+    if (read := systematic_work(plan)) is not None:
+        found["systematic"] = dict(read)
     known = [work for work in splits if work is not None]
     return {**found, "explain": added(*known)} if known else found

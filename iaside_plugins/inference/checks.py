@@ -177,7 +177,11 @@ class KnownClasses:
             ways.insert(0, "if one output is a background class, leave it out in the model")
         if self.name != "rank" and n_outputs == self.n_found:
             ways.append("or labels='rank' if the outputs are numbered as the sorted folders")
-        read = {"file": "of the file of classes", "rank": "of the sorted folders"}
+        read = {
+            "file": "of the file of classes",
+            "rank": "of the sorted folders",
+            "names": "that the images' file names",
+        }
         of = read.get(self.name, f"of {self.name}, by the names of the folders")
         raise InputError(
             f"the model has {n_outputs} outputs, and the labels are classes {of}, "

@@ -7,6 +7,7 @@ functions, so that each of those is met in the same way.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import random
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.errors import InputError
+from iaside_plugins.inference.quantised import is_quantised
 
 SUM_TOLERANCE = 1e-3  # of the sum of a row of probabilities
 HALF_SUM_TOLERANCE = 2e-2  # where they were computed in half precision
@@ -99,6 +101,8 @@ def _remedy(model: Any, images: Tensor, error: BaseException) -> str:
         return "lower batch_size, or use smaller images: check resize and crop"
     if precision := _other_precision(model, images):
         return precision
+    if takes_pixel_values(model):
+        return "it takes its images by name: give lambda x: model(pixel_values=x).logits instead"
     if len(images) == 1 and not isinstance(error, SystemExit):
         try:
             with torch.no_grad():
@@ -113,10 +117,24 @@ def _remedy(model: Any, images: Tensor, error: BaseException) -> str:
     return "check resize and crop, or lower batch_size where memory is short"
 
 
+def takes_pixel_values(model: Any) -> bool:
+    """Return whether a model takes images as `pixel_values`, and not as its first argument."""
+    try:
+        given = inspect.signature(getattr(model, "forward", model)).parameters
+    except (TypeError, ValueError):  # a program without a signature
+        return False
+    if "pixel_values" not in given:
+        return False
+    by_name = given["pixel_values"].kind is inspect.Parameter.KEYWORD_ONLY
+    return by_name or next(iter(given)) != "pixel_values"
+
+
 def _other_precision(model: Any, images: Tensor) -> str:
     """Return what to do where no weight has the images' precision; empty if one has."""
     if not isinstance(model, nn.Module):
         return ""
+    if is_quantised(model) and images.dtype != torch.float32:
+        return "it computes with 8-bit integers, from float32 images: use precision='float32'"
     found = {p.dtype for p in model.parameters() if p.dtype.is_floating_point}
     if not found or images.dtype in found:
         return ""
@@ -146,16 +164,16 @@ def logits_in(output: Any, model: Any = None) -> Any:
         return _floats(output)
     found, what = None, ""
     if isinstance(output, Mapping):
-        found, what = output.get("logits"), f"{type(output).__name__} with {_keys(output)}"
+        found, what = output.get("logits"), f"{_one(output)} with {_keys(output)}"
         where = "its 'logits'"
     elif torch.is_tensor(getattr(output, "logits", None)):
-        found, what, where = output.logits, type(output).__name__, "its logits"
+        found, what, where = output.logits, _one(output), "its logits"
     elif isinstance(output, (tuple, list)) and output:
-        found, what = output[0], f"{type(output).__name__} of {len(output)}"
+        found, what = output[0], f"{_one(output)} of {len(output)}"
         where = "the first of them"
     if not torch.is_tensor(found):
         return output
-    _say_once(model, f"{_called(model)} returns a {what}: {where} is taken as the logits")
+    _say_once(model, f"{_called(model)} returns {what}: {where} is taken as the logits")
     return _floats(found)
 
 
@@ -182,6 +200,11 @@ def described(output: Any) -> str:
 def _keys(output: Mapping[Any, Any]) -> str:
     names = [repr(key) for key in output][:5]
     return f"the keys {', '.join(names)}" if names else "no keys"
+
+
+def _one(output: Any) -> str:
+    name = type(output).__name__
+    return f"an {name}" if name[0] in "AEIOUaeiou" else f"a {name}"
 
 
 def _called(model: Any) -> str:

@@ -79,6 +79,28 @@ def sparse_mean(per_image: npt.ArrayLike, spread: float) -> Estimate:
     return Estimate(mean, se, np.zeros(mean.shape), interval)
 
 
+def paired_change(lost: int, gained: int, n: int, z: float = Z95) -> tuple[float, float, float]:
+    """Return the change of an error rate between two answers to the same images, and its interval.
+
+    Half an image more counts as changed, as in `sparse_mean`: the interval is never empty (Agresti
+    and Min, Statistics in Medicine 24, 2005). NaN ends for fewer than two images.
+
+    Args:
+        lost: Images that are right first and wrong then.
+        gained: Images that are wrong first and right then.
+        n: Number of images.
+        z: Point of the normal distribution; 1.96 for a 95 % interval.
+
+    Returns:
+        ``(lost - gained) / n``, and the lower and upper end.
+    """
+    value = (lost - gained) / n
+    if n < 2:
+        return value, math.nan, math.nan
+    half = z * math.sqrt((lost + gained - n * value**2 + 0.5) / (n - 1) / n)
+    return value, value - half, value + half
+
+
 def bootstrap_means(per_image: npt.ArrayLike, seed: int = 0, n: int = 2000) -> Array:
     """Return means (n, M) of resampled images, for percentile intervals.
 

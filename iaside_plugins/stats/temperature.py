@@ -49,9 +49,7 @@ def fitted_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     try:
         from scipy.optimize import minimize_scalar
     except ImportError as error:
-        raise MissingExtraError(
-            "a fitted temperature needs scipy: pip install 'iaside-plugins[imagenet]'"
-        ) from error
+        raise MissingExtraError.of("a fitted temperature needs scipy", "imagenet") from error
     z, y = np.asarray(logits, dtype=np.float64), np.asarray(labels)
     if z.ndim != 2 or len(z) < 2 or y.shape != (len(z),):
         raise InputError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -39,13 +39,45 @@ def state_digest(module: nn.Module) -> str:
     return _tensors_digest(module.state_dict())
 
 
-def _tensors_digest(tensors: Mapping[str, torch.Tensor]) -> str:
+def _tensors_digest(state: Mapping[str, Any]) -> str:
     digest = hashlib.sha256()
-    for name, tensor in tensors.items():
-        array = tensor.detach().cpu().contiguous()
-        digest.update(f"{name}|{array.dtype}|{tuple(array.shape)}|".encode())
-        digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
+    for name, value in state.items():
+        for part in _parts(value):
+            digest.update(part if isinstance(part, bytes) else f"{name}|{part}|".encode())
     return digest.hexdigest()
+
+
+def _parts(value: Any) -> Iterator[str | bytes]:
+    """Yield what decides an entry of a state: of a quantised tensor its integers and their scale.
+
+    Modules of 8 bits keep pairs of tensors and types (`_packed_params`) among their tensors.
+    """
+    if torch.is_tensor(value) and value.is_quantized:
+        per_channel = value.qscheme() in (
+            torch.per_channel_affine,
+            torch.per_channel_affine_float_qparams,
+        )
+        yield from _parts(value.int_repr())
+        yield from _parts(
+            (value.q_per_channel_scales(), value.q_per_channel_zero_points())
+            if per_channel
+            else (value.q_scale(), value.q_zero_point())
+        )
+    elif torch.is_tensor(value):
+        array = value.detach().cpu().contiguous()
+        yield f"{array.dtype}|{tuple(array.shape)}"
+        yield array.reshape(-1).view(torch.uint8).numpy().tobytes()
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            yield str(key)
+            yield from _parts(one)
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _parts(one)
+    elif isinstance(value, (str, bytes, int, float, torch.dtype, type(None))):
+        yield value if isinstance(value, bytes) else repr(value)
+    else:  # its text may hold an address
+        yield type(value).__qualname__
 
 
 def model_digest(model: Any) -> str:

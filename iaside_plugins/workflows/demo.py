@@ -12,6 +12,7 @@ from typing import Any
 
 from iaside_plugins.adapters.foolbox_adapter import parse_attacks
 from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
+from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.budgets import format_budget
 from iaside_plugins.decomposition.plots import plot_decomposition
 from iaside_plugins.decomposition.result import ErrorDecomposition
@@ -22,11 +23,13 @@ from iaside_plugins.display.plots import save_figure
 from iaside_plugins.display.text import proportion
 from iaside_plugins.entry.write import typed_entry, write_entry
 from iaside_plugins.errors import InputError
-from iaside_plugins.evaluation.evaluate import evaluate
+from iaside_plugins.evaluation.evaluate import EvaluationPlan, evaluate
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import check_writable
-from iaside_plugins.workflows.evaluate import evaluation_plan
+from iaside_plugins.value_table.progress import progress_bar
+from iaside_plugins.workflows.cost import Cost
+from iaside_plugins.workflows.evaluate import evaluation_cost, evaluation_plan
 from iaside_plugins.workflows.explain import explain_plan
 from iaside_plugins.workflows.source import DataSource, open_model
 
@@ -55,6 +58,15 @@ SUBJECTS = (
 )
 # Fewer passes than the exact values take, for an answer within minutes on a laptop.
 QUICK = Protocol(estimator="permutation", forwards="fast")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model with what is to be evaluated on it, and what that will cost."""
+
+    model: Classifier
+    plan: EvaluationPlan
+    cost: Cost
 
 
 @dataclass(frozen=True)
@@ -104,34 +116,40 @@ class Demo:
     show_progress: bool = False
     subjects: Sequence[Subject] = SUBJECTS
 
-    def run(self, say: Callable[[str], None] = logger.info) -> list[Evaluated]:
-        """Evaluate every model: entries, board, pictures; what was found of each is said at once.
-
-        Args:
-            say: Receives the lines.
+    def prepare(self) -> list[Prepared]:
+        """Open every model with its images, and return what is to do and what it will cost.
 
         Raises:
             InputError: For a folder that cannot be written, or numbers out of range.
             MissingExtraError: For a library of the extra `demo` that is not installed.
         """
-        from iaside_plugins.leaderboard.build import build
-
         if not 2 <= self.n_images <= N_IMAGES:
             raise InputError(f"expected 2 to {N_IMAGES} images, got n_images={self.n_images}")
         check_writable(self.folder, folder=True)
+        return [self._prepared(subject) for subject in self.subjects]
+
+    def run(
+        self, prepared: Sequence[Prepared], say: Callable[[str], None] = logger.info
+    ) -> list[Evaluated]:
+        """Evaluate every model: entries, board, pictures; what was found of each is said at once.
+
+        Args:
+            prepared: As of `prepare`.
+            say: Receives the lines.
+        """
+        from iaside_plugins.leaderboard.build import build
+
         found = []
-        for subject in self.subjects:
-            one = self._evaluate(subject)
-            say("\n".join(evaluated_text(one)))
-            found.append(one)
+        for one in prepared:
+            found.append(self._evaluated(one))
+            say("\n".join(evaluated_text(found[-1])))
         build(self.folder)
         shutil.rmtree(self.folder / "unfinished", ignore_errors=True)
         return found
 
-    def _evaluate(self, subject: Subject) -> Evaluated:
-        """Evaluate one model, and write its entry, its result and its picture."""
+    def _prepared(self, subject: Subject) -> Prepared:
+        """Open a model with its images."""
         model = open_model(subject.spec, device=self.device)
-        name = model.info.name
         source = DataSource(
             Path(subject.data),
             n_images=self.n_images,
@@ -141,26 +159,35 @@ class Demo:
             note=f"the {N_IMAGES} images that Foolbox's package carries",
         )
         corrupted = GenerationOptions(cache=self.folder / "corrupted")
-        resume = (self.resume or self.folder / "unfinished") / name
-        plan = evaluation_plan(
-            source,
-            model,
-            attacks=parse_attacks("fgsm,pgd", subject.epsilons, steps=self.attack_steps),
-            generation=corrupted,
-        )
+        attacks = parse_attacks("fgsm,pgd", subject.epsilons, steps=self.attack_steps)
+        plan = evaluation_plan(source, model, attacks=attacks, generation=corrupted)
         pairs = explain_plan(source, model, severities=self.severities, generation=corrupted)
+        plan = replace(plan, perturbed=[pairs])
+        cost = evaluation_cost(model, plan, self.protocol, batch_size=self.batch_size)
+        shorter = dict.fromkeys(cost.parts, "fewer images, --n-images")
+        return Prepared(model, plan, replace(cost, shorter=shorter))
+
+    def _evaluated(self, one: Prepared) -> Evaluated:
+        """Evaluate one model, and write its entry, its result and its picture."""
+        name = one.model.info.name
+        resume = (self.resume or self.folder / "unfinished") / name
         options: dict[str, Any] = {
             "batch_size": self.batch_size,
             "show_progress": self.show_progress,
         }
-        decomposition = error_decomposition(
-            model, pairs, chains_like(self.protocol), resume=resume / "decomposition", **options
-        )
-        entry, importance = evaluate(
-            model, replace(plan, perturbed=[pairs]), self.protocol, resume=resume, **options
-        )
+        with progress_bar(one.cost.work, self.show_progress, name, one.cost.speed.weights):
+            entry, importance = evaluate(
+                one.model, one.plan, self.protocol, resume=resume, **options
+            )
+            decomposition = error_decomposition(  # of the rows that were just kept
+                one.model,
+                one.plan.perturbed[0],
+                chains_like(self.protocol),
+                resume=resume / "decomposition",
+                **options,
+            )
         typed = typed_entry(entry)
-        dataset = plan.data["name"]
+        dataset = one.plan.data["name"]
         write_entry(self.folder / "entries" / dataset / f"{typed.entry_id}.json", typed)
         (self.folder / "results").mkdir(exist_ok=True)
         decomposition.save(self.folder / "results" / f"{name}.npz")

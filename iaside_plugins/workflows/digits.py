@@ -53,9 +53,7 @@ def load_digits(n_train: int = N_TRAIN) -> Digits:
     try:
         from sklearn import datasets
     except ImportError as error:
-        raise MissingExtraError(
-            "the demo needs scikit-learn: pip install 'iaside-plugins[demo]'"
-        ) from error
+        raise MissingExtraError.of("the demo needs scikit-learn", "demo") from error
     pixels, labels = datasets.load_digits(return_X_y=True)
     small = torch.from_numpy(np.asarray(pixels / 16, dtype=np.float32)).view(-1, 1, 8, 8)
     images = functional.interpolate(small, size=(SIDE, SIDE), mode="nearest")

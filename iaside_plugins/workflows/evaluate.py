@@ -14,6 +14,7 @@ from iaside_plugins.adapters.imagenet.corruption_sets import (
     distributed,
     generated,
 )
+from iaside_plugins.adapters.imagenet.systematic import systematic as other_readings_of
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.entry.write import check_texts
 from iaside_plugins.errors import InputError
@@ -26,7 +27,7 @@ from iaside_plugins.workflows.labels import check_labels_are_given
 from iaside_plugins.workflows.source import DataSource, find_images, open_images
 
 
-def evaluation_plan(
+def evaluation_plan(  # noqa: PLR0913  the public signature
     source: DataSource,
     model: Classifier,
     *,
@@ -36,6 +37,7 @@ def evaluation_plan(
     n_attack: int | None = None,
     generation: GenerationOptions | None = None,
     reference: str | None = None,
+    systematic: bool = False,
 ) -> EvaluationPlan:
     """Return everything to evaluate, checked before any of it runs.
 
@@ -49,6 +51,7 @@ def evaluation_plan(
         generation: How corruptions are generated.
         reference: For corruption errors: an entry file of the reference model on the same
             images, or the name of a published table.
+        systematic: Whether the same files are also read by other decoders and resizes.
 
     Raises:
         InputError: For anything that cannot be used.
@@ -67,6 +70,7 @@ def evaluation_plan(
     if corrupted is not None and reference is not None:
         ids = [record.image_id for record in clean.records]
         corrupted = with_reference(corrupted, reference, clean.label_space.name, ids)
+    readings = other_readings_of(clean, own) if systematic else None
     attacked = None
     if attacks:
         foolbox_adapter.check_installed()
@@ -88,6 +92,7 @@ def evaluation_plan(
         corruptions=corrupted,
         attacks=attacked,
         spectral=open_images(source, model, n_spectral, listing=listing),
+        systematic=readings,
     )
 
 
@@ -115,6 +120,7 @@ def evaluation_cost(
         "importance": "--n-spectral takes it on fewer images",
         "corruptions": "fewer images, --n-images, or --workers for more processes",
         "attacks": "--n-attack takes fewer images, --epsilons fewer budgets",
+        "systematic": "fewer images, --n-images",
         "explain": "--n-explain takes it on fewer images",
     }
     return Cost(evaluation_work(plan, protocol) or {}, speed, shorter)

@@ -1,4 +1,8 @@
-"""Which images and perturbations `explain` decomposes, checked before the work, and its cost."""
+"""Which images and perturbations `explain` decomposes, checked before the work, and its cost.
+
+Systematic noise is decomposed apart from corruptions and attacks: its clean images are the model's
+own input, theirs go through the geometry of the corruptions.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,7 @@ from iaside_plugins.adapters.imagenet.corruption_sets import (
 from iaside_plugins.adapters.imagenet.folders import ImageFolderData
 from iaside_plugins.adapters.imagenet.labels import LabelSpace
 from iaside_plugins.adapters.imagenet.records import ImageRecord
+from iaside_plugins.adapters.imagenet.systematic import systematic
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.decomposition.contributions import Condition
@@ -25,6 +30,7 @@ from iaside_plugins.decomposition.run import decomposition_work
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.corruption import CorruptionPlan
 from iaside_plugins.evaluation.pairs import PairedStreams
+from iaside_plugins.evaluation.systematic import SystematicPlan
 from iaside_plugins.inference.checks import model_device
 from iaside_plugins.inference.gradients import try_first_gradient
 from iaside_plugins.protocol import Protocol
@@ -88,11 +94,14 @@ class PerturbedImages:
         severities: Severities of the corruptions.
         attacks: Attacks, or None.
         model: What is attacked.
+        systematic: Other readings of the same files, instead of corruptions and attacks; clean
+            images are the model's own input then.
 
     Attributes:
         records: The images' records, also of those that turn out to be unreadable.
         label_space: What the labels mean.
         conditions: Corruptions at their severities, then attacks at their budgets.
+        left_out: Readings that cannot be varied, with the reason.
         work: Work of making one image under all of them.
         clean: As given; so are `corruptions` and `attacks`.
     """
@@ -104,14 +113,20 @@ class PerturbedImages:
         severities: Sequence[int],
         attacks: AttackSet | None,
         model: Any,
+        systematic: SystematicPlan | None = None,
     ) -> None:
         self.records: Sequence[ImageRecord] = clean.records
         self.label_space: LabelSpace = clean.label_space
         self.clean, self.corruptions, self.attacks = clean, corruptions, attacks
         self._clean: Any = clean
         self._model = model
-        cells, together = {}, None
-        if corruptions is not None:
+        self.left_out: tuple[str, ...] = ()
+        cells: dict[Condition, Any] = {}
+        together = None
+        if systematic is not None:
+            self.left_out, together = systematic.left_out, systematic.together
+            cells = {Condition(name): systematic.images(name) for name in systematic.names}
+        elif corruptions is not None:
             plain = corruptions.images(None, 0)
             self._clean = clean if plain is None else plain
             together = corruptions.together
@@ -197,6 +212,21 @@ def explain_plan(
     return PerturbedImages(clean, plan, severities, run, model)
 
 
+def systematic_pairs(source: DataSource, model: Classifier) -> PerturbedImages:
+    """Return the same files read by other decoders and resizes, to decompose.
+
+    Args:
+        source: The images, which are taken in the random order of `explain_plan`.
+        model: The model.
+
+    Raises:
+        InputError: For anything that cannot be used, and where there is nothing to vary.
+    """
+    clean = open_images(replace(source, batch_size=IMAGES_AT_ONCE), model, shuffled=True)
+    plan = systematic(clean, model.info.preprocessing)
+    return PerturbedImages(clean, None, (), None, model, plan)
+
+
 def explain_cost(
     model: Classifier,
     images: PerturbedImages,
@@ -230,7 +260,8 @@ def explain_cost(
     if images.attacks is not None:
         parts["attacks"] = made
     shorter = {
-        bands: "fewer images, --n-images, or fewer --severities",
+        bands: "fewer images, --n-images"
+        + ("" if images.corruptions is None else ", or fewer --severities"),
         "corruptions": "fewer --severities, or --workers for more processes",
         "attacks": "fewer budgets, --epsilons, or fewer --attack-steps",
     }

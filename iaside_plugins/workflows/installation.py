@@ -19,7 +19,7 @@ from iaside_plugins.adapters.compat import (
     import_torchvision,
 )
 from iaside_plugins.adapters.robustbench_adapter.doctor import NOTE, OK, PROBLEM, Finding
-from iaside_plugins.errors import MissingExtraError
+from iaside_plugins.errors import MissingExtraError, how_to_install
 from iaside_plugins.storage.resume_folder import cache_folder
 
 IMPORTS: dict[str, Callable[[], Any]] = {  # those that may need a repair, see `adapters.compat`
@@ -73,7 +73,7 @@ def _extra(extra: str, modules: dict[str, str]) -> Iterator[Finding]:
             works.append(f"{distribution} {_version(distribution)}")
     if missing:
         names = ", ".join(missing)
-        mend = f"what needs it stops; pip install 'iaside-plugins[{extra}]'"
+        mend = f"what needs it stops; {how_to_install(extra)}"
         yield Finding(NOTE, extra, f"{names} not installed: {mend}")
     if works:
         yield Finding(OK, extra, ", ".join(works))

@@ -20,6 +20,7 @@ from iaside_plugins.adapters.imagenet.records import UNLABELLED, find_records, s
 from iaside_plugins.adapters.models.load import Classifier, load_model
 from iaside_plugins.devices import pick_devices
 from iaside_plugins.errors import InputError
+from iaside_plugins.inference.quantised import is_quantised, quantised_parts
 from iaside_plugins.workflows.labels import PREDICTED, classes_of_model, predicted, restricted
 
 
@@ -28,7 +29,7 @@ class DataSource:
     """Where images come from, and which of them are taken.
 
     Attributes:
-        root: Folder of class folders, or a CSV manifest.
+        root: Class folders, or images stored in another way, see `find_records`.
         labels: "auto", "rank" to number folders by their rank, or "predicted": the model's own
             predictions on the clean images are the labels.
         classes: File of class names, one a line.
@@ -81,10 +82,15 @@ def open_model(
         options: Of `load_model`.
 
     Raises:
-        InputError: As `load_model` and `pick_devices`.
+        InputError: As `load_model` and `pick_devices`, or a model that runs on the CPU only for
+            another device.
     """
     target, _ = pick_devices(device)
     model = load_model(spec, **options)
+    if target.type != "cpu" and is_quantised(model):
+        if device != "auto":
+            raise InputError(f"device={device}: modules of 8-bit integers run on the CPU only")
+        target = torch.device("cpu")
     info = model.info
     model.info = dataclasses.replace(
         info, name=name or info.name, training=training or info.training
@@ -93,9 +99,14 @@ def open_model(
 
 
 def is_grey(model: nn.Module) -> bool:
-    """Whether the first convolution of a model reads one channel."""
-    first = next((part for part in model.modules() if isinstance(part, nn.Conv2d)), None)
-    return first is not None and first.in_channels == 1
+    """Whether a model, by its own word or by its first convolution, reads one channel."""
+    said = getattr(getattr(model, "net", None), "in_channels", None)
+    if isinstance(said, int):
+        return said == 1
+    of_8_bits = {id(part) for part in quantised_parts(model)}
+    layers = (p for p in model.modules() if isinstance(p, nn.Conv2d) or id(p) in of_8_bits)
+    channels = (getattr(layer, "in_channels", None) for layer in layers)
+    return next((one for one in channels if isinstance(one, int)), None) == 1
 
 
 def find_images(source: DataSource, model: Classifier) -> tuple[list[ImageRecord], LabelSpace]:

@@ -36,9 +36,7 @@ try:
     import jinja2
     from markupsafe import Markup
 except ImportError as error:
-    raise MissingExtraError(
-        "the board's page needs jinja2: pip install 'iaside-plugins[leaderboard]'"
-    ) from error
+    raise MissingExtraError.of("the board's page needs jinja2", "leaderboard") from error
 
 FOLDER = Path(__file__).resolve().parent / "templates"
 SCRIPTS = (

@@ -111,4 +111,4 @@ def test_without_captum_the_extra_is_named(iaside, images, monkeypatch):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "captum", None)
     run = iaside("compare", MODEL, "--data", images)
-    run.refused("pip install 'iaside-plugins[captum]'")
+    run.refused("pip install -e '.[captum]'")

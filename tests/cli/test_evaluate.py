@@ -381,3 +381,21 @@ def test_distributed_tree_that_lacks_corruptions(iaside, distributed, tmp_path, 
         Path(tmp_path, "f.json"),
     )
     run.refused("1 of 4 images", "bird/img_0.png")
+
+
+def test_systematic_noise(iaside, images, tmp_path):
+    pytest.importorskip("cv2")
+    out = tmp_path / "e.json"
+    model = ("evaluate", "python:tiny_model:small_input", "--resize", 24, "--crop", 20)
+    run = iaside(*model, "--data", images, "--n-bands", 3, *PLAIN, "--systematic", "--out", out)
+    assert run.code == 0, run.err
+    group = json.loads(out.read_text())["systematic"]
+    assert len(group["conditions"]) == 10
+    assert "systematic noise: the same files read otherwise (6 images" in run.out
+    assert "left out: opencv decoder" in run.out
+    assert iaside("leaderboard", "validate", out).code == 0
+    refused = iaside(
+        "evaluate", MODEL, "--data", images, *PLAIN, "--systematic", "--out", tmp_path / "f.json"
+    )
+    refused.refused("nothing to vary", "takes images as they are")
+    assert not (tmp_path / "f.json").exists()

@@ -139,3 +139,57 @@ def test_a_model_without_gradients_is_refused_before_the_work(iaside, images):
         "8/255",
     )
     run.refused("gradient")
+
+
+READ = ("explain", "python:tiny_model:small_input", "--resize", 24, "--crop", 20, "--n-bands", 4)
+
+
+def test_systematic_noise_alone(iaside, images, tmp_path):
+    pytest.importorskip("cv2")
+    out = tmp_path / "e.json"
+    run = iaside(*READ, "--data", images, "--corruptions", "none", "--systematic", "--json", out)
+    assert run.code == 0, run.err
+    found = json.loads(out.read_text())
+    names = [one["condition"] for one in found["error"]["conditions"]]
+    assert len(names) == 10
+    assert "opencv bilinear" in names
+    assert "pillow bilinear" not in names
+    assert "left out: opencv decoder (no image is a JPEG" in run.out
+    assert "Under systematic noise (the same files read otherwise) this model" in run.out
+    assert re.search(r"^mean of 10 ", run.out, re.M)
+    assert "systematic" not in found
+
+
+def test_systematic_noise_beside_corruptions_has_its_own_table_and_files(iaside, images, tmp_path):
+    pytest.importorskip("cv2")
+    names = ("e.json", "e.npz", "e.png")
+    json_file, saved, plot = (tmp_path / name for name in names)
+    given = ("--json", json_file, "--save", saved, "--plot", plot, "--resume", tmp_path / "r")
+    both = (*READ, "--data", images, *FAST, "--systematic", *given)
+    run = iaside(*both, "--versus", MODEL, "--repair", 0)
+    assert run.code == 0, run.err
+    found = json.loads(json_file.read_text())
+    kinds = [
+        {one["condition"] for one in part["error"]["conditions"]}
+        for part in (found, found["systematic"])
+    ]
+    assert kinds[0] == {"gaussian_noise", "contrast"}
+    assert len(kinds[1]) == 10
+    assert found["systematic"]["versus"]["difference"]["n_images"] == 6
+    assert run.out.index("mean of 2 ") < run.out.index("systematic noise: the same files")
+    assert "mean of 10 " in run.out
+    beside = ErrorDecomposition.load(tmp_path / "e-systematic.npz")
+    assert {one.name for one in beside.conditions} == kinds[1]
+    assert {one.name for one in ErrorDecomposition.load(saved).conditions} == kinds[0]
+    assert (tmp_path / "e-systematic.png").read_bytes().startswith(b"\x89PNG")
+    again = iaside(*both, "--versus", MODEL, "--repair", 0)
+    assert again.code == 0
+    resumed = json.loads(json_file.read_text())["systematic"]
+    assert resumed["n_forward"] == 0 < found["systematic"]["n_forward"]
+    assert resumed["error"] == found["systematic"]["error"]
+
+
+def test_nothing_to_read_otherwise_is_one_line(iaside, images):
+    pytest.importorskip("cv2")
+    run = iaside("explain", MODEL, "--data", images, "--corruptions", "none", "--systematic")
+    run.refused("nothing to vary", "takes images as they are")

@@ -256,4 +256,4 @@ def test_without_foolbox_the_extra_is_named(iaside, images, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "foolbox", None)
     run = iaside("spectrum", "--data", images, "--attacks", "fgsm", *MODEL)
-    run.refused("pip install 'iaside-plugins[foolbox]'")
+    run.refused("pip install -e '.[foolbox]'")

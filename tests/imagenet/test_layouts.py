@@ -427,3 +427,13 @@ def test_what_is_not_read_is_said_in_one_line(
     problems = [one for one in diagnose(root) if one.kind == PROBLEM]
     assert len(problems) == 1
     assert expected in problems[0].text
+
+
+def test_doctor_takes_a_flat_val_folder_in_a_data_folder(tmp_path: Path) -> None:
+    _val_txt(tmp_path)
+    findings = {one.kind: one.text for one in diagnose(tmp_path)}
+    assert "RobustBench needs class folders" in findings["note"]
+    assert (
+        findings[OK]
+        == f"4 images in 3 classes of imagenet; iaside profile MODEL --data {tmp_path / 'val'}"
+    )

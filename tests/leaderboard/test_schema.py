@@ -33,7 +33,7 @@ def test_valid_entry_keeps_every_value(make_entry: Make) -> None:
     submission = {**raw["submission"], "supersedes": None}
     adversarial = {**raw["adversarial"], "masking": None}
     adversarial["attacks"] = [{**attack, "restarts": 1} for attack in adversarial["attacks"]]
-    absent = {"benchmark": None, "decomposition": None, "chance": None}
+    absent = {"benchmark": None, "systematic": None, "decomposition": None, "chance": None}
     whole = {**absent, **raw, "submission": submission, "adversarial": adversarial}
     assert entry.model_dump(mode="json") == whole
     assert parse_entry(json.dumps(raw).encode(), "x.json") == entry

@@ -12,21 +12,21 @@ from typing import Any
 import fake_hub
 import pytest
 import torch
+from hub_folders import TIMM, timm_folder, vit_folder
 from torch import nn
 
-from iaside_plugins.adapters.compat import import_timm, import_torchvision
+from iaside_plugins import Protocol, spectral_importance
+from iaside_plugins.adapters.compat import import_timm
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.models.load import load_model
 from iaside_plugins.errors import InputError
 
 pytest.importorskip("huggingface_hub")
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-TIMM = "mobilenetv3_small_050"
 
 
-def safetensors(state: dict[str, torch.Tensor]) -> bytes:
-    data: bytes = importlib.import_module("safetensors.torch").save(dict(state))
-    return data
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 def saved(tmp_path: Path, thing: Any) -> bytes:
@@ -54,33 +54,10 @@ def timm_net() -> nn.Module:
     return import_timm().create_model(TIMM, num_classes=5).eval()
 
 
-def timm_repository(net: nn.Module, **more: Any) -> dict[str, bytes]:
-    config = {
-        "architecture": TIMM,
-        "num_classes": 5,
-        "pretrained_cfg": {
-            "input_size": [3, 64, 64],
-            "crop_pct": 0.8,
-            "interpolation": "bilinear",
-            "mean": [0.1, 0.2, 0.3],
-            "std": [0.4, 0.5, 0.6],
-            "num_classes": 5,
-            "classifier": "classifier",
-            "first_conv": "conv_stem",
-            "license": "mit",
-            "url": "http://127.0.0.1:1/never",
-            "of_a_later_timm": 7,
-        },
-        **more,
-    }
-    files = {"config.json": json.dumps(config).encode()}
-    return {**files, "model.safetensors": safetensors(net.state_dict())}
-
-
 def test_a_timm_repository_is_loaded_and_its_cache_used_without_the_hub(
-    hub: Any, timm_net: nn.Module, monkeypatch: pytest.MonkeyPatch, caplog: Any, capsys: Any
+    hub: Any, timm_net: nn.Module, tmp_path: Path, caplog: Any, capsys: Any
 ) -> None:
-    hub.repositories["me/tiny"] = timm_repository(timm_net)
+    hub.repositories["me/tiny"] = files_of(timm_folder(tmp_path / "files", timm_net))
     model = load_model("hf:me/tiny")
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6]))
     with torch.no_grad():
@@ -103,7 +80,7 @@ def test_a_timm_repository_is_loaded_and_its_cache_used_without_the_hub(
 def test_a_pickled_file_of_a_timm_repository_is_read_without_running_it(
     hub: Any, timm_net: nn.Module, tmp_path: Path
 ) -> None:
-    files = timm_repository(timm_net)
+    files = files_of(timm_folder(tmp_path / "files", timm_net))
     del files["model.safetensors"]
     hub.repositories["me/tiny"] = files
     files["pytorch_model.bin"] = saved(tmp_path, timm_net.state_dict())
@@ -127,56 +104,26 @@ def test_a_pickled_file_of_a_timm_repository_is_read_without_running_it(
 def test_a_timm_configuration_that_cannot_be_used_is_one_line(
     tmp_path: Path, timm_net: nn.Module, config: dict[str, Any], text: str
 ) -> None:
-    for name, data in timm_repository(timm_net, **config).items():
-        (tmp_path / name).write_bytes(data)
+    timm_folder(tmp_path, timm_net, **config)
     with pytest.raises(InputError, match=text) as caught:
         load_model(f"hf:{tmp_path}")
     assert "\n" not in str(caught.value)
 
 
 @pytest.fixture(scope="module")
-def vit_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of `save_pretrained`: a tiny vision transformer of 5 classes, and its processor."""
-    import_torchvision()
-    library = pytest.importorskip("transformers")
-    config = library.ViTConfig(
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        image_size=32,
-        patch_size=8,
-        num_labels=5,
-    )
-    torch.manual_seed(4)
-    folder = tmp_path_factory.mktemp("vit")
-    library.utils.logging.disable_progress_bar()
-    library.ViTForImageClassification(config).eval().save_pretrained(folder)
-    settings = {
-        "image_processor_type": "CLIPImageProcessor",
-        "size": {"shortest_edge": 40},
-        "crop_size": {"height": 32, "width": 32},
-        "do_center_crop": True,
-        "do_resize": True,
-        "resample": 3,
-        "image_mean": [0.5, 0.4, 0.3],
-        "image_std": [0.3, 0.4, 0.5],
-    }
-    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
-    return folder
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
+    pytest.importorskip("transformers")
+    return vit_folder(tmp_path_factory.mktemp("vit"))
 
 
 def test_a_transformers_repository_is_loaded_with_its_processor(
-    hub: Any, vit_folder: Path, caplog: Any, capsys: Any
+    hub: Any, vit: Path, caplog: Any, capsys: Any
 ) -> None:
-    hub.repositories["me/vit"] = files_of(vit_folder)
+    hub.repositories["me/vit"] = files_of(vit)
     model = load_model("hf:me/vit")
     library = importlib.import_module("transformers")
-    net = library.AutoModelForImageClassification.from_pretrained(str(vit_folder))
+    net = library.AutoModelForImageClassification.from_pretrained(str(vit))
     capsys.readouterr()  # its own bars
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in ([0.5, 0.4, 0.3], [0.3, 0.4, 0.5]))
     with torch.no_grad():
@@ -185,9 +132,19 @@ def test_a_transformers_repository_is_loaded_with_its_processor(
         40, 32, "bicubic", (0.5, 0.4, 0.3), (0.3, 0.4, 0.5)
     )
     assert (model.info.n_classes, model.info.architecture) == (5, "ViTForImageClassification")
-    assert load_model(f"hf:{vit_folder}").info.weights_sha256 == model.info.weights_sha256
+    assert load_model(f"hf:{vit}").info.weights_sha256 == model.info.weights_sha256
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
     assert all("code" not in one.lower() for one in hub.asked)
+
+
+def test_a_model_of_transformers_goes_into_a_notebooks_call(vit: Path, caplog: Any) -> None:
+    library = importlib.import_module("transformers")
+    net = library.AutoModelForImageClassification.from_pretrained(str(vit)).eval()
+    data, protocol = (IMAGES, torch.tensor([0, 3])), Protocol(n_bands=2)
+    found = spectral_importance(net, data, protocol)
+    assert "returns an ImageClassifierOutput with the keys 'logits'" in caplog.text
+    plain = spectral_importance(lambda x: net(pixel_values=x).logits, data, protocol)
+    assert (found.values == plain.values).all()
 
 
 def changed(folder: Path, source: Path, config: dict[str, Any]) -> Path:
@@ -210,17 +167,17 @@ def changed(folder: Path, source: Path, config: dict[str, Any]) -> Path:
     ],
 )
 def test_a_transformers_configuration_that_cannot_be_used_is_one_line(
-    tmp_path: Path, vit_folder: Path, config: dict[str, Any], text: str
+    tmp_path: Path, vit: Path, config: dict[str, Any], text: str
 ) -> None:
     with pytest.raises(InputError, match=text) as caught:
-        load_model(f"hf:{changed(tmp_path, vit_folder, config)}")
+        load_model(f"hf:{changed(tmp_path, vit, config)}")
     assert "\n" not in str(caught.value)
 
 
 def test_a_repository_without_a_processor_says_how_images_are_taken(
-    tmp_path: Path, vit_folder: Path, caplog: Any
+    tmp_path: Path, vit: Path, caplog: Any
 ) -> None:
-    folder = changed(tmp_path, vit_folder, {})
+    folder = changed(tmp_path, vit, {})
     (folder / "preprocessor_config.json").unlink()
     assert load_model(f"hf:{folder}").info.preprocessing == Preprocessing(32, 32)
     assert "does not say how its images are prepared" in caplog.text

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from iaside_plugins import Protocol, spectral_importance
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.models import local as local_models
 from iaside_plugins.adapters.models.load import (
@@ -45,6 +46,16 @@ def prepared():
     return net
 
 ready = plain()
+
+class ByName(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.tiny = Tiny()
+
+    def forward(self, input_ids=None, *, pixel_values):
+        return {"logits": self.tiny(pixel_values)}
+
+by_name = ByName().eval()
 
 def leaves():
     raise SystemExit
@@ -96,6 +107,14 @@ def test_a_factory_without_preprocessing_sees_the_images_as_they_are(here: Path)
     assert info.weights_sha256 == state_digest(model.net)
     assert str(here) not in str(info.to_dict())
     assert str(here) not in sys.path
+
+
+def test_images_that_are_taken_by_name_are_given_so(here: Path) -> None:
+    model = load_model("python:own_nets:by_name")
+    net = sys.modules["own_nets"].by_name
+    assert torch.equal(model(images(16)), net.tiny(images(16)))
+    with pytest.raises(InputError, match=r"give lambda x: model\(pixel_values=x\)\.logits"):
+        spectral_importance(net, (images(16), torch.tensor([0, 1])), Protocol(n_bands=2))
 
 
 def test_a_factory_can_say_its_preprocessing(here: Path) -> None:

@@ -27,7 +27,8 @@ def ran(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     said: list[str] = []
     options = {"n_images": N, "protocol": BANDS, "attack_steps": 1, "workers": 0}
-    found = Demo(folder, subjects=TINY, **options).run(said.append)
+    job = Demo(folder, subjects=TINY, **options)
+    found = job.run(job.prepare(), said.append)
     return folder, found, said
 
 
@@ -62,14 +63,14 @@ def test_what_is_said_adds_up_and_agrees_with_the_entry(ran):
 @pytest.mark.parametrize("n", [1, 21])
 def test_numbers_out_of_range(tmp_path, n):
     with pytest.raises(InputError, match="2 to 20"):
-        Demo(tmp_path / "demo", n_images=n).run()
+        Demo(tmp_path / "demo", n_images=n).prepare()
     assert not (tmp_path / "demo").exists()
 
 
 def test_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file"):
-        Demo(tmp_path / "file").run()
+        Demo(tmp_path / "file").prepare()
 
 
 @pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: subject.spec)
@@ -88,7 +89,8 @@ def test_its_models_know_its_images(subject):
 
 def test_command(ran, monkeypatch, capsys):
     folder, (one,), _ = ran
-    monkeypatch.setattr(Demo, "run", lambda self, say: [one])
+    monkeypatch.setattr(Demo, "prepare", lambda self: [])
+    monkeypatch.setattr(Demo, "run", lambda self, prepared, say: [one])
     monkeypatch.setattr(sys, "argv", ["iaside", "demo", "--out", str(folder), "--json", "-"])
     with pytest.raises(SystemExit) as end:
         cli.main()

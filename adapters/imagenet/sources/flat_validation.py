@@ -156,9 +156,7 @@ def _devkit_classes(meta: Path) -> tuple[str, ...]:
     try:
         from scipy.io import loadmat
     except ImportError as error:
-        raise MissingExtraError(
-            f"reading {meta} needs SciPy: pip install 'iaside-plugins[imagenet]'"
-        ) from error
+        raise MissingExtraError.of(f"reading {meta} needs SciPy", "imagenet") from error
     try:
         held: Any = io.BytesIO(read_plain(meta, _MOST_BYTES))
         synsets = loadmat(held, squeeze_me=True)["synsets"]

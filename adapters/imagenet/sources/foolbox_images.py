@@ -40,9 +40,7 @@ def read_foolbox_images(root: Path, labels: str, classes: Path | str | None) -> 
         raise InputError(f"expected one of {names}, got {root}")
     found = importlib.util.find_spec("foolbox")
     if found is None or not found.submodule_search_locations:
-        raise MissingExtraError(
-            f"{root} needs the package foolbox: pip install 'iaside-plugins[foolbox]'"
-        )
+        raise MissingExtraError.of(f"{root} needs the package foolbox", "foolbox")
     folder = Path(next(iter(found.submodule_search_locations))) / "data"
     numbered = re.compile(rf"{dataset}_\d+_(\d+)\.\w+")
     indices = {

@@ -115,7 +115,6 @@ def _known(
 
 def _image_id(folder: str, name: str) -> str:
     """Return the id of an image: its class as one folder, if it has one, and its file name."""
-    if not folder:
-        return readable(name)
-    folder = re.sub(r"[/\\]", "_", folder)
-    return readable(f"{'_' if folder in ('.', '..') else folder}/{name}")
+    parts = [*([re.sub(r"[/\\]", "_", folder)] if folder else []), *name.split("/")]
+    # Ids name files of the cache: none may lead out of its folder.
+    return readable("/".join("_" if part in ("", ".", "..") else part for part in parts))

@@ -12,6 +12,7 @@ from typing import Any
 
 from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError
 from iaside_plugins.adapters.imagenet.labels import KNOWN_MAPS, ClassMap, LabelSpace, known_map
+from iaside_plugins.adapters.imagenet.listing import image_names, subfolders
 from iaside_plugins.adapters.imagenet.sources.found import (
     Found,
     integer_classes,
@@ -103,7 +104,9 @@ def _files(root: Path) -> list[Path]:
     if root.is_file():
         return [root] if root.suffix.lower() == ".parquet" else []
     for folder in (root, root / "data"):
-        if files := sorted(folder.glob("*.parquet")):
+        files = sorted(folder.glob("*.parquet"))
+        # A table of notes may lie beside class folders.
+        if files and not any(map(image_names, subfolders(folder))):
             return files
     return []
 
@@ -112,7 +115,7 @@ def _opened(file: Path) -> Any:
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise MissingExtraError(f"reading {file} needs pyarrow: pip install pyarrow") from error
+        raise MissingExtraError.of(f"reading {file} needs pyarrow", "parquet") from error
     try:
         return pyarrow.parquet.ParquetFile(file)
     except (OSError, ValueError) as error:
