@@ -13,7 +13,6 @@ from iaside_plugins.cli.groups import ProtocolOptions, RunOptions, with_groups
 from iaside_plugins.cli.values import Outputs, check_clash, check_needs
 from iaside_plugins.workflows import demo as real_demo
 from iaside_plugins.workflows import digits_demo
-from iaside_plugins.workflows.cost import planned
 
 
 @with_groups
@@ -35,6 +34,9 @@ def demo(
     n_train: Annotated[
         int | None, typer.Option(help="Of digits: training images; default 1397, the most")
     ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images in one forward pass; default 8, of digits 512")
+    ] = None,
     seed: opt.Seed = 0,
     json_file: opt.JsonFile = None,
     quiet: opt.Quiet = False,
@@ -43,7 +45,12 @@ def demo(
     outputs = Outputs(json_file, quiet=quiet)
     check_needs("--digits", digits, n_seeds=n_seeds, n_train=n_train)
     check_clash("--digits", digits, dry_run=run.dry_run or None)
-    numbers = {"n_images": n_images, "n_seeds": n_seeds, "n_train": n_train}
+    numbers = {
+        "n_images": n_images,
+        "n_seeds": n_seeds,
+        "n_train": n_train,
+        "batch_size": batch_size,
+    }
     given: dict[str, Any] = {
         **{name: value for name, value in numbers.items() if value is not None},
         "seed": seed,
@@ -63,12 +70,10 @@ def demo(
     )
     job = real_demo.Demo(out, protocol=chosen, **given)
     prepared = job.prepare()
-    ends = []
     for one in prepared:
         outputs.say(describe(one.model.info))
-        facts = planned(one.model, one.plan.clean, chosen)
-        ends.append(outputs.plan(run.dry_run, one.cost, **facts))
-    if any(ends):
+    facts = {"models": [one.model.info.name for one in prepared]}
+    if outputs.plan(run.dry_run, *(one.cost for one in prepared), **facts):
         return
     found = job.run(prepared, outputs.say)
     files = (

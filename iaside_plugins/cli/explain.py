@@ -29,7 +29,7 @@ from iaside_plugins.decomposition.text import decomposition_text, versus_text
 from iaside_plugins.devices import n_devices, pick_devices
 from iaside_plugins.display.plots import save_figure
 from iaside_plugins.storage.resume_folder import resume_folder
-from iaside_plugins.workflows.cost import planned
+from iaside_plugins.workflows.cost import Cost, planned
 from iaside_plugins.workflows.explain import (
     PerturbedImages,
     explain_cost,
@@ -122,18 +122,16 @@ def explain(
     limits: dict[str, Any] = {"n_devices": n_devices(several), "at_most": target_error > 0}
     for one in nets:
         outputs.say(describe(one.info))
-    costs, ends = {}, []
+    costs: dict[str, list[Cost]] = {}
     for kind, plans in sets.items():
         for what in plans[0].left_out:
             outputs.say(f"left out: {what}")
         each = zip(nets, plans, strict=True)
         costs[kind] = [explain_cost(one, pairs, chosen, **options, **limits) for one, pairs in each]
-        facts = {
-            **planned(nets[0], plans[0].clean, chosen),
-            "conditions": [str(one) for one in plans[0].conditions],
-        }
-        ends += [outputs.plan(run.dry_run, cost, **facts) for cost in costs[kind]]
-    if any(ends):
+    first = next(iter(sets.values()))[0]
+    conditions = [str(one) for plans in sets.values() for one in plans[0].conditions]
+    facts = {**planned(nets[0], first.clean, chosen), "conditions": conditions}
+    if outputs.plan(run.dry_run, *(one for each in costs.values() for one in each), **facts):
         return
     which = {
         PERTURBED: (corrupted.corruptions, strengths, [s.to_dict() for s in specs]),

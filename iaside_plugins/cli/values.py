@@ -210,22 +210,24 @@ class Outputs:
         """Return the one bar of a command, which counts what its cost foretold."""
         return progress_bar(cost.work, self.bars, title, cost.speed.weights)
 
-    def plan(self, dry_run: bool, cost: Cost, **facts: Any) -> bool:
+    def plan(self, dry_run: bool, *costs: Cost, **facts: Any) -> bool:
         """Say what the work will cost, and return whether that is all: in a dry run.
 
         Args:
             dry_run: Whether to end here: then the whole plan is said, or is the JSON on stdout.
-            cost: Of the command.
+            costs: Of the command, of its models one after the other.
             facts: What else is planned, as JSON values.
         """
         if not dry_run:
-            self.say(str(cost))
+            self.say("\n".join(map(str, costs)))
             return False
         if self.json_file in STDOUT:
-            plan = {"dry_run": True, **facts, "cost": cost.to_dict()}
+            told: Any = [cost.to_dict() for cost in costs]
+            plan = {"dry_run": True, **facts, "cost": told[0] if len(told) == 1 else told}
             print_json(json.dumps(jsonable(plan), indent=1, allow_nan=False))
-        told = "; ".join(f"{name} {_told(value)}" for name, value in facts.items() if value)
-        self.say(f"plan: {told}\n{cost.whole}\ndry run: all was checked, nothing was written")
+        known = "; ".join(f"{name} {_told(value)}" for name, value in facts.items() if value)
+        wholes = "\n".join(cost.whole for cost in costs)
+        self.say(f"plan: {known}\n{wholes}\ndry run: all was checked, nothing was written")
         return True
 
     def say(self, text: str) -> None:

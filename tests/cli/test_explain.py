@@ -193,3 +193,14 @@ def test_nothing_to_read_otherwise_is_one_line(iaside, images):
     pytest.importorskip("cv2")
     run = iaside("explain", MODEL, "--data", images, "--corruptions", "none", "--systematic")
     run.refused("nothing to vary", "takes images as they are")
+
+
+def test_dry_run_of_two_models_is_one_json(iaside, images):
+    run = iaside(
+        "explain", MODEL, "--data", images, "--corruptions", "fog", "--versus", MODEL, "--n-bands",
+        3, "--dry-run", "--json", "-",
+    )  # fmt: skip
+    plan = json.loads(run.out)
+    assert plan["dry_run"] is True
+    assert len(plan["cost"]) == 2
+    assert all(cost["n_forward"] > 0 for cost in plan["cost"])
