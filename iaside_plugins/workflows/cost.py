@@ -131,6 +131,7 @@ def probed(
     *,
     protocol: Protocol | None = None,
     corruptions: CorruptionPlan | None = None,
+    gradients: bool = False,
     **options: Any,
 ) -> Speed:
     """Return what each kind of work costs with these images.
@@ -140,6 +141,7 @@ def probed(
         images: The images, as `ImageFolderData`; the first batch is read.
         protocol: Of the coalitions, if there are any.
         corruptions: Corruptions that may have to be made.
+        gradients: Whether attacks need them, so that they are tried first.
         options: Others of `speed_of`.
 
     Raises:
@@ -149,7 +151,7 @@ def probed(
     speed = Speed()
     if model is not None:
         n = len(images.records)
-        if options.get("gradients"):
+        if gradients:
             try_first_gradient(model, images, model_device(model))
         speed = speed_of(model, shape, protocol=protocol, n_images=n, **options)
     if corruptions is None or "corrupted" not in corruptions.work:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iaside_plugins.adapters.isolation import isolated, preserved_generators
+from iaside_plugins.adapters.isolation import preserved_generators
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.corruptions.apply import corrupt
 from iaside_plugins.devices import peak_memory
@@ -32,8 +31,6 @@ from iaside_plugins.value_table.progress import GRADIENT_PASSES, WEIGHTS, Work, 
 WARM_ROWS = 4  # of a pass before the timed one
 SEVERITY = 3  # of the corruptions that are timed
 MOST_TRIES, LONG_TRIES = 3, 0.5  # of a call that is timed; seconds after which there is no other
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,12 +70,11 @@ def speed_of(
     protocol: Protocol | None = None,
     n_images: int = 64,
     n_devices: int = 1,
-    gradients: bool = False,
 ) -> Speed:
     """Return what a forward pass, a gradient and a coalition cost, from one pass over noise.
 
     The pass is as large as those of the run will be, and the forwards are plain ones. A gradient
-    counts `GRADIENT_PASSES` forward passes unless it is timed.
+    counts `GRADIENT_PASSES` forward passes: timed alone it lacks what an attack does beside it.
 
     Args:
         model: The model.
@@ -88,7 +84,6 @@ def speed_of(
         protocol: Of the coalitions; none are made without it.
         n_images: Images of the run, which a pass never has more of, each with its coalitions.
         n_devices: Devices that share the coalitions.
-        gradients: Whether to time a gradient too.
     """
     device = model_device(model)
     runner = ModelRunner(model, device, batch_size, precision)
@@ -98,15 +93,9 @@ def speed_of(
             lambda n: _timed_pass(runner, shape, min(n, max(1, n_images * passes)))
         )
         making = 0.0 if protocol is None else _timed_coalitions(shape, protocol, rows, device)
-    gradient = GRADIENT_PASSES * forward
-    if gradients:
-        try:
-            gradient = _timed_gradient(model, shape, min(rows, n_images), device)
-        except Exception as error:  # noqa: BLE001  the attacks say it in their own words
-            _log.debug("no gradient was timed: %s", error)
     seconds = {
         "forward": forward,
-        "gradient": gradient,
+        "gradient": GRADIENT_PASSES * forward,
         "coalition": (forward + making) / n_devices,
     }
     return Speed(seconds, peak_memory(device), rows, math.prod(shape))
@@ -124,19 +113,6 @@ def _timed_pass(runner: ModelRunner, shape: Sequence[int], n: int) -> tuple[floa
 
     run(batch[:WARM_ROWS])
     return _seconds(lambda: run(batch)) / n, n
-
-
-def _timed_gradient(model: Classifier, shape: Sequence[int], n: int, device: torch.device) -> float:
-    """Return the seconds of an image's gradient, in a batch of n as attacks take it."""
-    batch = torch.rand(n, *shape, generator=torch.Generator().manual_seed(0)).to(device)
-
-    def run() -> None:
-        images = batch.clone().requires_grad_()
-        loss = model(images).log_softmax(dim=1)[:, 0].sum()
-        torch.autograd.grad(loss, images)[0].sum().item()
-
-    with isolated(model, device):
-        return _seconds(run) / n
 
 
 def _timed_coalitions(
