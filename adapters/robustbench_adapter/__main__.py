@@ -16,6 +16,7 @@ from iaside_plugins.adapters.models.robustbench_zoo import DATASETS, THREAT_MODE
 from iaside_plugins.adapters.robustbench_adapter.api import run_request
 from iaside_plugins.adapters.robustbench_adapter.cost import cost_of
 from iaside_plugins.adapters.robustbench_adapter.request import Request, prepared
+from iaside_plugins.allocator import keep_freed_memory
 from iaside_plugins.budgets import parse_budget
 from iaside_plugins.display.errors import exit_on_bad_input, exit_with
 from iaside_plugins.display.report import entry_report
@@ -124,6 +125,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; on bad input print one line to stderr and exit with code 2."""
+    keep_freed_memory()
     logging.basicConfig(level=logging.WARNING, format=f"{NAME}: %(message)s", stream=sys.stderr)
     with exit_on_bad_input(NAME, _options):
         _main(parser().parse_args(arguments))

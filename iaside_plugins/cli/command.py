@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from iaside_plugins._version import __version__
+from iaside_plugins.allocator import keep_freed_memory
 from iaside_plugins.cli.compare import compare
 from iaside_plugins.cli.demo import demo
 from iaside_plugins.cli.doctor import doctor
@@ -46,6 +47,7 @@ USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "
 
 def main() -> None:
     """Run the command; input that cannot be used ends it with one line on stderr and exit 2."""
+    keep_freed_memory()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # no character is worth losing the figures for
     asked = sys.argv[1:]

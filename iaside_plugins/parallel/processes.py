@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from iaside_plugins.allocator import keep_freed_memory
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.inference.forward import Model
 from iaside_plugins.parallel.scheduler import RowRequest, Scheduler, scheduled_groups
@@ -335,6 +336,7 @@ class WorkerEnvironment:
 
 def _work(pipe: Connection, device: torch.device, environment: WorkerEnvironment) -> None:
     """Carry out tasks, until the process is ended."""
+    keep_freed_memory()
     tasks: SimpleQueue[Task] = SimpleQueue()
     sending = threading.Lock()
 
