@@ -47,7 +47,8 @@ class _Images(ImageOptions):
 @dataclass(frozen=True)
 class _Corruptions(GenerationChoices):
     corruptions: Annotated[
-        str, typer.Option(help="generate, none, or the folder of a distributed ImageNet-C")
+        str,
+        typer.Option(help="generate, names such as fog,snow, none, or a distributed ImageNet-C"),
     ] = "generate"
     reference: Annotated[
         str | None, typer.Option(help="Entry of the reference model, or a published table")

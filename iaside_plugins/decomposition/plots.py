@@ -36,7 +36,7 @@ def plot_decomposition(result: ErrorDecomposition, name: str = "") -> Figure:
         f"{100 * float(mean.perturbed.value):.1f} %, "
         f"{result.n_images} images, {result.protocol.protocol_id}"
     )
-    return _heat_map(result.error, result.band_edges(), title, "error, %")
+    return _heat_map(result.error, result.band_edges(), title, "error, %", 0)
 
 
 def plot_difference(found: DecompositionDifference, first: str, second: str) -> Figure:
@@ -51,11 +51,11 @@ def plot_difference(found: DecompositionDifference, first: str, second: str) -> 
         MissingExtraError: If matplotlib is not installed.
     """
     title = f"{first} less {second}, {len(found.ids)} images; blue: {first} errs less"
-    return _heat_map(found.error, found.band_edges, title, "difference of errors, points")
+    return _heat_map(found.error, found.band_edges, title, "difference of errors, points", -1)
 
 
 def _heat_map(
-    game: Contributions, edges: npt.NDArray[np.float64], title: str, side_label: str
+    game: Contributions, edges: npt.NDArray[np.float64], title: str, side_label: str, least: float
 ) -> Figure:
     names = list(dict.fromkeys(one.name for one in game.conditions))
     splits = [game.over([name]) for name in names]
@@ -89,7 +89,7 @@ def _heat_map(
         side.errorbar(
             100 * float(split.perturbed.value),
             k,
-            xerr=100 * float(np.diff(split.perturbed.interval)[0]) / 2,
+            xerr=_whisker(split.perturbed, least),
             color="black",
             capsize=2,
             linewidth=1,
@@ -98,6 +98,12 @@ def _heat_map(
     side.set_xlabel(f"{side_label}\n(from clean, grey)")
     side.tick_params(labelleft=False)
     return figure
+
+
+def _whisker(estimate: Estimate, least: float) -> npt.NDArray[np.float64]:
+    """Return the lengths (2, 1) of an interval's two sides in points, within what there can be."""
+    ends = np.clip(estimate.interval, least, 1)
+    return 100 * np.abs(ends - estimate.value)[:, None]
 
 
 def _bars(ax: Axes, bands: Estimate) -> None:

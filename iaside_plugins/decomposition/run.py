@@ -21,6 +21,7 @@ from torch import Tensor
 from iaside_plugins.decomposition.contributions import Condition, Contributions
 from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.errors import InputError
+from iaside_plugins.importance.chance import warn_at_chance
 from iaside_plugins.importance.run import ROWS
 from iaside_plugins.importance.stopping import StopCheck, check_points
 from iaside_plugins.inference.checks import (
@@ -165,7 +166,7 @@ def error_decomposition(  # noqa: PLR0913  the public signature
     if not any(part.rows for part in rows):
         raise InputError("no images: the data are empty")
     choices = requests[0].choices if devices else game.runner.forward.choices()
-    return _result(
+    result = _result(
         protocol,
         rows,
         stream,
@@ -173,6 +174,8 @@ def error_decomposition(  # noqa: PLR0913  the public signature
         precision=precision,
         forwards=tuple(choices or ()),
     )
+    warn_at_chance(int((result.error.clean == 0).sum()), result.n_images, result.n_classes)
+    return result
 
 
 @dataclass

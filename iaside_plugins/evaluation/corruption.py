@@ -61,6 +61,19 @@ class CorruptionPlan:
         made = self.settings.get("source") == "generated"
         return {"forward": 1, "corrupted": 1} if made else {"forward": 1}
 
+    def only(self, names: Sequence[str]) -> CorruptionPlan:
+        """Return the plan of some corruptions; of all 15, of those that can be had.
+
+        Raises:
+            InputError: One of some cannot be had.
+        """
+        lacking = [name for name in names if name not in self.names]
+        if lacking and len(names) < len(CORRUPTIONS):
+            raise InputError(f"{lacking[0]} cannot be made without its textures: frost=DIR")
+        kept = tuple(name for name in names if name in self.names)
+        missing = tuple(name for name in CORRUPTIONS if name not in kept)
+        return dataclasses.replace(self, names=kept, missing=missing)
+
     def corrupted(self, name: str, severity: int) -> Images:
         """Return the images of one corruption at one severity.
 

@@ -160,19 +160,20 @@ def evaluate(
             n_classes=result.n_classes,
         )
         systematic = _systematic(model, plan, batch_size, resume, show_progress)
-        splits = [
-            error_decomposition(
-                model,
-                pairs,
-                chains_like(protocol),
-                device=devices,
-                batch_size=batch_size,
-                precision=precision,
-                resume=None if resume is None else Path(resume) / "decomposition",
-                show_progress=show_progress,
-            )
-            for pairs in plan.perturbed
-        ]
+        with not_judged():  # perhaps few of the clean images, which were judged together
+            splits = [
+                error_decomposition(
+                    model,
+                    pairs,
+                    chains_like(protocol),
+                    device=devices,
+                    batch_size=batch_size,
+                    precision=precision,
+                    resume=None if resume is None else Path(resume) / "decomposition",
+                    show_progress=show_progress,
+                )
+                for pairs in plan.perturbed
+            ]
     decomposition = decomposition_group(joined(splits), clean.ids) if splits else None
     n_unreadable = len(getattr(plan.clean, "unreadable", ()))
     n_taken = len(clean.ids) + n_unreadable

@@ -25,6 +25,7 @@ from iaside_plugins.protocol import Protocol
 from iaside_plugins.workflows.cost import Cost, probed
 from iaside_plugins.workflows.labels import check_labels_are_given
 from iaside_plugins.workflows.source import DataSource, find_images, open_images
+from iaside_plugins.workflows.spectrum import check_corruptions
 
 
 def evaluation_plan(  # noqa: PLR0913  the public signature
@@ -44,7 +45,8 @@ def evaluation_plan(  # noqa: PLR0913  the public signature
     Args:
         source: The images.
         model: The model, for its preprocessing.
-        corruptions: "generate", "none", or the folder of a distributed ImageNet-C.
+        corruptions: "generate" (all 15), names of some, "none", or the folder of a distributed
+            ImageNet-C.
         attacks: Attacks to run.
         n_spectral: Images for the spectral importance (all by default).
         n_attack: Images to attack (all by default).
@@ -58,15 +60,17 @@ def evaluation_plan(  # noqa: PLR0913  the public signature
     """
     if reference is not None and corruptions == "none":
         raise InputError("reference=... is for corruption errors: it needs corruptions, got 'none'")
+    wanted = check_corruptions(corruptions)
     check_labels_are_given(source.labels, "an entry")
     listing = find_images(source, model)
     clean = open_images(source, model, listing=listing)
     info, own = model.info.to_dict(), model.info.preprocessing
     corrupted = None
-    if corruptions == "generate":
-        corrupted = generated(clean, own, source.seed, generation or GenerationOptions())
-    elif corruptions != "none":
+    if wanted is None:
         corrupted = distributed(Path(corruptions), clean, own, source.seed)
+    elif wanted:
+        made = generated(clean, own, source.seed, generation or GenerationOptions())
+        corrupted = made.only(wanted)
     if corrupted is not None and reference is not None:
         ids = [record.image_id for record in clean.records]
         corrupted = with_reference(corrupted, reference, clean.label_space.name, ids)

@@ -24,7 +24,6 @@ from iaside_plugins.adapters.imagenet.labels import LabelSpace
 from iaside_plugins.adapters.imagenet.records import ImageRecord
 from iaside_plugins.adapters.imagenet.systematic import systematic
 from iaside_plugins.adapters.models.load import Classifier
-from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.decomposition.contributions import Condition
 from iaside_plugins.decomposition.run import decomposition_work
 from iaside_plugins.errors import InputError
@@ -194,11 +193,8 @@ def explain_plan(
             return distributed(Path(corruptions), images, own, source.seed)
         if not wanted:
             return None
-        plan = generated(images, own, source.seed, generation or GenerationOptions())
-        lacking = [name for name in wanted if name not in plan.names]
-        if lacking and len(wanted) < len(CORRUPTIONS):
-            raise InputError(f"{lacking[0]} cannot be made without its textures: frost=DIR")
-        return replace(plan, names=tuple(name for name in wanted if name in plan.names))
+        made = generated(images, own, source.seed, generation or GenerationOptions())
+        return made.only(wanted)
 
     plan = planned(clean)
     plain = None if plan is None else plan.images(None, 0)

@@ -6,7 +6,6 @@ band by band, with a model also its errors and its importance.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -387,12 +386,7 @@ def spectrum_plan(
     if wanted is None and corruptions != "none":
         plan = distributed(Path(corruptions), clean, own, source.seed)
     elif wanted:
-        plan = generated(clean, own, source.seed, generation)
-        if lacking := [name for name in wanted if name not in plan.names]:
-            if len(wanted) < len(CORRUPTIONS):
-                raise InputError(f"{lacking[0]} cannot be made without its textures: frost=DIR")
-            wanted = [name for name in wanted if name in plan.names]
-        plan = dataclasses.replace(plan, names=tuple(wanted))
+        plan = generated(clean, own, source.seed, generation).only(wanted)
     attacked = None
     if runs and n_attack is not None:
         if n_attack < 1:
