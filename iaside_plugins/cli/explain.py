@@ -25,7 +25,7 @@ from iaside_plugins.decomposition.plots import plot_decomposition, plot_differen
 from iaside_plugins.decomposition.result import ErrorDecomposition, difference
 from iaside_plugins.decomposition.run import error_decomposition
 from iaside_plugins.decomposition.sentences import conclusion
-from iaside_plugins.decomposition.text import decomposition_text, versus_text
+from iaside_plugins.decomposition.text import condition_name, decomposition_text, versus_text
 from iaside_plugins.devices import n_devices, pick_devices
 from iaside_plugins.display.plots import save_figure
 from iaside_plugins.storage.resume_folder import resume_folder
@@ -36,7 +36,7 @@ from iaside_plugins.workflows.explain import (
     explain_plan,
     systematic_pairs,
 )
-from iaside_plugins.workflows.spectrum import check_severities
+from iaside_plugins.workflows.spectrum import check_corruptions, check_severities
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 TARGET = 0.005  # half a point of error
 N_IMAGES = 200
 N_REPAIR = 50
+SEVERITIES = "1,3,5"
 PERTURBED, SYSTEMATIC = "perturbed", "systematic"
 
 
@@ -58,13 +59,20 @@ class _Corruptions(GenerationChoices):
         str,
         typer.Option(help="generate, names such as fog,snow, none, or a distributed ImageNet-C"),
     ] = "generate"
-    severities: Annotated[str, typer.Option(help="Severities of the corruptions")] = "1,3,5"
+    severities: Annotated[
+        str | None, typer.Option(help="Severities of the corruptions", show_default=SEVERITIES)
+    ] = None
     systematic: opt.Systematic = False
 
 
 @dataclass(frozen=True)
 class _Run(FastOptions):
     forwards: opt.Forwards = "fast"
+
+
+@dataclass(frozen=True)
+class _Bands(ProtocolOptions):
+    protocol: opt.ProtocolText = "estimator=permutation"
 
 
 @with_groups
@@ -74,7 +82,7 @@ def explain(
     model: ModelOptions,
     corrupted: _Corruptions,
     attacked: AttackOptions,
-    bands: ProtocolOptions,
+    bands: _Bands,
     run: _Run,
     output: SavedOutputOptions,
     versus: Annotated[
@@ -92,11 +100,14 @@ def explain(
     more = map(_beside, (output.save, output.plot)) if corrupted.systematic else ()
     outputs = output.open(*more)
     attacked.check()
+    kinds = check_corruptions(corrupted.corruptions)
+    corrupted.check(bool(kinds))
+    check_needs("--corruptions", kinds != [], severities=corrupted.severities)
     check_needs("--versus", versus is not None, versus_weights=versus_weights)
     _, several = pick_devices(run.device)
     rows, _ = run.rows()
-    chosen = bands.pick(images.seed, "estimator=permutation", run.forwards)
-    strengths = check_severities(corrupted.severities)
+    chosen = bands.pick(images.seed, forwards=run.forwards)
+    strengths = check_severities(corrupted.severities or SEVERITIES)
     specs = attacked.specs()
     source = images.source()
     nets = [model.open(spec, run.device, precision=run.precision)]
@@ -104,7 +115,7 @@ def explain(
         other = replace(model, weights=versus_weights, name=None, mean=None, std=None)
         nets.append(other.open(versus, run.device, precision=run.precision))
     sets: dict[str, list[PerturbedImages]] = {}
-    if specs or corrupted.corruptions != "none" or not corrupted.systematic:
+    if specs or kinds != [] or not corrupted.systematic:
         sets[PERTURBED] = [
             explain_plan(
                 source,
@@ -129,7 +140,7 @@ def explain(
         each = zip(nets, plans, strict=True)
         costs[kind] = [explain_cost(one, pairs, chosen, **options, **limits) for one, pairs in each]
     first = next(iter(sets.values()))[0]
-    conditions = [str(one) for plans in sets.values() for one in plans[0].conditions]
+    conditions = [condition_name(one) for plans in sets.values() for one in plans[0].conditions]
     facts = {**planned(nets[0], first.clean, chosen), "conditions": conditions}
     if outputs.plan(run.dry_run, *(one for each in costs.values() for one in each), **facts):
         return
