@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from iaside_plugins.adapters.foolbox_adapter import AttackSpec
 from iaside_plugins.adapters.models.load import Classifier, describe
 from iaside_plugins.cli import options as opt
 from iaside_plugins.cli.groups import (
@@ -36,6 +40,7 @@ from iaside_plugins.workflows.explain import (
     explain_plan,
     systematic_pairs,
 )
+from iaside_plugins.workflows.source import DataSource
 from iaside_plugins.workflows.spectrum import check_corruptions, check_severities
 
 if TYPE_CHECKING:
@@ -63,6 +68,37 @@ class _Corruptions(GenerationChoices):
         str | None, typer.Option(help="Severities of the corruptions", show_default=SEVERITIES)
     ] = None
     systematic: opt.Systematic = False
+
+    @property
+    def strengths(self) -> tuple[int, ...]:
+        """The severities."""
+        return check_severities(self.severities or SEVERITIES)
+
+    def check_all(self) -> None:
+        """Raise InputError for what is unknown, and for options of corruptions without any."""
+        kinds = check_corruptions(self.corruptions)
+        check_severities(self.severities or SEVERITIES)
+        self.check(bool(kinds))
+        check_needs("--corruptions", kinds != [], severities=self.severities)
+
+    def sets(
+        self, source: DataSource, nets: Sequence[Classifier], specs: Sequence[AttackSpec]
+    ) -> dict[str, list[PerturbedImages]]:
+        """Return the images of every model, systematic noise apart."""
+        perturb = partial(
+            explain_plan,
+            source,
+            corruptions=self.corruptions,
+            severities=self.strengths,
+            attacks=specs,
+            generation=self.options,
+        )
+        sets = {}
+        if specs or self.corruptions != "none" or not self.systematic:
+            sets[PERTURBED] = list(map(perturb, nets))
+        if self.systematic:
+            sets[SYSTEMATIC] = [systematic_pairs(source, one) for one in nets]
+        return sets
 
 
 @dataclass(frozen=True)
@@ -100,35 +136,18 @@ def explain(
     more = map(_beside, (output.save, output.plot)) if corrupted.systematic else ()
     outputs = output.open(*more)
     attacked.check()
-    kinds = check_corruptions(corrupted.corruptions)
-    corrupted.check(bool(kinds))
-    check_needs("--corruptions", kinds != [], severities=corrupted.severities)
+    corrupted.check_all()
     check_needs("--versus", versus is not None, versus_weights=versus_weights)
     _, several = pick_devices(run.device)
     rows, _ = run.rows()
     chosen = bands.pick(images.seed, forwards=run.forwards)
-    strengths = check_severities(corrupted.severities or SEVERITIES)
     specs = attacked.specs()
     source = images.source()
     nets = [model.open(spec, run.device, precision=run.precision)]
     if versus is not None:
         other = replace(model, weights=versus_weights, name=None, mean=None, std=None)
         nets.append(other.open(versus, run.device, precision=run.precision))
-    sets: dict[str, list[PerturbedImages]] = {}
-    if specs or kinds != [] or not corrupted.systematic:
-        sets[PERTURBED] = [
-            explain_plan(
-                source,
-                one,
-                corruptions=corrupted.corruptions,
-                severities=strengths,
-                attacks=specs,
-                generation=corrupted.options,
-            )
-            for one in nets
-        ]
-    if corrupted.systematic:
-        sets[SYSTEMATIC] = [systematic_pairs(source, one) for one in nets]
+    sets = corrupted.sets(source, nets, specs)
     options: dict[str, Any] = {"batch_size": rows, "precision": run.precision, "repair": repair}
     limits: dict[str, Any] = {"n_devices": n_devices(several), "at_most": target_error > 0}
     for one in nets:
@@ -145,33 +164,37 @@ def explain(
     if outputs.plan(run.dry_run, *(one for each in costs.values() for one in each), **facts):
         return
     which = {
-        PERTURBED: (corrupted.corruptions, strengths, [s.to_dict() for s in specs]),
+        PERTURBED: (corrupted.corruptions, corrupted.strengths, [s.to_dict() for s in specs]),
         SYSTEMATIC: (SYSTEMATIC,),
     }
     found: dict[str, list[ErrorDecomposition]] = {}
     for kind, plans in sets.items():
-        results: list[ErrorDecomposition] = []
-        found[kind] = results
-        for one, pairs, cost in zip(nets, plans, costs[kind], strict=True):
-            identity = (*source.which(), *which[kind]), chosen.used(), run.precision, one
-            own = _of(run.resume, one, nets, kind if len(sets) > 1 else PERTURBED)
-            with (
-                resume_folder(own, "explain", *identity) as folder,
-                outputs.progress("explain", cost),
-            ):
-                result = error_decomposition(
-                    one,
-                    pairs,
-                    chosen,
-                    **options,
-                    device=several or None,
-                    resume=folder,
-                    target_error=target_error or None if not results else None,
-                    max_images=results[0].n_images if results else None,
-                    show_progress=outputs.bars,
-                )
-            results.append(result)
+        own = [_of(run.resume, k, nets, kind if len(sets) > 1 else PERTURBED) for k in nets]
+        identity = (*source.which(), *which[kind]), chosen.used(), run.precision
+        folders = [
+            resume_folder(one, "explain", *identity, net)
+            for one, net in zip(own, nets, strict=True)
+        ]
+        work = zip(nets, plans, costs[kind], folders, strict=True)
+        options |= {"protocol": chosen, "device": several, "target_error": target_error or None}
+        found[kind] = _decomposed(work, outputs, **options)
     _write(outputs, output, images, nets, found)
+
+
+def _decomposed(
+    work: Iterable[tuple[Classifier, PerturbedImages, Cost, AbstractContextManager[Path]]],
+    outputs: Outputs,
+    **options: Any,
+) -> list[ErrorDecomposition]:
+    """Return the decomposition of every model; the first says how many images are enough."""
+    results: list[ErrorDecomposition] = []
+    for net, pairs, cost, unfinished in work:
+        if results:
+            options |= {"target_error": None, "max_images": results[0].n_images}
+        options["show_progress"] = outputs.bars
+        with unfinished as folder, outputs.progress("explain", cost):
+            results.append(error_decomposition(net, pairs, **options, resume=folder))
+    return results
 
 
 def _write(

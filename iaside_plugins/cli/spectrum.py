@@ -69,6 +69,13 @@ class _Attacks(AttackOptions):
 
 
 @dataclass(frozen=True)
+class _Bands(ProtocolOptions):
+    protocol: Annotated[
+        str | None, opt.protocol_option("default; without --model estimator=permutation")
+    ] = None
+
+
+@dataclass(frozen=True)
 class _Output(SavedOutputOptions):
     save: Annotated[
         Path | None, typer.Option(help="Save the spectra to FILE, for profile --spectrum")
@@ -81,7 +88,7 @@ def spectrum(
     built: ModelOptions,
     corrupted: _Corruptions,
     attacked: _Attacks,
-    bands: ProtocolOptions,
+    bands: _Bands,
     run: BatchOptions,
     output: _Output,
     model: Annotated[
