@@ -127,7 +127,8 @@ def cost_of(ready: PreparedRequest) -> Cost:
         seconds["spectral"] = each * n_profiles * forward
     if request.explain:
         n_conditions = len(spec.epsilons) if spec is not None else n_corrupted
-        each = n_conditions * coalition_passes(chains_like(ready.protocol)) + 1
+        n_runs = 1 if spec is not None else len(ready.threat.corruptions)  # a clean pass in each
+        each = n_conditions * coalition_passes(chains_like(ready.protocol)) + n_runs
         passes["explain"] = len(ready.spectral_part) * each
         seconds["explain"] = passes["explain"] * forward
     works.append({"coalition": passes.get("spectral", 0) + passes.get("explain", 0)})

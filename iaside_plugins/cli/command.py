@@ -7,7 +7,7 @@ import io
 import logging
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -28,6 +28,7 @@ from iaside_plugins.cli.spectrum import spectrum
 from iaside_plugins.cli.stdout import stdout_for_json
 from iaside_plugins.display.errors import exit_on_bad_input, exit_with, one_line
 from iaside_plugins.protocol import Protocol
+from iaside_plugins.value_table.progress import beside_bars
 
 NAME = "iaside"
 # Options whose argument has another name in the library.
@@ -93,13 +94,21 @@ class _OneLine(logging.Formatter):
         return one_line(super().formatMessage(record))
 
 
+class _BesideBars(logging.StreamHandler[TextIO]):
+    """Writes a warning on lines of its own, not behind a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with beside_bars():
+            super().emit(record)
+
+
 @app.callback()
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version")
     ] = False,
 ) -> None:
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _BesideBars(sys.stderr)
     handler.setFormatter(_OneLine(f"{NAME}: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
 

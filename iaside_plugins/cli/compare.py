@@ -81,21 +81,19 @@ def compare(
     if outputs.plan(run.dry_run, cost, **planned(net, taken, chosen)):
         return
     identity = run_identity(chosen, metrics, net.mean.device, run.batch_size)
-    with (
-        resume_folder(run.resume, "compare", source.which(), identity, net) as folder,
-        outputs.progress("compare", cost),
-    ):
-        report = compare_attributions(
-            net,
-            taken,
-            names,
-            protocol=chosen,
-            metrics=metrics,
-            batch_size=run.batch_size,
-            resume=folder,
-            info=net.info.to_dict(),
-            show_progress=outputs.bars,
-        )
+    with resume_folder(run.resume, "compare", source.which(), identity, net) as folder:
+        with outputs.progress("compare", cost):
+            report = compare_attributions(
+                net,
+                taken,
+                names,
+                protocol=chosen,
+                metrics=metrics,
+                batch_size=run.batch_size,
+                resume=folder,
+                info=net.info.to_dict(),
+                show_progress=outputs.bars,
+            )
         outputs.write(
             *images.with_words(report.to_dict(), agreement_text(report)),
             lambda: plot_agreement(by_model([*earlier, report])),

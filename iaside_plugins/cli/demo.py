@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,10 +16,28 @@ from iaside_plugins.workflows import demo as real_demo
 from iaside_plugins.workflows import digits_demo
 
 
+@dataclass(frozen=True)
+class _Bands(ProtocolOptions):
+    protocol: Annotated[
+        str | None, opt.protocol_option("estimator=permutation; of digits default")
+    ] = None
+
+
+@dataclass(frozen=True)
+class _Run(RunOptions):
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep finished images here and go on from there",
+            show_default="unfinished in --out, which success removes",
+        ),
+    ] = None
+
+
 @with_groups
 def demo(
-    bands: ProtocolOptions,
-    run: RunOptions,
+    bands: _Bands,
+    run: _Run,
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes")] = Path(
         "iaside-demo"
     ),

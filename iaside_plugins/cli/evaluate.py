@@ -96,6 +96,7 @@ def evaluate(
     outputs = output.open(None if out.is_dir() else out)
     check_needs("--explain", explain, n_explain=n_explain)
     attacked.check(n_attack=attacked.n_attack)
+    corrupted.check(corrupted.corruptions == "generate")
     _, several = pick_devices(run.device)
     rows, together = run.rows()
     chosen = bands.pick(images.seed, forwards=run.forwards)
@@ -137,19 +138,17 @@ def evaluate(
     if outputs.plan(run.dry_run, cost, **facts):
         return
     identity = ("evaluate", source.which(), chosen.used(), run.precision, net)
-    with (
-        resume_folder(run.resume, *identity) as folder,
-        outputs.progress("evaluate", cost),
-    ):
-        entry, result = run_evaluation(
-            net,
-            plan,
-            chosen,
-            **given,
-            devices=several,
-            resume=folder,
-            show_progress=outputs.bars,
-        )
+    with resume_folder(run.resume, *identity) as folder:
+        with outputs.progress("evaluate", cost):
+            entry, result = run_evaluation(
+                net,
+                plan,
+                chosen,
+                **given,
+                devices=several,
+                resume=folder,
+                show_progress=outputs.bars,
+            )
         written = write_entry(out, typed_entry(entry))
         if output.save is not None:
             result.save(output.save)

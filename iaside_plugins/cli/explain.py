@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from iaside_plugins.adapters.foolbox_adapter import AttackSpec
 from iaside_plugins.adapters.models.load import Classifier, describe
 from iaside_plugins.cli import options as opt
 from iaside_plugins.cli.groups import (
@@ -25,7 +29,7 @@ from iaside_plugins.decomposition.plots import plot_decomposition, plot_differen
 from iaside_plugins.decomposition.result import ErrorDecomposition, difference
 from iaside_plugins.decomposition.run import error_decomposition
 from iaside_plugins.decomposition.sentences import conclusion
-from iaside_plugins.decomposition.text import decomposition_text, versus_text
+from iaside_plugins.decomposition.text import condition_name, decomposition_text, versus_text
 from iaside_plugins.devices import n_devices, pick_devices
 from iaside_plugins.display.plots import save_figure
 from iaside_plugins.storage.resume_folder import resume_folder
@@ -36,7 +40,8 @@ from iaside_plugins.workflows.explain import (
     explain_plan,
     systematic_pairs,
 )
-from iaside_plugins.workflows.spectrum import check_severities
+from iaside_plugins.workflows.source import DataSource
+from iaside_plugins.workflows.spectrum import check_corruptions, check_severities
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,6 +49,7 @@ if TYPE_CHECKING:
 TARGET = 0.005  # half a point of error
 N_IMAGES = 200
 N_REPAIR = 50
+SEVERITIES = "1,3,5"
 PERTURBED, SYSTEMATIC = "perturbed", "systematic"
 
 
@@ -58,13 +64,51 @@ class _Corruptions(GenerationChoices):
         str,
         typer.Option(help="generate, names such as fog,snow, none, or a distributed ImageNet-C"),
     ] = "generate"
-    severities: Annotated[str, typer.Option(help="Severities of the corruptions")] = "1,3,5"
+    severities: Annotated[
+        str | None, typer.Option(help="Severities of the corruptions", show_default=SEVERITIES)
+    ] = None
     systematic: opt.Systematic = False
+
+    @property
+    def strengths(self) -> tuple[int, ...]:
+        """The severities."""
+        return check_severities(self.severities or SEVERITIES)
+
+    def check_all(self) -> None:
+        """Raise InputError for what is unknown, and for options of corruptions without any."""
+        kinds = check_corruptions(self.corruptions)
+        check_severities(self.severities or SEVERITIES)
+        self.check(bool(kinds))
+        check_needs("--corruptions", kinds != [], severities=self.severities)
+
+    def sets(
+        self, source: DataSource, nets: Sequence[Classifier], specs: Sequence[AttackSpec]
+    ) -> dict[str, list[PerturbedImages]]:
+        """Return the images of every model, systematic noise apart."""
+        perturb = partial(
+            explain_plan,
+            source,
+            corruptions=self.corruptions,
+            severities=self.strengths,
+            attacks=specs,
+            generation=self.options,
+        )
+        sets = {}
+        if specs or self.corruptions != "none" or not self.systematic:
+            sets[PERTURBED] = list(map(perturb, nets))
+        if self.systematic:
+            sets[SYSTEMATIC] = [systematic_pairs(source, one) for one in nets]
+        return sets
 
 
 @dataclass(frozen=True)
 class _Run(FastOptions):
     forwards: opt.Forwards = "fast"
+
+
+@dataclass(frozen=True)
+class _Bands(ProtocolOptions):
+    protocol: opt.ProtocolText = "estimator=permutation"
 
 
 @with_groups
@@ -74,7 +118,7 @@ def explain(
     model: ModelOptions,
     corrupted: _Corruptions,
     attacked: AttackOptions,
-    bands: ProtocolOptions,
+    bands: _Bands,
     run: _Run,
     output: SavedOutputOptions,
     versus: Annotated[
@@ -92,32 +136,18 @@ def explain(
     more = map(_beside, (output.save, output.plot)) if corrupted.systematic else ()
     outputs = output.open(*more)
     attacked.check()
+    corrupted.check_all()
     check_needs("--versus", versus is not None, versus_weights=versus_weights)
     _, several = pick_devices(run.device)
     rows, _ = run.rows()
-    chosen = bands.pick(images.seed, "estimator=permutation", run.forwards)
-    strengths = check_severities(corrupted.severities)
+    chosen = bands.pick(images.seed, forwards=run.forwards)
     specs = attacked.specs()
     source = images.source()
     nets = [model.open(spec, run.device, precision=run.precision)]
     if versus is not None:
         other = replace(model, weights=versus_weights, name=None, mean=None, std=None)
         nets.append(other.open(versus, run.device, precision=run.precision))
-    sets: dict[str, list[PerturbedImages]] = {}
-    if specs or corrupted.corruptions != "none" or not corrupted.systematic:
-        sets[PERTURBED] = [
-            explain_plan(
-                source,
-                one,
-                corruptions=corrupted.corruptions,
-                severities=strengths,
-                attacks=specs,
-                generation=corrupted.options,
-            )
-            for one in nets
-        ]
-    if corrupted.systematic:
-        sets[SYSTEMATIC] = [systematic_pairs(source, one) for one in nets]
+    sets = corrupted.sets(source, nets, specs)
     options: dict[str, Any] = {"batch_size": rows, "precision": run.precision, "repair": repair}
     limits: dict[str, Any] = {"n_devices": n_devices(several), "at_most": target_error > 0}
     for one in nets:
@@ -129,38 +159,42 @@ def explain(
         each = zip(nets, plans, strict=True)
         costs[kind] = [explain_cost(one, pairs, chosen, **options, **limits) for one, pairs in each]
     first = next(iter(sets.values()))[0]
-    conditions = [str(one) for plans in sets.values() for one in plans[0].conditions]
+    conditions = [condition_name(one) for plans in sets.values() for one in plans[0].conditions]
     facts = {**planned(nets[0], first.clean, chosen), "conditions": conditions}
     if outputs.plan(run.dry_run, *(one for each in costs.values() for one in each), **facts):
         return
     which = {
-        PERTURBED: (corrupted.corruptions, strengths, [s.to_dict() for s in specs]),
+        PERTURBED: (corrupted.corruptions, corrupted.strengths, [s.to_dict() for s in specs]),
         SYSTEMATIC: (SYSTEMATIC,),
     }
     found: dict[str, list[ErrorDecomposition]] = {}
     for kind, plans in sets.items():
-        results: list[ErrorDecomposition] = []
-        found[kind] = results
-        for one, pairs, cost in zip(nets, plans, costs[kind], strict=True):
-            identity = (*source.which(), *which[kind]), chosen.used(), run.precision, one
-            own = _of(run.resume, one, nets, kind if len(sets) > 1 else PERTURBED)
-            with (
-                resume_folder(own, "explain", *identity) as folder,
-                outputs.progress("explain", cost),
-            ):
-                result = error_decomposition(
-                    one,
-                    pairs,
-                    chosen,
-                    **options,
-                    device=several or None,
-                    resume=folder,
-                    target_error=target_error or None if not results else None,
-                    max_images=results[0].n_images if results else None,
-                    show_progress=outputs.bars,
-                )
-            results.append(result)
+        own = [_of(run.resume, k, nets, kind if len(sets) > 1 else PERTURBED) for k in nets]
+        identity = (*source.which(), *which[kind]), chosen.used(), run.precision
+        folders = [
+            resume_folder(one, "explain", *identity, net)
+            for one, net in zip(own, nets, strict=True)
+        ]
+        work = zip(nets, plans, costs[kind], folders, strict=True)
+        options |= {"protocol": chosen, "device": several, "target_error": target_error or None}
+        found[kind] = _decomposed(work, outputs, **options)
     _write(outputs, output, images, nets, found)
+
+
+def _decomposed(
+    work: Iterable[tuple[Classifier, PerturbedImages, Cost, AbstractContextManager[Path]]],
+    outputs: Outputs,
+    **options: Any,
+) -> list[ErrorDecomposition]:
+    """Return the decomposition of every model; the first says how many images are enough."""
+    results: list[ErrorDecomposition] = []
+    for net, pairs, cost, unfinished in work:
+        if results:
+            options |= {"target_error": None, "max_images": results[0].n_images}
+        options["show_progress"] = outputs.bars
+        with unfinished as folder, outputs.progress("explain", cost):
+            results.append(error_decomposition(net, pairs, **options, resume=folder))
+    return results
 
 
 def _write(

@@ -159,6 +159,11 @@ class GenerationChoices:
         """The same, as the library takes it."""
         return GenerationOptions(self.jpeg, self.frost, self.cache)
 
+    def check(self, made: bool, **others: Any) -> None:
+        """Raise InputError for options of how corruptions are made where none are."""
+        needed = "corruptions that are made here: --corruptions generate"
+        check_needs(needed, made, jpeg=self.jpeg, frost=self.frost, cache=self.cache, **others)
+
 
 @dataclass(frozen=True)
 class AttackOptions:
@@ -186,7 +191,13 @@ class AttackOptions:
         """Return the attacks with their budgets."""
         names = "" if self.attacks == "none" else self.attacks
         budgets = parse_budgets(self.epsilons), parse_budgets(self.epsilons_l2)
-        return list(parse_attacks(names, *budgets, self.attack_steps))
+        specs = list(parse_attacks(names, *budgets, self.attack_steps))
+        check_needs("an Linf attack", any(s.norm == "Linf" for s in specs), epsilons=self.epsilons)
+        of_l2 = any(s.norm == "L2" for s in specs)
+        check_needs("an L2 attack", of_l2, epsilons_l2=self.epsilons_l2)
+        iterated = any(s.steps for s in specs)
+        check_needs("an attack of several steps", iterated, attack_steps=self.attack_steps)
+        return specs
 
 
 @dataclass(frozen=True)

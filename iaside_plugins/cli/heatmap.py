@@ -86,34 +86,32 @@ def heatmap(
     if outputs.plan(run.dry_run, cost, **planned(net, taken, None)):
         return
     which = (*source.which(), *model.shape.values(), norm, step)
-    with (
-        resume_folder(run.resume, "heatmap", which, run.precision, net) as folder,
-        outputs.progress("heatmap", cost),
-    ):
-        result = fourier_heatmap(
-            net,
-            taken,
-            norm=norm,
-            step=step,
-            partition=partition,
-            seed=images.seed,
-            **given,
-            resume=folder,
-            show_progress=outputs.bars,
-        )
-        if output.save is not None:
-            result.save(output.save)
-        found = {"model": net.info.to_dict(), **result.to_dict()}
-        text = heatmap_text(result)
-        if not views:
-            words = images.with_words(found, text)
-            outputs.write(*words, lambda: plot_heatmap(result, net.info.name))
-            return
-        given["show_progress"] = outputs.bars
-        beside = band_views(net, source, taken, result, folder=folder, **given)
+    with resume_folder(run.resume, "heatmap", which, run.precision, net) as folder:
+        shared = {**given, "show_progress": outputs.bars}
+        with outputs.progress("heatmap", cost):
+            result = fourier_heatmap(
+                net,
+                taken,
+                norm=norm,
+                step=step,
+                partition=partition,
+                seed=images.seed,
+                resume=folder,
+                **shared,
+            )
+            if output.save is not None:
+                result.save(output.save)
+            beside = (
+                band_views(net, source, taken, result, folder=folder, **shared) if views else None
+            )
+        found, text = {"model": net.info.to_dict(), **result.to_dict()}, heatmap_text(result)
+        if beside is not None:
+            found["views"], text = beside.to_dict(), f"{text}\n{views_text(beside)}"
         outputs.write(
-            *images.with_words(
-                {**found, "views": beside.to_dict()}, f"{text}\n{views_text(beside)}"
+            *images.with_words(found, text),
+            lambda: (
+                plot_heatmap(result, net.info.name)
+                if beside is None
+                else beside.plot(net.info.name)
             ),
-            lambda: beside.plot(net.info.name),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -84,14 +84,15 @@ NImages = Annotated[
     int | None, typer.Option(help="Take so many images, seeded", show_default="all")
 ]
 NBands = Annotated[int | None, typer.Option(help="Number of spectral bands", show_default="8")]
-ProtocolText = Annotated[
-    str | None,
-    typer.Option(
-        "--protocol",
-        help="default, reference, FILE.json, or field=value,...",
-        show_default="default",
-    ),
-]
+
+
+def protocol_option(default: str) -> Any:
+    """Return the option of a protocol, whose default is said to be this."""
+    words = "default, reference, FILE.json, or field=value,..."
+    return typer.Option("--protocol", help=words, show_default=default)
+
+
+ProtocolText = Annotated[str | None, protocol_option("default")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda[:i]")]
 Devices = Annotated[
     str, typer.Option("--device", help="auto, cpu, cuda[:i]; several: cuda:0,cuda:1")
@@ -163,6 +164,8 @@ EpsilonsL2 = Annotated[
 ]
 AttackSteps = Annotated[
     int | None,
-    typer.Option(help="Steps of iterated attacks", show_default="20 of pgd, 25 of pgd_l2"),
+    typer.Option(
+        help="Steps of iterated attacks", show_default="20 of pgd, 25 of pgd_l2, 40 of apgd_advlib"
+    ),
 ]
 NAttack = Annotated[int | None, typer.Option(help="Images to attack", show_default="all")]

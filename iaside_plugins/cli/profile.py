@@ -82,21 +82,21 @@ def profile(
     if outputs.plan(run.dry_run, cost, **planned(net, taken, chosen)):
         return
     identity = ("profile", source.which(), chosen.used(), run.precision, net)
-    with (
-        resume_folder(run.resume, *identity) as folder,
-        outputs.progress("profile", cost),
-    ):
-        given: dict[str, Any] = {
-            **options,
-            "resume": folder,
-            "target_error": target_error,
-            "target": target or "signed_score",
-            "show_progress": outputs.bars,
-        }
-        if ray is None:
-            result = spectral_importance(net, taken, chosen, device=several, **given)
-        else:
-            result = importance_on_ray(net, taken, chosen, address=ray, device=run.device, **given)
+    with resume_folder(run.resume, *identity) as folder:
+        with outputs.progress("profile", cost):
+            given: dict[str, Any] = {
+                **options,
+                "resume": folder,
+                "target_error": target_error,
+                "target": target or "signed_score",
+                "show_progress": outputs.bars,
+            }
+            if ray is None:
+                result = spectral_importance(net, taken, chosen, device=several, **given)
+            else:
+                result = importance_on_ray(
+                    net, taken, chosen, address=ray, device=run.device, **given
+                )
         if output.save is not None:
             result.save(output.save)
         found, text = {"model": net.info.to_dict(), **result.to_dict()}, spectral_report(result)

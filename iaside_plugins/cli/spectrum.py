@@ -69,6 +69,13 @@ class _Attacks(AttackOptions):
 
 
 @dataclass(frozen=True)
+class _Bands(ProtocolOptions):
+    protocol: Annotated[
+        str | None, opt.protocol_option("default; without --model estimator=permutation")
+    ] = None
+
+
+@dataclass(frozen=True)
 class _Output(SavedOutputOptions):
     save: Annotated[
         Path | None, typer.Option(help="Save the spectra to FILE, for profile --spectrum")
@@ -81,7 +88,7 @@ def spectrum(
     built: ModelOptions,
     corrupted: _Corruptions,
     attacked: _Attacks,
-    bands: ProtocolOptions,
+    bands: _Bands,
     run: BatchOptions,
     output: _Output,
     model: Annotated[
@@ -108,7 +115,9 @@ def spectrum(
     free = None if model is not None else "estimator=permutation"
     chosen = bands.pick(images.seed, free)
     kinds = corrupted.corruptions or "generate"
-    check_corruptions(kinds)
+    made = check_corruptions(kinds)
+    corrupted.check(bool(made))
+    check_needs("--corruptions", made != [], severities=corrupted.severities)
     strengths = check_severities(corrupted.severities or "1,2,3,4,5")
     if output.save is not None and kinds == "none":
         raise InputError(
@@ -143,22 +152,20 @@ def spectrum(
     facts = {"perturbations": perturbation_names(plan)}
     if outputs.plan(run.dry_run, cost, **planned(net, plan.clean, chosen), **facts):
         return
-    made = (plan.corruptions and sorted(plan.corruptions.settings.items()), plan.origin)
-    identity = (source.which(), chosen.used(), *shape.values(), made)
-    with (
-        resume_folder(run.resume, "spectrum", *identity, net) as folder,
-        outputs.progress("spectrum", cost),
-    ):
-        report = study_perturbations(
-            plan,
-            net,
-            protocol=chosen,
-            seed=images.seed,
-            batch_size=run.batch_size,
-            resume=folder,
-            info={"model": None if net is None else net.info.to_dict()},
-            show_progress=outputs.bars,
-        )
+    origin = (plan.corruptions and sorted(plan.corruptions.settings.items()), plan.origin)
+    identity = (source.which(), chosen.used(), *shape.values(), origin)
+    with resume_folder(run.resume, "spectrum", *identity, net) as folder:
+        with outputs.progress("spectrum", cost):
+            report = study_perturbations(
+                plan,
+                net,
+                protocol=chosen,
+                seed=images.seed,
+                batch_size=run.batch_size,
+                resume=folder,
+                info={"model": None if net is None else net.info.to_dict()},
+                show_progress=outputs.bars,
+            )
         found = report.to_dict()
         if output.save is not None:
             info = {key: found[key] for key in ("corruptions", "seed", "provenance")}

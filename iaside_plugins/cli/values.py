@@ -17,7 +17,7 @@ from iaside_plugins.display.text import fitted, terminal_width
 from iaside_plugins.errors import InputError, cut, shown
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import check_writable, jsonable, parse_json, read_json, write_json
-from iaside_plugins.value_table.progress import Progress, progress_bar
+from iaside_plugins.value_table.progress import Progress, beside_bars, progress_bar
 from iaside_plugins.workflows.cost import Cost
 
 if TYPE_CHECKING:
@@ -233,7 +233,8 @@ class Outputs:
     def say(self, text: str) -> None:
         """Print a text unless silent, its prose no wider than the terminal."""
         if not self.silent:
-            typer.echo(fitted(text, terminal_width()))
+            with beside_bars():
+                typer.echo(fitted(text, terminal_width()))
 
     def write(
         self, data: dict[str, Any], text: str, figure: Callable[[], Figure] | None = None

@@ -154,7 +154,8 @@ def error_decomposition(  # noqa: PLR0913  the public signature
                     continue
                 check = _stop_check(rows, stream.conditions, before, target_error)
                 if check is not None:
-                    bar.set_work(work(check.expected(known)) or {})
+                    if (expected := work(check.expected(known))) is not None:
+                        bar.set_work(expected)
                     if check.done:
                         _keep(rows, check.n_images * c)
                         break

@@ -86,6 +86,8 @@ def _condition(group: Systematic, one: OtherReading, place: str) -> Problems:
     most = flips + n - own_right - one.n_gained  # of the images that are wrong both times
     if not flips <= changed <= most:
         yield f"{place}/changed/value: expected from {flips} to {most} images, got {changed}"
+    if flips and not one.probability_change.value:
+        yield f"{place}/probability_change/value: expected more than 0, since answers turn, got 0"
 
 
 def _means(group: Systematic) -> Problems:
@@ -98,15 +100,20 @@ def _means(group: Systematic) -> Problems:
     yield from _difference(place, group.mean_added, added, None)
     low, high = group.mean_added.interval
     if low is not None and high is not None:
-        # Of images that are all lost or gained under every reading, and half a one more each.
+        # Of images that are all lost or gained under every reading, and half a one more each; or
+        # of images that all change alike, and half a one more under one reading.
         n = group.n_images
-        widest = 2 * Z95 * math.sqrt((n + 0.5) / (n - 1) / n) if n > 1 else 0.0
+        least = 0.5 / len(group.conditions)
+        narrowest, widest = (
+            2 * Z95 * math.sqrt(squares / (n - 1) / n) if n > 1 else 0.0
+            for squares in (least, n + 0.5)
+        )
         if abs((group.mean_added.value - low) - (high - group.mean_added.value)) > ROUNDING:
             yield f"{place}/interval: expected it as far to either side, got {[low, high]}"
-        elif not 0 < high - low <= widest + ROUNDING:
+        elif not narrowest - ROUNDING <= high - low <= widest + ROUNDING:
             yield (
-                f"{place}/interval: expected at most {widest:.9g} from end to end, got "
-                f"{high - low:.9g}"
+                f"{place}/interval: expected from {narrowest:.9g} to {widest:.9g} from end to end, "
+                f"got {high - low:.9g}"
             )
     worst = max(one.error.value for one in group.conditions)
     names = [one.condition for one in group.conditions if one.error.value >= worst - ROUNDING]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
@@ -30,6 +30,7 @@ WEIGHTS: Work = {
     "corrupted": 1.0,  # making one corrupted image: anything from 0.1 to 30, if it was not timed
 }
 LOG_SECONDS = 30.0  # between two lines in a log
+ROUNDING = 1e-6  # of sums of passes
 SMOOTHING = 0.01  # of the speed: over the last hundred states of the bar
 _current: ContextVar[Progress | None] = ContextVar("progress", default=None)
 
@@ -141,6 +142,8 @@ class Progress:
         if self._end is not None:
             passes = min(passes, self._end - self.n)
         self.n += max(passes, 0.0)
+        if self.total is not None and self.n > self.total + ROUNDING:
+            self._set_total(self.n)  # more than was foretold, so that nothing else looks done
         if self.outer is not None:
             self.outer._advance(max(passes, 0.0))
         elif self._shown is not None:
@@ -183,6 +186,12 @@ def part(work: Work) -> Iterator[None]:
         return
     with current.part(work):
         yield
+
+
+def beside_bars() -> AbstractContextManager[None]:
+    """Clear the bars of a terminal while something else is written there, then draw them again."""
+    found: AbstractContextManager[None] = tqdm.external_write_mode()
+    return found
 
 
 def _display(title: str) -> tqdm[Any] | _Log:

@@ -9,7 +9,7 @@ from typing import Any
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.display.text import aligned
 from iaside_plugins.evaluation.corruption import CorruptionPlan
-from iaside_plugins.inference.checks import model_device
+from iaside_plugins.inference.checks import KnownClasses, model_device
 from iaside_plugins.inference.gradients import try_first_gradient
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.value_table.layout import RowLayout
@@ -145,7 +145,8 @@ def probed(
         options: Others of `speed_of`.
 
     Raises:
-        InputError: The model fails, or gives no gradients where they are needed.
+        InputError: The model fails, has another number of outputs than there are classes, or gives
+            no gradients where they are needed.
     """
     shape = tuple(next(iter(images))[0].shape[1:])
     speed = Speed()
@@ -153,7 +154,8 @@ def probed(
         n = len(images.records)
         if gradients:
             try_first_gradient(model, images, model_device(model))
-        speed = speed_of(model, shape, protocol=protocol, n_images=n, **options)
+        known = KnownClasses.of(images)
+        speed = speed_of(model, shape, protocol=protocol, n_images=n, classes=known, **options)
     if corruptions is None or "corrupted" not in corruptions.work:
         return speed
     made = corruption_seconds(corruptions.names, corruptions.settings)

@@ -16,7 +16,7 @@ from iaside_plugins.adapters.isolation import preserved_generators
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.corruptions.apply import corrupt
 from iaside_plugins.devices import peak_memory
-from iaside_plugins.inference.checks import model_device
+from iaside_plugins.inference.checks import KnownClasses, model_device
 from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.spectral.coalition_images import (
@@ -70,6 +70,7 @@ def speed_of(
     protocol: Protocol | None = None,
     n_images: int = 64,
     n_devices: int = 1,
+    classes: KnownClasses | None = None,
 ) -> Speed:
     """Return what a forward pass, a gradient and a coalition cost, from one pass over noise.
 
@@ -84,13 +85,17 @@ def speed_of(
         protocol: Of the coalitions; none are made without it.
         n_images: Images of the run, which a pass never has more of, each with its coalitions.
         n_devices: Devices that share the coalitions.
+        classes: Those of the labels, where they are known.
+
+    Raises:
+        InputError: The model fails, or has another number of outputs than there are classes.
     """
     device = model_device(model)
     runner = ModelRunner(model, device, batch_size, precision)
     passes = 1 if protocol is None else RowLayout(protocol).n_passes
     with preserved_generators(device), torch.no_grad():
         forward, rows = runner.within_memory(
-            lambda n: _timed_pass(runner, shape, min(n, max(1, n_images * passes)))
+            lambda n: _timed_pass(runner, shape, min(n, max(1, n_images * passes)), classes)
         )
         making = 0.0 if protocol is None else _timed_coalitions(shape, protocol, rows, device)
     seconds = {
@@ -101,7 +106,9 @@ def speed_of(
     return Speed(seconds, peak_memory(device), rows, math.prod(shape))
 
 
-def _timed_pass(runner: ModelRunner, shape: Sequence[int], n: int) -> tuple[float, int]:
+def _timed_pass(
+    runner: ModelRunner, shape: Sequence[int], n: int, classes: KnownClasses | None
+) -> tuple[float, int]:
     """Return the seconds of an image in a forward pass of n, and n."""
     batch = torch.rand(n, *shape, generator=torch.Generator().manual_seed(0))
     batch = batch.to(runner.device, runner.dtype)
@@ -110,6 +117,8 @@ def _timed_pass(runner: ModelRunner, shape: Sequence[int], n: int) -> tuple[floa
         logits = runner.forward(runner.forward.copy_of(some))
         if torch.is_tensor(logits):  # else the run says what is wrong
             logits.flatten()[:1].sum().item()  # waits for a GPU
+            if classes is not None and logits.ndim == 2:
+                classes.check(logits.shape[1])
 
     run(batch[:WARM_ROWS])
     return _seconds(lambda: run(batch)) / n, n

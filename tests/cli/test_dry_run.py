@@ -7,6 +7,9 @@ import json
 import pytest
 from tiny_model import WATCH
 
+from iaside_plugins.cli.values import Outputs
+from iaside_plugins.value_table.progress import _current
+
 MODEL = "python:tiny_model:network"
 ONE = ("profile", MODEL)
 COMMANDS = {
@@ -51,6 +54,8 @@ def test_a_dry_run_refuses_what_the_run_would(iaside, images):
     iaside(*ONE, *given, "--resume", images / "airplane" / "img_0.png").refused("is a file")
     iaside("profile", "python:tiny_model:missing", *given).refused("missing")
     iaside(*ONE, *given, "--plot", "p.txt").refused(".png")
+    few = (*ONE, *given, "--labels", "rank")
+    iaside(*few).refused("the model has 10 outputs, and the labels are classes of the sorted")
 
 
 def test_the_passes_that_are_foretold_are_those_that_are_made(iaside, images):
@@ -77,3 +82,51 @@ def test_prose_fits_the_terminal(iaside, images, monkeypatch):
         out = iaside(*given).out
         assert max(map(len, out.splitlines())) <= width
         assert out.split()[:12] == wide.split()[:12]
+
+
+NOTHING = ("--corruptions", "none", "--attacks")
+IGNORED = {
+    "jpeg": (*NOTHING, "fgsm", "--no-jpeg"),
+    "frost": (*NOTHING, "fgsm", "--frost", "x"),
+    "cache": (*NOTHING, "fgsm", "--cache", "x"),
+    "epsilons-l2": (*NOTHING, "fgsm", "--epsilons-l2", "0.5"),
+    "epsilons": (*NOTHING, "fgm", "--epsilons", "8/255"),
+    "attack-steps": (*NOTHING, "fgsm,fgm", "--attack-steps", "5"),
+}
+
+
+@pytest.mark.parametrize("option", IGNORED)
+@pytest.mark.parametrize("command", ["explain", "evaluate"])
+def test_an_option_that_would_be_ignored_is_refused(iaside, images, command, option):
+    out = ("--out", "e.json") if command == "evaluate" else ()
+    run = iaside(command, MODEL, "--data", images, *out, *IGNORED[option], "--dry-run")
+    run.refused(f"--{option} needs ")
+
+
+def test_severities_need_corruptions(iaside, images):
+    given = ("--data", images, "--corruptions", "none", "--severities", "1", "--attacks", "fgsm")
+    iaside("explain", MODEL, *given).refused("--severities needs --corruptions")
+    iaside("spectrum", "--model", MODEL, *given).refused("--severities needs --corruptions")
+
+
+def test_budgets_in_a_plan_are_fractions(iaside, images):
+    given = ("--data", images, "--corruptions", "none", "--attacks", "fgsm", "--n-bands", 3)
+    run = iaside("explain", MODEL, *given, "--device", "cpu", "--dry-run")
+    assert "fgsm Linf 0.5/255" in run.out
+
+
+@pytest.mark.parametrize(
+    "command", [name for name in COMMANDS if name not in ("sensitivity", "spectrum")]
+)
+def test_the_bar_is_closed_before_the_report(iaside, images, tmp_path, monkeypatch, command):
+    given = [word.format(tmp_path) for word in COMMANDS[command]]
+    given += ["--corruptions", "none"] if command == "evaluate" else []
+    bars = []
+    say = Outputs.say
+    monkeypatch.setattr(
+        Outputs, "say", lambda self, text: (bars.append(_current.get()), say(self, text))[1]
+    )
+    run = iaside(*given, "--data", str(images), "--device", "cpu", "--n-bands", "3")
+    assert run.code == 0, run.err
+    assert bars == [None] * len(bars)
+    assert len(bars) > 1

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import typer
 
+from iaside_plugins.adapters.foolbox_adapter import ATTACKS
 from iaside_plugins.adapters.robustbench_adapter.__main__ import EXAMPLE, parser
+from iaside_plugins.budgets import parse_budgets
 from iaside_plugins.cli.command import app
 from iaside_plugins.cli.examples import EXAMPLES
 
@@ -73,3 +75,24 @@ def test_every_long_command_has_a_dry_run_and_takes_the_device_that_is_there():
         assert found["dry_run"].default is False, name
         assert found["device"].default == "auto", name
     assert parser().get_default("device") == "auto"
+
+
+def shown(command: str, name: str) -> str:
+    option = next(p for p in COMMANDS[command].params if p.name == name)
+    text = option.default if option.show_default is True else option.show_default
+    return str(text)
+
+
+def test_the_defaults_that_are_said_are_the_true_ones():
+    for command in ("explain", "evaluate", "spectrum"):
+        steps = shown(command, "attack_steps")
+        expected = {name: spec.steps for name, spec in ATTACKS.items() if spec.steps}
+        found = [part.split(" of ") for part in steps.split(", ")]
+        assert {name: int(n) for n, name in found} == expected
+        linf = parse_budgets(shown(command, "epsilons"))
+        assert linf == pytest.approx(ATTACKS["pgd"].epsilons)
+        assert tuple(parse_budgets(shown(command, "epsilons_l2"))) == ATTACKS["fgm"].epsilons
+    assert shown("profile", "protocol") == "default"
+    for command in ("explain", "spectrum", "demo"):
+        assert "estimator=permutation" in shown(command, "protocol")
+    assert "--out" in shown("demo", "resume")

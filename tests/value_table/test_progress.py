@@ -10,7 +10,13 @@ import pytest
 
 from iaside_plugins import Protocol, spectral_importance
 from iaside_plugins.value_table import progress
-from iaside_plugins.value_table.progress import GRADIENT_PASSES, advance, part, progress_bar
+from iaside_plugins.value_table.progress import (
+    GRADIENT_PASSES,
+    advance,
+    beside_bars,
+    part,
+    progress_bar,
+)
 
 
 class Terminal(io.StringIO):
@@ -87,3 +93,25 @@ def test_a_terminal_and_a_notebook_get_a_bar(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "ipykernel", None)  # a kernel's stderr is no terminal
     spectral_importance(oracles.TinyNet(), oracles.sample(2), Protocol(2), show_progress=True)
     assert "6/6 passes" in capsys.readouterr().err
+
+
+def test_more_work_than_was_foretold_takes_nothing_of_what_is_to_come():
+    with progress_bar({"forward": 30}, False) as outer:
+        with progress_bar({"forward": 10}, False) as inner:
+            inner.update({"forward": 25})
+            assert (inner.n, inner.total) == (25, 25)
+            assert (outer.n, outer.total) == (25, 45)
+        outer.update({"forward": 30})
+        assert (outer.n, outer.total) == (55, 55)
+
+
+def test_what_is_written_meanwhile_has_lines_of_its_own(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(sys, "stdout", sys.stderr)
+    with progress_bar({"forward": 10}, True, "title") as bar:
+        bar.update({"forward": 5})
+        with beside_bars():
+            sys.stderr.write("a warning\n")
+    text = sys.stderr.getvalue()
+    assert "\ra warning\n\r" in text
+    assert text.rindex("title") > text.index("a warning")

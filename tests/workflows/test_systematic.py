@@ -100,6 +100,7 @@ CHANGES = [
     ("mean_error/value", up(0.01), "/systematic/mean_error/value: expected"),
     ("mean_added/value", up(0.01), "/systematic/mean_added/value: expected"),
     ("mean_added/interval/1", up(0.01), "/systematic/mean_added/interval: expected it as far"),
+    ("mean_added/interval", lambda old: [sum(old) / 2 - 1e-6, sum(old) / 2 + 1e-6], "/systematic"),
     ("mean_added/interval", [None, None], "/systematic/mean_added/interval: expected two"),
     ("mean_added/n", 7, "/systematic/mean_added/n: expected 12 images, got 7"),
     ("conditions/0/changed/n", 7, "/systematic/conditions/0/changed/n: expected 12"),
@@ -195,3 +196,21 @@ def test_errors_of_a_reading_are_split_over_bands(photographs, evaluated):
     mean = result.error.over(result.error.systematic).added
     assert mean.value == pytest.approx(group["mean_added"]["value"])
     assert mean.interval == pytest.approx(group["mean_added"]["interval"])
+
+
+def test_answers_that_turn_change_a_probability(evaluated):
+    raw = copy.deepcopy(evaluated[0])
+    for cell in raw["systematic"]["conditions"]:
+        cell["probability_change"] = {"value": 0.0, "interval": [0.0, 0.0], "n": N}
+    found = check_entry(parse_entry(json.dumps(raw), "x.json"), raw["entry_id"])
+    turned = [c for c in raw["systematic"]["conditions"] if c["n_lost"] + c["n_gained"]]
+    assert sum("/probability_change/value: expected more" in p for p in found) == len(turned)
+
+
+def test_the_accuracy_of_fewer_images_is_held_against_all(evaluated):
+    raw = copy.deepcopy(evaluated[0])
+    group = raw["systematic"]["own_accuracy"]
+    for n, hits, fits in [(11, 7, True), (11, 6, True), (11, 8, False), (11, 5, False)]:
+        group.update(value=hits / n, n=n)
+        found = check_entry(parse_entry(json.dumps(raw), "x.json"), raw["entry_id"])
+        assert fits != any(p.startswith("/systematic/own_accuracy/value: ") for p in found)
