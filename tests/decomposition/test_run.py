@@ -9,8 +9,8 @@ from iaside_plugins.decomposition.run import error_decomposition
 
 def test_an_accuracy_at_chance_is_said(caplog):
     """A network that does not know the clean images: no number says what it does where it works."""
-    clean = torch.rand(30, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 10)).eval()
+    clean = torch.rand(30, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 10)).eval()
     torch.nn.init.zeros_(net[1].weight)
     torch.nn.init.zeros_(net[1].bias)
     error_decomposition(net, (clean, 1 - clean, torch.full((30,), 3)))
