@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import logging
 import math
+import mmap
+import re
 import tempfile
 import warnings
 from dataclasses import dataclass
@@ -32,6 +35,8 @@ _TYPES = {
     "tensor(double)": torch.float64,
     "tensor(float16)": torch.float16,
 }
+# In the encoding of an ONNX file: the key "location", and the length of the name that follows.
+_LOCATION = re.compile(rb"\x0a\x08location\x12([\x80-\xff]?[\x00-\x7f])", re.DOTALL)
 _log = logging.getLogger(__name__)
 
 
@@ -72,7 +77,7 @@ class GraphInput:
                 f"{given or 'nothing'}"
             )
         shape = [side if isinstance(side, int) and side > 0 else None for side in found[0].shape]
-        channels_last = shape[1] not in (1, 3, None) and shape[3] in (1, 3)
+        channels_last = shape[1] not in (1, 3) and shape[3] in (1, 3)
         batch, channels, height, width = shape
         if channels_last:
             batch, height, width, channels = shape
@@ -159,6 +164,7 @@ def from_onnx(given: str, *, pretrained: bool) -> LoadedNetwork:
         _log.warning("%s has %d outputs; the first is taken", file.name, len(outputs))
     shape = outputs[0].shape
     found: Any = net if converted is None else converted
+    digest = _digest(file)
     if shape and isinstance(shape[-1], int):
         found.num_classes = shape[-1]
     found.n_parameters, found.in_channels = _n_values(file, net), images.channels
@@ -169,7 +175,8 @@ def from_onnx(given: str, *, pretrained: bool) -> LoadedNetwork:
         preprocessing=geometry_of(images.height, images.width, file.name),
         weights=origin,
         file=file,
-        code=file_sha256(file),
+        sha256=digest,
+        code=digest,
         public_name=origin,
         says_preprocessing=False,
     )
@@ -248,6 +255,31 @@ def _converted_as(
     if not off <= SAME:
         return None, f"onnx2torch gives other logits, by {off:.1g} of the greatest"
     return net, ""
+
+
+def _digest(file: Path) -> str:
+    """Return the SHA-256 of an ONNX file, with the digests of the files that hold its weights."""
+    parts = [file, *_external(file)]
+    digests = [file_sha256(part) for part in parts]
+    return digests[0] if len(parts) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _external(file: Path) -> list[Path]:
+    """Return the files beside an ONNX file that it has its weights in, by name.
+
+    They are looked for in its bytes, so that the digest is one and the same without the library
+    onnx.
+    """
+    names = set()
+    with (
+        file.open("rb") as opened,
+        mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as held,
+    ):
+        for found in _LOCATION.finditer(held):
+            length = sum((byte & 127) << 7 * k for k, byte in enumerate(found[1]))
+            names.add(held[found.end() : found.end() + length].decode("utf-8", "replace"))
+    paths = [file.parent / name for name in sorted(names) if "\0" not in name]
+    return [path for path in paths if path.is_file()]
 
 
 def _n_values(file: Path, net: nn.Module) -> int:

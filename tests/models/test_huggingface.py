@@ -98,6 +98,8 @@ def test_a_pickled_file_of_a_timm_repository_is_read_without_running_it(
         ({"model_args": {"pretrained_strict": False}}, "gives pretrained_strict"),
         ({"model_args": {"wings": 2}}, r"timm cannot load .*TypeError.*wings"),
         ({"num_classes": 6}, "timm cannot load mobilenetv3_small_050 with these weights"),
+        ({"model_args": [1]}, "model_args of its config.json is no mapping"),
+        ({"pretrained_cfg": "x"}, "pretrained_cfg of its config.json is no mapping"),
         ({"num_classes": 0}, "has no classification head|timm cannot load"),
     ],
 )
@@ -172,6 +174,17 @@ def test_a_transformers_configuration_that_cannot_be_used_is_one_line(
     with pytest.raises(InputError, match=text) as caught:
         load_model(f"hf:{changed(tmp_path, vit, config)}")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "index", [[1], {}, {"weight_map": [1]}, {"weight_map": {"a": "../../b.safetensors"}}]
+)
+def test_an_index_of_weights_names_files_alone(tmp_path: Path, vit: Path, index: Any) -> None:
+    changed(tmp_path, vit, {})
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match=r"index.json does not list the files of weights"):
+        load_model(f"hf:{tmp_path}")
 
 
 def test_a_repository_without_a_processor_says_how_images_are_taken(
