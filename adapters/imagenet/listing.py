@@ -58,6 +58,8 @@ def read_listing(root: Path) -> Listing:
             folder.name: _images(folder, f"{folder.name}/", left_out) for folder in subfolders(root)
         }
         _images(root, "", left_out, beside=set(images))
+    except RecursionError as error:
+        raise InputError(f"the class folders of {root} lie too deep in one another") from error
     except OSError as error:
         raise InputError(f"cannot read the class folders of {root}: {error}") from error
     sorted_out = {reason: sorted(files) for reason, files in sorted(left_out.items()) if files}

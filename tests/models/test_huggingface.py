@@ -18,6 +18,7 @@ from torch import nn
 from iaside_plugins import Protocol, spectral_importance
 from iaside_plugins.adapters.compat import import_timm
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
+from iaside_plugins.adapters.models import hub_files
 from iaside_plugins.adapters.models.load import load_model
 from iaside_plugins.errors import InputError
 
@@ -251,3 +252,9 @@ def test_a_reference_that_names_no_network_says_what_to_give(
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match=r"(brings|holds) its own weights"):
         load_model(spec, weights="w.pth")
+
+
+def test_the_commit_is_that_of_the_cache_wherever_it_lies() -> None:
+    name = Path("/data/snapshots/hub/models--timm--x/snapshots/abc123/snapshots/model.safetensors")
+    assert hub_files._commit(name) == "abc123"
+    assert hub_files._commit(Path("/data/snapshots/x/model.safetensors")) is None
