@@ -108,7 +108,7 @@ def local_file(given: str | Path) -> tuple[Path, str]:
 
 
 def _commit(file: Path) -> str | None:
-    """Return the commit in the path of a file of the cache, `.../models--X/snapshots/COMMIT/...`."""
+    """Return the commit in the path of a file of the cache, `models--X/snapshots/COMMIT/...`."""
     found = re.search(r"models--[^/]*/snapshots/([^/]+)/", file.as_posix())
     return found[1] if found else None
 

@@ -384,3 +384,26 @@ def test_a_validation_image_beside_class_folders_is_left_out(tmp_path: Path) -> 
     save(tmp_path / VALIDATION.replace("JPEG", "png"), random_pixels(1))
     (tmp_path / "val.txt").write_text(f"{VALIDATION} 5\n")
     assert found(tmp_path)[0] == [(f"{WNIDS[3]}/a.png", 3)]
+
+
+def test_damaged_labels_of_parquet_are_one_line(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    labels = arrow.array([b"\xff\xfe"]).view(arrow.string())  # no UTF-8
+    parquet.write_table(arrow.table({"image": [png()], "label": labels}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"a\.parquet is not a sound Parquet file: .*utf-8"):
+        find_records(tmp_path / "a.parquet")
+    file = write_parquet(tmp_path / "b.parquet", {"label": [1] * 9, "image": [png()] * 9})
+    raw = bytearray(file.read_bytes())
+    raw[4:40] = b"\xff" * 36
+    file.write_bytes(raw)
+    with pytest.raises(InputError, match=r"b\.parquet is not a sound Parquet file") as caught:
+        find_records(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_annotations_of_tiny_imagenet_with_a_mark_and_empty_lines(tmp_path: Path) -> None:
+    save(tmp_path / "images" / "a.png", random_pixels(0))
+    notes = f"\ufeffa.png\t{WNIDS[3]}\t0\t0\r\n\r\n"
+    (tmp_path / "val_annotations.txt").write_text(notes, encoding="utf-8", newline="")
+    assert found(tmp_path)[0] == [(f"{WNIDS[3]}/a.png", 3)]

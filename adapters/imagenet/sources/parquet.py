@@ -128,7 +128,12 @@ def _opened(file: Path) -> Any:
     try:
         return pyarrow.parquet.ParquetFile(file)
     except (OSError, ValueError) as error:
-        raise InputError(f"{file} is not a sound Parquet file: {error}") from error
+        raise _unsound(file, error) from error
+
+
+def _unsound(file: Path, error: BaseException) -> InputError:
+    """Return the error for a damaged file, with pyarrow's message in one line."""
+    return InputError(f"{file} is not a sound Parquet file: {' '.join(str(error).split())}")
 
 
 @lru_cache(maxsize=1)
@@ -200,7 +205,10 @@ def _rows(file: Path, columns: _Columns, folders: Sequence[str]) -> Iterator[Fou
                 f"{file} has a row group of {meta.total_byte_size:,} bytes, which is read whole; "
                 "write it again with row_group_size=1000"
             )
-        table = opened.read_row_group(group, columns=wanted).to_pydict() if wanted else {}
+        try:
+            table = opened.read_row_group(group, columns=wanted).to_pydict() if wanted else {}
+        except (MemoryError, *_DAMAGE) as error:
+            raise _unsound(file, error) from error
         classes = table.get(columns.label, [""] * meta.num_rows)
         paths = table.get(columns.image, [None] * meta.num_rows)
         for row, (label, path) in enumerate(zip(classes, paths, strict=True)):
