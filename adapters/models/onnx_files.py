@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import logging
 import math
-import mmap
-import re
 import tempfile
 import warnings
 from dataclasses import dataclass
@@ -22,9 +19,9 @@ from iaside_plugins.adapters.compat import with_torchvision
 from iaside_plugins.adapters.models.classifier import LoadedNetwork
 from iaside_plugins.adapters.models.file_kinds import check_is_weights
 from iaside_plugins.adapters.models.hub_files import local_file
+from iaside_plugins.adapters.models.onnx_digest import onnx_sha256
 from iaside_plugins.adapters.models.onnx_operators import add_newer_operators
 from iaside_plugins.adapters.models.shapes import ChannelsLast, InBatchesOf, geometry_of
-from iaside_plugins.adapters.models.weights import file_sha256
 from iaside_plugins.errors import InputError, MissingExtraError
 from iaside_plugins.inference.outputs import logits_in
 
@@ -35,8 +32,6 @@ _TYPES = {
     "tensor(double)": torch.float64,
     "tensor(float16)": torch.float16,
 }
-# In the encoding of an ONNX file: the key "location", and the length of the name that follows.
-_LOCATION = re.compile(rb"\x0a\x08location\x12([\x80-\xff]?[\x00-\x7f])", re.DOTALL)
 _log = logging.getLogger(__name__)
 
 
@@ -164,7 +159,7 @@ def from_onnx(given: str, *, pretrained: bool) -> LoadedNetwork:
         _log.warning("%s has %d outputs; the first is taken", file.name, len(outputs))
     shape = outputs[0].shape
     found: Any = net if converted is None else converted
-    digest = _digest(file)
+    digest = onnx_sha256(file)
     if shape and isinstance(shape[-1], int):
         found.num_classes = shape[-1]
     found.n_parameters, found.in_channels = _n_values(file, net), images.channels
@@ -255,31 +250,6 @@ def _converted_as(
     if not off <= SAME:
         return None, f"onnx2torch gives other logits, by {off:.1g} of the greatest"
     return net, ""
-
-
-def _digest(file: Path) -> str:
-    """Return the SHA-256 of an ONNX file, with the digests of the files that hold its weights."""
-    parts = [file, *_external(file)]
-    digests = [file_sha256(part) for part in parts]
-    return digests[0] if len(parts) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
-
-
-def _external(file: Path) -> list[Path]:
-    """Return the files beside an ONNX file that it has its weights in, by name.
-
-    They are looked for in its bytes, so that the digest is one and the same without the library
-    onnx.
-    """
-    names = set()
-    with (
-        file.open("rb") as opened,
-        mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as held,
-    ):
-        for found in _LOCATION.finditer(held):
-            length = sum((byte & 127) << 7 * k for k, byte in enumerate(found[1]))
-            names.add(held[found.end() : found.end() + length].decode("utf-8", "replace"))
-    paths = [file.parent / name for name in sorted(names) if "\0" not in name]
-    return [path for path in paths if path.is_file()]
 
 
 def _n_values(file: Path, net: nn.Module) -> int:
