@@ -72,6 +72,7 @@ def test_code_in_an_archive_is_not_run(cifar: Path, monkeypatch: pytest.MonkeyPa
         b"",
         b"text",
         pickle.dumps([1]),
+        pickle.dumps(np.zeros(3, np.uint8), protocol=2).replace(b"latin1", b"latin!"),
         pickle.dumps({b"data": np.zeros((2, 5), np.uint8)}),
         pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1]}),
         pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1, -1]}),

@@ -407,3 +407,21 @@ def test_annotations_of_tiny_imagenet_with_a_mark_and_empty_lines(tmp_path: Path
     notes = f"\ufeffa.png\t{WNIDS[3]}\t0\t0\r\n\r\n"
     (tmp_path / "val_annotations.txt").write_text(notes, encoding="utf-8", newline="")
     assert found(tmp_path)[0] == [(f"{WNIDS[3]}/a.png", 3)]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"size": "-1024"},
+        {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "10"},
+    ],
+)
+def test_headers_of_archives_that_cannot_hold_are_one_line(
+    tmp_path: Path, headers: dict[str, str]
+) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("0/a.png")
+        info.size, info.pax_headers = len(png()), headers
+        archive.addfile(info, io.BytesIO(png()))
+    with pytest.raises(InputError, match=r"a\.tar is not a sound tar archive"):
+        find_records(tmp_path / "a.tar")

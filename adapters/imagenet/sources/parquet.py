@@ -209,6 +209,8 @@ def _rows(file: Path, columns: _Columns, folders: Sequence[str]) -> Iterator[Fou
             table = opened.read_row_group(group, columns=wanted).to_pydict() if wanted else {}
         except (MemoryError, *_DAMAGE) as error:
             raise _unsound(file, error) from error
+        if any(len(column) != meta.num_rows for column in table.values()):
+            raise _unsound(file, ValueError("its columns have different numbers of rows"))
         classes = table.get(columns.label, [""] * meta.num_rows)
         paths = table.get(columns.image, [None] * meta.num_rows)
         for row, (label, path) in enumerate(zip(classes, paths, strict=True)):

@@ -30,7 +30,7 @@ from iaside_plugins.adapters.imagenet.sources.found import (
 from iaside_plugins.adapters.imagenet.sources.source import UNLABELLED, Listing
 from iaside_plugins.adapters.imagenet.sources.splits import one_split
 from iaside_plugins.errors import InputError
-from iaside_plugins.storage.files import parse_json
+from iaside_plugins.storage.files import DAMAGE, parse_json
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -166,7 +166,9 @@ def _members(file: Path, left_out: list[str]) -> dict[str, TarMember]:
                     else:
                         left_out.append(name)
                 _check_end(opened, archive.offset)
-    except (OSError, tarfile.TarError) as error:
+    except InputError:
+        raise
+    except (OSError, tarfile.TarError, MemoryError, *DAMAGE) as error:
         raise InputError(f"{file} is not a sound tar archive: {error}") from error
     return members
 
