@@ -127,7 +127,7 @@ def test_every_command_has_what_readme_promises():
     sentence = re.search(r"Every command takes (.*?);", text, re.S)
     assert sentence is not None
     promised = re.findall(r"--[a-z-]+", sentence[1])
-    assert len(promised) == 9
+    assert len(promised) == 10
     root = typer.main.get_command(cli.app)
     for name in ("demo", "profile", "evaluate"):
         options = {opt for parameter in root.commands[name].params for opt in parameter.opts}

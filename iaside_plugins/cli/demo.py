@@ -77,8 +77,8 @@ def demo(
         return
     found = job.run(prepared, outputs.say)
     files = (
-        f"{out}/why-{found[0].name}.png shows the same; the entries, the board (index.html, "
-        f"README.md) and the\nresults are in {out}/"
+        f"The same as a picture: {out}/why-{found[0].name}.png. Entries, results and the board "
+        f"(index.html) are in {out}/."
     )
     entries = {"entries": [one.entry for one in found]}
     outputs.write(entries, f"{real_demo.summary(found)}\n\n{files}")

@@ -35,6 +35,7 @@ from iaside_plugins.workflows.source import DataSource, open_model
 
 logger = logging.getLogger(__name__)
 N_IMAGES = 20  # of each data set; Foolbox's package carries no more
+N_ATTACK = 10  # a gradient takes as long as two or three passes, and an image 20 of them
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,9 @@ class Demo:
         )
         corrupted = GenerationOptions(cache=self.folder / "corrupted")
         attacks = parse_attacks("fgsm,pgd", subject.epsilons, steps=self.attack_steps)
-        plan = evaluation_plan(source, model, attacks=attacks, generation=corrupted)
+        plan = evaluation_plan(
+            source, model, attacks=attacks, n_attack=N_ATTACK, generation=corrupted
+        )
         pairs = explain_plan(source, model, severities=self.severities, generation=corrupted)
         plan = replace(plan, perturbed=[pairs])
         cost = evaluation_cost(model, plan, self.protocol, batch_size=self.batch_size)
@@ -203,18 +206,23 @@ def evaluated_text(one: Evaluated, width: int | None = None) -> list[str]:
         width: Greatest width of a line; by default the terminal's.
     """
     room = width or min(shutil.get_terminal_size().columns, 100)
-    entry = one.entry
-    worst = entry["adversarial"]["worst_case"][0]
-    error = entry["corruption"]["unnormalised_mean_error"]
-    budget = format_budget(worst["epsilon"])
+    entry, error = one.entry, one.decomposition.error
+    corrupted, worst = entry["corruption"], entry["adversarial"]["worst_case"][0]
+    mean = 1 - corrupted["unnormalised_mean_error"]["value"]
+    levels = sorted({f"{condition.level:g}" for condition in error.conditions})
+    head = f"Errors at severity {' and '.join(levels)}, split over bands"
+    if corrupted["uncorrupted_accuracy"] != entry["clean_accuracy"]:
+        head += "; all images, clean ones too, are resized as ImageNet-C is before the model's own"
     sentences = [*conclusion(one.decomposition), one.importance.evidence.sentence]
     return [
         f"{one.name} ({entry['data']['name']}, {entry['data']['n_images']} images)",
         f"  right on clean images    {proportion(entry['clean_accuracy'])}",
-        f"  right under corruptions  {1 - error['value']:.1%}",
-        f"  right under attack       {proportion(worst['accuracy'])} (Linf {budget})",
+        f"  right under corruptions  {mean:6.1%}  (the mean over severities 1 to 5)",
+        f"  right under attack       {proportion(worst['accuracy'])} "
+        f"(Linf {format_budget(worst['epsilon'])})",
         "",
-        *decomposition_table(one.decomposition.error, room, "clean", "error"),
+        *textwrap.wrap(f"{head}:", room),
+        *decomposition_table(error, room, "clean", "error"),
         "",
         *(line for text in sentences for line in textwrap.wrap(text, room)),
         "",

@@ -93,7 +93,7 @@ def test_what_a_cluster_has_no_room_for(cluster):
 
 def test_without_ray(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'iaside-plugins\[ray\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install -e '\.\[ray\]'"):
         profile_on_ray({"x": oracles.TinyNet()}, {"c": oracles.sample(2)})
 
 

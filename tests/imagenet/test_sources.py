@@ -177,7 +177,7 @@ def test_parquet_beside_class_folders_is_a_table(tmp_path: Path) -> None:
 def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.parquet").touch()
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingExtraError, match=r"needs pyarrow: pip install .*\[parquet\]"):
+    with pytest.raises(MissingExtraError, match=r"needs pyarrow: pip install -e '\.\[parquet\]'"):
         find_records(tmp_path)
 
 

@@ -103,7 +103,7 @@ def test_no_images_are_refused(data):
         (5, "iterable of .* got int"),
         (torch.zeros(2, 3, 12, 12), "got Tensor"),
         ([(torch.zeros(1, 3, 12, 12),)], r"\(images, labels\) .* got tuple"),
-        ([{"images": 1}], "got dict"),
+        ([{"images": 1}], "got a mapping of images: give the labels"),
         ([(torch.zeros(2, 3, 12, 12), torch.zeros(2), ["only one"])], "1 ids for 2 images"),
     ],
 )

@@ -50,7 +50,7 @@ def test_without_scikit_learn_the_extra_is_named(monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(MissingExtraError, match=r"iaside-plugins\[demo\]"):
+    with pytest.raises(MissingExtraError, match=r"-e '\.\[demo\]'"):
         digits.load_digits()
 
 
