@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError
+from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError, file_version
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.errors import InputError
 from iaside_plugins.storage.files import read_plain
@@ -96,22 +96,16 @@ def _read_archive(file: Path, dataset: str) -> tuple[Any, Any]:
     _, key = ARCHIVES[dataset]
     try:
         data = _ArraysOnly(io.BytesIO(read_plain(file, 2**30)), encoding="bytes").load()
-        pixels = np.asarray(data[b"data"], dtype=np.uint8).reshape(-1, 3, SIDE, SIDE)
-        labels = np.asarray(data[key], dtype=np.int64)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        EOFError,
-        AttributeError,
-        IndexError,
-        ImportError,
-        pickle.UnpicklingError,
-    ) as error:
-        raise InputError(f"{file} is not the test set of {dataset}: {error}") from error
-    if len(pixels) != len(labels) or not len(labels):
-        raise InputError(f"{file}: {len(pixels)} images and {len(labels)} labels")
+        pixels, labels = np.asarray(data[b"data"]), np.asarray(data[key])
+        if pixels.dtype != np.uint8 or labels.dtype.kind not in "iu" or labels.ndim != 1:
+            raise TypeError(f"pixels {pixels.dtype}, labels {labels.dtype} {labels.shape}")
+        pixels, labels = pixels.reshape(-1, 3, SIDE, SIDE), labels.astype(np.int64)
+    except Exception as error:  # a damaged pickle raises anything
+        reason = " ".join(str(error).split())
+        raise InputError(f"{file} is not the test set of {dataset}: {reason}") from error
+    if len(pixels) != len(labels) or not len(labels) or labels.min() < 0:
+        least = f", the least {labels.min()}" if len(labels) else ""
+        raise InputError(f"{file}: {len(pixels)} images and {len(labels)} labels{least}")
     return pixels.transpose(0, 2, 3, 1), labels
 
 
@@ -135,11 +129,13 @@ def read_cifar_c(
         if not (folder / needed).is_file():
             raise InputError(f"{folder} has no {needed}; it must hold the files of {name}")
     pixels: npt.NDArray[np.uint8] = _array(folder / f"{corruption}.npy")
-    if pixels.ndim != 4 or pixels.shape[1:] != (SIDE, SIDE, 3) or len(pixels) % 5:
+    is_images = pixels.ndim == 4 and pixels.shape[1:] == (SIDE, SIDE, 3) and len(pixels) % 5 == 0
+    if not is_images or pixels.dtype != np.uint8:
         raise InputError(
-            f"{folder / corruption}.npy: expected (5 N, {SIDE}, {SIDE}, 3), got {pixels.shape}"
+            f"{folder / corruption}.npy: expected (5 N, {SIDE}, {SIDE}, 3) uint8, got "
+            f"{pixels.shape} {pixels.dtype}"
         )
-    corrupted = _array(folder / "labels.npy")[: len(labels)]
+    corrupted = np.ravel(_array(folder / "labels.npy"))[: len(labels)]
     if len(pixels) // 5 < len(labels) or not np.array_equal(corrupted, labels):
         raise InputError(
             f"{folder / 'labels.npy'} does not begin with the labels of the {len(labels)} clean "
@@ -159,7 +155,10 @@ def corruptions_of_cifar_c(root: Path, dataset: str) -> dict[str, Path]:
 def _array(file: Path) -> Any:
     """Return the array of a .npy file, mapped from disk."""
     try:
-        return np.load(file, mmap_mode="r", allow_pickle=False)
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise ValueError("it is an archive of arrays (.npz)")
+        return array
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{file} is not a sound .npy file: {error}") from error
 
@@ -179,8 +178,8 @@ class ArchiveRow:
     def read(self, path: Path) -> bytes:
         """Return the image as a PPM file; the archive is unpacked once a process."""
         try:
-            return _as_ppm(_archive_pixels(path, self.dataset)[self.row])
-        except (InputError, IndexError) as error:
+            return _as_ppm(_archive_pixels(path, file_version(path), self.dataset)[self.row])
+        except (InputError, OSError, IndexError) as error:
             raise UnreadableImageError(f"cannot be read: {error}") from error
 
 
@@ -197,19 +196,19 @@ class ArrayRow:
     def read(self, path: Path) -> bytes:
         """Return the image as a PPM file; the array is mapped from disk."""
         try:
-            return _as_ppm(_mapped(path)[self.row])
+            return _as_ppm(_mapped(path, file_version(path))[self.row])
         except (InputError, OSError, IndexError) as error:
             raise UnreadableImageError(f"cannot be read: {error}") from error
 
 
 @lru_cache(maxsize=1)
-def _archive_pixels(file: Path, dataset: str) -> npt.NDArray[np.uint8]:
+def _archive_pixels(file: Path, version: Any, dataset: str) -> npt.NDArray[np.uint8]:
     pixels: npt.NDArray[np.uint8] = _read_archive(file, dataset)[0]
     return pixels
 
 
 @lru_cache(maxsize=1)
-def _mapped(file: Path) -> npt.NDArray[np.uint8]:
+def _mapped(file: Path, version: Any) -> npt.NDArray[np.uint8]:
     pixels: npt.NDArray[np.uint8] = _array(file)
     return pixels
 

@@ -8,7 +8,7 @@ import json
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -81,7 +81,10 @@ class _CorruptingReader(FileReader):
         # With JPEG, files are named as the images: the folder is an ImageNet-C tree. Grey images
         # are corrupted and saved in colour and averaged afterwards, which no JPEG file holds.
         as_jpeg = self.jpeg and not self.grey
-        path = self.folder / (image_id if as_jpeg else f"{image_id}.png")
+        name = PurePosixPath(image_id if as_jpeg else f"{image_id}.png")
+        if name.is_absolute() or ".." in name.parts:
+            raise InputError("its id names a file of the cache, and must not lead out of it")
+        path = self.folder / name
         # Written into the file: another source with the same id must not get this result.
         source = hashlib.sha256(files.data(record) + self.textures_digest.encode()).hexdigest()
         cached = _cached(path, source, self.grey)

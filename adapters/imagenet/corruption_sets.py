@@ -196,8 +196,9 @@ def _array_plan(
     if archive is None:
         raise InputError(f"{home} holds no archive of {dataset}")
     names = corruptions_of_cifar_c(root, dataset)
-    for name in names:
-        read_cifar_c(root, dataset, name, archive[1])  # checks shape and labels
+    # Checks shape and labels; the severities follow one another.
+    arrays = {name: read_cifar_c(root, dataset, name, archive[1]) for name in names}
+    per_severity = {name: len(array) // len(SEVERITIES) for name, array in arrays.items()}
     if not names:
         raise InputError(f"{root} holds none of the 15 corruptions as .npy files")
     as_they_are = own.crop == SIDE and own.resize in (None, SIDE)
@@ -207,7 +208,7 @@ def _array_plan(
     def images(name: str | None, severity: int) -> Images | None:
         if name is None:
             return _made_here(clean, geometry, own, None, 0)
-        first = (severity - 1) * len(archive[1])
+        first = (severity - 1) * per_severity[name]
         records = [
             replace(record, path=names[name], part=ArrayRow(first + row.row))
             for record, row in zip(clean.records, rows, strict=True)

@@ -70,6 +70,16 @@ def read_bytes(path: Path) -> bytes:
         raise UnreadableImageError(f"cannot be read: {error.strerror or error}") from error
 
 
+def file_version(path: Path) -> tuple[int, int, int]:
+    """Return what changes when a file is written again: its place, length in bytes and time (ns).
+
+    Raises:
+        OSError: There is no such file.
+    """
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def decode(data: bytes, *, grey: bool = False) -> Image.Image:
     """Decode an image file completely.
 

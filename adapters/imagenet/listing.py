@@ -14,7 +14,10 @@ _COLOUR = (".jpeg", ".jpg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".
 SUFFIXES = (*_COLOUR, ".ppm", ".pgm", ".pnm")
 """Endings of image files in class folders, in any case."""
 
-_OTHERS = (".gif", ".pbm", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".tga", ".ico", ".eps")
+_COMPRESSED = (".gif", ".avif", ".heic", ".heif", ".jp2", ".jxl")
+OTHER_SUFFIXES = (*_COMPRESSED, ".pbm", ".tga", ".ico", ".eps")
+"""Endings of image files that are not read."""
+
 _ODD = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _HIDDEN = (".", "__MACOSX")  # how the names of folders begin that are the system's
 _N_NAMED = 3  # files that are named of each reason
@@ -55,6 +58,8 @@ def read_listing(root: Path) -> Listing:
             folder.name: _images(folder, f"{folder.name}/", left_out) for folder in subfolders(root)
         }
         _images(root, "", left_out, beside=set(images))
+    except RecursionError as error:
+        raise InputError(f"the class folders of {root} lie too deep in one another") from error
     except OSError as error:
         raise InputError(f"cannot read the class folders of {root}: {error}") from error
     sorted_out = {reason: sorted(files) for reason, files in sorted(left_out.items()) if files}
@@ -101,7 +106,7 @@ def _why_not(entry: os.DirEntry[str], *, is_root: bool) -> str:
     if entry.name.startswith("."):
         return "hidden" if is_image and not entry.name.startswith("._") else ""
     if not is_image:  # beside the class folders there may be lists and notes
-        return "" if is_root and not name.endswith(_OTHERS) else "with other endings"
+        return "" if is_root and not name.endswith(OTHER_SUFFIXES) else "with other endings"
     if not _is(entry.is_file):
         return "links to nowhere" if entry.is_symlink() else "no plain files"
     return "beside the class folders" if is_root else ""

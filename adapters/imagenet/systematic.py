@@ -138,9 +138,7 @@ def opencv() -> Any:
     try:
         import cv2
     except ImportError as error:
-        raise MissingExtraError(
-            "systematic noise needs OpenCV: pip install 'iaside-plugins[imagenet]'"
-        ) from error
+        raise MissingExtraError.of("systematic noise needs OpenCV", "imagenet") from error
     return cv2
 
 

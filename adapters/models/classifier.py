@@ -219,6 +219,7 @@ class LoadedNetwork:
         net: The network.
         name: As `ModelInfo.name`, like the attributes that are not listed here.
         file: The weights file, if it is known.
+        sha256: Digest of the weights where they are more than that file.
         code: Digest of the code that the network consists of, for models of the user's own.
         public_name: What follows the prefix in the specification for others, where that is no
             path; "" for as it was given.
@@ -234,6 +235,7 @@ class LoadedNetwork:
     training: str | None = None
     licence: str | None = None
     file: Path | None = None
+    sha256: str = ""
     code: str = ""
     public_name: str = ""
     says_preprocessing: bool = True

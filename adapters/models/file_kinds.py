@@ -39,7 +39,8 @@ def check_is_weights(path: Path) -> None:
 
 def is_torchscript(path: Path) -> bool:
     """Return whether a file is a TorchScript archive, which holds a program."""
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any("/code/" in name for name in archive.namelist())
+    except (zipfile.BadZipFile, NotImplementedError):  # no zip, or a version that is unknown
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any("/code/" in name for name in archive.namelist())

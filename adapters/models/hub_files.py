@@ -108,9 +108,9 @@ def local_file(given: str | Path) -> tuple[Path, str]:
 
 
 def _commit(file: Path) -> str | None:
-    """Return the commit in the path of a file of the cache, `.../snapshots/COMMIT/...`."""
-    parts = file.parts
-    return parts[parts.index("snapshots") + 1] if "snapshots" in parts else None
+    """Return the commit in the path of a file of the cache, `models--X/snapshots/COMMIT/...`."""
+    found = re.search(r"models--[^/]*/snapshots/([^/]+)/", file.as_posix())
+    return found[1] if found else None
 
 
 def _downloaded(repository: Repository, file: str) -> Path | None:

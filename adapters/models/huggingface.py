@@ -52,6 +52,12 @@ def from_huggingface(text: str, *, pretrained: bool) -> LoadedNetwork:
             f"weights={PREFIX}{text}/FILE"
         )
     config = read_json(config_file)
+    if wrong := [
+        name
+        for name in ("pretrained_cfg", "model_args")
+        if isinstance(config, dict) and not isinstance(config.get(name) or {}, dict)
+    ]:
+        raise InputError(f"{PREFIX}{text}: {', '.join(wrong)} of its config.json is no mapping")
     if isinstance(config, dict) and isinstance(config.get("architecture"), str):
         return _of_timm(repository, config)
     kinds = config.get("architectures") if isinstance(config, dict) else None

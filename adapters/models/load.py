@@ -241,5 +241,6 @@ def _info(spec: str, network: LoadedNetwork, preprocessing: Preprocessing) -> Mo
         training=network.training,
         licence=network.licence,
         weights=network.weights,
-        weights_sha256=file_sha256(network.file) if network.file else state_digest(network.net),
+        weights_sha256=network.sha256
+        or (file_sha256(network.file) if network.file else state_digest(network.net)),
     )

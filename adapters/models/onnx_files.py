@@ -19,9 +19,9 @@ from iaside_plugins.adapters.compat import with_torchvision
 from iaside_plugins.adapters.models.classifier import LoadedNetwork
 from iaside_plugins.adapters.models.file_kinds import check_is_weights
 from iaside_plugins.adapters.models.hub_files import local_file
+from iaside_plugins.adapters.models.onnx_digest import onnx_sha256
 from iaside_plugins.adapters.models.onnx_operators import add_newer_operators
 from iaside_plugins.adapters.models.shapes import ChannelsLast, InBatchesOf, geometry_of
-from iaside_plugins.adapters.models.weights import file_sha256
 from iaside_plugins.errors import InputError, MissingExtraError
 from iaside_plugins.inference.outputs import logits_in
 
@@ -72,7 +72,7 @@ class GraphInput:
                 f"{given or 'nothing'}"
             )
         shape = [side if isinstance(side, int) and side > 0 else None for side in found[0].shape]
-        channels_last = shape[1] not in (1, 3, None) and shape[3] in (1, 3)
+        channels_last = shape[1] not in (1, 3) and shape[3] in (1, 3)
         batch, channels, height, width = shape
         if channels_last:
             batch, height, width, channels = shape
@@ -159,6 +159,7 @@ def from_onnx(given: str, *, pretrained: bool) -> LoadedNetwork:
         _log.warning("%s has %d outputs; the first is taken", file.name, len(outputs))
     shape = outputs[0].shape
     found: Any = net if converted is None else converted
+    digest = onnx_sha256(file)
     if shape and isinstance(shape[-1], int):
         found.num_classes = shape[-1]
     found.n_parameters, found.in_channels = _n_values(file, net), images.channels
@@ -169,7 +170,8 @@ def from_onnx(given: str, *, pretrained: bool) -> LoadedNetwork:
         preprocessing=geometry_of(images.height, images.width, file.name),
         weights=origin,
         file=file,
-        code=file_sha256(file),
+        sha256=digest,
+        code=digest,
         public_name=origin,
         says_preprocessing=False,
     )

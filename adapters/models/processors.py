@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from iaside_plugins.adapters.imagenet.decoding import pillow
-from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
-from iaside_plugins.errors import InputError
+from iaside_plugins.adapters.imagenet.preprocessing import INTERPOLATIONS, Preprocessing
+from iaside_plugins.errors import InputError, shown
 
 PROCESSOR_FILE = "preprocessor_config.json"
 _HEIGHT, _WIDTH = 400, 500  # of the images that are measured with
@@ -43,7 +43,7 @@ def measured(library: Any, folder: Path, name: str) -> Preprocessing | None:
         return None
     process, processor = _processor(library, folder, name)
     mean, std = _normalisation(process, processor, name)
-    interpolation = _FILTERS[int(getattr(processor, "resample", None) or 2)]
+    interpolation = _interpolation(processor, name)
     resize, crop = _geometry(process, mean, std, name)
     return Preprocessing(resize, crop, interpolation, mean, std)
 
@@ -62,13 +62,33 @@ def _processor(library: Any, folder: Path, name: str) -> tuple[Process, Any]:
         ) from error
 
     def process(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        out = processor(images=image_of(pixels), return_tensors="pt")["pixel_values"]
-        array: np.ndarray[Any, Any] = out[0].double().numpy()
+        try:
+            out = processor(images=image_of(pixels), return_tensors="pt")["pixel_values"]
+            array: np.ndarray[Any, Any] = out[0].double().numpy()
+        except Exception as error:  # settings that no image can have, each with its own kind
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"{name}: the processor of its {PROCESSOR_FILE} fails on an image "
+                f"({type(error).__name__}: {reason})"
+            ) from error
         if array.ndim != 3 or len(array) != 3:
             raise InputError(f"{name}: expected one image (3, H, W) of its processor")
         return array
 
     return process, processor
+
+
+def _interpolation(processor: Any, name: str) -> str:
+    """Return the interpolation of a processor's resize: Pillow's number of it, or its name."""
+    given = getattr(processor, "resample", None)
+    given = getattr(given, "value", given)  # of an enumeration
+    if given is None:
+        return "bilinear"
+    if isinstance(given, int) and 0 <= given < len(_FILTERS):
+        return _FILTERS[given]
+    if given in INTERPOLATIONS:
+        return str(given)
+    raise InputError(f"{name}: its {PROCESSOR_FILE} has an unknown resample, {shown(given)}")
 
 
 def _normalisation(
@@ -90,7 +110,7 @@ def _normalisation(
             "python:module:factory"
         )
     said: list[Any] = [getattr(processor, f"image_{which}", None) for which in ("mean", "std")]
-    found = [tuple(round(float(value), 6) for value in one) for one in (mean, std)]
+    found = [tuple(float(f"{value:.6g}") for value in one) for one in (mean, std)]
     for place, values in enumerate(said):  # as said, where that is what it does
         if np.shape(values) == (3,) and np.allclose(values, found[place], rtol=0, atol=1e-5):
             found[place] = tuple(map(float, values))

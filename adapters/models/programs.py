@@ -6,8 +6,10 @@ whom the user trusts.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +61,7 @@ def from_export(given: str, *, pretrained: bool) -> LoadedNetwork:
     """
     file, origin = _program("export", given, pretrained)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet():
             program = torch.export.load(file)
             net: nn.Module = program.module()
     except Exception as error:
@@ -118,6 +119,19 @@ def _loaded(
         public_name=origin,
         says_preprocessing=False,
     )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence torch's warnings and messages: what fails is raised too, and said in one line."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _unreadable(file: Path, kind: str, error: Exception) -> InputError:

@@ -85,12 +85,28 @@ def _weights(repository: Repository) -> tuple[Path | None, bool]:
         if (file := repository.get(name)) is not None:
             return file, safe
         if (index := repository.get(f"{name}.index.json")) is not None:
-            for part in sorted(set(read_json(index)["weight_map"].values())):
+            for part in _parts(index, repository):
                 repository.get(part)
             return None, safe
     raise InputError(
         f"{PREFIX}{repository.text} has no weights for PyTorch ({' or '.join(_WEIGHTS)})"
     )
+
+
+def _parts(index: Path, repository: Repository) -> list[str]:
+    """Return the files that an index of weights lists.
+
+    Raises:
+        InputError: It lists none, or paths, which may lead out of the repository.
+    """
+    held = read_json(index)
+    listed = held.get("weight_map") if isinstance(held, dict) else None
+    parts = {str(part) for part in listed.values()} if isinstance(listed, dict) else set()
+    if not parts or any(Path(part).name != part for part in parts):
+        raise InputError(
+            f"{PREFIX}{repository.text}: {index.name} does not list the files of weights"
+        )
+    return sorted(parts)
 
 
 def _check_attention(repository: Repository, config: Mapping[str, Any]) -> None:

@@ -23,7 +23,7 @@ FIELDS = {
     "perturbed": ("perturbed", "perturbed_images", "corrupted"),
     "ids": ("ids", "id", "image_ids", "image_id"),
 }
-"""What a batch has -> the names it may have in batches that are mappings, the first one counts."""
+"""What a batch has -> the names it may have in batches that are mappings; only one of them."""
 
 _log = logging.getLogger(__name__)
 
@@ -93,11 +93,17 @@ def named_fields(batch: Any, needed: Sequence[str]) -> Any:
         needed: Some of `FIELDS`.
 
     Raises:
-        InputError: A field is missing.
+        InputError: A field is missing, or may be any of several.
     """
     if not isinstance(batch, Mapping):
         return batch
-    found = {field: next((n for n in FIELDS[field] if n in batch), None) for field in FIELDS}
+    there = {field: [name for name in FIELDS[field] if name in batch] for field in FIELDS}
+    if several := next((there[field] for field in needed if len(there[field]) > 1), None):
+        raise InputError(
+            f"a batch has {' and '.join(several)}, and only one of them can be meant: leave out "
+            "the other"
+        )
+    found = {field: names[0] if names else None for field, names in there.items()}
     if missing := [field for field in needed if found[field] is None]:
         raise InputError(
             f"expected batches with {' and '.join(needed)}, got a mapping of "

@@ -11,13 +11,18 @@ import pytest
 import torch
 from robustbench_layout import make_cifar
 
-from iaside_plugins.adapters.imagenet.cifar import ArrayImages, read_cifar, read_cifar_c
+from iaside_plugins.adapters.imagenet.cifar import ArrayImages, ArrayRow, read_cifar, read_cifar_c
 from iaside_plugins.errors import InputError
 
 
 @pytest.fixture
 def cifar(tmp_path: Path) -> Path:
     return make_cifar(tmp_path / "data", 10, ("fog", "snow"))
+
+
+def _save_archive(file: Path) -> None:
+    with file.open("wb") as opened:
+        np.savez(opened, array=np.zeros(3))
 
 
 class Command:
@@ -67,8 +72,14 @@ def test_code_in_an_archive_is_not_run(cifar: Path, monkeypatch: pytest.MonkeyPa
         b"",
         b"text",
         pickle.dumps([1]),
+        pickle.dumps(np.zeros(3, np.uint8), protocol=2).replace(b"latin1", b"latin!"),
         pickle.dumps({b"data": np.zeros((2, 5), np.uint8)}),
         pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1]}),
+        pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1, -1]}),
+        pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [0.7, 1]}),
+        pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [[0], [1]]}),
+        pickle.dumps({b"data": np.zeros((2, 3072)), b"labels": [1, 1]}),
+        pickle.dumps({b"data": [[300] * 3072], b"labels": [1]}),
     ],
 )
 def test_another_file_is_refused(cifar: Path, content: bytes) -> None:
@@ -94,6 +105,9 @@ def test_corrupted_arrays_are_mapped_and_matched(cifar: Path) -> None:
         (lambda folder: np.save(folder / "fog.npy", np.zeros((5, 32, 32, 3), np.uint8)), "labels"),
         (lambda folder: np.save(folder / "labels.npy", np.arange(50) % 7), "not the same images"),
         (lambda folder: (folder / "fog.npy").write_bytes(b"x"), "sound .npy"),
+        (lambda folder: np.save(folder / "fog.npy", np.zeros((50, 32, 32, 3), "f4")), "float32"),
+        (lambda folder: np.save(folder / "labels.npy", np.array(3)), "not the same images"),
+        (lambda folder: _save_archive(folder / "fog.npy"), "an archive of arrays"),
     ],
 )
 def test_corrupted_arrays_that_are_refused(cifar: Path, change, message: str) -> None:
@@ -114,3 +128,12 @@ def test_batches_of_rows() -> None:
     assert torch.equal(x[0], torch.from_numpy(pixels[4].transpose(2, 0, 1).copy()).float() / 255)
     with pytest.raises(InputError, match="batch_size"):
         ArrayImages(pixels, np.arange(5), np.arange(5), "abcde", 0)
+
+
+def test_an_array_that_is_written_again_is_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "fog.npy"
+    for value in (1, 2):
+        (tmp_path / "new.npy").unlink(missing_ok=True)
+        np.save(tmp_path / "new.npy", np.full((5, 32, 32, 3), value, np.uint8))
+        (tmp_path / "new.npy").replace(file)
+        assert ArrayRow(4).read(file)[-1] == value

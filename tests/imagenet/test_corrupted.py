@@ -244,3 +244,19 @@ def test_unreadable_files_follow_the_common_rule(
     data = CorruptedData(records, "fog", 1, **GEOMETRY, cache=tmp_path / "cache")
     with pytest.raises(InputError, match="1 of 4 images are unreadable, more than 1 %: bird/img_1"):
         list(data)
+
+
+@pytest.mark.parametrize("image_id", ["../../../../out.png", "/tmp/out.png", "a/../../../../../b"])
+def test_an_id_does_not_lead_out_of_the_cache(tmp_path: Path, image_id: str) -> None:
+    file = save(tmp_path / "x.png", random_pixels(0, 32, 32))
+    data = CorruptedData(
+        [ImageRecord(file, 0, image_id)],
+        "contrast",
+        1,
+        resize=None,
+        crop=None,
+        cache=tmp_path / "cache",
+    )
+    with pytest.raises(InputError, match="must not lead out of it"):
+        list(data)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.png"]

@@ -264,6 +264,11 @@ def test_the_archive_of_cifar_and_its_corrupted_arrays(tmp_path: Path) -> None:
     array = np.load(root / "CIFAR-10-C" / "fog.npy")[2 * len(all_labels) :][rows]
     assert torch.equal(images, torch.tensor(array).permute(0, 3, 1, 2).float() / 255)
     assert (got, plain, plan.settings["size"]) == (ids, None, 32)
+    # Severities lie one after another, however many images of each there are.
+    more = np.arange(100).reshape(100, 1, 1, 1) * np.ones((1, 32, 32, 3), np.uint8)
+    np.save(root / "CIFAR-10-C" / "fog.npy", more.astype(np.uint8))
+    _, (images, _, _), _ = _corrupted(data, root / "CIFAR-10-C", Preprocessing(32, 32), ("fog", 3))
+    assert (images[:, 0, 0, 0] * 255).round().tolist() == [2 * 20 + row for row in rows]
     np.save(root / "CIFAR-10-C" / "labels.npy", (all_labels + 1) % 10)
     with pytest.raises(InputError, match="does not begin with the labels of the 10 clean images"):
         distributed(root / "CIFAR-10-C", data, Preprocessing(32, 32), seed=0)

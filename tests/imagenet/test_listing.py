@@ -11,6 +11,7 @@ import pytest
 from folder_fuzz import tried
 from image_files import WNIDS, make_tree, random_pixels, save
 
+from iaside_plugins.adapters.imagenet import listing
 from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError, decode, read_bytes
 from iaside_plugins.adapters.imagenet.folders import ImageFolderData, matched_records
 from iaside_plugins.adapters.imagenet.records import UNLABELLED, find_records
@@ -187,3 +188,13 @@ def test_files_too_large_and_images_too_thin_are_unreadable(tmp_path: Path) -> N
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(UnreadableImageError, match="expected a file, got a pipe"):
         read_bytes(tmp_path / "pipe.png")
+
+
+def test_folders_too_deep_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_end(folder: Path, *_: object) -> list[str]:
+        return without_end(folder)
+
+    (tmp_path / "cat").mkdir()
+    monkeypatch.setattr(listing, "_images", without_end)
+    with pytest.raises(InputError, match="lie too deep in one another"):
+        find_records(tmp_path)

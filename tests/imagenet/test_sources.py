@@ -115,6 +115,46 @@ def test_parquet_that_is_not_read(tmp_path: Path, columns: Any, message: str) ->
         find_records(write_parquet(tmp_path / "a.parquet", columns))
 
 
+def test_files_of_parquet_with_other_classes_are_not_one_data_set(tmp_path: Path) -> None:
+    columns: dict[str, list[Any]] = {"image": [png()], "label": [0]}
+    write_parquet(tmp_path / "test-0.parquet", columns, ["cat", "dog"])
+    write_parquet(tmp_path / "test-1.parquet", columns, ["dog", "cat"])
+    with pytest.raises(InputError, match=r"test-1.parquet has other columns, or other classes"):
+        find_records(tmp_path)
+
+
+@pytest.mark.parametrize("names", [["owl", "owl"], ["", "owl"]])
+def test_classes_of_one_name_keep_their_labels(tmp_path: Path, names: list[str]) -> None:
+    columns: dict[str, list[Any]] = {"image": [png(0), png(1)], "label": [0, 1]}
+    file = write_parquet(tmp_path / "a.parquet", columns, names)
+    assert [label for _, label in found(file)[0]] == [0, 1]
+
+
+def test_a_parquet_file_that_is_written_again_is_read_again(tmp_path: Path) -> None:
+    for k in range(2):
+        columns: dict[str, list[Any]] = {"image": [png(k)], "label": [0]}
+        file = write_parquet(tmp_path / "a.parquet", columns)
+        assert find_records(file)[0][0].read() == png(k)
+
+
+def test_odd_parts_of_parquet(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    features: list[Any] = [{"label": {"_type": "ClassLabel", "names": 5}}]
+    for stored in ("[" * 100_000, json.dumps({"info": {"features": features[0]}})):
+        images = [{"bytes": png(), "path": 5}]
+        table = arrow.table({"image": images, "label": [3]})
+        table = table.replace_schema_metadata({"huggingface": stored})
+        parquet.write_table(table, tmp_path / "a.parquet")
+        assert found(tmp_path / "a.parquet")[0] == [("3/a_00000000", 3)]
+    raw = bytearray((tmp_path / "a.parquet").read_bytes())
+    raw[10:60] = b"\xff" * 50
+    (tmp_path / "a.parquet").write_bytes(raw)
+    with pytest.raises(UnreadableImageError) as caught:
+        find_records(tmp_path / "a.parquet", labels=UNLABELLED)[0][0].read()
+    assert "\n" not in str(caught.value)
+
+
 def test_parquet_of_several_data_sets_or_rows_too_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,3 +282,146 @@ def test_manifests_without_labels(tmp_path: Path) -> None:
     assert found(tmp_path / "l.csv", labels=UNLABELLED)[0] == [("b.png", 0)]
     with pytest.raises(InputError, match="line 1: expected the header path,label, got 'path'"):
         find_records(tmp_path / "l.csv")
+
+
+def _tar_of(tmp_path: Path, n: int = 4) -> tuple[Path, list[int]]:
+    """Return an archive of class folders, and where its headers lie."""
+    file = write_tar(tmp_path / "a.tar", {f"{k % 2}/{k}.png": png(k) for k in range(n)})
+    with tarfile.open(file) as archive:
+        return file, [member.offset for member in archive]
+
+
+@pytest.mark.parametrize("fault", ["cut between files", "damaged header", "two archives"])
+def test_an_archive_that_tarfile_reads_in_part_is_refused(tmp_path: Path, fault: str) -> None:
+    file, offsets = _tar_of(tmp_path)
+    raw = file.read_bytes()
+    damaged = raw[: offsets[2] + 150] + b"\xff" + raw[offsets[2] + 151 :]
+    file.write_bytes(
+        {
+            "cut between files": raw[: offsets[2]],
+            "damaged header": damaged,
+            "two archives": raw + raw,
+        }[fault]
+    )
+    with pytest.raises(InputError, match=r"cut or damaged at byte .*, or several archives"):
+        find_records(file)
+
+
+def test_a_header_of_negative_size_is_refused(tmp_path: Path) -> None:
+    file, offsets = _tar_of(tmp_path)
+    raw = file.read_bytes()
+    header = bytearray(tarfile.TarInfo("0/n.png").tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = b"\xff" * 10 + b"\xfc\x00"  # -1024 in base 256
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    file.write_bytes(raw[: offsets[1]] + bytes(header) + raw[offsets[1] :])
+    with pytest.raises(InputError, match=r"not a sound tar archive"):
+        find_records(file)
+
+
+def test_links_in_an_archive(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        info = tarfile.TarInfo("0/a.png")
+        info.size = len(png())
+        archive.addfile(info, io.BytesIO(png()))
+        for name, kind in (("1/same.png", tarfile.LNKTYPE), ("1/else.png", tarfile.SYMTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "0/a.png"
+            archive.addfile(info)
+    records, _ = find_records(tmp_path / "a.tar")
+    assert [(one.image_id, one.read()) for one in records] == [
+        ("0/a.png", png()),
+        ("1/same.png", png()),
+    ]
+    assert "left out 1 links and images of other formats" in caplog.text
+    assert "1/else.png" in caplog.text
+
+
+def test_a_mask_is_no_image_of_its_sample(tmp_path: Path) -> None:
+    sample: dict[str, bytes | str] = {"x.jpg": png(), "x.seg.png": png(1), "x.cls": "3"}
+    with pytest.raises(InputError, match=r"one sample has the images x.jpg and x.seg.png"):
+        find_records(write_tar(tmp_path / "a.tar", sample))
+
+
+def test_notes_nested_too_deeply(tmp_path: Path) -> None:
+    sample: dict[str, bytes | str] = {"x.jpg": png(), "x.json": "[" * 100_000}
+    with pytest.raises(InputError, match=r"the image x\.jpg has no label"):
+        find_records(write_tar(tmp_path / "a.tar", sample))
+
+
+@pytest.mark.parametrize(
+    "line", ["{}\t5", "  {}   5  ", "\ufeff{} 5\r\n", "{} 5\n\n", "{0} 5\n{0} 5"]
+)
+def test_forms_of_val_txt(tmp_path: Path, line: str) -> None:
+    save(tmp_path / VALIDATION.replace("JPEG", "png"), random_pixels(0))
+    (tmp_path / "val.txt").write_text(line.format(VALIDATION), encoding="utf-8", newline="")
+    assert [label for _, label in found(tmp_path)[0]] == [5]
+
+
+def test_two_classes_of_one_image_are_refused(tmp_path: Path) -> None:
+    save(tmp_path / VALIDATION.replace("JPEG", "png"), random_pixels(0))
+    (tmp_path / "val.txt").write_text(f"{VALIDATION} 5\n{VALIDATION} 6\n")
+    with pytest.raises(InputError, match=r"val.txt, line 2: another class of ILSVRC2012_val_0000"):
+        find_records(tmp_path)
+
+
+def test_damaged_lists_of_labels(tmp_path: Path) -> None:
+    pytest.importorskip("scipy.io")
+    save(tmp_path / VALIDATION.replace("JPEG", "png"), random_pixels(0))
+    truth = tmp_path / "ILSVRC2012_validation_ground_truth.txt"
+    truth.write_text("1\n" * 50_000)
+    (tmp_path / "meta.mat").touch()
+    with pytest.raises(InputError, match=r"is not the meta.mat of ILSVRC 2012"):
+        find_records(tmp_path)
+    kaggle = "ImageId,PredictionString\nILSVRC2012_val_00000001," + "n01440764 " * 20_000
+    (tmp_path / "LOC_val_solution.csv").write_text(kaggle)
+    with pytest.raises(InputError, match=r"cannot read the labels of .*LOC_val_solution.csv"):
+        find_records(tmp_path)
+
+
+def test_a_validation_image_beside_class_folders_is_left_out(tmp_path: Path) -> None:
+    save(tmp_path / WNIDS[3] / "a.png", random_pixels(0))
+    save(tmp_path / VALIDATION.replace("JPEG", "png"), random_pixels(1))
+    (tmp_path / "val.txt").write_text(f"{VALIDATION} 5\n")
+    assert found(tmp_path)[0] == [(f"{WNIDS[3]}/a.png", 3)]
+
+
+def test_damaged_labels_of_parquet_are_one_line(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    labels = arrow.array([b"\xff\xfe"]).view(arrow.string())  # no UTF-8
+    parquet.write_table(arrow.table({"image": [png()], "label": labels}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"a\.parquet is not a sound Parquet file: .*utf-8"):
+        find_records(tmp_path / "a.parquet")
+    file = write_parquet(tmp_path / "b.parquet", {"label": [1] * 9, "image": [png()] * 9})
+    raw = bytearray(file.read_bytes())
+    raw[4:40] = b"\xff" * 36
+    file.write_bytes(raw)
+    with pytest.raises(InputError, match=r"b\.parquet is not a sound Parquet file") as caught:
+        find_records(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_annotations_of_tiny_imagenet_with_a_mark_and_empty_lines(tmp_path: Path) -> None:
+    save(tmp_path / "images" / "a.png", random_pixels(0))
+    notes = f"\ufeffa.png\t{WNIDS[3]}\t0\t0\r\n\r\n"
+    (tmp_path / "val_annotations.txt").write_text(notes, encoding="utf-8", newline="")
+    assert found(tmp_path)[0] == [(f"{WNIDS[3]}/a.png", 3)]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"size": "-1024"},
+        {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "10"},
+    ],
+)
+def test_headers_of_archives_that_cannot_hold_are_one_line(
+    tmp_path: Path, headers: dict[str, str]
+) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("0/a.png")
+        info.size, info.pax_headers = len(png()), headers
+        archive.addfile(info, io.BytesIO(png()))
+    with pytest.raises(InputError, match=r"a\.tar is not a sound tar archive"):
+        find_records(tmp_path / "a.tar")

@@ -18,6 +18,7 @@ from torch import nn
 from iaside_plugins import Protocol, spectral_importance
 from iaside_plugins.adapters.compat import import_timm
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
+from iaside_plugins.adapters.models import hub_files
 from iaside_plugins.adapters.models.load import load_model
 from iaside_plugins.errors import InputError
 
@@ -98,6 +99,8 @@ def test_a_pickled_file_of_a_timm_repository_is_read_without_running_it(
         ({"model_args": {"pretrained_strict": False}}, "gives pretrained_strict"),
         ({"model_args": {"wings": 2}}, r"timm cannot load .*TypeError.*wings"),
         ({"num_classes": 6}, "timm cannot load mobilenetv3_small_050 with these weights"),
+        ({"model_args": [1]}, "model_args of its config.json is no mapping"),
+        ({"pretrained_cfg": "x"}, "pretrained_cfg of its config.json is no mapping"),
         ({"num_classes": 0}, "has no classification head|timm cannot load"),
     ],
 )
@@ -174,6 +177,17 @@ def test_a_transformers_configuration_that_cannot_be_used_is_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "index", [[1], {}, {"weight_map": [1]}, {"weight_map": {"a": "../../b.safetensors"}}]
+)
+def test_an_index_of_weights_names_files_alone(tmp_path: Path, vit: Path, index: Any) -> None:
+    changed(tmp_path, vit, {})
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match=r"index.json does not list the files of weights"):
+        load_model(f"hf:{tmp_path}")
+
+
 def test_a_repository_without_a_processor_says_how_images_are_taken(
     tmp_path: Path, vit: Path, caplog: Any
 ) -> None:
@@ -238,3 +252,9 @@ def test_a_reference_that_names_no_network_says_what_to_give(
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match=r"(brings|holds) its own weights"):
         load_model(spec, weights="w.pth")
+
+
+def test_the_commit_is_that_of_the_cache_wherever_it_lies() -> None:
+    name = Path("/data/snapshots/hub/models--timm--x/snapshots/abc123/snapshots/model.safetensors")
+    assert hub_files._commit(name) == "abc123"
+    assert hub_files._commit(Path("/data/snapshots/x/model.safetensors")) is None

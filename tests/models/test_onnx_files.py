@@ -233,3 +233,37 @@ def test_a_damaged_file_and_a_missing_library_are_one_line(
     monkeypatch.setattr(onnx_files, "_library", lambda name: None)
     with pytest.raises(MissingExtraError, match="pip install onnxruntime"):
         load_model(f"onnx:{tmp_path / 'bad.onnx'}")
+
+
+def test_weights_in_a_file_beside_count_in_the_digests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_files, "_converted", lambda *_: (None, "by onnxruntime alone"))
+    found = []
+    for k in range(2):
+        net = Tiny()
+        nn.init.constant_(net.head.bias, k)
+        folder = tmp_path / str(k)
+        folder.mkdir()
+        held = onnx.load(str(exported(folder / "whole.onnx", net, IMAGES[:2], {0: "n"})))
+        onnx.save_model(
+            held,
+            str(folder / "net.onnx"),
+            save_as_external_data=True,
+            location="weights of the net " * 9,  # a length of two bytes
+            size_threshold=0,
+        )
+        model = load_model(f"onnx:{folder / 'net.onnx'}")
+        found.append((model.info.weights_sha256, model_digest(model)))
+    assert (tmp_path / "0/net.onnx").read_bytes() == (tmp_path / "1/net.onnx").read_bytes()
+    assert found[0][0] != found[1][0]
+    assert found[0][1] != found[1][1]
+
+
+def test_channels_that_come_last_with_free_sides(tmp_path: Path) -> None:
+    net = Tiny(last=True)
+    images = IMAGES.permute(0, 2, 3, 1)
+    file = exported(tmp_path / "last.onnx", net, images[:2].contiguous(), {0: "n", 1: "h", 2: "w"})
+    torch.testing.assert_close(
+        load_model(f"onnx:{file}")(IMAGES), net(images), rtol=1e-4, atol=1e-5
+    )

@@ -68,6 +68,13 @@ def processor(kind: str, folder: Path, settings: dict[str, Any]) -> Any:
             Preprocessing(64, 64, "bicubic", (0.5,) * 3, (0.25,) * 3),
             ASPECT,
         ),
+        # the first of Pillow's filters, whose number is 0
+        (
+            "ViTImageProcessor",
+            {"resample": 0},
+            Preprocessing(224, 224, "nearest", **HALF),
+            ASPECT,
+        ),
         (
             "ViTImageProcessor",
             {"do_normalize": False, "do_resize": False},
@@ -101,6 +108,18 @@ def test_a_processor_is_measured(
     np.testing.assert_allclose(found.mean, np.broadcast_to(expected.mean, 3), atol=1e-6)
     np.testing.assert_allclose(found.std, np.broadcast_to(expected.std, 3), atol=1e-6)
     assert (said in caplog.text) if said else not caplog.text
+
+
+@pytest.mark.parametrize(
+    "settings", [{"resample": 99}, {"size": {"height": 0, "width": 0}}, {"image_mean": [1, 2]}]
+)
+def test_settings_that_no_image_can_have_are_one_line(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    processor("ViTImageProcessor", tmp_path, settings)
+    with pytest.raises(InputError, match=r"processor of its .* fails on an image") as caught:
+        measured(importlib.import_module("transformers"), tmp_path, "net")
+    assert "\n" not in str(caught.value)
 
 
 def test_images_of_a_folder_are_those_of_the_processor(tmp_path: Path) -> None:

@@ -95,3 +95,12 @@ def test_files_under_a_wrong_prefix_say_the_right_one(tmp_path: Path) -> None:
         load_model(f"torchscript:{script}", weights=state)
     with pytest.raises(InputError, match="no file at"):
         load_model(f"export:{tmp_path / 'absent.pt2'}")
+
+
+def test_damaged_archives_are_one_line(tmp_path: Path, capfd: Any) -> None:
+    (tmp_path / "a.pt2").write_bytes(b"junk" * 9 + b"PK\x05\x06" + b"\xff" * 18)
+    with pytest.raises(InputError, match=r"a\.pt2 is no TorchScript archive"):
+        load_model(f"torchscript:{tmp_path / 'a.pt2'}")
+    with pytest.raises(InputError, match=r"a\.pt2 cannot be read as torch.export"):
+        load_model(f"export:{tmp_path / 'a.pt2'}")
+    assert capfd.readouterr() == ("", "")

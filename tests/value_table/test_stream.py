@@ -83,3 +83,10 @@ def test_pairs_that_are_mappings() -> None:
     assert (found.wrong == expected.wrong).all()
     with pytest.raises(InputError, match="mapping of clean, label: give the perturbed as one of"):
         error_decomposition(_net(), [{"clean": IMAGES, "label": LABELS}], Protocol(n_bands=3))
+
+
+@pytest.mark.parametrize("names", [("label", "fine_label"), ("label", "labels")])
+def test_two_fields_of_labels_are_not_guessed_between(names: tuple[str, str]) -> None:
+    batch = {"image": torch.rand(2, 3, 8, 8), **dict.fromkeys(names, torch.zeros(2).long())}
+    with pytest.raises(InputError, match=r"and only one of them can be meant: leave out the other"):
+        list(batches([batch]))

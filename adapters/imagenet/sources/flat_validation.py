@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from iaside_plugins.adapters.imagenet.labels import known_map
-from iaside_plugins.adapters.imagenet.listing import image_names
+from iaside_plugins.adapters.imagenet.listing import image_names, subfolders
 from iaside_plugins.adapters.imagenet.sources.found import Found, labelled
 from iaside_plugins.adapters.imagenet.sources.source import UNLABELLED, Listing
 from iaside_plugins.errors import InputError, MissingExtraError, shown
@@ -30,11 +30,12 @@ Labels = dict[int, str]
 
 
 def is_flat_validation(root: Path) -> bool:
-    """Return whether images named ILSVRC2012_val_... lie directly in a folder."""
+    """Return whether images named ILSVRC2012_val_... lie in a folder, and no class folders."""
     if not root.is_dir():
         return False
     with os.scandir(root) as entries:
-        return any(_IMAGE.fullmatch(entry.name) for entry in entries)
+        is_flat = any(_IMAGE.fullmatch(entry.name) for entry in entries)
+    return is_flat and not any(map(image_names, subfolders(root)))
 
 
 def read_flat_validation(root: Path, labels: str, classes: Path | str | None) -> Listing:
@@ -108,14 +109,18 @@ def _from_pairs(file: Path) -> Labels:
     wnids = tuple(index)
     known: Labels = {}
     for k, line in enumerate(_text(file).splitlines(), 1):
-        name, _, label = line.strip().rpartition(" ")
+        if not line.strip():
+            continue
+        name, *rest = line.strip().rsplit(maxsplit=1)
+        label = rest[0] if rest else ""
         label = label if label in index else _wnid(wnids, label, 0, f"{file}, line {k}")
-        if not (number := image_number(Path(name.strip()).name)):
+        if not (number := image_number(Path(name).name)):
             raise InputError(
                 f"{file}, line {k}: expected ILSVRC2012_val_00000001.JPEG and a class, "
                 f"got {shown(line)}"
             )
-        known[number] = label
+        if known.setdefault(number, label) != label:
+            raise InputError(f"{file}, line {k}: another class of {name} than before")
     return known
 
 
@@ -123,8 +128,12 @@ def _from_kaggle(file: Path) -> Labels:
     """Return the labels of `LOC_val_solution.csv`: ImageId, and PredictionString of WordNet ids."""
     wnids = known_map("imagenet").index
     known: Labels = {}
-    for k, row in enumerate(csv.reader(io.StringIO(_text(file), newline="")), 1):
-        if k == 1 and row[:1] == ["ImageId"]:
+    try:
+        rows = list(csv.reader(io.StringIO(_text(file), newline="")))
+    except csv.Error as error:
+        raise InputError(f"cannot read the labels of {file}: {error}") from error
+    for k, row in enumerate(rows, 1):
+        if not row or (k == 1 and row[0] == "ImageId"):
             continue
         label = row[1].split(" ")[0] if len(row) > 1 else ""
         if label not in wnids or not (number := image_number(row[0])):
@@ -164,7 +173,7 @@ def _devkit_classes(meta: Path) -> tuple[str, ...]:
             zip(synsets["ILSVRC2012_ID"].tolist(), synsets["WNID"].tolist(), strict=True)
         )
         wnids = tuple(str(numbers[k]) for k in range(1, 1001))
-    except (OSError, ValueError, KeyError, TypeError, IndexError, NotImplementedError) as error:
+    except Exception as error:  # SciPy has kinds of its own for damaged files
         raise InputError(f"{meta} is not the meta.mat of ILSVRC 2012: {error}") from error
     if set(wnids) != set(known_map("imagenet").index):
         raise InputError(f"{meta} does not have the 1000 classes of ILSVRC 2012")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError
+from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError, file_version
 from iaside_plugins.adapters.imagenet.labels import KNOWN_MAPS, ClassMap, LabelSpace, known_map
 from iaside_plugins.adapters.imagenet.listing import image_names, subfolders
 from iaside_plugins.adapters.imagenet.sources.found import (
@@ -22,12 +21,14 @@ from iaside_plugins.adapters.imagenet.sources.found import (
 from iaside_plugins.adapters.imagenet.sources.source import UNLABELLED, Listing
 from iaside_plugins.adapters.imagenet.sources.splits import one_split
 from iaside_plugins.errors import InputError, MissingExtraError, shown
+from iaside_plugins.storage.files import parse_json
 
 _IMAGES = ("image", "img", "jpg", "png", "webp")
 _LABELS = ("label", "labels", "fine_label", "cls", "target")
 _CORRUPTED = ("corruption", "corruption_type", "corruption_name", "severity")
 _MOST_GROUP = 2**31  # bytes of a row group, which is read whole
 _MOST_OTHERS = 10  # of ImageNet's 1000 names that may be written in another way
+_DAMAGE = (OSError, ValueError, IndexError, KeyError)  # pyarrow's errors are among them
 _WNID = re.compile(r"_(n\d{8})(?=\.\w+$)")  # in ILSVRC2012_val_00003014_n01440764.JPEG
 
 
@@ -48,9 +49,11 @@ class ParquetCell:
     def read(self, path: Path) -> bytes:
         """Return the bytes of the image file; the last row group stays in memory."""
         try:
-            value = _column(path, self.column, self.row_group)[self.row].as_py()
-        except (OSError, ValueError, IndexError) as error:  # pyarrow's errors are among them
-            raise UnreadableImageError(f"cannot be read: {error}") from error
+            held = _column(path, file_version(path), self.column, self.row_group)
+            value = held[self.row].as_py()
+        except (InputError, MemoryError, *_DAMAGE) as error:
+            reason = " ".join(str(error).split())
+            raise UnreadableImageError(f"cannot be read: {reason}") from error
         value = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(value, bytes):
             raise UnreadableImageError("cannot be read: its row holds no bytes")
@@ -92,7 +95,13 @@ def read_parquet(root: Path, labels: str, classes: Path | str | None) -> Listing
         MissingExtraError: pyarrow is not installed.
     """
     files = one_split(root, _files(root))
-    columns = _columns(files[0], _opened(files[0]).schema_arrow, need_labels=labels != UNLABELLED)
+    columns = _columns(files[0], need_labels=labels != UNLABELLED)
+    for file in files[1:]:
+        if _columns(file, need_labels=labels != UNLABELLED) != columns:
+            raise InputError(
+                f"{file} has other columns, or other classes, than {files[0].name}: give files of "
+                "one data set"
+            )
     folders = _folders(columns.names)
     found = numbered_apart([image for file in files for image in _rows(file, columns, folders)])
     if not found:
@@ -119,17 +128,23 @@ def _opened(file: Path) -> Any:
     try:
         return pyarrow.parquet.ParquetFile(file)
     except (OSError, ValueError) as error:
-        raise InputError(f"{file} is not a sound Parquet file: {error}") from error
+        raise _unsound(file, error) from error
+
+
+def _unsound(file: Path, error: BaseException) -> InputError:
+    """Return the error for a damaged file, with pyarrow's message in one line."""
+    return InputError(f"{file} is not a sound Parquet file: {' '.join(str(error).split())}")
 
 
 @lru_cache(maxsize=1)
-def _column(file: Path, column: str, row_group: int) -> Any:
-    """Return a column of a row group."""
+def _column(file: Path, version: Any, column: str, row_group: int) -> Any:
+    """Return a column of a row group of one version of a file."""
     return _opened(file).read_row_group(row_group, columns=[column]).column(0)
 
 
-def _columns(file: Path, schema: Any, *, need_labels: bool) -> _Columns:
+def _columns(file: Path, *, need_labels: bool) -> _Columns:
     """Return which columns of a file hold images and labels."""
+    schema = _opened(file).schema_arrow
     features = _features(schema)
     image = _chosen(schema.names, features, "Image", _IMAGES)
     label = _chosen(schema.names, features, "ClassLabel", _LABELS)
@@ -152,14 +167,15 @@ def _columns(file: Path, schema: Any, *, need_labels: bool) -> _Columns:
             f"{file}: expected the column {image} to hold the bytes of image files, got {text}; "
             "write it as Hugging Face's Image feature"
         )
-    names = features.get(label or "", {}).get("names") or ()
+    names = features.get(label or "", {}).get("names")
+    names = names if isinstance(names, list) else ()
     return _Columns(image, label, tuple(map(str, names)), is_struct and "path: " in text)
 
 
 def _features(schema: Any) -> dict[str, dict[str, Any]]:
     """Return the features that Hugging Face writes into a schema; empty without them."""
     try:
-        stored = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        stored = parse_json((schema.metadata or {}).get(b"huggingface", b"{}").decode())
         features = stored.get("info", {}).get("features", {})
         return {str(name): one for name, one in features.items() if isinstance(one, dict)}
     except (ValueError, AttributeError):
@@ -179,8 +195,6 @@ def _chosen(
 def _rows(file: Path, columns: _Columns, folders: Sequence[str]) -> Iterator[Found]:
     """Yield the images of a file; only labels and file names are read."""
     opened = _opened(file)
-    if not {columns.image, *filter(None, [columns.label])} <= set(opened.schema_arrow.names):
-        raise InputError(f"{file} has other columns than the files before it")
     wanted = [columns.label] if columns.label else []
     wanted += [f"{columns.image}.path"] if columns.has_paths else []
     number = 0
@@ -191,7 +205,12 @@ def _rows(file: Path, columns: _Columns, folders: Sequence[str]) -> Iterator[Fou
                 f"{file} has a row group of {meta.total_byte_size:,} bytes, which is read whole; "
                 "write it again with row_group_size=1000"
             )
-        table = opened.read_row_group(group, columns=wanted).to_pydict() if wanted else {}
+        try:
+            table = opened.read_row_group(group, columns=wanted).to_pydict() if wanted else {}
+        except (MemoryError, *_DAMAGE) as error:
+            raise _unsound(file, error) from error
+        if any(len(column) != meta.num_rows for column in table.values()):
+            raise _unsound(file, ValueError("its columns have different numbers of rows"))
         classes = table.get(columns.label, [""] * meta.num_rows)
         paths = table.get(columns.image, [None] * meta.num_rows)
         for row, (label, path) in enumerate(zip(classes, paths, strict=True)):
@@ -217,12 +236,15 @@ def _class_name(file: Path, row: int, label: Any, folders: Sequence[str]) -> str
     return folders[label] if folders else str(label)
 
 
-def _file_name(path: str | None) -> str:
-    return _WNID.sub("", PurePosixPath(path).name) if path else ""
+def _file_name(path: Any) -> str:
+    return _WNID.sub("", PurePosixPath(path).name) if isinstance(path, str) else ""
 
 
 def _folders(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the class folder of every label: that of a known data set, or the name as it is."""
+    """Return the class folder of every label: that of a known data set, or the name as it is.
+
+    Nothing where two classes have one name, or one has none: the labels themselves are used then.
+    """
     for dataset in KNOWN_MAPS:
         known = known_map(dataset)
         first = [re.sub(r"\s+", "_", name.split(",")[0].strip()).lower() for name in names]
@@ -233,7 +255,7 @@ def _folders(names: Sequence[str]) -> tuple[str, ...]:
             _MOST_OTHERS if dataset == "imagenet" else 0
         ):
             return tuple(known.index)
-    return tuple(names)
+    return tuple(names) if all(names) and len(set(names)) == len(names) else ()
 
 
 def _own_classes(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,12 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError
-from iaside_plugins.adapters.imagenet.listing import SUFFIXES, subfolders
+from iaside_plugins.adapters.imagenet.listing import (
+    OTHER_SUFFIXES,
+    SUFFIXES,
+    readable,
+    subfolders,
+)
 from iaside_plugins.adapters.imagenet.sources.flat_validation import (
     image_number,
     validation_labels,
@@ -25,6 +30,7 @@ from iaside_plugins.adapters.imagenet.sources.found import (
 from iaside_plugins.adapters.imagenet.sources.source import UNLABELLED, Listing
 from iaside_plugins.adapters.imagenet.sources.splits import one_split
 from iaside_plugins.errors import InputError
+from iaside_plugins.storage.files import DAMAGE, parse_json
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -32,6 +38,8 @@ _NOTES = (".cls", ".json", ".txt")  # what may hold the label of a webdataset sa
 _WNID = re.compile(r"n\d{8}", re.ASCII)
 _MOST_NOTE = 2**20  # bytes of such a file
 _MOST_BYTES = 2**30  # of an image file
+_MOST_PADDING = 2**20  # bytes behind the end of an archive that are looked at
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,8 +90,16 @@ def read_tar(root: Path, labels: str, classes: Path | str | None) -> Listing:
         InputError: A compressed or damaged archive, no images, or images without a label.
     """
     found: list[Found] = []
+    left_out: list[str] = []
     for file in one_split(root, _files(root)):
-        found += _images(file, labels)
+        found += _images(file, labels, left_out)
+    if left_out:
+        _log.warning(
+            "left out %s links and images of other formats in the tar archives of %s, %s first",
+            f"{len(left_out):,}",
+            root,
+            readable(left_out[0]),
+        )
     if not found:
         raise InputError(f"no images in the tar archives of {root}")
     return labelled(numbered_apart(found), labels, classes, integer_classes(found))
@@ -97,9 +113,10 @@ def _files(root: Path) -> list[Path]:
     return sorted(path for path in root.glob("*.tar") if path.is_file())
 
 
-def _images(file: Path, labels: str) -> list[Found]:
-    """Return the images of one archive with the names of their classes."""
-    members = _members(file)
+def _images(file: Path, labels: str, left_out: list[str]) -> list[Found]:
+    """Return the images of one archive with the names of their classes; adds to `left_out`."""
+    members = _members(file, left_out)
+    left_out += [name for name in members if name.lower().endswith(OTHER_SUFFIXES)]
     images = {name: one for name, one in members.items() if name.lower().endswith(SUFFIXES)}
     notes = {name: one for name, one in members.items() if name.lower().endswith(_NOTES)}
     if not images:
@@ -118,8 +135,13 @@ def _images(file: Path, labels: str) -> list[Found]:
     return list(_in_folders(file, images))
 
 
-def _members(file: Path) -> dict[str, TarMember]:
-    """Return the plain files of an archive by name; only their headers are read."""
+def _members(file: Path, left_out: list[str]) -> dict[str, TarMember]:
+    """Return the plain files of an archive by name; only their headers are read.
+
+    Hard links are the files that they name; other links are added to `left_out`.
+    """
+    members: dict[str, TarMember] = {}
+    last = -1
     try:
         with file.open("rb") as opened:
             head = opened.read(6)
@@ -130,13 +152,39 @@ def _members(file: Path) -> dict[str, TarMember]:
                 )
             opened.seek(0)
             with tarfile.open(fileobj=opened, mode="r:") as archive:
-                return {
-                    member.name.removeprefix("./"): TarMember(member.offset_data, member.size)
-                    for member in archive
-                    if member.isreg() and not member.issparse() and not _is_hidden(member.name)
-                }
-    except (OSError, tarfile.TarError) as error:
+                for member in archive:
+                    if member.offset <= last or member.size < 0:
+                        raise tarfile.ReadError("its headers lead backwards")
+                    last = member.offset
+                    name, target = (n.removeprefix("./") for n in (member.name, member.linkname))
+                    if member.isdir() or _is_hidden(name):
+                        continue
+                    if member.islnk() and target in members:
+                        members[name] = members[target]
+                    elif member.isreg() and not member.issparse():
+                        members[name] = TarMember(member.offset_data, member.size)
+                    else:
+                        left_out.append(name)
+                _check_end(opened, archive.offset)
+    except InputError:
+        raise
+    except (OSError, tarfile.TarError, MemoryError, *DAMAGE) as error:
         raise InputError(f"{file} is not a sound tar archive: {error}") from error
+    return members
+
+
+def _check_end(opened: IO[bytes], offset: int) -> None:
+    """Raise tarfile.ReadError unless an archive ends where its last header was found.
+
+    `tarfile` ends without a word at a damaged header, and where a second archive follows.
+    """
+    opened.seek(offset)
+    rest = opened.read(_MOST_PADDING)
+    if len(rest) < tarfile.BLOCKSIZE or rest.strip(b"\0"):
+        raise tarfile.ReadError(
+            f"it is cut or damaged at byte {offset:,}, or several archives in one file; get it "
+            "again, or write one archive"
+        )
 
 
 def _is_hidden(name: str) -> bool:
@@ -156,8 +204,14 @@ def _samples(
     by_key: dict[str, dict[str, TarMember]] = {}
     for name, one in notes.items():
         by_key.setdefault(_key(name), {})[PurePosixPath(name).suffix.lower()] = one
+    image_of: dict[str, str] = {}
     with file.open("rb") as opened:
         for name, one in images.items():
+            if (first := image_of.setdefault(_key(name), name)) != name:
+                raise InputError(
+                    f"{file}: one sample has the images {first} and {name}; expected one image in "
+                    "a sample (webdataset reads names up to the first dot)"
+                )
             own = by_key.get(_key(name), {})
             label, stored = _label(opened, own)
             if label is None and labels != UNLABELLED:
@@ -178,7 +232,7 @@ def _label(opened: IO[bytes], notes: dict[str, TarMember]) -> tuple[str | None, 
     stored = {}
     if ".json" in texts:
         try:
-            stored = json.loads(texts[".json"])
+            stored = parse_json(texts[".json"])
         except ValueError:
             stored = {}
         stored = stored if isinstance(stored, dict) else {"label": stored}

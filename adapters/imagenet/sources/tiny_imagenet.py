@@ -36,11 +36,13 @@ def read_tiny_imagenet(root: Path, labels: str, classes: Path | str | None) -> L
         _log.warning("took the validation images of Tiny-ImageNet, %s", home)
     notes = home / _NOTES
     try:
-        lines = read_plain(notes, _MOST_BYTES).decode("utf-8").splitlines()
+        lines = read_plain(notes, _MOST_BYTES).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {notes}: {error}") from error
     classes_of: dict[str, str] = {}
     for k, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         fields = line.split("\t")
         if len(fields) < 2 or not all(fields[:2]):
             raise InputError(
