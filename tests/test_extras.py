@@ -104,6 +104,35 @@ assert robust <= clean
 import ray
 from iaside_plugins.adapters.ray_adapter import profile_on_ray
 """,
+    "onnx": """
+import warnings
+import torch
+from torch import nn
+from iaside_plugins.adapters.models.load import load_model
+
+net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).eval()
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    torch.onnx.export(net, (torch.rand(1, 3, 8, 8),), "a.onnx", dynamo=False)
+images = torch.rand(2, 3, 8, 8)
+assert torch.allclose(load_model("onnx:a.onnx")(images), net(images), atol=1e-5)
+""",
+    "hf": """
+from pathlib import Path
+import torch
+from iaside_plugins.adapters.compat import import_torchvision
+
+import_torchvision()
+from transformers import ViTConfig, ViTForImageClassification
+from iaside_plugins.adapters.models.load import load_model
+
+config = ViTConfig(
+    hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+    image_size=16, patch_size=8, num_labels=3,
+)
+ViTForImageClassification(config).save_pretrained("tiny")
+assert load_model("hf:tiny")(torch.rand(1, 3, 16, 16)).shape == (1, 3)
+""",
     "parquet": """
 import pyarrow
 import pyarrow.parquet

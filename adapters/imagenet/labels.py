@@ -77,6 +77,10 @@ class ClassMap:
     index: Mapping[str, int]
 
 
+Classes = Path | str | ClassMap | None
+"""Where the order of the classes comes from, if not from the images: a file, or the model."""
+
+
 @lru_cache(maxsize=len(KNOWN_MAPS))
 def known_map(name: str) -> ClassMap:
     """Return the class order of a known data set.
@@ -119,9 +123,17 @@ def read_classes(path: Path | str) -> ClassMap:
     return ClassMap(LabelSpace("file", len(names), tuple(names)), _index(names))
 
 
-def class_map(
-    names: Iterable[str], labels: str = "auto", classes: Path | str | None = None
-) -> ClassMap:
+def model_classes(names: Sequence[str]) -> ClassMap:
+    """Return the class order of a model that names its outputs."""
+    return ClassMap(LabelSpace("model", len(names), tuple(names)), _index(names))
+
+
+def chosen_classes(classes: Path | str | ClassMap) -> ClassMap:
+    """Return the class order of a file, or that of a model."""
+    return classes if isinstance(classes, ClassMap) else read_classes(classes)
+
+
+def class_map(names: Iterable[str], labels: str = "auto", classes: Classes = None) -> ClassMap:
     """Return the class map that has every one of `names`.
 
     Args:
@@ -131,7 +143,8 @@ def class_map(
             "imagenet" also takes ImageNet's class names where
             they are unique; "auto" does not, since CIFAR shares two dozen of them. "rank" numbers
             the sorted names, which is right only if the model was trained on exactly these.
-        classes: File of `read_classes`, used instead of the known data sets.
+        classes: File of `read_classes`, or the classes of the model, used instead of the known
+            data sets.
 
     Raises:
         UnknownClassesError: A name is unknown.
@@ -169,7 +182,8 @@ def class_map(
             )
         return ClassMap(LabelSpace.of_integers("integers", integers.values()), integers)
     if classes is not None:
-        chosen, where = read_classes(classes), f"in {classes}"
+        chosen = chosen_classes(classes)
+        where = "of the model" if isinstance(classes, ClassMap) else f"in {classes}"
     elif labels == "auto":
         # The map with most of the names, so that one stray folder among a thousand is reported.
         chosen = max(map(known_map, KNOWN_MAPS), key=lambda known: len(known.index.keys() & wanted))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from iaside_plugins.adapters.imagenet.labels import Classes
 from iaside_plugins.adapters.imagenet.record import ImageRecord
 from iaside_plugins.adapters.imagenet.sources.cifar_archive import (
     is_cifar_archive,
@@ -34,9 +35,7 @@ from iaside_plugins.errors import InputError
 __all__ = ["SOURCES", "UNLABELLED", "ImageRecord", "find_records", "select", "source_of"]
 
 
-def find_records(
-    root: Path | str, *, labels: str = "auto", classes: Path | str | None = None
-) -> Listing:
+def find_records(root: Path | str, *, labels: str = "auto", classes: Classes = None) -> Listing:
     """Return the images of a data set in any of the ways of `SOURCES`, class folders for one.
 
     A CSV manifest has the header `path,label` (more columns are ignored). Relative paths start at

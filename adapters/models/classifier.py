@@ -77,6 +77,7 @@ class Classifier(nn.Module):
         self.net = net
         self.info = info
         self.code_sha256 = ""
+        self.class_names: tuple[str, ...] = ()  # of the outputs, where its source names them
         self.rebuild: Callable[[], Classifier] | None = None  # in another process
         for name in ("mean", "std"):
             values = torch.tensor(getattr(info.preprocessing, name), dtype=torch.float32)
@@ -223,6 +224,7 @@ class LoadedNetwork:
         code: Digest of the code that the network consists of, for models of the user's own.
         public_name: What follows the prefix in the specification for others, where that is no
             path; "" for as it was given.
+        class_names: Names of its outputs in their order, if its source says them.
         says_preprocessing: Whether its source says how images are normalised, or that they are not.
     """
 
@@ -238,6 +240,7 @@ class LoadedNetwork:
     sha256: str = ""
     code: str = ""
     public_name: str = ""
+    class_names: tuple[str, ...] = ()
     says_preprocessing: bool = True
 
 

@@ -167,6 +167,7 @@ def load_model(
             "" if preprocessing.resize is None else f", short side {preprocessing.resize} pixels",
         )
     model = Classifier(network.net, _info(spec, network, preprocessing))
+    model.class_names = network.class_names
     model.code_sha256 = network.code
     model.rebuild = functools.partial(
         load_model, spec, weights=weights, model_dir=model_dir, **given

@@ -65,6 +65,7 @@ def from_transformers(
         preprocessing=preprocessing or _of_size(config.get("image_size")),
         weights=repository.origin(),
         dataset=_dataset(config),
+        class_names=_class_names(config),
         file=file,
         public_name=repository.public_name,
         says_preprocessing=preprocessing is not None,
@@ -123,6 +124,15 @@ def _of_size(size: Any) -> Preprocessing:
     """Return the preprocessing to the size of a network's images, without a normalisation."""
     side = size if isinstance(size, int) else None
     return Preprocessing(resize=side, crop=side)
+
+
+def _class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the outputs in their order; nothing where two have one name."""
+    named = config.get("id2label")
+    if not isinstance(named, Mapping) or set(named) != {str(k) for k in range(len(named))}:
+        return ()
+    names = tuple(str(named[str(k)]) for k in range(len(named)))
+    return names if len(set(names)) == len(names) else ()
 
 
 def _dataset(config: Mapping[str, Any]) -> str | None:

@@ -42,6 +42,9 @@ EXTRAS = {  # of each extra: modules, by the names of their distributions
     "leaderboard": {"pydantic": "pydantic", "matplotlib": "matplotlib", "jinja2": "jinja2"},
     "robustbench": {"robustbench": "robustbench", "pyautoattack": "pyautoattack"},
     "ray": {"ray": "ray"},
+    "hf": {"huggingface_hub": "huggingface_hub", "transformers": "transformers"},
+    "onnx": {"onnx": "onnx", "onnx2torch": "onnx2torch", "onnxruntime": "onnxruntime"},
+    "parquet": {"pyarrow": "pyarrow"},
 }
 
 

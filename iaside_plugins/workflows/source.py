@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +15,23 @@ import torch
 from torch import nn
 
 from iaside_plugins.adapters.imagenet.folders import ImageFolderData
-from iaside_plugins.adapters.imagenet.labels import KNOWN_MAPS, LabelSpace
+from iaside_plugins.adapters.imagenet.labels import (
+    KNOWN_MAPS,
+    LabelSpace,
+    UnknownClassesError,
+    model_classes,
+)
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.imagenet.record import ImageRecord
 from iaside_plugins.adapters.imagenet.records import UNLABELLED, find_records, select
+from iaside_plugins.adapters.imagenet.sources.source import Listing
 from iaside_plugins.adapters.models.load import Classifier, load_model
 from iaside_plugins.devices import pick_devices
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.quantised import is_quantised, quantised_parts
 from iaside_plugins.workflows.labels import PREDICTED, classes_of_model, predicted, restricted
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -126,7 +136,7 @@ def find_images(source: DataSource, model: Classifier) -> tuple[list[ImageRecord
                 "classes=FILE or restrict_classes"
             )
         return find_records(source.root, labels=UNLABELLED)
-    records, space = find_records(source.root, labels=source.labels, classes=source.classes)
+    records, space = _labelled(source, model)
     trained_on = model.info.dataset
     if trained_on in KNOWN_MAPS and space.name in KNOWN_MAPS and space.name != trained_on:
         raise InputError(
@@ -146,6 +156,26 @@ def find_images(source: DataSource, model: Classifier) -> tuple[list[ImageRecord
             f"{n_classes} outputs; check labels=... and classes=..."
         )
     return records, space
+
+
+def _labelled(source: DataSource, model: Classifier) -> Listing:
+    """Return the images of a source, labelled in the order in which the model names its outputs.
+
+    Where the model names none, or others, the order is that of `find_records`.
+    """
+    given: dict[str, Any] = {"labels": source.labels, "classes": source.classes}
+    if source.labels != "auto" or source.classes is not None or not model.class_names:
+        return find_records(source.root, **given)
+    try:
+        own = find_records(source.root, classes=model_classes(model.class_names))
+    except UnknownClassesError:
+        return find_records(source.root, **given)
+    with contextlib.suppress(UnknownClassesError):
+        known = find_records(source.root, **given)
+        if [record.label for record in known[0]] == [record.label for record in own[0]]:
+            return known
+    _log.warning("classes: in the order in which %s names its outputs", model.info.name)
+    return own
 
 
 def open_images(

@@ -179,3 +179,24 @@ def test_the_command_line_says_what_the_labels_are(
     assert json.loads(out.read_text())["label_space"] == "predicted"
     assert run("evaluate", spec, *given, "--out", tmp_path / "e.json") == 2
     assert "--labels predicted is for profile, explain, heatmap" in capsys.readouterr().err
+
+
+def test_a_model_that_names_its_outputs_has_the_labels_in_its_order(
+    tmp_path: Path, model: Classifier, caplog: Any
+) -> None:
+    """Also where the names are those of CIFAR-10, whose order the model may not have."""
+    for name in ("cat", "dog"):
+        save(tmp_path / "data" / name / "0.png", picture(32, seed=len(name)))
+    source = DataSource(tmp_path / "data")
+    assert [r.label for r in open_images(source, model).records] == [3, 5]  # CIFAR-10's
+    model.class_names = ("dog", "cat", "emu")
+    images = open_images(source, model)
+    assert [record.label for record in images.records] == [1, 0]
+    assert images.label_space.names == ("dog", "cat", "emu")
+    assert "names its outputs" in caplog.text
+    model.class_names = ("one", "two")
+    assert [r.label for r in open_images(source, model).records] == [3, 5]
+    (tmp_path / "data" / "emu").mkdir()
+    save(tmp_path / "data" / "emu" / "0.png", picture(32))
+    model.class_names = ("dog", "cat", "emu")
+    assert [record.label for record in open_images(source, model).records] == [1, 0, 2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from iaside_plugins.adapters.imagenet.cifar import ARCHIVES, ArchiveRow, archive_file, read_cifar
-from iaside_plugins.adapters.imagenet.labels import class_map, known_map
+from iaside_plugins.adapters.imagenet.labels import Classes, class_map, known_map
 from iaside_plugins.adapters.imagenet.record import ImageRecord
 from iaside_plugins.adapters.imagenet.sources.source import UNLABELLED, Listing
 from iaside_plugins.errors import InputError
@@ -16,7 +16,7 @@ def is_cifar_archive(root: Path) -> bool:
     return bool(_datasets(root))
 
 
-def read_cifar_archive(root: Path, labels: str, classes: Path | str | None) -> Listing:
+def read_cifar_archive(root: Path, labels: str, classes: Classes) -> Listing:
     """Return the test images of a CIFAR archive in its order; ids are `test/00012`.
 
     Raises:

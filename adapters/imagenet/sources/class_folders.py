@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from pathlib import Path
 
-from iaside_plugins.adapters.imagenet.labels import LabelSpace, by_rank, class_map
+from iaside_plugins.adapters.imagenet.labels import Classes, LabelSpace, by_rank, class_map
 from iaside_plugins.adapters.imagenet.layouts import misread, what_to_do
 from iaside_plugins.adapters.imagenet.listing import image_names, read_listing, readable
 from iaside_plugins.adapters.imagenet.record import ImageRecord
@@ -16,7 +16,7 @@ from iaside_plugins.errors import InputError
 _log = logging.getLogger(__name__)
 
 
-def read_class_folders(root: Path, labels: str, classes: Path | str | None) -> Listing:
+def read_class_folders(root: Path, labels: str, classes: Classes) -> Listing:
     """Return the images of class folders; what is left out is said."""
     listing = read_listing(root)
     folders = {name: images for name, images in listing.images.items() if images}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from iaside_plugins.adapters.imagenet.labels import known_map
+from iaside_plugins.adapters.imagenet.labels import Classes, known_map
 from iaside_plugins.adapters.imagenet.listing import image_names, subfolders
 from iaside_plugins.adapters.imagenet.sources.found import Found, labelled
 from iaside_plugins.adapters.imagenet.sources.source import UNLABELLED, Listing
@@ -38,7 +38,7 @@ def is_flat_validation(root: Path) -> bool:
     return is_flat and not any(map(image_names, subfolders(root)))
 
 
-def read_flat_validation(root: Path, labels: str, classes: Path | str | None) -> Listing:
+def read_flat_validation(root: Path, labels: str, classes: Classes) -> Listing:
     """Return the images of ImageNet's flat validation folder, with the ids of its class folders.
 
     Labels come from the first of these files, in the folder itself or up to four above it:

@@ -6,7 +6,7 @@ import importlib.util
 import re
 from pathlib import Path
 
-from iaside_plugins.adapters.imagenet.labels import KNOWN_MAPS, class_map, known_map
+from iaside_plugins.adapters.imagenet.labels import KNOWN_MAPS, Classes, class_map, known_map
 from iaside_plugins.adapters.imagenet.record import ImageRecord
 from iaside_plugins.adapters.imagenet.sources.source import UNLABELLED, Listing
 from iaside_plugins.errors import InputError, MissingExtraError
@@ -19,7 +19,7 @@ def is_foolbox_images(root: Path) -> bool:
     return str(root).startswith(_PREFIX) and not root.exists()
 
 
-def read_foolbox_images(root: Path, labels: str, classes: Path | str | None) -> Listing:
+def read_foolbox_images(root: Path, labels: str, classes: Classes) -> Listing:
     """Return the 20 images of a data set that Foolbox (MIT licence) is installed with.
 
     Their files are named `<data set>_<number>_<class index>.<ending>`; ids are those of class

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from iaside_plugins.adapters.imagenet.labels import (
     KNOWN_MAPS,
+    Classes,
     ClassMap,
     LabelSpace,
     by_rank,
+    chosen_classes,
     class_indices,
     class_map,
     known_map,
-    read_classes,
 )
 from iaside_plugins.adapters.imagenet.listing import readable
 from iaside_plugins.adapters.imagenet.record import ImageRecord, Part
@@ -45,7 +46,7 @@ class Found:
 def labelled(
     images: Iterable[Found],
     labels: str,
-    classes: Path | str | None,
+    classes: Classes,
     own: ClassMap | None = None,
 ) -> Listing:
     """Return the records of images, sorted by id, as class folders of the same images give.
@@ -95,7 +96,7 @@ def integer_classes(images: Iterable[Found]) -> ClassMap | None:
 
 
 def _known(
-    names: set[str], labels: str, classes: Path | str | None, own: ClassMap | None
+    names: set[str], labels: str, classes: Classes, own: ClassMap | None
 ) -> tuple[ClassMap, dict[str, str]]:
     """Return the class map of names, and class name -> its folder where that is another name."""
     if labels == UNLABELLED:
@@ -104,7 +105,7 @@ def _known(
         return own, {}
     indices = class_indices(names)
     if indices and (labels in KNOWN_MAPS or classes is not None):
-        chosen = known_map(labels) if classes is None else read_classes(classes)
+        chosen = known_map(labels) if classes is None else chosen_classes(classes)
         folders = tuple(chosen.index)
         if not names <= chosen.index.keys() and max(indices.values()) < len(folders):
             return ClassMap(chosen.space, indices), {

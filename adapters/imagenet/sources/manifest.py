@@ -11,6 +11,7 @@ from pathlib import Path
 
 from iaside_plugins.adapters.imagenet.labels import (
     MOST_CLASSES,
+    Classes,
     ClassMap,
     LabelSpace,
     UnknownClassesError,
@@ -36,7 +37,7 @@ class _Row:
     image_id: str
 
 
-def read_manifest(manifest: Path, labels: str, classes: Path | str | None) -> Listing:
+def read_manifest(manifest: Path, labels: str, classes: Classes) -> Listing:
     """Return the images of a CSV manifest."""
     if labels == "rank":
         raise InputError("labels='rank' is for class folders; write the index into the manifest")

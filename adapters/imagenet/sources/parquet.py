@@ -10,7 +10,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError, file_version
-from iaside_plugins.adapters.imagenet.labels import KNOWN_MAPS, ClassMap, LabelSpace, known_map
+from iaside_plugins.adapters.imagenet.labels import (
+    KNOWN_MAPS,
+    Classes,
+    ClassMap,
+    LabelSpace,
+    known_map,
+)
 from iaside_plugins.adapters.imagenet.listing import image_names, subfolders
 from iaside_plugins.adapters.imagenet.sources.found import (
     Found,
@@ -82,7 +88,7 @@ def is_parquet(root: Path) -> bool:
     return bool(_files(root))
 
 
-def read_parquet(root: Path, labels: str, classes: Path | str | None) -> Listing:
+def read_parquet(root: Path, labels: str, classes: Classes) -> Listing:
     """Return the images of a Parquet file, or of one split of a folder of files.
 
     Of several splits the validation or test split is taken, which is said. Class names are those

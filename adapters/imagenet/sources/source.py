@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from iaside_plugins.adapters.imagenet.labels import LabelSpace
+from iaside_plugins.adapters.imagenet.labels import Classes, LabelSpace
 from iaside_plugins.adapters.imagenet.record import ImageRecord
 
 UNLABELLED = "unlabelled"
@@ -28,4 +28,4 @@ class Source:
 
     name: str
     matches: Callable[[Path], bool]
-    read: Callable[[Path, str, Path | str | None], Listing]
+    read: Callable[[Path, str, Classes], Listing]

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError
+from iaside_plugins.adapters.imagenet.labels import Classes
 from iaside_plugins.adapters.imagenet.listing import (
     OTHER_SUFFIXES,
     SUFFIXES,
@@ -78,7 +79,7 @@ def is_tar(root: Path) -> bool:
     return bool(_files(root))
 
 
-def read_tar(root: Path, labels: str, classes: Path | str | None) -> Listing:
+def read_tar(root: Path, labels: str, classes: Classes) -> Listing:
     """Return the images of a tar archive or of all in a folder; nothing is unpacked.
 
     Samples of webdataset have their label beside the image (key.cls, key.json with "label", or

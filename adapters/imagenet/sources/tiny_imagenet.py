@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from iaside_plugins.adapters.imagenet.labels import Classes
 from iaside_plugins.adapters.imagenet.listing import image_names
 from iaside_plugins.adapters.imagenet.sources.found import Found, labelled
 from iaside_plugins.adapters.imagenet.sources.source import Listing
@@ -21,7 +22,7 @@ def is_tiny_imagenet(root: Path) -> bool:
     return _home(root) is not None
 
 
-def read_tiny_imagenet(root: Path, labels: str, classes: Path | str | None) -> Listing:
+def read_tiny_imagenet(root: Path, labels: str, classes: Classes) -> Listing:
     """Return Tiny-ImageNet's validation images, with the ids of class folders.
 
     A model of 200 outputs has the 200 WordNet ids sorted: labels="rank".
