@@ -8,8 +8,8 @@ export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo demo-digits test test-captum-0.8 test-latest lint bench setup
 
-demo: setup
-	$(PYTHON) -m iaside_plugins.cli demo
+demo: setup  # with as many threads as there are cores
+	env -u OMP_NUM_THREADS $(PYTHON) -m iaside_plugins.cli demo
 
 demo-digits: setup
 	$(PYTHON) -m iaside_plugins.cli demo --digits
