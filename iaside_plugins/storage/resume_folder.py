@@ -16,6 +16,7 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.storage.code import package_digest
 from iaside_plugins.storage.files import check_writable
 from iaside_plugins.storage.provenance import model_identity
+from iaside_plugins.storage.row_store import HEADER
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ def resume_folder(folder: Path | None, *identity: Any) -> Iterator[Path]:
     try:
         yield folder
     finally:
+        if not any(file.is_file() and file.name != HEADER for file in folder.rglob("*")):
+            shutil.rmtree(folder, ignore_errors=True)  # refused before its first row
         if not is_lasting:  # a folder without work in it
             with contextlib.suppress(OSError):
                 cache.rmdir()

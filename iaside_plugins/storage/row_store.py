@@ -29,7 +29,8 @@ from iaside_plugins.storage.files import (
 Rows = dict[str, npt.NDArray[np.float64]]
 FLUSH_SECONDS = 10.0  # of work that a kill may cost, beside the image under way
 MERGE_AT = 64  # chunks
-CHOICES = "settled"  # the key in run.json
+HEADER = "run.json"  # whose rows a folder holds
+CHOICES = "settled"  # the key in it
 ORDER = "order.json"
 EARLIER = {"method_version": 1, "rows": 1}  # of folders from before it was recorded
 UNKNOWN = "code"  # folders from before it was recorded are taken: nothing says what theirs was
@@ -85,7 +86,7 @@ class RowStore:
             self._open(self.folder)
 
     def _open(self, folder: Path) -> None:
-        header = folder / "run.json"
+        header = folder / HEADER
         chunks = sorted(folder.glob("rows-*.npz"))
         # Of two runs that begin at the same moment one writes it, and the other one reads that.
         if not header.exists() and not chunks and write_new_json(header, self._identity):
@@ -148,7 +149,7 @@ class RowStore:
             found, choices = read_header(self.folder)
             check_identity(self.folder, found, self._identity)
             self.choices = {**choices, name: value}  # of other processes too
-            write_json(self.folder / "run.json", {**self._identity, CHOICES: self.choices})
+            write_json(self.folder / HEADER, {**self._identity, CHOICES: self.choices})
 
     def write_order(self, order: list[tuple[str, str]]) -> None:
         """Store the keys and notes of a run's rows in its order, with duplicates; [] removes it."""
@@ -220,7 +221,7 @@ def read_header(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         InputError: If its run.json is missing or damaged.
     """
-    header = folder / "run.json"
+    header = folder / HEADER
     try:
         found = dict(read_json(header))
         return found, dict(found.pop(CHOICES, {}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import oracles
 import pytest
 
+from iaside_plugins.errors import InputError
 from iaside_plugins.storage import resume_folder as module
 from iaside_plugins.storage.resume_folder import resume_folder
 
@@ -13,6 +14,7 @@ def _stopped(*identity):
     """The folder of a run that did not end."""
     with pytest.raises(KeyboardInterrupt), resume_folder(None, *identity) as folder:  # noqa: PT012
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "rows-0.npz").write_text("rows")
         raise KeyboardInterrupt
     return folder
 
@@ -39,3 +41,16 @@ def test_work_of_other_code_is_left_where_it_is_and_said(tmp_path, monkeypatch, 
     with resume_folder(None, "profile", 3, net) as folder:
         assert folder == first
     assert not first.exists()
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_a_folder_without_work_does_not_stay(tmp_path, monkeypatch, rows):
+    """A run that is refused before its first row; of one that has rows the folder stays."""
+    monkeypatch.setenv("IASIDE_CACHE", str(tmp_path))
+    with pytest.raises(InputError), resume_folder(None, "a command", None) as folder:  # noqa: PT012
+        (folder / "spectral").mkdir(parents=True)
+        (folder / "spectral" / "run.json").write_text("{}")
+        if rows:
+            (folder / "spectral" / "rows-0.npz").write_text("rows")
+        raise InputError("refused")
+    assert folder.exists() is rows
