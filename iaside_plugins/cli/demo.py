@@ -83,8 +83,8 @@ def demo(
         return
     chosen = bands.pick(seed, "estimator=permutation", "fast")
     outputs.say(
-        "Two classifiers trained by others and the images that come with this installation: why\n"
-        "they err under 15 corruptions, how they fare under attack, and what they look at. The\n"
+        "Two classifiers trained by others and the images that come with this installation: why "
+        "they err under 15 corruptions, how they fare under attack, and what they look at. The "
         "same commands evaluate your model on your images: see README.\n"
     )
     job = real_demo.Demo(out, protocol=chosen, **given)
@@ -107,7 +107,7 @@ def _digits(options: digits_demo.Demo, outputs: Outputs) -> None:
     """Run the demo on digits."""
     outputs.say(
         "Four trainings of one small network on real digits; then each network's accuracy "
-        "(clean, corrupted,\nattacked by 0.1) and spectral importance. The same code "
+        "(clean, corrupted, attacked by 0.1) and spectral importance. The same code "
         "evaluates ImageNet models: see README."
     )
     trained = options.run(outputs.say)

@@ -204,7 +204,7 @@ def test_corruptions_that_are_not_there(iaside, images, tmp_path):
     command = ("evaluate", MODEL, "--data", images, "--out", tmp_path / "e.json")
     command = (*command, "--attacks", "none")
     iaside(*command, "--corruptions", tmp_path).refused("none of the 15", "generate")
-    iaside(*command, "--corruptions", "generated").refused("none of the 15", "generate")
+    iaside(*command, "--corruptions", "generated").refused("no such folder", "generate", "fog")
     iaside(*command, "--frost", tmp_path).refused("frost1.png", "imagecorruptions")
     iaside(*command, "--reference", "alexnet").refused("alexnet", "alexnet_hendrycks_50k")
     iaside(*command, "--reference", images / "bird" / "img_0.png").refused("is not an entry")

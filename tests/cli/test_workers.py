@@ -14,12 +14,12 @@ def _options(images):
     return ("--data", images, "--n-bands", 3, "--batch-size", 8, "--json", "-")
 
 
-def test_two_devices_give_what_one_gives(iaside, images, frost, tmp_path):
+def test_two_devices_give_what_one_gives(iaside, images, tmp_path):
     one = json.loads(iaside("profile", MODEL, *_options(images), "--device", "cpu").out)
     two = json.loads(iaside("profile", MODEL, *_options(images), "--device", "cpu,cpu").out)
     assert 0 <= two.pop("n_forward") - one.pop("n_forward") <= 1  # the black image, by each
     assert one == two
-    more = ("--corruptions", "none", "--attacks", "none", "--frost", frost)
+    more = ("--corruptions", "none", "--attacks", "none")
     where = ("--device", "cpu,cpu", "--out", tmp_path / "e.json")
     entry = iaside("evaluate", MODEL, *_options(images), *more, *where)
     found = json.loads(entry.out)["spectral"]

@@ -129,7 +129,7 @@ def test_command(ran, monkeypatch, capsys):
     code, out, err = _command(monkeypatch, capsys, *arguments)
     assert (code, err) == (0, "")
     assert "What you are looking at" in out
-    assert f"are in {folder}/" in out
+    assert f"are in {folder}/" in " ".join(out.split())
     assert len(re.findall(r"^\w+ +seed 0: clean", out, re.M)) == 2
     code, out, err = _command(monkeypatch, capsys, *arguments, "--json", "-")
     entries = json.loads(out)["entries"]
