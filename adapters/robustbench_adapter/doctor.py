@@ -9,13 +9,18 @@ from pathlib import Path, PurePosixPath
 from iaside_plugins.adapters.imagenet.cifar import ARCHIVES, CORRUPTED, read_cifar, read_cifar_c
 from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError, decode, read_bytes
 from iaside_plugins.adapters.imagenet.folders import grouped_corruptions, tree_cells
-from iaside_plugins.adapters.imagenet.labels import PLAIN_INTEGERS, known_map
+from iaside_plugins.adapters.imagenet.labels import (
+    PLAIN_INTEGERS,
+    UnknownClassesError,
+    known_map,
+)
 from iaside_plugins.adapters.imagenet.listing import image_names, read_listing, subfolders
 from iaside_plugins.adapters.imagenet.record import ImageRecord
 from iaside_plugins.adapters.imagenet.records import find_records, source_of
 from iaside_plugins.adapters.imagenet.sources.flat_validation import is_flat_validation
 from iaside_plugins.adapters.models.robustbench_zoo import ORDER
 from iaside_plugins.corruptions.error_rates import SEVERITIES
+from iaside_plugins.display.errors import with_options
 from iaside_plugins.entry.robustbench_json import robustbench_ids
 from iaside_plugins.errors import InputError
 
@@ -74,8 +79,18 @@ def _records(root: Path, part: str) -> Iterator[Finding]:
     """Check images as a run would read them."""
     try:
         records, space = find_records(root)
+    except UnknownClassesError as error:
+        yield Finding(
+            NOTE,
+            part,
+            f"{len(error.names)} classes of your own ({_some(list(error.names))}): commands need "
+            "--classes FILE (their names in the order of the model's outputs, one a line), "
+            "--labels rank where that is the sorted one, or a model that names its outputs so",
+        )
+        return
     except InputError as error:
-        yield Finding(PROBLEM, part, f"{error}; mend it as it says")
+        said = with_options(str(error), {"classes": "--classes", "labels": "--labels"})
+        yield Finding(PROBLEM, part, f"{said.rstrip('.')}; mend it as it says")
         return
     if bad := _undecodable(records):
         yield Finding(PROBLEM, part, f"{_some(bad)} cannot be decoded; copy them again")

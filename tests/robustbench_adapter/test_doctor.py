@@ -170,3 +170,13 @@ def test_the_command(
     found = json.loads(file.read_text())["findings"]
     assert len(out.splitlines()) == len(found)
     assert sum(finding["kind"] == PROBLEM for finding in found) == broken
+
+
+def test_classes_of_the_users_own_are_no_problem(tmp_path: Path) -> None:
+    for name in ("ring", "disc"):
+        save(tmp_path / "data" / name / "0.png", random_pixels(1, 8, 8))
+    (found,) = diagnose(tmp_path / "data")
+    assert found.kind == NOTE
+    assert "2 classes of your own (disc, ring)" in found.text
+    assert "--classes FILE" in found.text
+    assert "classes=" not in found.text
