@@ -7,12 +7,12 @@ than 100 images a single one does.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -32,6 +32,9 @@ from iaside_plugins.adapters.imagenet.record import ImageRecord
 from iaside_plugins.errors import InputError
 from iaside_plugins.parallel.processes import without_interrupts
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 Reader = Callable[[ImageRecord], Any]
 """Record of an image -> its pixels (H, W, C), uint8, or float32 in [0, 1]; can be pickled."""
 
@@ -43,9 +46,15 @@ _logger = logging.getLogger(__name__)
 
 
 class OpenFiles:
-    """The files of one batch: each is read and decoded once, however many streams use it."""
+    """The files of one batch: each is read and decoded once, however many streams use it.
+
+    Attributes:
+        readers: Those of all streams that read the same files; what each takes of a file is made
+            when the first one needs it.
+    """
 
     def __init__(self) -> None:
+        self.readers: Sequence[FileReader] = ()
         self._files: dict[str, tuple[ImageRecord, bytes, dict[Any, Pixels]]] = {}
 
     def data(self, record: ImageRecord) -> bytes:
@@ -56,39 +65,25 @@ class OpenFiles:
         """
         return self._file(record)[1]
 
-    def cropped(self, record: ImageRecord, preprocessing: Preprocessing, grey: bool) -> Pixels:
-        """Return a record's image decoded, resized and cropped; read-only.
+    def cropped(self, record: ImageRecord, reader: FileReader) -> Pixels:
+        """Return what a reader takes of a record's file; read-only.
 
         Raises:
             UnreadableImageError: It cannot be read or decoded.
             InputError: The crop is larger than the image.
         """
-        key = preprocessing, grey
-
-        def crop(data: bytes) -> dict[Any, Pixels]:
-            return {key: to_pixels(shaped(decode(data, grey=grey), preprocessing))}
-
-        return self.made(record, key, crop)
-
-    def made(
-        self, record: ImageRecord, key: Any, make: Callable[[bytes], Mapping[Any, Pixels]]
-    ) -> Pixels:
-        """Return what is made of a record's file under a key; read-only, and made once.
-
-        Args:
-            record: The image.
-            key: What is wanted.
-            make: Content of the file -> pixels by key, that of `key` among them; all are kept.
-
-        Raises:
-            UnreadableImageError: It cannot be read, and what `make` raises.
-        """
         _, data, known = self._file(record)
-        if key not in known:
-            for name, pixels in make(data).items():
+        if reader.key not in known:
+            image = decode(data, grey=reader.grey)
+            for other in self.readers:
+                if other.grey == reader.grey and other.key not in (*known, reader.key):
+                    with suppress(InputError, UnreadableImageError):  # it says so itself
+                        known |= other.crops(image, data)
+            if reader.key not in known:
+                known |= reader.crops(image, data)
+            for pixels in known.values():
                 pixels.flags.writeable = False
-                known[name] = pixels
-        return known[key]
+        return known[reader.key]
 
     def _file(self, record: ImageRecord) -> tuple[ImageRecord, bytes, dict[Any, Pixels]]:
         """Return the file of a record; of each image only the last file is kept in memory."""
@@ -129,7 +124,24 @@ class FileReader:
 
     def pixels(self, record: ImageRecord, files: OpenFiles) -> Pixels:
         """Return the pixels of an image before the resize to `output_size`."""
-        return files.cropped(record, self.preprocessing, self.grey)
+        return files.cropped(record, self)
+
+    @property
+    def key(self) -> Any:
+        """What is taken of a file, which readers of the same key share."""
+        return self.preprocessing, self.grey
+
+    def crops(self, image: Image.Image, _data: bytes) -> dict[Any, Pixels]:
+        """Return pixels by key, that of this reader among them.
+
+        Args:
+            image: The image decoded.
+            _data: Content of its file, for other decoders.
+
+        Raises:
+            InputError: The crop is larger than the image.
+        """
+        return {self.key: to_pixels(shaped(image, self.preprocessing))}
 
 
 class ImageStream:
@@ -317,6 +329,7 @@ class _Chunks(IterableDataset[_Chunk]):
         self, streams: list[tuple[list[ImageRecord], Reader]], batch_size: int, n_parts: int
     ) -> None:
         self._streams, self._batch_size, self._n_parts = streams, batch_size, n_parts
+        self._readers = _same_files(streams)
 
     def __iter__(self) -> Iterator[_Chunk]:
         worker = get_worker_info()
@@ -326,9 +339,25 @@ class _Chunks(IterableDataset[_Chunk]):
         for start in range(first * size, len(self._streams[0][0]), step):
             files = OpenFiles()
             for k, (records, reader) in enumerate(self._streams):
+                files.readers = self._readers[k]
                 batch = records[start : start + size]
                 own = slice(*(p * len(batch) // self._n_parts for p in (part, part + 1)))
                 yield _read_chunk(k, batch[own], reader, files)
+
+
+def _same_files(streams: list[tuple[list[ImageRecord], Reader]]) -> list[list[FileReader]]:
+    """Return for every stream the readers of all streams of the same records, one a key."""
+    groups: list[tuple[list[ImageRecord], dict[Any, FileReader]]] = []
+    own = []
+    for records, reader in streams:
+        found = next((known for others, known in groups if others == records), None)
+        if found is None:
+            found = {}
+            groups.append((records, found))
+        if isinstance(reader, FileReader):
+            found.setdefault(reader.key, reader)
+        own.append(found)
+    return [list(found.values()) for found in own]
 
 
 def _read_chunk(

@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iaside_plugins.adapters.imagenet import decoding, stream, systematic
+from iaside_plugins.adapters.imagenet import decoding, stream
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.evaluation.evaluate import EvaluationPlan, evaluate
 from iaside_plugins.protocol import Protocol
@@ -71,12 +71,12 @@ def counted(counts: dict[str, int]) -> Iterator[None]:
         return start(loader)
 
     counts |= {"decodings": 0, "pool starts": 0}
-    stream.decode = systematic.decode = counted_decode
+    stream.decode = counted_decode
     torch.utils.data.DataLoader.__iter__ = counted_start  # type: ignore[method-assign]
     try:
         yield
     finally:
-        stream.decode = systematic.decode = decoding.decode
+        stream.decode = decoding.decode
         torch.utils.data.DataLoader.__iter__ = start  # type: ignore[method-assign]
 
 

@@ -107,13 +107,13 @@ def test_a_file_is_decoded_once_and_workers_are_started_once(photographs, genera
         return loader(*args, **options)
 
     model = model_of("large_input")
-    plan = planned(photographs, generation, model, systematic=False, n_spectral=None)
+    plan = planned(photographs, generation, model, n_spectral=None)
     monkeypatch.setattr(stream, "decode", counted)
     monkeypatch.setattr(stream, "DataLoader", started)
     assert plan.corruptions.images(None, 0) is not None  # uncorrupted images of another crop
     evaluate(model, plan, Protocol(n_bands=2))
     assert counts["started"] == 1
-    assert counts["decoded"] == 2 * N  # once for the model's geometry, once for the corruptions'
+    assert counts["decoded"] == N
 
 
 def test_a_resumed_run_is_the_same(photographs, generation, tmp_path):
