@@ -29,6 +29,7 @@ from iaside_plugins.adapters.imagenet.decoding import (
 )
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.imagenet.record import ImageRecord
+from iaside_plugins.allocator import keep_freed_memory
 from iaside_plugins.errors import InputError
 from iaside_plugins.parallel.processes import without_interrupts
 
@@ -253,6 +254,7 @@ class Batches(Iterator[tuple[int, Batch]]):
             num_workers=n_workers - n_workers % self._n_parts,
             prefetch_factor=_N_AHEAD if n_workers else None,
             collate_fn=_unchanged,
+            worker_init_fn=_start_worker if n_workers else None,
             generator=torch.Generator(),  # otherwise each pass would draw from the global one
         )
         with without_interrupts():  # Ctrl-C reaches this process alone, which ends its workers
@@ -388,6 +390,19 @@ def _read_chunk(
         [record.image_id for record in records],
         unreadable,
     )
+
+
+def _start_worker(_number: int) -> None:
+    """Keep freed memory, and one thread a worker, of BLAS too where `threadpoolctl` is installed.
+
+    Corruptions ask for large blocks all the time, and threads that wait for each other on busy
+    cores cost many times what they compute.
+    """
+    keep_freed_memory()
+    with suppress(ImportError):
+        import threadpoolctl
+
+        threadpoolctl.threadpool_limits(1)
 
 
 def _unchanged(chunk: Any) -> Any:

@@ -134,6 +134,8 @@ class CorruptedRows:
         plan: What is evaluated.
 
     Attributes:
+        rows: Those of every corruption and severity, in the plan's order.
+        plain: Those of the uncorrupted images in their geometry, None if that is the clean input.
         streams: Images of every condition, and what takes their batches.
 
     Raises:
@@ -144,19 +146,19 @@ class CorruptedRows:
         self._plan = plan
         settings = "-".join(f"{key}={value}" for key, value in sorted(plan.settings.items()))
         self._cells = [(name, severity) for name in plan.names for severity in SEVERITIES]
-        self._rows = [
+        self.rows = [
             ConditionRows(runner, f"{settings}|{name}-{severity}", plan.work)
             for name, severity in self._cells
         ]
         images = [plan.corrupted(*cell) for cell in self._cells]
         self._counts = [count(one) for one in images]
-        self._plain: ConditionRows | None = None
+        self.plain: ConditionRows | None = None
         self.streams: list[Stream] = [
-            (one, rows.take) for one, rows in zip(images, self._rows, strict=True)
+            (one, rows.take) for one, rows in zip(images, self.rows, strict=True)
         ]
         if (plain := plan.images(None, 0)) is not None:
-            self._plain = ConditionRows(runner, f"{settings}|uncorrupted")
-            self.streams.insert(0, (plain, self._plain.take))
+            self.plain = ConditionRows(runner, f"{settings}|uncorrupted")
+            self.streams.insert(0, (plain, self.plain.take))
 
     def group(self, clean: Outcome) -> dict[str, Any]:
         """Return the entry's ``corruption`` group.
@@ -168,10 +170,10 @@ class CorruptedRows:
             InputError: A condition has no images.
         """
         plan = self._plan
-        base = clean if self._plain is None else self._plain.outcome()
+        base = clean if self.plain is None else self.plain.outcome()
         conditions, wrong, partial = [], [], []
         for (name, severity), n_images, rows in zip(
-            self._cells, self._counts, self._rows, strict=True
+            self._cells, self._counts, self.rows, strict=True
         ):
             outcome = rows.outcome().among(base)
             if n_images not in (None, len(outcome.ids)):

@@ -48,13 +48,14 @@ class SystematicRows:
         plan: What is evaluated.
 
     Attributes:
-        own: Takes the batches of the images as the model takes them.
+        rows: Those of every reading, the model's own first.
+        own: The first of them, which takes the batches of the clean images.
         streams: Images of every other reading, and what takes their batches.
     """
 
     def __init__(self, runner: ConditionRunner, plan: SystematicPlan) -> None:
         self._plan = plan
-        self.own, *others = self._rows = [
+        self.own, *others = self.rows = [
             ConditionRows(runner, f"systematic|{name}", predicted=True)
             for name in (plan.own, *plan.names)
         ]
@@ -70,7 +71,7 @@ class SystematicRows:
         Raises:
             InputError: No image is readable under all.
         """
-        return _group(self._plan, [rows.answers() for rows in self._rows])
+        return _group(self._plan, [rows.answers() for rows in self.rows])
 
 
 def _group(plan: SystematicPlan, found: Sequence[Answers]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from iaside_plugins.adapters.imagenet import decoding, stream
+from iaside_plugins.allocator import keep_freed_memory
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.evaluation.evaluate import EvaluationPlan, evaluate
 from iaside_plugins.protocol import Protocol
@@ -242,6 +243,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
+    keep_freed_memory()  # as the command does
     given = {name: getattr(args, name) for name in ("n_images", "batch_size", "rounds")}
     choices = {**(QUICK if args.quick else FULL), **{k: v for k, v in given.items() if v}}
     with tempfile.TemporaryDirectory() as folder:
