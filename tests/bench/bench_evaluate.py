@@ -1,6 +1,6 @@
 """What `evaluate` costs beside the forward passes and the making of corruptions that it needs.
 
-    python tests/bench/bench_evaluate.py [--quick] [--models M=DIR,...] [--json FILE] [--profile]
+    python tests/bench/bench_evaluate.py [--quick] [--models M=DIR,...] [--profile] [--json FILE]
 
 Wall and CPU seconds of `iaside evaluate --attacks none` from image files to the entry, against bare
 forward passes of the same rows in the same batches, and against making the corrupted images alone.
@@ -201,14 +201,44 @@ def printed(records: list[dict[str, Any]]) -> None:
         print(f"| {' | '.join(f'{x:.2f}' if isinstance(x, float) else str(x) for x in shown)} |")
 
 
-def profiled(spec: str, data: Path, choices: dict[str, Any]) -> None:
-    """Print where the time of one process goes, without workers: the functions by own time."""
+PARTS = {
+    "forward passes": ("forward.py", "__call__"),
+    "making images (in the workers)": ("stream.py", "_read_chunk"),
+    "coalition images": ("game.py", "_batch"),
+    "bands of an image": ("coalition_images.py", "image_components"),
+    "digests of images": ("provenance.py", "image_digest"),
+    "checks of images": ("checks.py", "check_images"),
+    "chunks to batches": ("stream.py", "__next__"),  # without what is made inside
+    "copies of batches": ("", "<method 'clone' of 'torch._C.TensorBase' objects>"),
+    "answers of logits": ("runner.py", "log_likelihood"),
+    "results of rows": ("corruption.py", "group"),
+}
+"""Part of an evaluation -> the file and the function that does it."""
+
+
+def profiled(spec: str, data: Path, choices: dict[str, Any]) -> dict[str, Any]:
+    """CPU seconds of each part of `evaluate` in one process, without workers."""
     model = open_model(spec, device="cpu")
     source = DataSource(data, n_images=choices["n_images"], batch_size=choices["batch_size"])
     plan = evaluation_plan(source, model)
-    with cProfile.Profile() as profile:
+    with cProfile.Profile(time.process_time) as profile:
         evaluate(model, plan, Protocol(choices["n_bands"]), batch_size=choices["batch_size"])
-    pstats.Stats(profile).sort_stats("tottime").print_stats(25)
+    stats = pstats.Stats(profile)
+    found = {
+        part: sum(
+            cumulative
+            for (file, _, name), (_, _, _, cumulative, _) in stats.stats.items()  # type: ignore[attr-defined]
+            if name == function and Path(file).name.endswith(where)
+        )
+        for part, (where, function) in PARTS.items()
+    }
+    found["chunks to batches"] -= found["making images (in the workers)"]
+    whole = stats.total_tt  # type: ignore[attr-defined]
+    found = {**dict(sorted(found.items(), key=lambda one: -one[1])), "all": whole}
+    print(f"\n| {spec}, {choices['n_images']} images | CPU s | share |\n|---|---|---|")
+    for part, seconds in found.items():
+        print(f"| {part} | {seconds:.2f} | {seconds / whole:.1%} |")
+    return {"model": spec, "seconds": found}
 
 
 def tiny_images(folder: Path) -> Path:
@@ -239,7 +269,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--profile", action="store_true", help="where the time goes instead")
+    parser.add_argument("--profile", action="store_true", help="where the time goes, too")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
@@ -252,15 +282,12 @@ def main() -> None:
         if args.quick:
             sys.path.insert(0, str(Path(__file__).parents[1]))
             subjects = [("python:tiny_model:small_input", tiny_images(Path(folder)))]
-        if args.profile:
-            for spec, data in subjects:
-                profiled(spec, data, choices)
-            return
+        print(f"{processor()}, {torch.get_num_threads()} threads of torch\n")
         records = [bench(spec, data, choices, args.workers) for spec, data in subjects]
-    print(f"{processor()}, {torch.get_num_threads()} threads of torch\n")
-    printed(records)
+        printed(records)
+        profiles = [profiled(spec, data, choices) for spec, data in subjects if args.profile]
     if args.json is not None:
-        report = {"processor": processor(), "records": records}
+        report = {"processor": processor(), "records": records, "profiles": profiles}
         args.json.write_text(json.dumps(report, indent=1))
 
 
