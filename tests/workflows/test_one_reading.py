@@ -23,6 +23,8 @@ from iaside_plugins.workflows.evaluate import evaluation_plan
 from iaside_plugins.workflows.source import DataSource, open_images, open_model
 
 N, BATCH = 7, 3
+# From Python 3.12 on a fork in a process with threads warns, and DataLoader forks.
+forks = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 PROTOCOLS = {
     "exact": Protocol(n_bands=3),
     "chains": Protocol(n_bands=3, estimator="permutation"),
@@ -68,6 +70,7 @@ def outcomes(model, images):
     return ids, rows[:, 0], rows[:, 1] > 0
 
 
+@forks
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_the_entry_is_that_of_the_pieces(photographs, generation, name, workers):
