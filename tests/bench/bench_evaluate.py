@@ -1,6 +1,6 @@
 """What `evaluate` costs beside the forward passes and the making of corruptions that it needs.
 
-    python tests/bench/bench_evaluate.py [--quick] [--models M=DIR,...] [--profile] [--json FILE]
+    python tests/bench/bench_evaluate.py [--quick] [--models M=DIR=N,...] [--profile] [--json FILE]
 
 Wall and CPU seconds of `iaside evaluate --attacks none` from image files to the entry, against bare
 forward passes of the same rows in the same batches, and against making the corrupted images alone.
@@ -41,7 +41,10 @@ from iaside_plugins.workflows.evaluate import evaluation_plan
 from iaside_plugins.workflows.source import DataSource, open_model
 
 KIT = Path(os.environ.get("IASIDE_KIT", Path(__file__).parents[3] / "shared" / "kit"))
-MODELS = f"pip:efficientnet_lite0={KIT / 'images'},kit:c10_resnet20={KIT / 'cifar10'}"
+MODELS = (
+    f"pip:efficientnet_lite0={KIT / 'images'}=24,kit:c10_resnet20={KIT / 'cifar10'}=128,"
+    f"kit:c10_small_pgd={KIT / 'cifar10'}=200"
+)
 FULL: dict[str, Any] = {"n_images": 24, "n_bands": 8, "batch_size": 64, "rounds": 1}
 QUICK: dict[str, Any] = {"n_images": 4, "n_bands": 2, "batch_size": 2, "rounds": 1}
 
@@ -254,6 +257,12 @@ def tiny_images(folder: Path) -> Path:
     return folder
 
 
+def subject(text: str, n: int | None, choices: dict[str, Any]) -> tuple[str, Path, dict[str, Any]]:
+    """Return model, folder and choices of MODEL=DIR=N; a number given apart counts first."""
+    spec, data, *own = text.split("=")
+    return spec, Path(data), {**choices, "n_images": n or int([*own, choices["n_images"]][0])}
+
+
 def processor() -> str:
     """Return the processor's name, and how many cores there are."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
@@ -264,7 +273,7 @@ def processor() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="tiny images, no kit")
-    parser.add_argument("--models", default=MODELS, help="MODEL=DIR,...")
+    parser.add_argument("--models", default=MODELS, help="MODEL=DIR[=N],...")
     parser.add_argument("--n-images", type=int)
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--rounds", type=int)
@@ -277,15 +286,14 @@ def main() -> None:
     given = {name: getattr(args, name) for name in ("n_images", "batch_size", "rounds")}
     choices = {**(QUICK if args.quick else FULL), **{k: v for k, v in given.items() if v}}
     with tempfile.TemporaryDirectory() as folder:
-        pairs = [one.partition("=") for one in args.models.split(",")]
-        subjects = [(spec, Path(data)) for spec, _, data in pairs]
+        subjects = [subject(one, args.n_images, choices) for one in args.models.split(",")]
         if args.quick:
             sys.path.insert(0, str(Path(__file__).parents[1]))
-            subjects = [("python:tiny_model:small_input", tiny_images(Path(folder)))]
+            subjects = [("python:tiny_model:small_input", tiny_images(Path(folder)), choices)]
         print(f"{processor()}, {torch.get_num_threads()} threads of torch\n")
-        records = [bench(spec, data, choices, args.workers) for spec, data in subjects]
+        records = [bench(*one, args.workers) for one in subjects]
         printed(records)
-        profiles = [profiled(spec, data, choices) for spec, data in subjects if args.profile]
+        profiles = [profiled(*one) for one in subjects if args.profile]
     if args.json is not None:
         report = {"processor": processor(), "records": records, "profiles": profiles}
         args.json.write_text(json.dumps(report, indent=1))
