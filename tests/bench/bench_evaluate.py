@@ -196,7 +196,8 @@ def printed(records: list[dict[str, Any]]) -> None:
     columns = [
         *("model", "n_images", "n_workers", "passes, s", "making, s", "evaluate, s"),
         *("bound, s", "bound by cores, s", "wall / bound", "wall / larger bound"),
-        *("CPU / CPU of the parts", "decodings of a file", "pool starts"),
+        *("passes, CPU s", "making, CPU s", "evaluate, CPU s", "CPU / CPU of the parts"),
+        *("decodings of a file", "pool starts"),
     ]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for record in records:
