@@ -259,7 +259,7 @@ class Batches(Iterator[tuple[int, Batch]]):
         )
         with without_interrupts():  # Ctrl-C reaches this process alone, which ends its workers
             self._chunks: Iterator[_Chunk] = iter(loader)
-        self._first: dict[int, _Chunk] = {}
+        self._first: dict[int, tuple[str, Sequence[int]]] = {}  # id and shape, by stream
         # A thread waits for the workers, so that `ready` knows whether there is a batch.
         self._reader = ThreadPoolExecutor(1) if n_workers else None
         self._next = None if self._reader is None else self._reader.submit(self._read)
@@ -282,19 +282,26 @@ class Batches(Iterator[tuple[int, Batch]]):
                 self._streams[k].note(chunk.unreadable)
                 if chunk.error is not None:
                     raise chunk.error
-            whole = [(chunk, chunk.images) for chunk in parts if chunk.images is not None]
-            for chunk, _ in whole:
-                _check_same_size(self._first.setdefault(k, chunk), chunk)
-            if whole:
-                pixels = [images for _, images in whole]
-                images = (pixels[0] if len(pixels) == 1 else torch.cat(pixels)).permute(0, 3, 1, 2)
-                images = images.contiguous()
+            pixels = [chunk.images for chunk in parts if chunk.images is not None]
+            for chunk in parts:
+                self._check_same_size(chunk)
+            if pixels:
+                images = pixels[0] if len(pixels) == 1 else torch.cat(pixels)
+                images = images.permute(0, 3, 1, 2).contiguous()
                 if images.dtype == torch.uint8:
                     images = images.float().div_(255)
-                labels = [label for chunk, _ in whole for label in chunk.labels]
-                ids = [name for chunk, _ in whole for name in chunk.ids]
+                labels = [label for chunk in parts for label in chunk.labels]
+                ids = [name for chunk in parts for name in chunk.ids]
                 return k, (images, torch.tensor(labels), ids)
         raise StopIteration
+
+    def _check_same_size(self, chunk: _Chunk) -> None:
+        """Raise InputError unless images are of the size of the first ones of their stream."""
+        if chunk.images is not None:
+            own = chunk.ids[0], chunk.images.shape[1:]
+            first = self._first.setdefault(chunk.stream, own)
+            if first[1] != own[1]:
+                raise _clash(*first, *own)
 
     def _parts(self) -> list[_Chunk]:
         """Return all parts of the next batch; nothing at the end."""
@@ -407,13 +414,6 @@ def _start_worker(_number: int) -> None:
 
 def _unchanged(chunk: Any) -> Any:
     return chunk
-
-
-def _check_same_size(first: _Chunk, chunk: _Chunk) -> None:
-    if first.images is not None and chunk.images is not None:
-        shapes = first.images.shape[1:], chunk.images.shape[1:]
-        if shapes[0] != shapes[1]:
-            raise _clash(first.ids[0], shapes[0], chunk.ids[0], shapes[1])
 
 
 def _clash(id_a: str, shape_a: Sequence[int], id_b: str, shape_b: Sequence[int]) -> InputError:
