@@ -56,15 +56,16 @@ class Notes:
     entries: list[dict[str, Any]] = field(default_factory=list)
 
     def near(self, what: str, found: Any, expected: Any, bound: float) -> None:
-        """Note the greatest difference; infinite where shapes differ or a number is not finite."""
+        """Note the greatest difference; none where shapes differ or a number is not finite."""
         a, b = (np.asarray(_host(x), dtype=np.float64) for x in (found, expected))
         deviation = float(np.abs(a - b).max(initial=0)) if a.shape == b.shape else math.inf
         self.small(what, deviation, bound)
 
     def small(self, what: str, deviation: float, bound: float) -> None:
-        """Note a deviation and its bound."""
+        """Note a deviation and its bound; None for one that is no number, as JSON has it."""
+        size = deviation if math.isfinite(deviation) else None
         ok = bool(deviation <= bound)
-        self.entries.append({"what": what, "deviation": deviation, "bound": bound, "ok": ok})
+        self.entries.append({"what": what, "deviation": size, "bound": bound, "ok": ok})
 
     def holds(self, what: str, is_true: bool) -> None:
         """Note that something holds, or does not."""

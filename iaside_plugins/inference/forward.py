@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -198,8 +199,7 @@ def _capture(model: Model, images: Tensor) -> _Captured:
         RuntimeError: The model waits for the device, which no graph can.
     """
     static = images.clone(memory_format=torch.preserve_format)
-    # Not torch's own stream for captures, which belongs to the device of the first capture.
-    side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    side = _side_stream(torch.cuda.current_device())
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(WARM_UP):
@@ -212,6 +212,15 @@ def _capture(model: Model, images: Tensor) -> _Captured:
     with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
         logits = logits_in(model(static))
     return _Captured(static, logits, graph)
+
+
+@cache
+def _side_stream(device: int) -> Any:
+    """Return the stream for captures on a device; the same one, as cuBLAS keeps memory for each.
+
+    Not torch's own, which belongs to the device of the first capture.
+    """
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 @contextmanager

@@ -142,7 +142,7 @@ def cuda(monkeypatch):
         return nullcontext()
 
     for name, value in {
-        "Stream": lambda: stream,
+        "current_device": lambda: 1,
         "stream": lambda _stream: nullcontext(),
         "current_stream": _Stream,
         "CUDAGraph": lambda: SimpleNamespace(replay=lambda: None),
@@ -151,6 +151,7 @@ def cuda(monkeypatch):
         "set_sync_debug_mode": set_mode,
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(forward, "_side_stream", {1: stream}.__getitem__)
     return SimpleNamespace(log=log, stream=stream, modes=modes)
 
 
