@@ -23,7 +23,7 @@ PRECISIONS = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-WARM_UP = 3  # passes before a capture, as libraries choose their algorithms in the first
+WARM_UP = 2  # passes before a capture, and another; libraries choose algorithms in the first
 MOST_GRAPHS = 4  # shapes: a full batch, an image's last rows, and as much for another image size
 _log = logging.getLogger(__name__)
 
@@ -201,12 +201,14 @@ def _capture(model: Model, images: Tensor) -> _Captured:
     static = images.clone(memory_format=torch.preserve_format)
     side = _side_stream(torch.cuda.current_device())
     side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(WARM_UP):
-            model(static)
-        with _waiting_refused():
-            model(static)
-    torch.cuda.current_stream().wait_stream(side)
+    try:
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UP):
+                model(static)
+            with _waiting_refused():
+                model(static)
+    finally:
+        torch.cuda.current_stream().wait_stream(side)  # which may still write into `static`
     graph = torch.cuda.CUDAGraph()
     # Of this thread only: one that pins decoded images may go on meanwhile.
     with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):

@@ -84,7 +84,10 @@ def lines_of(part: str, options: argparse.Namespace, done: list[str]) -> Iterato
             yield {**row, "reason": "out of time"}
         else:
             yield {"kind": "begun", "name": name}
-            yield {"kind": "check", **run_check(name, device)}
+            found = run_check(name, device)
+            yield {"kind": "check", **found}
+            if found["status"] == "error" and device.type == "cuda":
+                torch.cuda.synchronize()  # ends this process if the device is of no more use to it
 
 
 def environment(device: str) -> Line:
@@ -181,7 +184,7 @@ def all_checks(seconds: float, options: argparse.Namespace) -> Iterator[Line]:
         done += [*finished, *begun]
         if not ended:
             return
-        if not begun or time.monotonic() > end:
+        if not (finished or begun) or time.monotonic() > end:
             yield {"kind": "part", "part": "checks", "status": "error", "reason": ended}
             return
 

@@ -44,7 +44,8 @@ WAYS: dict[str, tuple[str, ...]] = {  # way of running -> its steps, see `tuning
     "channels last, graph": ("channels_last", "cuda_graph"),
 }
 PRECISIONS = ("float32", "TF32", "bfloat16")  # float32 with convolutions and products in it
-COMPILING = 60.0  # seconds that are kept free for a compilation
+COMPILING = 35.0  # seconds that a compilation may take
+LATER = 0.35  # share of a network's time that is kept for what follows its ways of running
 Row = dict[str, Any]
 
 
@@ -66,13 +67,13 @@ class Sizes:
     batch_size: int = 256
     small: tuple[int, ...] = (64, 8)
     side: int = 224
-    seconds: float = 0.4
+    seconds: float = 0.3
     rounds: int = 3
     product: int = 8192
 
 
 QUICK = Sizes(3, 16, (4,), 16, 0.01, 1, 256)
-ON_A_CPU = Sizes(2, 8, (4,), 224, 0.1, 1, 1024)  # shows that everything runs on these networks
+ON_A_CPU = Sizes(2, 4, (), 224, 0.1, 1, 1024)  # shows that everything runs on these networks
 
 
 # ---- networks ------------------------------------------------------------------------------
@@ -179,6 +180,7 @@ class Bench:
         self.batch_size = self._fitting()
         self.flops = flops_of(self.net, self._noise(1))
         self.peaks: dict[str, float] = {}
+        self.longest = 0.0  # seconds of a measurement so far
 
     @property
     def left(self) -> float:
@@ -186,40 +188,44 @@ class Bench:
         return self.deadline - time.monotonic()
 
     def rows(self) -> Iterator[Row]:
-        """Yield every way and precision, then what graphs, groups ahead and copies earn."""
-        kinds = [way for way in WAYS if self.device.type == "cuda" or not _needs_gpu(way)]
-        reserve = 0.25 * self.left
-        spent = 0.0
-        for way in kinds:
-            for precision in PRECISIONS:
-                if self.device.type == "cpu" and precision == "TF32":
-                    continue
-                row = {"kind": "speed", "network": self.name, "way": way, "precision": precision}
-                needed = reserve + (COMPILING if way == "compiled" else 1.5 * spent)
-                start = time.monotonic()
-                yield {**row, **self._tried(partial(self.speed, way, precision), needed)}
-                if way == "compiled":
-                    torch.compiler.reset()
-                else:
-                    spent = max(spent, time.monotonic() - start)
+        """Yield all that is measured of the network; compilations, which may hang, come last."""
+        on_gpu = self.device.type == "cuda"
+        ways = [way for way in WAYS if on_gpu or "cuda_graph" not in WAYS[way]]
+        late = LATER * self.left
+        yield from self._speeds([way for way in ways if way != "compiled"], PRECISIONS, late)
         if self.script is not None:
-            row = {"kind": "script", "network": self.name}
-            yield {**row, **self._tried(self.script_speed, reserve + spent)}
-        yield {"kind": "settling", "network": self.name, **self._tried(self.settling, spent)}
+            yield self._tried({"kind": "script"}, self.script_speed)
+        yield self._tried({"kind": "settling"}, self.settling)
         for label, run in self.earnings():
-            row = {"kind": "earns", "network": self.name, **label}
-            yield {**row, **self._tried(run, spent)}
+            yield self._tried({"kind": "earns", **label}, run)
+        if on_gpu:
+            yield from self._speeds(["compiled"], PRECISIONS[::-1], COMPILING)
+            torch.compiler.reset()
 
-    def _tried(self, run: Callable[[], Row], needed: float) -> Row:
-        """What a measurement gives, or why there is none."""
-        if self.left < needed:
-            return {"status": "not run", "reason": f"out of time, {self.left:.0f} s left"}
+    def _speeds(
+        self, ways: Sequence[str], precisions: Sequence[str], reserve: float
+    ) -> Iterator[Row]:
+        for way in ways:
+            for precision in precisions:
+                if self.device.type == "cuda" or precision != "TF32":
+                    row = {"kind": "speed", "way": way, "precision": precision}
+                    yield self._tried(row, partial(self.speed, way, precision), reserve)
+
+    def _tried(self, row: Row, run: Callable[[], Row], reserve: float = 0.0) -> Row:
+        """The row with what a measurement gives, or why there is none."""
+        row = {"network": self.name, **row}
+        if self.left < reserve + self.longest:
+            return {**row, "status": "not run", "reason": f"out of time, {self.left:.0f} s left"}
+        start = time.monotonic()
         try:
-            return {"status": "measured", **run()}
+            return {**row, "status": "measured", **run()}
+        except InputError as error:  # a step that this network does not take
+            return {**row, "status": "not run", "reason": str(error)}
         except Exception as error:  # noqa: BLE001  the others go on
             reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
-            return {"status": "error", "reason": reason}
+            return {**row, "status": "error", "reason": reason}
         finally:
+            self.longest = max(self.longest, time.monotonic() - start)
             gc.collect()
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -301,23 +307,32 @@ class Bench:
             "batch_size": ready.batch_size,
             "rows_a_pass": len(ready.images),
             "n_images": len(many[0]),
+            "rounds": len(rates["bare"]),
             "rows_a_second": {name: median(rate) for name, rate in rates.items()},
             "whole": {door: _ratio(rates[door], rates["bare"]) for door in both},
             "steady": {door: _ratio(steady[door], rates["bare"]) for door in both},
         }
 
     def _turns(self, runs: dict[str, Callable[[], int]]) -> dict[str, list[tuple[int, float]]]:
-        """Rows and seconds of every run, in rounds in which they take turns; the first warms up."""
+        """Rows and seconds of every run, in rounds in which they take turns.
+
+        The first round warms up; it counts where there is no time for another.
+        """
         found: dict[str, list[tuple[int, float]]] = {name: [] for name in runs}
-        for _ in range(self.sizes.rounds + 1):
+        took = 0.0
+        for k in range(self.sizes.rounds + 1):
+            if k > 0 and self.left < took:
+                break
+            start = time.monotonic()
             for name, run in runs.items():
                 found[name].append(timed(run, self.device))
-        return {name: rounds[1:] for name, rounds in found.items()}
+            took = time.monotonic() - start
+        return {name: rounds[1:] or rounds for name, rounds in found.items()}
 
     def _passes(self, ready: _Ready) -> int:
         """How many bare passes fill a round."""
         ready.bare(1)
-        return max(3, round(self.sizes.seconds / timed(lambda: ready.bare(1), self.device)[1]))
+        return max(2, round(self.sizes.seconds / timed(lambda: ready.bare(1), self.device)[1]))
 
     def _images(self, ready: _Ready, passes: int) -> tuple[Tensor, Tensor]:
         """Images and labels in memory for so many passes."""
@@ -434,7 +449,7 @@ class Bench:
             side: {door: median(rates[f"{side}, {door}"]) for door in doors} for side in sides
         }
         gain = {door: _ratio(rates[f"with, {door}"], rates[f"without, {door}"]) for door in doors}
-        return {**found, "gain": gain}
+        return {**found, "gain": gain, "rounds": len(rates["with, profile"])}
 
 
 def without(what: str) -> ExitStack:
@@ -454,10 +469,6 @@ def without(what: str) -> ExitStack:
 
 def _ratio(found: Sequence[float], other: Sequence[float]) -> float:
     return median(a / b for a, b in zip(found, other, strict=True))
-
-
-def _needs_gpu(way: str) -> bool:
-    return "cuda_graph" in WAYS[way] or way == "compiled"
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,14 @@ import argparse
 import importlib.util
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+
+from iaside_plugins import InputError
 
 FILE = Path(__file__).with_name("gpu_check.py")
 
@@ -36,7 +41,8 @@ def _check(name, status="passed", reason="", measured=()):
 def test_checks_after_one_that_ends_the_process_run_in_the_next(gpu_check, monkeypatch):
     parts = [
         ([{"kind": "begun", "name": "a"}, _check("a"), {"kind": "begun", "name": "b"}], "killed"),
-        ([{"kind": "begun", "name": "c"}, _check("c"), _check("d", "not run", "needs x")], ""),
+        ([{"kind": "begun", "name": "c"}, _check("c", "error", "illegal")], "exit code 1"),
+        ([_check("d", "not run", "needs x")], ""),
     ]
     done = []
 
@@ -46,11 +52,11 @@ def test_checks_after_one_that_ends_the_process_run_in_the_next(gpu_check, monke
 
     monkeypatch.setattr(gpu_check, "part_lines", part_lines)
     lines = list(gpu_check.all_checks(100, argparse.Namespace()))
-    assert done == [[], ["a", "b"]]
+    assert [sorted(known) for known in done] == [[], ["a", "b"], ["a", "b", "c"]]
     assert [(line["name"], line["status"], line["reason"]) for line in lines] == [
         ("a", "passed", ""),
         ("b", "error", "killed"),
-        ("c", "passed", ""),
+        ("c", "error", "illegal"),
         ("d", "not run", "needs x"),
     ]
 
@@ -126,6 +132,80 @@ def test_what_falls_short_is_named(gpu_check):
         "Below 0.95 of bare passes: explain of ResNet-50, plain, TF32: 0.941. "
         "More memory than the bound: ResNet-50, plain, TF32."
     )
+
+
+@pytest.fixture
+def bench(gpu_check):
+    """What is measured of the small network, on the CPU."""
+    import gpu_table
+
+    return gpu_table.Bench("small", _options(), time.monotonic() + 60)
+
+
+def test_without_time_nothing_is_measured_and_all_of_it_is_named(bench):
+    bench.deadline = time.monotonic() - 1
+    rows = list(bench.rows())
+    assert {(row["status"], row["reason"][:11]) for row in rows} == {("not run", "out of time")}
+    assert [row["kind"] for row in rows] == [*["speed"] * 4, "settling", *["earns"] * 4]
+
+
+def test_rounds_are_left_out_where_time_is_short(bench):
+    bench.sizes = replace(bench.sizes, rounds=50)
+    bench.deadline = time.monotonic() + 0.2
+    found = bench._turns({"a": lambda: time.sleep(0.05) or 1, "b": lambda: 2})
+    assert 1 <= len(found["a"]) == len(found["b"]) < 10
+    assert {n for n, _ in found["b"]} == {2}
+
+
+def test_what_fails_or_does_not_apply_is_said(bench):
+    def fails():
+        raise RuntimeError("CUDA error: no kernel\nsecond line")
+
+    def refuses():
+        raise InputError("there is no batch norm to fold")
+
+    assert bench._tried({}, fails)["reason"] == "RuntimeError: CUDA error: no kernel"
+    refused = bench._tried({}, refuses)
+    assert (refused["status"], refused["reason"]) == ("not run", "there is no batch norm to fold")
+
+
+def test_clocks_and_memory_of_a_gpu_are_read_as_torch_has_them(bench, monkeypatch):
+    import gpu_table
+
+    class Event:
+        def __init__(self, *, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            pass
+
+        def synchronize(self):
+            pass
+
+        def elapsed_time(self, _other):
+            return 250.0  # milliseconds
+
+    peaks = iter([100e6, 101e6])
+    for name, value in {
+        "Event": Event,
+        "synchronize": lambda _device=None: None,
+        "empty_cache": lambda: None,
+        "reset_peak_memory_stats": lambda _device: None,
+        "max_memory_allocated": lambda _device: next(peaks),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    ready = bench._set_up("plain", "float32", 16)
+    bench.device = SimpleNamespace(type="cuda")
+    assert gpu_table.timed(lambda: 7, bench.device) == (7, 0.25)
+    memory = bench._peak_memory(ready)
+    assert memory["MB beyond a bare pass"] == 1
+    assert not memory["within"]  # 38 images of 3 x 16 x 16
+
+
+def test_the_command_names_the_networks_that_are_measured(gpu_check):
+    import gpu_table
+
+    assert {*gpu_check.NETWORKS, "small"} == set(gpu_table.NETWORKS)
 
 
 def test_a_machine_without_a_gpu_is_told_so(gpu_check, monkeypatch, capsys):

@@ -123,14 +123,17 @@ def test_running_out_of_memory_is_not_hidden(graphed):
 
 
 class _Stream:
-    def wait_stream(self, _other) -> None:
-        pass
+    def __init__(self) -> None:
+        self.waited_for = []
+
+    def wait_stream(self, other) -> None:
+        self.waited_for.append(other)
 
 
 @pytest.fixture
 def cuda(monkeypatch):
     """Stand-ins for what a capture calls; `log` holds its modes and streams in their order."""
-    log, stream = [], _Stream()
+    log, stream, caller = [], _Stream(), _Stream()
     modes = [0]
 
     def set_mode(mode):
@@ -144,7 +147,7 @@ def cuda(monkeypatch):
     for name, value in {
         "current_device": lambda: 1,
         "stream": lambda _stream: nullcontext(),
-        "current_stream": _Stream,
+        "current_stream": lambda: caller,
         "CUDAGraph": lambda: SimpleNamespace(replay=lambda: None),
         "graph": graph,
         "get_sync_debug_mode": lambda: modes[0],
@@ -152,13 +155,15 @@ def cuda(monkeypatch):
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)
     monkeypatch.setattr(forward, "_side_stream", {1: stream}.__getitem__)
-    return SimpleNamespace(log=log, stream=stream, modes=modes)
+    return SimpleNamespace(log=log, stream=stream, caller=caller, modes=modes)
 
 
 @torch.no_grad()
 def test_a_capture_is_on_a_stream_of_the_current_device(cuda):
     _capture(Counting(), _images(0))
     assert cuda.log == ["error", 0, (cuda.stream, "thread_local")]
+    assert cuda.stream.waited_for == [cuda.caller]
+    assert cuda.caller.waited_for == [cuda.stream]
 
 
 @torch.no_grad()
@@ -171,3 +176,4 @@ def test_a_model_that_waits_for_the_device_is_never_captured(cuda):
     with pytest.raises(RuntimeError, match="synchronizing"):
         _capture(waits, _images(0))
     assert cuda.log == ["error", 0]  # the mode is put back, and no capture began
+    assert cuda.caller.waited_for == [cuda.stream]  # the passes before may still be under way
