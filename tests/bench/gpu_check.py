@@ -37,6 +37,7 @@ NETWORKS = ("ResNet-50", "ViT-B/16", "EfficientNet-Lite0")
 DOORS = ("profile", "bare")
 TARGET = 0.95  # rows a second of a door over those of bare passes
 CHECKS_SHARE = 0.25  # of the minutes; the networks share the rest
+OUT_OF_TIME = "out of time"
 GRACE = 15.0  # seconds beyond its share, after which a part is ended
 Line = dict[str, Any]
 
@@ -81,7 +82,7 @@ def lines_of(part: str, options: argparse.Namespace, done: list[str]) -> Iterato
         if options.quick and one.slow:
             yield {**row, "reason": "left out by --quick"}
         elif time.monotonic() > deadline:
-            yield {**row, "reason": "out of time"}
+            yield {**row, "reason": OUT_OF_TIME}
         else:
             yield {"kind": "begun", "name": name}
             found = run_check(name, device)
@@ -138,7 +139,10 @@ def run_part(options: argparse.Namespace) -> None:
 def part_lines(
     part: str, seconds: float, options: argparse.Namespace, done: list[str]
 ) -> tuple[list[Line], str]:
-    """Run a part in a process of its own; its lines, and why it ended early ("" if it did not)."""
+    """Run a part in a process of its own; its lines, and why it ended early ("" if it did not).
+
+    What was known before the end is kept.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file, said = Path(folder, "lines"), Path(folder, "said")
         command = [sys.executable, __file__, "--part", part, "--lines", str(file)]
@@ -158,7 +162,7 @@ def part_lines(
                 code = process.wait(seconds + GRACE)
                 ended = "" if code == 0 else f"exit code {code}: {_tail(said)}"
             except subprocess.TimeoutExpired:
-                ended = f"ended after {seconds + GRACE:.0f} s"
+                ended = f"{OUT_OF_TIME}, ended after {seconds + GRACE:.0f} s"
             finally:
                 process.kill()
                 process.wait()
@@ -201,7 +205,8 @@ def measured(options: argparse.Namespace) -> Iterator[Line]:
         lines, ended = part_lines(name, seconds, options, [])
         yield from lines
         if ended:
-            yield {"kind": "part", "part": name, "status": "error", "reason": ended}
+            status = "not run" if ended.startswith(OUT_OF_TIME) else "error"
+            yield {"kind": "part", "part": f"rest of {name}", "status": status, "reason": ended}
 
 
 def report_of(options: argparse.Namespace) -> Line:
@@ -223,8 +228,8 @@ def report_of(options: argparse.Namespace) -> Line:
         else:
             report[kind].append(line)
     report["seconds"] = time.monotonic() - start
-    report["passed"] = not any(c["status"] in ("failed", "error") for c in report["check"])
-    report["passed"] &= bool(report["check"]) and not report["part"]
+    states = [row["status"] for row in (*report["check"], *report["part"])]
+    report["passed"] = "passed" in states and not {"failed", "error"} & set(states)
     return report
 
 
