@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import faulthandler
 import json
 import os
 import platform
@@ -38,6 +39,7 @@ DOORS = ("profile", "bare")
 TARGET = 0.95  # rows a second of a door over those of bare passes
 CHECKS_SHARE = 0.25  # of the minutes; the networks share the rest
 OUT_OF_TIME = "out of time"
+LIMIT = 60.0  # seconds of one check, after which its process ends, and the others go on in the next
 GRACE = 15.0  # seconds beyond its share, after which a part is ended
 Line = dict[str, Any]
 
@@ -85,7 +87,9 @@ def lines_of(part: str, options: argparse.Namespace, done: list[str]) -> Iterato
             yield {**row, "reason": OUT_OF_TIME}
         else:
             yield {"kind": "begun", "name": name}
+            faulthandler.dump_traceback_later(LIMIT, exit=True)
             found = run_check(name, device)
+            faulthandler.cancel_dump_traceback_later()
             yield {"kind": "check", **found}
             if found["status"] == "error" and device.type == "cuda":
                 torch.cuda.synchronize()  # ends this process if the device is of no more use to it
