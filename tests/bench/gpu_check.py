@@ -65,7 +65,11 @@ def lines_of(part: str, options: argparse.Namespace, done: list[str]) -> Iterato
     if part != "checks":
         from gpu_table import Bench
 
-        bench = Bench(part, options, deadline)
+        try:
+            bench = Bench(part, options, deadline)
+        except ImportError as error:
+            yield {"kind": "part", "part": part, "status": "not run", "reason": str(error)}
+            return
         yield {
             "kind": "network",
             "network": part,
@@ -319,7 +323,8 @@ def _speed_text(report: Line) -> list[str]:
         *("explain / bare", "share of peak", "host, ms a batch: bare, engine"),
         "MB beyond a bare pass / bound",
     )
-    found = ["## Speed", _table(head, table)]
+    nets = [f"{net['network']}: {net['weights']}" for net in report["network"]]
+    found = ["## Speed", f"{'; '.join(nets)}.", _table(head, table)]
     if not report["quick"]:
         found.append(_short_of(rows))
     scripts = [row for row in report["script"] if row["status"] == "measured"]
@@ -433,6 +438,9 @@ def main() -> int:
     if options.part:
         run_part(options)
         return 0
+    for name in ("script", "weights"):
+        if (file := getattr(options, name)) is not None and not file.is_file():
+            parser.error(f"--{name} {file}: there is no such file")
     options.device = "cuda:0" if options.device == "cuda" else options.device
     if options.device != "cpu":
         import torch

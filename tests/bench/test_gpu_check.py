@@ -225,9 +225,17 @@ def test_the_command_names_the_networks_that_are_measured(gpu_check):
     assert {*gpu_check.NETWORKS, "small"} == set(gpu_table.NETWORKS)
 
 
-def test_a_machine_without_a_gpu_is_told_so(gpu_check, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([], "no GPU here; --device cpu runs the same on the CPU"),
+        (["--weights", "no.pth"], "--weights no.pth: there is no such file"),
+        (["--script", "no.py"], "--script no.py: there is no such file"),
+    ],
+)
+def test_what_cannot_begin_is_said_at_once(given, said, gpu_check, monkeypatch, capsys):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr(sys, "argv", ["gpu_check.py"])
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", *given])
     with pytest.raises(SystemExit):
         gpu_check.main()
-    assert "no GPU here; --device cpu runs the same on the CPU" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
