@@ -138,8 +138,8 @@ class Graphed:
 
     A replay launches all kernels of a pass at once, so no kernel waits for the host. A graph is
     captured for each of the first shapes that come twice; what cannot be captured runs as before.
-    The output of a replay is in memory that the next replay overwrites. The current device must be
-    the model's.
+    The output of a replay is in memory that the next replay overwrites. Each graph keeps a batch of
+    its own, and what the model needs for it. The current device must be the model's.
 
     Args:
         model: (N, C, H, W) -> (N, n_classes) logits, on a CUDA device, without gradients.

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import faulthandler
 import json
 import os
 import platform
@@ -37,6 +38,8 @@ NETWORKS = ("ResNet-50", "ViT-B/16", "EfficientNet-Lite0")
 DOORS = ("profile", "bare")
 TARGET = 0.95  # rows a second of a door over those of bare passes
 CHECKS_SHARE = 0.25  # of the minutes; the networks share the rest
+OUT_OF_TIME = "out of time"
+LIMIT = 60.0  # seconds of one check, after which its process ends, and the others go on in the next
 GRACE = 15.0  # seconds beyond its share, after which a part is ended
 Line = dict[str, Any]
 
@@ -62,7 +65,11 @@ def lines_of(part: str, options: argparse.Namespace, done: list[str]) -> Iterato
     if part != "checks":
         from gpu_table import Bench
 
-        bench = Bench(part, options, deadline)
+        try:
+            bench = Bench(part, options, deadline)
+        except ImportError as error:
+            yield {"kind": "part", "part": part, "status": "not run", "reason": str(error)}
+            return
         yield {
             "kind": "network",
             "network": part,
@@ -81,10 +88,12 @@ def lines_of(part: str, options: argparse.Namespace, done: list[str]) -> Iterato
         if options.quick and one.slow:
             yield {**row, "reason": "left out by --quick"}
         elif time.monotonic() > deadline:
-            yield {**row, "reason": "out of time"}
+            yield {**row, "reason": OUT_OF_TIME}
         else:
             yield {"kind": "begun", "name": name}
+            faulthandler.dump_traceback_later(LIMIT, exit=True)
             found = run_check(name, device)
+            faulthandler.cancel_dump_traceback_later()
             yield {"kind": "check", **found}
             if found["status"] == "error" and device.type == "cuda":
                 torch.cuda.synchronize()  # ends this process if the device is of no more use to it
@@ -138,7 +147,10 @@ def run_part(options: argparse.Namespace) -> None:
 def part_lines(
     part: str, seconds: float, options: argparse.Namespace, done: list[str]
 ) -> tuple[list[Line], str]:
-    """Run a part in a process of its own; its lines, and why it ended early ("" if it did not)."""
+    """Run a part in a process of its own; its lines, and why it ended early ("" if it did not).
+
+    What was known before the end is kept.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file, said = Path(folder, "lines"), Path(folder, "said")
         command = [sys.executable, __file__, "--part", part, "--lines", str(file)]
@@ -158,7 +170,7 @@ def part_lines(
                 code = process.wait(seconds + GRACE)
                 ended = "" if code == 0 else f"exit code {code}: {_tail(said)}"
             except subprocess.TimeoutExpired:
-                ended = f"ended after {seconds + GRACE:.0f} s"
+                ended = f"{OUT_OF_TIME}, ended after {seconds + GRACE:.0f} s"
             finally:
                 process.kill()
                 process.wait()
@@ -201,7 +213,8 @@ def measured(options: argparse.Namespace) -> Iterator[Line]:
         lines, ended = part_lines(name, seconds, options, [])
         yield from lines
         if ended:
-            yield {"kind": "part", "part": name, "status": "error", "reason": ended}
+            status = "not run" if ended.startswith(OUT_OF_TIME) else "error"
+            yield {"kind": "part", "part": f"rest of {name}", "status": status, "reason": ended}
 
 
 def report_of(options: argparse.Namespace) -> Line:
@@ -223,8 +236,8 @@ def report_of(options: argparse.Namespace) -> Line:
         else:
             report[kind].append(line)
     report["seconds"] = time.monotonic() - start
-    report["passed"] = not any(c["status"] in ("failed", "error") for c in report["check"])
-    report["passed"] &= bool(report["check"]) and not report["part"]
+    states = [row["status"] for row in (*report["check"], *report["part"])]
+    report["passed"] = "passed" in states and not {"failed", "error"} & set(states)
     return report
 
 
@@ -310,7 +323,8 @@ def _speed_text(report: Line) -> list[str]:
         *("explain / bare", "share of peak", "host, ms a batch: bare, engine"),
         "MB beyond a bare pass / bound",
     )
-    found = ["## Speed", _table(head, table)]
+    nets = [f"{net['network']}: {net['weights']}" for net in report["network"]]
+    found = ["## Speed", f"{'; '.join(nets)}.", _table(head, table)]
     if not report["quick"]:
         found.append(_short_of(rows))
     scripts = [row for row in report["script"] if row["status"] == "measured"]
@@ -424,6 +438,9 @@ def main() -> int:
     if options.part:
         run_part(options)
         return 0
+    for name in ("script", "weights"):
+        if (file := getattr(options, name)) is not None and not file.is_file():
+            parser.error(f"--{name} {file}: there is no such file")
     options.device = "cuda:0" if options.device == "cuda" else options.device
     if options.device != "cpu":
         import torch

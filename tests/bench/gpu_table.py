@@ -119,10 +119,10 @@ def timed(run: Callable[[], Any], device: torch.device) -> tuple[Any, float]:
     return found, first.elapsed_time(last) / 1e3
 
 
-def host_seconds(launch: Callable[[], Any], device: torch.device, repeats: int = 5) -> float:
-    """Median time until a call returns, on a device that was idle."""
+def host_seconds(launch: Callable[[], Any], device: torch.device) -> float:
+    """Median time until a call returns, on a device that was idle; the first call warms up."""
     found = []
-    for _ in range(repeats + 1):
+    for _ in range(6 if device.type == "cuda" else 2):
         _wait(device)
         start = time.perf_counter()
         launch()
@@ -200,7 +200,6 @@ class Bench:
             yield self._tried({"kind": "earns", **label}, run)
         if on_gpu:
             yield from self._speeds(["compiled"], PRECISIONS[::-1], COMPILING)
-            torch.compiler.reset()
 
     def _speeds(
         self, ways: Sequence[str], precisions: Sequence[str], reserve: float
@@ -336,7 +335,8 @@ class Bench:
 
     def _images(self, ready: _Ready, passes: int) -> tuple[Tensor, Tensor]:
         """Images and labels in memory for so many passes."""
-        n = passes * ready.per_pass
+        rows_of_each = 2**ready.protocol.n_bands - 1
+        n = max(ready.per_pass, passes * len(ready.images) // rows_of_each)
         return torch.rand(n, *ready.images.shape[1:]), torch.zeros(n, dtype=torch.long)
 
     def _host(self, ready: _Ready) -> Row:

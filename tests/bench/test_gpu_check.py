@@ -89,7 +89,7 @@ def test_a_part_that_hangs_is_ended(gpu_check, monkeypatch, tmp_path):
     start = time.monotonic()
     lines, ended = gpu_check.part_lines("small", 0.5, _options(), [])
     assert time.monotonic() - start < 20
-    assert (lines, ended) == ([{"kind": "speed"}], "ended after 1 s")
+    assert (lines, ended) == ([{"kind": "speed"}], "out of time, ended after 1 s")
 
 
 def test_a_part_that_fails_says_its_last_line(gpu_check, monkeypatch, tmp_path):
@@ -123,6 +123,23 @@ def test_the_table_says_the_size_of_what_is_off(gpu_check, monkeypatch):
     assert "| repair | score | no number | 0.1 |" in text
     assert "| graphs | RuntimeError: a \\| b |  |  |" in text
     assert "- part ViT-B/16: error, ended after 60 s" in text
+
+
+@pytest.mark.parametrize(
+    ("ended", "status", "passed"),
+    [
+        ("out of time, ended after 60 s", "not run", True),
+        ("exit code -11: nothing was said", "error", False),
+    ],
+)
+def test_a_network_that_takes_too_long_is_no_failure(ended, status, passed, gpu_check, monkeypatch):
+    def part_lines(part, *_):
+        return ([_check("a")], "") if part == "checks" else ([], ended)
+
+    monkeypatch.setattr(gpu_check, "part_lines", part_lines)
+    report = gpu_check.report_of(_options(minutes=8))
+    assert report["passed"] is passed
+    assert report["part"] == [{"part": "rest of small", "status": status, "reason": ended}]
 
 
 def test_what_falls_short_is_named(gpu_check):
@@ -208,9 +225,17 @@ def test_the_command_names_the_networks_that_are_measured(gpu_check):
     assert {*gpu_check.NETWORKS, "small"} == set(gpu_table.NETWORKS)
 
 
-def test_a_machine_without_a_gpu_is_told_so(gpu_check, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([], "no GPU here; --device cpu runs the same on the CPU"),
+        (["--weights", "no.pth"], "--weights no.pth: there is no such file"),
+        (["--script", "no.py"], "--script no.py: there is no such file"),
+    ],
+)
+def test_what_cannot_begin_is_said_at_once(given, said, gpu_check, monkeypatch, capsys):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr(sys, "argv", ["gpu_check.py"])
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", *given])
     with pytest.raises(SystemExit):
         gpu_check.main()
-    assert "no GPU here; --device cpu runs the same on the CPU" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
