@@ -47,8 +47,8 @@ GIVEN = {
     "return_input_shape",
 }
 
-# Numbers in the images of one pass on a CPU: 8 images of 224 x 224. More cost more memory, above all
-# where gradients keep every layer's output, and more time an image.
+# Numbers in the images of one pass on a CPU: 8 images of 224 x 224. More cost more memory, above
+# all where gradients keep every layer's output, and more time an image.
 MOST_NUMBERS = 8 * 3 * 224 * 224
 
 

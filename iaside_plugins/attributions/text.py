@@ -24,8 +24,8 @@ METRICS = {
 }
 
 NO_SENSITIVITY = (
-    "sensitivity: not measured, as it explains an image 5 more times; --n-sensitivity N measures it "
-    "on N images"
+    "sensitivity: not measured, as it explains an image 5 more times; --n-sensitivity N measures "
+    "it on N images"
 )
 
 

@@ -174,8 +174,13 @@ def kendall(x: Array, y: Array, counts: Array) -> Array:
         before = drawn[:, : some.stop] @ agree[: some.stop, some]
         both += 2 * np.einsum("bn,bn->b", before, counts[:, some])
     total = counts.sum(axis=1)
-    own = [(np.diff(_drawn_up_to(v, counts), axis=0) ** 2).sum(axis=0) for v in (x, y)]
-    return scaled(both, total**2 - own[0], total**2 - own[1])
+    tied = [
+        np.einsum("bn,bn->b", counts, counts)
+        if len(np.unique(v)) == len(v)
+        else (np.diff(_drawn_up_to(v, counts), axis=0) ** 2).sum(axis=0)
+        for v in (x, y)
+    ]
+    return scaled(both, total**2 - tied[0], total**2 - tied[1])
 
 
 def permuted_kendall(x: Array, y: Array, orders: npt.NDArray[np.int64]) -> Array:

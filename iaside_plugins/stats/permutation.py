@@ -135,11 +135,24 @@ def leave_one_family_out(columns: Sequence[Array], y: Array, families: Sequence[
         families: Of the models; at least two.
     """
     design = np.stack([np.ones(len(y)), *columns], axis=1)
-    errors, baseline = 0.0, 0.0
     member = np.unique(np.array(families, dtype=object), return_inverse=True)[1]
-    for family in range(member.max() + 1):
+    counts, sums = np.bincount(member), np.bincount(member, y)
+    baseline = float(((y - ((sums.sum() - sums) / (len(y) - counts))[member]) ** 2).sum())
+    # The residuals e of a family f that is left out follow from those of the fit to all, with
+    # Q an orthonormal basis of the columns: e + Q_f (I - Q_f' Q_f)^-1 Q_f' e.
+    q, r = np.linalg.qr(design)
+    e = y - q @ (q.T @ y)
+    own, at = np.zeros((len(counts), *r.shape)), np.zeros((len(counts), len(r)))
+    np.add.at(own, member, q[:, :, None] * q[:, None, :])
+    np.add.at(at, member, q * e[:, None])
+    left = np.eye(len(r)) - own
+    clear = np.linalg.eigvalsh(left)[:, 0] > LITTLE
+    clear &= np.abs(np.diag(r)).min() > LITTLE * np.abs(r).max()
+    at[clear] = np.linalg.solve(left[clear], at[clear][:, :, None])[:, :, 0]
+    e = e + (q * at[member]).sum(axis=1)
+    for family in np.flatnonzero(~clear):  # the others do not decide the line, or barely
         out = member == family
         weights = np.linalg.lstsq(design[~out], y[~out], rcond=None)[0]
-        errors += float(((y[out] - design[out] @ weights) ** 2).sum())
-        baseline += float(((y[out] - y[~out].mean()) ** 2).sum())
+        e[out] = y[out] - design[out] @ weights
+    errors = float((e**2).sum())
     return 1 - errors / baseline if baseline > 0 else float("nan")

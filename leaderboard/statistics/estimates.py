@@ -29,7 +29,7 @@ N_PERMUTATIONS_KENDALL = 999  # each is a sum over pairs of models
 MIN_MODELS = 3  # of a correlation
 MIN_INTERVAL = 5  # models or families, of an interval: below, resamples are a handful
 NO_WIDTH = 1e-9  # of an interval: resamples that differ by rounding alone
-KEPT = 8  # columns whose ranks over resamples are held: 16 MB each of 1,000 models
+KEPT = 12  # columns and resamples whose ranks are held: 16 MB each of 1,000 models
 MIN_DEFINED = 0.95  # share of resamples in which a statistic must exist to have an interval
 CORRELATIONS: dict[str, Correlation] = {
     "spearman": spearman,

@@ -164,7 +164,6 @@ def outcomes(table: Table) -> list[Variable]:
 
 def corruption_errors(table: Table) -> list[tuple[str, Variable]]:
     """Return group and mean error over the five severities of every corruption."""
-
     errors = {e.entry_id: e.corruption.errors for e in table.entries if e.corruption is not None}
 
     def reader(name: str) -> Callable[[Entry], Measured | str]:

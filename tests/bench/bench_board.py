@@ -53,7 +53,10 @@ def models(n: int) -> list[Entry]:
 def _renamed(base: Entry, k: int, rng: np.random.Generator) -> Entry:
     name = f"{base.model.name}_{k}"
     net = f"net {''.join(chr(97 + int(digit)) for digit in f'{k // A_FAMILY:03}')}"
-    near: Callable[[float], float] = lambda x: float(np.clip(x + rng.normal(0, 0.03), 0.001, 0.999))
+
+    def near(x: float) -> float:
+        return float(np.clip(x + rng.normal(0, 0.03), 0.001, 0.999))
+
     spectral, corruption, adversarial = base.spectral, base.corruption, base.adversarial
     score = spectral.signed_score + rng.normal(0, 0.05)
     changed = {

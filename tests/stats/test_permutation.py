@@ -125,3 +125,23 @@ def test_products_of_permuted_columns_do_not_depend_on_the_step() -> None:
     orders = draw.permutations(30, 50, seed=0)
     found = draw.permuted_products(x, orders, (y, z), step=7)
     np.testing.assert_allclose(found, x[orders] @ np.stack([y, z], axis=1), atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["plain", "one family decides the line", "the same column twice"])
+def test_a_family_left_out_is_predicted_by_the_fit_without_it(kind: str) -> None:
+    rng = np.random.default_rng(3)
+    families = [f"family {k // 4}" for k in range(20)]
+    z, x = rng.normal(size=(2, 20))
+    y = z + 0.5 * x + rng.normal(size=20)
+    if kind == "one family decides the line":
+        z[4:] = 1.0
+    columns = [z, z] if kind == "the same column twice" else [z, x]
+    design = np.stack([np.ones(20), *columns], axis=1)
+    errors = baseline = 0.0
+    for family in set(families):
+        out = np.array([name == family for name in families])
+        weights = np.linalg.lstsq(design[~out], y[~out], rcond=None)[0]
+        errors += ((y[out] - design[out] @ weights) ** 2).sum()
+        baseline += ((y[out] - y[~out].mean()) ** 2).sum()
+    found = draw.leave_one_family_out(columns, y, families)
+    assert found == pytest.approx(1 - errors / baseline, rel=1e-9)
