@@ -14,10 +14,12 @@ import hashlib
 import json
 import platform
 import resource
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -27,10 +29,11 @@ from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.board import Board
 from iaside_plugins.leaderboard.build import BOARD
 from iaside_plugins.leaderboard.render import latex, page, scatter, text
+from iaside_plugins.leaderboard.statistics import estimates
 from iaside_plugins.leaderboard.statistics.report import table_statistics, to_json
 from iaside_plugins.leaderboard.table.frame import tables
 
-COUNTS = (0, 1, 2, 100, 1000)
+COUNTS = (1, 2, 8, 100, 1000)
 RENDERERS: dict[str, Callable[[Board], str]] = {
     "index.html": page.to_html,
     "README.md": text.to_markdown,
@@ -154,14 +157,96 @@ def processor() -> str:
     return names[0] if names else platform.processor()
 
 
+USES = {  # name -> what is done in the table in view
+    "sort": "section.querySelectorAll('.models thead th button')[3].click()",
+    "filter": "type('.find', '_12', 'input')",
+    "clear the filter": "type('.find', '', 'input')",
+    "open a row": "section.querySelectorAll('.models tbody th > button')[5].click()",
+    "close it": "section.querySelectorAll('.models tbody th > button')[5].click()",
+    "choose one": "section.querySelectorAll('.models tbody th > input')[3].click()",
+    "compare two": "section.querySelectorAll('.models tbody th > input')[4].click()",
+}
+USE = """async () => {
+  const section = [...document.querySelectorAll('section.board')].find((one) => !one.hidden);
+  const type = (where, text, kind) => {
+    const field = section.querySelector(where);
+    field.value = text;
+    field.dispatchEvent(new Event(kind, { bubbles: true }));
+  };
+  await new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)));
+  const start = performance.now();
+  %s;
+  section.getBoundingClientRect(); // style and layout are done now
+  return performance.now() - start;
+}"""
+KINDS = ("ScriptDuration", "RecalcStyleDuration", "LayoutDuration")
+
+
+def used(html: str, rounds: int = 5) -> dict[str, dict[str, float]]:
+    """Milliseconds until the page is laid out again after each of `USES`, medians.
+
+    "cpu": of the page's thread, for script, style and layout; "wall": by the page's clock.
+    """
+    from playwright.sync_api import sync_playwright
+
+    with tempfile.TemporaryDirectory() as place, sync_playwright() as host:
+        file = Path(place) / "index.html"
+        file.write_text(html, encoding="utf-8")
+        own = host.chromium.executable_path
+        path = own if Path(own).exists() else shutil.which("chromium")
+        browser = host.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": 1280, "height": 900})
+        tab.goto(file.as_uri())
+        client = tab.context.new_cdp_session(tab)
+        client.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+        def cpu() -> float:
+            values = client.send("Performance.getMetrics")["metrics"]
+            return 1000 * sum(one["value"] for one in values if one["name"] in KINDS)
+
+        found: dict[str, dict[str, list[float]]] = {}
+        for _ in range(rounds):
+            for name, what in USES.items():
+                before = cpu()
+                wall = tab.evaluate(USE % what)
+                row = found.setdefault(name, {"cpu": [], "wall": []})
+                row["cpu"].append(cpu() - before)
+                row["wall"].append(wall)
+            tab.evaluate(USE % "section.querySelector('.reset').click()")
+        browser.close()
+    return {name: {k: median(v) for k, v in row.items()} for name, row in found.items()}
+
+
+def page_markdown(uses: dict[str, dict[str, float]], n: int) -> str:
+    """The page's times as a Markdown table."""
+    lines = [
+        f"{processor()}; the page of {n:,} models in headless Chromium, milliseconds until it is "
+        "laid out again, medians of 5.",
+        "",
+        "| use | CPU: script, style, layout | wall |",
+        "|---|---|---|",
+    ]
+    return "\n".join(
+        lines + [f"| {name} | {t['cpu']:.0f} | {t['wall']:.0f} |" for name, t in uses.items()]
+    )
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="seconds: only shows that it runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the records here")
+    parser.add_argument("--page", action="store_true", help="measure the page alone")
     options = parser.parse_args(arguments)
-    records = measure(COUNTS[:3] if options.quick else COUNTS)
-    print(markdown(records))
+    counts = COUNTS[:3] if options.quick else COUNTS
+    if options.page:
+        for name in ("N_RESAMPLES", "N_PERMUTATIONS", "N_PERMUTATIONS_KENDALL"):
+            setattr(estimates, name, 20)  # the page is as large with few
+        records: Any = used(page.to_html(Board.of(models(counts[-1]))))
+        print(page_markdown(records, counts[-1]))
+    else:
+        records = measure(counts)
+        print(markdown(records))
     if options.json is not None:
         options.json.write_text(json.dumps(records, indent=1) + "\n")
 
