@@ -47,16 +47,17 @@ GIVEN = {
     "return_input_shape",
 }
 
-# Numbers in the images of one pass on a CPU: 8 images of 224 x 224. More cost more memory, above
-# all where gradients keep every layer's output, and more time an image.
+# Numbers in the images of one pass on a CPU: 8 images of 224 x 224, 4 where gradients keep every
+# layer's output. More cost more memory, and more time an image.
 MOST_NUMBERS = 8 * 3 * 224 * 224
 
 
-def rows_at_once(images: Tensor, batch_size: int) -> int:
+def rows_at_once(images: Tensor, batch_size: int, *, gradients: bool = False) -> int:
     """Return the rows of one pass: `batch_size`, on a CPU at most what `MOST_NUMBERS` allows."""
     if images.device.type != "cpu":
         return batch_size
-    return max(1, min(batch_size, MOST_NUMBERS // images[0].numel()))
+    most = MOST_NUMBERS // (2 if gradients else 1)
+    return max(1, min(batch_size, most // images[0].numel()))
 
 
 def band_attributions(  # noqa: PLR0913  the public signature
@@ -167,7 +168,7 @@ class BandRun:
         (baseline,) = as_baselines(baselines, (whole,))
         target = as_target(labels, len(whole))
         further = repeat(as_arguments(arguments), 1, len(whole))
-        step = 1 if self._random else rows_at_once(whole, self.batch_size)
+        step = 1 if self._random else self._rows(whole)
         out = []
         for start in range(0, len(whole), step):
             some = slice(start, start + step)
@@ -293,7 +294,11 @@ class BandRun:
 
     def _per_image(self, images: Tensor) -> int:
         """Return how many rows of each image go through the model together."""
-        return max(1, rows_at_once(images, self.batch_size) // len(images))
+        return max(1, self._rows(images) // len(images))
+
+    def _rows(self, images: Tensor) -> int:
+        gradients = bool(self._known.captum) and not self._known.gates
+        return rows_at_once(images, self.batch_size, gradients=gradients)
 
     def _checked(self, target: Any) -> Output:
         """Return a function of outputs to values, which refuses a target that they do not have."""
