@@ -174,6 +174,14 @@ class ImageStream:
         for _, batch in StreamGroup([self]):
             yield batch
 
+    def part(self, start: int, stop: int) -> list[ImageRecord]:
+        """Return some of the records, for `with_part`."""
+        return self.records[start:stop]
+
+    def with_part(self, part: Sequence[ImageRecord], _model: Any = None) -> PartOfStream:
+        """Return the stream of some of the records, read in this process; it can be pickled."""
+        return PartOfStream(part, self.reader, self.batch_size, 0)
+
     def note(self, unreadable: Sequence[tuple[str, str]]) -> None:
         """List and log unreadable files, and stop if they are too many."""
         new: list[tuple[str, str]] = []
@@ -191,6 +199,20 @@ class ImageStream:
             )
         for image_id, reason in new:
             _logger.warning("left out the unreadable image %s: it %s", image_id, reason)
+
+
+class PartOfStream(ImageStream):
+    """Some images of a stream, for a worker: unreadable ones are left to the whole stream to judge.
+
+    Attributes:
+        unread: Unreadable images, for `ImageStream.note` of the whole stream.
+    """
+
+    unread: Sequence[tuple[str, str]] = ()
+
+    def note(self, unreadable: Sequence[tuple[str, str]]) -> None:
+        """List unreadable files."""
+        self.unread = (*self.unread, *unreadable)
 
 
 class StreamGroup:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from iaside_plugins.adapters.models.load import describe
-from iaside_plugins.adapters.ray_adapter import importance_on_ray
+from iaside_plugins.adapters.ray_adapter import workers_on_ray
 from iaside_plugins.cli import options as opt
 from iaside_plugins.cli.groups import (
     FastOptions,
@@ -91,12 +92,9 @@ def profile(
                 "target": target or "signed_score",
                 "show_progress": outputs.bars,
             }
-            if ray is None:
-                result = spectral_importance(net, taken, chosen, device=several, **given)
-            else:
-                result = importance_on_ray(
-                    net, taken, chosen, address=ray, device=run.device, **given
-                )
+            workers = nullcontext(several) if ray is None else workers_on_ray(ray, run.device)
+            with workers as device:
+                result = spectral_importance(net, taken, chosen, device=device, **given)
         if output.save is not None:
             result.save(output.save)
         found, text = {"model": net.info.to_dict(), **result.to_dict()}, spectral_report(result)

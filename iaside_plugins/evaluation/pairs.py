@@ -11,6 +11,7 @@ from torch import Tensor
 
 from iaside_plugins.decomposition.contributions import Condition
 from iaside_plugins.evaluation.conditions import Batch, Images
+from iaside_plugins.value_table.stream import are_files
 
 Together = Callable[[Sequence[Any]], Iterable[tuple[int, Batch]]]
 
@@ -31,9 +32,30 @@ class PairedStreams:
         self, clean: Images, perturbed: Mapping[Condition, Images], together: Together | None = None
     ) -> None:
         self.conditions = tuple(perturbed)
-        self._streams = [clean, *perturbed.values()]
+        self._streams: list[Any] = [clean, *perturbed.values()]
         self._together = together
         self.records: Sequence[Any] = getattr(clean, "records", ())
+        self.can_be_parted = all(are_files(stream) for stream in self._streams)
+
+    def part(self, start: int, stop: int) -> list[Any]:
+        """Return some images, see `parallel.shards.Files`."""
+        return [stream.part(start, stop) for stream in self._streams]
+
+    def with_part(self, part: Sequence[Any], _model: Any = None) -> PairedStreams:
+        """Return the same with those images, read in this process."""
+        each = [stream.with_part(one) for stream, one in zip(self._streams, part, strict=True)]
+        perturbed = dict(zip(self.conditions, each[1:], strict=True))
+        return PairedStreams(each[0], perturbed, self._together)
+
+    @property
+    def unread(self) -> list[Any]:
+        """What each stream could not read, for `note`."""
+        return [stream.unread for stream in self._streams]
+
+    def note(self, unread: Sequence[Any]) -> None:
+        """Let each stream note what a worker could not read of it."""
+        for stream, one in zip(self._streams, unread, strict=True):
+            stream.note(one)
 
     def __iter__(self) -> Iterator[tuple[Tensor, dict[Condition, Tensor], Tensor, list[str]]]:
         """Yield (clean images, condition -> perturbed images, labels, ids)."""

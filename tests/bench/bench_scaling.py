@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 import torch
 from bench_importance import photographs, resnet18
+from iaside_plugins.parallel.scheduler import RowRequest, Scheduler, scheduled_groups
 
 from iaside_plugins import Protocol, SpectralImportance
 from iaside_plugins.adapters import ray_adapter
 from iaside_plugins.importance.run import ImportanceRun
 from iaside_plugins.parallel.processes import device_workers
-from iaside_plugins.parallel.scheduler import RowRequest, Scheduler, scheduled_groups
 from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.rows import stored_groups
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
-from iaside_plugins.adapters import ray_adapter
-from iaside_plugins.errors import InputError
+import torch
+
+from iaside_plugins.cli import profile
+from iaside_plugins.parallel.processes import device_pool
 
 MODEL = "python:tiny_model:network"
 
@@ -36,21 +39,17 @@ def test_devices_that_are_not_there(iaside, images):
 
 
 def test_a_ray_cluster_gets_what_one_process_would_do(iaside, images, monkeypatch):
-    """What the command hands over; `test_ray_adapter` has a cluster."""
+    """What the command asks for; `test_ray_adapter` has a cluster."""
     asked = []
 
-    def refuse(*given, **options):
-        asked.append((given, options))
-        raise InputError("no cluster")
+    @contextlib.contextmanager
+    def workers(*address_and_device):
+        asked.append(address_and_device)
+        with device_pool([torch.device("cpu")]) as pool:
+            yield pool
 
-    monkeypatch.setattr(ray_adapter, "profile_on_ray", refuse)
-    for device, gpus in (("auto", None), ("cpu", 0), ("cuda", 1)):
-        iaside(
-            "profile", MODEL, *_options(images), "--ray", "head:6379", "--device", device
-        ).refused("no cluster")
-        (models, data, protocol), options = asked.pop()
-        assert next(iter(models.values())).info.name == "network"
-        assert len(next(iter(data.values()))) == 6
-        assert protocol.n_bands == 3
-        assert options["num_gpus"] == gpus
-        assert (options["address"], options["batch_size"]) == ("head:6379", 8)
+    monkeypatch.setattr(profile, "workers_on_ray", workers)
+    one = json.loads(iaside("profile", MODEL, *_options(images)).out)
+    found = iaside("profile", MODEL, *_options(images), "--ray", "head:6379")
+    assert json.loads(found.out) == one
+    assert asked == [("head:6379", "auto")]
