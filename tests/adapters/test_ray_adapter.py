@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import threading
 import time
@@ -14,12 +13,11 @@ import oracles
 import pytest
 import torch
 from deadly import Deadly, Slow
-from image_files import make_tree
+from image_files import Darker, make_tree
 
 from iaside_plugins import InputError, Protocol, error_decomposition, spectral_importance
 from iaside_plugins.adapters import ray_adapter
 from iaside_plugins.adapters.imagenet import ImageFolderData
-from iaside_plugins.adapters.imagenet.stream import ImageStream
 from iaside_plugins.adapters.ray_adapter import profile_on_ray
 from iaside_plugins.decomposition.contributions import Condition
 from iaside_plugins.errors import MissingExtraError
@@ -111,22 +109,6 @@ def test_workers_are_a_device_and_read_their_own_files(cluster, tmp_path):
         ray_adapter.workers_on_ray(device="cuda:1").__enter__()
 
 
-class Darker(ImageStream):
-    """Images of a stream, darker by a factor."""
-
-    def __init__(self, data, factor):
-        super().__init__(data.records, Darken(data.reader, factor), data.batch_size, 0)
-
-
-@dataclasses.dataclass(frozen=True)
-class Darken:
-    reader: object
-    factor: int
-
-    def __call__(self, record):
-        return self.reader(record) // self.factor
-
-
 def test_what_a_cluster_has_no_room_for(cluster):
     with pytest.raises(InputError, match="of 3 CPUs and 0 GPUs: the cluster has 2 CPUs, 0 GPUs"):
         profile_on_ray({"x": oracles.TinyNet()}, {"c": oracles.sample(2)}, num_cpus=3)
@@ -175,7 +157,7 @@ def test_a_token_that_the_cluster_does_not_take(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_whole_machine_may_die(ray_alone, tmp_path):
+def test_a_whole_machine_may_die(ray_alone, tmp_path, caplog):
     """Two machines of one CPU each beside the driver's, one of which ends while both work."""
     from ray.cluster_utils import Cluster
 
@@ -197,11 +179,11 @@ def test_a_whole_machine_may_die(ray_alone, tmp_path):
 
         ending = threading.Thread(target=end_one)
         ending.start()
-        data = oracles.sample(24)
+        data = oracles.sample(40)
         found = profile_on_ray({"x": net}, {"c": data}, Protocol(3), **OPTIONS)["x", "c"]
         ending.join()
         same(found, spectral_importance(oracles.TinyNet(), data, Protocol(3), **OPTIONS))
-        assert ray_alone.cluster_resources()["CPU"] == 1
+        assert "a worker died" in caplog.text
     finally:
         ray_alone.shutdown()
         machines.shutdown()
