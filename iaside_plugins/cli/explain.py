@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ import typer
 
 from iaside_plugins.adapters.foolbox_adapter import AttackSpec
 from iaside_plugins.adapters.models.load import Classifier, describe
+from iaside_plugins.adapters.ray_adapter import workers_on_ray
 from iaside_plugins.cli import options as opt
 from iaside_plugins.cli.groups import (
     AttackOptions,
@@ -131,6 +132,7 @@ def explain(
     target_error: Annotated[
         float, typer.Option(help="Stop once the mean's bands are known so closely; 0: never")
     ] = TARGET,
+    ray: opt.RayAddress = None,
 ) -> None:
     """Why a model fails: every error under corruption or attack, split exactly over bands."""
     more = map(_beside, (output.save, output.plot)) if corrupted.systematic else ()
@@ -138,15 +140,16 @@ def explain(
     attacked.check()
     corrupted.check_all()
     check_needs("--versus", versus is not None, versus_weights=versus_weights)
-    _, several = pick_devices(run.device)
+    several = None if ray is not None else pick_devices(run.device)[1]
+    place = "cpu" if ray is not None else run.device  # the workers have copies
     rows, _ = run.rows()
     chosen = bands.pick(images.seed, forwards=run.forwards)
     specs = attacked.specs()
     source = images.source()
-    nets = [model.open(spec, run.device, precision=run.precision)]
+    nets = [model.open(spec, place, precision=run.precision)]
     if versus is not None:
         other = replace(model, weights=versus_weights, name=None, mean=None, std=None)
-        nets.append(other.open(versus, run.device, precision=run.precision))
+        nets.append(other.open(versus, place, precision=run.precision))
     sets = corrupted.sets(source, nets, specs)
     options: dict[str, Any] = {"batch_size": rows, "precision": run.precision, "repair": repair}
     limits: dict[str, Any] = {"n_devices": n_devices(several), "at_most": target_error > 0}
@@ -168,16 +171,18 @@ def explain(
         SYSTEMATIC: (SYSTEMATIC,),
     }
     found: dict[str, list[ErrorDecomposition]] = {}
-    for kind, plans in sets.items():
-        own = [_of(run.resume, k, nets, kind if len(sets) > 1 else PERTURBED) for k in nets]
-        identity = (*source.which(), *which[kind]), chosen.used(), run.precision
-        folders = [
-            resume_folder(one, "explain", *identity, net)
-            for one, net in zip(own, nets, strict=True)
-        ]
-        work = zip(nets, plans, costs[kind], folders, strict=True)
-        options |= {"protocol": chosen, "device": several, "target_error": target_error or None}
-        found[kind] = _decomposed(work, outputs, **options)
+    workers = nullcontext(several) if ray is None else workers_on_ray(ray, run.device)
+    with workers as device:
+        for kind, plans in sets.items():
+            own = [_of(run.resume, k, nets, kind if len(sets) > 1 else PERTURBED) for k in nets]
+            identity = (*source.which(), *which[kind]), chosen.used(), run.precision
+            folders = [
+                resume_folder(one, "explain", *identity, net)
+                for one, net in zip(own, nets, strict=True)
+            ]
+            work = zip(nets, plans, costs[kind], folders, strict=True)
+            options |= {"protocol": chosen, "device": device, "target_error": target_error or None}
+            found[kind] = _decomposed(work, outputs, **options)
     _write(outputs, output, images, nets, found)
 
 

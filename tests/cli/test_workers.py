@@ -7,7 +7,7 @@ import json
 
 import torch
 
-from iaside_plugins.cli import profile
+from iaside_plugins.cli import explain, profile
 from iaside_plugins.parallel.processes import device_pool
 
 MODEL = "python:tiny_model:network"
@@ -49,7 +49,14 @@ def test_a_ray_cluster_gets_what_one_process_would_do(iaside, images, monkeypatc
             yield pool
 
     monkeypatch.setattr(profile, "workers_on_ray", workers)
+    monkeypatch.setattr(explain, "workers_on_ray", workers)
     one = json.loads(iaside("profile", MODEL, *_options(images)).out)
     found = iaside("profile", MODEL, *_options(images), "--ray", "head:6379")
     assert json.loads(found.out) == one
     assert asked == [("head:6379", "auto")]
+    split = ("--corruptions", "contrast", "--severities", 5, "--forwards", "plain")
+    one = json.loads(iaside("explain", MODEL, *_options(images), *split).out)
+    run = iaside("explain", MODEL, *_options(images), *split, "--ray", "auto", "--device", "cpu")
+    assert 0 <= (found := json.loads(run.out)).pop("n_forward") - one.pop("n_forward") <= 2
+    assert found == one
+    assert asked[1:] == [("auto", "cpu")]
