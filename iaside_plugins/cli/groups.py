@@ -34,6 +34,8 @@ from iaside_plugins.storage.files import check_writable
 from iaside_plugins.workflows.labels import PREDICTED, PREDICTED_WORDS
 from iaside_plugins.workflows.source import DataSource, open_model
 
+MANY_PASSES = 5_000  # from here on, trying faster ones saves more than it takes: up to 1,000
+
 
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     """Return a command that takes the fields of its groups instead of the groups."""
@@ -241,7 +243,7 @@ class BatchOptions(RunOptions):
 class PassOptions(RunOptions):
     """The same with forward passes as large as memory allows, in a precision of choice."""
 
-    batch_size: opt.AutoBatchSize = "64"
+    batch_size: opt.AutoBatchSize = "auto"
     precision: opt.Precision = "float32"
 
     def rows(self) -> tuple[int | str, int]:
@@ -254,7 +256,12 @@ class FastOptions(PassOptions):
     """The same on several devices, with quicker forward passes."""
 
     device: opt.Devices = "auto"
-    forwards: opt.Forwards = None
+    forwards: opt.Forwards = "auto"
+
+    def settled(self, protocol: Protocol, passes: int) -> Protocol:
+        """Return the protocol for a run of so many passes: plain ones where these are few."""
+        few = self.forwards == "auto" and passes < MANY_PASSES
+        return dataclasses.replace(protocol, forwards="plain") if few else protocol
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ correctly; the entry holds error rates and paired changes computed from them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +30,18 @@ from iaside_plugins.entry.build import (
 )
 from iaside_plugins.evaluation.attacks import apart, weaker, worst_case
 from iaside_plugins.evaluation.conditions import ConditionRunner, Images, Outcome
-from iaside_plugins.evaluation.corruption import CorruptionPlan, corruption_group
-from iaside_plugins.evaluation.systematic import SystematicPlan, systematic_group
+from iaside_plugins.evaluation.corruption import CorruptionPlan
+from iaside_plugins.evaluation.plan_rows import PlanRows
+from iaside_plugins.evaluation.systematic import SystematicPlan
 from iaside_plugins.evaluation.temperature import temperature_check
-from iaside_plugins.evaluation.work import (
-    attack_work,
-    conditions_work,
-    evaluation_work,
-    systematic_work,
-)
-from iaside_plugins.importance.chance import chance, not_judged, warn_at_chance
+from iaside_plugins.evaluation.work import attack_work, conditions_work, evaluation_work
+from iaside_plugins.importance.chance import chance, not_judged
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.inference.checks import model_device
 from iaside_plugins.inference.forward import Model
 from iaside_plugins.inference.gradients import GradientView, gradient_rows, try_first_gradient
+from iaside_plugins.parallel.processes import Devices, workers_of
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import jsonable
 from iaside_plugins.storage.provenance import ids_digest, provenance
@@ -111,7 +108,7 @@ def evaluate(
     *,
     batch_size: int | str = 64,
     precision: str = "float32",
-    devices: str | None = None,
+    devices: Devices = None,
     resume: Path | str | None = None,
     show_progress: bool = False,
 ) -> tuple[dict[str, Any], SpectralImportance]:
@@ -124,8 +121,9 @@ def evaluate(
         batch_size: Rows in one forward pass of the spectral importance; "auto": as many as memory
             allows, there and under the conditions.
         precision: As in `spectral_importance`.
-        devices: Devices that share the images of the spectral importance, as its `device`; the
-            conditions run on the model's device.
+        devices: Devices or workers that share the images, as `device` of `spectral_importance`.
+            Conditions whose images are no files run on the model's device, and so does the check
+            of temperatures.
         resume: Folder that stores finished images of every condition.
         show_progress: Whether to show progress bars.
 
@@ -138,35 +136,36 @@ def evaluate(
     if plan.attacks is not None and plan.attacks.by_gradient:
         try_first_gradient(model, plan.attacks.images, model_device(model))
     work = evaluation_work(plan, protocol)
-    with progress_bar(None if work is None else added(*work.values()), show_progress):
-        # First, because it checks protocol, precision and the size of the images.
-        with not_judged():  # perhaps few of the clean images, which are judged together
+    with (
+        progress_bar(None if work is None else added(*work.values()), show_progress) as bar,
+        workers_of(devices) as pool,
+        closing(
+            PlanRows(model, plan, bar, batch_size=batch_size, resume=resume, pool=pool)
+        ) as rows,
+    ):
+        device = pool or devices
+        with not_judged():  # perhaps few of the clean images, which are judged by themselves
+            # It drives the reading, since it checks protocol, precision and the size of the images.
             result = spectral_importance(
                 model,
-                plan.spectral,
+                rows.spectral(),
                 protocol,
-                device=devices,
+                device=device,
                 batch_size=batch_size,
                 precision=precision,
                 resume=None if resume is None else Path(resume) / "spectral",
                 show_progress=show_progress,
             )
-        clean, corruption, adversarial, device = conditions(
-            model,
-            plan,
-            batch_size=batch_size,
-            resume=resume,
-            show_progress=show_progress,
-            n_classes=result.n_classes,
-        )
-        systematic = _systematic(model, plan, batch_size, resume, show_progress)
+        rows.finish(result.n_classes)
+        clean, corruption, adversarial = _groups(plan, rows)
+        systematic = None if rows.systematic is None else rows.systematic.group()
         with not_judged():  # perhaps few of the clean images, which were judged together
             splits = [
                 error_decomposition(
                     model,
                     pairs,
                     chains_like(protocol),
-                    device=devices,
+                    device=device,
                     batch_size=batch_size,
                     precision=precision,
                     resume=None if resume is None else Path(resume) / "decomposition",
@@ -196,7 +195,7 @@ def evaluate(
         "adversarial": adversarial,
         **({} if systematic is None else {"systematic": systematic}),
         **({} if decomposition is None else {"decomposition": decomposition}),
-        "provenance": provenance(device),
+        "provenance": provenance(rows.runner.predict.runner.device),
         "submission": {"submitter": None, "status": "self-reported", "statement": None},
     }
     return jsonable(entry), result
@@ -219,34 +218,37 @@ def conditions(
     Raises:
         InputError: For input that cannot be used; finished work stays in `resume`.
     """
-    corruption = adversarial = None
     work = conditions_work(plan)
-    with progress_bar(None if work is None else added(*work.values()), show_progress) as bar:
-        runner = ConditionRunner(model, resume, bar, batch_size)
-        clean = runner.run("clean", plan.clean)
-        if n_classes := n_classes or runner.predict.runner.n_classes:
-            warn_at_chance(int(clean.correct.sum()), len(clean.ids), n_classes)
-        if plan.corruptions is not None:
-            corruption = corruption_group(runner, plan.corruptions, clean)
-        if plan.attacks is not None:
-            adversarial = _attacked(runner, plan.attacks, clean)
-    return clean, corruption, adversarial, runner.predict.runner.device
+    alone = replace(plan, systematic=None)
+    with (
+        progress_bar(None if work is None else added(*work.values()), show_progress) as bar,
+        closing(PlanRows(model, alone, bar, batch_size=batch_size, resume=resume)) as rows,
+    ):
+        rows.finish(n_classes)
+        return *_groups(plan, rows), rows.runner.predict.runner.device
 
 
-def _systematic(
-    model: Model,
-    plan: EvaluationPlan,
-    batch_size: int | str,
-    resume: Path | str | None,
-    show_progress: bool,
-) -> dict[str, Any] | None:
-    """Return the entry's ``systematic`` group, or None without other readings."""
-    if plan.systematic is None:
-        return None
-    folder = None if resume is None else Path(resume) / "systematic"
-    with progress_bar(systematic_work(plan), show_progress) as bar:
-        runner = ConditionRunner(model, folder, bar, batch_size)
-        return systematic_group(runner, plan.systematic, plan.clean)
+def _groups(
+    plan: EvaluationPlan, rows: PlanRows
+) -> tuple[Outcome, dict[str, Any] | None, dict[str, Any] | None]:
+    """Return the clean outcome, and the entry's ``corruption`` and ``adversarial`` groups."""
+    clean = rows.clean.outcome()
+    corruption = None if rows.corruption is None else rows.corruption.group(clean)
+    attacks = None if plan.attacks is None else _attacked(rows.runner, plan.attacks, clean)
+    return clean, corruption, attacks
+
+
+@dataclass(frozen=True)
+class _Attack:
+    """One attack of a plan on batches; can be pickled where the plan's `run` can."""
+
+    run: Callable[[Model, Tensor, Tensor, Any, int, int], Sequence[Tensor]]
+    spec: Any
+    seed: int
+
+    def __call__(self, model: Model, x: Tensor, y: Tensor, first: int) -> Sequence[Tensor]:
+        """Return the images attacked at every budget; the first one has a place."""
+        return self.run(model, x, y, self.spec, self.seed, first)
 
 
 def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict[str, Any]:
@@ -266,10 +268,7 @@ def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict
         tag += f"-seed={plan.seed}-batch={plan.batch_size}"
         names = [f"{tag}|{spec.name} {epsilon!r}" for epsilon in spec.epsilons]
 
-        def attack(x: Tensor, y: Tensor, first: int, spec: Any = spec) -> Sequence[Tensor]:
-            return plan.run(runner.model, x, y, spec, plan.seed, first)
-
-        work = attack_work(spec)
+        attack, work = _Attack(plan.run, spec, plan.seed), attack_work(spec)
         outcomes = runner.attack(names, plan.images, attack, keep=plan.keep, work=work)
         found.append((spec, outcomes))
         for epsilon, outcome in zip(map(float, spec.epsilons), outcomes, strict=True):
@@ -316,8 +315,7 @@ def _gradient_view(
     """Return what an attack by gradients sees, said before it begins; None for other attacks."""
     if not plan.by_gradient:
         return None
-    see = partial(gradient_rows, runner.model)
-    ids, rows = runner.look("gradient", plan.images, see, {"gradient": 1})
+    ids, rows = runner.look("gradient", plan.images, gradient_rows, {"gradient": 1})
     known = set(clean.ids)
     kept = [k for k, name in enumerate(ids) if name in known]
     view = GradientView.of(rows[kept], clean.at([ids[k] for k in kept]).correct)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from iaside_plugins.decomposition.contributions import Condition
-from iaside_plugins.evaluation.conditions import Batch, Images
+from iaside_plugins.evaluation.conditions import Images
+from iaside_plugins.evaluation.reading import Together
+from iaside_plugins.evaluation.worked import Batch
 from iaside_plugins.value_table.stream import are_files
-
-Together = Callable[[Sequence[Any]], Iterable[tuple[int, Batch]]]
 
 
 class PairedStreams:

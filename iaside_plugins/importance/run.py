@@ -170,7 +170,7 @@ class ImportanceRun:
         self.protocol, self.precision = protocol, precision
         self._data, self._max_images = data, max_images
         identity = {
-            **{f"protocol {k}": value for k, value in protocol.used().items() if k != "beta"},
+            **{f"protocol {k}": v for k, v in protocol.run_choices().items() if k != "beta"},
             "precision": precision,
             **model_identity(model, resume),
             **method_identity(),

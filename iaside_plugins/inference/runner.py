@@ -63,7 +63,7 @@ class ModelRunner:
         model: (N, C, H, W) images -> (N, n_classes) logits.
         device: Where the model is.
         batch_size: Rows in one forward pass; "auto" begins with many, halves them where memory
-            runs out, and with `tune` on a CPU takes the quickest number.
+            runs out, and on a CPU takes the quickest number where `forwards` are not plain.
         precision: "float32", "float64" (images and log-likelihoods in double; the model must be
             double too), or "bfloat16" / "float16" (autocast around the model alone).
         forwards: How passes may be made faster: "plain", "fast" or "compiled" (see `Protocol`).
@@ -109,11 +109,10 @@ class ModelRunner:
                 )
         self.forward = Forward(self.model, self.device, self.precision)
         self._check = OutputCheck(self.model, self.forward.half)
-        self._rows_are_fixed = self.batch_size != "auto" or self.device.type != "cpu"
+        plain = self.forwards == "plain"
+        self._rows_are_fixed = plain or self.batch_size != "auto" or self.device.type != "cpu"
         self.tuned = False
-        self.needs_tuning = (
-            self.forwards != "plain" or self.forward.half or not self._rows_are_fixed
-        )
+        self.needs_tuning = not plain or self.forward.half
 
     @property
     def dtype(self) -> torch.dtype:

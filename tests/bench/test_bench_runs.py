@@ -80,6 +80,23 @@ def test_the_quick_cluster_benchmark_reports_every_figure(tmp_path):
     assert f"| sent_bytes | {many['sent_bytes']:.3g} | measured" in done.stdout
 
 
+def test_the_quick_benchmark_of_evaluate_reports_every_figure(tmp_path):
+    pytest.importorskip("cv2")
+    bench = BENCH.with_name("bench_evaluate.py")
+    options = ["--quick", "--profile", "--json", str(tmp_path / "bench.json")]
+    command = [sys.executable, str(bench), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert "| decodings of a file | pool starts |" in done.stdout
+    report = json.loads((tmp_path / "bench.json").read_text())
+    (row,) = report["records"]
+    assert (row["decodings of a file"], row["pool starts"]) == (1, 1)
+    bound = max(row["passes, s"], row["making, s"] / row["n_workers"])
+    assert row["bound, s"] == pytest.approx(bound)
+    assert row["wall / bound"] == pytest.approx(row["evaluate, s"] / bound)
+    seconds = report["profiles"][0]["seconds"]
+    assert 0 < sum(seconds.values()) - seconds["all"] < seconds["all"]
+
+
 def test_the_quick_statistics_benchmark_reports_every_figure(tmp_path):
     table = tmp_path / "published.csv"
     rows = [f"{0.5 + k / 100},{1.2 - k / 100 + (k % 3) / 50}" for k in range(40)]
