@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,6 @@ import typer
 
 from iaside_plugins.adapters.foolbox_adapter import AttackSpec
 from iaside_plugins.adapters.models.load import Classifier, describe
-from iaside_plugins.adapters.ray_adapter import workers_on_ray
 from iaside_plugins.cli import options as opt
 from iaside_plugins.cli.groups import (
     AttackOptions,
@@ -25,7 +24,7 @@ from iaside_plugins.cli.groups import (
     SavedOutputOptions,
     with_groups,
 )
-from iaside_plugins.cli.values import Outputs, check_needs
+from iaside_plugins.cli.values import Outputs, check_needs, devices_or_ray
 from iaside_plugins.decomposition.plots import plot_decomposition, plot_difference
 from iaside_plugins.decomposition.result import ErrorDecomposition, difference
 from iaside_plugins.decomposition.run import error_decomposition
@@ -168,8 +167,7 @@ def explain(
         SYSTEMATIC: (SYSTEMATIC,),
     }
     found: dict[str, list[ErrorDecomposition]] = {}
-    workers = nullcontext(several) if ray is None else workers_on_ray(ray, run.device)
-    with workers as device:
+    with devices_or_ray(run.device, several, ray) as device:
         for kind, plans in sets.items():
             own = [_of(run.resume, k, nets, kind if len(sets) > 1 else PERTURBED) for k in nets]
             identity = (*source.which(), *which[kind]), chosen.run_choices(), run.precision

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from iaside_plugins.adapters.models.load import describe
-from iaside_plugins.adapters.ray_adapter import workers_on_ray
 from iaside_plugins.cli import options as opt
 from iaside_plugins.cli.groups import (
     FastOptions,
@@ -19,7 +17,7 @@ from iaside_plugins.cli.groups import (
     SavedOutputOptions,
     with_groups,
 )
-from iaside_plugins.cli.values import check_needs
+from iaside_plugins.cli.values import check_needs, devices_or_ray
 from iaside_plugins.devices import n_devices, pick_devices
 from iaside_plugins.display.plots import plot_profiles
 from iaside_plugins.display.report import spectral_report
@@ -110,8 +108,7 @@ def profile(
                 "target": target or "signed_score",
                 "show_progress": outputs.bars,
             }
-            workers = nullcontext(several) if ray is None else workers_on_ray(ray, run.device)
-            with workers as device:
+            with devices_or_ray(run.device, several, ray) as device:
                 result = spectral_importance(net, taken, chosen, device=device, **given)
         if output.save is not None:
             result.save(output.save)

@@ -7,7 +7,7 @@ import json
 
 import torch
 
-from iaside_plugins.cli import explain, profile
+from iaside_plugins.cli import values
 from iaside_plugins.parallel.processes import device_pool
 
 MODEL = "python:tiny_model:network"
@@ -38,7 +38,7 @@ def test_devices_that_are_not_there(iaside, images):
     )
 
 
-def test_a_ray_cluster_gets_what_one_process_would_do(iaside, images, monkeypatch):
+def test_a_ray_cluster_gets_what_one_process_would_do(iaside, images, monkeypatch, tmp_path):
     """What the command asks for; `test_ray_adapter` has a cluster."""
     asked = []
 
@@ -48,8 +48,7 @@ def test_a_ray_cluster_gets_what_one_process_would_do(iaside, images, monkeypatc
         with device_pool([torch.device("cpu")]) as pool:
             yield pool
 
-    monkeypatch.setattr(profile, "workers_on_ray", workers)
-    monkeypatch.setattr(explain, "workers_on_ray", workers)
+    monkeypatch.setattr(values, "workers_on_ray", workers)
     one = json.loads(iaside("profile", MODEL, *_options(images)).out)
     found = iaside("profile", MODEL, *_options(images), "--ray", "head:6379")
     assert json.loads(found.out) == one
@@ -59,4 +58,9 @@ def test_a_ray_cluster_gets_what_one_process_would_do(iaside, images, monkeypatc
     run = iaside("explain", MODEL, *_options(images), *split, "--ray", "auto", "--device", "cpu")
     assert 0 <= (found := json.loads(run.out)).pop("n_forward") - one.pop("n_forward") <= 2
     assert found == one
-    assert asked[1:] == [("auto", "cpu")]
+    whole = ("--corruptions", "contrast", "--attacks", "none", "--out")
+    iaside("evaluate", MODEL, *_options(images), *whole, tmp_path / "a.json")
+    run = iaside("evaluate", MODEL, *_options(images), *whole, tmp_path / "b.json", "--ray", "auto")
+    one, found = (json.loads((tmp_path / f"{name}.json").read_text()) for name in "ab")
+    assert found["corruption"] == one["corruption"]
+    assert asked[1:] == [("auto", "cpu"), ("auto", "auto")]
