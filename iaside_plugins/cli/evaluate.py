@@ -136,7 +136,7 @@ def evaluate(
     given: dict[str, Any] = {"batch_size": rows, "precision": run.precision}
     shared = n_devices(several)
     cost = evaluation_cost(net, plan, chosen, n_devices=shared, **given)
-    chosen = run.settled(chosen, cost.passes)
+    chosen, (cost,) = run.settled(chosen, cost)
     facts = {**planned(net, plan.clean, chosen), **_parts(plan), "entry": str(out)}
     if outputs.plan(run.dry_run, cost, **facts):
         return

@@ -157,8 +157,7 @@ def explain(
         costs[kind] = [explain_cost(one, pairs, chosen, **options, **limits) for one, pairs in each]
     first = next(iter(sets.values()))[0]
     conditions = [condition_name(one) for plans in sets.values() for one in plans[0].conditions]
-    everything = [one for each in costs.values() for one in each]
-    chosen = run.settled(chosen, sum(one.passes for one in everything))
+    chosen, everything = run.settled(chosen, *(one for each in costs.values() for one in each))
     facts = {**planned(nets[0], first.clean, chosen), "conditions": conditions}
     if outputs.plan(run.dry_run, *everything, **facts):
         return

@@ -31,6 +31,7 @@ from iaside_plugins.cli.values import (
 )
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import check_writable
+from iaside_plugins.workflows.cost import Cost
 from iaside_plugins.workflows.labels import PREDICTED, PREDICTED_WORDS
 from iaside_plugins.workflows.source import DataSource, open_model
 
@@ -258,10 +259,11 @@ class FastOptions(PassOptions):
     device: opt.Devices = "auto"
     forwards: opt.Forwards = "auto"
 
-    def settled(self, protocol: Protocol, passes: int) -> Protocol:
-        """Return the protocol for a run of so many passes: plain ones where these are few."""
-        few = self.forwards == "auto" and passes < MANY_PASSES
-        return dataclasses.replace(protocol, forwards="plain") if few else protocol
+    def settled(self, protocol: Protocol, *costs: Cost) -> tuple[Protocol, list[Cost]]:
+        """Return the protocol of a run at these costs, plain if passes are few, and its costs."""
+        if self.forwards == "auto" and sum(cost.passes for cost in costs) < MANY_PASSES:
+            protocol = dataclasses.replace(protocol, forwards="plain")
+        return protocol, [dataclasses.replace(c, forwards=protocol.forwards) for c in costs]
 
 
 @dataclass(frozen=True)

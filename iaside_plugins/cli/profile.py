@@ -95,7 +95,7 @@ def profile(
     work = times(importance_work(chosen), len(taken.records))
     shorter = {"importance": shorter_importance(chosen, "--n-images or --target-error")}
     cost = Cost({"importance": work}, speed, shorter, at_most=target_error != 0)
-    chosen = run.settled(chosen, cost.passes)
+    chosen, (cost,) = run.settled(chosen, cost)
     if outputs.plan(run.dry_run, cost, **planned(net, taken, chosen)):
         return
     identity = ("profile", source.which(), chosen.run_choices(), run.precision, net)

@@ -231,12 +231,17 @@ class ModelRunner:
         """Run so many rows at once from now on, as the run being resumed did."""
         self.n_rows, self._rows_are_fixed = n_rows, True
 
-    @property
-    def n_probe(self) -> int:
-        """Number of images that `tune` wants, at most."""
-        if self._probe_whole_batch or not self._rows_are_fixed:
-            return self.n_rows
-        return min(PROBE_ROWS, self.n_rows)
+    def n_probe(self, n_coalitions: int, n_pass: int) -> int:
+        """Return the number of images that `tune` wants.
+
+        Args:
+            n_coalitions: Different ones that there are.
+            n_pass: Rows of the first pass.
+        """
+        if self._probe_whole_batch:
+            return n_pass
+        most = self.n_rows if not self._rows_are_fixed else min(PROBE_ROWS, self.n_rows)
+        return min(most, n_coalitions)
 
     @property
     def _probe_whole_batch(self) -> bool:
@@ -249,7 +254,7 @@ class ModelRunner:
         """Choose how the model is run, by passes over some images.
 
         Args:
-            probe: Images as they will come, (N, C, H, W) on the device, at most `n_probe`.
+            probe: Images as they will come, `n_probe` of them (N, C, H, W), on the device.
             label: Class of all of them, (1,).
 
         Raises:
