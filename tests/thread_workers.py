@@ -53,10 +53,9 @@ class InThread:
 
     def run(self, model, job, data):
         time.sleep(self.shelf.rng.random() / 500)
-        images = getattr(pickle.loads(data), "images", ())
-        for item, _ in images if isinstance(images, list) else ():
-            if self.shelf.fatal.get(item.name, 0) > 0:
-                self.shelf.fatal[item.name] -= 1
+        for name in _names(pickle.loads(data)):
+            if self.shelf.fatal.get(name, 0) > 0:
+                self.shelf.fatal[name] -= 1
                 self.shelf.deaths += 1
                 raise DiedError("killed by signal 9")
         self.shelf.n_results += 1
@@ -66,3 +65,11 @@ class InThread:
 
     def stop(self):
         pass
+
+
+def _names(data):
+    """Names of the images of a shard, with their pixels or as records of one stream."""
+    images = getattr(data, "images", ())
+    if isinstance(images, list):
+        return [item.name for item, _ in images]
+    return [one.image_id for one in images[1] if hasattr(one, "image_id")] if images else []

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -194,8 +194,11 @@ class ImageStream:
                 yield batch
 
     def part(self, start: int, stop: int) -> list[ImageRecord]:
-        """Return some of the records, for `with_part`."""
-        return self.records[start:stop]
+        """Return some of the records, for `with_part`; a worker may be in another folder."""
+        return [
+            record if record.path.is_absolute() else replace(record, path=record.path.absolute())
+            for record in self.records[start:stop]
+        ]
 
     def with_part(self, part: Sequence[ImageRecord], _model: Any = None) -> PartOfStream:
         """Return the stream of some of the records, read in this process; it can be pickled."""

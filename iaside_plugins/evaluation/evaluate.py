@@ -195,7 +195,7 @@ def evaluate(
         "adversarial": adversarial,
         **({} if systematic is None else {"systematic": systematic}),
         **({} if decomposition is None else {"decomposition": decomposition}),
-        "provenance": provenance(rows.runner.predict.runner.device),
+        "provenance": provenance((pool or rows.runner.predict.runner).device),
         "submission": {"submitter": None, "status": "self-reported", "statement": None},
     }
     return jsonable(entry), result

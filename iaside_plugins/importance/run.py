@@ -72,8 +72,10 @@ def spectral_importance(  # noqa: PLR0913  the public signature
             `target_error`), they must come in random order, not class by class.
         protocol: Every choice that changes a number; ``Protocol()`` by default.
         device: Where the model is; by default where its parameters are. Several, as a list or
-            as "cuda:0,cuda:1": a process each, with a copy of the model, for the same numbers.
-            The model here stays where it is; scripts then need ``if __name__ == "__main__":``.
+            as "cuda:0,cuda:1": a process each, with a copy of the model, which reads its own
+            images if they are files, for the same numbers; or the workers of a cluster, of
+            `ray_adapter.workers_on_ray`. The model here stays where it is; scripts that start
+            processes need ``if __name__ == "__main__":``.
         batch_size: Rows in one forward pass; "auto" begins with 512 on a GPU (64 elsewhere),
             halves them where memory runs out, and on a CPU takes the quickest of 4, 16 and 64 on
             the first image. Beside the model, and what it needs for a batch,
