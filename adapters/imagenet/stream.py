@@ -41,6 +41,7 @@ Reader = Callable[[ImageRecord], Any]
 
 Batch = tuple[Tensor, Tensor, list[str]]
 _N_LISTED = 10  # how many unreadable files the error lists
+_SMALL = 2**19  # bytes below which pixels go through a pipe: shared memory costs more
 _N_AHEAD = 4  # parts of batches that each worker makes ahead
 
 _logger = logging.getLogger(__name__)
@@ -307,7 +308,7 @@ class Batches(Iterator[tuple[int, Batch]]):
                 self._streams[k].note(chunk.unreadable)
                 if chunk.error is not None:
                     raise chunk.error
-            pixels = [chunk.images for chunk in parts if chunk.images is not None]
+            pixels = [torch.as_tensor(one.images) for one in parts if one.images is not None]
             for chunk in parts:
                 self._check_same_size(chunk)
             if pixels:
@@ -323,7 +324,7 @@ class Batches(Iterator[tuple[int, Batch]]):
     def _check_same_size(self, chunk: _Chunk) -> None:
         """Raise InputError unless images are of the size of the first ones of their stream."""
         if chunk.images is not None:
-            own = chunk.ids[0], chunk.images.shape[1:]
+            own = chunk.ids[0], tuple(chunk.images.shape[1:])
             first = self._first.setdefault(chunk.stream, own)
             if first[1] != own[1]:
                 raise _clash(*first, *own)
@@ -344,7 +345,7 @@ class _Chunk:
     """A part of a batch as a worker returns it; an error is a value, which keeps its message."""
 
     stream: int
-    images: Tensor | None  # (N, H, W, C); None if there are none or an error occurred
+    images: Any  # (N, H, W, C), array or tensor; None if there are none or an error occurred
     labels: list[int]
     ids: list[str]
     unreadable: list[tuple[str, str]]  # (image id, reason)
@@ -415,9 +416,10 @@ def _read_chunk(
             return _Chunk(stream, None, [], [], unreadable, clash)
         pixels.append(image)
         records.append(record)
+    images: Any = np.stack(pixels) if pixels else None
     return _Chunk(
         stream,
-        torch.from_numpy(np.stack(pixels)) if pixels else None,
+        torch.from_numpy(images) if pixels and images.nbytes > _SMALL else images,
         [record.label for record in records],
         [record.image_id for record in records],
         unreadable,
