@@ -31,6 +31,7 @@ from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.imagenet.record import ImageRecord
 from iaside_plugins.allocator import keep_freed_memory
 from iaside_plugins.errors import InputError
+from iaside_plugins.inference.checks import size_clash
 from iaside_plugins.parallel.processes import without_interrupts
 
 if TYPE_CHECKING:
@@ -327,7 +328,7 @@ class Batches(Iterator[tuple[int, Batch]]):
             own = chunk.ids[0], tuple(chunk.images.shape[1:])
             first = self._first.setdefault(chunk.stream, own)
             if first[1] != own[1]:
-                raise _clash(*first, *own)
+                raise size_clash(*first, *own)
 
     def _parts(self) -> list[_Chunk]:
         """Return all parts of the next batch; nothing at the end."""
@@ -412,7 +413,7 @@ def _read_chunk(
             named = type(error)(f"image {record.image_id}: {error}")
             return _Chunk(stream, None, [], [], unreadable, named)
         if pixels and image.shape != pixels[0].shape:
-            clash = _clash(records[0].image_id, pixels[0].shape, record.image_id, image.shape)
+            clash = size_clash(records[0].image_id, pixels[0].shape, record.image_id, image.shape)
             return _Chunk(stream, None, [], [], unreadable, clash)
         pixels.append(image)
         records.append(record)
@@ -441,11 +442,3 @@ def _start_worker(_number: int) -> None:
 
 def _unchanged(chunk: Any) -> Any:
     return chunk
-
-
-def _clash(id_a: str, shape_a: Sequence[int], id_b: str, shape_b: Sequence[int]) -> InputError:
-    (height_a, width_a), (height_b, width_b) = shape_a[:2], shape_b[:2]
-    return InputError(
-        f"images must have one size; {id_a} is {height_a} x {width_a}, {id_b} is "
-        f"{height_b} x {width_b} (height x width); give a crop"
-    )

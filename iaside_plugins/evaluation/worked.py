@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from iaside_plugins.errors import InputError
-from iaside_plugins.inference.checks import check_images, check_labels, model_device
+from iaside_plugins.inference.checks import check_images, check_labels, model_device, size_clash
 from iaside_plugins.inference.forward import Model
 from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.parallel.pool import Part, Pool
@@ -82,6 +82,7 @@ class Worked:
         labels: Their classes.
         digests: Their digests.
         first: Place of the first one.
+        size: Their height and width.
         rows: Makes, or returns, their rows under every condition.
     """
 
@@ -89,6 +90,7 @@ class Worked:
     labels: Sequence[int]
     digests: Sequence[str]
     first: int
+    size: tuple[int, ...]
     rows: Callable[[], Iterable[Array]]
 
 
@@ -111,7 +113,7 @@ def worked_here(
     y = check_labels(labels, len(images))
     first, *_ = map(place, ids)
     rows = partial(make, predict, images, y, ids, first)
-    return Worked(ids, y.tolist(), digests_of(images, y), first, rows)
+    return Worked(ids, y.tolist(), digests_of(images, y), first, tuple(images.shape[2:]), rows)
 
 
 def answers(
@@ -144,7 +146,12 @@ def worked_by(
             names = [record.image_id for record in records[start : start + 5]]
             yield Part(model, name, data, names)
 
+    before: dict[int, Worked] = {}
     for _, (found, unread, error) in pool.results(parts()):
+        for k, one in found:
+            seen = before.setdefault(k, one)
+            if one.size != seen.size:  # no worker sees those of the others
+                raise size_clash(seen.ids[0], seen.size, one.ids[0], one.size)
         yield from found
         for stream, one in zip(streams, unread, strict=True):
             stream.note(one)

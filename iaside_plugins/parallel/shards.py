@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from iaside_plugins.errors import InputError
-from iaside_plugins.inference.checks import KnownClasses
+from iaside_plugins.inference.checks import KnownClasses, size_clash
 from iaside_plugins.inference.forward import Model
 from iaside_plugins.parallel.pool import Part, Pool
 from iaside_plugins.parallel.processes import Devices, workers_of
@@ -136,10 +136,7 @@ class FileRange:
         for note in notes:
             first = self._first = self._first or note
             if note.size != first.size:
-                sizes = [f"{one.name} is {one.size[0]} x {one.size[1]}" for one in (first, note)]
-                raise InputError(
-                    f"images must have one size; {', '.join(sizes)} (height x width); give a crop"
-                )
+                raise size_clash(first.name, first.size, note.name, note.size)
 
     @property
     def empty(self) -> Any:

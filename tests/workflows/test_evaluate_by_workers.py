@@ -6,10 +6,14 @@ import pytest
 from image_files import random_pixels, save
 from thread_workers import Shelf
 
-from iaside_plugins import Protocol
+from iaside_plugins import InputError, Protocol
 from iaside_plugins.adapters.foolbox_adapter import AttackSpec
+from iaside_plugins.adapters.imagenet import ImageFolderData
 from iaside_plugins.adapters.models import load_model
+from iaside_plugins.evaluation.conditions import ConditionRunner
 from iaside_plugins.evaluation.evaluate import evaluate
+from iaside_plugins.inference.gradients import gradient_rows
+from iaside_plugins.value_table.progress import progress_bar
 from iaside_plugins.workflows.evaluate import evaluation_plan
 from iaside_plugins.workflows.source import DataSource
 
@@ -71,3 +75,16 @@ def test_what_one_process_stored_workers_go_on_with(folder, tmp_path):
     whole, _ = entry(folder, resume=tmp_path)
     with Shelf().pool as pool:
         assert entry(folder, devices=pool, resume=tmp_path) == (whole, 0)
+
+
+def test_images_of_two_sizes_are_an_error_though_no_worker_sees_both(tmp_path):
+    for k in range(20):
+        save(tmp_path / CLASSES[k % 3] / f"{k:03}.png", random_pixels(k, 16 if k < 10 else 17, 16))
+    data = ImageFolderData(tmp_path, resize=None, crop=None, batch_size=10)
+    net = load_model("python:tiny_model:network")
+    message = r"one size; .*png is 16 x 16, .*png is 17 x 16"
+    with Shelf().pool as pool, progress_bar(None, show=False) as bar:
+        data.records.sort(key=lambda record: record.path.stem)
+        runner = ConditionRunner(net, None, bar, workers=(pool, pool.put_model(net)))
+        with pytest.raises(InputError, match=message):
+            runner.look("gradient", data, gradient_rows)
