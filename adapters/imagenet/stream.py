@@ -202,9 +202,11 @@ class ImageStream:
             for record in self.records[start:stop]
         ]
 
-    def with_part(self, part: Sequence[ImageRecord], _model: Any = None) -> PartOfStream:
-        """Return the stream of some of the records, read in this process; it can be pickled."""
-        return PartOfStream(part, self.reader, self.batch_size, 0)
+    def with_part(
+        self, part: Sequence[ImageRecord], _model: Any = None, n_workers: int = 0
+    ) -> PartOfStream:
+        """Return the stream of some of the records, see `parallel.shards.Files`."""
+        return PartOfStream(part, self.reader, self.batch_size, n_workers)
 
     def note(self, unreadable: Sequence[tuple[str, str]]) -> None:
         """List and log unreadable files, and stop if they are too many."""

@@ -41,11 +41,20 @@ class PairedStreams:
         """Return some images, see `parallel.shards.Files`."""
         return [stream.part(start, stop) for stream in self._streams]
 
-    def with_part(self, part: Sequence[Any], _model: Any = None) -> PairedStreams:
-        """Return the same with those images, read in this process."""
-        each = [stream.with_part(one) for stream, one in zip(self._streams, part, strict=True)]
-        perturbed = dict(zip(self.conditions, each[1:], strict=True))
-        return PairedStreams(each[0], perturbed, self._together)
+    def with_part(
+        self, part: Sequence[Any], _model: Any = None, n_workers: int = 0
+    ) -> PairedStreams:
+        """Return the same with those images, see `parallel.shards.Files`."""
+        pairs = zip(self._streams, part, strict=True)
+        clean, *others = (stream.with_part(one, None, n_workers) for stream, one in pairs)
+        perturbed = dict(zip(self.conditions, others, strict=True))
+        return PairedStreams(clean, perturbed, self._together)
+
+    @property
+    def readers(self) -> int:
+        """Processes that read; one stream by itself is read sooner than they start."""
+        n_workers: int = self._streams[0].n_workers
+        return n_workers if self._together is not None else 0
 
     @property
     def unread(self) -> list[Any]:

@@ -138,7 +138,9 @@ def worked_by(
         InputError: As `Pool.results`, and too many unreadable files.
     """
     streams, size = job.streams, job.streams[0].batch_size
-    records, name = streams[0].records, pool.put(job.without_files(frozenset(known)))
+    readers = 0 if job.together is None else streams[0].n_workers // pool.n_workers
+    sent = job.without_files(frozenset(known), readers)
+    records, name = streams[0].records, pool.put(sent)
 
     def parts() -> Iterator[Part]:
         for start in range(0, len(records), size):
@@ -170,6 +172,7 @@ class BatchJob:
         keys: Of each stream, of the rows of a batch.
         batch_size: As of a `Predictor`.
         known: Keys whose rows need not be made.
+        readers: Processes that read the files of a worker.
     """
 
     streams: Sequence[Any]
@@ -178,11 +181,12 @@ class BatchJob:
     keys: Sequence[Keys]
     batch_size: int | str
     known: frozenset[str] = frozenset()
+    readers: int = 0
 
-    def without_files(self, known: frozenset[str]) -> BatchJob:
+    def without_files(self, known: frozenset[str], readers: int) -> BatchJob:
         """Return the job as it is sent: files come with the parts."""
         streams = [one.with_part(one.part(0, 1)) for one in self.streams]
-        return replace(self, streams=streams, known=known)
+        return replace(self, streams=streams, known=known, readers=readers)
 
     def begin(self, model: nn.Module, device: torch.device) -> Callable[[Any], Any]:
         """Return the function that does one batch of every stream."""
@@ -193,7 +197,8 @@ class BatchJob:
     ) -> tuple[list[tuple[int, Worked]], list[Any], InputError | None]:
         """Return batches with their stream's number, what was unreadable, and what stopped it."""
         first, parts = data
-        streams = [one.with_part(part) for one, part in zip(self.streams, parts, strict=True)]
+        each = zip(self.streams, parts, strict=True)
+        streams = [one.with_part(part, None, self.readers) for one, part in each]
         places = [places_of(stream, first) for stream in streams]
         read = self.together or (lambda each: ((0, batch) for batch in each[0]))
         found, error = [], None

@@ -13,7 +13,8 @@ import threading
 import typing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, PriorityQueue
 from types import TracebackType
@@ -123,11 +124,10 @@ class Pool:
         trace: TracebackType | None,
     ) -> None:
         self._ending.set()
-        for _ in self._threads:
-            self._tasks.put(_Task(-1, None))  # before all others
         for _ in range(100):  # ten seconds: a process may hang in a driver
             for worker in self._workers:
                 worker.stop()  # again: one may have been about to start
+                self._tasks.put(_Task(-1, None))  # before all others
             for thread in self._threads:
                 thread.join(0.1 / self.n_workers)
             if not any(thread.is_alive() for thread in self._threads):
@@ -241,7 +241,8 @@ class Pool:
                 task = self._tasks.get_nowait()
             except Empty:
                 return
-            task.future.set_exception(error)
+            with suppress(InvalidStateError):  # nobody waits for it any more
+                task.future.set_exception(error)
 
 
 def _do(worker: Worker, task: _Task, part: Part) -> None:

@@ -99,7 +99,8 @@ class DeviceProcess:
         self._end()
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, *self._arguments), daemon=True)
+        # Not a daemon, which could not have processes that read for it.
+        process = context.Process(target=_work, args=(theirs, *self._arguments), daemon=False)
         with without_interrupts():
             process.start()
         theirs.close()  # so that the worker's death closes the pipe

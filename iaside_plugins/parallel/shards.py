@@ -55,6 +55,7 @@ class Files(typing.Protocol):
         records: The images, each with its `image_id`.
         can_be_parted: Whether it is so, true where it is missing.
         at_once: Images that must be read together, from the first one on; 1 where it is missing.
+        readers: Processes that read, all workers together; 0 where it is missing.
         unread: What a worker could not read; for `note`.
     """
 
@@ -64,12 +65,15 @@ class Files(typing.Protocol):
     def part(self, start: int, stop: int) -> Any:
         """Return some of the images, for `with_part`: small, and can be pickled."""
 
-    def with_part(self, part: Any, model: nn.Module | None = None) -> Iterable[Any]:
-        """Return the same with those images alone, read in this process; it can be pickled.
+    def with_part(
+        self, part: Any, model: nn.Module | None = None, n_workers: int = 0
+    ) -> Iterable[Any]:
+        """Return the same with those images alone; it can be pickled.
 
         Args:
             part: Of `part`.
             model: That of the worker, where images are made with it.
+            n_workers: Processes that read them; 0 for this one.
         """
 
     def note(self, unread: Any) -> None:
@@ -215,6 +219,7 @@ class RowRequest:
             self.known_classes,
             None if files is None else (files.empty, files.grouping),
             frozenset() if files is None else frozenset(self.store.rows),
+            0 if files is None else getattr(files.files, "readers", 0) // pool.n_workers,
         )
         name = pool.put(job)
 
@@ -364,6 +369,7 @@ class RowJob:
         protocol: As of a `RowRequest`; so are those that follow.
         files: Of the images that this process reads, `Files` and their `FileRange.groups`; or None.
         known: Keys of rows that are not to be made.
+        readers: Processes that read the files of a worker.
     """
 
     protocol: Protocol
@@ -373,6 +379,7 @@ class RowJob:
     known_classes: KnownClasses | None
     files: tuple[Any, Grouping] | None
     known: frozenset[str]
+    readers: int
 
     def begin(self, model: nn.Module, device: torch.device) -> Callable[[Shard], ShardRows]:
         """Return the function that makes the rows of a shard."""
@@ -401,7 +408,7 @@ class _RowMaker:
         else:
             files, grouped = job.files
             first, part, places = shard.images
-            images = files.with_part(part, self.model)
+            images = files.with_part(part, self.model, job.readers)
             groups = grouped(images, first, places)
         before, error = game.n_forward, None
         found: list[tuple[FinishedGroup, Array | None]] = []

@@ -152,15 +152,22 @@ class PerturbedImages:
         """Return some images, see `parallel.shards.Files`."""
         return start, self._pairs.part(start, stop)
 
-    def with_part(self, part: tuple[int, Any], model: Any = None) -> PerturbedImages:
-        """Return the same with those images, which a model attacks, read in this process."""
+    def with_part(
+        self, part: tuple[int, Any], model: Any = None, n_workers: int = 0
+    ) -> PerturbedImages:
+        """Return the same with those images, which a model attacks, see `parallel.shards.Files`."""
         nothing: Any = None  # of what makes them, in functions that cannot be sent
         found = copy(self)
         found.clean = found.label_space = found.corruptions = found._clean = nothing
         found._model, (found._first, inner) = model, part
-        found._pairs = self._pairs.with_part(inner)
+        found._pairs = self._pairs.with_part(inner, None, n_workers)
         found.records = found._pairs.records
         return found
+
+    @property
+    def readers(self) -> int:
+        """Processes that read."""
+        return self._pairs.readers
 
     @property
     def unread(self) -> Any:

@@ -1,6 +1,7 @@
 """What several workers cost and give, measured in one run.
 
     python tests/bench/bench_cluster.py [--quick] [--devices cpu,cpu] [--ray] [--json FILE]
+        [--page docs/performance/cluster.md]
 
 1. Growth: peak memory of the process that hands work out, and bytes that it sends and gets, for few
    and for many tiny images in files; each run is a process of its own.
@@ -34,6 +35,7 @@ import numpy as np
 import torch
 from bench_importance import resnet18
 from PIL import Image
+from tables import write_table
 from torch import nn
 
 from iaside_plugins import Protocol, SpectralImportance, spectral_importance
@@ -45,7 +47,7 @@ from iaside_plugins.parallel import pool as pools
 from iaside_plugins.parallel.processes import device_pool
 from iaside_plugins.value_table.layout import RowLayout
 
-FULL = {"size": 112, "n_bands": 6, "batch_size": 32, "n_images": 24, "rounds": 5}
+FULL = {"size": 96, "n_bands": 5, "batch_size": 32, "n_images": 24, "rounds": 5}
 QUICK = {"size": 32, "n_bands": 3, "batch_size": 8, "n_images": 4, "rounds": 2}
 MANY = {"few": 1_000, "many": 20_000}
 QUICK_MANY = {"few": 20, "many": 60}
@@ -217,7 +219,7 @@ def markdown(report: dict[str, Any]) -> str:
         "",
         f"ResNet-18, {found['n_images']} images of {found['size']} x {found['size']}, "
         f"{found['n_bands']} bands, batch {found['batch_size']}, 1 thread a worker, "
-        f"{found['workers']} on {report['cores']} cores. "
+        f"{found['workers']} on {report['cores']} cores of {report['processor']}. "
         f"Rows equal to those of one process: {'yes' if found['equal'] else 'NO'}.",
         "",
         "| workers | times quicker than one process: median (range) | start, s |",
@@ -238,6 +240,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--devices", default="cpu,cpu", help="one a worker, at most")
     parser.add_argument("--ray", action="store_true", help="actors instead of processes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every round here")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="also write the tables there")
     parser.add_argument("--growth", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.growth is not None:
@@ -252,6 +255,8 @@ def main(arguments: list[str] | None = None) -> None:
         "speed": speed(QUICK if options.quick else FULL, options.devices.split(","), options.ray),
     }
     print(markdown(report))
+    if options.page is not None:
+        write_table(options.page, "workers", markdown(report))
     if options.json is not None:
         options.json.write_text(json.dumps(report, indent=1) + "\n")
 

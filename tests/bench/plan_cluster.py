@@ -1,6 +1,7 @@
 """On paper: what a run takes on a cluster, from constants that are each named.
 
     python tests/bench/plan_cluster.py [BENCH.json] [--images N] [--gpus N] [--CONSTANT VALUE] ...
+        [--page docs/performance/cluster.md]
 
 BENCH.json is that of `bench_cluster.py`, whose figures of bytes and of the driver's time and memory
 are taken; the rest is assumed, and an option each. Prints Markdown.
@@ -12,6 +13,8 @@ import argparse
 import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+
+from tables import write_table
 
 from iaside_plugins import Protocol
 from iaside_plugins.value_table.layout import RowLayout
@@ -35,10 +38,10 @@ class Plan:
     corrupting_ms: float = 30.0
     decoding_ms: float = 8.0
     file_bytes: float = 110_000.0
-    sent_bytes: float = 132.0
-    got_bytes: float = 158.0
-    driver_ms: float = 0.5
-    driver_bytes: float = 1_000.0
+    sent_bytes: float = 69.0
+    got_bytes: float = 78.0
+    driver_ms: float = 0.04
+    driver_bytes: float = 1_800.0
     gpu_hour: float = 2.0
 
 
@@ -157,11 +160,15 @@ def main() -> None:
     for one in fields(Plan):
         kind = float if isinstance(one.default, float) else int
         parser.add_argument(f"--{one.name.replace('_', '-')}", type=kind)
+    parser.add_argument("--page", type=Path, metavar="FILE", help="also write the tables there")
     options = vars(parser.parse_args())
-    bench = options.pop("bench")
+    bench, page = options.pop("bench"), options.pop("page")
     plan = Plan() if bench is None else with_figures(Plan(), bench)
     given = {name: value for name, value in options.items() if value is not None}
-    print("\n".join(lines(replace(plan, **given))))
+    table = "\n".join(lines(replace(plan, **given)))
+    print(table)
+    if page is not None:
+        write_table(page, "plan", table)
 
 
 if __name__ == "__main__":

@@ -22,11 +22,13 @@ def test_two_devices_give_what_one_gives(iaside, images, tmp_path):
     two = json.loads(iaside("profile", MODEL, *_options(images), "--device", "cpu,cpu").out)
     assert 0 <= two.pop("n_forward") - one.pop("n_forward") <= 1  # the black image, by each
     assert one == two
-    more = ("--corruptions", "none", "--attacks", "none")
+    more = ("--corruptions", "contrast,fog", "--attacks", "none", "--workers", 2)
     where = ("--device", "cpu,cpu", "--out", tmp_path / "e.json")
     entry = iaside("evaluate", MODEL, *_options(images), *more, *where)
-    found = json.loads(entry.out)["spectral"]
-    assert found["score"] == one["score"]
+    found = json.loads(entry.out)
+    assert found["spectral"]["score"] == one["score"]
+    here = iaside("evaluate", MODEL, *_options(images), *more, "--out", tmp_path / "f.json")
+    assert found["corruption"] == json.loads(here.out)["corruption"]
 
 
 def test_devices_that_are_not_there(iaside, images):
