@@ -203,3 +203,21 @@ def test_the_quick_study_of_forecasts_reports_every_figure(kit, tmp_path):
     rows = [np.array(row["forecast"]) - np.array(row["measured"]) for row in report["nets"]]
     known = report["figures"]["forecast: mean absolute error"]
     assert known[0] == pytest.approx(np.abs(rows).mean(), abs=1e-3)
+
+
+@pytest.mark.kit
+@pytest.mark.slow
+def test_the_quick_benchmark_of_engines_reports_every_engine(kit, tmp_path):
+    command = [sys.executable, str(BENCH.with_name("bench_engines.py")), "--quick"]
+    command += ["--models", "kit:c10_resnet2b_adv", "--json", str(tmp_path / "bench.json")]
+    environment = {**os.environ, "IASIDE_KIT": str(kit)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=True, env=environment
+    )
+    assert "| model | batch | engine | CPU ms a row |" in done.stdout
+    report = json.loads((tmp_path / "bench.json").read_text())
+    found = {row["engine"]: row for row in report["rows"]}
+    assert {"plain", "fast"} <= set(found)
+    assert found["plain"]["logits"] == 0
+    assert all(row["shapley"] < 1e-3 for row in found.values())
+    assert all(name in done.stdout for name in report["missing"])
