@@ -1,12 +1,12 @@
 """CPU seconds of a forward pass by other engines beside ours, on one thread, and what they change.
 
-    python tests/bench/bench_engines.py [--models NAME,...] [--quick] [--json FILE]
+    python tests/bench/bench_engines.py [--models NAME,...] [--slow] [--quick] [--json FILE]
 
 Models of the kit (IASIDE_KIT), EfficientNet-Lite0 and a MobileNetV2 with random weights. "plain" is
 the model as it is, "fast" and "compiled" are what ``forwards=`` makes of it, "bfloat16" is "fast"
-under autocast. onnxruntime and OpenVINO run its ONNX export (pip install onnx onnxruntime
-openvino); those that are not installed are named. Every round times each engine once, in turn:
-medians over rounds of CPU seconds of the process.
+under autocast; the last two only with --slow. onnxruntime and OpenVINO run its ONNX export
+(pip install onnx onnxruntime openvino); those that are not installed are named. Every round times
+each engine once, in turn: medians over rounds of CPU seconds of the process.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ Engine = Callable[[Tensor], Tensor]
 MODELS = ("pip:efficientnet_lite0", "kit:c10_resnet20", "kit:mcunet_5fps", "MobileNetV2")
 BATCHES = (8, 16, 64)
 SLOW = ("bfloat16", "compiled")  # at the first batch size only, without Shapley values
+ROUNDS = 5
 N_IMAGES, N_BANDS = 2, 5  # of the Shapley values that are compared
 
 
@@ -100,7 +101,7 @@ def others(net: nn.Module, example: Tensor, folder: Path) -> dict[str, Engine]:
 
 
 # ---- what is measured -----------------------------------------------------------------------
-def measure(name: str, batches: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
+def measure(name: str, batches: tuple[int, ...], rounds: int, slow: bool) -> list[dict[str, Any]]:
     """CPU milliseconds of a row, greatest differences of logits and of Shapley values, in nats."""
     net, images, labels = model_and_images(name)
     rows = []
@@ -109,7 +110,7 @@ def measure(name: str, batches: tuple[int, ...], rounds: int) -> list[dict[str, 
             mixed = torch.rand(batch, 1, 1, 1)  # photographs, faded
             ready = images[torch.arange(batch) % len(images)] * mixed
             engines = {
-                **ours(net, ready, slow=batch == BATCHES[0]),
+                **ours(net, ready, slow=slow and batch == batches[0]),
                 **others(net, ready, Path(folder)),
             }
             logits = {engine: run(ready.clone()) for engine, run in engines.items()}
@@ -171,19 +172,22 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", default=",".join(MODELS), help="separated by commas")
+    parser.add_argument("--slow", action="store_true", help=f"also {' and '.join(SLOW)}")
     parser.add_argument("--quick", action="store_true", help="seconds: only shows that it runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    batches, rounds = ((4,), 2) if options.quick else (BATCHES, 5)
+    batches, rounds = ((4,), 2) if options.quick else (BATCHES, ROUNDS)
     known = ("onnx", "onnxruntime", "openvino")
-    here = {name for name in known if importlib.util.find_spec(name) is not None}
+    here = [name for name in known if importlib.util.find_spec(name) is not None]
     report = {
         "processor": _processor(),
         "versions": ", ".join(f"{n} {importlib.metadata.version(n)}" for n in ("torch", *here)),
         "missing": sorted(set(known) - here),
         "rows": [
-            row for name in options.models.split(",") for row in measure(name, batches, rounds)
+            row
+            for name in options.models.split(",")
+            for row in measure(name, batches, rounds, options.slow)
         ],
     }
     print(markdown(report))
