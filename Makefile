@@ -6,7 +6,7 @@ FROST := imagecorruptions-imaug==1.1.5  # only for its frost textures: its code 
 LATEST := .venv-latest
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo demo-digits test test-captum-0.8 test-latest lint bench setup
+.PHONY: demo demo-digits test test-captum-0.8 test-latest lint bench gpu-check setup
 
 demo: setup  # with as many threads as there are cores
 	env -u OMP_NUM_THREADS $(PYTHON) -m iaside_plugins.cli demo
@@ -43,6 +43,11 @@ bench: setup
 	$(PYTHON) tests/bench/bench_scaling.py
 	$(PYTHON) tests/bench/bench_statistics.py
 	$(PYTHON) tests/bench/bench_board.py
+	$(PYTHON) tests/bench/bench_answer.py
+
+# Needs no network and no set-up: with a venv its Python, else the system's. ARGS="--quick"
+gpu-check:
+	$(if $(wildcard $(PYTHON)),$(PYTHON),python3) tests/bench/gpu_check.py $(ARGS)
 
 setup: $(READY)
 

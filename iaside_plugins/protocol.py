@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from math import inf
 from typing import Any
 
@@ -17,6 +17,7 @@ from iaside_plugins.spectral.range_handling import RANGE_HANDLINGS
 METHOD_VERSION = 1  # raised whenever the same protocol would give another number
 MAX_EXACT_BANDS = 12
 MAX_BANDS = 32
+MANY_IMAGES = 300  # for which chains in place of all coalitions know the scores as well
 CHOICES = {
     "band_norm": (*BAND_NORMS, "boxes"),
     "absence": tuple(ABSENCES),
@@ -31,6 +32,14 @@ OF_PAIRS = ("regression", "gaussian_process")
 def method_identity() -> dict[str, Any]:
     """Return what the identity of a run says of `METHOD_VERSION`: nothing for the first one."""
     return {} if METHOD_VERSION == 1 else {"method_version": METHOD_VERSION}
+
+
+def _digest(fields: dict[str, Any]) -> str:
+    """Return the SHA-256 of fields of a protocol."""
+    text = json.dumps(
+        {"method_version": METHOD_VERSION, **fields}, sort_keys=True, separators=(",", ":")
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,8 @@ class Protocol:
         shuffled: Whether every coalition sees the images batched in another order.
         forwards: "plain" runs the model as it is; "fast" folds batch norms, puts channels last,
             picks the number of threads and replays CUDA graphs where the log-probabilities stay
-            within 1e-3 nats (see `inference.forward`); "compiled" adds torch.compile.
+            within 1e-3 nats (see `inference.forward`); "compiled" adds torch.compile. Like device
+            and batch size it is no part of the id: what was in use is recorded with each result.
 
     Raises:
         InputError: For a value out of range; the message says what was expected.
@@ -183,6 +193,24 @@ class Protocol:
         }
         return cls(n_bands=n_bands, **flags)
 
+    def for_images(self, n_images: int) -> Protocol:
+        """Return this protocol with the estimator that knows the scores with the fewest passes.
+
+        From `MANY_IMAGES` images on that is a full cycle of antithetic chains, M (M - 1) + 1 passes
+        an image, where the exact estimator makes at least twice as many: the passes saved go to
+        other images, which is where most of the variance is. With fewer images, and for what needs
+        every coalition, it is the exact one.
+
+        Args:
+            n_images: Images that there are.
+        """
+        passes = self.n_bands * (self.n_bands - 1) + 1
+        if self.estimator != "exact" or self.is_script or n_images < MANY_IMAGES:
+            return self
+        if 2 * passes > 2**self.n_bands:
+            return self
+        return replace(self, estimator="permutation", n_permutations=self.n_bands)
+
     @property
     def is_script(self) -> bool:
         """Whether images are rescaled together, as the released script does."""
@@ -199,15 +227,15 @@ class Protocol:
 
         Its 32 bits can be made to agree on purpose; `digest` and `same` tell protocols apart.
         """
-        digest = self.digest[:8]
-        return f"m{self.n_bands}-{self.band_norm}-{self.absence}-{self.estimator}-{digest}"
+        return self._id(self.digest)
+
+    def _id(self, digest: str) -> str:
+        return f"m{self.n_bands}-{self.band_norm}-{self.absence}-{self.estimator}-{digest[:8]}"
 
     @property
     def digest(self) -> str:
         """SHA-256 of the fields that change a number: no two protocols have one, see `same`."""
-        used = {"method_version": METHOD_VERSION, **self.used()}
-        text = json.dumps(used, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return _digest(self.used())
 
     def same(self, other: Protocol) -> bool:
         """Return whether both give equal numbers: by all used fields, not by the short id."""
@@ -222,14 +250,17 @@ class Protocol:
             del used["n_coalitions"]
         if not self.is_script:
             del used["image_batch"]
-        if self.forwards == "plain":
-            del used["forwards"]
+        del used["forwards"]
         if self.estimator == "exact" and not self.shuffled and "seed" not in absence:
             del used["seed"]
         for name in ("absence_std", "black_empty"):
             if name not in absence:
                 del used[name]
         return used
+
+    def run_choices(self) -> dict[str, Any]:
+        """Return what all parts of a run share: `used` and, unless they are plain, ``forwards``."""
+        return self.used() | ({} if self.forwards == "plain" else {"forwards": self.forwards})
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields and ``protocol_id``, as JSON values."""
@@ -248,7 +279,10 @@ class Protocol:
             raise InputError(f"unknown protocol field {unknown[0]!r}; known: {sorted(known)}")
         protocol = cls(**{key: value for key, value in data.items() if key in known})
         declared = data.get("protocol_id", protocol.protocol_id)
-        if declared != protocol.protocol_id:
+        with_forwards = protocol._id(
+            _digest(protocol.run_choices())
+        )  # in files of earlier versions
+        if declared not in (protocol.protocol_id, with_forwards):
             raise InputError(
                 f"protocol_id {declared!r} does not belong to these fields, which give "
                 f"{protocol.protocol_id!r}"

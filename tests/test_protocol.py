@@ -209,3 +209,41 @@ def test_from_dict_refuses_what_does_not_fit():
 def test_a_protocol_is_fixed():
     with pytest.raises(FrozenInstanceError):
         Protocol().seed = 1
+
+
+# ---- how passes are made, and which estimator ----------------------------------------------
+def test_how_passes_are_made_is_no_part_of_the_protocol():
+    fast = Protocol(4, forwards="fast")
+    assert fast.same(Protocol(4))
+    assert fast.protocol_id == Protocol(4).protocol_id
+    assert "forwards" not in fast.used()
+    assert fast.run_choices() == {**Protocol(4).run_choices(), "forwards": "fast"}
+
+
+def test_ids_of_earlier_files_which_named_the_forwards_are_read():
+    earlier = "m8-chebyshev-zero-permutation-6b4c7d3d"
+    fields = {"estimator": "permutation", "forwards": "fast"}
+    assert Protocol.from_dict({**fields, "protocol_id": earlier}) == Protocol(**fields)
+    with pytest.raises(InputError, match="does not belong"):  # to plain ones
+        Protocol.from_dict({"estimator": "permutation", "protocol_id": earlier})
+
+
+@pytest.mark.parametrize(
+    ("protocol", "n", "pairs"),
+    [
+        (Protocol(), 299, None),
+        (Protocol(), 300, 8),
+        (Protocol(12), 10_000, 12),
+        (Protocol(5), 10_000, None),  # 21 passes where all coalitions are 32
+        (Protocol(6), 10_000, 6),
+        (Protocol.reference(), 10_000, None),
+        (Protocol(16, estimator="regression"), 10_000, None),
+        (Protocol(estimator="permutation"), 10_000, None),
+    ],
+)
+def test_chains_in_place_of_all_coalitions_where_images_abound(protocol, n, pairs):
+    chosen = protocol.for_images(n)
+    if pairs is None:
+        assert chosen is protocol
+    else:
+        assert chosen == replace(protocol, estimator="permutation", n_permutations=pairs)

@@ -73,7 +73,7 @@ class _CorruptingReader(FileReader):
         image_id, corruption = record.image_id, self.corruption
 
         def made(jpeg: bool) -> Pixels:
-            cropped = files.cropped(record, self.preprocessing, self.grey)
+            cropped = files.cropped(record, self)
             return cropped if corruption is None else corruption(cropped, image_id, jpeg=jpeg)
 
         if corruption is None or self.folder is None:

@@ -92,8 +92,7 @@ def generated(
         made = {"jpeg": jpeg, "seed": seed, "frost_textures": textures, "cache": options.cache}
         return _made_here(clean, geometry, own, name, severity, **made)
 
-    plan = _plan(names, images, "generated", size, constants, jpeg, seed)
-    return replace(plan, together=StreamGroup)
+    return _plan(names, images, "generated", size, constants, jpeg, seed)
 
 
 def distributed(
@@ -236,7 +235,7 @@ def _plan(
         "seed": seed,
     }
     missing = tuple(name for name in CORRUPTIONS if name not in names)
-    return CorruptionPlan(names, missing, images, settings)
+    return CorruptionPlan(names, missing, images, settings, together=StreamGroup)
 
 
 def _made_here(

@@ -7,9 +7,12 @@ than 100 images a single one does.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,21 +29,34 @@ from iaside_plugins.adapters.imagenet.decoding import (
 )
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.imagenet.record import ImageRecord
+from iaside_plugins.allocator import keep_freed_memory
 from iaside_plugins.errors import InputError
 from iaside_plugins.parallel.processes import without_interrupts
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Reader = Callable[[ImageRecord], Any]
 """Record of an image -> its pixels (H, W, C), uint8, or float32 in [0, 1]; can be pickled."""
 
+Batch = tuple[Tensor, Tensor, list[str]]
 _N_LISTED = 10  # how many unreadable files the error lists
+_SMALL = 2**19  # bytes below which pixels go through a pipe: shared memory costs more
+_N_AHEAD = 4  # parts of batches that each worker makes ahead
 
 _logger = logging.getLogger(__name__)
 
 
 class OpenFiles:
-    """The files of one batch: each is read and decoded once, however many streams use it."""
+    """The files of one batch: each is read and decoded once, however many streams use it.
+
+    Attributes:
+        readers: Those of all streams that read the same files; what each takes of a file is made
+            when the first one needs it.
+    """
 
     def __init__(self) -> None:
+        self.readers: Sequence[FileReader] = ()
         self._files: dict[str, tuple[ImageRecord, bytes, dict[Any, Pixels]]] = {}
 
     def data(self, record: ImageRecord) -> bytes:
@@ -51,39 +67,25 @@ class OpenFiles:
         """
         return self._file(record)[1]
 
-    def cropped(self, record: ImageRecord, preprocessing: Preprocessing, grey: bool) -> Pixels:
-        """Return a record's image decoded, resized and cropped; read-only.
+    def cropped(self, record: ImageRecord, reader: FileReader) -> Pixels:
+        """Return what a reader takes of a record's file; read-only.
 
         Raises:
             UnreadableImageError: It cannot be read or decoded.
             InputError: The crop is larger than the image.
         """
-        key = preprocessing, grey
-
-        def crop(data: bytes) -> dict[Any, Pixels]:
-            return {key: to_pixels(shaped(decode(data, grey=grey), preprocessing))}
-
-        return self.made(record, key, crop)
-
-    def made(
-        self, record: ImageRecord, key: Any, make: Callable[[bytes], Mapping[Any, Pixels]]
-    ) -> Pixels:
-        """Return what is made of a record's file under a key; read-only, and made once.
-
-        Args:
-            record: The image.
-            key: What is wanted.
-            make: Content of the file -> pixels by key, that of `key` among them; all are kept.
-
-        Raises:
-            UnreadableImageError: It cannot be read, and what `make` raises.
-        """
         _, data, known = self._file(record)
-        if key not in known:
-            for name, pixels in make(data).items():
+        if reader.key not in known:
+            image = decode(data, grey=reader.grey)
+            for other in self.readers:
+                if other.grey == reader.grey and other.key not in (*known, reader.key):
+                    with suppress(InputError, UnreadableImageError):  # it says so itself
+                        known |= other.crops(image, data)
+            if reader.key not in known:
+                known |= reader.crops(image, data)
+            for pixels in known.values():
                 pixels.flags.writeable = False
-                known[name] = pixels
-        return known[key]
+        return known[reader.key]
 
     def _file(self, record: ImageRecord) -> tuple[ImageRecord, bytes, dict[Any, Pixels]]:
         """Return the file of a record; of each image only the last file is kept in memory."""
@@ -124,7 +126,24 @@ class FileReader:
 
     def pixels(self, record: ImageRecord, files: OpenFiles) -> Pixels:
         """Return the pixels of an image before the resize to `output_size`."""
-        return files.cropped(record, self.preprocessing, self.grey)
+        return files.cropped(record, self)
+
+    @property
+    def key(self) -> Any:
+        """What is taken of a file, which readers of the same key share."""
+        return self.preprocessing, self.grey
+
+    def crops(self, image: Image.Image, _data: bytes) -> dict[Any, Pixels]:
+        """Return pixels by key, that of this reader among them.
+
+        Args:
+            image: The image decoded.
+            _data: Content of its file, for other decoders.
+
+        Raises:
+            InputError: The crop is larger than the image.
+        """
+        return {self.key: to_pixels(shaped(image, self.preprocessing))}
 
 
 class ImageStream:
@@ -171,8 +190,9 @@ class ImageStream:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
         """Yield the batches in order."""
-        for _, batch in StreamGroup([self]):
-            yield batch
+        with closing(iter(StreamGroup([self]))) as batches:
+            for _, batch in batches:
+                yield batch
 
     def note(self, unreadable: Sequence[tuple[str, str]]) -> None:
         """List and log unreadable files, and stop if they are too many."""
@@ -196,8 +216,9 @@ class ImageStream:
 class StreamGroup:
     """Several streams of the same images, read together.
 
-    Worker processes are started once, and streams of the same files read and decode each file once.
-    Yields (index of the stream, batch); the batches of each stream are its own, in its order.
+    Worker processes are started once, each makes a part of every batch, and streams of the same
+    files read and decode each file once. Iterating gives `Batches`; the batches of each stream are
+    its own, in its order.
 
     Args:
         streams: The streams, with as many images and the same batch size.
@@ -212,66 +233,147 @@ class StreamGroup:
             raise InputError("expected streams of as many images each, with the same batch size")
         self.streams = list(streams)
 
-    def __iter__(self) -> Iterator[tuple[int, tuple[Tensor, Tensor, list[str]]]]:
-        loader: DataLoader[tuple[int, _Chunk]] = DataLoader(
-            _Chunks(
-                [(stream.records, stream.reader) for stream in self.streams],
-                self.streams[0].batch_size,
-            ),
-            batch_size=None,  # a chunk is a batch already
-            num_workers=self.streams[0].n_workers,
+    def __iter__(self) -> Batches:
+        """Start the workers, and return what gives (index of the stream, batch)."""
+        return Batches(self.streams)
+
+
+class Batches(Iterator[tuple[int, Batch]]):
+    """The batches of a `StreamGroup`, while its workers make the next ones.
+
+    Args:
+        streams: Those of the group.
+    """
+
+    def __init__(self, streams: Sequence[ImageStream]) -> None:
+        size, n_workers = streams[0].batch_size, streams[0].n_workers
+        self._streams, self._n_parts = streams, max(1, min(size, n_workers))
+        parts = [(stream.records, stream.reader) for stream in streams]
+        loader: DataLoader[_Chunk] = DataLoader(
+            _Chunks(parts, size, self._n_parts),
+            batch_size=None,  # a chunk is a part of a batch already
+            num_workers=n_workers - n_workers % self._n_parts,
+            prefetch_factor=_N_AHEAD if n_workers else None,
             collate_fn=_unchanged,
+            worker_init_fn=_start_worker if n_workers else None,
             generator=torch.Generator(),  # otherwise each pass would draw from the global one
         )
-        first: dict[int, _Chunk] = {}
         with without_interrupts():  # Ctrl-C reaches this process alone, which ends its workers
-            chunks = iter(loader)
-        for k, chunk in chunks:
-            self.streams[k].note(chunk.unreadable)
-            if chunk.error is not None:
-                raise chunk.error
-            if chunk.images is None:
-                continue
-            _check_same_size(first.setdefault(k, chunk), chunk)
-            images = chunk.images.permute(0, 3, 1, 2).contiguous()
-            if images.dtype == torch.uint8:
-                images = images.float().div_(255)
-            yield k, (images, torch.tensor(chunk.labels), chunk.ids)
+            self._chunks: Iterator[_Chunk] = iter(loader)
+        self._first: dict[int, tuple[str, Sequence[int]]] = {}  # id and shape, by stream
+        # A thread waits for the workers, so that `ready` knows whether there is a batch.
+        self._reader = ThreadPoolExecutor(1) if n_workers else None
+        self._next = None if self._reader is None else self._reader.submit(self._read)
+
+    def ready(self) -> bool:
+        """Return whether the next batch is there; always without workers, which make it ahead."""
+        return self._next is None or self._next.done()
+
+    def close(self) -> None:
+        """End the workers; nothing can be read any more."""
+        if self._reader is not None:
+            self._reader.shutdown()
+        self._reader, self._next, self._chunks = None, None, iter(())
+
+    def __next__(self) -> tuple[int, Batch]:
+        """Return (index of the stream, batch), once it is there."""
+        while parts := self._parts():
+            k = parts[0].stream
+            for chunk in parts:
+                self._streams[k].note(chunk.unreadable)
+                if chunk.error is not None:
+                    raise chunk.error
+            pixels = [torch.as_tensor(one.images) for one in parts if one.images is not None]
+            for chunk in parts:
+                self._check_same_size(chunk)
+            if pixels:
+                images = pixels[0] if len(pixels) == 1 else torch.cat(pixels)
+                images = images.permute(0, 3, 1, 2).contiguous()
+                if images.dtype == torch.uint8:
+                    images = images.float().div_(255)
+                labels = [label for chunk in parts for label in chunk.labels]
+                ids = [name for chunk in parts for name in chunk.ids]
+                return k, (images, torch.tensor(labels), ids)
+        raise StopIteration
+
+    def _check_same_size(self, chunk: _Chunk) -> None:
+        """Raise InputError unless images are of the size of the first ones of their stream."""
+        if chunk.images is not None:
+            own = chunk.ids[0], tuple(chunk.images.shape[1:])
+            first = self._first.setdefault(chunk.stream, own)
+            if first[1] != own[1]:
+                raise _clash(*first, *own)
+
+    def _parts(self) -> list[_Chunk]:
+        """Return all parts of the next batch; nothing at the end."""
+        if self._reader is None or self._next is None:
+            return self._read()
+        parts, self._next = self._next.result(), self._reader.submit(self._read)
+        return parts
+
+    def _read(self) -> list[_Chunk]:
+        return list(islice(self._chunks, self._n_parts))
 
 
 @dataclass(frozen=True)
 class _Chunk:
-    """One batch as a worker returns it; an error is a value here, which keeps its message."""
+    """A part of a batch as a worker returns it; an error is a value, which keeps its message."""
 
-    images: Tensor | None  # (N, H, W, C); None if there are none or an error occurred
+    stream: int
+    images: Any  # (N, H, W, C), array or tensor; None if there are none or an error occurred
     labels: list[int]
     ids: list[str]
     unreadable: list[tuple[str, str]]  # (image id, reason)
     error: InputError | None = None
 
 
-class _Chunks(IterableDataset[tuple[int, _Chunk]]):
-    """The batches of several streams, each worker's share; can be pickled for workers.
+class _Chunks(IterableDataset[_Chunk]):
+    """The batches of several streams in parts, each worker's share; can be pickled for workers.
 
-    A worker takes every n-th batch, of all streams in turn. Workers are asked in turn too, so the
-    batches of each stream come in order.
+    A worker takes its part of a batch from all streams in turn, then that of its next batch.
+    Workers are asked in turn too, so the parts of a batch come one after the other, and the batches
+    of each stream in order.
     """
 
-    def __init__(self, streams: list[tuple[list[ImageRecord], Reader]], batch_size: int) -> None:
-        self._streams, self._batch_size = streams, batch_size
+    def __init__(
+        self, streams: list[tuple[list[ImageRecord], Reader]], batch_size: int, n_parts: int
+    ) -> None:
+        self._streams, self._batch_size, self._n_parts = streams, batch_size, n_parts
+        self._readers = _same_files(streams)
 
-    def __iter__(self) -> Iterator[tuple[int, _Chunk]]:
+    def __iter__(self) -> Iterator[_Chunk]:
         worker = get_worker_info()
         number, n_workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        size = self._batch_size
-        for start in range(number * size, len(self._streams[0][0]), n_workers * size):
+        first, part = divmod(number, self._n_parts)
+        size, step = self._batch_size, self._batch_size * (n_workers // self._n_parts)
+        for start in range(first * size, len(self._streams[0][0]), step):
             files = OpenFiles()
             for k, (records, reader) in enumerate(self._streams):
-                yield k, _read_chunk(records[start : start + size], reader, files)
+                files.readers = self._readers[k]
+                batch = records[start : start + size]
+                own = slice(*(p * len(batch) // self._n_parts for p in (part, part + 1)))
+                yield _read_chunk(k, batch[own], reader, files)
 
 
-def _read_chunk(batch: Sequence[ImageRecord], reader: Reader, files: OpenFiles) -> _Chunk:
-    """Return the images of one batch of one stream."""
+def _same_files(streams: list[tuple[list[ImageRecord], Reader]]) -> list[list[FileReader]]:
+    """Return for every stream the readers of all streams of the same records, one a key."""
+    groups: list[tuple[list[ImageRecord], dict[Any, FileReader]]] = []
+    own = []
+    for records, reader in streams:
+        found = next((known for others, known in groups if others == records), None)
+        if found is None:
+            found = {}
+            groups.append((records, found))
+        if isinstance(reader, FileReader):
+            found.setdefault(reader.key, reader)
+        own.append(found)
+    return [list(found.values()) for found in own]
+
+
+def _read_chunk(
+    stream: int, batch: Sequence[ImageRecord], reader: Reader, files: OpenFiles
+) -> _Chunk:
+    """Return the images of a part of one batch of one stream."""
     pixels: list[Any] = []
     records: list[ImageRecord] = []
     unreadable: list[tuple[str, str]] = []
@@ -283,29 +385,37 @@ def _read_chunk(batch: Sequence[ImageRecord], reader: Reader, files: OpenFiles) 
             continue
         except InputError as error:
             named = type(error)(f"image {record.image_id}: {error}")
-            return _Chunk(None, [], [], unreadable, named)
+            return _Chunk(stream, None, [], [], unreadable, named)
         if pixels and image.shape != pixels[0].shape:
             clash = _clash(records[0].image_id, pixels[0].shape, record.image_id, image.shape)
-            return _Chunk(None, [], [], unreadable, clash)
+            return _Chunk(stream, None, [], [], unreadable, clash)
         pixels.append(image)
         records.append(record)
+    images: Any = np.stack(pixels) if pixels else None
     return _Chunk(
-        torch.from_numpy(np.stack(pixels)) if pixels else None,
+        stream,
+        torch.from_numpy(images) if pixels and images.nbytes > _SMALL else images,
         [record.label for record in records],
         [record.image_id for record in records],
         unreadable,
     )
 
 
+def _start_worker(_number: int) -> None:
+    """Keep freed memory, and one thread a worker, of BLAS too where `threadpoolctl` is installed.
+
+    Corruptions ask for large blocks all the time, and threads that wait for each other on busy
+    cores cost many times what they compute.
+    """
+    keep_freed_memory()
+    with suppress(ImportError):
+        import threadpoolctl
+
+        threadpoolctl.threadpool_limits(1)
+
+
 def _unchanged(chunk: Any) -> Any:
     return chunk
-
-
-def _check_same_size(first: _Chunk, chunk: _Chunk) -> None:
-    if first.images is not None and chunk.images is not None:
-        shapes = first.images.shape[1:], chunk.images.shape[1:]
-        if shapes[0] != shapes[1]:
-            raise _clash(first.ids[0], shapes[0], chunk.ids[0], shapes[1])
 
 
 def _clash(id_a: str, shape_a: Sequence[int], id_b: str, shape_b: Sequence[int]) -> InputError:

@@ -16,7 +16,6 @@ import numpy as np
 from iaside_plugins.adapters.imagenet.decoding import (
     Pixels,
     UnreadableImageError,
-    decode,
     pillow,
     shaped,
     to_pixels,
@@ -24,12 +23,7 @@ from iaside_plugins.adapters.imagenet.decoding import (
 from iaside_plugins.adapters.imagenet.folders import ImageFolderData
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.imagenet.record import ImageRecord
-from iaside_plugins.adapters.imagenet.stream import (
-    FileReader,
-    ImageStream,
-    OpenFiles,
-    StreamGroup,
-)
+from iaside_plugins.adapters.imagenet.stream import FileReader, ImageStream, StreamGroup
 from iaside_plugins.corruptions.systematic import (
     DECODER,
     OPENCV,
@@ -102,14 +96,14 @@ class _OtherReader(FileReader):
     names: Sequence[str] = ()
     name: str = ""
 
-    def pixels(self, record: ImageRecord, files: OpenFiles) -> Pixels:
-        """Return the pixels of an image under the condition."""
-        key = self.preprocessing, self.grey, self.name
-        return files.made(record, key, self._all)
+    @property
+    def key(self) -> Any:
+        """What is taken of a file."""
+        return self.preprocessing, self.grey, self.name
 
-    def _all(self, data: bytes) -> dict[Any, Pixels]:
-        """Return the pixels under every condition, from a file's content."""
-        decoded = {PILLOW: decode(data, grey=self.grey)}
+    def crops(self, image: Image.Image, data: bytes) -> dict[Any, Pixels]:
+        """Return the pixels under every condition."""
+        decoded = {PILLOW: image}
         is_jpeg = data.startswith(_JPEG)
         found: dict[Any, Pixels] = {}
         for name in self.names:

@@ -159,7 +159,7 @@ class Classifier(nn.Module):
                 f"expected images of shape (N, {channels}, H, W), got {tuple(images.shape)}"
             )
         try:
-            logits: torch.Tensor = logits_in(self.net((images - self.mean) / self.std), self.net)
+            logits: torch.Tensor = logits_in(self.net(self._normalised(images)), self.net)
         except InputError:
             raise
         except (Exception, SystemExit) as error:
@@ -168,6 +168,16 @@ class Classifier(nn.Module):
             return logits
         check_in_range(self._last_kept, logits.shape[1])
         return logits[:, self.kept]
+
+    def _normalised(self, images: torch.Tensor) -> torch.Tensor:
+        """Return (images - mean) / std."""
+        mean, std = self.mean, self.std
+        if images.is_contiguous(memory_format=torch.channels_last):
+            # As images of that memory format: several times faster than a number a channel.
+            shape, last = (1, *images.shape[1:]), torch.channels_last
+            mean = mean.expand(shape).contiguous(memory_format=last)
+            std = std.expand(shape).contiguous(memory_format=last)
+        return (images - mean) / std
 
 
 def _rebuilt(rebuild: Callable[[], Classifier], classes: Sequence[int]) -> Classifier:

@@ -134,10 +134,11 @@ def evaluate(
     given: dict[str, Any] = {"batch_size": rows, "precision": run.precision}
     shared = n_devices(several)
     cost = evaluation_cost(net, plan, chosen, n_devices=shared, **given)
+    chosen, (cost,) = run.settled(chosen, cost)
     facts = {**planned(net, plan.clean, chosen), **_parts(plan), "entry": str(out)}
     if outputs.plan(run.dry_run, cost, **facts):
         return
-    identity = ("evaluate", source.which(), chosen.used(), run.precision, net)
+    identity = ("evaluate", source.which(), chosen.run_choices(), run.precision, net)
     with resume_folder(run.resume, *identity) as folder:
         with outputs.progress("evaluate", cost):
             entry, result = run_evaluation(

@@ -102,13 +102,8 @@ class _Corruptions(GenerationChoices):
 
 
 @dataclass(frozen=True)
-class _Run(FastOptions):
-    forwards: opt.Forwards = "fast"
-
-
-@dataclass(frozen=True)
 class _Bands(ProtocolOptions):
-    protocol: opt.ProtocolText = "estimator=permutation"
+    protocol: opt.ProtocolText = "permutation"
 
 
 @with_groups
@@ -119,7 +114,7 @@ def explain(
     corrupted: _Corruptions,
     attacked: AttackOptions,
     bands: _Bands,
-    run: _Run,
+    run: FastOptions,
     output: SavedOutputOptions,
     versus: Annotated[
         str | None, typer.Option(help="Another MODEL: also the difference, on the same images")
@@ -160,8 +155,9 @@ def explain(
         costs[kind] = [explain_cost(one, pairs, chosen, **options, **limits) for one, pairs in each]
     first = next(iter(sets.values()))[0]
     conditions = [condition_name(one) for plans in sets.values() for one in plans[0].conditions]
+    chosen, everything = run.settled(chosen, *(one for each in costs.values() for one in each))
     facts = {**planned(nets[0], first.clean, chosen), "conditions": conditions}
-    if outputs.plan(run.dry_run, *(one for each in costs.values() for one in each), **facts):
+    if outputs.plan(run.dry_run, *everything, **facts):
         return
     which = {
         PERTURBED: (corrupted.corruptions, corrupted.strengths, [s.to_dict() for s in specs]),
@@ -170,7 +166,7 @@ def explain(
     found: dict[str, list[ErrorDecomposition]] = {}
     for kind, plans in sets.items():
         own = [_of(run.resume, k, nets, kind if len(sets) > 1 else PERTURBED) for k in nets]
-        identity = (*source.which(), *which[kind]), chosen.used(), run.precision
+        identity = (*source.which(), *which[kind]), chosen.run_choices(), run.precision
         folders = [
             resume_folder(one, "explain", *identity, net)
             for one, net in zip(own, nets, strict=True)

@@ -31,8 +31,11 @@ from iaside_plugins.cli.values import (
 )
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import check_writable
+from iaside_plugins.workflows.cost import Cost
 from iaside_plugins.workflows.labels import PREDICTED, PREDICTED_WORDS
 from iaside_plugins.workflows.source import DataSource, open_model
+
+MANY_PASSES = 5_000  # from here on, trying faster ones saves more than it takes: up to 1,000
 
 
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:
@@ -241,7 +244,7 @@ class BatchOptions(RunOptions):
 class PassOptions(RunOptions):
     """The same with forward passes as large as memory allows, in a precision of choice."""
 
-    batch_size: opt.AutoBatchSize = "64"
+    batch_size: opt.AutoBatchSize = "auto"
     precision: opt.Precision = "float32"
 
     def rows(self) -> tuple[int | str, int]:
@@ -254,7 +257,13 @@ class FastOptions(PassOptions):
     """The same on several devices, with quicker forward passes."""
 
     device: opt.Devices = "auto"
-    forwards: opt.Forwards = None
+    forwards: opt.Forwards = "auto"
+
+    def settled(self, protocol: Protocol, *costs: Cost) -> tuple[Protocol, list[Cost]]:
+        """Return the protocol of a run at these costs, plain if passes are few, and its costs."""
+        if self.forwards == "auto" and sum(cost.passes for cost in costs) < MANY_PASSES:
+            protocol = dataclasses.replace(protocol, forwards="plain")
+        return protocol, [dataclasses.replace(c, forwards=protocol.forwards) for c in costs]
 
 
 @dataclass(frozen=True)

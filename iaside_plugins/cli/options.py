@@ -88,7 +88,7 @@ NBands = Annotated[int | None, typer.Option(help="Number of spectral bands", sho
 
 def protocol_option(default: str) -> Any:
     """Return the option of a protocol, whose default is said to be this."""
-    words = "default, reference, FILE.json, or field=value,..."
+    words = "default, exact, permutation, reference, FILE.json, or field=value,..."
     return typer.Option("--protocol", help=words, show_default=default)
 
 
@@ -105,13 +105,17 @@ RayAddress = Annotated[
 ]
 BatchSize = Annotated[int, typer.Option(help="Images in one forward pass")]
 AutoBatchSize = Annotated[
-    str, typer.Option("--batch-size", help="Images in one forward pass; auto: as memory allows")
+    str,
+    typer.Option(
+        "--batch-size",
+        help="Images in one forward pass; auto: as memory allows, with fast passes the quickest",
+    ),
 ]
 Forwards = Annotated[
-    str | None,
+    str,
     typer.Option(
-        help="plain; fast: quicker where it gives the same numbers; compiled",
-        show_default="the protocol's: plain",
+        help="plain; fast: quicker where it gives the same numbers; compiled; auto: the "
+        "protocol's, else fast for 5,000 passes or more"
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seeds selection, corruptions, attacks")]

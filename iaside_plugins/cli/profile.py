@@ -23,13 +23,18 @@ from iaside_plugins.devices import n_devices, pick_devices
 from iaside_plugins.display.plots import plot_profiles
 from iaside_plugins.display.report import spectral_report
 from iaside_plugins.importance.run import importance_work, spectral_importance
+from iaside_plugins.importance.stopping import MIN_IMAGES
+from iaside_plugins.protocol import MANY_IMAGES
 from iaside_plugins.spectra.forecast_text import forecast_text
 from iaside_plugins.spectra.forecasts import forecast_table
 from iaside_plugins.storage.resume_folder import resume_folder
+from iaside_plugins.value_table.layout import RowLayout
 from iaside_plugins.value_table.progress import times
 from iaside_plugins.workflows.cost import Cost, planned, probed, shorter_importance
 from iaside_plugins.workflows.forecast import forecast_spectra
-from iaside_plugins.workflows.source import open_images
+from iaside_plugins.workflows.source import find_images, open_images
+
+TARGET_ERROR = 0.02  # of the signed score
 
 
 @with_groups
@@ -43,7 +48,8 @@ def profile(
     target_error: Annotated[
         float | None,
         typer.Option(
-            help="Stop once the target's half-width is at most this", show_default="never"
+            help="Stop once the target's half-width is at most this; 0: never",
+            show_default=f"{TARGET_ERROR} with more than {MIN_IMAGES} images",
         ),
     ] = None,
     target: Annotated[
@@ -62,32 +68,44 @@ def profile(
 ) -> None:
     """Spectral importance of one model: printed, saved, plotted."""
     outputs = output.open()
-    check_needs("--target-error", target_error is not None, target=target)
     several = None if ray is not None else pick_devices(run.device)[1]
     place = "cpu" if ray is not None or several else run.device  # the workers have copies
     rows, together = run.rows()
     chosen = bands.pick(images.seed, forwards=run.forwards)
     source = images.source(together)
     net = model.open(spec, place, precision=run.precision)
-    taken = open_images(source, net, shuffled=target_error is not None)
+    found_images = find_images(source, net)
+    if target_error is None:
+        n = min(len(found_images[0]), images.n_images or MANY_IMAGES)
+        target_error = 0.0 if chosen.is_script or n <= MIN_IMAGES else TARGET_ERROR
+    check_needs("--target-error", target_error != 0, target=target)
+    taken = open_images(source, net, shuffled=target_error != 0, listing=found_images)
     spectra = None
     if forecast or spectrum is not None:
         spectra = forecast_spectra(spectrum, taken, chosen)
+    elif bands.protocol is None:
+        chosen = chosen.for_images(len(taken.records))
     outputs.say(describe(net.info))
+    if chosen.estimator != "exact" and bands.protocol is None:
+        outputs.say(
+            f"estimator: {chosen.n_bands} pairs of chains, {RowLayout(chosen).n_passes} passes an "
+            f"image, as there are {MANY_IMAGES} images or more; --protocol exact for all coalitions"
+        )
     options: dict[str, Any] = {"batch_size": rows, "precision": run.precision}
     speed = probed(net, taken, protocol=chosen, n_devices=n_devices(several), **options)
     work = times(importance_work(chosen), len(taken.records))
     shorter = {"importance": shorter_importance(chosen, "--n-images or --target-error")}
-    cost = Cost({"importance": work}, speed, shorter, at_most=target_error is not None)
+    cost = Cost({"importance": work}, speed, shorter, at_most=target_error != 0)
+    chosen, (cost,) = run.settled(chosen, cost)
     if outputs.plan(run.dry_run, cost, **planned(net, taken, chosen)):
         return
-    identity = ("profile", source.which(), chosen.used(), run.precision, net)
+    identity = ("profile", source.which(), chosen.run_choices(), run.precision, net)
     with resume_folder(run.resume, *identity) as folder:
         with outputs.progress("profile", cost):
             given: dict[str, Any] = {
                 **options,
                 "resume": folder,
-                "target_error": target_error,
+                "target_error": target_error or None,
                 "target": target or "signed_score",
                 "show_progress": outputs.bars,
             }

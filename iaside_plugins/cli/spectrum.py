@@ -153,7 +153,7 @@ def spectrum(
     if outputs.plan(run.dry_run, cost, **planned(net, plan.clean, chosen), **facts):
         return
     origin = (plan.corruptions and sorted(plan.corruptions.settings.items()), plan.origin)
-    identity = (source.which(), chosen.used(), *shape.values(), origin)
+    identity = (source.which(), chosen.run_choices(), *shape.values(), origin)
     with resume_folder(run.resume, "spectrum", *identity, net) as folder:
         with outputs.progress("spectrum", cost):
             report = study_perturbations(

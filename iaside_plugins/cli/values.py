@@ -15,7 +15,7 @@ from iaside_plugins.cli.stdout import STDOUT, print_json
 from iaside_plugins.display.plots import figure_format, save_figure
 from iaside_plugins.display.text import fitted, terminal_width
 from iaside_plugins.errors import InputError, cut, shown
-from iaside_plugins.protocol import Protocol
+from iaside_plugins.protocol import CHOICES, Protocol
 from iaside_plugins.storage.files import check_writable, jsonable, parse_json, read_json, write_json
 from iaside_plugins.value_table.progress import Progress, beside_bars, progress_bar
 from iaside_plugins.workflows.cost import Cost
@@ -75,6 +75,12 @@ def pick_protocol(
 ) -> Protocol:
     """Return a protocol from "default", "reference", a JSON file, or "field=value,field=value".
 
+    Args:
+        text: These, or an estimator's name alone, such as "exact", also several with commas.
+        n_bands: Number of bands, or None for the protocol's.
+        seed: Where the protocol names none.
+        forwards: Its ``forwards``; "auto" for "fast" where the protocol names none and takes it.
+
     Raises:
         InputError: For an unknown name or field, or a value out of range.
     """
@@ -91,6 +97,8 @@ def pick_protocol(
                 given[key] = value
         elif key == "reference":
             make = Protocol.reference
+        elif key in CHOICES["estimator"]:
+            given["estimator"] = key
         elif Path(key).is_file() if key == "default" else _exists(key):
             try:
                 given.update(read_json(Path(key)))
@@ -98,13 +106,14 @@ def pick_protocol(
                 raise InputError(f"{key} is not a JSON file of fields: {error}") from error
         elif key != "default":
             raise InputError(
-                f"unknown protocol {shown(key)}: expected default, reference, a JSON file of "
-                "fields, or field=value pairs such as 'absence=gaussian,range_handling=clip'"
+                f"unknown protocol {shown(key)}: expected default, exact, permutation, "
+                "regression, reference, a JSON file of fields, or field=value pairs such as "
+                "'absence=gaussian,range_handling=clip'"
             )
     given.setdefault("seed", seed)
     if n_bands is not None:
         given["n_bands"] = n_bands
-    if forwards is not None:
+    if forwards not in (None, "auto"):
         given["forwards"] = forwards
     given.pop("protocol_id", None)
     try:
@@ -112,6 +121,8 @@ def pick_protocol(
     except TypeError as error:
         known = ", ".join(field.name for field in dataclasses.fields(Protocol))
         raise InputError(f"unknown protocol field ({error}); known: {known}") from error
+    if forwards == "auto" and "forwards" not in given and not protocol.is_script:
+        return dataclasses.replace(protocol, forwards="fast")
     return protocol
 
 

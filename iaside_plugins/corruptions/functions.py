@@ -144,8 +144,7 @@ def _glass_blur(image: Bytes, draw: RandomDraws) -> Bytes:
 
     Each target takes the value its neighbour has at that moment. The published code means to swap
     the two but, working on views, copies; the ranges of the offsets, -reach .. reach - 1, and of
-    the targets, reach + 1 .. size - reach, are its own too. The copies run on a list of pixel
-    numbers: element access in an array would take most of the time.
+    the targets, reach + 1 .. size - reach, are its own too.
     """
     sigma, reach, passes = draw.row[0], int(draw.row[1]), int(draw.row[2])
     height, width = image.shape[:2]
@@ -153,12 +152,18 @@ def _glass_blur(image: Bytes, draw: RandomDraws) -> Bytes:
     rows = np.arange(height - reach, reach, -1)
     columns = np.arange(width - reach, reach, -1)
     targets = (rows[:, None] * width + columns).ravel()
-    pixel = list(range(height * width))
+    turn = np.arange(len(targets))
+    turns = np.full(height * width, len(targets))  # of every pixel; those at the border have none
+    turns[targets] = turn
+    pixel = np.arange(height * width)
     for _ in range(passes):
         offsets = draw.random.randint(-reach, reach, size=(len(targets), 2))
         neighbours = targets + offsets[:, 1] * width + offsets[:, 0]
-        for target, neighbour in zip(targets.tolist(), neighbours.tolist(), strict=True):
-            pixel[target] = pixel[neighbour]
+        # A neighbour whose turn came before holds what it took; follow it to one that took its own.
+        link = np.minimum(turns[neighbours], turn)
+        while not np.array_equal(further := link[link], link):
+            link = further
+        pixel[targets] = pixel[neighbours[link]]
     mixed = smooth.reshape(-1, 3)[pixel].reshape(image.shape)
     return truncated(smooth_channels(mixed / 255, sigma))
 

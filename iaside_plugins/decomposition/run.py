@@ -121,7 +121,7 @@ def error_decomposition(  # noqa: PLR0913  the public signature
     game = Game.of(model, engine, model_device(model, single), batch_size, precision)
     game.runner.known_classes = KnownClasses.of(pairs)
     identity = {
-        **{f"protocol {k}": value for k, value in protocol.used().items() if k != "beta"},
+        **{f"protocol {k}": v for k, v in protocol.run_choices().items() if k != "beta"},
         "decomposition": True,
         "precision": precision,
         **model_identity(model, resume),

@@ -226,71 +226,16 @@ class ConditionRunner:
         self.store = RowStore(folder, identity, FLUSH_EVERY, width=2, finite=True)
 
     def run(self, condition: str, images: Images, work: Work = PASS) -> Outcome:
-        """Return the outcome on clean or corrupted images; `work` is that of one image.
+        """Return the outcome on the images of one condition; `work` is that of one image.
 
         Raises:
-            InputError: As `run_together`.
+            InputError: As `ConditionRows`.
         """
-        return self.run_together([condition], ((0, batch) for batch in images), work)[0]
-
-    def run_together(
-        self, conditions: Sequence[str], batches: Iterable[tuple[int, Batch]], work: Work = PASS
-    ) -> list[Outcome]:
-        """Return the outcomes of several conditions, whose batches may come in any order.
-
-        Args:
-            conditions: Their names, which with the digest of an image are the key of a stored row.
-            batches: Index of the condition, and (images, labels, ids) under it.
-            work: Of one image.
-
-        Raises:
-            InputError: No images, images or labels that cannot be used, non-finite logits.
-        """
-        rows, names, _ = self._together(conditions, batches, self.predict, work)
-        return _outcomes(rows, names)
-
-    def answers_together(
-        self, conditions: Sequence[str], batches: Iterable[tuple[int, Batch]]
-    ) -> list[Answers]:
-        """Return the answers under several conditions, see `run_together`.
-
-        Args:
-            conditions: Their names, which no condition of `run_together` has: rows differ.
-            batches: As for `run_together`.
-
-        Raises:
-            InputError: As `run_together`.
-        """
-        rows, names, labels = self._together(conditions, batches, self.predict.answers)
-        if not all(names):
-            raise InputError("no images: the data are empty")
-        return [
-            Answers(
-                tuple(ids), rows.table(k)[:, 0], rows.table(k)[:, 1].astype(np.int64), np.array(y)
-            )
-            for k, (ids, y) in enumerate(zip(names, labels, strict=True))
-        ]
-
-    def _together(
-        self,
-        conditions: Sequence[str],
-        batches: Iterable[tuple[int, Batch]],
-        predict: Callable[[Tensor, Tensor, Sequence[str]], Array],
-        work: Work = PASS,
-    ) -> tuple[StoredRows, list[list[str]], list[list[int]]]:
-        """Return the rows of several conditions, the ids of their images, and their labels."""
-        names: list[list[str]] = [[] for _ in conditions]
-        classes: list[list[int]] = [[] for _ in conditions]
-        with StoredRows(self.store) as rows:
-            for k, (x, labels, ids) in batches:
-                self._describe(conditions[k])
-                y = _checked(x, labels)
-                keys = {k: [f"{conditions[k]}|{digest}" for digest in digests_of(x, y)]}
-                rows.batch(keys, partial(_predicted, predict, x, y, ids))
-                names[k] += ids
-                classes[k] += y.tolist()
-                self.bar.update(times(work, len(x)))
-        return rows, names, classes
+        rows = ConditionRows(self, condition, work)
+        with StoredRows(self.store):
+            for batch in images:
+                rows.take(batch)
+        return rows.outcome()
 
     def attack(
         self,
@@ -314,7 +259,7 @@ class ConditionRunner:
             work: Of one image, over all conditions; `perturb` may count its own as it goes.
 
         Raises:
-            InputError: As `run_together`.
+            InputError: As `ConditionRows`.
         """
         self._describe(*conditions)
         names: list[str] = []
@@ -347,7 +292,7 @@ class ConditionRunner:
             work: Of one image.
 
         Raises:
-            InputError: As `run_together`, and as `rows_of`.
+            InputError: As `ConditionRows`, and as `rows_of`.
         """
         self._describe(condition)
         names: list[str] = []
@@ -376,14 +321,62 @@ class ConditionRunner:
             yield self.predict(batch, labels, ids)
 
 
-def _predicted(
-    predict: Callable[[Tensor, Tensor, Sequence[str]], Array],
-    images: Tensor,
-    labels: Tensor,
-    ids: Sequence[str],
-) -> Iterator[Array]:
-    """Yield the rows of one batch."""
-    yield predict(images, labels, ids)
+class ConditionRows:
+    """A model's rows on the images under one condition, added batch by batch.
+
+    Args:
+        runner: Runs the model and stores the rows.
+        condition: Its name, which with the digest of an image is the key of a stored row.
+        work: Of one image.
+        predicted: Whether a row holds the predicted class, for `answers`, instead of whether it is
+            the true one; names of such conditions are others.
+
+    Attributes:
+        ids: Names of the images so far; the other lists are as long.
+        labels: Their classes.
+        rows: Probability of the true class, and the prediction or whether it is right (2,).
+
+    Raises:
+        InputError: No images, images or labels that cannot be used, non-finite logits.
+    """
+
+    def __init__(
+        self, runner: ConditionRunner, condition: str, work: Work = PASS, *, predicted: bool = False
+    ) -> None:
+        self.condition, self._runner, self._work = condition, runner, work
+        self._predict = runner.predict.answers if predicted else runner.predict
+        self.ids: list[str] = []
+        self.labels: list[int] = []
+        self.rows: list[Array] = []
+
+    def take(self, batch: Batch) -> None:
+        """Add the rows of the next batch, stored or computed."""
+        x, labels, ids = batch
+        runner = self._runner
+        runner._describe(self.condition)
+        y = _checked(x, labels)
+        found = StoredRows(runner.store)
+        keys = {0: [f"{self.condition}|{digest}" for digest in digests_of(x, y)]}
+        found.batch(keys, lambda: [self._predict(x, y, ids)])
+        self.rows += list(found.table(0))
+        self.ids += ids
+        self.labels += y.tolist()
+        runner.bar.update(times(self._work, len(x)))
+
+    def outcome(self) -> Outcome:
+        """Return the outcome on all images."""
+        table = self._table()
+        return Outcome(tuple(self.ids), table[:, 0], table[:, 1] > 0)
+
+    def answers(self) -> Answers:
+        """Return the answers to all images."""
+        table, labels = self._table(), np.array(self.labels)
+        return Answers(tuple(self.ids), table[:, 0], table[:, 1].astype(np.int64), labels)
+
+    def _table(self) -> Array:
+        if not self.ids:
+            raise InputError("no images: the data are empty")
+        return np.stack(self.rows)
 
 
 def _label(condition: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.corruptions.error_rates import SEVERITIES, load_reference, mean_corruption_error
 from iaside_plugins.entry.build import mean, proportion
 from iaside_plugins.errors import InputError
-from iaside_plugins.evaluation.conditions import Batch, ConditionRunner, Images, Outcome
+from iaside_plugins.evaluation.conditions import ConditionRows, ConditionRunner, Images, Outcome
+from iaside_plugins.evaluation.reading import Stream, Together
 from iaside_plugins.stats.intervals import jackknife
 from iaside_plugins.storage.files import read_json
 from iaside_plugins.storage.provenance import ids_digest
@@ -42,8 +43,8 @@ class CorruptionPlan:
         reference: Errors of a reference model on the same images at severities 1 to 5, for mCE.
         reference_name: Name of the reference model.
         published: Name of a published table of other images to normalise by as well.
-        together: Reads several of `images` in one pass: -> (index, batch) in any order, if they are
-            of the same files; None to read one after another.
+        together: Reads the clean images and all of `images` in one pass, see `reading.Together`;
+            None to read one after another.
     """
 
     names: tuple[str, ...]
@@ -53,7 +54,7 @@ class CorruptionPlan:
     reference: Mapping[str, Sequence[float]] | None = None
     reference_name: str = ""
     published: str | None = None
-    together: Callable[[Sequence[Any]], Iterable[tuple[int, Batch]]] | None = None
+    together: Together | None = None
 
     @property
     def work(self) -> Work:
@@ -125,63 +126,78 @@ def paired(clean: Images, perturbed: Images) -> Iterator[tuple[list[str], Tensor
             )
 
 
-def corruption_group(
-    runner: ConditionRunner, plan: CorruptionPlan, clean: Outcome
-) -> dict[str, Any]:
-    """Return the entry's ``corruption`` group.
+class CorruptedRows:
+    """A model's rows under the corruptions of a plan, taken as their images come.
 
     Args:
         runner: Runs the model.
         plan: What is evaluated.
-        clean: Outcome on the clean images.
+
+    Attributes:
+        rows: Those of every corruption and severity, in the plan's order.
+        plain: Those of the uncorrupted images in their geometry, None if that is the clean input.
+        streams: Images of every condition, and what takes their batches.
 
     Raises:
-        InputError: A condition has no images, or they cannot be used.
+        InputError: A condition has no images.
     """
-    settings = "-".join(f"{key}={value}" for key, value in sorted(plan.settings.items()))
-    plain = plan.images(None, 0)
-    base = clean if plain is None else runner.run(f"{settings}|uncorrupted", plain)
-    conditions, wrong, partial = [], [], []
-    for (name, severity), n_images, whole in _run(runner, plan, settings):
-        outcome = whole.among(base)
-        if n_images not in (None, len(outcome.ids)):
-            partial.append(f"{name} {severity}")
-        change = np.abs(outcome.probability - base.at(outcome.ids).probability)
-        conditions.append(
-            {
-                "corruption": name,
-                "severity": severity,
-                "error": proportion(~outcome.correct),
-                "probability_change": mean(change),
-            }
-        )
-        wrong.append(dict(zip(outcome.ids, ~outcome.correct, strict=True)))
-    shared = [name for name in base.ids if all(name in cell for cell in wrong)]
-    return {
-        **plan.settings,
-        "n_images": len(shared),
-        "uncorrupted_accuracy": proportion(base.correct),
-        "conditions": conditions,
-        "missing": list(plan.missing),
-        "unnormalised_mean_error": _mean_error(conditions, wrong, shared, len(plan.names)),
-        **_normalised(plan, conditions, partial),
-    }
 
+    def __init__(self, runner: ConditionRunner, plan: CorruptionPlan) -> None:
+        self._plan = plan
+        settings = "-".join(f"{key}={value}" for key, value in sorted(plan.settings.items()))
+        self._cells = [(name, severity) for name in plan.names for severity in SEVERITIES]
+        self.rows = [
+            ConditionRows(runner, f"{settings}|{name}-{severity}", plan.work)
+            for name, severity in self._cells
+        ]
+        images = [plan.corrupted(*cell) for cell in self._cells]
+        self._counts = [count(one) for one in images]
+        self.plain: ConditionRows | None = None
+        self.streams: list[Stream] = [
+            (one, rows.take) for one, rows in zip(images, self.rows, strict=True)
+        ]
+        if (plain := plan.images(None, 0)) is not None:
+            self.plain = ConditionRows(runner, f"{settings}|uncorrupted")
+            self.streams.insert(0, (plain, self.plain.take))
 
-def _run(
-    runner: ConditionRunner, plan: CorruptionPlan, settings: str
-) -> Iterator[tuple[tuple[str, int], int | None, Outcome]]:
-    """Yield every corruption and severity with its number of images, if known, and its outcome."""
-    cells = [(name, severity) for name in plan.names for severity in SEVERITIES]
-    tags = [f"{settings}|{name}-{severity}" for name, severity in cells]
-    if plan.together is None:
-        for cell, tag in zip(cells, tags, strict=True):
-            images = plan.corrupted(*cell)
-            yield cell, count(images), runner.run(tag, images, plan.work)
-        return
-    streams = [plan.corrupted(*cell) for cell in cells]
-    outcomes = runner.run_together(tags, plan.together(streams), plan.work)
-    yield from zip(cells, map(count, streams), outcomes, strict=True)
+    def group(self, clean: Outcome) -> dict[str, Any]:
+        """Return the entry's ``corruption`` group.
+
+        Args:
+            clean: Outcome on the clean images.
+
+        Raises:
+            InputError: A condition has no images.
+        """
+        plan = self._plan
+        base = clean if self.plain is None else self.plain.outcome()
+        conditions, wrong, partial = [], [], []
+        for (name, severity), n_images, rows in zip(
+            self._cells, self._counts, self.rows, strict=True
+        ):
+            outcome = rows.outcome().among(base)
+            if n_images not in (None, len(outcome.ids)):
+                partial.append(f"{name} {severity}")
+            change = np.abs(outcome.probability - base.at(outcome.ids).probability)
+            conditions.append(
+                {
+                    "corruption": name,
+                    "severity": severity,
+                    "error": proportion(~outcome.correct),
+                    "probability_change": mean(change),
+                }
+            )
+            wrong.append(dict(zip(outcome.ids, ~outcome.correct, strict=True)))
+        shared = [name for name in base.ids if all(name in cell for cell in wrong)]
+        return {
+            **plan.settings,
+            "n_images": len(shared),
+            "uncorrupted_accuracy": proportion(base.correct),
+            "conditions": conditions,
+            "missing": list(plan.missing),
+            "unnormalised_mean_error": _mean_error(conditions, wrong, shared, len(plan.names)),
+            **_normalised(plan, conditions, partial),
+        }
 
 
 def _normalised(

@@ -8,7 +8,8 @@ correctly; the entry holds error rates and paired changes computed from them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,16 +31,12 @@ from iaside_plugins.entry.build import (
 )
 from iaside_plugins.evaluation.attacks import apart, weaker, worst_case
 from iaside_plugins.evaluation.conditions import ConditionRunner, Images, Outcome
-from iaside_plugins.evaluation.corruption import CorruptionPlan, corruption_group
-from iaside_plugins.evaluation.systematic import SystematicPlan, systematic_group
+from iaside_plugins.evaluation.corruption import CorruptionPlan
+from iaside_plugins.evaluation.plan_rows import PlanRows
+from iaside_plugins.evaluation.systematic import SystematicPlan
 from iaside_plugins.evaluation.temperature import temperature_check
-from iaside_plugins.evaluation.work import (
-    attack_work,
-    conditions_work,
-    evaluation_work,
-    systematic_work,
-)
-from iaside_plugins.importance.chance import chance, not_judged, warn_at_chance
+from iaside_plugins.evaluation.work import attack_work, conditions_work, evaluation_work
+from iaside_plugins.importance.chance import chance, not_judged
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.inference.checks import model_device
@@ -138,12 +135,15 @@ def evaluate(
     if plan.attacks is not None and plan.attacks.by_gradient:
         try_first_gradient(model, plan.attacks.images, model_device(model))
     work = evaluation_work(plan, protocol)
-    with progress_bar(None if work is None else added(*work.values()), show_progress):
-        # First, because it checks protocol, precision and the size of the images.
-        with not_judged():  # perhaps few of the clean images, which are judged together
+    with (
+        progress_bar(None if work is None else added(*work.values()), show_progress) as bar,
+        closing(PlanRows(model, plan, bar, batch_size=batch_size, resume=resume)) as rows,
+    ):
+        with not_judged():  # perhaps few of the clean images, which are judged by themselves
+            # It drives the reading, since it checks protocol, precision and the size of the images.
             result = spectral_importance(
                 model,
-                plan.spectral,
+                rows.spectral(),
                 protocol,
                 device=devices,
                 batch_size=batch_size,
@@ -151,15 +151,9 @@ def evaluate(
                 resume=None if resume is None else Path(resume) / "spectral",
                 show_progress=show_progress,
             )
-        clean, corruption, adversarial, device = conditions(
-            model,
-            plan,
-            batch_size=batch_size,
-            resume=resume,
-            show_progress=show_progress,
-            n_classes=result.n_classes,
-        )
-        systematic = _systematic(model, plan, batch_size, resume, show_progress)
+        rows.finish(result.n_classes)
+        clean, corruption, adversarial = _groups(plan, rows)
+        systematic = None if rows.systematic is None else rows.systematic.group()
         with not_judged():  # perhaps few of the clean images, which were judged together
             splits = [
                 error_decomposition(
@@ -174,6 +168,7 @@ def evaluate(
                 )
                 for pairs in plan.perturbed
             ]
+    device = rows.runner.predict.runner.device
     decomposition = decomposition_group(joined(splits), clean.ids) if splits else None
     n_unreadable = len(getattr(plan.clean, "unreadable", ()))
     n_taken = len(clean.ids) + n_unreadable
@@ -219,34 +214,24 @@ def conditions(
     Raises:
         InputError: For input that cannot be used; finished work stays in `resume`.
     """
-    corruption = adversarial = None
     work = conditions_work(plan)
-    with progress_bar(None if work is None else added(*work.values()), show_progress) as bar:
-        runner = ConditionRunner(model, resume, bar, batch_size)
-        clean = runner.run("clean", plan.clean)
-        if n_classes := n_classes or runner.predict.runner.n_classes:
-            warn_at_chance(int(clean.correct.sum()), len(clean.ids), n_classes)
-        if plan.corruptions is not None:
-            corruption = corruption_group(runner, plan.corruptions, clean)
-        if plan.attacks is not None:
-            adversarial = _attacked(runner, plan.attacks, clean)
-    return clean, corruption, adversarial, runner.predict.runner.device
+    alone = replace(plan, systematic=None)
+    with (
+        progress_bar(None if work is None else added(*work.values()), show_progress) as bar,
+        closing(PlanRows(model, alone, bar, batch_size=batch_size, resume=resume)) as rows,
+    ):
+        rows.finish(n_classes)
+        return *_groups(plan, rows), rows.runner.predict.runner.device
 
 
-def _systematic(
-    model: Model,
-    plan: EvaluationPlan,
-    batch_size: int | str,
-    resume: Path | str | None,
-    show_progress: bool,
-) -> dict[str, Any] | None:
-    """Return the entry's ``systematic`` group, or None without other readings."""
-    if plan.systematic is None:
-        return None
-    folder = None if resume is None else Path(resume) / "systematic"
-    with progress_bar(systematic_work(plan), show_progress) as bar:
-        runner = ConditionRunner(model, folder, bar, batch_size)
-        return systematic_group(runner, plan.systematic, plan.clean)
+def _groups(
+    plan: EvaluationPlan, rows: PlanRows
+) -> tuple[Outcome, dict[str, Any] | None, dict[str, Any] | None]:
+    """Return the clean outcome, and the entry's ``corruption`` and ``adversarial`` groups."""
+    clean = rows.clean.outcome()
+    corruption = None if rows.corruption is None else rows.corruption.group(clean)
+    attacks = None if plan.attacks is None else _attacked(rows.runner, plan.attacks, clean)
+    return clean, corruption, attacks
 
 
 def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict[str, Any]:

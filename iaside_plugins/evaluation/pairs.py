@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -11,8 +11,7 @@ from torch import Tensor
 
 from iaside_plugins.decomposition.contributions import Condition
 from iaside_plugins.evaluation.conditions import Batch, Images
-
-Together = Callable[[Sequence[Any]], Iterable[tuple[int, Batch]]]
+from iaside_plugins.evaluation.reading import Together
 
 
 class PairedStreams:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,13 @@ import numpy as np
 from iaside_plugins.decomposition.contributions import sum_over
 from iaside_plugins.entry.build import mean, paired_error, proportion
 from iaside_plugins.errors import InputError
-from iaside_plugins.evaluation.conditions import Batch, ConditionRunner, Images
-
-Together = Callable[[Sequence[Any]], Iterable[tuple[int, Batch]]]
+from iaside_plugins.evaluation.conditions import (
+    Answers,
+    ConditionRows,
+    ConditionRunner,
+    Images,
+)
+from iaside_plugins.evaluation.reading import Stream, Together
 
 
 @dataclass(frozen=True)
@@ -25,8 +29,8 @@ class SystematicPlan:
         names: The other readings, of `corruptions.systematic.READINGS`.
         images: Name -> images of the clean ones' shape.
         left_out: Readings that are not evaluated, each with the reason.
-        together: Reads several streams in one pass: -> (index, batch) in any order; None to read
-            one after another.
+        together: Reads the clean images and all others in one pass, see `reading.Together`; None
+            to read one after another.
     """
 
     own: str
@@ -36,25 +40,42 @@ class SystematicPlan:
     together: Together | None = None
 
 
-def systematic_group(
-    runner: ConditionRunner, plan: SystematicPlan, clean: Images
-) -> dict[str, Any]:
-    """Return the entry's ``systematic`` group.
-
-    All of its numbers are of the images that can be read under every condition.
+class SystematicRows:
+    """A model's answers to the same files read otherwise, taken as the images come.
 
     Args:
         runner: Runs the model.
         plan: What is evaluated.
-        clean: The images as the model takes them.
 
-    Raises:
-        InputError: As `ConditionRunner.run_together`, or no image is readable under all.
+    Attributes:
+        rows: Those of every reading, the model's own first.
+        own: The first of them, which takes the batches of the clean images.
+        streams: Images of every other reading, and what takes their batches.
     """
-    streams = [clean, *map(plan.images, plan.names)]
-    tags = [f"systematic|{name}" for name in (plan.own, *plan.names)]
-    batches = (plan.together or _in_turn)(streams)
-    found = runner.answers_together(tags, batches)
+
+    def __init__(self, runner: ConditionRunner, plan: SystematicPlan) -> None:
+        self._plan = plan
+        self.own, *others = self.rows = [
+            ConditionRows(runner, f"systematic|{name}", predicted=True)
+            for name in (plan.own, *plan.names)
+        ]
+        self.streams: list[Stream] = [
+            (plan.images(name), rows.take) for name, rows in zip(plan.names, others, strict=True)
+        ]
+
+    def group(self) -> dict[str, Any]:
+        """Return the entry's ``systematic`` group.
+
+        All of its numbers are of the images that can be read under every condition.
+
+        Raises:
+            InputError: No image is readable under all.
+        """
+        return _group(self._plan, [rows.answers() for rows in self.rows])
+
+
+def _group(plan: SystematicPlan, found: Sequence[Answers]) -> dict[str, Any]:
+    """Return the group of answers under every condition, the model's own first."""
     everywhere = set.intersection(*(set(answers.ids) for answers in found))
     shared = [name for name in found[0].ids if name in everywhere]
     if not shared:
@@ -87,9 +108,3 @@ def systematic_group(
         "worst": plan.names[int(np.argmax(wrong.sum(axis=1)))],
         "left_out": list(plan.left_out),
     }
-
-
-def _in_turn(streams: Sequence[Images]) -> Iterator[tuple[int, Batch]]:
-    """Yield the batches of streams, one stream after another, with the number of the stream."""
-    for k, images in enumerate(streams):
-        yield from ((k, batch) for batch in images)

@@ -162,7 +162,7 @@ class ImportanceRun:
         self.protocol, self.precision = protocol, precision
         self._stream = items(data, protocol.n_bands, max_images)
         identity = {
-            **{f"protocol {k}": value for k, value in protocol.used().items() if k != "beta"},
+            **{f"protocol {k}": v for k, v in protocol.run_choices().items() if k != "beta"},
             "precision": precision,
             **model_identity(model, resume),
             **method_identity(),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -21,7 +23,7 @@ PRECISIONS = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-WARM_UP = 3  # passes before a capture, as libraries choose their algorithms in the first
+WARM_UP = 2  # passes before a capture, and another; libraries choose algorithms in the first
 MOST_GRAPHS = 4  # shapes: a full batch, an image's last rows, and as much for another image size
 _log = logging.getLogger(__name__)
 
@@ -136,8 +138,8 @@ class Graphed:
 
     A replay launches all kernels of a pass at once, so no kernel waits for the host. A graph is
     captured for each of the first shapes that come twice; what cannot be captured runs as before.
-    The output of a replay is in memory that the next replay overwrites. The current device must be
-    the model's.
+    The output of a replay is in memory that the next replay overwrites. Each graph keeps a batch of
+    its own, and what the model needs for it. The current device must be the model's.
 
     Args:
         model: (N, C, H, W) -> (N, n_classes) logits, on a CUDA device, without gradients.
@@ -171,9 +173,10 @@ class Graphed:
         """Capture a graph for this shape; use it only if it gives another batch's logits right."""
         stream = torch.cuda.current_stream()
         try:
-            captured = _capture(self.model, images)
             other = images.flip(0)
+            # Before the capture, whose memory this pass then need not share with the graph's.
             expected = logits_in(self.model(other.clone())).clone()  # it may write into them
+            captured = _capture(self.model, images)
             captured.images.copy_(other)
             captured.logits.zero_()  # a graph that does nothing must not pass
             captured.graph.replay()
@@ -181,25 +184,59 @@ class Graphed:
                 raise RuntimeError("a replay gives other logits")
             self._captured[key] = captured
         except Exception as error:
-            self._can_capture = False
             if is_out_of_memory(error):
-                raise
+                raise  # there may be room for fewer rows
+            self._can_capture = False
             _log.info("no CUDA graph: %s", error)
         finally:
             torch.cuda.set_stream(stream)  # a capture that fails does not put it back
 
 
 def _capture(model: Model, images: Tensor) -> _Captured:
-    """Warm up on another stream, then capture a graph of one pass."""
+    """Warm up on another stream, then capture a graph of one pass there.
+
+    Raises:
+        RuntimeError: The model waits for the device, which no graph can.
+    """
     static = images.clone(memory_format=torch.preserve_format)
-    side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    side = _side_stream(torch.cuda.current_device())
     side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(WARM_UP):
-            model(static)
-    torch.cuda.current_stream().wait_stream(side)
+    try:
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UP):
+                model(static)
+            with _waiting_refused():
+                model(static)
+    finally:
+        torch.cuda.current_stream().wait_stream(side)  # which may still write into `static`
     graph = torch.cuda.CUDAGraph()
     # Of this thread only: one that pins decoded images may go on meanwhile.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
         logits = logits_in(model(static))
     return _Captured(static, logits, graph)
+
+
+@cache
+def _side_stream(device: int) -> Any:
+    """Return the stream for captures on a device; the same one, as cuBLAS keeps memory for each.
+
+    Not torch's own, which belongs to the device of the first capture.
+    """
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _waiting_refused() -> Iterator[None]:
+    """Raise RuntimeError where the host waits for the device.
+
+    A capture that fails for this leaves torch's allocator (before 2.13) unable to free memory ever
+    after: https://github.com/pytorch/pytorch/pull/180395.
+    """
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is a prototype
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)

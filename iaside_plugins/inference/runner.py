@@ -63,7 +63,7 @@ class ModelRunner:
         model: (N, C, H, W) images -> (N, n_classes) logits.
         device: Where the model is.
         batch_size: Rows in one forward pass; "auto" begins with many, halves them where memory
-            runs out, and with `tune` on a CPU takes the quickest number.
+            runs out, and on a CPU takes the quickest number where `forwards` are not plain.
         precision: "float32", "float64" (images and log-likelihoods in double; the model must be
             double too), or "bfloat16" / "float16" (autocast around the model alone).
         forwards: How passes may be made faster: "plain", "fast" or "compiled" (see `Protocol`).
@@ -109,11 +109,10 @@ class ModelRunner:
                 )
         self.forward = Forward(self.model, self.device, self.precision)
         self._check = OutputCheck(self.model, self.forward.half)
-        self._rows_are_fixed = self.batch_size != "auto" or self.device.type != "cpu"
+        plain = self.forwards == "plain"
+        self._rows_are_fixed = plain or self.batch_size != "auto" or self.device.type != "cpu"
         self.tuned = False
-        self.needs_tuning = (
-            self.forwards != "plain" or self.forward.half or not self._rows_are_fixed
-        )
+        self.needs_tuning = not plain or self.forward.half
 
     @property
     def dtype(self) -> torch.dtype:
@@ -232,12 +231,17 @@ class ModelRunner:
         """Run so many rows at once from now on, as the run being resumed did."""
         self.n_rows, self._rows_are_fixed = n_rows, True
 
-    @property
-    def n_probe(self) -> int:
-        """Number of images that `tune` wants, at most."""
-        if self._probe_whole_batch or not self._rows_are_fixed:
-            return self.n_rows
-        return min(PROBE_ROWS, self.n_rows)
+    def n_probe(self, n_coalitions: int, n_pass: int) -> int:
+        """Return the number of images that `tune` wants.
+
+        Args:
+            n_coalitions: Different ones that there are.
+            n_pass: Rows of the first pass.
+        """
+        if self._probe_whole_batch:
+            return n_pass
+        most = self.n_rows if not self._rows_are_fixed else min(PROBE_ROWS, self.n_rows)
+        return min(most, n_coalitions)
 
     @property
     def _probe_whole_batch(self) -> bool:
@@ -250,7 +254,7 @@ class ModelRunner:
         """Choose how the model is run, by passes over some images.
 
         Args:
-            probe: Images as they will come, (N, C, H, W) on the device, at most `n_probe`.
+            probe: Images as they will come, `n_probe` of them (N, C, H, W), on the device.
             label: Class of all of them, (1,).
 
         Raises:

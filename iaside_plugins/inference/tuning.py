@@ -108,7 +108,10 @@ def tune(
     if kind == "plain" and not plain.half:
         return plain
     reference = _reference(plain)
-    expected = _log_probabilities(reference, probe)
+    try:
+        expected = _log_probabilities(reference, probe)
+    except InputError:  # the run itself says which image's are not finite
+        return plain
     if plain.half and reference is not plain:
         _check_half(plain, probe, labels, expected)
     forward, steps = plain, []
@@ -148,20 +151,21 @@ def _repeated(forward: Forward, kind: str, probe: Tensor, given: Mapping[str, An
 def _try(
     name: str, build: Build, forward: Forward, probe: Tensor, labels: Tensor, expected: Tensor
 ) -> tuple[Step, Forward]:
-    """Build one step, compare its second pass (the first may only prepare it), and time it."""
+    """Build one step, compare its second pass (the first may only prepare it), and time it.
+
+    A step for which memory is too short is not taken: the passes themselves may fit.
+    """
+    tolerance = HALF_TOLERANCE if forward.half else TOLERANCE
     try:
         better = build(forward, probe)
         _log_probabilities(better, probe)
         deviation = _deviation(better, probe, labels, expected)
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
+        if not deviation <= tolerance:
+            reason = f"log-probabilities moved by {deviation:.2g} nats, more than {tolerance:g}"
+            return Step(name, False, reason, deviation), forward
+        before, after = _seconds([forward, better], probe)
+    except Exception as error:  # noqa: BLE001  a step may fail in any way
         return Step(name, False, _first_line(error)), forward
-    tolerance = HALF_TOLERANCE if forward.half else TOLERANCE
-    if not deviation <= tolerance:
-        reason = f"log-probabilities moved by {deviation:.2g} nats, more than {tolerance:g}"
-        return Step(name, False, reason, deviation), forward
-    before, after = _seconds([forward, better], probe)
     gain = before / after
     if gain < LEAST_GAIN:
         return Step(name, False, "no faster here", deviation, gain), forward

@@ -170,7 +170,9 @@ class Game:
     def _tune(self, components: Tensor, matrix: Tensor, images: Tensor, labels: Tensor) -> None:
         """Choose how the model is run, by the black image and coalitions of the first image."""
         own = matrix if matrix.ndim == 2 else matrix[0]
-        chosen = np.linspace(0, len(own) - 1, min(self.runner.n_probe, len(own))).astype(int)
+        per_image = min(max(1, self.runner.n_rows // len(images)), len(own))
+        n_probe = self.runner.n_probe(len(own), len(images) * per_image)
+        chosen = np.linspace(0, len(own) - 1, n_probe).astype(int)
         some = own[torch.from_numpy(chosen).to(matrix.device)]
         none_grand = np.zeros(len(chosen), dtype=bool)
         probe = self._in_range(coalition_images(components[:1], some, images[:1], none_grand))

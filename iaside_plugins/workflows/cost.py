@@ -36,6 +36,7 @@ class Cost:
         held: Bytes of images that are held in memory, beside those of the try.
         at_most: Whether the command may need less, since it stops once it knows enough.
         speeds: Part -> its own speed, where models differ.
+        forwards: The protocol's; times are those of plain passes, so others take less.
     """
 
     parts: Mapping[str, Work]
@@ -44,6 +45,7 @@ class Cost:
     held: int = 0
     at_most: bool = False
     speeds: Mapping[str, Speed] = field(default_factory=dict)
+    forwards: str = "plain"
 
     @property
     def work(self) -> Work:
@@ -80,7 +82,8 @@ class Cost:
         counts += [f"{n_made:,} corrupted images to make"] if n_made else []
         most = "at most " if self.at_most else ""
         memory = "" if self.memory is None else f"; memory at least {self.memory / 1e9:.1f} GB"
-        return f"cost: {most}{' and '.join(counts)}, about {in_words(self.seconds)}{memory}"
+        less = "" if self.forwards == "plain" else " or less"
+        return f"cost: {most}{' and '.join(counts)}, about {in_words(self.seconds)}{less}{memory}"
 
     @property
     def whole(self) -> str:

@@ -1,7 +1,7 @@
 """Faster forward passes against bare ones and the released script, in one run, on real models.
 
     python tests/bench/bench_forwards.py [--models SPEC,...] [--data DIR] [--script FILE]
-        [--device cpu] [--batch-size 32] [--n-bands 6] [--n-images 8] [--json FILE] [--quick]
+        [--batch-size 32] [--n-bands 6] [--n-images 8] [--json FILE] [--quick]
 
 For every model: seconds of bare forward passes, of `spectral_importance` as it is, with faster
 forwards and ``batch_size="auto"``, and, where the authors' released script is given by its path, of
@@ -19,6 +19,7 @@ import json
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,17 +34,11 @@ from iaside_plugins import InputError, Protocol, spectral_importance
 Choices = argparse.Namespace
 
 
-def seconds(run: Callable[[], Any], device: torch.device) -> tuple[Any, float]:
-    """What a call gives, and its CPU seconds, or wall-clock seconds on a GPU."""
-    clock = time.process_time
-    if device.type == "cuda":
-        clock = time.perf_counter
-        torch.cuda.synchronize()
-    start = clock()
+def seconds(run: Callable[[], Any]) -> tuple[Any, float]:
+    """What a call gives, and its CPU seconds."""
+    start = time.process_time()
     found = run()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return found, clock() - start
+    return found, time.process_time() - start
 
 
 def open_model(spec: str, data: str | None, n: int) -> tuple[nn.Module, Tensor, Tensor]:
@@ -63,8 +58,15 @@ def open_model(spec: str, data: str | None, n: int) -> tuple[nn.Module, Tensor, 
     return net, torch.cat([p[0] for p in parts]), torch.cat([torch.as_tensor(p[1]) for p in parts])
 
 
-def script_function(path: Path) -> Callable[..., Any]:
-    """The released script's own entry point."""
+def script_run(
+    path: Path,
+    model: nn.Module,
+    data: tuple[Tensor, Tensor],
+    n_bands: int,
+    batch_size: int,
+    device: torch.device,
+) -> Callable[[], Any]:
+    """The released script's own entry point on images and labels, with its zero mask-out."""
     import scipy.special
 
     where = importlib.util.spec_from_file_location("released_script", path)
@@ -73,16 +75,26 @@ def script_function(path: Path) -> Callable[..., Any]:
     module = importlib.util.module_from_spec(where)
     where.loader.exec_module(module)
     module.scipy = scipy  # type: ignore[attr-defined]  # the import that it lacks
-    return module.IASIDE_compute_spectral_importance_dist
+    return partial(
+        module.IASIDE_compute_spectral_importance_dist,
+        model,
+        criterion=None,
+        dataset=torch.utils.data.TensorDataset(*data),
+        K=len(data[0]),
+        M=n_bands,
+        batch_size=batch_size,
+        maskout="zero",
+        progressbar=False,
+        device=device,
+    )
 
 
 def measure(spec: str, options: Choices) -> dict[str, Any]:
     """Seconds an image of every way, medians of rounds that take turns."""
-    device, n = torch.device(options.device), options.n_images
+    n = options.n_images
     model, images, labels = open_model(spec, options.data, n)
-    model = model.to(device)
     rows = 2**options.n_bands
-    ready = torch.rand(options.batch_size, *images.shape[1:], device=device)
+    ready = torch.rand(options.batch_size, *images.shape[1:])
 
     def ours(name: str, some: slice = slice(None)) -> tuple[Any, float]:
         kind, _, precision = name.partition(", ")
@@ -94,12 +106,11 @@ def measure(spec: str, options: Choices) -> dict[str, Any]:
                 protocol,
                 batch_size=options.batch_size if kind == "plain" else "auto",
                 precision=precision or "float32",
-            ),
-            device,
+            )
         )
 
     def bare() -> float:
-        return seconds(lambda: forwards(model, ready, rows * n), device)[1]
+        return seconds(lambda: forwards(model, ready, rows * n))[1]
 
     bare()  # warm
     found: dict[str, list[float]] = {}
@@ -137,21 +148,11 @@ def measure(spec: str, options: Choices) -> dict[str, Any]:
         },
     }
     if options.script is not None:
-        run = script_function(options.script)
-        data = torch.utils.data.TensorDataset(images, labels)
-        call = {
-            "criterion": None,
-            "dataset": data,
-            "K": n,
-            "M": options.n_bands,
-            "batch_size": min(n, options.batch_size),
-            "maskout": "zero",
-            "progressbar": False,
-            "device": device,
-        }
-        found["script"] = [seconds(lambda: run(model, **call), device)[1]]
+        batch_size, cpu = min(n, options.batch_size), torch.device("cpu")
+        run = script_run(options.script, model, (images, labels), options.n_bands, batch_size, cpu)
+        found["script"] = [seconds(run)[1]]
         with torch.no_grad():
-            found["script, no_grad"] = [seconds(lambda: run(model, **call), device)[1]]
+            found["script, no_grad"] = [seconds(run)[1]]
     return report
 
 
@@ -189,7 +190,6 @@ def main() -> None:
     )
     parser.add_argument("--data", help="class folders, for real models")
     parser.add_argument("--script", type=Path, help="the authors' released script")
-    parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--n-bands", type=int, default=6)
     parser.add_argument("--n-images", type=int, default=8)
@@ -202,10 +202,8 @@ def main() -> None:
     if options.quick:
         options.n_bands, options.n_images, options.rounds, options.batch_size = 2, 2, 1, 4
     torch.set_num_threads(1)
-    device = torch.device(options.device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     report: dict[str, Any] = {
-        "device": name,
+        "device": processor(),
         "torch": torch.__version__,
         "threads": 1,
         "n_bands": options.n_bands,
@@ -218,7 +216,7 @@ def main() -> None:
         options.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
-def _processor() -> str:
+def processor() -> str:
     """The CPU's name where the system tells, else its kind."""
     info = Path("/proc/cpuinfo")
     if info.exists():

@@ -47,6 +47,36 @@ def test_the_quick_benchmark_of_faster_passes_reports_every_figure(tmp_path):
     assert report["device"]
 
 
+def test_the_quick_check_of_a_gpu_runs_on_the_cpu_from_a_copied_tree(tmp_path):
+    bench = BENCH.with_name("gpu_check.py")
+    command = [sys.executable, str(bench), "--quick", "--device", "cpu", "--out", str(tmp_path)]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, env=environment, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (file,) = tmp_path.glob("gpu-*.json")
+    report = json.loads(file.read_text())
+    assert file.with_suffix(".md").read_text() in done.stdout
+    assert report["passed"]
+    assert not report["part"]
+    status = {row["name"]: row["status"] for row in report["check"]}
+    assert status["importance_exact"] == "passed"
+    assert status["cuda_graphs"] == "not run"
+    assert {(row["way"], row["precision"]) for row in report["speed"]} == {
+        (way, precision)
+        for way in ("plain", "channels last")
+        for precision in ("float32", "bfloat16")
+    }
+    assert len(report["earns"]) == 4  # groups ahead and copies, at two batch sizes
+    for kind in ("speed", "settling", "earns"):
+        assert {row["status"] for row in report[kind]} == {"measured"}, report[kind]
+    for row in report["speed"]:
+        assert row["whole"].keys() == row["steady"].keys() == {"profile", "explain"}
+        assert min(*row["whole"].values(), *row["host_ms_a_batch"].values()) > 0
+        assert row["memory"]["MB bound"] == pytest.approx((16 + 2 * 11) * 3 * 16**2 * 4 / 1e6)
+
+
 def test_the_quick_captum_benchmark_reports_every_figure(tmp_path):
     bench = BENCH.with_name("bench_captum.py")
     command = [sys.executable, str(bench), "--quick", "--json", str(tmp_path / "bench.json")]
@@ -70,6 +100,23 @@ def test_the_quick_scaling_benchmark_reports_every_figure(tmp_path):
     for name, speed in report["speed"].items():
         ratios = [seconds["alone"] / seconds[name] for seconds in report["rounds"]]
         assert speed["median"] == pytest.approx(np.median(ratios))
+
+
+def test_the_quick_benchmark_of_evaluate_reports_every_figure(tmp_path):
+    pytest.importorskip("cv2")
+    bench = BENCH.with_name("bench_evaluate.py")
+    options = ["--quick", "--profile", "--json", str(tmp_path / "bench.json")]
+    command = [sys.executable, str(bench), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert "| decodings of a file | pool starts |" in done.stdout
+    report = json.loads((tmp_path / "bench.json").read_text())
+    (row,) = report["records"]
+    assert (row["decodings of a file"], row["pool starts"]) == (1, 1)
+    bound = max(row["passes, s"], row["making, s"] / row["n_workers"])
+    assert row["bound, s"] == pytest.approx(bound)
+    assert row["wall / bound"] == pytest.approx(row["evaluate, s"] / bound)
+    seconds = report["profiles"][0]["seconds"]
+    assert 0 < sum(seconds.values()) - seconds["all"] < seconds["all"]
 
 
 def test_the_quick_statistics_benchmark_reports_every_figure(tmp_path):

@@ -625,13 +625,6 @@ def test_types_are_errors_of_both_kinds(net):
         explain(net, IMAGES.long())
 
 
-@pytest.mark.cuda
-def test_on_a_gpu():
-    found = explain(oracles.TinyNet().cuda(), IMAGES.cuda())
-    assert found.is_cuda
-    np.testing.assert_allclose(found.cpu().numpy(), expected(), atol=1e-4)
-
-
 def test_errors_under_a_perturbation_are_split_as_attribute_does_for_each_example():
     images, labels = oracles.sample(4)
     generator = torch.Generator().manual_seed(0)

@@ -40,7 +40,7 @@ PLAIN = ("--corruptions", "none", "--attacks", "none")
         (("--protocol", "reference,black_empty=False"), ["black_empty", "False"]),
         (("--labels", "guess"), ["--labels must", "rank", "guess"]),
         (("--labels", "rank", "--classes", "x"), ["--labels rank", "give --classes FILE"]),
-        (("--target-error", 0), ["--target-error must", "0"]),
+        (("--target-error", -1), ["--target-error must", "-1"]),
         (("--classes", "no/file.txt"), ["no/file.txt"]),
         (("--weights", "no/file.pth"), ["no/file.pth"]),
         (("--interpolation", "best"), ["--interpolation must", "bicubic", "best"]),

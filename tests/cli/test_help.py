@@ -94,5 +94,5 @@ def test_the_defaults_that_are_said_are_the_true_ones():
         assert tuple(parse_budgets(shown(command, "epsilons_l2"))) == ATTACKS["fgm"].epsilons
     assert shown("profile", "protocol") == "default"
     for command in ("explain", "spectrum", "demo"):
-        assert "estimator=permutation" in shown(command, "protocol")
+        assert "permutation" in shown(command, "protocol")
     assert "--out" in shown("demo", "resume")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from image_files import make_tree
 from tiny_model import WATCH, network
 
 from iaside_plugins import Protocol, SpectralImportance, __version__, spectral_importance
@@ -234,3 +235,20 @@ def test_manifest(iaside, images, tmp_path):
     manifest.write_text("path,label\nin/bird/img_0.png,2\nin/cat/img_1.png,9\n")
     found = json.loads(iaside("profile", MODEL, "--data", manifest, "--json", "-").out)
     assert found["labels"] == [2, 9]
+
+
+def test_with_many_images_chains_run_until_the_score_is_known(iaside, tmp_path):
+    many = make_tree(tmp_path, ("airplane", "bird", "cat"), n=100, height=32, width=32)
+    arguments = ("profile", MODEL, "--data", many, "--n-bands", 6, "--json", tmp_path / "a.json")
+    run = iaside(*arguments, "--target-error", 0)
+    assert "estimator: 6 pairs of chains, 31 passes an image" in run.out
+    assert "--protocol exact" in run.out
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert found["protocol"]["estimator"] == "permutation"
+    assert found["n_images"] == 300
+    iaside(*arguments, "--target-error", 0.2)
+    assert json.loads((tmp_path / "a.json").read_text())["n_images"] < 300
+    iaside(*arguments, "--protocol", "exact", "--n-images", 100)
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert (found["protocol"]["estimator"], found["n_images"]) == ("exact", 100)
+    assert found["protocol"]["forwards"] == "fast"  # 6,300 passes

@@ -9,8 +9,9 @@ from torch import nn
 
 from iaside_plugins.entry.build import mean, proportion
 from iaside_plugins.errors import InputError
-from iaside_plugins.evaluation.conditions import ConditionRunner
-from iaside_plugins.evaluation.systematic import SystematicPlan, systematic_group
+from iaside_plugins.evaluation.conditions import ConditionRunner, StoredRows
+from iaside_plugins.evaluation.reading import OneReading, in_turn
+from iaside_plugins.evaluation.systematic import SystematicPlan, SystematicRows
 from iaside_plugins.stats.intervals import Z95
 from iaside_plugins.value_table.progress import progress_bar
 
@@ -60,7 +61,11 @@ def group_of(net, left_out=None, resume=None):
         ("other things (for a reason)",),
     )
     with progress_bar(None, False) as bar:
-        return systematic_group(ConditionRunner(net, resume, bar), plan, batches(IMAGES))
+        runner = ConditionRunner(net, resume, bar)
+        rows = SystematicRows(runner, plan)
+        with StoredRows(runner.store):
+            list(OneReading([(batches(IMAGES), rows.own.take), *rows.streams], in_turn))
+        return rows.group()
 
 
 def answers(net, images):

@@ -295,16 +295,6 @@ def test_guard_device(
         assert fmodel.device == torch.device("cpu")
 
 
-@pytest.mark.cuda
-def test_guard_cuda_stays_untouched(net: nn.Module, images: Tensor, labels: Tensor) -> None:
-    state = torch.cuda.get_rng_state()
-    adversarial(net, images, labels, PGD, seed=0)
-    assert {p.device.type for p in net.parameters()} == {"cpu"}
-    batches = adversarial(net.cuda(), images, labels, PGD, seed=0)
-    assert {b.device.type for b in batches} == {"cuda"}
-    assert torch.equal(torch.cuda.get_rng_state(), state)
-
-
 @pytest.mark.parametrize("kind", ["int32", "uint8", "numpy", "list"])
 def test_guard_label_types(net: nn.Module, images: Tensor, labels: Tensor, kind: str) -> None:
     given = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from iaside_plugins.adapters.imagenet.corrupted import CorruptedData
 from iaside_plugins.adapters.imagenet.decoding import decode
 from iaside_plugins.adapters.imagenet.folders import ImageFolderData
 from iaside_plugins.adapters.imagenet.records import ImageRecord
-from iaside_plugins.adapters.imagenet.stream import StreamGroup
+from iaside_plugins.adapters.imagenet.stream import ImageStream, StreamGroup
 from iaside_plugins.errors import InputError
 
 # From Python 3.12 on a fork in a process with threads warns, and DataLoader forks.
@@ -127,16 +129,18 @@ def _corrupted(records: list[ImageRecord], **options: int) -> list[CorruptedData
 
 
 @workers
-@pytest.mark.parametrize("n_workers", [0, 2])
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
+@pytest.mark.parametrize("n_workers", [0, 2, 5])  # and more than images in a batch
 def test_a_group_gives_every_stream_its_own_batches_in_order(
     tmp_path: Path, n_workers: int
 ) -> None:
-    records = ImageFolderData(make_tree(tmp_path, n=3)).records
+    records = ImageFolderData(make_tree(tmp_path, n=7)).records
     options = {"batch_size": 2, "n_workers": n_workers}
     together: list[list[Any]] = [[], [], []]
     for k, batch in StreamGroup(_corrupted(records, **options)):
         together[k].append(batch)
     for stream, batches in zip(_corrupted(records, batch_size=2), together, strict=True):
+        assert len(batches) == -(-len(records) // 2)
         for ours, own in zip(batches, stream, strict=True):
             assert torch.equal(ours[0], own[0])
             assert torch.equal(ours[1], own[1])
@@ -173,3 +177,33 @@ def test_a_group_is_of_as_many_images_each(tmp_path: Path) -> None:
     streams = [ImageFolderData(None, records=part) for part in (records, records[1:])]
     with pytest.raises(InputError, match="as many images each"):
         StreamGroup(streams)
+
+
+@workers
+def test_a_group_says_whether_its_next_batch_is_there(tmp_path: Path) -> None:
+    records = ImageFolderData(make_tree(tmp_path, n=2)).records
+    assert iter(StreamGroup(_corrupted(records, batch_size=2))).ready()  # made when it is asked for
+    held = tmp_path / "held"
+    held.touch()
+    reader = _Held(held)
+    batches = iter(StreamGroup([ImageStream(records, reader, 2, 1)]))
+    assert not batches.ready()
+    held.unlink()
+    first = next(batches)
+    assert first[1][2] == [record.image_id for record in records[:2]]
+    while not batches.ready():
+        time.sleep(0.01)
+    batches.close()
+    assert list(batches) == []
+
+
+@dataclass(frozen=True)
+class _Held:
+    """Waits while a file is there, then gives grey pixels."""
+
+    file: Path
+
+    def __call__(self, _record: ImageRecord) -> Any:
+        while self.file.exists():
+            time.sleep(0.01)
+        return np.zeros((4, 4, 3), np.uint8)

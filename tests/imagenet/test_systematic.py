@@ -92,18 +92,19 @@ def test_every_reading_is_what_its_library_gives(mixed):
     np.testing.assert_array_equal(found[DECODER][1], own[1])  # lossless: decoded alike
 
 
-def test_read_together_or_alone_with_each_file_read_once_more(mixed, monkeypatch):
-    from iaside_plugins.adapters.imagenet import systematic as module
+def test_read_together_or_alone_with_each_file_decoded_once(mixed, monkeypatch):
+    from iaside_plugins.adapters.imagenet import stream as module
 
     clean = opened(mixed, batch_size=2)
     plan = systematic(clean, OWN)
     decoded = []
     plain = module.decode
     monkeypatch.setattr(module, "decode", lambda *a, **k: decoded.append(1) or plain(*a, **k))
-    streams = [plan.images(name) for name in plan.names]
+    streams = [clean, *map(plan.images, plan.names)]
     together = dict(StreamGroup(streams))
-    assert len(decoded) == 2  # of two files, for eleven readings
-    for k, name in enumerate(plan.names):
+    assert len(decoded) == 2  # of two files, for the model's own and eleven other readings
+    assert (together[0][0] == gathered(clean)[0]).all()
+    for k, name in enumerate(plan.names, 1):
         assert (together[k][0] == gathered(plan.images(name))[0]).all()
 
 

@@ -1,7 +1,8 @@
-"""Graphs captured and replayed, with a stand-in for CUDA's; the real one where there is a GPU."""
+"""Graphs captured and replayed, with a stand-in for CUDA's; `device_checks` has the real one."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from iaside_plugins.inference import forward
-from iaside_plugins.inference.forward import MOST_GRAPHS, Graphed, _Captured
+from iaside_plugins.inference.forward import MOST_GRAPHS, Graphed, _capture, _Captured
 
 
 class Counting(nn.Module):
@@ -66,22 +67,17 @@ def graphed(monkeypatch, request, streams):
     return Graphed(Counting())
 
 
-def _check_replays(graphed: Graphed, device: str = "cpu") -> None:
-    """The logits are the model's, and its code runs no more once a graph is there."""
+@pytest.mark.parametrize("graphed", [_working], indirect=True)
+@torch.no_grad()
+def test_a_captured_shape_is_replayed(graphed):
     net = graphed.model
     for k in range(6):
-        images = _images(k).to(device)
+        images = _images(k)
         before = net.calls
         found = graphed(images)
         if k >= 2:
             assert net.calls == before
         torch.testing.assert_close(found, net.net(images))
-
-
-@pytest.mark.parametrize("graphed", [_working], indirect=True)
-@torch.no_grad()
-def test_a_captured_shape_is_replayed(graphed):
-    _check_replays(graphed)
 
 
 @pytest.mark.parametrize("graphed", [_empty, _failing], indirect=True)
@@ -120,12 +116,64 @@ def test_a_capture_that_fails_leaves_the_stream_as_it_was(graphed, streams):
 
 @pytest.mark.parametrize("graphed", [_full], indirect=True)
 def test_running_out_of_memory_is_not_hidden(graphed):
-    graphed(_images(0, 1))
+    graphed(_images(0, 2))
     with pytest.raises(torch.OutOfMemoryError):
-        graphed(_images(0, 1))
+        graphed(_images(0, 2))
+    assert graphed._can_capture  # with fewer rows
 
 
-@pytest.mark.cuda
+class _Stream:
+    def __init__(self) -> None:
+        self.waited_for = []
+
+    def wait_stream(self, other) -> None:
+        self.waited_for.append(other)
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """Stand-ins for what a capture calls; `log` holds its modes and streams in their order."""
+    log, stream, caller = [], _Stream(), _Stream()
+    modes = [0]
+
+    def set_mode(mode):
+        modes[0] = mode
+        log.append(mode)
+
+    def graph(_graph, *, stream, capture_error_mode):
+        log.append((stream, capture_error_mode))
+        return nullcontext()
+
+    for name, value in {
+        "current_device": lambda: 1,
+        "stream": lambda _stream: nullcontext(),
+        "current_stream": lambda: caller,
+        "CUDAGraph": lambda: SimpleNamespace(replay=lambda: None),
+        "graph": graph,
+        "get_sync_debug_mode": lambda: modes[0],
+        "set_sync_debug_mode": set_mode,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(forward, "_side_stream", {1: stream}.__getitem__)
+    return SimpleNamespace(log=log, stream=stream, caller=caller, modes=modes)
+
+
 @torch.no_grad()
-def test_a_real_graph():
-    _check_replays(Graphed(Counting().cuda()), "cuda")
+def test_a_capture_is_on_a_stream_of_the_current_device(cuda):
+    _capture(Counting(), _images(0))
+    assert cuda.log == ["error", 0, (cuda.stream, "thread_local")]
+    assert cuda.stream.waited_for == [cuda.caller]
+    assert cuda.caller.waited_for == [cuda.stream]
+
+
+@torch.no_grad()
+def test_a_model_that_waits_for_the_device_is_never_captured(cuda):
+    def waits(images):
+        if cuda.modes[0] == "error":
+            raise RuntimeError("called a synchronizing CUDA operation")
+        return images
+
+    with pytest.raises(RuntimeError, match="synchronizing"):
+        _capture(waits, _images(0))
+    assert cuda.log == ["error", 0]  # the mode is put back, and no capture began
+    assert cuda.caller.waited_for == [cuda.stream]  # the passes before may still be under way

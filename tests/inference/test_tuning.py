@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from iaside_plugins import InputError, Protocol, spectral_importance
-from iaside_plugins.inference import tuning
+from iaside_plugins.inference import runner, tuning
 from iaside_plugins.inference.forward import Forward, Step
 from iaside_plugins.inference.tuning import HALF_TOLERANCE, tune
 
@@ -49,7 +49,7 @@ def test_fast_passes_give_the_plain_values():
     assert plain.forwards == ()
     # Float32 in another order: a thousandth of what a step may move a log-probability.
     np.testing.assert_allclose(fast.values, plain.values, rtol=0, atol=1e-5)
-    assert fast.protocol.protocol_id != plain.protocol.protocol_id
+    assert fast.protocol.same(plain.protocol)  # how passes are made is beside it
     assert json.loads(json.dumps(fast.to_dict()))["forwards"] == list(fast.forwards)
 
 
@@ -279,6 +279,36 @@ def test_half_precision_is_refused_where_it_is_too_coarse():
     data = oracles.sample(2, n_classes=4, size=(8, 8))
     with pytest.raises(InputError, match=rf"bfloat16.*more than {HALF_TOLERANCE:g}.*float32"):
         spectral_importance(Steep().eval(), data, Protocol(3), precision="bfloat16")
+
+
+def test_a_step_without_room_is_not_taken(monkeypatch):
+    def build(_forward, _probe):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(tuning, "_ladder", lambda _kind, _device: {"cuda_graph": build})
+    plain = Forward(_net(), CPU)
+    found = tune(plain, "fast", torch.rand(2, 3, 8, 8), torch.tensor([0, 1]))
+    assert found == plain
+    assert found.steps == (Step("cuda_graph", False, "CUDA out of memory."),)
+
+
+@pytest.mark.parametrize(("n_bands", "batch_size"), [(3, 64), (3, 20), (3, 5), (5, 8)])
+def test_what_depends_on_shapes_is_tried_with_those_of_the_first_pass(
+    n_bands, batch_size, monkeypatch
+):
+    seen = []
+
+    def settled(forward, _kind, probe, _labels, _given):
+        seen.append(len(probe))
+        return replace(forward, model=lambda images: seen.append(len(images)) or net(images))
+
+    net = oracles.TinyNet()
+    monkeypatch.setattr(runner, "tune", settled)
+    data, protocol = oracles.sample(9), Protocol(n_bands, forwards="compiled")
+    spectral_importance(net, data, protocol, batch_size=batch_size)
+    probe, black, first, *_ = seen
+    assert probe == first <= batch_size
+    assert black == 1
 
 
 def test_steps_are_written_down():

@@ -123,6 +123,10 @@ def test_a_factory_can_say_its_preprocessing(here: Path) -> None:
     mean = torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1)
     std = torch.tensor([0.2, 0.3, 0.4]).view(3, 1, 1)
     assert torch.equal(model(x), model.net((x - mean) / std))  # exact: the same two operations
+    last = x.contiguous(memory_format=torch.channels_last)
+    normalised = model._normalised(last)
+    assert torch.equal(normalised, (x - mean) / std)
+    assert normalised.is_contiguous(memory_format=torch.channels_last)
     assert model.info.to_dict()["preprocessing"] == {
         "resize": 40,
         "crop": 32,
