@@ -183,7 +183,7 @@ def main(arguments: list[str] | None = None) -> None:
     report = {
         "processor": _processor(),
         "versions": ", ".join(f"{n} {importlib.metadata.version(n)}" for n in ("torch", *here)),
-        "missing": sorted(set(known) - here),
+        "missing": sorted(set(known) - set(here)),
         "rows": [
             row
             for name in options.models.split(",")
