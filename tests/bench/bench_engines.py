@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_forwards import _processor
+from bench_forwards import processor
 from torch import Tensor, nn
 from value_tables import images_of
 
@@ -181,7 +181,7 @@ def main(arguments: list[str] | None = None) -> None:
     known = ("onnx", "onnxruntime", "openvino")
     here = [name for name in known if importlib.util.find_spec(name) is not None]
     report = {
-        "processor": _processor(),
+        "processor": processor(),
         "versions": ", ".join(f"{n} {importlib.metadata.version(n)}" for n in ("torch", *here)),
         "missing": sorted(set(known) - set(here)),
         "rows": [
