@@ -77,8 +77,9 @@ class Protocol:
         image_batch: Images that "batch_modulus" rescales together.
         shuffled: Whether every coalition sees the images batched in another order.
         forwards: "plain" runs the model as it is; "fast" folds batch norms, puts channels last,
-            picks the number of threads and replays CUDA graphs where the log-probabilities stay
-            within 1e-3 nats (see `inference.forward`); "compiled" adds torch.compile. Like device
+            picks the number of threads, runs onnxruntime on a CPU where that is installed, or
+            replays CUDA graphs, each where the log-probabilities stay within 1e-3 nats (see
+            `inference.forward`); "compiled" adds torch.compile instead of the last two. Like device
             and batch size it is no part of the id: what was in use is recorded with each result.
 
     Raises:
