@@ -32,7 +32,7 @@ from iaside_plugins.inference.outputs import logits_in
 # precision of float32 products             iaside_plugins.tensors
 # torch's CPU threads                       inference.forward
 # torch's GPU memory cache                  inference.runner: emptied where memory was short
-# threads, backend flags and sys.path       parallel.processes: of its own worker processes, not
+# threads, backend flags and sys.path       parallel.session: of its own worker processes, not
 #   of workers                              restored
 # signal mask                               parallel.processes, while it starts a worker
 # sys.path                                  models.local: the current directory, during an import

@@ -1,17 +1,15 @@
-"""Spectral importance of several models under several conditions, on a Ray cluster.
+"""The workers of a Ray cluster: actors, each with its share of CPUs and GPUs.
 
-The driver reads the images and stores the rows; actors, each with its share of CPUs and GPUs,
-compute them. The tasks of an actor or a machine that dies go to others. The numbers are those of
-one process.
+They read their own images, and send rows back; models and jobs lie once in the object store. The
+part of an actor or a machine that dies goes to another actor, and the cluster is asked for a new
+one: not by Ray's `max_restarts`, with which the part would wait until there is room again.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import pickle
 import re
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
@@ -26,17 +24,17 @@ from iaside_plugins.errors import InputError, MissingExtraError
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import ImportanceRun, importance_work
 from iaside_plugins.inference.checks import model_device
-from iaside_plugins.inference.runner import ModelRunner, first_batch_size
-from iaside_plugins.parallel.processes import WorkerEnvironment, packed, unpacked
-from iaside_plugins.parallel.scheduler import RETRIES, RowRequest, Scheduler, scheduled_groups
-from iaside_plugins.parallel.tasks import Task, WorkerMessage, WorkerSession
+from iaside_plugins.inference.runner import ModelRunner
+from iaside_plugins.parallel.pool import RETRIES, DiedError, Pool
+from iaside_plugins.parallel.session import Session, WorkerEnvironment
+from iaside_plugins.parallel.shards import RowRequest, worker_groups
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.value_table.progress import progress_bar, times
-from iaside_plugins.value_table.rows import prepare_store
 from iaside_plugins.value_table.stream import count
 
 Source = nn.Module | str | Callable[[], nn.Module]
 START = "start one with `ray start --head`, or give address='local'"
+GPUS = {"auto": None, "cpu": 0.0, "cuda": 1.0}  # of a worker, by the name of its device
 
 
 def profile_on_ray(  # noqa: PLR0913  the public signature
@@ -59,15 +57,15 @@ def profile_on_ray(  # noqa: PLR0913  the public signature
 ) -> dict[tuple[str, str], SpectralImportance]:
     """Compute the `spectral_importance` of every model under every condition on a cluster.
 
-    Groups of images go to workers as these become free, at most two to each; the next model or
-    condition begins while the last groups of the one before are still being computed.
+    The next model or condition begins while the last images of the one before are under way.
 
     Args:
         models: Name -> a module in evaluation mode, a specification of `load_model`, or a function
             without arguments that returns a module. They are built in this process, one after the
             other, and copied to the workers.
-        data: Name of the condition -> images as `spectral_importance` takes them, read once for
-            each model.
+        data: Name of the condition -> images as `spectral_importance` takes them. Files, such as
+            those of `ImageFolderData`, are read by the workers, who must have them at the same
+            path; of other images the pixels travel, once for each model.
         protocol: Every choice that changes a number; ``Protocol()`` by default.
         address: "auto" (the cluster of this machine), "host:6379", or "local" for a cluster on
             this machine that ends with the call. If this process is already connected to a
@@ -77,7 +75,7 @@ def profile_on_ray(  # noqa: PLR0913  the public signature
         num_gpus: GPUs of one worker; by default 1 if the cluster has any, else 0.
         batch_size: As for `spectral_importance`.
         precision: "float64" needs models in double.
-        retries: How often a group is tried again after the worker that ran it died.
+        retries: How often images are tried again after the worker that had them died.
         resume: Folder that keeps finished images, with a folder for every model and condition.
         max_images: As for `spectral_importance`, for each result.
         target_error: As for `spectral_importance`, for each result.
@@ -98,159 +96,144 @@ def profile_on_ray(  # noqa: PLR0913  the public signature
     runs: dict[RowRequest, tuple[tuple[str, str], ImportanceRun]] = {}
     counts = [count(images, max_images) for images in data.values()]
     total = None if None in counts else len(models) * sum(filter(None, counts))
-    with connected(address) as ray:
-        gpus = _gpus(ray, num_gpus)
-        n_actors = _n_workers(ray, n_workers, num_cpus, gpus)
-        actors = Actors(ray, num_cpus, gpus)
-        n_rows = first_batch_size(batch_size, actors.device)
+    each = importance_work(protocol)
 
-        def requests() -> Iterator[RowRequest]:
-            for name, source in models.items():
-                model = _model(source)
-                ModelRunner(model, model_device(model), batch_size, precision)  # checks
-                actors.add(name, model)
-                for condition, images in data.items():
-                    slugs = [_slug(text) for text in (name, condition) if text]
-                    folder = None if resume is None else Path(resume, *slugs)
-                    importance = ImportanceRun(
-                        model,
-                        images,
-                        protocol,
-                        precision=precision,
-                        resume=folder,
-                        max_images=max_images,
-                        target_error=target_error,
-                        target=target,
-                    )
-                    groups, store = importance.groups(n_rows), importance.store
-                    prepare_store(store, protocol)
-                    request = RowRequest(name, protocol, batch_size, precision, groups, store)
-                    runs[request] = (name, condition), importance
-                    yield request
+    def requests(workers: Pool) -> Iterator[RowRequest]:
+        for name, source in models.items():
+            model = _model(source)
+            ModelRunner(model, model_device(model), batch_size, precision)  # checks
+            copies = workers.put_model(model)
+            for condition, images in data.items():
+                slugs = [_slug(text) for text in (name, condition)]
+                run = ImportanceRun(
+                    model,
+                    images,
+                    protocol,
+                    precision=precision,
+                    resume=None if resume is None else Path(resume, *slugs),
+                    max_images=max_images,
+                    target_error=target_error,
+                    target=target,
+                )
+                request = run.request(batch_size, workers.device, copies)
+                runs[request] = (name, condition), run
+                yield request
 
-        try:
-            each = importance_work(protocol)
-            work = None if total is None else times(each, total)
-            with progress_bar(work, show_progress) as bar:
-                scheduler = Scheduler(actors, n_actors, retries)
-                for request, group, keys in scheduled_groups(scheduler, requests()):
-                    key, importance = runs[request]
-                    bar.set_description(" ".join(key).strip())
-                    bar.update(times(each, len(group)))
-                    check = importance.add(group, keys)
-                    request.stopped = check is not None and check.done
-        finally:
-            actors.stop()
-            for _, importance in runs.values():
-                importance.store.flush()
+    try:
+        with (
+            workers_on_ray(
+                address,
+                n_workers=n_workers,
+                num_cpus=num_cpus,
+                num_gpus=num_gpus,
+                retries=retries,
+            ) as workers,
+            progress_bar(None if total is None else times(each, total), show_progress) as bar,
+        ):
+            for request, group in worker_groups(workers, requests(workers)):
+                key, run = runs[request]
+                bar.set_description(" ".join(key))
+                bar.update(times(each, len(group.keys)))
+                check = run.add(group)
+                request.stopped = check is not None and check.done
+    finally:
+        for _, run in runs.values():
+            run.store.flush()
     return {
-        key: importance.result(request.n_forward, tuple(request.choices or ()))
-        for request, (key, importance) in runs.items()
+        key: run.result(request.n_forward, tuple(request.forwards))
+        for request, (key, run) in runs.items()
     }
 
 
-def importance_on_ray(
-    model: nn.Module, data: Any, protocol: Protocol, *, address: str, device: str, **options: Any
-) -> SpectralImportance:
-    """Compute the importance of one model on one set of images on a cluster.
+@contextmanager
+def workers_on_ray(
+    address: str = "auto",
+    device: str = "auto",
+    *,
+    n_workers: int | None = None,
+    num_cpus: float = 1,
+    num_gpus: float | None = None,
+    retries: int = RETRIES,
+) -> Iterator[Pool]:
+    """Start workers on a cluster; they end with the context.
+
+    They are a `device` of `spectral_importance`, `error_decomposition` and `evaluate`.
 
     Args:
-        model: As for `spectral_importance`.
-        data: As for `spectral_importance`.
-        protocol: As for `spectral_importance`.
-        address: As for `profile_on_ray`.
+        address: As for `profile_on_ray`; so are all that are not listed here.
         device: "cpu" for workers without a GPU, "cuda" for one GPU each, "auto" for one GPU each
             if the cluster has any.
-        options: The other options of `profile_on_ray`.
+        n_workers: Number of workers.
+        num_cpus: CPUs of one worker.
+        num_gpus: GPUs of one worker, where it is not what the device says.
+        retries: How often images are tried again.
 
     Raises:
-        InputError: The device is another one; also as `profile_on_ray`.
+        InputError: The device is another one, there is no cluster or no room on it.
+        MissingExtraError: Ray is not installed.
     """
-    if device not in (gpus := {"auto": None, "cpu": 0.0, "cuda": 1.0}):
+    if device not in GPUS:
         raise InputError(f"on a Ray cluster device=... is auto, cpu or cuda, got {device!r}")
-    found = profile_on_ray(
-        {"": model}, {"": data}, protocol, address=address, num_gpus=gpus[device], **options
-    )
-    return found["", ""]
+    with connected(address) as ray:
+        gpus = _gpus(ray, GPUS[device] if num_gpus is None else num_gpus)
+        n = _n_workers(ray, n_workers, num_cpus, gpus)
+        place = torch.device("cuda" if gpus else "cpu")
+        actor = ray.remote(Actor).options(num_cpus=num_cpus, num_gpus=gpus)
+        environment = WorkerEnvironment.current(max(1, int(num_cpus)))
+        workers = [RayWorker(ray, actor, place, environment) for _ in range(n)]
+        with Pool(workers, place, ray.put, retries, ray.cloudpickle) as pool:
+            yield pool
 
 
-class Worker:
-    """A Ray actor that computes rows; it holds one model at a time, that of its last task."""
+class Actor:
+    """What runs in a worker of the cluster."""
 
-    def __init__(self, device: str, environment: WorkerEnvironment) -> None:
+    def __init__(self, device: torch.device, environment: WorkerEnvironment) -> None:
         environment.apply()
-        self._device = torch.device(device)
-        self._session: tuple[str, WorkerSession] | None = None  # name of the model, its session
+        self._session = Session(device, _ray().get)
 
-    def ready(self) -> bytes:
-        """Return the message that the worker is ready."""
-        return pickle.dumps(WorkerMessage())
+    def ready(self) -> None:
+        """Return once the worker is there."""
 
-    def make(self, reference: list[Any], task: Task) -> bytes:
-        """Return the message with the rows of a task, or with the error that it raised.
+    def run(self, names: list[Any], data: bytes) -> bytes:
+        """Return what `Session.run` gives.
 
         Args:
-            reference: Ray's reference to the model, in a list so that Ray does not resolve it.
-            task: The task.
+            names: Ray's references to model and job, in a list so that Ray does not resolve them.
+            data: Of the part.
         """
-        if self._session is None or self._session[0] != task.model:
-            self._session = None  # frees the memory for the next model
-            model = unpacked(_ray().get(reference[0]), self._device)
-            self._session = task.model, WorkerSession(model, self._device)
-        session = self._session[1]
-        try:
-            return session.message(session.start(task))
-        except Exception as error:  # noqa: BLE001  the driver raises it
-            return session.message(error)
+        model, job = names
+        return self._session.run(model, job, data)
 
 
-class Actors:
-    """Ray actors by their places 0, 1, ...; the `Workers` of a `Scheduler`."""
+class RayWorker:
+    """An actor on the cluster, see `pool.Worker`."""
 
-    def __init__(self, ray: Any, num_cpus: float, num_gpus: float) -> None:
-        self.device = torch.device("cuda" if num_gpus else "cpu")
-        self._ray = ray
-        self._worker = ray.remote(Worker).options(num_cpus=num_cpus, num_gpus=num_gpus)
-        self._environment = WorkerEnvironment.current(max(1, int(num_cpus)))
-        self._models: dict[str, Any] = {}
-        self._actors: dict[int, tuple[Any, deque[Any]]] = {}  # actor, results that are awaited
+    def __init__(self, ray: Any, actor: Any, *arguments: Any) -> None:
+        self._ray, self._class, self._arguments = ray, actor, arguments
+        self._actor: Any = None
 
-    def add(self, name: str, model: nn.Module) -> None:
-        """Make a model known to the workers."""
-        self._models[name] = self._ray.put(packed(model, self._ray.cloudpickle))
+    def start(self) -> None:
+        """Ask the cluster for an actor, which may have to wait for room."""
+        self.stop()
+        self._actor = self._class.remote(*self._arguments)
+        self._get(self._actor.ready.remote())
 
-    def start(self, place: int) -> None:
-        """Ask the cluster for a worker, which may have to wait for room."""
-        actor = self._worker.remote(str(self.device), self._environment)
-        self._actors[place] = actor, deque([actor.ready.remote()])
-
-    def send(self, place: int, task: Task) -> None:
-        """Send a task to a worker."""
-        actor, awaited = self._actors[place]
-        awaited.append(actor.make.remote([self._models[task.model]], task))
-
-    def receive(self) -> list[tuple[int, WorkerMessage]]:
-        """Wait for the next message of a worker."""
-        places = {results[0]: place for place, (_, results) in self._actors.items() if results}
-        place = places[reference := self._ray.wait(list(places))[0][0]]
-        try:
-            message: WorkerMessage = pickle.loads(self._ray.get(reference))
-        except self._ray.exceptions.RayTaskError as error:
-            message = WorkerMessage(error=InputError(f"a worker failed: {error.cause}"))
-        except self._ray.exceptions.RayError as error:  # actor, machine or object lost
-            self._end(place)
-            return [(place, WorkerMessage(died=str(error).splitlines()[0]))]
-        self._actors[place][1].popleft()
-        return [(place, message)]
-
-    def _end(self, place: int) -> None:
-        """End a worker."""
-        self._ray.kill(self._actors.pop(place)[0])
+    def run(self, model: Any, job: Any, data: bytes) -> bytes:
+        """Return what the actor makes of a part."""
+        found: bytes = self._get(self._actor.run.remote([model, job], data))
+        return found
 
     def stop(self) -> None:
-        """End all workers, whatever they are doing."""
-        for place in list(self._actors):
-            self._end(place)
+        """End the actor, whatever it is doing."""
+        if self._actor is not None:
+            self._ray.kill(self._actor)
+
+    def _get(self, reference: Any) -> Any:
+        try:
+            return self._ray.get(reference)
+        except self._ray.exceptions.RayError as error:  # actor, machine or object lost
+            raise DiedError(str(error).strip().splitlines()[0]) from error
 
 
 @contextmanager

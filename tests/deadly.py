@@ -47,3 +47,8 @@ def local_class() -> torch.nn.Module:
         pass
 
     return Local()
+
+
+def exits(*_arguments: object) -> None:
+    """End the process that calls it."""
+    os._exit(3)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,3 +55,21 @@ def gathered(data: ImageStream) -> tuple[Tensor, Tensor, list[str]]:
         torch.cat([labels for _, labels, _ in batches]),
         [name for _, _, ids in batches for name in ids],
     )
+
+
+class Darker(ImageStream):
+    """Images of a stream, darker by a factor."""
+
+    def __init__(self, data: ImageStream, factor: int) -> None:
+        super().__init__(data.records, Darken(data.reader, factor), data.batch_size, 0)
+
+
+@dataclass(frozen=True)
+class Darken:
+    """Its reader."""
+
+    reader: Any
+    factor: int
+
+    def __call__(self, record: Any) -> Any:
+        return self.reader(record) // self.factor

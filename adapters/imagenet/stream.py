@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.imagenet.record import ImageRecord
 from iaside_plugins.allocator import keep_freed_memory
 from iaside_plugins.errors import InputError
+from iaside_plugins.inference.checks import size_clash
 from iaside_plugins.parallel.processes import without_interrupts
 
 if TYPE_CHECKING:
@@ -194,6 +195,19 @@ class ImageStream:
             for _, batch in batches:
                 yield batch
 
+    def part(self, start: int, stop: int) -> list[ImageRecord]:
+        """Return some of the records, for `with_part`; a worker may be in another folder."""
+        return [
+            record if record.path.is_absolute() else replace(record, path=record.path.absolute())
+            for record in self.records[start:stop]
+        ]
+
+    def with_part(
+        self, part: Sequence[ImageRecord], _model: Any = None, n_workers: int = 0
+    ) -> PartOfStream:
+        """Return the stream of some of the records, see `parallel.shards.Files`."""
+        return PartOfStream(part, self.reader, self.batch_size, n_workers)
+
     def note(self, unreadable: Sequence[tuple[str, str]]) -> None:
         """List and log unreadable files, and stop if they are too many."""
         new: list[tuple[str, str]] = []
@@ -211,6 +225,20 @@ class ImageStream:
             )
         for image_id, reason in new:
             _logger.warning("left out the unreadable image %s: it %s", image_id, reason)
+
+
+class PartOfStream(ImageStream):
+    """Some images of a stream, for a worker: unreadable ones are left to the whole stream to judge.
+
+    Attributes:
+        unread: Unreadable images, for `ImageStream.note` of the whole stream.
+    """
+
+    unread: Sequence[tuple[str, str]] = ()
+
+    def note(self, unreadable: Sequence[tuple[str, str]]) -> None:
+        """List unreadable files."""
+        self.unread = (*self.unread, *unreadable)
 
 
 class StreamGroup:
@@ -302,7 +330,7 @@ class Batches(Iterator[tuple[int, Batch]]):
             own = chunk.ids[0], tuple(chunk.images.shape[1:])
             first = self._first.setdefault(chunk.stream, own)
             if first[1] != own[1]:
-                raise _clash(*first, *own)
+                raise size_clash(*first, *own)
 
     def _parts(self) -> list[_Chunk]:
         """Return all parts of the next batch; nothing at the end."""
@@ -387,7 +415,7 @@ def _read_chunk(
             named = type(error)(f"image {record.image_id}: {error}")
             return _Chunk(stream, None, [], [], unreadable, named)
         if pixels and image.shape != pixels[0].shape:
-            clash = _clash(records[0].image_id, pixels[0].shape, record.image_id, image.shape)
+            clash = size_clash(records[0].image_id, pixels[0].shape, record.image_id, image.shape)
             return _Chunk(stream, None, [], [], unreadable, clash)
         pixels.append(image)
         records.append(record)
@@ -416,11 +444,3 @@ def _start_worker(_number: int) -> None:
 
 def _unchanged(chunk: Any) -> Any:
     return chunk
-
-
-def _clash(id_a: str, shape_a: Sequence[int], id_b: str, shape_b: Sequence[int]) -> InputError:
-    (height_a, width_a), (height_b, width_b) = shape_a[:2], shape_b[:2]
-    return InputError(
-        f"images must have one size; {id_a} is {height_a} x {width_a}, {id_b} is "
-        f"{height_b} x {width_b} (height x width); give a crop"
-    )

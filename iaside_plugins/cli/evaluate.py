@@ -23,7 +23,7 @@ from iaside_plugins.cli.groups import (
     SavedOutputOptions,
     with_groups,
 )
-from iaside_plugins.cli.values import check_needs
+from iaside_plugins.cli.values import check_needs, devices_or_ray
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.devices import n_devices, pick_devices
 from iaside_plugins.display.plots import plot_profiles
@@ -91,18 +91,20 @@ def evaluate(
     n_explain: Annotated[
         int | None, typer.Option(help="Images for that", show_default="200 of them")
     ] = None,
+    ray: opt.RayAddress = None,
 ) -> None:
     """One leaderboard entry: clean, corrupted, attacked, spectral; checked before it is written."""
     outputs = output.open(None if out.is_dir() else out)
     check_needs("--explain", explain, n_explain=n_explain)
     attacked.check(n_attack=attacked.n_attack)
     corrupted.check(corrupted.corruptions == "generate")
-    _, several = pick_devices(run.device)
+    several = None if ray is not None else pick_devices(run.device)[1]
+    place = "cpu" if ray is not None else run.device  # the workers have copies
     rows, together = run.rows()
     chosen = bands.pick(images.seed, forwards=run.forwards)
     specs = attacked.specs()
     source = images.source(together, name=images.dataset, note=images.note)
-    net = model.open(spec, run.device, training=training, precision=run.precision)
+    net = model.open(spec, place, training=training, precision=run.precision)
     plan = evaluation_plan(
         source,
         net,
@@ -140,13 +142,14 @@ def evaluate(
         return
     identity = ("evaluate", source.which(), chosen.run_choices(), run.precision, net)
     with resume_folder(run.resume, *identity) as folder:
-        with outputs.progress("evaluate", cost):
+        workers = devices_or_ray(run.device, several, ray)
+        with outputs.progress("evaluate", cost), workers as devices:
             entry, result = run_evaluation(
                 net,
                 plan,
                 chosen,
                 **given,
-                devices=several,
+                devices=devices,
                 resume=folder,
                 show_progress=outputs.bars,
             )

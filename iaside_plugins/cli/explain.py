@@ -24,7 +24,7 @@ from iaside_plugins.cli.groups import (
     SavedOutputOptions,
     with_groups,
 )
-from iaside_plugins.cli.values import Outputs, check_needs
+from iaside_plugins.cli.values import Outputs, check_needs, devices_or_ray
 from iaside_plugins.decomposition.plots import plot_decomposition, plot_difference
 from iaside_plugins.decomposition.result import ErrorDecomposition, difference
 from iaside_plugins.decomposition.run import error_decomposition
@@ -126,6 +126,7 @@ def explain(
     target_error: Annotated[
         float, typer.Option(help="Stop once the mean's bands are known so closely; 0: never")
     ] = TARGET,
+    ray: opt.RayAddress = None,
 ) -> None:
     """Why a model fails: every error under corruption or attack, split exactly over bands."""
     more = map(_beside, (output.save, output.plot)) if corrupted.systematic else ()
@@ -133,15 +134,16 @@ def explain(
     attacked.check()
     corrupted.check_all()
     check_needs("--versus", versus is not None, versus_weights=versus_weights)
-    _, several = pick_devices(run.device)
+    several = None if ray is not None else pick_devices(run.device)[1]
+    place = "cpu" if ray is not None else run.device  # the workers have copies
     rows, _ = run.rows()
     chosen = bands.pick(images.seed, forwards=run.forwards)
     specs = attacked.specs()
     source = images.source()
-    nets = [model.open(spec, run.device, precision=run.precision)]
+    nets = [model.open(spec, place, precision=run.precision)]
     if versus is not None:
         other = replace(model, weights=versus_weights, name=None, mean=None, std=None)
-        nets.append(other.open(versus, run.device, precision=run.precision))
+        nets.append(other.open(versus, place, precision=run.precision))
     sets = corrupted.sets(source, nets, specs)
     options: dict[str, Any] = {"batch_size": rows, "precision": run.precision, "repair": repair}
     limits: dict[str, Any] = {"n_devices": n_devices(several), "at_most": target_error > 0}
@@ -164,16 +166,17 @@ def explain(
         SYSTEMATIC: (SYSTEMATIC,),
     }
     found: dict[str, list[ErrorDecomposition]] = {}
-    for kind, plans in sets.items():
-        own = [_of(run.resume, k, nets, kind if len(sets) > 1 else PERTURBED) for k in nets]
-        identity = (*source.which(), *which[kind]), chosen.run_choices(), run.precision
-        folders = [
-            resume_folder(one, "explain", *identity, net)
-            for one, net in zip(own, nets, strict=True)
-        ]
-        work = zip(nets, plans, costs[kind], folders, strict=True)
-        options |= {"protocol": chosen, "device": several, "target_error": target_error or None}
-        found[kind] = _decomposed(work, outputs, **options)
+    with devices_or_ray(run.device, several, ray) as device:
+        for kind, plans in sets.items():
+            own = [_of(run.resume, k, nets, kind if len(sets) > 1 else PERTURBED) for k in nets]
+            identity = (*source.which(), *which[kind]), chosen.run_choices(), run.precision
+            folders = [
+                resume_folder(one, "explain", *identity, net)
+                for one, net in zip(own, nets, strict=True)
+            ]
+            work = zip(nets, plans, costs[kind], folders, strict=True)
+            options |= {"protocol": chosen, "device": device, "target_error": target_error or None}
+            found[kind] = _decomposed(work, outputs, **options)
     _write(outputs, output, images, nets, found)
 
 

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from iaside_plugins.adapters.models.load import describe
-from iaside_plugins.adapters.ray_adapter import importance_on_ray
 from iaside_plugins.cli import options as opt
 from iaside_plugins.cli.groups import (
     FastOptions,
@@ -18,7 +17,7 @@ from iaside_plugins.cli.groups import (
     SavedOutputOptions,
     with_groups,
 )
-from iaside_plugins.cli.values import check_needs
+from iaside_plugins.cli.values import check_needs, devices_or_ray
 from iaside_plugins.devices import n_devices, pick_devices
 from iaside_plugins.display.plots import plot_profiles
 from iaside_plugins.display.report import spectral_report
@@ -109,12 +108,8 @@ def profile(
                 "target": target or "signed_score",
                 "show_progress": outputs.bars,
             }
-            if ray is None:
-                result = spectral_importance(net, taken, chosen, device=several, **given)
-            else:
-                result = importance_on_ray(
-                    net, taken, chosen, address=ray, device=run.device, **given
-                )
+            with devices_or_ray(run.device, several, ray) as device:
+                result = spectral_importance(net, taken, chosen, device=device, **given)
         if output.save is not None:
             result.save(output.save)
         found, text = {"model": net.info.to_dict(), **result.to_dict()}, spectral_report(result)

@@ -6,11 +6,12 @@ engine, the estimators, the store and the workers are those of `importance.run`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ from iaside_plugins.inference.checks import (
 )
 from iaside_plugins.inference.forward import Model
 from iaside_plugins.inference.runner import first_batch_size
-from iaside_plugins.parallel.processes import Devices, finished_groups, one_or_several
-from iaside_plugins.parallel.scheduler import RowRequest
+from iaside_plugins.parallel.processes import Devices, one_or_several
+from iaside_plugins.parallel.shards import FileRange, RowRequest, Wanted, finished_groups
 from iaside_plugins.protocol import Protocol, method_identity
 from iaside_plugins.spectral.range_handling import RANGE_HANDLINGS
 from iaside_plugins.storage.provenance import image_digest, model_identity
@@ -51,9 +52,11 @@ from iaside_plugins.value_table.rows import (
 )
 from iaside_plugins.value_table.stream import (
     Item,
+    are_files,
     check_max_images,
     count,
     named_fields,
+    places_of,
     tensor,
 )
 
@@ -130,26 +133,40 @@ def error_decomposition(  # noqa: PLR0913  the public signature
     }
     stream = PairStream(pairs, protocol.n_bands, max_images)
     n_rows = first_batch_size(batch_size, devices[0]) if devices else game.runner.n_rows
-    requests = []
-    for nested, n_images in _parts(protocol, repair):
+    requests, wanted = [], Wanted(max_images)
+    for nested, places in _parts(protocol, repair):
         layout = RowLayout(engine, nested, paired=True)
         folder = None if resume is None else Path(resume) / ("nested" if nested else "chains")
         store = RowStore(folder, identity, FLUSH_EVERY, width=layout.width, finite=True)
-        groups = stream.groups(images_a_pass(engine, n_rows, layout), engine, n_images)
-        requests.append(RowRequest("", engine, batch_size, precision, groups, store, layout))
+        size = images_a_pass(engine, n_rows, layout)
+        request = RowRequest(
+            engine,
+            batch_size,
+            precision,
+            stream.groups(size, engine, places),
+            store,
+            layout,
+            game.runner.known_classes,
+        )
+        if devices and are_files(pairs):
+            stream.conditions = tuple(pairs.conditions)
+            request.files = _file_range(pairs, request, size, places, wanted)
+        requests.append(request)
         restore(game.runner, store)
     rows = [Rows(request.layout or RowLayout(engine)) for request in requests]
-    finished = closing(finished_groups(model, game, requests, devices))
+    finished = closing(finished_groups(model, game, requests, device))
     known = count(pairs, max_images)
     try:
         work = partial(decomposition_work, pairs, protocol, repair=repair)
         with progress_bar(work(known), show_progress) as bar, finished as each:
             bar.set_description("error by band")
-            for request, _, keys in each:
+            for request, group in each:
                 c, before = len(stream.conditions), _n_images(rows, stream)
-                rows[requests.index(request)].rows += [request.store.rows[key] for key in keys]
-                passes = (request.layout or RowLayout(engine)).n_passes
-                bar.update({"coalition": len(keys) * (passes + 1 / c)})
+                part = rows[requests.index(request)]
+                part.rows += [request.store.rows[key] for key in group.keys]
+                part.notes += group.donors
+                passes = part.layout.n_passes
+                bar.update({"coalition": len(group.keys) * (passes + 1 / c)})
                 if target_error is None:
                     continue
                 check = _stop_check(rows, stream.conditions, before, target_error)
@@ -166,7 +183,7 @@ def error_decomposition(  # noqa: PLR0913  the public signature
         request.store.compact()
     if not any(part.rows for part in rows):
         raise InputError("no images: the data are empty")
-    choices = requests[0].choices if devices else game.runner.forward.choices()
+    choices = requests[0].forwards if devices else game.runner.forward.choices()
     result = _result(
         protocol,
         rows,
@@ -185,6 +202,7 @@ class Rows:
 
     layout: RowLayout
     rows: list[Array] = field(default_factory=list)
+    notes: list[ImageNote | None] = field(default_factory=list)  # of the clean image, row by row
 
 
 def decomposition_work(
@@ -203,20 +221,45 @@ def decomposition_work(
         return None
     whole: dict[str, float] = times(getattr(pairs, "work", {}), n_images)
     left = n_images
-    for nested, most in _parts(protocol, repair):
-        n = left if most is None else min(left, most)
+    for nested, places in _parts(protocol, repair):
+        n = min(left, len(places))
         passes = n * (len(conditions) * RowLayout(protocol, nested, paired=True).n_passes + 1)
         whole, left = added(whole, {"coalition": passes}), left - n
     return whole
 
 
-def _parts(protocol: Protocol, repair: bool | int) -> list[tuple[bool, int | None]]:
-    """Return whether nested sets are evaluated, and on how many images, one after the other."""
+def _parts(protocol: Protocol, repair: bool | int) -> list[tuple[bool, range]]:
+    """Return whether nested sets are evaluated, and the places of the images on which."""
+    every = range(sys.maxsize)
     if protocol.estimator == "exact" or repair is True:
-        return [(True, None)]
+        return [(True, every)]
     if not isinstance(repair, int) or repair < 0:
         raise InputError(f"repair must be true, false or a number of images, got {repair!r}")
-    return [(True, int(repair)), (False, None)] if repair else [(False, None)]
+    return [(True, every[:repair]), (False, every[repair:])] if repair else [(False, every)]
+
+
+def _file_range(
+    pairs: Any, request: RowRequest, size: int, places: range, wanted: Wanted
+) -> FileRange:
+    """Return the files that workers read for a request."""
+    n, layout = len(pairs.conditions), request.layout or RowLayout(request.protocol)
+    return FileRange(
+        pairs,
+        partial(_groups_of_files, request.protocol, size, places.start),
+        size if n == 1 else 1,
+        n * layout.n_passes + 1,
+        wanted,
+        n,
+        places.start,
+        places.stop,
+    )
+
+
+def _groups_of_files(
+    engine: Protocol, size: int, origin: int, pairs: Any, first: int, places: range
+) -> Iterator[Group]:
+    """Return the groups of images that a worker reads."""
+    return PairStream(pairs, engine.n_bands, None, first).groups(size, engine, places, origin)
 
 
 def _n_images(parts: list[Rows], stream: PairStream) -> int:
@@ -228,6 +271,7 @@ def _keep(parts: list[Rows], n_rows: int) -> None:
     """Drop all but the first rows."""
     for part in parts:
         del part.rows[n_rows:]
+        del part.notes[n_rows:]
         n_rows -= len(part.rows)
 
 
@@ -264,19 +308,20 @@ class PairStream:
         pairs: As for `error_decomposition`.
         n_bands: Bands that every image must be able to hold.
         max_images: Stops after so many images.
+        first: Place of the first one.
 
     Attributes:
         conditions: The conditions, once the first batch was read.
-        notes: Class, name and size of every image read so far.
     """
 
-    def __init__(self, pairs: Any, n_bands: int, max_images: int | None) -> None:
-        self._pairs, self._n_bands = pairs, n_bands
-        self._stream = islice(self._images(), max_images)
+    def __init__(self, pairs: Any, n_bands: int, max_images: int | None, first: int = 0) -> None:
+        self._pairs, self._n_bands, self._first = pairs, n_bands, first
+        self._stream: Iterator[list[ImageWithDonor]] = islice(self._images(), max_images)
         self.conditions: tuple[Condition, ...] = ()
-        self.notes: list[ImageNote] = []
 
-    def groups(self, size: int, protocol: Protocol, n_images: int | None = None) -> Iterator[Group]:
+    def groups(
+        self, size: int, protocol: Protocol, places: range, origin: int | None = None
+    ) -> Iterator[Group]:
         """Yield groups of pairs that share forward passes, image by image, `size` at most.
 
         A group is of one image under several conditions, so that its clean version runs once; of
@@ -285,23 +330,39 @@ class PairStream:
         Args:
             size: Pairs in one group.
             protocol: The engine's.
-            n_images: Stop after so many images; the next call goes on with the image after them.
+            places: Which images; the next call goes on with the image after them.
+            origin: Place with which the first group of a single condition begins, by default that
+                of the places.
         """
-        images = islice(self._stream, n_images)
+        images = self._within(places)
         first = next(images, None)
         if first is None:
             return
         if len(first) == 1:
-            flat = (pair for image in _chained(first, images) for pair in image)
-            yield from split_by_shape(flat, size, protocol)
+            flat = (pair for image in chain([first], images) for pair in image)
+            begin = places.start if origin is None else origin
+            yield from split_by_shape(flat, size, protocol, begin)
             return
         n_groups = -(-len(first) // size)
-        for image in _chained(first, images):
+        for image in chain([first], images):
             for k in range(n_groups):
                 yield image[k * len(image) // n_groups : (k + 1) * len(image) // n_groups]
 
+    def _within(self, places: range) -> Iterator[list[ImageWithDonor]]:
+        """Yield the images of some places; one after them is left to the next call."""
+        for image in self._stream:
+            place = image[0][0].place
+            if place >= places.stop:
+                self._stream = chain([image], self._stream)
+                return
+            if place >= places.start:
+                yield image
+            if place == places.stop - 1:
+                return
+
     def _images(self) -> Iterator[list[ImageWithDonor]]:
         """Yield every image as its perturbed versions, each with the clean one as its donor."""
+        place_of = places_of(self._pairs, self._first)
         for batch in _batches(self._pairs):
             clean = tensor(batch[0])
             check_images(clean, self._n_bands)
@@ -313,11 +374,14 @@ class PairStream:
             for k, (image, label) in enumerate(zip(clean, labels, strict=True)):
                 digest = image_digest(image, label)
                 name = digest if names is None else names[k]
-                donor = Item(image, label, digest, name)
-                self.notes.append(ImageNote.of(donor))
+                place = place_of(name)
+                donor = Item(image, label, digest, name, place)
                 yield [
-                    (Item(x[k], label, image_digest(x[k], label), f"{name} under {one}"), donor)
-                    for one, x in perturbed.items()
+                    (
+                        Item(x[k], label, image_digest(x[k], label), f"{name} under {c}", place),
+                        donor,
+                    )
+                    for c, x in perturbed.items()
                 ]
 
     def _by_condition(self, given: Any, clean: Tensor) -> dict[Condition, Tensor]:
@@ -341,13 +405,6 @@ class PairStream:
                 )
             check_images(images)
         return {condition: found[condition] for condition in self.conditions}
-
-
-def _chained(
-    first: list[ImageWithDonor], rest: Iterable[list[ImageWithDonor]]
-) -> Iterator[list[ImageWithDonor]]:
-    yield first
-    yield from rest
 
 
 def _batches(pairs: Any) -> Iterator[Sequence[Any]]:
@@ -449,7 +506,7 @@ def _result(
 ) -> ErrorDecomposition:
     """Return the result from rows, the conditions of the first image first."""
     found, c = _unpacked(parts), len(stream.conditions)
-    notes = stream.notes[: len(found.ends) // c]
+    notes = [note for part in parts for note in part.notes[::c] if note is not None]
     error, loss = _games(found, stream.conditions)
     return ErrorDecomposition(
         protocol=protocol,

@@ -15,24 +15,34 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from iaside_plugins.budgets import format_budget
 from iaside_plugins.errors import InputError
-from iaside_plugins.inference.checks import check_images, check_labels, model_device
+from iaside_plugins.evaluation.worked import (
+    Batch,
+    BatchJob,
+    Keys,
+    Make,
+    Predictor,
+    Worked,
+    answers,
+    worked_by,
+    worked_here,
+)
 from iaside_plugins.inference.forward import Model
-from iaside_plugins.inference.runner import ModelRunner
+from iaside_plugins.parallel.pool import Pool
 from iaside_plugins.protocol import method_identity
 from iaside_plugins.seeds import seed_of
-from iaside_plugins.storage.provenance import image_digest, model_identity
+from iaside_plugins.storage.provenance import model_identity
 from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.value_table.progress import Progress, Work, times
+from iaside_plugins.value_table.rows import record_choices, restore
+from iaside_plugins.value_table.stream import are_files, places_of
 
 Array = npt.NDArray[np.float64]
-Batch = tuple[Tensor, Tensor, Sequence[str]]
 Images = Iterable[Batch]
-Perturb = Callable[[Tensor, Tensor, int], Sequence[Tensor]]
+Perturb = Callable[[Model, Tensor, Tensor, int], Sequence[Tensor]]
 FLUSH_EVERY = 512  # rows of one file of the store
 PASS: Work = {"forward": 1}
 
@@ -146,11 +156,6 @@ class StoredRows:
         return np.stack(self._rows[condition])
 
 
-def digests_of(images: Tensor, labels: Tensor) -> list[str]:
-    """Return the digest of every image of a batch with its label."""
-    return [image_digest(image, int(label)) for image, label in zip(images, labels, strict=True)]
-
-
 def place_keys(first: int, digests: Sequence[str]) -> list[str]:
     """Return a key for every image of a batch that is attacked as a whole.
 
@@ -164,47 +169,6 @@ def place_keys(first: int, digests: Sequence[str]) -> list[str]:
     return [f"{batch:x}-{k}" for k in range(len(digests))]
 
 
-class Predictor:
-    """A model's answers on batches of images.
-
-    Args:
-        model: (N, C, H, W) images in [0, 1] -> logits (N, n_classes).
-        batch_size: "auto" to split batches where memory runs out; else they are run whole.
-    """
-
-    def __init__(self, model: Model, batch_size: int | str = 64) -> None:
-        self.runner = ModelRunner(model, model_device(model), batch_size)
-
-    def __call__(self, images: Tensor, labels: Tensor, ids: Sequence[str]) -> Array:
-        """Return rows (N, 2): probability of the true class, and 1.0 if it is the prediction.
-
-        Raises:
-            InputError: As `answers`.
-        """
-        rows = self.answers(images, labels, ids)
-        rows[:, 1] = rows[:, 1] == labels.cpu().numpy()
-        return rows
-
-    @torch.no_grad()
-    def answers(self, images: Tensor, labels: Tensor, ids: Sequence[str]) -> Array:
-        """Return rows (N, 2): probability of the true class, and the predicted class.
-
-        Raises:
-            InputError: For non-finite logits (which image), or labels without an output.
-        """
-        logits = self.runner.batch_logits(images.to(self.runner.device), int(labels.max()))
-        target = labels.to(self.runner.device)
-        finite = torch.isfinite(logits).all(dim=1)
-        if not bool(finite.all()):
-            raise InputError(
-                "the model gives non-finite logits (NaN or infinite) for image "
-                f"{ids[int(finite.int().argmin())]}; check the model's weights"
-            )
-        likelihood = self.runner.log_likelihood(logits, target).double().exp()
-        predicted = logits.argmax(dim=1).double()
-        return np.array(torch.stack([likelihood, predicted], dim=1).cpu().numpy())
-
-
 class ConditionRunner:
     """Runs a model over conditions and stores finished images, so that a run can be resumed.
 
@@ -213,17 +177,29 @@ class ConditionRunner:
         resume: Folder of the run, or None to store nothing.
         bar: Progress, which counts what is done.
         batch_size: As for `Predictor`.
+        workers: Who makes rows of images that workers can read, and by what they know the model;
+            None for this process.
+        forwards: As for `Predictor`; a resumed run repeats what the first one chose.
     """
 
     def __init__(
-        self, model: Model, resume: Path | str | None, bar: Progress, batch_size: int | str = 64
+        self,
+        model: Model,
+        resume: Path | str | None,
+        bar: Progress,
+        batch_size: int | str = 64,
+        workers: tuple[Pool, Any] | None = None,
+        forwards: str = "plain",
     ) -> None:
-        self.model = model
+        self.model, self.workers = model, workers
         self.bar = bar
-        self.predict = Predictor(model, batch_size)
+        self.predict = Predictor(model, batch_size, forwards)
         folder = None if resume is None else Path(resume) / "conditions"
         identity = {**model_identity(model, folder), **method_identity()}
+        if forwards != "plain":
+            identity["forwards"] = forwards
         self.store = RowStore(folder, identity, FLUSH_EVERY, width=2, finite=True)
+        restore(self.predict.runner, self.store)
 
     def run(self, condition: str, images: Images, work: Work = PASS) -> Outcome:
         """Return the outcome on the images of one condition; `work` is that of one image.
@@ -252,8 +228,8 @@ class ConditionRunner:
             conditions: Their names, which with the digest of an image's whole batch are the key of
                 a stored row.
             images: Batches of (images, labels, ids).
-            perturb: (images, labels, index of the first) -> images under every condition; not
-                called for a batch whose rows are all stored.
+            perturb: (model, images, labels, place of the first) -> images under every condition;
+                not called for a batch whose rows are all stored.
             keep: Whether to store rows, and to use stored ones. Not if `perturb` reads images that
                 may be others in the next run: their keys would be the same.
             work: Of one image, over all conditions; `perturb` may count its own as it goes.
@@ -263,24 +239,22 @@ class ConditionRunner:
         """
         self._describe(*conditions)
         names: list[str] = []
+        make, keys_of = partial(_attacked_rows, perturb), partial(_place_keys, conditions)
         with StoredRows(self.store if keep else RowStore(None, {})) as rows:
-            for x, labels, ids in images:
-                y = _checked(x, labels)
-                places = place_keys(len(names), digests_of(x, y))
-                keys = {
-                    k: [f"{name}|{place}" for place in places] for k, name in enumerate(conditions)
-                }
-                attacked = _later(partial(perturb, x, y, len(names)))
-                with self.bar.part(times(work, len(x))):
-                    rows.batch(keys, partial(self._answers, attacked, y, ids))
-                names += ids
+            for one in self._worked(images, make, keys_of, rows.store):
+                n, keys = len(one.ids), keys_of(one)
+                with self.bar.part(times(work, n)):
+                    rows.batch(
+                        {k: keys[k * n : (k + 1) * n] for k in range(len(conditions))}, one.rows
+                    )
+                names += one.ids
         return _outcomes(rows, [names] * len(conditions))
 
     def look(
         self,
         condition: str,
         images: Images,
-        rows_of: Callable[[Tensor, Tensor], Array],
+        rows_of: Callable[[Model, Tensor, Tensor], Array],
         work: Work = PASS,
     ) -> tuple[tuple[str, ...], Array]:
         """Return the names of images and rows (K, 2) that a function makes of them, stored too.
@@ -288,7 +262,7 @@ class ConditionRunner:
         Args:
             condition: Its name, which with the digest of an image is the key of a stored row.
             images: Batches of (images, labels, ids).
-            rows_of: (images, labels), on the model's device -> rows (N, 2).
+            rows_of: (model, images, labels), on the model's device -> rows (N, 2).
             work: Of one image.
 
         Raises:
@@ -296,29 +270,35 @@ class ConditionRunner:
         """
         self._describe(condition)
         names: list[str] = []
-        device = self.predict.runner.device
+        make, keys_of = partial(_looked, rows_of), partial(condition_keys, [condition])
         with StoredRows(self.store) as rows:
-            for x, labels, ids in images:
-                y = _checked(x, labels)
-                keys = {0: [f"{condition}|{digest}" for digest in digests_of(x, y)]}
-                rows.batch(keys, partial(_looked, rows_of, x.to(device), y.to(device)))
-                names += ids
-                self.bar.update(times(work, len(x)))
+            for one in self._worked(images, make, keys_of, self.store):
+                rows.batch({0: keys_of(one)}, one.rows)
+                names += one.ids
+                self.bar.update(times(work, len(one.ids)))
         if not names:
             raise InputError("no images: the data are empty")
         return tuple(names), rows.table(0)
+
+    def _worked(self, images: Images, make: Make, keys: Keys, store: RowStore) -> Iterator[Worked]:
+        """Yield batches with what makes their rows, or what workers made."""
+        if self.workers is None or not are_files(images):
+            place = places_of(images)
+            return (worked_here(batch, make, self.predict, place) for batch in images)
+        job = self.job([images], None, make, [keys])
+        return (one for _, one in worked_by(*self.workers, job, store.rows, self.store))
+
+    def job(
+        self, streams: Sequence[Any], together: Any, make: Make, keys: Sequence[Keys]
+    ) -> BatchJob:
+        """Return a `BatchJob` that answers as `predict` does."""
+        runner = self.predict.runner
+        return BatchJob(streams, together, make, keys, runner.batch_size, runner.forwards)
 
     def _describe(self, first: str, *others: str) -> None:
         """Show the conditions, budgets of one attack, in front of the progress bar."""
         last = f" to {_label(others[-1]).rpartition(' ')[2]}" if others else ""
         self.bar.set_description(f"{_label(first)}{last}")
-
-    def _answers(
-        self, batches: Iterable[Tensor], labels: Tensor, ids: Sequence[str]
-    ) -> Iterator[Array]:
-        """Yield the rows (N, 2) of the same images under every condition."""
-        for batch in batches:
-            yield self.predict(batch, labels, ids)
 
 
 class ConditionRows:
@@ -344,24 +324,31 @@ class ConditionRows:
         self, runner: ConditionRunner, condition: str, work: Work = PASS, *, predicted: bool = False
     ) -> None:
         self.condition, self._runner, self._work = condition, runner, work
-        self._predict = runner.predict.answers if predicted else runner.predict
+        self._predicted = predicted
         self.ids: list[str] = []
         self.labels: list[int] = []
         self.rows: list[Array] = []
 
-    def take(self, batch: Batch) -> None:
-        """Add the rows of the next batch, stored or computed."""
-        x, labels, ids = batch
+    def take(self, batch: Batch | Worked) -> None:
+        """Add the rows of the next batch, stored or computed, here or by a worker."""
         runner = self._runner
         runner._describe(self.condition)
-        y = _checked(x, labels)
+        one = batch
+        if not isinstance(one, Worked):
+            one = worked_here(one, answers, runner.predict)
         found = StoredRows(runner.store)
-        keys = {0: [f"{self.condition}|{digest}" for digest in digests_of(x, y)]}
-        found.batch(keys, lambda: [self._predict(x, y, ids)])
+        found.batch({0: condition_keys([self.condition], one)}, partial(self._rows_of, one))
+        record_choices(runner.predict.runner, runner.store)
         self.rows += list(found.table(0))
-        self.ids += ids
-        self.labels += y.tolist()
-        runner.bar.update(times(self._work, len(x)))
+        self.ids += one.ids
+        self.labels += one.labels
+        runner.bar.update(times(self._work, len(one.ids)))
+
+    def _rows_of(self, one: Worked) -> Iterator[Array]:
+        for rows in one.rows():
+            if not self._predicted:
+                rows[:, 1] = rows[:, 1] == np.array(one.labels)
+            yield rows
 
     def outcome(self) -> Outcome:
         """Return the outcome on all images."""
@@ -389,21 +376,39 @@ def _label(condition: str) -> str:
 
 
 def _looked(
-    rows_of: Callable[[Tensor, Tensor], Array], images: Tensor, labels: Tensor
+    rows_of: Callable[[Model, Tensor, Tensor], Array],
+    predict: Predictor,
+    images: Tensor,
+    labels: Tensor,
+    *_batch: Any,
 ) -> Iterator[Array]:
-    """Yield the rows of one batch."""
-    yield rows_of(images, labels)
+    """Yield the rows of one batch, see `worked.Make`."""
+    runner = predict.runner
+    yield rows_of(runner.model, images.to(runner.device), labels.to(runner.device))
 
 
-def _later(perturb: Callable[[], Sequence[Tensor]]) -> Iterator[Tensor]:
-    """Yield the perturbed images; they are made when the first one is asked for."""
-    yield from perturb()
+def _attacked_rows(
+    perturb: Perturb,
+    predict: Predictor,
+    images: Tensor,
+    labels: Tensor,
+    ids: Sequence[str],
+    first: int,
+) -> Iterator[Array]:
+    """Yield the rows (N, 2) of one batch under every condition, see `worked.Make`."""
+    for batch in perturb(predict.runner.model, images, labels, first):
+        yield predict(batch, labels, ids)
 
 
-def _checked(images: Tensor, labels: Tensor) -> Tensor:
-    """Return the labels of a batch as int64, once images and labels are checked."""
-    check_images(images)
-    return check_labels(labels, len(images))
+def condition_keys(conditions: Sequence[str], one: Worked) -> list[str]:
+    """Return the keys of a batch under some conditions, those of the first one first."""
+    return [f"{condition}|{digest}" for condition in conditions for digest in one.digests]
+
+
+def _place_keys(conditions: Sequence[str], one: Worked) -> list[str]:
+    """Return the keys of a batch that is attacked as a whole."""
+    places = place_keys(one.first, one.digests)
+    return [f"{condition}|{place}" for condition in conditions for place in places]
 
 
 def _outcomes(rows: StoredRows, names: Sequence[Sequence[str]]) -> list[Outcome]:

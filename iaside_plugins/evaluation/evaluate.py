@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +41,7 @@ from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.inference.checks import model_device
 from iaside_plugins.inference.forward import Model
 from iaside_plugins.inference.gradients import GradientView, gradient_rows, try_first_gradient
+from iaside_plugins.parallel.processes import Devices, workers_of
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import jsonable
 from iaside_plugins.storage.provenance import ids_digest, provenance
@@ -108,7 +108,7 @@ def evaluate(
     *,
     batch_size: int | str = 64,
     precision: str = "float32",
-    devices: str | None = None,
+    devices: Devices = None,
     resume: Path | str | None = None,
     show_progress: bool = False,
 ) -> tuple[dict[str, Any], SpectralImportance]:
@@ -121,8 +121,9 @@ def evaluate(
         batch_size: Rows in one forward pass of the spectral importance; "auto": as many as memory
             allows, there and under the conditions.
         precision: As in `spectral_importance`.
-        devices: Devices that share the images of the spectral importance, as its `device`; the
-            conditions run on the model's device.
+        devices: Devices or workers that share the images, as `device` of `spectral_importance`.
+            Conditions whose images are no files run on the model's device, and so does the check
+            of temperatures.
         resume: Folder that stores finished images of every condition.
         show_progress: Whether to show progress bars.
 
@@ -137,15 +138,27 @@ def evaluate(
     work = evaluation_work(plan, protocol)
     with (
         progress_bar(None if work is None else added(*work.values()), show_progress) as bar,
-        closing(PlanRows(model, plan, bar, batch_size=batch_size, resume=resume)) as rows,
+        workers_of(devices) as pool,
+        closing(
+            PlanRows(
+                model,
+                plan,
+                bar,
+                batch_size=batch_size,
+                resume=resume,
+                forwards=protocol.forwards,
+                pool=pool,
+            )
+        ) as rows,
     ):
+        device = pool or devices
         with not_judged():  # perhaps few of the clean images, which are judged by themselves
             # It drives the reading, since it checks protocol, precision and the size of the images.
             result = spectral_importance(
                 model,
                 rows.spectral(),
                 protocol,
-                device=devices,
+                device=device,
                 batch_size=batch_size,
                 precision=precision,
                 resume=None if resume is None else Path(resume) / "spectral",
@@ -160,7 +173,7 @@ def evaluate(
                     model,
                     pairs,
                     chains_like(protocol),
-                    device=devices,
+                    device=device,
                     batch_size=batch_size,
                     precision=precision,
                     resume=None if resume is None else Path(resume) / "decomposition",
@@ -168,7 +181,6 @@ def evaluate(
                 )
                 for pairs in plan.perturbed
             ]
-    device = rows.runner.predict.runner.device
     decomposition = decomposition_group(joined(splits), clean.ids) if splits else None
     n_unreadable = len(getattr(plan.clean, "unreadable", ()))
     n_taken = len(clean.ids) + n_unreadable
@@ -191,7 +203,7 @@ def evaluate(
         "adversarial": adversarial,
         **({} if systematic is None else {"systematic": systematic}),
         **({} if decomposition is None else {"decomposition": decomposition}),
-        "provenance": provenance(device),
+        "provenance": provenance((pool or rows.runner.predict.runner).device),
         "submission": {"submitter": None, "status": "self-reported", "statement": None},
     }
     return jsonable(entry), result
@@ -234,6 +246,19 @@ def _groups(
     return clean, corruption, attacks
 
 
+@dataclass(frozen=True)
+class _Attack:
+    """One attack of a plan on batches; can be pickled where the plan's `run` can."""
+
+    run: Callable[[Model, Tensor, Tensor, Any, int, int], Sequence[Tensor]]
+    spec: Any
+    seed: int
+
+    def __call__(self, model: Model, x: Tensor, y: Tensor, first: int) -> Sequence[Tensor]:
+        """Return the images attacked at every budget; the first one has a place."""
+        return self.run(model, x, y, self.spec, self.seed, first)
+
+
 def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict[str, Any]:
     """Return the entry's ``adversarial`` group.
 
@@ -251,10 +276,7 @@ def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict
         tag += f"-seed={plan.seed}-batch={plan.batch_size}"
         names = [f"{tag}|{spec.name} {epsilon!r}" for epsilon in spec.epsilons]
 
-        def attack(x: Tensor, y: Tensor, first: int, spec: Any = spec) -> Sequence[Tensor]:
-            return plan.run(runner.model, x, y, spec, plan.seed, first)
-
-        work = attack_work(spec)
+        attack, work = _Attack(plan.run, spec, plan.seed), attack_work(spec)
         outcomes = runner.attack(names, plan.images, attack, keep=plan.keep, work=work)
         found.append((spec, outcomes))
         for epsilon, outcome in zip(map(float, spec.epsilons), outcomes, strict=True):
@@ -301,8 +323,7 @@ def _gradient_view(
     """Return what an attack by gradients sees, said before it begins; None for other attacks."""
     if not plan.by_gradient:
         return None
-    see = partial(gradient_rows, runner.model)
-    ids, rows = runner.look("gradient", plan.images, see, {"gradient": 1})
+    ids, rows = runner.look("gradient", plan.images, gradient_rows, {"gradient": 1})
     known = set(clean.ids)
     kept = [k for k, name in enumerate(ids) if name in known]
     view = GradientView.of(rows[kept], clean.at([ids[k] for k in kept]).correct)

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from iaside_plugins.decomposition.contributions import Condition
-from iaside_plugins.evaluation.conditions import Batch, Images
+from iaside_plugins.evaluation.conditions import Images
 from iaside_plugins.evaluation.reading import Together
+from iaside_plugins.evaluation.worked import Batch
+from iaside_plugins.value_table.stream import are_files
 
 
 class PairedStreams:
@@ -30,9 +32,39 @@ class PairedStreams:
         self, clean: Images, perturbed: Mapping[Condition, Images], together: Together | None = None
     ) -> None:
         self.conditions = tuple(perturbed)
-        self._streams = [clean, *perturbed.values()]
+        self._streams: list[Any] = [clean, *perturbed.values()]
         self._together = together
         self.records: Sequence[Any] = getattr(clean, "records", ())
+        self.can_be_parted = all(are_files(stream) for stream in self._streams)
+
+    def part(self, start: int, stop: int) -> list[Any]:
+        """Return some images, see `parallel.shards.Files`."""
+        return [stream.part(start, stop) for stream in self._streams]
+
+    def with_part(
+        self, part: Sequence[Any], _model: Any = None, n_workers: int = 0
+    ) -> PairedStreams:
+        """Return the same with those images, see `parallel.shards.Files`."""
+        pairs = zip(self._streams, part, strict=True)
+        clean, *others = (stream.with_part(one, None, n_workers) for stream, one in pairs)
+        perturbed = dict(zip(self.conditions, others, strict=True))
+        return PairedStreams(clean, perturbed, self._together)
+
+    @property
+    def readers(self) -> int:
+        """Processes that read; one stream by itself is read sooner than they start."""
+        n_workers: int = self._streams[0].n_workers
+        return n_workers if self._together is not None else 0
+
+    @property
+    def unread(self) -> list[Any]:
+        """What each stream could not read, for `note`."""
+        return [stream.unread for stream in self._streams]
+
+    def note(self, unread: Sequence[Any]) -> None:
+        """Let each stream note what a worker could not read of it."""
+        for stream, one in zip(self._streams, unread, strict=True):
+            stream.note(one)
 
     def __iter__(self) -> Iterator[tuple[Tensor, dict[Condition, Tensor], Tensor, list[str]]]:
         """Yield (clean images, condition -> perturbed images, labels, ids)."""

@@ -6,25 +6,30 @@ Attacks and pairs of images read theirs themselves: what they make depends on ba
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from iaside_plugins.evaluation.conditions import (
-    Batch,
     ConditionRows,
     ConditionRunner,
     Images,
     StoredRows,
+    condition_keys,
 )
 from iaside_plugins.evaluation.corruption import CorruptedRows
 from iaside_plugins.evaluation.reading import OneReading, Stream, in_turn
 from iaside_plugins.evaluation.systematic import SystematicRows
+from iaside_plugins.evaluation.worked import Batch, Worked, answers, worked_by
 from iaside_plugins.importance.chance import chance_warning
 from iaside_plugins.inference.forward import Model
+from iaside_plugins.parallel.pool import Pool
 from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.value_table.progress import Progress
+from iaside_plugins.value_table.stream import are_files
 
 N_JUDGED = 100  # clean images after which an accuracy at chance is said
 _log = logging.getLogger(__name__)
@@ -39,6 +44,8 @@ class PlanRows:
         bar: Progress, which counts what is done.
         batch_size: As for `evaluate`.
         resume: As for `evaluate`.
+        forwards: As for `Predictor`.
+        pool: Workers, who read the images where all of them are files; None for this process.
 
     Attributes:
         runner: Runs the model under the conditions.
@@ -55,34 +62,53 @@ class PlanRows:
         *,
         batch_size: int | str,
         resume: Path | str | None,
+        forwards: str = "plain",
+        pool: Pool | None = None,
     ) -> None:
         self._plan = plan
-        self.runner = ConditionRunner(model, resume, bar, batch_size)
+        workers = None if pool is None else (pool, pool.put_model(model))
+        self.runner = ConditionRunner(model, resume, bar, batch_size, workers, forwards)
         self.clean = ConditionRows(self.runner, "clean")
         self._told = False
         self.corruption: CorruptedRows | None = None
         self.systematic: SystematicRows | None = None
         streams: list[Stream] = [(plan.clean, self._take_clean)]
+        tags = [[self.clean.condition]]
         stores = [self.runner.store]
         if plan.corruptions is not None:
             self.corruption = CorruptedRows(self.runner, plan.corruptions)
             streams += self.corruption.streams
+            plain = self.corruption.plain
+            each = self.corruption.rows if plain is None else [plain, *self.corruption.rows]
+            tags += [[rows.condition] for rows in each]
         if plan.systematic is not None:
             folder = None if resume is None else Path(resume) / "systematic"
-            others = ConditionRunner(model, folder, bar, batch_size)
+            others = ConditionRunner(model, folder, bar, batch_size, forwards=forwards)
             self.systematic = SystematicRows(others, plan.systematic)
             streams += self.systematic.streams
+            tags[0].append(self.systematic.own.condition)
+            tags += [[rows.condition] for rows in self.systematic.rows[1:]]
             stores.append(others.store)
         ways = [p.together for p in (plan.corruptions, plan.systematic) if p is not None]
         together = next((way for way in ways if None not in ways), None) or in_turn
-        self._images = _stored(OneReading(streams, together), stores)
+        reading: Iterable[Batch] = OneReading(streams, together)
+        self._by_workers = workers is not None and all(are_files(images) for images, _ in streams)
+        if workers is not None and self._by_workers:
+            keys = [partial(condition_keys, conditions) for conditions in tags]
+            job = self.runner.job([images for images, _ in streams], together, answers, keys)
+            known = chain.from_iterable(store.rows for store in stores)
+            reading = _taken(streams, worked_by(*workers, job, known, self.runner.store))
+        self._images = _stored(reading, stores)
 
     def spectral(self) -> Images:
         """Return the images of the importance, which read everything else while they are iterated.
 
-        Where they are not among the clean ones, in their order, they are those of the plan.
+        Where they are not among the clean ones, in their order, or workers read them, they are
+        those of the plan.
         """
         wanted = self._plan.spectral
+        if self._by_workers:
+            return wanted  # type: ignore[no-any-return]
         is_one = members(wanted, self._plan.clean)
         return wanted if is_one is None else Among(wanted, self._images, is_one)
 
@@ -100,7 +126,7 @@ class PlanRows:
         """End the reading, with the processes that read."""
         self._images.close()
 
-    def _take_clean(self, batch: Batch) -> None:
+    def _take_clean(self, batch: Batch | Worked) -> None:
         """Take a batch of the model's own input; judge the accuracy before there are many."""
         before = len(self.clean.ids)
         self.clean.take(batch)
@@ -160,7 +186,14 @@ def members(images: Any, clean: Any) -> Callable[[str], bool] | None:
     return {record.image_id for record in records}.__contains__
 
 
-def _stored(images: OneReading, stores: Sequence[RowStore]) -> Generator[Batch, None, None]:
+def _taken(streams: Sequence[Stream], found: Iterable[tuple[int, Worked]]) -> Iterator[Batch]:
+    """Give every batch to what takes it; yields nothing."""
+    for k, one in found:
+        streams[k][1](one)
+    yield from ()
+
+
+def _stored(images: Iterable[Batch], stores: Sequence[RowStore]) -> Generator[Batch, None, None]:
     """Yield the images; merge the files of stores at the end, also by an error."""
     with ExitStack() as stack:
         for store in stores:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from iaside_plugins.evaluation.conditions import Batch, Images
+from iaside_plugins.evaluation.conditions import Images
+from iaside_plugins.evaluation.worked import Batch
 
-Stream = tuple[Images, Callable[[Batch], None]]
-"""Images under one condition, and what takes their batches."""
+Stream = tuple[Images, Callable[[Any], None]]
+"""Images under one condition, and what takes their batches, as they are or `Worked`."""
 
 Together = Callable[[Sequence[Any]], Iterable[tuple[int, Batch]]]
 """Reads several streams in one pass: -> (index, batch), the batches of each stream in its order.

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from iaside_plugins.evaluation.conditions import Batch, ConditionRunner, Images, Outcome
+from iaside_plugins.evaluation.conditions import ConditionRunner, Images, Outcome
 from iaside_plugins.evaluation.work import FACTORS, N_CHECKED, attack_work
+from iaside_plugins.evaluation.worked import Batch
 from iaside_plugins.inference.outputs import logits_in
 from iaside_plugins.stats.temperature import DIGITS, fitted_temperature
 
@@ -58,7 +59,9 @@ def temperature_check(
     for temperature in temperatures:
         net = Tempered(runner.model, temperature)
 
-        def attack(x: Tensor, y: Tensor, first: int, net: nn.Module = net) -> Sequence[Tensor]:
+        def attack(
+            _model: Any, x: Tensor, y: Tensor, first: int, net: nn.Module = net
+        ) -> Sequence[Tensor]:
             return plan.run(net, x, y, spec, plan.seed, first)  # type: ignore[no-any-return]
 
         names = [

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.chance import warn_at_chance
@@ -17,8 +19,8 @@ from iaside_plugins.importance.stopping import StopCheck, check_points, stopping
 from iaside_plugins.inference.checks import KnownClasses, model_device
 from iaside_plugins.inference.forward import Model
 from iaside_plugins.inference.runner import first_batch_size
-from iaside_plugins.parallel.processes import Devices, finished_groups, one_or_several
-from iaside_plugins.parallel.scheduler import RowRequest
+from iaside_plugins.parallel.processes import Devices, one_or_several
+from iaside_plugins.parallel.shards import FileRange, RowRequest, Wanted, finished_groups
 from iaside_plugins.protocol import Protocol, method_identity
 from iaside_plugins.shapley.score import BETA
 from iaside_plugins.storage.provenance import model_identity
@@ -26,8 +28,16 @@ from iaside_plugins.storage.row_store import RowStore, check_identity, read_head
 from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.layout import RowLayout
 from iaside_plugins.value_table.progress import Work, progress_bar, times
-from iaside_plugins.value_table.rows import Group, ImageNote, image_groups, prepare_store, restore
-from iaside_plugins.value_table.stream import check_max_images, count, items
+from iaside_plugins.value_table.rows import (
+    FinishedGroup,
+    Group,
+    ImageNote,
+    image_groups,
+    images_a_group,
+    prepare_store,
+    restore,
+)
+from iaside_plugins.value_table.stream import are_files, check_max_images, count, items
 
 Array = npt.NDArray[np.float64]
 ROWS = {"rows": 2}  # what a stored row holds; 1, without hits of the coalitions, was not recorded
@@ -62,8 +72,10 @@ def spectral_importance(  # noqa: PLR0913  the public signature
             `target_error`), they must come in random order, not class by class.
         protocol: Every choice that changes a number; ``Protocol()`` by default.
         device: Where the model is; by default where its parameters are. Several, as a list or
-            as "cuda:0,cuda:1": a process each, with a copy of the model, for the same numbers.
-            The model here stays where it is; scripts then need ``if __name__ == "__main__":``.
+            as "cuda:0,cuda:1": a process each, with a copy of the model, which reads its own
+            images if they are files, for the same numbers; or the workers of a cluster, of
+            `ray_adapter.workers_on_ray`. The model here stays where it is; scripts that start
+            processes need ``if __name__ == "__main__":``.
         batch_size: Rows in one forward pass; "auto" begins with 512 on a GPU (64 elsewhere),
             halves them where memory runs out, and on a CPU takes the quickest of 4, 16 and 64 on
             the first image. Beside the model, and what it needs for a batch,
@@ -101,19 +113,17 @@ def spectral_importance(  # noqa: PLR0913  the public signature
         target_error=target_error,
         target=target,
     )
-    n_rows = first_batch_size(batch_size, devices[0]) if devices else game.runner.n_rows
-    request = RowRequest("", protocol, batch_size, precision, run.groups(n_rows), run.store)
+    request = run.request(batch_size, devices[0] if devices else game.runner.device)
     restore(game.runner, run.store)
-    prepare_store(run.store, protocol)
-    finished = closing(finished_groups(model, game, [request], devices))
+    finished = closing(finished_groups(model, game, [request], device))
     try:
         known, each_image = count(data, max_images), importance_work(protocol)
         all_work = None if known is None else times(each_image, known)
         with progress_bar(all_work, show_progress) as bar, finished as each:
             bar.set_description("bands")
-            for _, group, keys in each:
-                bar.update(times(each_image, len(group)))
-                check = run.add(group, keys)
+            for _, group in each:
+                bar.update(times(each_image, len(group.keys)))
+                check = run.add(group)
                 if check is not None:
                     bar.set_work(times(each_image, check.expected(known)))
                     if check.done:
@@ -122,7 +132,7 @@ def spectral_importance(  # noqa: PLR0913  the public signature
         run.store.flush()
     n_forward, choices = game.n_forward, game.runner.forward.choices()
     if devices:
-        n_forward, choices = request.n_forward, request.choices or {}
+        n_forward, choices = request.n_forward, request.forwards
     result = run.result(n_forward, tuple(choices))
     warn_at_chance(int(result.correct.sum()), result.n_images, result.n_classes)
     return result
@@ -160,7 +170,7 @@ class ImportanceRun:
         check_max_images(max_images)
         self._stopping = stopping_rule(target_error, target, protocol.beta)
         self.protocol, self.precision = protocol, precision
-        self._stream = items(data, protocol.n_bands, max_images)
+        self._data, self._max_images = data, max_images
         identity = {
             **{f"protocol {k}": v for k, v in protocol.run_choices().items() if k != "beta"},
             "precision": precision,
@@ -174,11 +184,34 @@ class ImportanceRun:
         self._finished: list[tuple[ImageNote, Array]] = []
         self._order: list[tuple[str, str]] = []
 
-    def groups(self, n_rows: int) -> Iterator[Group]:
-        """Yield the images in groups that share forward passes of so many rows."""
-        return image_groups(self._stream, self.protocol, n_rows)
+    def request(self, batch_size: int | str, device: torch.device, model: Any = None) -> RowRequest:
+        """Return what rows are needed; the store is prepared for them.
 
-    def add(self, group: Group, keys: list[str]) -> StopCheck | None:
+        Args:
+            batch_size: As for `spectral_importance`.
+            device: Of the model, or of the workers.
+            model: By what workers know it, see `Pool.put_model`.
+        """
+        protocol, data, n_rows = self.protocol, self._data, first_batch_size(batch_size, device)
+        prepare_store(self.store, protocol)
+        files = None
+        if are_files(data) and not protocol.needs_all_images:
+            size, passes = images_a_group(protocol, n_rows), self._layout.n_passes
+            groups = partial(_groups_of_files, protocol, n_rows)
+            files = FileRange(data, groups, size, passes, Wanted(self._max_images))
+        stream = items(data, protocol.n_bands, self._max_images)
+        return RowRequest(
+            protocol,
+            batch_size,
+            self.precision,
+            image_groups(stream, protocol, n_rows),
+            self.store,
+            known_classes=self._known_classes,
+            files=files,
+            model=model,
+        )
+
+    def add(self, group: FinishedGroup) -> StopCheck | None:
         """Add the next group, whose rows are stored; return what is known of the target.
 
         Images after the one that was enough are dropped again.
@@ -187,12 +220,11 @@ class ImportanceRun:
             The first check that was enough, or else the last one; None if none was due.
         """
         first = len(self._finished)
-        for key, (item, _) in zip(keys, group, strict=True):
-            note = ImageNote.of(item)
+        for key, note in zip(group.keys, group.notes, strict=True):
             self._finished.append((note, self.store.rows[key]))
             self._order.append((key, note.to_json()))
         if self._known_classes is not None:  # rows of a worker or an earlier run
-            self._known_classes.check(int(self.store.rows[keys[0]][0]))
+            self._known_classes.check(int(self.store.rows[group.keys[0]][0]))
         check = None
         if self._stopping is None:
             return check
@@ -217,6 +249,13 @@ class ImportanceRun:
         return _result(
             self.protocol, self._finished, self.precision, n_forward=n_forward, forwards=forwards
         )
+
+
+def _groups_of_files(
+    protocol: Protocol, n_rows: int, images: Any, first: int, _places: range
+) -> Iterator[Group]:
+    """Return the groups of images that a worker reads; all of them count."""
+    return image_groups(items(images, protocol.n_bands, first=first), protocol, n_rows)
 
 
 def read_run(folder: Path | str, beta: float | None = None) -> SpectralImportance:

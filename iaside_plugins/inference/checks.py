@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,6 +107,15 @@ def check_range(images: Tensor, bounds: tuple[float, float] = (0.0, 1.0)) -> Non
             "undo it and let the model normalise"
             + ("; if they are 0..255, divide by 255" if upper == 1 else "")
         )
+
+
+def size_clash(id_a: str, shape_a: Sequence[int], id_b: str, shape_b: Sequence[int]) -> InputError:
+    """Return the error for images of two sizes (H, W, ...) in one run, given their names."""
+    (height_a, width_a), (height_b, width_b) = shape_a[:2], shape_b[:2]
+    return InputError(
+        f"images must have one size; {id_a} is {height_a} x {width_a}, {id_b} is "
+        f"{height_b} x {width_b} (height x width); give a crop"
+    )
 
 
 def check_labels(labels: Tensor, n_images: int, n_classes: int | None = None) -> Tensor:

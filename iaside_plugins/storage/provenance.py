@@ -149,6 +149,7 @@ def provenance(device: torch.device | str = "cpu") -> dict[str, Any]:
             continue
     status = _git("status", "--porcelain")
     device = torch.device(device)
+    named = device.type == "cuda" and torch.cuda.is_available()  # not of the workers of a cluster
     return {
         "iaside_plugins": __version__,
         "git_commit": _git("rev-parse", "HEAD"),
@@ -156,6 +157,6 @@ def provenance(device: torch.device | str = "cpu") -> dict[str, Any]:
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "python": platform.python_version(),
         "versions": versions,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "device": torch.cuda.get_device_name(device) if named else device.type,
         "machine": platform.machine(),
     }

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Set
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -71,13 +70,19 @@ class ImageNote:
 # ---- groups of images ----------------------------------------------------------------------
 def image_groups(stream: Iterator[Item], protocol: Protocol, batch_size: int) -> Iterator[Group]:
     """Yield images with their donors (None without one), in groups that share forward passes."""
-    pairs: Iterator[ImageWithDonor] = ((item, None) for item in stream)
-    size = protocol.image_batch if protocol.is_script else images_a_pass(protocol, batch_size)
-    if protocol.needs_all_images:
-        everything = list(stream)
-        size = len(everything) if protocol.shuffled else size
-        pairs = iter(_with_donors(everything, protocol))
-    yield from split_by_shape(pairs, size, protocol)
+    size = images_a_group(protocol, batch_size)
+    if not protocol.needs_all_images:
+        yield from split_by_shape(((item, None) for item in stream), size, protocol)
+        return
+    everything = list(stream)
+    pairs = _with_donors([replace(item, place=k) for k, item in enumerate(everything)], protocol)
+    size = len(everything) if protocol.shuffled else size
+    yield from split_by_shape(iter(pairs), size, protocol)
+
+
+def images_a_group(protocol: Protocol, batch_size: int) -> int:
+    """Return how many images come in one group of `image_groups`, if all images are at hand."""
+    return protocol.image_batch if protocol.is_script else images_a_pass(protocol, batch_size)
 
 
 def images_a_pass(protocol: Protocol, batch_size: int, layout: RowLayout | None = None) -> int:
@@ -87,14 +92,23 @@ def images_a_pass(protocol: Protocol, batch_size: int, layout: RowLayout | None 
 
 
 def split_by_shape(
-    pairs: Iterator[ImageWithDonor], size: int, protocol: Protocol
+    pairs: Iterator[ImageWithDonor], size: int, protocol: Protocol, first: int = 0
 ) -> Iterator[Group]:
     """Yield groups of `size` images; one of images of several sizes comes image by image.
+
+    The groups are those of the images' places: a file that is unreadable makes its own group
+    smaller, and no other one.
+
+    Args:
+        pairs: The images.
+        size: Places of one group.
+        protocol: The choices that change a number.
+        first: Place with which the first group begins.
 
     Raises:
         InputError: For images of several sizes that the protocol rescales together.
     """
-    while group := list(islice(pairs, size)):
+    for group in _by_place(pairs, size, first):
         shapes = [item.image.shape for item, _ in group]
         if len(set(shapes)) == 1:
             yield group
@@ -102,6 +116,24 @@ def split_by_shape(
             raise InputError(f"images of one batch must be of one size, got {set(shapes)}")
         else:
             yield from ([pair] for pair in group)
+
+
+def _by_place(pairs: Iterator[ImageWithDonor], size: int, first: int) -> Iterator[Group]:
+    """Yield the images of each `size` places together, as soon as the last of them is there."""
+    group: Group = []
+    end = first
+    for pair in pairs:
+        place = pair[0].place
+        if group and place >= end:
+            yield group
+            group = []
+        group.append(pair)
+        end = place - (place - first) % size + size
+        if place == end - 1:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def _with_donors(everything: list[Item], protocol: Protocol) -> Group:
@@ -118,17 +150,11 @@ def _with_donors(everything: list[Item], protocol: Protocol) -> Group:
     return [(item, everything[k]) for item, k in zip(everything, donors, strict=True)]
 
 
-def row_keys(protocol: Protocol, group: Group, first: int) -> list[str]:
-    """Return the key of each row: what it depends on beside model and protocol.
-
-    Args:
-        protocol: The choices that change a number.
-        group: The images.
-        first: Position of the first one in the data set.
-    """
+def row_keys(protocol: Protocol, group: Group) -> list[str]:
+    """Return the key of each row: what it depends on beside model and protocol."""
     digests = [item.digest for item, _ in group]
     if protocol.is_script:  # rescaled together: the row depends on the whole batch
-        place = first if "seed" in ABSENCES[protocol.absence].fields else 0
+        place = group[0][0].place if "seed" in ABSENCES[protocol.absence].fields else 0
         return [f"{one}-{seed_of(k, place, *digests):x}" for k, one in enumerate(digests)]
     return [
         item.digest if donor is None else f"{item.digest}-{donor.digest}" for item, donor in group
@@ -137,15 +163,12 @@ def row_keys(protocol: Protocol, group: Group, first: int) -> list[str]:
 
 # ---- rows of a group -----------------------------------------------------------------------
 @torch.no_grad()  # inference_mode would leave tensors in the model that cannot be trained with
-def start_rows(
-    game: Game, group: Group, first: int, layout: RowLayout | None = None
-) -> PendingRows:
+def start_rows(game: Game, group: Group, layout: RowLayout | None = None) -> PendingRows:
     """Start the passes of a group; call the result to wait for its rows (G, width).
 
     Args:
         game: Model and protocol.
         group: The images with their donors.
-        first: Position of the first one in the data set.
         layout: What the rows hold; by default values and hits alone.
     """
     protocol, layout = game.protocol, layout or RowLayout(game.protocol)
@@ -154,10 +177,10 @@ def start_rows(
     names = [f"image {item.name}" for item, _ in group]
     drawn = [layout.draw(item.digest) for item, _ in group]
     if len({len(one.coalitions) for one in drawn}) > 1:  # chains of a second cycle may share some
-        each = [start_rows(game, [pair], first + k, layout) for k, pair in enumerate(group)]
+        each = [start_rows(game, [pair], layout) for pair in group]
         return lambda: np.concatenate([rows() for rows in each])
     if protocol.is_script:
-        table = script_table(game, images, labels, names, first)
+        table = script_table(game, images, labels, names, group[0][0].place)
     else:
         coalitions = drawn[0].coalitions
         if protocol.estimator != "exact":
@@ -202,7 +225,7 @@ def restore(runner: ModelRunner, store: RowStore) -> None:
         runner.set_rows(store.choices["batch_size"])
 
 
-def _record_choices(runner: ModelRunner, store: RowStore) -> None:
+def record_choices(runner: ModelRunner, store: RowStore) -> None:
     """Store how this run runs the model, which a resumed run must repeat."""
     if runner.choices is None and runner.tuned:
         runner.choices = runner.forward.choices()
@@ -212,16 +235,34 @@ def _record_choices(runner: ModelRunner, store: RowStore) -> None:
         store.record_choice("batch_size", runner.n_rows)
 
 
-def store_rows(store: RowStore, group: Group, keys: Sequence[str], rows: Array) -> None:
-    """Add the rows of a group to the store, with a note of every image."""
-    for key, row, (item, _) in zip(keys, rows, group, strict=True):
-        store.add(key, row, ImageNote.of(item).to_json())
+@dataclass(frozen=True)
+class FinishedGroup:
+    """A group whose rows are stored: their keys, the notes of its images and of their donors."""
+
+    keys: list[str]
+    notes: list[ImageNote]
+    donors: list[ImageNote | None]
+
+    @classmethod
+    def of(cls, group: Group, keys: list[str]) -> FinishedGroup:
+        """Return what is kept of a group: no pixels."""
+        donors = [None if donor is None else ImageNote.of(donor) for _, donor in group]
+        return cls(keys, [ImageNote.of(item) for item, _ in group], donors)
+
+    def store(self, store: RowStore, rows: Array) -> None:
+        """Add its rows (G, width) to a store, with the note of every image."""
+        for key, row, note in zip(self.keys, rows, self.notes, strict=True):
+            store.add(key, row, note.to_json())
 
 
 def stored_groups(
-    game: Game, groups: Iterable[Group], store: RowStore, layout: RowLayout | None = None
-) -> Iterator[tuple[Group, list[str]]]:
-    """Yield each group once its rows are stored, with their keys.
+    game: Game,
+    groups: Iterable[Group],
+    store: RowStore,
+    layout: RowLayout | None = None,
+    known: Set[str] = frozenset(),
+) -> Iterator[FinishedGroup]:
+    """Yield each group once its rows are stored.
 
     On a GPU a group is read and started before the one before it is waited for.
 
@@ -230,24 +271,24 @@ def stored_groups(
         groups: Of `image_groups`.
         store: Where finished rows are.
         layout: What the rows hold; by default values and hits alone.
+        known: Keys of further rows that are not to be made again.
     """
     ahead = groups_ahead(game.runner.device)
-    started: deque[tuple[Group, list[str], PendingRows | None]] = deque()
+    started: deque[tuple[FinishedGroup, PendingRows | None]] = deque()
 
-    def finish() -> tuple[Group, list[str]]:
-        group, keys, rows = started.popleft()
+    def finish() -> FinishedGroup:
+        group, rows = started.popleft()
         if rows is not None:
-            store_rows(store, group, keys, rows())
-        return group, keys
+            group.store(store, rows())
+        return group
 
-    first = 0
     try:
         for group in groups:
-            keys = row_keys(game.protocol, group, first)
-            known = all(key in store.rows for key in keys)
-            started.append((group, keys, None if known else start_rows(game, group, first, layout)))
-            _record_choices(game.runner, store)
-            first += len(group)
+            keys = row_keys(game.protocol, group)
+            there = all(key in store.rows or key in known for key in keys)
+            rows = None if there else start_rows(game, group, layout)
+            started.append((FinishedGroup.of(group, keys), rows))
+            record_choices(game.runner, store)
             while len(started) > ahead:
                 yield finish()
     except InputError:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -30,15 +31,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Item:
-    """One image (C, H, W) in [0, 1], its label, its digest, and its name (or digest)."""
+    """One image (C, H, W) in [0, 1], its label, its digest, its name (or digest), and its place."""
 
     image: Tensor
     label: int
     digest: str
     name: str
+    place: int = 0  # in the data, where an unreadable file keeps its own
 
 
-def items(data: Any, n_bands: int, max_images: int | None = None) -> Iterator[Item]:
+def items(data: Any, n_bands: int, max_images: int | None = None, first: int = 0) -> Iterator[Item]:
     """Yield checked images of `data`, at most `max_images`, one at a time.
 
     Args:
@@ -46,12 +48,13 @@ def items(data: Any, n_bands: int, max_images: int | None = None) -> Iterator[It
             (images, labels, ids) batches; torch tensors or numpy arrays.
         n_bands: Bands that every image must be able to hold.
         max_images: Stops after so many images.
+        first: Place of the first one.
 
     Raises:
         InputError: For malformed batches, images outside [0, 1] or too small, bad labels.
         InputTypeError: For integer images.
     """
-    return islice(_items(data, n_bands), max_images)
+    return islice(_items(data, n_bands, first), max_images)
 
 
 def batches(data: Any) -> Iterator[Sequence[Any]]:
@@ -114,7 +117,28 @@ def named_fields(batch: Any, needed: Sequence[str]) -> Any:
     return [batch[name] for name in names if name is not None]
 
 
-def _items(data: Any, n_bands: int) -> Iterator[Item]:
+def are_files(data: Any) -> bool:
+    """Return whether workers can read the images themselves, see `parallel.shards.Files`."""
+    return hasattr(data, "with_part") and getattr(data, "can_be_parted", True)
+
+
+def places_of(data: Any, first: int = 0) -> Callable[[str | None], int]:
+    """Return a function from the names of the images, one after the other, to their places.
+
+    Args:
+        data: Where it `are_files`, one that is unreadable keeps its place among the records;
+            otherwise images are counted.
+        first: Place of the first image.
+    """
+    count = itertools.count(first)
+    if not are_files(data):
+        return lambda _name: next(count)
+    records = zip(count, data.records, strict=False)
+    return lambda name: next(place for place, record in records if record.image_id == name)
+
+
+def _items(data: Any, n_bands: int, first: int) -> Iterator[Item]:
+    place = places_of(data, first)
     for batch in batches(data):
         images = tensor(batch[0])
         check_images(images, n_bands)
@@ -124,7 +148,7 @@ def _items(data: Any, n_bands: int) -> Iterator[Item]:
             raise InputError(f"got {len(names)} ids for {len(images)} images")
         for image, label, name in zip(images, labels.tolist(), names, strict=True):
             digest = image_digest(image, label)
-            yield Item(image, label, digest, digest if name is None else name)
+            yield Item(image, label, digest, digest if name is None else name, place(name))
 
 
 def check_max_images(max_images: int | None) -> None:

@@ -7,6 +7,7 @@ own input, theirs go through the geometry of the corruptions.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from iaside_plugins.inference.checks import model_device
 from iaside_plugins.inference.gradients import try_first_gradient
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.value_table.progress import Work, added, part, times
+from iaside_plugins.value_table.stream import places_of
 from iaside_plugins.workflows.cost import Cost, probed
 from iaside_plugins.workflows.labels import PREDICTED
 from iaside_plugins.workflows.source import DataSource, open_images, with_predictions
@@ -105,6 +107,8 @@ class PerturbedImages:
         clean: As given; so are `corruptions` and `attacks`.
     """
 
+    at_once = IMAGES_AT_ONCE
+
     def __init__(
         self,
         clean: ImageFolderData,
@@ -118,7 +122,7 @@ class PerturbedImages:
         self.label_space: LabelSpace = clean.label_space
         self.clean, self.corruptions, self.attacks = clean, corruptions, attacks
         self._clean: Any = clean
-        self._model = model
+        self._model, self._first = model, 0
         self.left_out: tuple[str, ...] = ()
         cells: dict[Condition, Any] = {}
         together = None
@@ -135,6 +139,7 @@ class PerturbedImages:
                 for s in severities
             }
         self._pairs = PairedStreams(self._clean, cells, together)
+        self.can_be_parted = self._pairs.can_be_parted
         attacked = [] if attacks is None else attacks.conditions
         self.conditions: tuple[Condition, ...] = (*cells, *attacked)
         made = {} if corruptions is None else times({**corruptions.work, "forward": 0}, len(cells))
@@ -143,15 +148,45 @@ class PerturbedImages:
     def __len__(self) -> int:
         return len(self.records)
 
+    def part(self, start: int, stop: int) -> tuple[int, Any]:
+        """Return some images, see `parallel.shards.Files`."""
+        return start, self._pairs.part(start, stop)
+
+    def with_part(
+        self, part: tuple[int, Any], model: Any = None, n_workers: int = 0
+    ) -> PerturbedImages:
+        """Return the same with those images, which a model attacks, see `parallel.shards.Files`."""
+        nothing: Any = None  # of what makes them, in functions that cannot be sent
+        found = copy(self)
+        found.clean = found.label_space = found.corruptions = found._clean = nothing
+        found._model, (found._first, inner) = model, part
+        found._pairs = self._pairs.with_part(inner, None, n_workers)
+        found.records = found._pairs.records
+        return found
+
+    @property
+    def readers(self) -> int:
+        """Processes that read."""
+        return self._pairs.readers
+
+    @property
+    def unread(self) -> Any:
+        """What could not be read, for `note`."""
+        return self._pairs.unread
+
+    def note(self, unread: Any) -> None:
+        """Note what a worker could not read."""
+        self._pairs.note(unread)
+
     def __iter__(self) -> Iterator[tuple[Tensor, dict[Condition, Tensor], Tensor, list[str]]]:
         """Yield batches (clean, condition -> perturbed, labels, ids)."""
-        first = 0
+        place = places_of(self._pairs, self._first)
         for images, perturbed, labels, ids in self._pairs:
             attacked = {}
+            first, *_ = map(place, ids)
             with part(times(self.work, len(ids))):
                 if self.attacks is not None:
                     attacked = self.attacks.perturbed(self._model, images, labels, first)
-            first += len(ids)
             yield images, perturbed | attacked, labels, ids
 
 

@@ -42,14 +42,9 @@ from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.corruptions.frost import find_frost_textures
 from iaside_plugins.errors import InputError
-from iaside_plugins.evaluation.conditions import (
-    FLUSH_EVERY,
-    Images,
-    Predictor,
-    StoredRows,
-    digests_of,
-)
+from iaside_plugins.evaluation.conditions import FLUSH_EVERY, Images, StoredRows
 from iaside_plugins.evaluation.corruption import CorruptionPlan, no_images, paired
+from iaside_plugins.evaluation.worked import Predictor, digests_of
 from iaside_plugins.importance.run import importance_work, spectral_importance
 from iaside_plugins.inference.checks import check_images, model_device
 from iaside_plugins.inference.gradients import try_first_gradient

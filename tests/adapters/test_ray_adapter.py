@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 import types
 from functools import partial
@@ -11,32 +12,37 @@ import numpy as np
 import oracles
 import pytest
 import torch
-from deadly import Deadly
+from deadly import Deadly, Slow
+from image_files import Darker, make_tree
 
-from iaside_plugins import InputError, Protocol, spectral_importance
+from iaside_plugins import InputError, Protocol, error_decomposition, spectral_importance
 from iaside_plugins.adapters import ray_adapter
+from iaside_plugins.adapters.imagenet import ImageFolderData
 from iaside_plugins.adapters.ray_adapter import profile_on_ray
+from iaside_plugins.decomposition.contributions import Condition
 from iaside_plugins.errors import MissingExtraError
+from iaside_plugins.evaluation.pairs import PairedStreams
 
 OPTIONS = {"batch_size": 8}
+QUIET = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    """A cluster of two CPUs that ends with the module's tests."""
+def ray_alone():
+    """Ray, which leaves nothing outside."""
     ray = pytest.importorskip("ray", reason="needs Ray, of the extra ray")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_AUTH_MODE", "disabled")  # otherwise it leaves a token in the home folder
-        ray.init(
-            num_cpus=2,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="error",
-            object_store_memory=100 * 2**20,
-        )
         yield ray
-        ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def cluster(ray_alone):
+    """A cluster of two CPUs that ends with the module's tests."""
+    ray_alone.init(num_cpus=2, object_store_memory=100 * 2**20, **QUIET)
+    yield ray_alone
+    ray_alone.shutdown()
 
 
 def same(found, whole):
@@ -84,6 +90,25 @@ def test_errors_of_a_worker_come_back_as_they_are(cluster):
         profile_on_ray({"x": oracles.TinyNet().train()}, {"c": (images, labels)})
 
 
+@pytest.mark.slow
+def test_workers_are_a_device_and_read_their_own_files(cluster, tmp_path):
+    make_tree(tmp_path, ("a", "b", "c"), 4, 16, 16)
+    data = ImageFolderData(tmp_path, resize=None, crop=None, labels="rank")
+    perturbed = {Condition("dark", k): Darker(data, k) for k in (2, 3)}
+    pairs = PairedStreams(data, perturbed)
+    options = {"batch_size": 16, "device": None}
+    importance = spectral_importance(oracles.TinyNet(), data, Protocol(3), **options)
+    errors = error_decomposition(oracles.TinyNet(), pairs, **options)
+    with ray_adapter.workers_on_ray() as workers:
+        options["device"] = workers
+        same(spectral_importance(oracles.TinyNet(), data, Protocol(3), **options), importance)
+        found = error_decomposition(oracles.TinyNet(), pairs, **options)
+    np.testing.assert_array_equal(found.loss.bands, errors.loss.bands)
+    assert (found.ids, found.conditions) == (errors.ids, errors.conditions)
+    with pytest.raises(InputError, match="auto, cpu or cuda, got 'cuda:1'"):
+        ray_adapter.workers_on_ray(device="cuda:1").__enter__()
+
+
 def test_what_a_cluster_has_no_room_for(cluster):
     with pytest.raises(InputError, match="of 3 CPUs and 0 GPUs: the cluster has 2 CPUs, 0 GPUs"):
         profile_on_ray({"x": oracles.TinyNet()}, {"c": oracles.sample(2)}, num_cpus=3)
@@ -129,3 +154,36 @@ def test_a_token_that_the_cluster_does_not_take(monkeypatch):
     monkeypatch.setattr(Refusing, "init", refuse)
     with pytest.raises(InputError, match=r"no Ray cluster at 'auto' \(no token\)"):
         profile_on_ray({"x": oracles.TinyNet()}, {"c": oracles.sample(2)})
+
+
+@pytest.mark.slow
+def test_a_whole_machine_may_die(ray_alone, tmp_path, caplog):
+    """Two machines of one CPU each beside the driver's, one of which ends while both work."""
+    from ray.cluster_utils import Cluster
+
+    if ray_alone.is_initialized():
+        ray_alone.shutdown()
+    node = {"object_store_memory": 80 * 2**20}
+    machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **node})
+    try:
+        nodes = [machines.add_node(num_cpus=1, **node) for _ in range(2)]
+        ray_alone.init(address=machines.address, **QUIET)
+        own = ray_alone.get_runtime_context().get_node_id()  # any of them: all have one address
+        lost = next(node for node in nodes if node.node_id != own)
+        net = Slow(tmp_path)
+
+        def end_one():
+            while len(list(tmp_path.glob("pid-*"))) < 2:
+                time.sleep(0.05)
+            machines.remove_node(lost, allow_graceful=False)
+
+        ending = threading.Thread(target=end_one)
+        ending.start()
+        data = oracles.sample(40)
+        found = profile_on_ray({"x": net}, {"c": data}, Protocol(3), **OPTIONS)["x", "c"]
+        ending.join()
+        same(found, spectral_importance(oracles.TinyNet(), data, Protocol(3), **OPTIONS))
+        assert "a worker died" in caplog.text
+    finally:
+        ray_alone.shutdown()
+        machines.shutdown()

@@ -89,17 +89,25 @@ def test_the_quick_captum_benchmark_reports_every_figure(tmp_path):
         assert row["difference"] < 1e-5  # Captum sums in single precision
 
 
-def test_the_quick_scaling_benchmark_reports_every_figure(tmp_path):
-    bench = BENCH.with_name("bench_scaling.py")
+def test_the_quick_cluster_benchmark_reports_every_figure(tmp_path):
+    bench, plan = BENCH.with_name("bench_cluster.py"), BENCH.with_name("plan_cluster.py")
     command = [sys.executable, str(bench), "--quick", "--json", str(tmp_path / "bench.json")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     report = json.loads((tmp_path / "bench.json").read_text())
     assert "Rows equal to those of one process: yes" in done.stdout
-    assert report["equal"]
-    assert set(report["speed"]) == set(report["start_seconds"]) == {"1 worker", "2 workers"}
-    for name, speed in report["speed"].items():
-        ratios = [seconds["alone"] / seconds[name] for seconds in report["rounds"]]
+    found = report["speed"]
+    assert found["equal"]
+    assert set(found["speed"]) == set(found["start_seconds"]) == {"1 worker", "2 workers"}
+    for name, speed in found["speed"].items():
+        ratios = [seconds["alone"] / seconds[name] for seconds in found["rounds"]]
         assert speed["median"] == pytest.approx(np.median(ratios))
+    few, many = report["growth"].values()
+    assert few["row_bytes"] < many["got_bytes"] < 400
+    assert many["sent_bytes"] < 200
+    command = [sys.executable, str(plan), str(tmp_path / "bench.json"), "--gpus", "8"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert "| gpus | 8 |" in done.stdout
+    assert f"| sent_bytes | {many['sent_bytes']:.3g} | measured" in done.stdout
 
 
 def test_the_quick_benchmark_of_evaluate_reports_every_figure(tmp_path):
@@ -219,13 +227,25 @@ def test_shapiq_has_the_same_exact_values(kit, tmp_path):
     assert "shapiq SVARM" in rivals
 
 
+def test_the_quick_benchmark_of_compare_makes_the_passes_that_it_announces(tmp_path):
+    pytest.importorskip("captum", reason="needs the extra captum")
+    bench = BENCH.with_name("bench_compare.py")
+    command = [sys.executable, str(bench), "--quick", "--json", str(tmp_path / "bench.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    record = json.loads((tmp_path / "bench.json").read_text())
+    assert "| greatest memory, GB |" in done.stdout
+    assert record["made_rows"] == record["announced_rows"] > 0
+    assert record["peak_gb"] >= record["peak_before_gb"] > 0
+
+
 def test_the_quick_benchmark_of_the_board_reports_every_figure(tmp_path):
     bench = BENCH.with_name("bench_board.py")
     command = [sys.executable, str(bench), "--quick", "--json", str(tmp_path / "bench.json")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     records = json.loads((tmp_path / "bench.json").read_text())
-    assert "| models | board, s | index.html, s / kB |" in done.stdout
-    assert [record["models"] for record in records] == [0, 1, 2]
+    assert "| part | 1 models | 2 models | 8 models |" in done.stdout
+    assert "| statistics |" in done.stdout
+    assert [record["models"] for record in records] == [1, 2, 8]
     pages = [record["bytes"]["index.html"] for record in records]
     assert pages == sorted(pages)
     assert all(seconds > 0 for record in records for seconds in record["seconds"].values())

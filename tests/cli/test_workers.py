@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
-from iaside_plugins.adapters import ray_adapter
-from iaside_plugins.errors import InputError
+import torch
+
+from iaside_plugins.cli import values
+from iaside_plugins.parallel.processes import device_pool
 
 MODEL = "python:tiny_model:network"
 
@@ -19,11 +22,13 @@ def test_two_devices_give_what_one_gives(iaside, images, tmp_path):
     two = json.loads(iaside("profile", MODEL, *_options(images), "--device", "cpu,cpu").out)
     assert 0 <= two.pop("n_forward") - one.pop("n_forward") <= 1  # the black image, by each
     assert one == two
-    more = ("--corruptions", "none", "--attacks", "none")
+    more = ("--corruptions", "contrast,fog", "--attacks", "none", "--workers", 2)
     where = ("--device", "cpu,cpu", "--out", tmp_path / "e.json")
     entry = iaside("evaluate", MODEL, *_options(images), *more, *where)
-    found = json.loads(entry.out)["spectral"]
-    assert found["score"] == one["score"]
+    found = json.loads(entry.out)
+    assert found["spectral"]["score"] == one["score"]
+    here = iaside("evaluate", MODEL, *_options(images), *more, "--out", tmp_path / "f.json")
+    assert found["corruption"] == json.loads(here.out)["corruption"]
 
 
 def test_devices_that_are_not_there(iaside, images):
@@ -35,22 +40,29 @@ def test_devices_that_are_not_there(iaside, images):
     )
 
 
-def test_a_ray_cluster_gets_what_one_process_would_do(iaside, images, monkeypatch):
-    """What the command hands over; `test_ray_adapter` has a cluster."""
+def test_a_ray_cluster_gets_what_one_process_would_do(iaside, images, monkeypatch, tmp_path):
+    """What the command asks for; `test_ray_adapter` has a cluster."""
     asked = []
 
-    def refuse(*given, **options):
-        asked.append((given, options))
-        raise InputError("no cluster")
+    @contextlib.contextmanager
+    def workers(*address_and_device):
+        asked.append(address_and_device)
+        with device_pool([torch.device("cpu")]) as pool:
+            yield pool
 
-    monkeypatch.setattr(ray_adapter, "profile_on_ray", refuse)
-    for device, gpus in (("auto", None), ("cpu", 0), ("cuda", 1)):
-        iaside(
-            "profile", MODEL, *_options(images), "--ray", "head:6379", "--device", device
-        ).refused("no cluster")
-        (models, data, protocol), options = asked.pop()
-        assert next(iter(models.values())).info.name == "network"
-        assert len(next(iter(data.values()))) == 6
-        assert protocol.n_bands == 3
-        assert options["num_gpus"] == gpus
-        assert (options["address"], options["batch_size"]) == ("head:6379", 8)
+    monkeypatch.setattr(values, "workers_on_ray", workers)
+    one = json.loads(iaside("profile", MODEL, *_options(images)).out)
+    found = iaside("profile", MODEL, *_options(images), "--ray", "head:6379")
+    assert json.loads(found.out) == one
+    assert asked == [("head:6379", "auto")]
+    split = ("--corruptions", "contrast", "--severities", 5, "--forwards", "plain")
+    one = json.loads(iaside("explain", MODEL, *_options(images), *split).out)
+    run = iaside("explain", MODEL, *_options(images), *split, "--ray", "auto", "--device", "cpu")
+    assert 0 <= (found := json.loads(run.out)).pop("n_forward") - one.pop("n_forward") <= 2
+    assert found == one
+    whole = ("--corruptions", "contrast", "--attacks", "none", "--out")
+    iaside("evaluate", MODEL, *_options(images), *whole, tmp_path / "a.json")
+    run = iaside("evaluate", MODEL, *_options(images), *whole, tmp_path / "b.json", "--ray", "auto")
+    one, found = (json.loads((tmp_path / f"{name}.json").read_text()) for name in "ab")
+    assert found["corruption"] == one["corruption"]
+    assert asked[1:] == [("auto", "cpu"), ("auto", "auto")]

@@ -26,7 +26,7 @@ from iaside_plugins.adapters.models.load import (
 from iaside_plugins.adapters.models.weights import file_sha256
 from iaside_plugins.cli.options import ModelSpec
 from iaside_plugins.errors import InputError, InputTypeError
-from iaside_plugins.parallel.processes import packed, unpacked
+from iaside_plugins.parallel.session import packed, unpacked
 
 FACTORY = """
 import torch

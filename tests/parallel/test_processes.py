@@ -14,20 +14,13 @@ import numpy as np
 import oracles
 import pytest
 import torch
-from deadly import Deadly, Slow, local_class
+from deadly import Deadly, Slow, exits, local_class
 
 from iaside_plugins import InputError, Protocol, spectral_importance
 from iaside_plugins.errors import InputTypeError
-from iaside_plugins.importance.run import ImportanceRun
 from iaside_plugins.parallel import processes
-from iaside_plugins.parallel.processes import (
-    Processes,
-    device_workers,
-    one_or_several,
-    packed,
-    unpacked,
-)
-from iaside_plugins.parallel.scheduler import RowRequest, scheduled_groups
+from iaside_plugins.parallel.processes import device_pool, one_or_several
+from iaside_plugins.parallel.session import packed, unpacked
 
 TWO = ["cpu", "cpu"]
 OPTIONS = {"batch_size": 8}
@@ -79,17 +72,10 @@ def test_a_killed_worker_loses_nothing_and_changes_nothing(tmp_path):
 def test_rows_and_images_larger_than_a_pipe_holds():
     """A parent that waited to be read, and a worker that waited to be read, would wait forever."""
     data, protocol = oracles.sample(240, (16, 16)), Protocol.reference(8, image_batch=120)
-    net = oracles.TinyNet()
-    profile = ImportanceRun(
-        net, data, protocol, precision="float32", resume=None, max_images=None, target_error=None
-    )
-    run = RowRequest("", protocol, 64, "float32", profile.groups(64), profile.store)
-    with device_workers(net, [torch.device("cpu")]) as scheduler:
-        for _, group, keys in scheduled_groups(scheduler, [run]):
-            profile.add(group, keys)
-    rows = np.stack(list(profile.store.rows.values()))
-    assert rows[:120].nbytes > 2**17 < data[0][:120].numpy().nbytes
-    assert np.isfinite(rows).all()
+    with device_pool([torch.device("cpu")]) as pool:
+        found = spectral_importance(oracles.TinyNet(), data, protocol, device=pool)
+    assert found.values[:120].nbytes > 2**17 < data[0][:120].numpy().nbytes
+    assert np.isfinite(found.values).all()
 
 
 def test_a_model_that_always_kills_is_an_error(tmp_path):
@@ -170,72 +156,55 @@ def test_a_model_that_can_be_rebuilt_is_sent_by_its_weights(double):
     assert not found.training
 
 
-def test_a_worker_that_cannot_build_the_model_says_so(monkeypatch):
-    workers = Processes(oracles.TinyNet(), [torch.device("cpu")])
-    workers._model = b"no model"
-    try:
-        workers.start(0)
-        ((worker, message),) = workers.receive()
-    finally:
-        workers.stop()
-    assert worker == 0
-    assert "exit code 1" in message.died
-    assert "__main__" in message.died
+def test_a_worker_that_cannot_build_the_model_says_so():
+    net = local_class()
+    net.rebuild = lost
+    with pytest.raises(InputError, match=r"cannot build the model \(no such thing\).*__main__"):
+        unpacked(packed(net), torch.device("cpu"))
+
+
+def lost():
+    raise FileNotFoundError("no such thing")
+
+
+def test_a_worker_that_does_not_start_says_so(monkeypatch):
+    monkeypatch.setattr(processes, "_work", exits)
+    with pytest.raises(InputError, match=r"a worker does not start: exit code 3; .*__main__"):
+        spectral_importance(oracles.TinyNet(), oracles.sample(2), Protocol(2), device=TWO)
 
 
 def _running(net, then, n_images=6):
     """The result of two workers, while something is done to them; what they are for `then`."""
-    protocol, found = Protocol(3), []
-    profile = ImportanceRun(
-        net,
-        oracles.sample(n_images),
-        protocol,
-        precision="float32",
-        resume=None,
-        max_images=None,
-        target_error=None,
-    )
-    run = RowRequest("", protocol, 8, "float32", profile.groups(8), profile.store)
-    with device_workers(net, [torch.device("cpu")] * 2) as scheduler:
-        pids = [one.process.pid for one in scheduler.workers._running.values()]
+    with device_pool([torch.device("cpu")] * 2) as pool:
+        wait_until(lambda: all(worker._process for worker in pool._workers))
+        pids = [worker._process.pid for worker in pool._workers]
         then(pids)
-        for _, group, keys in scheduled_groups(scheduler, [run]):
-            profile.add(group, keys)
-            found += keys
+        found = spectral_importance(
+            net, oracles.sample(n_images), Protocol(3), device=pool, **OPTIONS
+        )
     assert all(gone(pid) for pid in pids)
-    return profile.result(run.n_forward, ())
+    return found
 
 
 def test_a_worker_that_dies_while_it_starts_is_replaced():
     net = oracles.TinyNet()
-    net.register_buffer("large", torch.zeros(2**20))  # more than a pipe holds
     found = _running(net, lambda pids: os.kill(pids[0], signal.SIGKILL))
     whole = spectral_importance(net, oracles.sample(6), Protocol(3), **OPTIONS)
     np.testing.assert_array_equal(found.per_image, whole.per_image)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="stops a process")
-@pytest.mark.parametrize("started", [False, True])
-def test_a_worker_that_stands_still_is_replaced(tmp_path, monkeypatch, caplog, started):
-    # The other worker may do all the work within seconds: what stands still is said before.
-    monkeypatch.setattr(processes, "SILENT", 8.0 if started else 2.0)
-    monkeypatch.setattr(processes, "SILENT_START", 20.0)
-    monkeypatch.setattr(processes, "POLL", 0.2)
+def test_a_worker_that_stands_still_is_replaced(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(processes, "SILENT", 8)
 
     def stop(pids):
-        first = [pids[0]]
-        if started:
-            threading.Thread(target=stop_one, args=(first,)).start()
-        else:
-            os.kill(pids[0], signal.SIGSTOP)
+        threading.Thread(target=stop_one, args=(pids[0],)).start()
 
-    def stop_one(pids):
-        wait_until(lambda: (tmp_path / f"pid-{pids[0]}").exists())
-        os.kill(pids[0], signal.SIGSTOP)
+    def stop_one(pid):
+        wait_until(lambda: (tmp_path / f"pid-{pid}").exists())
+        os.kill(pid, signal.SIGSTOP)
 
-    net = Slow(tmp_path)
-    found = _running(net, stop, 20)
+    found = _running(Slow(tmp_path), stop, 20)
     whole = spectral_importance(oracles.TinyNet(), oracles.sample(20), Protocol(3), **OPTIONS)
     np.testing.assert_array_equal(found.per_image, whole.per_image)
-    said = "no sign of life for" if started else "gives no sign of life since"
-    assert said in caplog.text
+    assert "no sign of life for 8 seconds" in caplog.text

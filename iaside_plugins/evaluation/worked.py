@@ -1,0 +1,237 @@
+"""Batches of images with what a model makes of them: made here, or by workers that read their own.
+
+A worker does whole batches of the stream, so that every pass is that of one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from iaside_plugins.errors import InputError
+from iaside_plugins.inference.checks import check_images, check_labels, model_device, size_clash
+from iaside_plugins.inference.forward import Model
+from iaside_plugins.inference.runner import ModelRunner
+from iaside_plugins.parallel.pool import Part, Pool
+from iaside_plugins.storage.provenance import image_digest
+from iaside_plugins.storage.row_store import RowStore
+from iaside_plugins.value_table.rows import record_choices, restore
+from iaside_plugins.value_table.stream import places_of
+
+Array = npt.NDArray[np.float64]
+Batch = tuple[Tensor, Tensor, Sequence[str]]
+Make = Callable[[Any, Tensor, Tensor, Sequence[str], int], Iterable[Array]]
+"""(predictor, images, labels, ids, place of the first) -> rows (N, R) of every condition."""
+
+Keys = Callable[["Worked"], Sequence[str]]
+"""A batch -> the keys of its rows, by which a store knows them."""
+
+
+class Predictor:
+    """A model's answers on batches of images.
+
+    Args:
+        model: (N, C, H, W) images in [0, 1] -> logits (N, n_classes).
+        batch_size: "auto" to split batches where memory runs out; else they are run whole.
+        forwards: As of a `Protocol`; where they are not plain, they are chosen by the first batch.
+    """
+
+    def __init__(self, model: Model, batch_size: int | str = 64, forwards: str = "plain") -> None:
+        self.runner = ModelRunner(model, model_device(model), batch_size, forwards=forwards)
+
+    def __call__(self, images: Tensor, labels: Tensor, ids: Sequence[str]) -> Array:
+        """Return rows (N, 2): probability of the true class, and 1.0 if it is the prediction.
+
+        Raises:
+            InputError: As `answers`.
+        """
+        rows = self.answers(images, labels, ids)
+        rows[:, 1] = rows[:, 1] == labels.cpu().numpy()
+        return rows
+
+    @torch.no_grad()
+    def answers(self, images: Tensor, labels: Tensor, ids: Sequence[str]) -> Array:
+        """Return rows (N, 2): probability of the true class, and the predicted class.
+
+        Raises:
+            InputError: For non-finite logits (which image), or labels without an output.
+        """
+        logits = self.runner.batch_logits(images.to(self.runner.device), int(labels.max()))
+        target = labels.to(self.runner.device)
+        finite = torch.isfinite(logits).all(dim=1)
+        if not bool(finite.all()):
+            raise InputError(
+                "the model gives non-finite logits (NaN or infinite) for image "
+                f"{ids[int(finite.int().argmin())]}; check the model's weights"
+            )
+        likelihood = self.runner.log_likelihood(logits, target).double().exp()
+        predicted = logits.argmax(dim=1).double()
+        return np.array(torch.stack([likelihood, predicted], dim=1).cpu().numpy())
+
+
+@dataclass(frozen=True)
+class Worked:
+    """A batch of images without their pixels.
+
+    Attributes:
+        ids: Names of the images.
+        labels: Their classes.
+        digests: Their digests.
+        first: Place of the first one.
+        size: Their height and width.
+        rows: Makes, or returns, their rows under every condition.
+    """
+
+    ids: Sequence[str]
+    labels: Sequence[int]
+    digests: Sequence[str]
+    first: int
+    size: tuple[int, ...]
+    rows: Callable[[], Iterable[Array]]
+
+
+def worked_here(
+    batch: Batch, make: Make, predict: Predictor, place: Callable[[str], int] = lambda _name: 0
+) -> Worked:
+    """Return a batch whose rows are made when they are asked for.
+
+    Args:
+        batch: (images, labels, ids).
+        make: Makes rows.
+        predict: Answers here.
+        place: Name of the next image -> its place, where that matters.
+
+    Raises:
+        InputError: Images or labels that cannot be used.
+    """
+    images, labels, ids = batch
+    check_images(images)
+    y = check_labels(labels, len(images))
+    first, *_ = map(place, ids)
+    rows = partial(make, predict, images, y, ids, first)
+    return Worked(ids, y.tolist(), digests_of(images, y), first, tuple(images.shape[2:]), rows)
+
+
+def answers(
+    predict: Predictor, images: Tensor, labels: Tensor, ids: Sequence[str], _first: int
+) -> list[Array]:
+    """Return the rows of a batch under its one condition, see `Make`."""
+    return [predict.answers(images, labels, ids)]
+
+
+def worked_by(
+    pool: Pool, model: Any, job: BatchJob, known: Iterable[str], store: RowStore
+) -> Iterator[tuple[int, Worked]]:
+    """Yield the batches of a job, with the number of their stream, as workers made their rows.
+
+    Args:
+        pool: The workers.
+        model: By what they know the model.
+        job: What is to be done.
+        known: Keys whose rows need not be made: those of their batches are not there.
+        store: Takes note of how the first worker runs the model, which the others repeat.
+
+    Raises:
+        InputError: As `Pool.results`, and too many unreadable files.
+    """
+    streams, size = job.streams, job.streams[0].batch_size
+    readers = 0 if job.together is None else streams[0].n_workers // pool.n_workers
+    sent = job.without_files(frozenset(known), readers)
+    records, name = streams[0].records, pool.put(sent)
+
+    def parts() -> Iterator[Part]:
+        for start in range(0, len(records), size):
+            part = [stream.part(start, start + size) for stream in streams]
+            names = [record.image_id for record in records[start : start + 5]]
+            unsettled = job.forwards != "plain" and "forwards" not in store.choices
+            yield Part(model, name, (start, part, dict(store.choices)), names, alone=unsettled)
+
+    before: dict[int, Worked] = {}
+    for _, (found, unread, error, choices) in pool.results(parts()):
+        for key, value in choices.items():
+            if key not in store.choices:
+                store.record_choice(key, value)
+        for k, one in found:
+            seen = before.setdefault(k, one)
+            if one.size != seen.size:  # no worker sees those of the others
+                raise size_clash(seen.ids[0], seen.size, one.ids[0], one.size)
+        yield from found
+        for stream, one in zip(streams, unread, strict=True):
+            stream.note(one)
+        if error is not None:
+            raise error
+
+
+@dataclass(frozen=True)
+class BatchJob:
+    """Reading streams, and making rows of their batches, see `parallel.session.Job`.
+
+    Attributes:
+        streams: `parallel.shards.Files` of the same images, of one batch size.
+        together: Reads several in one pass, None for a single one.
+        make: Makes rows.
+        keys: Of each stream, of the rows of a batch.
+        batch_size: As of a `Predictor`; so are `forwards`.
+        known: Keys whose rows need not be made.
+        readers: Processes that read the files of a worker.
+    """
+
+    streams: Sequence[Any]
+    together: Callable[[Sequence[Any]], Iterable[tuple[int, Batch]]] | None
+    make: Make
+    keys: Sequence[Keys]
+    batch_size: int | str
+    forwards: str
+    known: frozenset[str] = frozenset()
+    readers: int = 0
+
+    def without_files(self, known: frozenset[str], readers: int) -> BatchJob:
+        """Return the job as it is sent: files come with the parts."""
+        streams = [one.with_part(one.part(0, 1)) for one in self.streams]
+        return replace(self, streams=streams, known=known, readers=readers)
+
+    def begin(self, model: nn.Module, device: torch.device) -> Callable[[Any], Any]:
+        """Return the function that does one batch of every stream."""
+        return partial(self._do, Predictor(model, self.batch_size, self.forwards))
+
+    def _do(
+        self, predict: Predictor, data: tuple[int, list[Any], dict[str, Any]]
+    ) -> tuple[list[tuple[int, Worked]], list[Any], InputError | None, dict[str, Any]]:
+        """Return batches with their stream's number, what was unreadable, what stopped it, choices.
+
+        Args:
+            predict: Answers.
+            data: Place of the first image, a part of each stream, and how the model is run.
+        """
+        first, parts, choices = data
+        store = RowStore(None, {})
+        store.choices = choices
+        if predict.runner.needs_tuning:
+            restore(predict.runner, store)
+        each = zip(self.streams, parts, strict=True)
+        streams = [one.with_part(part, None, self.readers) for one, part in each]
+        places = [places_of(stream, first) for stream in streams]
+        read = self.together or (lambda each: ((0, batch) for batch in each[0]))
+        found, error = [], None
+        try:
+            for k, batch in read(streams):
+                one = worked_here(batch, self.make, predict, places[k])
+                there = self.known.issuperset(self.keys[k](one))
+                rows = [] if there else list(one.rows())
+                found.append((k, replace(one, rows=partial(list, rows))))
+        except InputError as raised:
+            error = raised
+        record_choices(predict.runner, store)
+        return found, [one.unread for one in streams], error, store.choices
+
+
+def digests_of(images: Tensor, labels: Tensor) -> list[str]:
+    """Return the digest of every image of a batch with its label."""
+    return [image_digest(image, int(label)) for image, label in zip(images, labels, strict=True)]
