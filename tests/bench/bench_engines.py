@@ -2,7 +2,7 @@
 
     python tests/bench/bench_engines.py [--models NAME,...] [--slow] [--quick] [--json FILE]
 
-Models of the kit (IASIDE_KIT), EfficientNet-Lite0 and a MobileNetV2 with random weights. "plain" is
+Models of the kit (IASIDE_KIT) and EfficientNet-Lite0. "plain" is
 the model as it is, "fast" and "compiled" are what ``forwards=`` makes of it, "bfloat16" is "fast"
 under autocast; the last two only with --slow. onnxruntime and OpenVINO run its ONNX export
 (pip install onnx onnxruntime openvino); those that are not installed are named. Every round times
@@ -35,7 +35,12 @@ from iaside_plugins.inference.tuning import tune
 from iaside_plugins.workflows.source import DataSource, open_images, open_model
 
 Engine = Callable[[Tensor], Tensor]
-MODELS = ("pip:efficientnet_lite0", "kit:c10_resnet20", "kit:mcunet_5fps", "MobileNetV2")
+MODELS = (
+    "pip:efficientnet_lite0",
+    "kit:c10_resnet20",
+    "kit:mcunet_5fps",
+    "kit:mobilenet_v2_100_qat",
+)
 BATCHES = (8, 16, 64)
 SLOW = ("bfloat16", "compiled")  # at the first batch size only, without Shapley values
 ROUNDS = 5
@@ -44,16 +49,10 @@ N_IMAGES, N_BANDS = 2, 5  # of the Shapley values that are compared
 
 def model_and_images(name: str) -> tuple[nn.Module, Tensor, Tensor]:
     """A model and the images and labels whose Shapley values are compared."""
-    source = "kit:mcunet_5fps" if name == "MobileNetV2" else name
-    net = open_model(source, device="cpu")
-    data = list(open_images(DataSource(images_of(source.split(":")[1]), n_images=N_IMAGES), net))
+    net = open_model(name, device="cpu")
+    data = list(open_images(DataSource(images_of(name.split(":")[1]), n_images=N_IMAGES), net))
     images = torch.cat([part[0] for part in data])
     labels = torch.cat([torch.as_tensor(part[1]) for part in data])
-    if name == "MobileNetV2":
-        from torchvision.models import mobilenet_v2
-
-        torch.manual_seed(0)
-        net, images = mobilenet_v2().eval(), nn.functional.interpolate(images, 224).clamp(0, 1)
     return net, images, labels
 
 
