@@ -288,3 +288,19 @@ def test_the_quick_benchmark_of_engines_reports_every_engine(kit, tmp_path):
     assert found["plain"]["logits"] == 0
     assert all(row["shapley"] < 1e-3 for row in found.values())
     assert all(name in done.stdout for name in report["missing"])
+
+
+def test_the_quick_benchmark_of_answers_reports_every_figure(tmp_path, kit):
+    bench = BENCH.with_name("bench_answer.py")
+    command = [sys.executable, str(bench), "--quick", "--json", str(tmp_path / "bench.json")]
+    environment = os.environ | {"IASIDE_KIT": str(kit)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=True, env=environment
+    )
+    assert "| model | command | images | passes | CPU s | over bare | peak MB |" in done.stdout
+    (row,) = json.loads((tmp_path / "bench.json").read_text())["models"]
+    assert row["bare_s_a_pass"] > 0
+    profile, explain = (row["commands"][name] for name in ("profile", "explain"))
+    assert (profile["n_images"], profile["n_passes"]) == (4, 4 * 7 + 1)
+    assert explain["n_passes"] > 4 * 4 * 3
+    assert all(one["cpu_s"] > 0 and one["peak_mb"] > 50 for one in (profile, explain))
