@@ -12,11 +12,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor, nn
 
 from iaside_plugins.adapters.captum_adapter import host as captum_host
-from iaside_plugins.adapters.captum_adapter.methods import METHODS, BandRun, find_method
+from iaside_plugins.adapters.captum_adapter.methods import (
+    METHODS,
+    BandRun,
+    find_method,
+    rows_at_once,
+)
 from iaside_plugins.adapters.captum_adapter.metrics import (
     Metrics,
+    fidelity_passes,
     residual_and_infidelity,
     sensitivity,
 )
@@ -46,6 +53,7 @@ DEFAULT_METHODS = (
     "kernel_shap",
 )
 GROUP = 8  # images that go through a method together
+SENSITIVITY = "sensitivity"  # its name among the parts of the work
 
 
 def compare_attributions(  # noqa: PLR0913  the public signature
@@ -65,7 +73,7 @@ def compare_attributions(  # noqa: PLR0913  the public signature
     """Compare I-ASIDE and Captum's methods, band by band, on the same images.
 
     All explain the log-likelihood of the true class, with a black baseline. Every method is tried
-    on one image before the work begins.
+    on one image, cheaply, before the work begins.
 
     Args:
         model: (N, C, H, W) images in [0, 1] -> (N, n_classes) logits, in evaluation mode.
@@ -75,7 +83,7 @@ def compare_attributions(  # noqa: PLR0913  the public signature
             methods know no others.
         metrics: Settings of infidelity and sensitivity.
         device: Where the model is; by default where its parameters are.
-        batch_size: Rows in one forward pass, at least.
+        batch_size: Rows in one forward pass, at most.
         resume: Folder in which finished images are stored; a run that stopped resumes from there.
         max_images: Stop after so many images.
         info: What else the report should say of the model.
@@ -110,7 +118,7 @@ def compare_attributions(  # noqa: PLR0913  the public signature
         with progress_bar(None, show_progress) as bar:
             for group in _groups(stream):
                 if not ids:
-                    study.probe(group[0])
+                    study.attempt(group[0])
                     if total is not None:
                         bar.set_work(study.work(total))
                     size = (group[0].image.shape[1], group[0].image.shape[2])
@@ -148,7 +156,7 @@ def comparison_work(
     metrics: Metrics,
     batch_size: int = 64,
 ) -> dict[str, Work]:
-    """Return the work of a comparison by method, each tried on the first image.
+    """Return the work of a comparison by method, each tried on the first image, and of metrics.
 
     The arguments are those of `compare_attributions`, with data of a known number of images.
 
@@ -160,8 +168,10 @@ def comparison_work(
     if first is None or not n:
         raise InputError("no images: the data are empty")
     with preserved_generators(study.device):
-        study.probe(first)
-    return {name: study.method_work(name, 0, n) for name in study.names}
+        study.attempt(first)
+    explained = {name: study.method_work(name, metrics.n_sensitivity, n) for name in study.names}
+    sensitive = min(metrics.n_sensitivity, n)
+    return explained | ({SENSITIVITY: study.sensitivity_work(sensitive)} if sensitive else {})
 
 
 @dataclass
@@ -175,27 +185,28 @@ class Study:
     device: torch.device
     batch_size: int
     _runs: dict[str, BandRun] = field(init=False)
-    _tried: dict[str, Work] = field(default_factory=dict)
+    _each: dict[str, Work] = field(default_factory=dict)  # of explaining one image
+    _fidelity: Work = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        split = BandSplit(self.protocol.n_bands, self.protocol.band_norm)
-        self._runs = {
-            name: BandRun(
-                name,
-                self.model,
-                split,
-                batch_size=self.batch_size,
-                seed=self.protocol.seed,
-            )
-            for name in self.names
-        }
+        self._runs = {name: self._run(name, self.model) for name in self.names}
 
-    def probe(self, item: Item) -> None:
-        """Run every method on one image: what cannot work is said before the long work."""
-        for name, run in self._runs.items():
-            before = run.rows, run.gradient_rows
+    def _run(self, name: str, model: Any, **options: Any) -> BandRun:
+        split = BandSplit(self.protocol.n_bands, self.protocol.band_norm)
+        return BandRun(name, model, split, None, self.batch_size, self.protocol.seed, options)
+
+    def attempt(self, item: Item) -> None:
+        """Run every method on one image with its `trial` options, and count what it will do.
+
+        What cannot work is said before the long work. The rows do not depend on the model or the
+        size of images: they are counted with a tiny one.
+        """
+        image = item.image[None].to(self.device)
+        tiny = image.new_full((1, 1, *[4 * self.protocol.n_bands] * 2), 0.5)
+        for name in self.names:
             try:
-                run.attribute(item.image[None].to(self.device), [item.label])
+                tried = self._run(name, self.model, **find_method(name).trial)
+                tried.attribute(image, [item.label])
             except InputError:
                 raise
             except Exception as error:
@@ -203,12 +214,15 @@ class Study:
                     raise
                 instead = f"leave {name} out of methods=..."
                 raise backward_failure(error, f"the method {name}", instead) from error
-            backward = run.gradient_rows - before[1]
-            forward = run.rows - before[0] - backward
-            self._tried[name] = {"forward": forward, "gradient": backward}
+            counted = self._run(name, _Tiny().eval())
+            counted.attribute(tiny, [0])
+            backward = counted.gradient_rows
+            self._each[name] = {"forward": counted.rows - backward, "gradient": backward}
+        rows = rows_at_once(image, self.batch_size)
+        self._fidelity = {"forward": fidelity_passes(self.metrics.n_perturbations, rows)}
 
     def method_work(self, name: str, first: int, n: int) -> Work:
-        """Return the work of n images by one method, as `probe` counted it, with the metrics'.
+        """Return the work of n images by one method, as `attempt` counted it, with the metrics'.
 
         Args:
             name: The method.
@@ -216,10 +230,16 @@ class Study:
             n: Images.
         """
         sensitive = min(max(self.metrics.n_sensitivity - first, 0), n)
-        # once for the image, and once for itself and every noisy copy
-        explained = n + sensitive * (1 + self.metrics.sensitivity_samples)
-        fidelity = {"forward": n * (3 + self.metrics.n_perturbations)}
-        return added(times(self._tried[name], explained), fidelity)
+        own = times(added(self._each[name], self._fidelity), n)
+        return added(own, self._sensitivity(name, sensitive))
+
+    def _sensitivity(self, name: str, n: int) -> Work:
+        """Return the work of n images' sensitivity: each again, and every noisy copy."""
+        return times(self._each[name], n * (1 + self.metrics.sensitivity_samples))
+
+    def sensitivity_work(self, n: int) -> Work:
+        """Return the work of n images' sensitivity by all methods."""
+        return added(*(self._sensitivity(name, n) for name in self.names))
 
     def work(self, n: int) -> Work:
         """Return the work of n images by all methods."""
@@ -264,6 +284,13 @@ class Study:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
+
+
+class _Tiny(nn.Module):
+    """A model of two classes that costs nothing, to count the rows that a method needs."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean(dim=(1, 2, 3))[:, None] * images.new_tensor([-1.0, 2.0])
 
 
 def _groups(stream: Iterator[Item]) -> Iterator[list[Item]]:

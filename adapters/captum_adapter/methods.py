@@ -47,6 +47,18 @@ GIVEN = {
     "return_input_shape",
 }
 
+# Numbers in the images of one pass on a CPU: 8 images of 224 x 224, 4 where gradients keep every
+# layer's output. More cost more memory, and more time an image.
+MOST_NUMBERS = 8 * 3 * 224 * 224
+
+
+def rows_at_once(images: Tensor, batch_size: int, *, gradients: bool = False) -> int:
+    """Return the rows of one pass: `batch_size`, on a CPU at most what `MOST_NUMBERS` allows."""
+    if images.device.type != "cpu":
+        return batch_size
+    most = MOST_NUMBERS // (2 if gradients else 1)
+    return max(1, min(batch_size, most // images[0].numel()))
+
 
 def band_attributions(  # noqa: PLR0913  the public signature
     method: str | type,
@@ -84,7 +96,8 @@ def band_attributions(  # noqa: PLR0913  the public signature
         baselines: What stands in for a missing band: None for zero, a number, or a tensor.
         additional_forward_args: Further arguments of the model.
         value_fn: Outputs to values, instead of the log softmax.
-        batch_size: Rows in one forward pass, at least; never changes the result beyond rounding.
+        batch_size: Rows in one forward pass, at most (`rows_at_once`); never changes the result
+            beyond rounding.
         seed: Of random methods.
         options: Of the method's `attribute`, for example ``n_steps=200``.
 
@@ -110,7 +123,7 @@ class BandRun:
         model: As for `band_attributions`.
         split: The bands.
         value_fn: Outputs to values, by default the log softmax.
-        batch_size: Rows in one forward pass, at least.
+        batch_size: Rows in one forward pass, at most.
         seed: Of random methods.
         options: Of the method's `attribute`.
         rows: Images that went forward so far.
@@ -155,7 +168,7 @@ class BandRun:
         (baseline,) = as_baselines(baselines, (whole,))
         target = as_target(labels, len(whole))
         further = repeat(as_arguments(arguments), 1, len(whole))
-        step = 1 if self._random else self.batch_size
+        step = 1 if self._random else self._rows(whole)
         out = []
         for start in range(0, len(whole), step):
             some = slice(start, start + step)
@@ -241,7 +254,7 @@ class BandRun:
             further,
             self.split.index(*images.shape[2:]),
             **{
-                "perturbations_per_eval": max(1, self.batch_size // len(images)),
+                "perturbations_per_eval": self._per_image(images),
                 "generator": torch.Generator().manual_seed(seed),
                 **self.options,
             },
@@ -254,7 +267,9 @@ class BandRun:
         forward = self.split.gate_forward(self.model, self._checked(target))
         stack = self.split(images if baseline is None else images - baseline)
         gates = torch.ones(stack.shape[:2], dtype=images.dtype, device=images.device)
-        return self._captum(forward, gates, {"baselines": 0}, target, (stack, baseline, *further))
+        shared = [stack] if len(stack) == 1 else stack
+        given = {"baselines": 0, "perturbations_per_eval": self._per_image(images)}
+        return self._captum(forward, gates, given, target, (shared, baseline, *further))
 
     def _on_bands(
         self, images: Tensor, target: Any, baseline: Tensor | None, further: tuple[Any, ...]
@@ -262,8 +277,28 @@ class BandRun:
         forward = self.split.band_forward(self.model, self._checked(target))
         stack = self.split(images)
         absent = torch.zeros_like(stack[:1]) if baseline is None else self.split(baseline)
-        attributions = self._captum(forward, stack, {"baselines": absent}, target, further)
-        return attributions.flatten(2).sum(dim=2)
+        per_image = self._per_image(images)
+        given = {"baselines": absent, "internal_batch_size": per_image * len(images)}
+        if not self._known.averaged or "stdevs" in self.options:
+            attributions = self._captum(forward, stack, given, target, further)
+            return attributions.flatten(2).sum(dim=2)
+        # Means over samples that Captum would draw in one pass: of a few at a time they are the
+        # same, as the numbers come from one stream.
+        n_samples = {**self._known.options, **self.options}["n_samples"]
+        total = torch.zeros(stack.shape[:2], dtype=stack.dtype, device=stack.device)
+        for start in range(0, max(1, n_samples), per_image):
+            some = min(per_image, n_samples - start)
+            found = self._captum(forward, stack, given, target, further, n_samples=some)
+            total += some / n_samples * found.flatten(2).sum(dim=2)
+        return total
+
+    def _per_image(self, images: Tensor) -> int:
+        """Return how many rows of each image go through the model together."""
+        return max(1, self._rows(images) // len(images))
+
+    def _rows(self, images: Tensor) -> int:
+        gradients = bool(self._known.captum) and not self._known.gates
+        return rows_at_once(images, self.batch_size, gradients=gradients)
 
     def _checked(self, target: Any) -> Output:
         """Return a function of outputs to values, which refuses a target that they do not have."""
@@ -279,30 +314,25 @@ class BandRun:
         self,
         forward: BandForward | GateForward,
         inputs: Tensor,
-        absent: dict[str, Any],
+        given: dict[str, Any],
         target: Any,
         further: tuple[Any, ...],
+        **part: Any,
     ) -> Tensor:
         """Run Captum's method on a function of bands; leave out arguments that it does not take."""
-        method = self._class(forward)
-        rows = {
-            "internal_batch_size": max(self.batch_size, len(inputs)),
-            "perturbations_per_eval": max(1, self.batch_size // len(inputs)),
-        }
-        given = {
-            name: value
-            for name, value in {**absent, **rows, "additional_forward_args": further}.items()
-            if name in self._takes
-        }
+        method, before = self._class(forward), (forward.rows, forward.gradient_rows)
+        if isinstance(forward, BandForward):
+            forward.project = not method.multiplies_by_inputs or "stdevs" in self.options
+        arguments = {**self._known.options, **given, **self.options, **part}
+        arguments["additional_forward_args"] = further
+        taken = {name: value for name, value in arguments.items() if name in self._takes}
         if isinstance(target, list):
             target = [one[0] if len(one) == 1 else one for one in target]
         if isinstance(target, tuple) and len(target) == 1:
             target = target[0]
-        attributions = method.attribute(
-            inputs, target=target, **{**given, **self._known.options, **self.options}
-        )
-        self.rows += forward.rows
-        self.gradient_rows += forward.gradient_rows
+        attributions = method.attribute(inputs, target=target, **taken)
+        self.rows += forward.rows - before[0]
+        self.gradient_rows += forward.gradient_rows - before[1]
         if isinstance(forward, BandForward) and not method.multiplies_by_inputs:
             # A gradient has no sign that could be summed over a band: its size is what is left.
             attributions = attributions.abs()
@@ -322,7 +352,9 @@ class Method:
         complete: Whether its values sum to value(image) - value(baseline), up to its own error.
         signed: Whether its values have a sign and a unit (nats).
         random: Whether it draws random numbers.
+        averaged: Whether it is a mean over ``n_samples`` that Captum passes through at once.
         options: Arguments of `attribute`; Captum's own defaults where none is named.
+        trial: Those with which it is tried, cheaply.
     """
 
     name: str
@@ -332,20 +364,23 @@ class Method:
     complete: bool = False
     signed: bool = True
     random: bool = False
+    averaged: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    trial: Mapping[str, Any] = field(default_factory=dict)
 
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
         method.name: method
         for method in (
-            Method("iaside", "I-ASIDE", "", complete=True),
+            Method("iaside", "I-ASIDE", "", complete=True, trial={"n_samples": 1}),
             Method(
                 "ig",
                 "Integrated Gradients",
                 "IntegratedGradients",
                 complete=True,
                 options={"n_steps": 64},
+                trial={"n_steps": 1},
             ),
             Method("saliency", "Saliency", "Saliency", signed=False),
             Method("input_x_gradient", "Input X Gradient", "InputXGradient"),
@@ -355,7 +390,9 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 "GradientShap",
                 complete=True,
                 random=True,
+                averaged=True,
                 options={"n_samples": 64},
+                trial={"n_samples": 1},
             ),
             # Complete on logits, not through a log softmax, which it has no rule for.
             Method("deep_lift", "DeepLift", "DeepLift"),
@@ -368,6 +405,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 complete=True,
                 random=True,
                 options={"n_samples": 25},
+                trial={"n_samples": 1},
             ),
             Method(
                 "kernel_shap",
@@ -377,6 +415,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 complete=True,
                 random=True,
                 options={"n_samples": 200},
+                trial={"n_samples": 16},
             ),
             # A window over single bands would be Feature Ablation again.
             Method(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from iaside_plugins.adapters.captum_adapter import host as captum_host
-from iaside_plugins.adapters.captum_adapter.methods import BandRun
+from iaside_plugins.adapters.captum_adapter.methods import BandRun, rows_at_once
 from iaside_plugins.adapters.isolation import preserved_generators, seed_generators
 from iaside_plugins.errors import InputError
 from iaside_plugins.seeds import seed_of
@@ -26,13 +26,14 @@ class Metrics:
         n_perturbations: Random band droppings an image for the infidelity: every band is taken
             away with probability 1/2. The attributions are first scaled to fit best (Captum's
             ``normalize=True``), so that those without a unit can be compared.
-        n_sensitivity: Images on which the sensitivity is measured, the first ones.
+        n_sensitivity: Images on which the sensitivity is measured, the first ones; none by default:
+            it explains each of them 1 + `sensitivity_samples` more times.
         sensitivity_samples: Perturbed images for each.
         sensitivity_radius: Greatest change of a pixel, uniform.
     """
 
     n_perturbations: int = 32
-    n_sensitivity: int = 16
+    n_sensitivity: int = 0
     sensitivity_samples: int = 4
     sensitivity_radius: float = 0.02
 
@@ -44,6 +45,16 @@ class Metrics:
         radius = self.sensitivity_radius
         if not (isinstance(radius, (int, float)) and 0 < radius < math.inf):
             raise InputError(f"sensitivity_radius must be a number above 0, got {radius!r}")
+
+
+def fidelity_passes(n_perturbations: int, at_once: int) -> int:
+    """Return the passes of `residual_and_infidelity`: Captum passes the image through once a batch.
+
+    Args:
+        n_perturbations: Droppings.
+        at_once: Rows of one pass.
+    """
+    return 2 + n_perturbations + math.ceil(n_perturbations / at_once)
 
 
 def residual_and_infidelity(
@@ -73,17 +84,17 @@ def residual_and_infidelity(
         return dropped, inputs - dropped
 
     with torch.no_grad(), preserved_generators(image.device):
-        gain = forward(gates, stack)[0, label] - forward(0 * gates, stack)[0, label]
+        gain = forward(gates, [stack])[0, label] - forward(0 * gates, [stack])[0, label]
         seed_generators(seed_of("infidelity", *seeds), image.device)
         infidelity = captum_host.metrics.infidelity(
             forward,
             drop,
             gates,
             value,
-            additional_forward_args=(stack,),
+            additional_forward_args=([stack],),
             target=label,
             n_perturb_samples=n,
-            max_examples_per_batch=min(run.batch_size, n),
+            max_examples_per_batch=min(rows_at_once(image, run.batch_size), n),
             normalize=True,
         )
     return float(value.double().sum() - gain.double()), float(infidelity[0])

@@ -23,6 +23,11 @@ METRICS = {
     "sensitivity": ("sensitivity", ".2g"),
 }
 
+NO_SENSITIVITY = (
+    "sensitivity: not measured, as it explains an image 5 more times; --n-sensitivity N measures "
+    "it on N images"
+)
+
 
 def agreement_markdown(report: AgreementReport) -> str:
     """One table, a row a method: agreement with the first one, metrics, cost of an image."""
@@ -67,6 +72,7 @@ def agreement_text(report: AgreementReport) -> str:
             *aligned(agreement),
             "",
             *aligned(metrics),
+            *([NO_SENSITIVITY] if frame["sensitivity"].isna().all() else []),
             "rank correlation, same sign, distance: of the mean profiles; image by image: mean of "
             "each image's own",
         ]

@@ -43,8 +43,12 @@ def compare(
         ),
     ] = None,
     n_sensitivity: Annotated[
-        int, typer.Option(help="Images on which the sensitivity is measured")
-    ] = 16,
+        int,
+        typer.Option(
+            help="Images on which the sensitivity is measured, each explained 5 more times",
+            show_default="0: none",
+        ),
+    ] = 0,
     beside: Annotated[
         list[Path] | None,
         typer.Option(help="JSON of an earlier comparison, plotted beside this one; repeatable"),

@@ -34,6 +34,7 @@ from iaside_plugins.stats.intervals import Z95, wilson
 Problems = Iterator[str]
 MACHINE = re.compile(r"[A-Za-z0-9_]{1,16}")  # "x86_64"; a host's name would be of use there
 WITH_LINES = ("note", "statement", "reason")  # texts that may have several lines
+NUMBERS = (float, int, type(None))
 LONGEST = 600  # characters of a problem
 TOLERANCE = 1e-6  # of numbers computed again: far above rounding in other orders of summation
 ROUNDING = 1e-9  # of an interval's end against its own value
@@ -153,18 +154,21 @@ def text_problems(entry: Entry) -> Problems:
 
 
 def walk(part: object, place: str = "") -> Iterator[tuple[str, object]]:
-    """Yield every part of an entry with its JSON pointer, keys of mappings included."""
+    """Yield every part of an entry but numbers with its JSON pointer, keys of mappings included."""
+    if isinstance(part, NUMBERS):
+        return
     yield place, part
     if isinstance(part, Group):
         for name in type(part).model_fields:
-            yield from walk(getattr(part, name), place + pointer(name))
+            yield from walk(getattr(part, name), f"{place}/{name}")
     elif isinstance(part, dict):
         for key, value in part.items():
             yield place, key
             yield from walk(value, place + pointer(key))
     elif isinstance(part, tuple):
         for k, item in enumerate(part):
-            yield from walk(item, place + pointer(k))
+            if not isinstance(item, NUMBERS):  # most of an entry: no pointer is made for those
+                yield from walk(item, f"{place}/{k}")
 
 
 def interval_problems(entry: Entry) -> Problems:

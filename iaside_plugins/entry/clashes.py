@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -26,6 +27,7 @@ def clashes(entries: Iterable[Entry]) -> list[Clash]:
     return sorted(_runs(held) + _protocols(held) + _copies(held), key=lambda clash: clash[0])
 
 
+@lru_cache(maxsize=256)
 def protocol_digest(group: ProtocolGroup) -> str:
     """Return the digest of the fields of an entry's protocol that change a number."""
     fields = group.model_dump(exclude={"protocol_id"})

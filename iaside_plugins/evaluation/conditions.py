@@ -37,6 +37,7 @@ from iaside_plugins.seeds import seed_of
 from iaside_plugins.storage.provenance import model_identity
 from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.value_table.progress import Progress, Work, times
+from iaside_plugins.value_table.rows import record_choices, restore
 from iaside_plugins.value_table.stream import are_files, places_of
 
 Array = npt.NDArray[np.float64]
@@ -178,6 +179,7 @@ class ConditionRunner:
         batch_size: As for `Predictor`.
         workers: Who makes rows of images that workers can read, and by what they know the model;
             None for this process.
+        forwards: As for `Predictor`; a resumed run repeats what the first one chose.
     """
 
     def __init__(
@@ -187,13 +189,17 @@ class ConditionRunner:
         bar: Progress,
         batch_size: int | str = 64,
         workers: tuple[Pool, Any] | None = None,
+        forwards: str = "plain",
     ) -> None:
         self.model, self.workers = model, workers
         self.bar = bar
-        self.predict = Predictor(model, batch_size)
+        self.predict = Predictor(model, batch_size, forwards)
         folder = None if resume is None else Path(resume) / "conditions"
         identity = {**model_identity(model, folder), **method_identity()}
+        if forwards != "plain":
+            identity["forwards"] = forwards
         self.store = RowStore(folder, identity, FLUSH_EVERY, width=2, finite=True)
+        restore(self.predict.runner, self.store)
 
     def run(self, condition: str, images: Images, work: Work = PASS) -> Outcome:
         """Return the outcome on the images of one condition; `work` is that of one image.
@@ -279,8 +285,15 @@ class ConditionRunner:
         if self.workers is None or not are_files(images):
             place = places_of(images)
             return (worked_here(batch, make, self.predict, place) for batch in images)
-        job = BatchJob([images], None, make, [keys], self.predict.runner.batch_size)
-        return (one for _, one in worked_by(*self.workers, job, store.rows))
+        job = self.job([images], None, make, [keys])
+        return (one for _, one in worked_by(*self.workers, job, store.rows, self.store))
+
+    def job(
+        self, streams: Sequence[Any], together: Any, make: Make, keys: Sequence[Keys]
+    ) -> BatchJob:
+        """Return a `BatchJob` that answers as `predict` does."""
+        runner = self.predict.runner
+        return BatchJob(streams, together, make, keys, runner.batch_size, runner.forwards)
 
     def _describe(self, first: str, *others: str) -> None:
         """Show the conditions, budgets of one attack, in front of the progress bar."""
@@ -325,6 +338,7 @@ class ConditionRows:
             one = worked_here(one, answers, runner.predict)
         found = StoredRows(runner.store)
         found.batch({0: condition_keys([self.condition], one)}, partial(self._rows_of, one))
+        record_choices(runner.predict.runner, runner.store)
         self.rows += list(found.table(0))
         self.ids += one.ids
         self.labels += one.labels

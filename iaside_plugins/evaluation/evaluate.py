@@ -140,7 +140,15 @@ def evaluate(
         progress_bar(None if work is None else added(*work.values()), show_progress) as bar,
         workers_of(devices) as pool,
         closing(
-            PlanRows(model, plan, bar, batch_size=batch_size, resume=resume, pool=pool)
+            PlanRows(
+                model,
+                plan,
+                bar,
+                batch_size=batch_size,
+                resume=resume,
+                forwards=protocol.forwards,
+                pool=pool,
+            )
         ) as rows,
     ):
         device = pool or devices

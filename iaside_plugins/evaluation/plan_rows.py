@@ -23,7 +23,7 @@ from iaside_plugins.evaluation.conditions import (
 from iaside_plugins.evaluation.corruption import CorruptedRows
 from iaside_plugins.evaluation.reading import OneReading, Stream, in_turn
 from iaside_plugins.evaluation.systematic import SystematicRows
-from iaside_plugins.evaluation.worked import Batch, BatchJob, Worked, answers, worked_by
+from iaside_plugins.evaluation.worked import Batch, Worked, answers, worked_by
 from iaside_plugins.importance.chance import chance_warning
 from iaside_plugins.inference.forward import Model
 from iaside_plugins.parallel.pool import Pool
@@ -44,6 +44,7 @@ class PlanRows:
         bar: Progress, which counts what is done.
         batch_size: As for `evaluate`.
         resume: As for `evaluate`.
+        forwards: As for `Predictor`.
         pool: Workers, who read the images where all of them are files; None for this process.
 
     Attributes:
@@ -61,11 +62,12 @@ class PlanRows:
         *,
         batch_size: int | str,
         resume: Path | str | None,
+        forwards: str = "plain",
         pool: Pool | None = None,
     ) -> None:
         self._plan = plan
         workers = None if pool is None else (pool, pool.put_model(model))
-        self.runner = ConditionRunner(model, resume, bar, batch_size, workers)
+        self.runner = ConditionRunner(model, resume, bar, batch_size, workers, forwards)
         self.clean = ConditionRows(self.runner, "clean")
         self._told = False
         self.corruption: CorruptedRows | None = None
@@ -81,7 +83,7 @@ class PlanRows:
             tags += [[rows.condition] for rows in each]
         if plan.systematic is not None:
             folder = None if resume is None else Path(resume) / "systematic"
-            others = ConditionRunner(model, folder, bar, batch_size)
+            others = ConditionRunner(model, folder, bar, batch_size, forwards=forwards)
             self.systematic = SystematicRows(others, plan.systematic)
             streams += self.systematic.streams
             tags[0].append(self.systematic.own.condition)
@@ -93,10 +95,9 @@ class PlanRows:
         self._by_workers = workers is not None and all(are_files(images) for images, _ in streams)
         if workers is not None and self._by_workers:
             keys = [partial(condition_keys, conditions) for conditions in tags]
-            size = self.runner.predict.runner.batch_size
-            job = BatchJob([images for images, _ in streams], together, answers, keys, size)
+            job = self.runner.job([images for images, _ in streams], together, answers, keys)
             known = chain.from_iterable(store.rows for store in stores)
-            reading = _taken(streams, worked_by(*workers, job, known))
+            reading = _taken(streams, worked_by(*workers, job, known, self.runner.store))
         self._images = _stored(reading, stores)
 
     def spectral(self) -> Images:

@@ -21,6 +21,8 @@ from iaside_plugins.inference.forward import Model
 from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.parallel.pool import Part, Pool
 from iaside_plugins.storage.provenance import image_digest
+from iaside_plugins.storage.row_store import RowStore
+from iaside_plugins.value_table.rows import record_choices, restore
 from iaside_plugins.value_table.stream import places_of
 
 Array = npt.NDArray[np.float64]
@@ -38,10 +40,11 @@ class Predictor:
     Args:
         model: (N, C, H, W) images in [0, 1] -> logits (N, n_classes).
         batch_size: "auto" to split batches where memory runs out; else they are run whole.
+        forwards: As of a `Protocol`; where they are not plain, they are chosen by the first batch.
     """
 
-    def __init__(self, model: Model, batch_size: int | str = 64) -> None:
-        self.runner = ModelRunner(model, model_device(model), batch_size)
+    def __init__(self, model: Model, batch_size: int | str = 64, forwards: str = "plain") -> None:
+        self.runner = ModelRunner(model, model_device(model), batch_size, forwards=forwards)
 
     def __call__(self, images: Tensor, labels: Tensor, ids: Sequence[str]) -> Array:
         """Return rows (N, 2): probability of the true class, and 1.0 if it is the prediction.
@@ -124,7 +127,7 @@ def answers(
 
 
 def worked_by(
-    pool: Pool, model: Any, job: BatchJob, known: Iterable[str]
+    pool: Pool, model: Any, job: BatchJob, known: Iterable[str], store: RowStore
 ) -> Iterator[tuple[int, Worked]]:
     """Yield the batches of a job, with the number of their stream, as workers made their rows.
 
@@ -133,6 +136,7 @@ def worked_by(
         model: By what they know the model.
         job: What is to be done.
         known: Keys whose rows need not be made: those of their batches are not there.
+        store: Takes note of how the first worker runs the model, which the others repeat.
 
     Raises:
         InputError: As `Pool.results`, and too many unreadable files.
@@ -144,12 +148,16 @@ def worked_by(
 
     def parts() -> Iterator[Part]:
         for start in range(0, len(records), size):
-            data = start, [stream.part(start, start + size) for stream in streams]
+            part = [stream.part(start, start + size) for stream in streams]
             names = [record.image_id for record in records[start : start + 5]]
-            yield Part(model, name, data, names)
+            unsettled = job.forwards != "plain" and "forwards" not in store.choices
+            yield Part(model, name, (start, part, dict(store.choices)), names, alone=unsettled)
 
     before: dict[int, Worked] = {}
-    for _, (found, unread, error) in pool.results(parts()):
+    for _, (found, unread, error, choices) in pool.results(parts()):
+        for key, value in choices.items():
+            if key not in store.choices:
+                store.record_choice(key, value)
         for k, one in found:
             seen = before.setdefault(k, one)
             if one.size != seen.size:  # no worker sees those of the others
@@ -170,7 +178,7 @@ class BatchJob:
         together: Reads several in one pass, None for a single one.
         make: Makes rows.
         keys: Of each stream, of the rows of a batch.
-        batch_size: As of a `Predictor`.
+        batch_size: As of a `Predictor`; so are `forwards`.
         known: Keys whose rows need not be made.
         readers: Processes that read the files of a worker.
     """
@@ -180,6 +188,7 @@ class BatchJob:
     make: Make
     keys: Sequence[Keys]
     batch_size: int | str
+    forwards: str
     known: frozenset[str] = frozenset()
     readers: int = 0
 
@@ -190,13 +199,22 @@ class BatchJob:
 
     def begin(self, model: nn.Module, device: torch.device) -> Callable[[Any], Any]:
         """Return the function that does one batch of every stream."""
-        return partial(self._do, Predictor(model, self.batch_size))
+        return partial(self._do, Predictor(model, self.batch_size, self.forwards))
 
     def _do(
-        self, predict: Predictor, data: tuple[int, list[Any]]
-    ) -> tuple[list[tuple[int, Worked]], list[Any], InputError | None]:
-        """Return batches with their stream's number, what was unreadable, and what stopped it."""
-        first, parts = data
+        self, predict: Predictor, data: tuple[int, list[Any], dict[str, Any]]
+    ) -> tuple[list[tuple[int, Worked]], list[Any], InputError | None, dict[str, Any]]:
+        """Return batches with their stream's number, what was unreadable, what stopped it, choices.
+
+        Args:
+            predict: Answers.
+            data: Place of the first image, a part of each stream, and how the model is run.
+        """
+        first, parts, choices = data
+        store = RowStore(None, {})
+        store.choices = choices
+        if predict.runner.needs_tuning:
+            restore(predict.runner, store)
         each = zip(self.streams, parts, strict=True)
         streams = [one.with_part(part, None, self.readers) for one, part in each]
         places = [places_of(stream, first) for stream in streams]
@@ -210,7 +228,8 @@ class BatchJob:
                 found.append((k, replace(one, rows=partial(list, rows))))
         except InputError as raised:
             error = raised
-        return found, [one.unread for one in streams], error
+        record_choices(predict.runner, store)
+        return found, [one.unread for one in streams], error, store.choices
 
 
 def digests_of(images: Tensor, labels: Tensor) -> list[str]:

@@ -177,13 +177,19 @@ class ModelRunner:
     def batch_logits(self, images: Tensor, top_label: int = 0) -> Tensor:
         """Return the logits of one batch, split only if batch_size="auto"; see `logits`.
 
-        The images stay as they are, whatever the model writes into its own copy.
+        The images stay as they are, whatever the model writes into its own copy. If `tune` is
+        needed, it is called with them first.
         """
+        if self.needs_tuning:
+            self.tune(images[: self.n_probe(len(images), len(images))], torch.tensor([top_label]))
         if self.batch_size != "auto":
-            return self.logits(images.clone(), top_label)
+            return self.logits(self.forward.copy_of(images), top_label)
         return self.within_memory(
             lambda n: torch.cat(
-                [self.logits(part.clone(), top_label) for part in torch.split(images, n)]
+                [  # cloned, since a graph's next pass overwrites its output
+                    self.logits(self.forward.copy_of(part), top_label).clone()
+                    for part in torch.split(images, n)
+                ]
             )
         )
 

@@ -6,7 +6,7 @@ drawing whole families are then the same computation, and so is the sample itsel
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,8 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 Correlation = Callable[[Array, Array, Array], Array]
 NEARLY_ONE = 1 - 1e-12  # a correlation above is exact: nothing is left to explain
-PAIRWISE = 300  # models; above, sorting (n log n an order) is quicker than comparing all pairs
+BLOCK = 128  # columns of a symmetric matrix that are multiplied together: the other half is not
+LITTLE = 1e-6  # share of a column's squares: a spread below is not taken as a difference of sums
 TINY = 1e-12  # spread below this share of a column's size is rounding
 
 
@@ -69,6 +70,8 @@ def pearson(x: Array, y: Array, counts: Array) -> Array:
     Returns:
         (B,) one correlation a resample.
     """
+    if x.ndim == y.ndim == 1:
+        return pearson_matrix((x, y), counts)[:, 0, 1]
     total = counts.sum(axis=1)
     a, b = (np.broadcast_to(v, counts.shape) for v in (x, y))
     a, b = (v - ((counts * v).sum(axis=1) / total)[:, None] for v in (a, b))
@@ -81,6 +84,43 @@ def pearson(x: Array, y: Array, counts: Array) -> Array:
     return np.asarray(np.clip(out, -1, 1))
 
 
+def pearson_matrix(columns: Sequence[Array], counts: Array) -> Array:
+    """Return `pearson` of every two of K columns (n,) in resamples, (B, K, K).
+
+    All sums of products are one matrix product. Where a resample holds so little of a column's
+    spread that it would be lost in their difference, the deviations are summed one by one.
+    """
+    k = len(columns)
+    x = np.stack([v - v.mean() for v in columns])
+    sums = counts @ np.concatenate([x, (x[:, None] * x).reshape(k * k, -1)]).T
+    total = counts.sum(axis=1)
+    means, squares = sums[:, :k] / total[:, None], sums[:, k:].reshape(-1, k, k)
+    products = squares - total[:, None, None] * means[:, :, None] * means[:, None, :]
+    own = np.einsum("bkk->bk", products)
+    lost = own <= LITTLE * np.einsum("bkk->bk", squares)
+    spread = np.where(lost, 1, own)
+    out = np.clip(products / np.sqrt(spread[:, :, None] * spread[:, None, :]), -1, 1)
+    for i, j in np.argwhere(lost.any(axis=0)[:, None] | lost.any(axis=0)):
+        rows = lost[:, i] | lost[:, j]
+        one_by_one = np.broadcast_to(columns[i], (int(rows.sum()), len(columns[i])))
+        out[rows, i, j] = pearson(one_by_one, columns[j], counts[rows])
+    return np.asarray(out)
+
+
+def _drawn_up_to(x: Array, counts: Array) -> Array:
+    """Return how many draws have one of the least k values of a column (n,), k = 0, 1, ...
+
+    Quickest where the counts of a model lie side by side, as those of `permutation.family_counts`.
+
+    Returns:
+        (number of values + 1, B).
+    """
+    order = np.argsort(x, kind="stable")
+    ends = np.flatnonzero(np.concatenate([np.diff(x[order]) > 0, [True]]))
+    up_to = np.cumsum(counts.T[order], axis=0)[ends]
+    return np.concatenate([np.zeros((1, len(counts))), up_to])
+
+
 def resampled_ranks(x: Array, counts: Array) -> Array:
     """Return ranks (B, n) from 1 of the models in resamples; equal values share their mean rank.
 
@@ -88,11 +128,28 @@ def resampled_ranks(x: Array, counts: Array) -> Array:
         x: (n,) the column.
         counts: (B, n).
     """
-    order = np.argsort(x, kind="stable")
-    starts = np.flatnonzero(np.concatenate([[True], np.diff(x[order]) > 0]))
-    group = np.add.reduceat(counts[:, order], starts, axis=1)  # how often each value was drawn
-    middle = np.cumsum(group, axis=1) - (group - 1) / 2
-    return np.asarray(middle[:, np.searchsorted(x[order][starts], x)])
+    up_to = _drawn_up_to(x, counts)
+    middle = (up_to[1:] + up_to[:-1] + 1) / 2
+    return np.asarray(middle[_levels(x)].T)
+
+
+def _levels(x: Array) -> npt.NDArray[np.intp]:
+    """Return which of its values, from the least, each element of a column is."""
+    return np.unique(x, return_inverse=True)[1]
+
+
+def of_ranks(first: Array, second: Array, counts: Array) -> Array:
+    """Return Spearman's correlation (B,) of resamples from both columns' `resampled_ranks`.
+
+    Ranks are halves of whole numbers, of known mean: the sums are exact.
+    """
+    total = counts.sum(axis=1)
+    centre = total * (total + 1) ** 2 / 4
+    products = (
+        np.einsum("bn,bn,bn->b", counts, a, b) - centre
+        for a, b in ((first, second), (first, first), (second, second))
+    )
+    return np.asarray(np.clip(scaled(*products), -1, 1))
 
 
 def spearman(x: Array, y: Array, counts: Array) -> Array:
@@ -100,7 +157,7 @@ def spearman(x: Array, y: Array, counts: Array) -> Array:
 
     Pearson's of mean ranks, so right under ties (American Journal of Psychology 15, 1904).
     """
-    return pearson(resampled_ranks(x, counts), resampled_ranks(y, counts), counts)
+    return of_ranks(resampled_ranks(x, counts), resampled_ranks(y, counts), counts)
 
 
 def kendall(x: Array, y: Array, counts: Array) -> Array:
@@ -109,27 +166,64 @@ def kendall(x: Array, y: Array, counts: Array) -> Array:
     Concordant minus discordant pairs over the geometric mean of the pairs that either column
     tells apart (Kendall, Biometrika 33, 1945). Copies of one model are ties in both columns.
     """
-    a, b = (np.sign(v[:, None] - v[None, :]) for v in (x, y))
-    both, first, second = (((counts @ m) * counts).sum(axis=1) for m in (a * b, a * a, b * b))
-    return scaled(both, first, second)
+    signs = [np.sign(v[:, None] - v[None, :]).astype(np.float32) for v in (x, y)]
+    agree, drawn = np.triu(signs[0] * signs[1]), counts.astype(np.float32)
+    both = np.zeros(len(counts))
+    for start in range(0, len(x), BLOCK):  # sums up to the number of draws: exact in float32
+        some = slice(start, start + BLOCK)
+        before = drawn[:, : some.stop] @ agree[: some.stop, some]
+        both += 2 * np.einsum("bn,bn->b", before, counts[:, some])
+    total = counts.sum(axis=1)
+    tied = [
+        np.einsum("bn,bn->b", counts, counts)
+        if len(np.unique(v)) == len(v)
+        else (np.diff(_drawn_up_to(v, counts), axis=0) ** 2).sum(axis=0)
+        for v in (x, y)
+    ]
+    return scaled(both, total**2 - tied[0], total**2 - tied[1])
 
 
 def permuted_kendall(x: Array, y: Array, orders: npt.NDArray[np.int64]) -> Array:
     """Return Kendall's tau-b (B,) of x in each of the orders (B, n) and y; neither is constant."""
-    n = len(x)
-    if n > PAIRWISE:
-        from scipy import stats
+    n_pairs = len(x) * (len(x) - 1)
+    tied = [int((np.bincount(_levels(v)) ** 2).sum()) - len(v) for v in (x, y)]
+    order = np.argsort(y, kind="stable")
+    group, levels = _levels(y)[order], _levels(x).astype(np.int32)[orders[:, order]]
+    rising = _rising_pairs(levels, group)
+    if any(tied):
+        balance = rising - _rising_pairs(levels.max() - levels, group)
+    else:
+        balance = 2 * rising - n_pairs / 2
+    return np.asarray(2 * balance / np.sqrt(float(n_pairs - tied[0]) * float(n_pairs - tied[1])))
 
-        return np.array([stats.kendalltau(x[order], y).statistic for order in orders])
-    i, j = np.triu_indices(n, 1)
-    signs = np.sign(x[:, None] - x[None, :]).astype(np.float32).ravel()  # sums are whole numbers
-    second = np.sign(y[i] - y[j]).astype(np.float32)
-    spread = np.sqrt(np.abs(signs).sum(dtype=np.float64) / 2 * np.abs(second).sum(dtype=np.float64))
-    step = max(1, 4_000_000 // len(i))  # orders at a time: 32 MB of places
-    parts = [orders[k : k + step] for k in range(0, len(orders), step)]
-    return np.asarray(
-        np.concatenate([signs[o[:, i] * n + o[:, j]] @ second for o in parts]) / spread
-    )
+
+def _rising_pairs(levels: npt.NDArray[np.int32], group: npt.NDArray[np.intp]) -> Array:
+    """Return how many pairs of places rise from an earlier group to a later one, (B,).
+
+    Each group's levels are put in falling order, so that no pair rises within it. Then pairs
+    between neighbouring blocks of 1, 2, 4, ... places are counted by sorting both together: the
+    ranks of the right block's levels, less those that it would have alone.
+
+    Args:
+        levels: (B, n) whole numbers from 0 to n - 1.
+        group: (n,) of each place, rising from 0.
+    """
+    n = levels.shape[1]
+    place, double = np.arange(n, dtype=np.int32), 2 * levels
+    if group[-1] < n - 1:
+        own = (2 * n * (group + 1)).astype(np.int32)
+        double = own - np.sort(own - double, axis=1)
+    found = np.zeros(len(levels))
+    size = 1
+    while size < n:
+        block, rank = place // (2 * size), place % (2 * size)
+        left = (rank < size).astype(np.int32)  # of equal levels the right block's come first
+        key = double + (2 * n * block + left)
+        key.sort(axis=1)
+        at_right = 1.0 - (key & 1)
+        found += at_right @ rank - (rank - size)[left == 0].sum()
+        size *= 2
+    return found
 
 
 def partial(xy: Array, xz: Array, yz: Array) -> Array:
@@ -146,6 +240,12 @@ def partial(xy: Array, xz: Array, yz: Array) -> Array:
 def partial_correlation(kind: Correlation, x: Array, y: Array, z: Array, counts: Array) -> Array:
     """Return the partial correlation (B,) of x and y given z, by `pearson` or `spearman`."""
     return partial(kind(x, y, counts), kind(x, z, counts), kind(y, z, counts))
+
+
+def partial_pearson(x: Array, y: Array, z: Array, counts: Array) -> Array:
+    """Return the same as `partial_correlation` by `pearson`, in one go."""
+    pairs = pearson_matrix((x, y, z), counts)
+    return partial(pairs[:, 0, 1], pairs[:, 0, 2], pairs[:, 1, 2])
 
 
 def sign_agreement(first: npt.ArrayLike, second: npt.ArrayLike) -> Array:

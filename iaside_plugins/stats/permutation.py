@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import permutations as all_orders
 
 import numpy as np
 import numpy.typing as npt
 
-from iaside_plugins.stats.correlation import scaled
+from iaside_plugins.stats.correlation import LITTLE, scaled
 
 Array = npt.NDArray[np.float64]
 EXACT_UP_TO = 8  # models, of which all orders are taken: 40,320
@@ -18,14 +18,14 @@ SLACK = 1e-12  # two statistics that differ by less are equal: their order of su
 def family_counts(families: Sequence[str], n: int, seed: int) -> Array:
     """Return how often each model is drawn, (n, n_models), in resamples of whole families.
 
-    If every model is a family of its own, these are resamples of models.
+    If every model is a family of its own, these are resamples of models. The counts of a model lie
+    side by side in memory.
     """
-    names = sorted(set(families))
-    member = np.array([names.index(family) for family in families], dtype=np.int64)
+    names, member = np.unique(np.array(families, dtype=object), return_inverse=True)
     drawn = np.random.default_rng(seed).multinomial(
         len(names), np.full(len(names), 1 / len(names)), size=n
     )
-    return drawn[:, member].astype(np.float64)
+    return drawn.T.astype(np.float64)[member].T
 
 
 def permutations(n_models: int, n: int, seed: int) -> npt.NDArray[np.int64]:
@@ -60,6 +60,18 @@ def permutation_p(value: float, permuted: npt.ArrayLike, *, exact: bool = False)
     return float((1 + as_great) / (1 + len(drawn)))
 
 
+def permuted_products(
+    x: Array, orders: npt.NDArray[np.int64], others: Sequence[Array], step: int = 256
+) -> Array:
+    """Return sums of products (B, K) of x in each of the orders (B, n) and K other columns (n,).
+
+    Some orders at a time, which stay in the processor's cache.
+    """
+    columns = np.stack(others, axis=1)
+    parts = [x[orders[k : k + step]] @ columns for k in range(0, len(orders), step)]
+    return np.concatenate(parts)
+
+
 def residuals(y: Array, z: Array) -> Array:
     """Return residuals of y after a line in z, both (..., n); after the mean if z is constant."""
     y0 = y - y.mean(axis=-1, keepdims=True)
@@ -85,9 +97,15 @@ def freedman_lane(x: Array, y: Array, z: Array, orders: npt.NDArray[np.int64]) -
         z: Column to condition on.
         orders: (B, n) of `permutations`.
     """
-    a = residuals(x, z)
-    b = residuals(residuals(y, z)[orders], np.broadcast_to(z, orders.shape))
-    return scaled(b @ a, (a**2).sum(), (b**2).sum(axis=1))
+    a, b, line = residuals(x, z), residuals(y, z), z - z.mean()
+    size, whole = (line**2).sum(), (b**2).sum()
+    products, along = permuted_products(b, orders, (a, line)).T
+    # What a line in z leaves of the permuted residuals: they have no mean.
+    left = whole - along**2 / size if size > 0 else np.full(len(orders), whole)
+    lost = left <= LITTLE * whole  # too little for a difference: computed one by one
+    c = residuals(b[orders[lost]], np.broadcast_to(z, (int(lost.sum()), len(z))))
+    products[lost], left[lost] = c @ a, (c**2).sum(axis=1)
+    return scaled(products, (a**2).sum(), left)
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:
@@ -117,16 +135,24 @@ def leave_one_family_out(columns: Sequence[Array], y: Array, families: Sequence[
         families: Of the models; at least two.
     """
     design = np.stack([np.ones(len(y)), *columns], axis=1)
-    errors, baseline = 0.0, 0.0
-    for family in sorted(set(families)):
-        out = np.array([name == family for name in families])
+    member = np.unique(np.array(families, dtype=object), return_inverse=True)[1]
+    counts, sums = np.bincount(member), np.bincount(member, y)
+    baseline = float(((y - ((sums.sum() - sums) / (len(y) - counts))[member]) ** 2).sum())
+    # The residuals e of a family f that is left out follow from those of the fit to all, with
+    # Q an orthonormal basis of the columns: e + Q_f (I - Q_f' Q_f)^-1 Q_f' e.
+    q, r = np.linalg.qr(design)
+    e = y - q @ (q.T @ y)
+    own, at = np.zeros((len(counts), *r.shape)), np.zeros((len(counts), len(r)))
+    np.add.at(own, member, q[:, :, None] * q[:, None, :])
+    np.add.at(at, member, q * e[:, None])
+    left = np.eye(len(r)) - own
+    clear = np.linalg.eigvalsh(left)[:, 0] > LITTLE
+    clear &= np.abs(np.diag(r)).min() > LITTLE * np.abs(r).max()
+    at[clear] = np.linalg.solve(left[clear], at[clear][:, :, None])[:, :, 0]
+    e = e + (q * at[member]).sum(axis=1)
+    for family in np.flatnonzero(~clear):  # the others do not decide the line, or barely
+        out = member == family
         weights = np.linalg.lstsq(design[~out], y[~out], rcond=None)[0]
-        errors += float(((y[out] - design[out] @ weights) ** 2).sum())
-        baseline += float(((y[out] - y[~out].mean()) ** 2).sum())
+        e[out] = y[out] - design[out] @ weights
+    errors = float((e**2).sum())
     return 1 - errors / baseline if baseline > 0 else float("nan")
-
-
-def over(statistic: Callable[[Array], Array], counts: Array, step: int = 1000) -> Array:
-    """Return a statistic of resamples, computed `step` at a time to bound memory."""
-    parts = [statistic(counts[k : k + step]) for k in range(0, len(counts), step)]
-    return np.concatenate(parts)

@@ -225,7 +225,7 @@ def restore(runner: ModelRunner, store: RowStore) -> None:
         runner.set_rows(store.choices["batch_size"])
 
 
-def _record_choices(runner: ModelRunner, store: RowStore) -> None:
+def record_choices(runner: ModelRunner, store: RowStore) -> None:
     """Store how this run runs the model, which a resumed run must repeat."""
     if runner.choices is None and runner.tuned:
         runner.choices = runner.forward.choices()
@@ -288,7 +288,7 @@ def stored_groups(
             there = all(key in store.rows or key in known for key in keys)
             rows = None if there else start_rows(game, group, layout)
             started.append((FinishedGroup.of(group, keys), rows))
-            _record_choices(game.runner, store)
+            record_choices(game.runner, store)
             while len(started) > ahead:
                 yield finish()
     except InputError:

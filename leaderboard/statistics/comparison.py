@@ -20,7 +20,7 @@ from iaside_plugins.leaderboard.statistics.estimates import (
     undefined,
 )
 from iaside_plugins.stats import permutation as draw
-from iaside_plugins.stats.correlation import NEARLY_ONE, Array, partial_correlation, spearman
+from iaside_plugins.stats.correlation import NEARLY_ONE, Array, partial, spearman
 from iaside_plugins.storage.files import jsonable
 
 EXPLORATORY = 30  # models, below which a comparison is exploratory
@@ -103,22 +103,20 @@ def left_out(x: Array, y: Array, z: Array, sample: Sample) -> list[dict[str, Any
         z: Clean accuracy (n,).
         sample: The models.
     """
+    names, member = np.unique(np.array(sample.families, dtype=object), return_inverse=True)
+    keep = (member != np.arange(len(names))[:, None]).astype(np.float64)
+    plain = spearman(x, y, keep)
+    given = partial(plain, spearman(x, z, keep), spearman(y, z, keep))
     out = []
-    for family in sorted(set(sample.families)):
-        keep = np.array([float(name != family) for name in sample.families])[None]
-        rest = [v[keep[0] > 0] for v in (x, y, z)]
-        n = int(keep.sum())
-        few = n < MIN_MODELS or any(np.ptp(v) == 0 for v in rest)
-        plain = None if few else float(spearman(x, y, keep)[0])
-        given = (
-            np.nan if few or n == MIN_MODELS else partial_correlation(spearman, x, y, z, keep)[0]
-        )
+    for family, kept, one, rest in zip(names, keep > 0, plain, given, strict=True):
+        n = int(kept.sum())
+        few = n < MIN_MODELS or any(np.ptp(v[kept]) == 0 for v in (x, y, z))
         out.append(
             {
                 "family": family,
                 "n_models": n,
-                "spearman": plain,
-                "partial_spearman": jsonable(given),
+                "spearman": None if few else float(one),
+                "partial_spearman": None if few or n == MIN_MODELS else jsonable(rest),
             }
         )
     return out

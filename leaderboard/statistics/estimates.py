@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from iaside_plugins.stats import correlation as correlated
 from iaside_plugins.stats import permutation as draw
 from iaside_plugins.stats.correlation import (
     Array,
     Correlation,
     kendall,
-    partial_correlation,
+    of_ranks,
     pearson,
     permuted_kendall,
     resampled_ranks,
@@ -28,6 +29,7 @@ N_PERMUTATIONS_KENDALL = 999  # each is a sum over pairs of models
 MIN_MODELS = 3  # of a correlation
 MIN_INTERVAL = 5  # models or families, of an interval: below, resamples are a handful
 NO_WIDTH = 1e-9  # of an interval: resamples that differ by rounding alone
+KEPT = 12  # columns and resamples whose ranks are held: 16 MB each of 1,000 models
 MIN_DEFINED = 0.95  # share of resamples in which a statistic must exist to have an interval
 CORRELATIONS: dict[str, Correlation] = {
     "spearman": spearman,
@@ -44,10 +46,14 @@ class Sample:
     Attributes:
         families: Of each model.
         known: Correlations of pairs of columns found so far.
+        drawn: The same over resamples.
+        ranked: Ranks over resamples of the `KEPT` columns that were used last.
     """
 
     families: tuple[str, ...]
     known: dict[tuple[str, bytes, bytes], Estimate] = field(default_factory=dict)
+    drawn: dict[tuple[str, int, bytes, bytes], Array] = field(default_factory=dict)
+    ranked: dict[tuple[int, bytes], Array] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -85,6 +91,26 @@ class Sample:
         """Orders of the models (B, n): all up to `EXACT_UP_TO` models, else N_PERMUTATIONS."""
         return draw.permutations(self.n, N_PERMUTATIONS, SEED + 2)
 
+    def over(self, name: str, x: Array, y: Array, counts: Array) -> Array:
+        """Return a correlation of `CORRELATIONS` in the resamples of `all` or `by_...`, once."""
+        key = (name, id(counts), x.tobytes(), y.tobytes())
+        if key not in self.drawn:
+            if name == "spearman":
+                found = of_ranks(self._ranks(x, counts), self._ranks(y, counts), counts)
+            else:
+                found = CORRELATIONS[name](x, y, counts)
+            self.drawn[key] = found
+        return self.drawn[key]
+
+    def _ranks(self, x: Array, counts: Array) -> Array:
+        """Return the ranks of a column in resamples; those of the columns used last are kept."""
+        key = (id(counts), x.tobytes())
+        found = self.ranked.pop(key, None)
+        self.ranked[key] = resampled_ranks(x, counts) if found is None else found
+        while len(self.ranked) > KEPT:
+            del self.ranked[next(iter(self.ranked))]
+        return self.ranked[key]
+
 
 def correlation(name: str, x: Array, y: Array, sample: Sample) -> Estimate:
     """Return a correlation of `CORRELATIONS` with both intervals and its permutation p."""
@@ -95,7 +121,6 @@ def correlation(name: str, x: Array, y: Array, sample: Sample) -> Estimate:
 
 
 def _correlation(name: str, x: Array, y: Array, sample: Sample) -> Estimate:
-    kind = CORRELATIONS[name]
     if reason := undefined(sample, x, y):
         return nothing(reason)
     if name == "kendall":
@@ -105,8 +130,9 @@ def _correlation(name: str, x: Array, y: Array, sample: Sample) -> Estimate:
         first = resampled_ranks(x, sample.all)[0] if name == "spearman" else x
         second = resampled_ranks(y, sample.all)[0] if name == "spearman" else y
         a, b = first - first.mean(), second - second.mean()
-        permuted = a[sample.orders] @ b / np.sqrt((a**2).sum() * (b**2).sum())
-    return _estimate(lambda counts: kind(x, y, counts), permuted, sample)
+        products = draw.permuted_products(a, sample.orders, (b,))[:, 0]
+        permuted = products / np.sqrt((a**2).sum() * (b**2).sum())
+    return _estimate(lambda counts: sample.over(name, x, y, counts), permuted, sample)
 
 
 def partial_pearson(x: Array, y: Array, z: Array, sample: Sample) -> Estimate:
@@ -114,7 +140,7 @@ def partial_pearson(x: Array, y: Array, z: Array, sample: Sample) -> Estimate:
     if reason := undefined(sample, x, y, z, least=MIN_MODELS + 1):
         return nothing(reason)
     permuted = draw.freedman_lane(x, y, z, sample.orders)
-    return _estimate(lambda c: partial_correlation(pearson, x, y, z, c), permuted, sample)
+    return _estimate(lambda counts: correlated.partial_pearson(x, y, z, counts), permuted, sample)
 
 
 def partial_spearman(x: Array, y: Array, z: Array, sample: Sample) -> Estimate:
@@ -129,7 +155,7 @@ def partial_spearman(x: Array, y: Array, z: Array, sample: Sample) -> Estimate:
         return nothing(reason)
     a, b, c = (resampled_ranks(v, sample.all)[0] for v in (x, y, z))
     permuted = draw.freedman_lane(a, b, c, sample.orders)
-    found = _estimate(lambda w: partial_correlation(pearson, a, b, c, w), permuted, sample)
+    found = _estimate(lambda w: correlated.partial_pearson(a, b, c, w), permuted, sample)
     if found["interval"] is not None:
         r = found["value"]
         half = Z95 * np.sqrt((1 + r**2 / 2) / (sample.n - 4))
@@ -142,9 +168,12 @@ def added_rank_correlation(x: Array, y: Array, z: Array, sample: Sample) -> Esti
     """Return |Spearman of score| - |Spearman of clean accuracy|, same resamples, no p."""
     if reason := undefined(sample, x, y, z):
         return nothing(reason)
-    return _estimate(
-        lambda counts: np.abs(spearman(x, y, counts)) - np.abs(spearman(z, y, counts)), None, sample
-    )
+
+    def added(counts: Array) -> Array:
+        score, clean = (np.abs(sample.over("spearman", v, y, counts)) for v in (x, z))
+        return score - clean
+
+    return _estimate(added, None, sample)
 
 
 def nothing(reason: str) -> Estimate:
@@ -197,7 +226,7 @@ def _interval(
     if n < MIN_INTERVAL:
         reasons.append(f"no interval over {of}: {n}, needs {MIN_INTERVAL}")
         return None
-    drawn = draw.over(statistic, counts())
+    drawn = statistic(counts())
     defined = 1 - float(np.isnan(drawn).mean())
     if defined < MIN_DEFINED:
         reasons.append(f"no interval over {of}: defined in {defined:.0%} of resamples")

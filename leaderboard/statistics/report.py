@@ -118,6 +118,7 @@ def _table(table: Table) -> Record:
     }
     clean, scores, found = clean_accuracy(table), predictors(table), outcomes(table)
     samples: Samples = {}
+    errors = corruption_errors(table)
     comparisons = [_comparison(x, y, clean, families, samples) for y in found for x in scores]
     for score in scores:
         _judge([one for one in comparisons if one["predictor"] == score.id])
@@ -143,7 +144,7 @@ def _table(table: Table) -> Record:
         ],
         "outcomes": [_outcome(column, clean) for column in found],
         "comparisons": comparisons,
-        "per_corruption": [_per_corruption(x, clean, table, families, samples) for x in scores],
+        "per_corruption": [_per_corruption(x, clean, errors, families, samples) for x in scores],
         "ranks": [r for r in map(rank_intervals, measured) if r["models"]],
         "reliability": [reliability(c) for c in measured if any(_bounded(c))],
     }
@@ -249,11 +250,15 @@ def _comparison(
 
 
 def _per_corruption(
-    x: Variable, clean: Variable, table: Table, families: dict[str, str], samples: Samples
+    x: Variable,
+    clean: Variable,
+    errors: Sequence[tuple[str, Variable]],
+    families: dict[str, str],
+    samples: Samples,
 ) -> Record:
     """Return rank correlations with the error by corruption, corrected for their number."""
     rows: list[Record] = []
-    for group, y in corruption_errors(table):
+    for group, y in errors:
         sample, of = _columns(y, families, samples)
         rows.append(
             {

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.error_rates import SEVERITIES
@@ -163,12 +164,13 @@ def outcomes(table: Table) -> list[Variable]:
 
 def corruption_errors(table: Table) -> list[tuple[str, Variable]]:
     """Return group and mean error over the five severities of every corruption."""
+    errors = {e.entry_id: e.corruption.errors for e in table.entries if e.corruption is not None}
 
     def reader(name: str) -> Callable[[Entry], Measured | str]:
         def read(entry: Entry) -> Measured | str:
             if entry.corruption is None:
                 return "corruptions not evaluated"
-            rates = entry.corruption.errors.get(name, {})
+            rates = errors[entry.entry_id].get(name, {})
             if len(rates) < len(SEVERITIES):
                 return f"{name} not evaluated"
             value = math.fsum(rates.values()) / len(rates)
@@ -284,19 +286,23 @@ def rank_intervals(column: Variable) -> dict[str, Any]:
         for key, m in column.measured.items()
         if m.interval[0] is not None and m.interval[1] is not None
     ]
-    ranked = []
-    for key, value, signed, (low, high) in rows:
-        others = [row for row in rows if row[0] != key]
-        ranked.append(
-            {
-                "entry_id": key,
-                "value": value,
-                "rank": 1 + sum(other[2] > signed for other in others),
-                "low": 1 + sum(other[3][0] > high for other in others),
-                "high": len(rows) - sum(other[3][1] < low for other in others),
-                "tied": any(other[2] == signed for other in others),
-            }
-        )
+    values = np.sort([row[2] for row in rows])
+    lows, highs = (np.sort([row[3][end] for row in rows]) for end in (0, 1))
+
+    def above(ascending: npt.NDArray[np.float64], least: float) -> int:
+        return len(ascending) - int(np.searchsorted(ascending, least, side="right"))
+
+    ranked = [
+        {
+            "entry_id": key,
+            "value": value,
+            "rank": 1 + above(values, signed),
+            "low": 1 + above(lows, high),
+            "high": len(rows) - int(np.searchsorted(highs, low, side="left")),
+            "tied": bool(above(values, signed) + np.searchsorted(values, signed) < len(rows) - 1),
+        }
+        for key, value, signed, (low, high) in rows
+    ]
     return {
         "column": column.id,
         "label": column.label,

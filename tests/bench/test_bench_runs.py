@@ -220,13 +220,25 @@ def test_shapiq_has_the_same_exact_values(kit, tmp_path):
     assert len(rivals) == 5
 
 
+def test_the_quick_benchmark_of_compare_makes_the_passes_that_it_announces(tmp_path):
+    pytest.importorskip("captum", reason="needs the extra captum")
+    bench = BENCH.with_name("bench_compare.py")
+    command = [sys.executable, str(bench), "--quick", "--json", str(tmp_path / "bench.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    record = json.loads((tmp_path / "bench.json").read_text())
+    assert "| greatest memory, GB |" in done.stdout
+    assert record["made_rows"] == record["announced_rows"] > 0
+    assert record["peak_gb"] >= record["peak_before_gb"] > 0
+
+
 def test_the_quick_benchmark_of_the_board_reports_every_figure(tmp_path):
     bench = BENCH.with_name("bench_board.py")
     command = [sys.executable, str(bench), "--quick", "--json", str(tmp_path / "bench.json")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     records = json.loads((tmp_path / "bench.json").read_text())
-    assert "| models | board, s | index.html, s / kB |" in done.stdout
-    assert [record["models"] for record in records] == [0, 1, 2]
+    assert "| part | 1 models | 2 models | 8 models |" in done.stdout
+    assert "| statistics |" in done.stdout
+    assert [record["models"] for record in records] == [1, 2, 8]
     pages = [record["bytes"]["index.html"] for record in records]
     assert pages == sorted(pages)
     assert all(seconds > 0 for record in records for seconds in record["seconds"].values())

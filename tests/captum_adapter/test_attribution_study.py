@@ -14,7 +14,12 @@ pytest.importorskip("captum", reason="needs the extra captum")
 
 from iaside_plugins.adapters.captum_adapter import BandSplit, band_attributions
 from iaside_plugins.adapters.captum_adapter import host as captum_host
-from iaside_plugins.adapters.captum_adapter.comparison import compare_attributions
+from iaside_plugins.adapters.captum_adapter.comparison import (
+    DEFAULT_METHODS,
+    check_methods,
+    compare_attributions,
+    comparison_work,
+)
 from iaside_plugins.adapters.captum_adapter.methods import BandRun
 from iaside_plugins.adapters.captum_adapter.metrics import Metrics, residual_and_infidelity
 from iaside_plugins.value_table.stream import items
@@ -88,6 +93,19 @@ def test_costs_and_metrics_are_those_of_the_method(report):
     np.testing.assert_allclose(
         saliency.residual, saliency.per_image.sum(axis=1) - picked, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("n_sensitivity", [0, 2, 50])
+def test_what_is_announced_is_what_is_made(n_sensitivity):
+    net, names = Counted(), check_methods([*DEFAULT_METHODS, "ig"])
+    metrics = Metrics(n_perturbations=9, n_sensitivity=n_sensitivity, sensitivity_samples=1)
+    data = IMAGES[:3], LABELS[:3]
+    work = comparison_work(net, data, names, Protocol(M), metrics, batch_size=4)
+    assert list(work) == [*names, *(["sensitivity"] if n_sensitivity else [])]
+    tried, net.rows = net.rows, 0
+    assert tried < 60, "methods are tried with few passes"
+    compare_attributions(net, data, names, protocol=Protocol(M), metrics=metrics, batch_size=4)
+    assert net.rows - tried == sum(sum(part.values()) for part in work.values())
 
 
 def test_the_best_scaled_infidelity_of_reversed_values_is_worse(report):

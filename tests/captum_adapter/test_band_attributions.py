@@ -16,8 +16,8 @@ pytest.importorskip("captum", reason="needs the extra captum")
 import captum.attr as captum_attr
 
 from iaside_plugins.adapters.captum_adapter import METHODS, SpectralShapley, band_attributions
-from iaside_plugins.adapters.captum_adapter.methods import BandRun, find_method
-from iaside_plugins.attributions.band_space import BandSplit
+from iaside_plugins.adapters.captum_adapter.methods import BandRun, find_method, rows_at_once
+from iaside_plugins.attributions.band_space import BandForward, BandSplit
 
 pytestmark = pytest.mark.captum
 M = 4
@@ -341,3 +341,31 @@ def test_wrong_labels_and_outputs_are_refused_by_every_method(net, name):
         band_attributions(name, net, IMAGES.to("meta"), LABELS, n_bands=M)
     with pytest.raises(InputError):
         band_attributions(name, net, IMAGES, None, n_bands=M)
+
+
+@pytest.mark.parametrize("name", ["ig", "gradient_shap", "input_x_gradient", "saliency"])
+@pytest.mark.parametrize("batch_size", [1, 3, 7])
+def test_gradients_in_small_batches_are_those_of_one_pass(name, batch_size):
+    net, rows = network(), []
+    whole = run(name, net)
+    net.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
+    torch.testing.assert_close(run(name, net, batch_size=batch_size), whole, rtol=0, atol=1e-12)
+    assert max(rows) <= batch_size
+
+
+@pytest.mark.parametrize("name", ["ig", "input_x_gradient", "gradient_shap"])
+def test_what_multiplies_by_band_images_needs_no_projection(name, monkeypatch):
+    """Values are those of Captum on band images that are each projected on their band."""
+    quick = run(name, network())
+    monkeypatch.setattr(BandForward, "project", property(lambda _: True, lambda *_: None))
+    torch.testing.assert_close(run(name, network()), quick, rtol=0, atol=1e-12)
+
+
+def test_on_a_cpu_a_pass_is_as_large_as_memory_allows():
+    small, large = torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 224, 224)
+    assert rows_at_once(small, 64) == 64
+    assert rows_at_once(large, 64) == 8
+    assert rows_at_once(large, 64, gradients=True) == 4
+    assert rows_at_once(large, 2, gradients=True) == 2
+    assert rows_at_once(torch.zeros(1, 3, 900, 900), 64) == 1
+    assert rows_at_once(large.to("meta"), 64) == 64

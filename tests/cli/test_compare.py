@@ -56,6 +56,19 @@ def test_it_prints_tables_and_writes_json_and_a_picture(iaside, images, tmp_path
     assert widths[1] > 1.4 * widths[0], "a column a model"
 
 
+def test_the_sensitivity_is_an_option_that_says_what_it_costs(iaside, images):
+    quiet = ("--n-bands", 3, "--methods", "saliency", "--device", "cpu")
+    run = iaside("compare", MODEL, "--data", images, *quiet)
+    assert run.code == 0, run.err
+    assert "sensitivity: not measured, as it explains an image 5 more times" in run.out
+    asked = iaside(
+        "compare", MODEL, "--data", images, *quiet, "--n-sensitivity", 2, "--dry-run", "--json", "-"
+    )
+    parts = json.loads(asked.out)["cost"]["parts"]
+    assert parts["sensitivity"]["forward"] == 2 * 5 * 8  # of I-ASIDE: all coalitions of 3 bands
+    assert parts["sensitivity"]["gradient"] == 2 * 5
+
+
 def test_json_on_stdout_is_alone_there(iaside, images):
     run = iaside("compare", MODEL, "--data", images, *QUICK, "--json", "-")
     assert run.code == 0

@@ -15,8 +15,10 @@ import pytest
 from board_entries import HOSTILE, parsed
 
 from iaside_plugins.importance.evidence import Evidence
+from iaside_plugins.leaderboard.board import Board
 from iaside_plugins.leaderboard.build import board_files
-from iaside_plugins.leaderboard.render.page import short_id
+from iaside_plugins.leaderboard.render.page import short_id, to_html
+from iaside_plugins.leaderboard.statistics import estimates
 from iaside_plugins.leaderboard.statistics.report import table_id
 from iaside_plugins.leaderboard.table.frame import tables
 
@@ -347,3 +349,73 @@ def test_dark_scheme(page: Open) -> None:
         for scheme in ("light", "dark")
     ]
     assert colours == ["rgb(255, 255, 255)", "rgb(22, 23, 26)"]
+
+
+WATCH = """() => {
+  window.touched = new Set();
+  const place = (node) => {
+    const one = node.nodeType === 1 ? node : node.parentElement;
+    if (one.closest(".compare")) return "compare";
+    const row = one.closest("tr[id]"); // of the table, or its details, taken away or not
+    return row ? row.id.split("/")[1] : one.closest("[data-key]")?.dataset.key ?? one.tagName;
+  };
+  new MutationObserver((all) => {
+    for (const one of all) {
+      for (const node of [...one.addedNodes, ...one.removedNodes]) touched.add(place(node));
+      if (one.type !== "childList" || !one.target.matches("tbody")) touched.add(place(one.target));
+    }
+  }).observe(document.body, {
+    subtree: true, childList: true, attributes: true, characterData: true,
+  });
+}"""
+
+
+def test_only_the_row_that_is_opened_or_chosen_changes(page: Open) -> None:
+    tab = page()
+    section = "section.board:not([hidden]) "
+    key = tab.eval_on_selector_all(
+        section + ".models tbody tr", "all => all.map((one) => one.id.split('/')[1])"
+    )
+    buttons, boxes = (tab.locator(f"{section}.models tbody tr th {x}") for x in ("button", "input"))
+    tab.evaluate(WATCH)
+
+    def touched() -> list[str]:
+        found = tab.evaluate("() => new Promise((r) => setTimeout(() => r([...touched]), 0))")
+        tab.evaluate("touched.clear()")
+        return sorted(found)
+
+    buttons.nth(2).click()
+    assert touched() == [key[2]]
+    boxes.nth(0).click()
+    assert touched() in ([], ["compare"])  # a tick is no change of the document
+    boxes.nth(3).click()
+    assert touched() == ["compare"]
+    buttons.nth(2).click()
+    assert touched() == [key[2]]
+    assert buttons.nth(2).get_attribute("aria-expanded") == "false"
+
+
+def test_a_long_table_fills_as_it_is_scrolled_and_when_it_is_printed(
+    make_entry: Open, browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("N_RESAMPLES", "N_PERMUTATIONS", "N_PERMUTATIONS_KENDALL"):
+        monkeypatch.setattr(estimates, name, 20)
+    raws = [make_entry(f"net{k}", k) for k in range(58)]
+    file = tmp_path / "index.html"
+    file.write_text(to_html(Board.of([parsed(raw)[0] for raw in raws])), encoding="utf-8")
+    tab = browser.new_page(viewport={"width": 900, "height": 400})
+    tab.goto(file.as_uri())
+    assert len(shown(tab)) == 50
+    assert len(set(shown(tab))) == 50
+    tab.eval_on_selector(".scroller", "one => { one.scrollTop = one.scrollHeight; }")
+    tab.wait_for_function("document.querySelectorAll('.models tbody tr').length === 58")
+    first = shown(tab)
+    assert len(set(first)) == 58
+    tab.locator("th[data-column=signed_score] button").first.click()
+    assert len(shown(tab)) == 50
+    last = tab.evaluate("document.querySelector('.points a').getAttribute('href')")
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert set(shown(tab)) == set(first)
+    tab.goto(f"{file.as_uri()}{last}")
+    assert tab.locator("tr.detail").count() == 1
+    tab.close()

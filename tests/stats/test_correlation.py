@@ -71,12 +71,39 @@ def test_ranks_are_mean_ranks() -> None:
     assert all(rank == wanted[value] for value, rank in zip(x, found, strict=True))
 
 
-def test_permuted_kendall_is_scipys() -> None:
-    rng = np.random.default_rng(1)
-    x, y = rng.integers(5, size=(2, 9)).astype(float)
-    orders = np.array([rng.permutation(9) for _ in range(20)])
+@pytest.mark.parametrize("levels", [(5, 5), (1000, 5), (5, 1000), (None, None)])
+@pytest.mark.parametrize("n", [3, 9, 37])
+def test_permuted_kendall_is_scipys(n: int, levels: tuple[int | None, int | None]) -> None:
+    rng = np.random.default_rng(n)
+    x, y = (rng.permutation(n) / 3 if k is None else rng.integers(k, size=n) / 3 for k in levels)
+    x[0], y[0] = -1, -1  # neither is constant
+    orders = np.array([rng.permutation(n) for _ in range(20)])
     expected = [stats.kendalltau(x[order], y).statistic for order in orders]
-    np.testing.assert_allclose(ours.permuted_kendall(x, y, orders), expected, atol=1e-6)
+    np.testing.assert_allclose(ours.permuted_kendall(x, y, orders), expected, atol=1e-12)
+
+
+def test_correlations_of_many_models_are_scipys() -> None:
+    """More models than are multiplied together, and resamples whose counts differ in order."""
+    rng = np.random.default_rng(0)
+    n = ours.BLOCK + 70
+    x = rng.normal(size=n)
+    y = np.round(x + rng.normal(size=n), 1)  # some ties
+    counts = rng.multinomial(n, np.full(n, 1 / n), size=3).astype(float)
+    for fast, slow in KINDS:
+        expected = [by_scipy(slow, x, y, count) for count in counts]
+        for laid_out in (counts, np.asfortranarray(counts)):
+            np.testing.assert_allclose(fast(x, y, laid_out), expected, atol=1e-12)
+
+
+def test_a_spread_that_differences_of_sums_would_lose_is_kept() -> None:
+    x = np.concatenate([1e9 + np.array([0.0, 1, 3, 2]), [0.0]])
+    y = np.array([0.0, 2, 3, 1, -5])
+    counts = np.array([[1.0, 1, 1, 1, 0], [1, 1, 1, 1, 1]])
+    expected = [by_scipy(stats.pearsonr, x, y, count) for count in counts]
+    np.testing.assert_allclose(ours.pearson(x, y, counts), expected, atol=1e-6)
+    three = ours.partial_pearson(x, y, y**2, counts)
+    slow = ours.partial(*(ours.pearson(a, b, counts) for a, b in ((x, y), (x, y**2), (y, y**2))))
+    np.testing.assert_allclose(three, slow, atol=1e-12)
 
 
 def test_partial_is_the_correlation_of_residuals() -> None:

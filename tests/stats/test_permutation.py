@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from iaside_plugins.stats import permutation as draw
-from iaside_plugins.stats.correlation import partial_correlation, pearson
+from iaside_plugins.stats.correlation import Array, partial_correlation, pearson
 
 
 def test_families_are_drawn_whole_and_as_many_as_there_are() -> None:
@@ -101,8 +101,47 @@ def test_leave_one_family_out_is_the_definition() -> None:
     assert np.isnan(draw.leave_one_family_out([z], np.zeros(12), families))
 
 
-def test_over_is_the_statistic_whatever_the_step() -> None:
-    counts = draw.family_counts(list("abcd"), 50, seed=0)
-    x, y = np.array([1.0, 4, 2, 3]), np.arange(4.0)
-    whole = pearson(x, y, counts)
-    np.testing.assert_array_equal(draw.over(lambda c: pearson(x, y, c), counts, step=7), whole)
+def one_by_one(x: Array, y: Array, z: Array, orders: Array) -> Array:
+    """The partial correlations under the null hypothesis, written out."""
+    fit = y - draw.residuals(y, z)
+    return np.array(
+        [
+            partial_correlation(pearson, x, fit + (y - fit)[order], z, np.ones((1, len(x))))[0]
+            for order in orders
+        ]
+    )
+
+
+@pytest.mark.parametrize(("n", "levels"), [(12, 1000), (40, 5), (40, 1000), (5, 1000)])
+def test_permuted_partial_correlations_are_those_of_whole_columns(n: int, levels: int) -> None:
+    x, y, z = np.random.default_rng(n).integers(levels, size=(3, n)) / 7
+    orders = draw.permutations(n, 60, seed=1)
+    found = draw.freedman_lane(x, y, z, orders)
+    np.testing.assert_allclose(found, one_by_one(x, y, z, orders), atol=1e-9)
+
+
+def test_products_of_permuted_columns_do_not_depend_on_the_step() -> None:
+    x, y, z = np.random.default_rng(0).normal(size=(3, 30))
+    orders = draw.permutations(30, 50, seed=0)
+    found = draw.permuted_products(x, orders, (y, z), step=7)
+    np.testing.assert_allclose(found, x[orders] @ np.stack([y, z], axis=1), atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["plain", "one family decides the line", "the same column twice"])
+def test_a_family_left_out_is_predicted_by_the_fit_without_it(kind: str) -> None:
+    rng = np.random.default_rng(3)
+    families = [f"family {k // 4}" for k in range(20)]
+    z, x = rng.normal(size=(2, 20))
+    y = z + 0.5 * x + rng.normal(size=20)
+    if kind == "one family decides the line":
+        z[4:] = 1.0
+    columns = [z, z] if kind == "the same column twice" else [z, x]
+    design = np.stack([np.ones(20), *columns], axis=1)
+    errors = baseline = 0.0
+    for family in set(families):
+        out = np.array([name == family for name in families])
+        weights = np.linalg.lstsq(design[~out], y[~out], rcond=None)[0]
+        errors += ((y[out] - design[out] @ weights) ** 2).sum()
+        baseline += ((y[out] - y[~out].mean()) ** 2).sum()
+    found = draw.leave_one_family_out(columns, y, families)
+    assert found == pytest.approx(1 - errors / baseline, rel=1e-9)

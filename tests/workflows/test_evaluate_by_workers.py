@@ -12,12 +12,15 @@ from iaside_plugins.adapters.imagenet import ImageFolderData
 from iaside_plugins.adapters.models import load_model
 from iaside_plugins.evaluation.conditions import ConditionRunner
 from iaside_plugins.evaluation.evaluate import evaluate
+from iaside_plugins.inference import tuning
 from iaside_plugins.inference.gradients import gradient_rows
+from iaside_plugins.storage.row_store import read_header
 from iaside_plugins.value_table.progress import progress_bar
 from iaside_plugins.workflows.evaluate import evaluation_plan
 from iaside_plugins.workflows.source import DataSource
 
 CLASSES = ("airplane", "bird", "cat")  # of CIFAR-10
+PLAIN = Protocol(2)
 ATTACKS = [
     AttackSpec("fgsm", "Linf", None, None, False, (2 / 255, 8 / 255)),
     AttackSpec("pgd", "Linf", 2, 0.5, True, (2 / 255,)),
@@ -34,7 +37,7 @@ def folder(tmp_path_factory):
     return root
 
 
-def entry(root, **options):
+def entry(root, protocol=PLAIN, **options):
     net = load_model("python:tiny_model:network")
     plan = evaluation_plan(
         DataSource(root, batch_size=16),
@@ -44,7 +47,7 @@ def entry(root, **options):
         n_spectral=20,
         n_attack=101,
     )
-    found, result = evaluate(net, plan, Protocol(2), batch_size=16, **options)
+    found, result = evaluate(net, plan, protocol, batch_size=16, **options)
     for group in (found, found["spectral"]):
         for name in ("provenance", "n_forward"):
             group.pop(name, None)
@@ -88,3 +91,30 @@ def test_images_of_two_sizes_are_an_error_though_no_worker_sees_both(tmp_path):
         runner = ConditionRunner(net, None, bar, workers=(pool, pool.put_model(net)))
         with pytest.raises(InputError, match=message):
             runner.look("gradient", data, gradient_rows)
+
+
+def test_fast_passes_are_those_that_the_first_batch_chose(folder, tmp_path, monkeypatch):
+    pytest.importorskip("foolbox", reason="needs the extra foolbox")
+    monkeypatch.setattr(tuning, "LEAST_GAIN", 0.0)  # every step that gives the plain numbers
+    fast = Protocol(2, forwards="fast")
+    whole, _ = entry(folder, fast, resume=tmp_path / "whole")
+    assert "channels_last" in read_header(tmp_path / "whole" / "conditions")[1]["forwards"]
+    plain, _ = entry(folder)
+    assert_near(whole, plain)
+    with Shelf().pool as pool:
+        found, _ = entry(folder, fast, devices=pool, resume=tmp_path / "workers")
+    assert found == whole
+    with (
+        progress_bar(None, show=False) as bar,
+        pytest.raises(InputError, match="holds another run"),
+    ):
+        ConditionRunner(load_model("python:tiny_model:network"), tmp_path / "whole", bar)
+
+
+def assert_near(found, expected):
+    """Conditions agree but for the rounding of single precision."""
+    for one, other in zip(
+        found["corruption"]["conditions"], expected["corruption"]["conditions"], strict=True
+    ):
+        value = other["probability_change"]["value"]
+        assert one["probability_change"]["value"] == pytest.approx(value, abs=1e-5)

@@ -7,7 +7,9 @@ function shade(cells) {
 }
 
 function readGrids(section) {
-  for (const table of section.querySelectorAll('table[data-grid="errors"]')) shade(table.querySelectorAll("td"));
+  for (const table of section.querySelectorAll('table[data-grid="errors"]')) {
+    table.closest("details").addEventListener("toggle", () => shade(table.querySelectorAll("td")), { once: true });
+  }
   return [...section.querySelectorAll("table[data-grid]")].map((table) => ({
     name: table.dataset.grid,
     title: table.closest("details").querySelector("summary").textContent,

@@ -1,5 +1,5 @@
 // The rows of one table: their order, which of them are shown, and what a header says of both.
-// An interval stands below its number, and text at the left, where the script can see to it.
+// An interval stands below its number, and text at the left, once a row comes into view.
 function layOut(cells, heads) {
   cells.forEach((cell, k) => {
     if (heads[k].classList.contains("t")) cell.classList.add("t");
@@ -17,7 +17,7 @@ function readRows(section) {
     raw,
     heads,
     body: section.querySelector(".models tbody"),
-    rows: [...section.querySelectorAll(".models tbody tr")].map((tr, k) => layOut([...tr.cells], heads) ?? ({
+    rows: [...section.querySelectorAll(".models tbody tr")].map((tr, k) => ({
       tr,
       k,
       key: tr.id.split("/")[1],
