@@ -22,9 +22,11 @@ CHOICES = {
     "band_norm": (*BAND_NORMS, "boxes"),
     "absence": tuple(ABSENCES),
     "range_handling": tuple(RANGE_HANDLINGS),
-    "estimator": ("exact", "permutation", "regression"),
+    "estimator": ("exact", "permutation", "regression", "gaussian_process"),
     "forwards": ("plain", "fast", "compiled"),
 }
+OF_PAIRS = ("regression", "gaussian_process")
+"""Estimators that evaluate `n_coalitions` coalitions, in pairs of complements."""
 
 
 def method_identity() -> dict[str, Any]:
@@ -56,15 +58,17 @@ class Protocol:
         range_handling: What is done with coalition images outside [0, 1]: "none", "clip",
             "rescale" (minimum and maximum of each image to 0 and 1); the script's
             "batch_modulus" (modulus, then minimum and maximum of the whole batch).
-        estimator: "exact" (all 2**n_bands coalitions), "permutation" or "regression" (some,
-            drawn anew for every image; see `sampling`).
+        estimator: "exact" (all 2**n_bands coalitions), "permutation", "regression" or
+            "gaussian_process" (some, drawn anew for every image; see `sampling`). The last two
+            evaluate the same coalitions; a Gaussian process makes more of them, in more time.
         n_permutations: Antithetic pairs of chains an image, for the permutation estimator. One
             pair passes 2 (n_bands - 1) coalitions between the empty and the grand one, n of
             them n times as many less those they share: with 8 bands and the zero absence 15
             passes an image, 4 pairs 45 and n_bands pairs, a full cycle and the best use of
             passes, 57, where the exact estimator makes 255.
-        n_coalitions: Coalitions an image for the regression estimator, the empty and the grand
-            one and complements among them: an even number from 8 n_bands to 2**n_bands.
+        n_coalitions: Coalitions an image for the regression and gaussian_process estimators, the
+            empty and the grand one and complements among them: an even number from 8 n_bands to
+            2**n_bands.
         beta: Weight ratio of neighbouring bands in the score, in (0, 1).
         temperature: Divides the logits before the softmax, above 0.
         seed: Seeds whatever is random (absence, permutations, shuffling).
@@ -73,8 +77,9 @@ class Protocol:
         image_batch: Images that "batch_modulus" rescales together.
         shuffled: Whether every coalition sees the images batched in another order.
         forwards: "plain" runs the model as it is; "fast" folds batch norms, puts channels last,
-            picks the number of threads and replays CUDA graphs where the log-probabilities stay
-            within 1e-3 nats (see `inference.forward`); "compiled" adds torch.compile. Like device
+            picks the number of threads, runs onnxruntime on a CPU where that is installed, or
+            replays CUDA graphs, each where the log-probabilities stay within 1e-3 nats (see
+            `inference.forward`); "compiled" adds torch.compile instead of the last two. Like device
             and batch size it is no part of the id: what was in use is recorded with each result.
 
     Raises:
@@ -128,7 +133,7 @@ class Protocol:
             raise InputError(
                 f"n_bands={self.n_bands} would cost 2**{self.n_bands} = {2**self.n_bands:,} forward"
                 f" passes an image with the exact estimator; use n_bands <= {MAX_EXACT_BANDS} or "
-                "estimator='permutation' or 'regression'"
+                "estimator='permutation', 'regression' or 'gaussian_process'"
             )
         self._check_coalitions()
         self._check_script_flags()
@@ -142,7 +147,7 @@ class Protocol:
         most = 2**self.n_bands
         least = min(8 * self.n_bands, most)
         n = self.n_coalitions
-        if self.estimator == "regression" and (n % 2 or not least <= n <= most):
+        if self.estimator in OF_PAIRS and (n % 2 or not least <= n <= most):
             raise InputError(
                 f"n_coalitions must be an even number from {least} to {most} with "
                 f"n_bands={self.n_bands}, got {n}"
@@ -242,7 +247,7 @@ class Protocol:
         used, absence = asdict(self), ABSENCES[self.absence].fields
         if self.estimator != "permutation":
             del used["n_permutations"]
-        if self.estimator != "regression":
+        if self.estimator not in OF_PAIRS:
             del used["n_coalitions"]
         if not self.is_script:
             del used["image_batch"]

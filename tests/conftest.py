@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,9 @@ def kit() -> Path:
     if not (folder / "models.json").is_file():
         pytest.skip(f"the kit is not at {folder}; set IASIDE_KIT")
     return folder
+
+
+@pytest.fixture
+def without_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fast passes are torch's own, as where onnxruntime is not installed."""
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)

@@ -151,7 +151,7 @@ def test_reference_takes_each_flag_alone(flags):
         ({"band_norm": "square"}, "chebyshev, euclidean, boxes; got 'square'"),
         ({"absence": "blur"}, "absence must be one of zero, gaussian, .*; got 'blur'"),
         ({"range_handling": "wrap"}, "range_handling must be one of none, .*; got 'wrap'"),
-        ({"estimator": "kernel"}, "exact, permutation, regression; got 'kernel'"),
+        ({"estimator": "kernel"}, "permutation, regression, gaussian_process; got 'kernel'"),
         ({"n_permutations": 0}, "n_permutations must be .* at least 1, got 0"),
         ({"n_coalitions": 256.0}, "n_coalitions must be .* at least 4, got 256.0"),
         ({"image_batch": 0}, "image_batch must be .* at least 1, got 0"),

@@ -155,20 +155,19 @@ def text_problems(entry: Entry) -> Problems:
 
 def walk(part: object, place: str = "") -> Iterator[tuple[str, object]]:
     """Yield every part of an entry but numbers with its JSON pointer, keys of mappings included."""
-    if isinstance(part, NUMBERS):
-        return
-    yield place, part
-    if isinstance(part, Group):
-        for name in type(part).model_fields:
-            yield from walk(getattr(part, name), f"{place}/{name}")
-    elif isinstance(part, dict):
-        for key, value in part.items():
-            yield place, key
-            yield from walk(value, place + pointer(key))
-    elif isinstance(part, tuple):
-        for k, item in enumerate(part):
-            if not isinstance(item, NUMBERS):  # most of an entry: no pointer is made for those
-                yield from walk(item, f"{place}/{k}")
+    left = [(place, part)]
+    while left:
+        place, part = left.pop()
+        yield place, part
+        inside: list[tuple[str, object]] = []
+        if isinstance(part, Group):
+            inside = [(f"{place}/{name}", getattr(part, name)) for name in type(part).model_fields]
+        elif isinstance(part, dict):
+            for key, value in part.items():
+                inside += [(place, key), (place + pointer(key), value)]
+        elif isinstance(part, tuple) and not all(isinstance(one, NUMBERS) for one in part):
+            inside = [(f"{place}/{k}", one) for k, one in enumerate(part)]
+        left += [one for one in reversed(inside) if not isinstance(one[1], NUMBERS)]
 
 
 def interval_problems(entry: Entry) -> Problems:

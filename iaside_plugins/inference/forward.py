@@ -33,7 +33,8 @@ class Step:
     """One way to a faster forward pass, and what came of it.
 
     Attributes:
-        name: "fold_batch_norms", "channels_last", "threads", "compile" or "cuda_graph".
+        name: "fold_batch_norms", "channels_last", "threads", "compile", "cuda_graph" or
+            "onnxruntime".
         used: Whether it is in use.
         reason: Why, for people.
         deviation: Greatest difference of a log-probability on the probe, in nats; None if it

@@ -20,8 +20,10 @@ from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.folding import copied, fold_batch_norms
 from iaside_plugins.inference.forward import Forward, Graphed, Step
+from iaside_plugins.inference.onnx_session import OnnxSession
 
 Build = Callable[[Forward, Tensor], Forward]
+ONNX = "onnxruntime"
 TOLERANCE = 1e-3  # nats, greatest difference of a log-probability: rounding gives 1e-5
 HALF_TOLERANCE = 0.1  # nats, mean difference of the true class's, for bfloat16 and float16
 LEAST_GAIN = 1.02  # below it a step is noise
@@ -53,6 +55,12 @@ def _graphed(forward: Forward, _probe: Tensor) -> Forward:
     return replace(forward, model=Graphed(forward.model))
 
 
+def _by_onnxruntime(plain: Forward, probe: Tensor) -> Forward:
+    if plain.half or probe.dtype != torch.float32:
+        raise InputError("onnxruntime is for single precision here")
+    return replace(plain, model=OnnxSession(_module(plain), probe))
+
+
 def _module(forward: Forward) -> nn.Module:
     if not isinstance(forward.model, nn.Module):
         raise InputError("the model is a plain function, no torch module")
@@ -69,14 +77,22 @@ def _fewer_threads(forward: Forward, probe: Tensor) -> Forward:
     return list(tried.values())[seconds.index(min(seconds))]
 
 
-def _ladder(kind: str, device: torch.device) -> dict[str, Build]:
-    """Return the steps by name, in the order in which they build on one another."""
+def _ladder(kind: str, plain: Forward) -> dict[str, Build]:
+    """Return the steps by name, in the order in which they build on one another.
+
+    The last one of a CPU begins anew, with the plain model.
+    """
+    if kind == "plain":
+        return {}
     steps: dict[str, Build] = {"channels_last": _channels_last, "fold_batch_norms": _folded}
-    if device.type == "cpu":
+    on_cpu = plain.device.type == "cpu"
+    if on_cpu:
         steps["threads"] = _fewer_threads
     if kind == "compiled":
         steps["compile"] = _compiled
-    elif device.type == "cuda":
+    elif on_cpu:
+        steps[ONNX] = lambda _forward, probe: _by_onnxruntime(plain, probe)
+    elif plain.device.type == "cuda":
         steps["cuda_graph"] = _graphed
     return steps
 
@@ -115,19 +131,21 @@ def tune(
     if plain.half and reference is not plain:
         _check_half(plain, probe, labels, expected)
     forward, steps = plain, []
-    for name, build in ({} if kind == "plain" else _ladder(kind, plain.device)).items():
+    for name, build in _ladder(kind, plain).items():
         step, forward = _try(name, build, forward, probe, labels, expected)
         steps.append(step)
         level = logging.WARNING if step.deviation and not step.speedup else logging.INFO
         use = "used" if step.used else "not used"
         _log.log(level, "forwards: %s %s: %s", name, use, step.reason)
+    if isinstance(forward.model, OnnxSession):  # of the model as it is: no other step is in it
+        steps[:-1] = [replace(one, used=False, reason=f"{ONNX} is faster") for one in steps[:-1]]
     return replace(forward, steps=tuple(steps))
 
 
 def _repeated(forward: Forward, kind: str, probe: Tensor, given: Mapping[str, Any]) -> Forward:
     """Repeat the steps of the run being resumed."""
     steps = []
-    for name, build in ({} if kind == "plain" else _ladder(kind, forward.device)).items():
+    for name, build in _ladder(kind, forward).items():
         if name not in given:
             steps.append(Step(name, False, "not in use when this run began"))
             continue

@@ -11,6 +11,7 @@ and Musco, "Regression-adjusted Monte Carlo estimators for Shapley values", 2025
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import comb
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from iaside_plugins.shapley.coalitions import IntArray, members
 
 Array = npt.NDArray[np.float64]
+Fit = Callable[[Array, npt.NDArray[np.bool_]], tuple[Array, Array]]
 FOLDS = 4  # fits of an image, each on three quarters of its pairs
 
 
@@ -60,11 +62,7 @@ def with_complements(pairs: IntArray, n_bands: int) -> IntArray:
 def regression_shapley_values(values: npt.ArrayLike, pairs: IntArray, n_bands: int) -> Array:
     """Return shapley values (..., n_bands) from the values of some pairs, in the values' unit.
 
-    A pair's equation is ``sum over i in S of psi_i = (v(grand) - v(empty) + v(S) - v(S^c)) / 2``,
-    its weight Shapley's kernel ``k = 1 / (C(M, s) s (M - s))``. All pairs give, in one sum, the
-    Shapley values of what any fit leaves, so some give it unbiased: those the fit has seen count
-    once, the others of a size for all of that size it has not seen. Averaged over `FOLDS` fits,
-    each without one fold of the pairs. Unbiased; efficient; exact for additive games and with all
+    The fit is additive: least squares. Unbiased; efficient; exact for additive games and with all
     pairs.
 
     Args:
@@ -72,6 +70,40 @@ def regression_shapley_values(values: npt.ArrayLike, pairs: IntArray, n_bands: i
         pairs: (n_pairs,) of `draw_pairs`, in the order they were drawn; of each size either all
             or at least `FOLDS`.
         n_bands: Number of bands M.
+    """
+    inside = members(pairs, n_bands).astype(np.float64)
+    size = inside.sum(axis=1).astype(np.int64)
+    there, kernel = _of_size(n_bands, np.minimum(size, n_bands - size))
+    centred = inside - size[:, None] / n_bands
+
+    def fit(target: Array, seen: npt.NDArray[np.bool_]) -> tuple[Array, Array]:
+        n_seen = _count(size, n_bands, seen)
+        root = np.sqrt(np.where(seen, kernel * there / np.maximum(n_seen, 1), 0))
+        # Of the n_bands singular values one is 0 but for rounding. A cut at the rounding itself,
+        # pinv's own, would now and then miss it.
+        solve = np.linalg.pinv(centred * root[:, None], rcond=1e-9)
+        phi = (target * root) @ solve.T
+        return phi, phi @ centred.T
+
+    return cross_fitted(values, pairs, n_bands, fit)
+
+
+def cross_fitted(values: npt.ArrayLike, pairs: IntArray, n_bands: int, fit: Fit) -> Array:
+    """Return unbiased Shapley values (..., n_bands): those of fits, and of what the fits leave.
+
+    A pair's equation is ``sum over i in S of psi_i = (v(grand) - v(empty) + v(S) - v(S^c)) / 2``,
+    its weight Shapley's kernel ``k = 1 / (C(M, s) s (M - s))``. All pairs give, in one sum, the
+    Shapley values of what any fit leaves, so some give it unbiased: those the fit has seen count
+    once, the others of a size for all of that size it has not seen. Averaged over `FOLDS` fits,
+    each without one fold of the pairs.
+
+    Args:
+        values: As of `regression_shapley_values`.
+        pairs: As of `regression_shapley_values`.
+        n_bands: Number of bands M.
+        fit: From what the equations leave when all bands get an equal share, (..., n_pairs), and
+            which of them it may use, (n_pairs,) bool, to its Shapley values (..., n_bands), whose
+            sum is 0, and what it foretells of all equations (..., n_pairs).
     """
     table = np.asarray(values, dtype=np.float64)
     inside = members(pairs, n_bands).astype(np.float64)
@@ -88,13 +120,9 @@ def regression_shapley_values(values: npt.ArrayLike, pairs: IntArray, n_bands: i
     for k in range(FOLDS):
         seen = fold != k
         n_seen, n_left = (_count(size, n_bands, rows) for rows in (seen, ~seen))
-        root = np.sqrt(np.where(seen, kernel * there / np.maximum(n_seen, 1), 0))
-        # Of the n_bands singular values one is 0 but for rounding. A cut at the rounding itself,
-        # pinv's own, would now and then miss it.
-        solve = np.linalg.pinv(centred * root[:, None], rcond=1e-9)
-        phi = (target * root) @ solve.T
+        phi, foretold = fit(target, seen)
         counts = np.where(seen, 1, (there - n_seen) / np.maximum(n_left, 1))
-        rest = (target - phi @ centred.T) * (kernel * counts)
+        rest = (target - foretold) * (kernel * counts)
         # over all pairs, the sum of kernel * centred * centred^T is (identity - 1/M) / (2 M)
         found += phi + 2 * n_bands * rest @ centred
     return np.asarray(total / n_bands + found / FOLDS)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from iaside_plugins.protocol import Protocol
+from iaside_plugins.protocol import OF_PAIRS, Protocol
 from iaside_plugins.seeds import seed_of
 from iaside_plugins.shapley.coalitions import (
     BoolMatrix,
@@ -25,6 +25,7 @@ from iaside_plugins.shapley.coalitions import (
     nested_coalitions,
 )
 from iaside_plugins.shapley.exact import chain_shapley_values, shapley_values
+from iaside_plugins.shapley.gaussian_process import gaussian_process_shapley_values
 from iaside_plugins.shapley.regression import (
     draw_pairs,
     regression_shapley_values,
@@ -57,7 +58,7 @@ def draw(protocol: Protocol, digest: str) -> Draw:
     """
     if protocol.estimator == "exact":
         return exact_draw(protocol.n_bands)
-    if protocol.estimator == "regression":
+    if protocol.estimator in OF_PAIRS:
         return _pairs(protocol, digest)
     rng = np.random.default_rng(seed_of("chains", protocol.seed, digest))
     return chain_draw(cyclic_chains(protocol.n_bands, protocol.n_permutations, rng))
@@ -93,11 +94,13 @@ def chain_draw(chains: npt.NDArray[np.int64]) -> Draw:
 
 
 def _pairs(protocol: Protocol, digest: str) -> Draw:
-    """Return pairs of complements, for a regression."""
+    """Return pairs of complements, for a regression or a Gaussian process."""
     m = protocol.n_bands
+    by_regression = protocol.estimator == "regression"
+    estimate = regression_shapley_values if by_regression else gaussian_process_shapley_values
     rng = np.random.default_rng(seed_of("pairs", protocol.seed, digest))
     pairs = draw_pairs(m, protocol.n_coalitions // 2 - 1, rng)
     return Draw(
         members(with_complements(pairs, m), m),
-        lambda values: regression_shapley_values(values, pairs, m),
+        lambda values: estimate(values, pairs, m),
     )

@@ -31,9 +31,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_forwards import _processor, script_function, seconds
+from bench_forwards import processor, script_run, seconds
 from bench_importance import forwards
-from torch.utils.data import TensorDataset
 from value_tables import KIT
 
 from iaside_plugins import Protocol, SpectralImportance, spectral_importance
@@ -112,7 +111,7 @@ def bare_seconds(spec: str, data: Path) -> float:
     images, _, _ = next(iter(open_images(DataSource(data, n_images=BATCH, batch_size=BATCH), net)))
     rows = images.repeat(-(-BATCH // len(images)), 1, 1, 1)[:BATCH]
     forwards(net, rows, BATCH)
-    return seconds(lambda: forwards(net, rows, N_BARE), torch.device("cpu"))[1] / N_BARE
+    return seconds(lambda: forwards(net, rows, N_BARE))[1] / N_BARE
 
 
 def script_seconds(spec: str, data: Path, script: Path, n: int, m: int) -> dict[str, float]:
@@ -121,17 +120,8 @@ def script_seconds(spec: str, data: Path, script: Path, n: int, m: int) -> dict[
     parts = list(open_images(DataSource(data, n_images=n), net))
     images = torch.cat([x for x, _, _ in parts])
     labels = torch.cat([y for _, y, _ in parts])
-    call = {
-        "criterion": None,
-        "dataset": TensorDataset(images, labels),
-        "K": n,
-        "M": m,
-        "batch_size": n,
-        "maskout": "zero",
-        "progressbar": False,
-    }
-    run = script_function(script)
-    theirs, took = seconds(lambda: run(net, **call), torch.device("cpu"))
+    run = script_run(script, net, (images, labels), m, n, torch.device("cpu"))
+    theirs, took = seconds(run)
     protocol = Protocol.reference(m, image_batch=n)
     ours = spectral_importance(net, (images, labels), protocol).distribution
     return {"s_an_image": took / n, "difference": float(np.abs(theirs - ours).max())}
@@ -232,7 +222,7 @@ def main() -> None:
     choices = QUICK if options.quick else FULL
     torch.set_num_threads(1)
     report = {
-        "processor": _processor(),
+        "processor": processor(),
         "torch": torch.__version__,
         "models": [
             measure(spec, options, choices)

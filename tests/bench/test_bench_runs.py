@@ -201,23 +201,35 @@ def test_the_quick_study_of_estimators_counts_passes_and_errors(kit, tmp_path):
     ours = {
         (row["method"], row["budget"]): row
         for row in report["records"]
-        if not row["method"].startswith("shapiq")
+        if not row["method"].startswith("shapiq") and row["n_bands"] == 6
+        if row["what"] == "values"
     }
-    assert len(ours) == 6
+    assert {method for method, _ in ours} == {
+        "permutation",
+        "regression",
+        "gaussian process",
+        "one fit",
+    }
     assert all(row["passes"] <= row["budget"] for row in ours.values())
     assert ours["regression", 64]["error"] < 1e-12  # all 64 coalitions of 6 bands
+    assert ours["gaussian process", 64]["error"] < 1e-12
     assert ours["regression", 48]["error"] < ours["permutation", 48]["error"]
-    assert report["shapiq"] == HAS_SHAPIQ
+    assert bool(report["shapiq"]) == HAS_SHAPIQ
+    assert [row["what"] for row in report["reference"]] == ["values", "hits"]
+    assert len(report["coverage"]) == 4
 
 
 @pytest.mark.kit
 @pytest.mark.slow
-@pytest.mark.skipif(not HAS_SHAPIQ, reason="shapiq is not installed (pip install shapiq)")
+@pytest.mark.skipif(
+    not HAS_SHAPIQ, reason="shapiq is not installed (pip install shapiq lightgbm xgboost)"
+)
 def test_shapiq_has_the_same_exact_values(kit, tmp_path):
     _, report = _quick("bench_estimators.py", kit, tmp_path)
     assert [row["difference"] < 1e-12 for row in report["oracle"]] == [True]
     rivals = {row["method"] for row in report["records"] if row["method"].startswith("shapiq")}
-    assert len(rivals) == 5
+    assert len(rivals) + len(report["missing"]) == 10
+    assert "shapiq SVARM" in rivals
 
 
 def test_the_quick_benchmark_of_compare_makes_the_passes_that_it_announces(tmp_path):
@@ -263,3 +275,37 @@ def test_the_quick_study_of_forecasts_reports_every_figure(kit, tmp_path):
     rows = [np.array(row["forecast"]) - np.array(row["measured"]) for row in report["nets"]]
     known = report["figures"]["forecast: mean absolute error"]
     assert known[0] == pytest.approx(np.abs(rows).mean(), abs=1e-3)
+
+
+@pytest.mark.kit
+@pytest.mark.slow
+def test_the_quick_benchmark_of_engines_reports_every_engine(kit, tmp_path):
+    command = [sys.executable, str(BENCH.with_name("bench_engines.py")), "--quick"]
+    command += ["--models", "kit:c10_resnet2b_adv", "--json", str(tmp_path / "bench.json")]
+    environment = {**os.environ, "IASIDE_KIT": str(kit)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=True, env=environment
+    )
+    assert "| model | batch | engine | CPU ms a row |" in done.stdout
+    report = json.loads((tmp_path / "bench.json").read_text())
+    found = {row["engine"]: row for row in report["rows"]}
+    assert {"plain", "fast"} <= set(found)
+    assert found["plain"]["logits"] == 0
+    assert all(row["shapley"] < 1e-3 for row in found.values())
+    assert all(name in done.stdout for name in report["missing"])
+
+
+def test_the_quick_benchmark_of_answers_reports_every_figure(tmp_path, kit):
+    bench = BENCH.with_name("bench_answer.py")
+    command = [sys.executable, str(bench), "--quick", "--json", str(tmp_path / "bench.json")]
+    environment = os.environ | {"IASIDE_KIT": str(kit)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=True, env=environment
+    )
+    assert "| model | command | images | passes | CPU s | over bare | peak MB |" in done.stdout
+    (row,) = json.loads((tmp_path / "bench.json").read_text())["models"]
+    assert row["bare_s_a_pass"] > 0
+    profile, explain = (row["commands"][name] for name in ("profile", "explain"))
+    assert (profile["n_images"], profile["n_passes"]) == (4, 4 * 7 + 1)
+    assert explain["n_passes"] > 4 * 4 * 3
+    assert all(one["cpu_s"] > 0 and one["peak_mb"] > 50 for one in (profile, explain))

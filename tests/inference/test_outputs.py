@@ -44,6 +44,7 @@ class Net(nn.Module):
         return self.last(torch.relu(self.norm(self.conv(x))).mean((2, 3)) * 5)
 
 
+@pytest.mark.usefixtures("without_onnxruntime")
 @pytest.mark.parametrize("written", ["methods", "function", "module"])
 def test_fast_passes_of_a_network_that_writes_into_its_input(monkeypatch, written):
     monkeypatch.setattr(tuning, "LEAST_GAIN", 0.0)

@@ -114,6 +114,7 @@ class Timed(oracles.TinyNet):
         return super().forward(images)
 
 
+@pytest.mark.usefixtures("without_onnxruntime")
 @pytest.mark.parametrize("best", [4, 16, 64])
 def test_auto_takes_the_quickest_batch_on_a_cpu(best, tmp_path):
     net = Timed({n: 0.0005 if n == best else 0.005 for n in (4, 16, 64)})

@@ -33,7 +33,7 @@ def _net() -> nn.Module:
 
 
 @pytest.fixture
-def always_faster(monkeypatch):
+def always_faster(monkeypatch, without_onnxruntime):
     """Every step gains: what is tested is whether it may be taken."""
     monkeypatch.setattr(
         tuning, "_seconds", lambda some, _: [1.0 / (k + 1) for k in range(len(some))]
@@ -150,6 +150,7 @@ class Uncopied(nn.Sequential):
         return self
 
 
+@pytest.mark.usefixtures("without_onnxruntime")
 @pytest.mark.parametrize("gain", [2.0, 0.5])
 def test_a_model_that_cannot_be_copied_is_left_alone(monkeypatch, gain):
     monkeypatch.setattr(tuning, "_seconds", lambda some, _: [gain**-k for k in range(len(some))])

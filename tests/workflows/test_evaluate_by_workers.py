@@ -93,6 +93,7 @@ def test_images_of_two_sizes_are_an_error_though_no_worker_sees_both(tmp_path):
             runner.look("gradient", data, gradient_rows)
 
 
+@pytest.mark.usefixtures("without_onnxruntime")
 def test_fast_passes_are_those_that_the_first_batch_chose(folder, tmp_path, monkeypatch):
     pytest.importorskip("foolbox", reason="needs the extra foolbox")
     monkeypatch.setattr(tuning, "LEAST_GAIN", 0.0)  # every step that gives the plain numbers
