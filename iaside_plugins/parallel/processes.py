@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import shutil
 import signal
 import tempfile
 import threading
@@ -74,8 +75,8 @@ def device_pool(devices: Sequence[torch.device]) -> Iterator[Pool]:
     """
     threads = max(1, torch.get_num_threads() // len(devices))
     environment = WorkerEnvironment.current(threads)
-    workers = [DeviceProcess(device, environment) for device in devices]
     with tempfile.TemporaryDirectory(prefix="iaside-workers-") as folder:
+        workers = [DeviceProcess(device, environment, folder) for device in devices]
 
         def share(data: bytes) -> str:
             with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
@@ -87,10 +88,16 @@ def device_pool(devices: Sequence[torch.device]) -> Iterator[Pool]:
 
 
 class DeviceProcess:
-    """A worker process, see `pool.Worker`."""
+    """A worker process, see `pool.Worker`.
 
-    def __init__(self, device: torch.device, environment: WorkerEnvironment) -> None:
-        self._arguments = device, environment
+    Args:
+        device: Where its model is.
+        environment: What it copies of this process.
+        folder: Of what is shared, which it removes if this process is killed.
+    """
+
+    def __init__(self, device: torch.device, environment: WorkerEnvironment, folder: str) -> None:
+        self._arguments = device, environment, folder
         self._process: Any = None
         self._pipe: Connection | None = None
 
@@ -156,11 +163,13 @@ class DeviceProcess:
         return code
 
 
-def _work(pipe: Connection, device: torch.device, environment: WorkerEnvironment) -> None:
+def _work(
+    pipe: Connection, device: torch.device, environment: WorkerEnvironment, folder: str
+) -> None:
     """Do parts of jobs, until the process is ended."""
     keep_freed_memory()
     environment.apply()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
     sending = threading.Lock()
 
     def send(data: bytes) -> None:
@@ -179,13 +188,15 @@ def _work(pipe: Connection, device: torch.device, environment: WorkerEnvironment
         send(READY)
         while True:
             send(session.run(*pipe.recv()))
+    _end_with_parent(folder)
 
 
-def _end_with_parent() -> None:
-    """Wait for the parent's end, however it comes."""
+def _end_with_parent(folder: str) -> None:
+    """Wait for the parent's end, however it comes, and take away what it shared."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
 

@@ -33,7 +33,7 @@ ImageWithDonor = tuple[Item, "Item | None"]
 Group = list[ImageWithDonor]  # images that share forward passes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageNote:
     """What is stored of an image beside its row: class, name, height and width."""
 

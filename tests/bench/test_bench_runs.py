@@ -104,9 +104,14 @@ def test_the_quick_cluster_benchmark_reports_every_figure(tmp_path):
     few, many = report["growth"].values()
     assert few["row_bytes"] < many["got_bytes"] < 400
     assert many["sent_bytes"] < 200
-    command = [sys.executable, str(plan), str(tmp_path / "bench.json"), "--gpus", "8"]
+    page = tmp_path / "page.md"
+    page.write_text("Above\n<!-- plan -->\nold\n<!-- end of plan -->\nbelow\n")
+    options = [str(tmp_path / "bench.json"), "--gpus", "8", "--page", str(page)]
+    command = [sys.executable, str(plan), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     assert "| gpus | 8 |" in done.stdout
+    start, end = "Above\n<!-- plan -->\n\n", "\n<!-- end of plan -->\nbelow\n"
+    assert page.read_text() == f"{start}{done.stdout}{end}"
     assert f"| sent_bytes | {many['sent_bytes']:.3g} | measured" in done.stdout
 
 

@@ -119,9 +119,10 @@ def test_workers_end_with_their_parent(tmp_path, end):
     script.write_text(SCRIPT)
     out = tmp_path / "out"
     out.mkdir()
+    path = [str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
     parent = subprocess.Popen(
         [sys.executable, str(script), str(out), str(tmp_path / "run")],
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "TMPDIR": str(tmp_path)},
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -131,6 +132,7 @@ def test_workers_end_with_their_parent(tmp_path, end):
     error = parent.communicate(timeout=60)[1]
     pids = [int(path.name.split("-")[1]) for path in out.glob("pid-*")]
     wait_until(lambda: all(gone(pid) for pid in pids))
+    assert not list(tmp_path.glob("iaside-workers-*"))  # the model is not left behind
     if end == signal.SIGINT:
         assert error.count("Traceback") == 1, error  # the parent's own: workers are silent
 
