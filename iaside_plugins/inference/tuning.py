@@ -137,7 +137,7 @@ def tune(
         level = logging.WARNING if step.deviation and not step.speedup else logging.INFO
         use = "used" if step.used else "not used"
         _log.log(level, "forwards: %s %s: %s", name, use, step.reason)
-    if isinstance(forward.model, OnnxSession):  # of the model as it is: no other step is in it
+    if steps and steps[-1].name == ONNX and steps[-1].used:  # of the model as it is
         steps[:-1] = [replace(one, used=False, reason=f"{ONNX} is faster") for one in steps[:-1]]
     return replace(forward, steps=tuple(steps))
 

@@ -15,7 +15,6 @@ import argparse
 import importlib.metadata
 import importlib.util
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -31,7 +30,8 @@ from bench_forwards import processor
 from torch import Tensor, nn
 from value_tables import images_of
 
-from iaside_plugins import Protocol, spectral_importance
+from iaside_plugins import InputError, Protocol, spectral_importance
+from iaside_plugins.inference import tuning
 from iaside_plugins.inference.forward import Forward
 from iaside_plugins.inference.tuning import tune
 from iaside_plugins.workflows.source import DataSource, open_images, open_model
@@ -62,7 +62,7 @@ def model_and_images(name: str) -> tuple[nn.Module, Tensor, Tensor]:
 def ours(net: nn.Module, example: Tensor, slow: bool) -> dict[str, Engine]:
     """The model as it is, and what this package makes of it."""
     plain, labels = Forward(net, torch.device("cpu")), torch.zeros(len(example), dtype=torch.long)
-    with patch.dict(sys.modules, {"onnxruntime": None}):  # torch alone: the other is beside it
+    with patch.object(tuning, "OnnxSession", side_effect=InputError("torch alone here")):
         fast = tune(plain, "fast", example, labels)
     found = {"plain": plain, "fast": fast}
     if slow:
