@@ -40,7 +40,7 @@ lint: setup
 bench: setup
 	$(PYTHON) tests/bench/bench_importance.py
 	$(PYTHON) tests/bench/bench_captum.py
-	$(PYTHON) tests/bench/bench_scaling.py
+	$(PYTHON) tests/bench/bench_cluster.py
 	$(PYTHON) tests/bench/bench_statistics.py
 	$(PYTHON) tests/bench/bench_board.py
 	$(PYTHON) tests/bench/bench_answer.py
