@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -40,7 +42,7 @@ class OnnxSession:
         with _NumbersKept(), torch.no_grad():
             model(images.clone())
         file = io.BytesIO()
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), _no_graph_printed():
             warnings.simplefilter("ignore")  # that a trace holds what Python did: it is compared
             torch.onnx.export(
                 model,
@@ -68,6 +70,21 @@ class OnnxSession:
         """Return the logits of images."""
         given = {NAMES[0]: images.contiguous().numpy()}
         return torch.from_numpy(self._session.run(NAMES[1:], given)[0])
+
+
+@contextmanager
+def _no_graph_printed() -> Iterator[None]:
+    """Keep torch from printing the whole graph of a model that cannot be exported on stdout."""
+    library: Any = torch._C
+    printing = getattr(library, "_jit_onnx_log", None)
+    if printing is None:
+        yield
+        return
+    library._jit_onnx_log = lambda *_: None  # its own switch is turned on by every export
+    try:
+        yield
+    finally:
+        library._jit_onnx_log = printing
 
 
 class _NumbersKept(TorchDispatchMode):

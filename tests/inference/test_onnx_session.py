@@ -101,6 +101,20 @@ def test_the_images_stay_as_they_are():
     torch.testing.assert_close(session(images), InPlace()(before.clone()))
 
 
+class NoOperator(nn.Module):
+    """What the exporter has no operator for."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.special.bessel_j0(images).mean(dim=(2, 3))
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_model_that_cannot_be_exported_prints_nothing(capfd):
+    with pytest.raises(Exception, match="bessel"):
+        OnnxSession(NoOperator(), torch.rand(4, 3, 8, 8))
+    assert capfd.readouterr().out == ""
+
+
 @pytest.mark.usefixtures("installed")
 def test_double_precision_is_left_alone():
     data = DATA[0].double(), DATA[1]
