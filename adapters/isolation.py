@@ -39,6 +39,8 @@ from iaside_plugins.inference.outputs import logits_in
 # sys.modules                               compat: what a failed import left is removed;
 #                                           substitutes only while RobustBench is imported
 # torch's operator registry                 compat: two signatures of torchvision, permanently
+# torch's printing of onnx graphs           inference.onnx_session, during an export
+# how processes are started                 parallel.processes: of its own worker processes
 # timm.models._hub                          compat: a repair, permanently; models.hubs
 # socket timeout                            models.downloads, during a download
 # stdout and stderr                         models.downloads, models.robustbench_zoo: in a download

@@ -220,14 +220,14 @@ def prepare_store(store: RowStore, protocol: Protocol) -> None:
 
 def restore(runner: ModelRunner, store: RowStore) -> None:
     """Restore the batch size and forward settings of the run being resumed."""
-    runner.choices = store.choices.get("forwards")
+    runner.choices = store.choices.get("forwards", runner.choices)
     if runner.batch_size == "auto" and "batch_size" in store.choices:
         runner.set_rows(store.choices["batch_size"])
 
 
 def record_choices(runner: ModelRunner, store: RowStore) -> None:
     """Store how this run runs the model, which a resumed run must repeat."""
-    if runner.choices is None and runner.tuned:
+    if runner.tuned and "forwards" not in store.choices:
         runner.choices = runner.forward.choices()
         store.record_choice("forwards", runner.choices)
         store.record_choice("steps", runner.forward.to_list())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 import json
 
 import numpy as np
@@ -259,6 +260,24 @@ def test_a_difference_of_two_models_is_paired(tmp_path):
     (tmp_path / "x.npz").write_bytes(b"PK")
     with pytest.raises(InputError, match="not a saved"):
         ErrorDecomposition.load(tmp_path / "x.npz")
+
+
+def test_a_resumed_run_repeats_what_the_first_one_chose_for_all_its_parts(tmp_path, monkeypatch):
+    """Nested sets and chains have folders of their own."""
+    x, perturbed, y = _pairs(4)
+    protocol = replace(CHAINS, forwards="fast")
+
+    def run():
+        found = error_decomposition(
+            oracles.TinyNet(), (x, perturbed, y), protocol, repair=2, resume=tmp_path
+        )
+        return found.n_forward
+
+    assert run() > 0
+    for chunk in (tmp_path / "chains").glob("rows-*"):
+        chunk.unlink()
+    monkeypatch.setattr(tuning, "_try", None)  # what is tried anew would fail
+    assert run() > 0
 
 
 def test_a_run_resumes_and_several_devices_give_the_same_numbers(tmp_path):
