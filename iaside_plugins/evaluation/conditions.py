@@ -346,9 +346,12 @@ class ConditionRows:
 
     def _rows_of(self, one: Worked) -> Iterator[Array]:
         for rows in one.rows():
-            if not self._predicted:
-                rows[:, 1] = rows[:, 1] == np.array(one.labels)
-            yield rows
+            if self._predicted:
+                yield rows
+                continue
+            own = rows.copy()  # another condition may take those of a worker too
+            own[:, 1] = rows[:, 1] == np.array(one.labels)
+            yield own
 
     def outcome(self) -> Outcome:
         """Return the outcome on all images."""

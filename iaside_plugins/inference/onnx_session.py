@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from iaside_plugins.errors import InputError, how_to_install
 
@@ -26,8 +27,8 @@ class OnnxSession:
         images: Of the shape that will come, any number of them.
 
     Raises:
-        InputError: onnxruntime or onnx is not installed, or the trace of one number of images does
-            not hold for another.
+        InputError: onnxruntime or onnx is not installed, the model decides by what it computes how
+            it goes on, or the trace of one number of images does not hold for another.
     """
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
@@ -36,12 +37,14 @@ class OnnxSession:
             runtime: Any = importlib.import_module("onnxruntime")
         except ImportError as error:
             raise InputError(f"onnxruntime is not installed: {how_to_install('onnx')}") from error
+        with _NumbersKept(), torch.no_grad():
+            model(images.clone())
         file = io.BytesIO()
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # that a trace holds what Python did: it is compared
             torch.onnx.export(
                 model,
-                (images.contiguous(),),
+                (images.clone(memory_format=torch.contiguous_format),),
                 file,  # type: ignore[arg-type]  # the exporter by traces takes one
                 dynamo=False,
                 input_names=NAMES[:1],
@@ -65,3 +68,17 @@ class OnnxSession:
         """Return the logits of images."""
         given = {NAMES[0]: images.contiguous().numpy()}
         return torch.from_numpy(self._session.run(NAMES[1:], given)[0])
+
+
+class _NumbersKept(TorchDispatchMode):
+    """Raises InputError where a model takes a number out of a tensor, as an `if` on one does.
+
+    A trace would hold what came of it for these images alone.
+    """
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if operation is torch.ops.aten._local_scalar_dense.default:
+            raise InputError("the model takes numbers out of tensors, which a trace would keep")
+        return operation(*args, **(kwargs or {}))

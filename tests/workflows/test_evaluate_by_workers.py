@@ -80,6 +80,21 @@ def test_what_one_process_stored_workers_go_on_with(folder, tmp_path):
         assert entry(folder, devices=pool, resume=tmp_path) == (whole, 0)
 
 
+def test_workers_answer_every_reading_of_the_files(tmp_path):
+    pytest.importorskip("cv2")
+    for k in range(10):
+        save(tmp_path / CLASSES[k % 3] / f"{k}.png", random_pixels(k, 60, 75))
+    net = load_model("python:tiny_model:small_input")
+
+    def group(devices=None):
+        source = DataSource(tmp_path, batch_size=4)
+        plan = evaluation_plan(source, net, corruptions="none", systematic=True)
+        return evaluate(net, plan, PLAIN, devices=devices)[0]["systematic"]
+
+    with Shelf().pool as pool:
+        assert group(pool) == group()
+
+
 def test_images_of_two_sizes_are_an_error_though_no_worker_sees_both(tmp_path):
     for k in range(20):
         save(tmp_path / CLASSES[k % 3] / f"{k:03}.png", random_pixels(k, 16 if k < 10 else 17, 16))
