@@ -37,7 +37,7 @@ class OnnxSession:
             runtime: Any = importlib.import_module("onnxruntime")
         except ImportError as error:
             raise InputError(f"onnxruntime is not installed: {how_to_install('onnx')}") from error
-        with _NumbersKept(), torch.no_grad():
+        with _NumbersKept(), torch.no_grad():  # type: ignore[no-untyped-call]
             model(images.clone())
         file = io.BytesIO()
         with warnings.catch_warnings(), torch.no_grad():
@@ -70,7 +70,7 @@ class OnnxSession:
         return torch.from_numpy(self._session.run(NAMES[1:], given)[0])
 
 
-class _NumbersKept(TorchDispatchMode):
+class _NumbersKept(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Raises InputError where a model takes a number out of a tensor, as an `if` on one does.
 
     A trace would hold what came of it for these images alone.

@@ -84,3 +84,17 @@ def test_without_the_library_the_reason_is_kept(tmp_path):
     step = read_header(tmp_path)[1]["steps"][-1]
     assert (step["name"], step["used"]) == ("onnxruntime", False)
     assert "not installed" in step["reason"]
+
+
+class Deciding(nn.Module):
+    """A way that is taken by what the images hold."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        sums = images.mean(dim=(2, 3))
+        return sums * 3 if float(sums.max()) > -1 else -sums
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_model_that_decides_by_its_numbers_is_left_alone():
+    with pytest.raises(InputError, match="takes numbers out of tensors"):
+        OnnxSession(Deciding(), torch.rand(4, 3, 8, 8))
