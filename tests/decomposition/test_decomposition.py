@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 import json
+from dataclasses import replace
 
 import numpy as np
 import oracles
@@ -15,6 +15,7 @@ from torch import nn
 from iaside_plugins import InputError, Protocol, error_decomposition
 from iaside_plugins.decomposition.result import ErrorDecomposition, difference
 from iaside_plugins.errors import InputTypeError
+from iaside_plugins.inference import tuning
 from iaside_plugins.spectral.band_maps import keep_bands
 from iaside_plugins.spectral.partition import SpectralPartition
 
