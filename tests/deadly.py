@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
@@ -52,3 +53,10 @@ def local_class() -> torch.nn.Module:
 def exits(*_arguments: object) -> None:
     """End the process that calls it."""
     os._exit(3)
+
+
+class StartMethod:
+    """A job whose parts say by what a worker would start processes."""
+
+    def begin(self, *_model_and_device):
+        return lambda _: multiprocessing.get_start_method(allow_none=True)

@@ -108,7 +108,8 @@ class DeviceProcess:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         # Not a daemon, which could not have processes that read for it.
-        process = context.Process(target=_work, args=(theirs, *self._arguments), daemon=False)
+        way = multiprocessing.get_start_method(allow_none=True)
+        process = context.Process(target=_work, args=(theirs, way, *self._arguments), daemon=False)
         with without_interrupts():
             process.start()
         theirs.close()  # so that the worker's death closes the pipe
@@ -165,10 +166,17 @@ class DeviceProcess:
 
 
 def _work(
-    pipe: Connection, device: torch.device, environment: WorkerEnvironment, folder: str
+    pipe: Connection,
+    start_method: str | None,
+    device: torch.device,
+    environment: WorkerEnvironment,
+    folder: str,
 ) -> None:
     """Do parts of jobs, until the process is ended."""
     keep_freed_memory()
+    # Of processes that read, as in the parent: here it would be that by which this one was started,
+    # and each of them would import torch anew.
+    multiprocessing.set_start_method(start_method, force=True)
     environment.apply()
     threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
     sending = threading.Lock()

@@ -256,7 +256,7 @@ class RowRequest:
             InputError: The worker's, and of too many unreadable files.
         """
         if found is None:
-            yield from [] if finished is None else [finished]
+            yield from [] if finished is None or self.stopped else [finished]
             return
         self.n_forward += found.n_forward
         for name, value in found.choices.items():

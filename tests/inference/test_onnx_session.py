@@ -71,6 +71,36 @@ def test_a_trace_that_does_not_hold_is_not_used():
         OnnxSession(Bright(), torch.rand(4, 3, 8, 8))
 
 
+class Decides(nn.Module):
+    """A bright batch goes another way than those of the probe."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        sums = images.mean(dim=(2, 3))
+        return sums * 3 if images.amax() > 0.99 else -sums
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_model_that_decides_by_what_it_computes_is_not_traced():
+    with pytest.raises(InputError, match="takes numbers out of tensors"):
+        OnnxSession(Decides(), torch.rand(4, 3, 8, 8) / 2)
+
+
+class InPlace(nn.Module):
+    """Writes into its input."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.sub_(0.5).mean(dim=(2, 3))
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_images_stay_as_they_are():
+    images = torch.rand(4, 3, 8, 8)
+    before = images.clone()
+    session = OnnxSession(InPlace(), images)
+    assert torch.equal(images, before)
+    torch.testing.assert_close(session(images), InPlace()(before.clone()))
+
+
 @pytest.mark.usefixtures("installed")
 def test_double_precision_is_left_alone():
     data = DATA[0].double(), DATA[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -14,11 +15,12 @@ import numpy as np
 import oracles
 import pytest
 import torch
-from deadly import Deadly, Slow, exits, local_class
+from deadly import Deadly, Slow, StartMethod, exits, local_class
 
 from iaside_plugins import InputError, Protocol, spectral_importance
 from iaside_plugins.errors import InputTypeError
 from iaside_plugins.parallel import processes
+from iaside_plugins.parallel.pool import Part
 from iaside_plugins.parallel.processes import device_pool, one_or_several
 from iaside_plugins.parallel.session import packed, unpacked
 
@@ -76,6 +78,14 @@ def test_rows_and_images_larger_than_a_pipe_holds():
         found = spectral_importance(oracles.TinyNet(), data, protocol, device=pool)
     assert found.values[:120].nbytes > 2**17 < data[0][:120].numpy().nbytes
     assert np.isfinite(found.values).all()
+
+
+def test_what_reads_for_a_worker_starts_as_in_the_parent():
+    """Not by `spawn`, as the worker itself: each would import torch for every batch."""
+    with device_pool([torch.device("cpu")]) as pool:
+        part = Part(pool.put_model(oracles.TinyNet()), pool.put(StartMethod()), 0)
+        ((_, found),) = pool.results([part])
+    assert found == multiprocessing.get_start_method(allow_none=True)
 
 
 def test_a_model_that_always_kills_is_an_error(tmp_path):

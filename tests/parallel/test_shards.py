@@ -12,6 +12,10 @@ from iaside_plugins import InputError, Protocol, error_decomposition, spectral_i
 from iaside_plugins.adapters.foolbox_adapter import AttackSpec
 from iaside_plugins.adapters.imagenet import ImageFolderData
 from iaside_plugins.adapters.models import load_model
+from iaside_plugins.parallel.shards import RowRequest
+from iaside_plugins.storage.row_store import RowStore
+from iaside_plugins.value_table.rows import FinishedGroup, image_groups, row_keys
+from iaside_plugins.value_table.stream import items
 from iaside_plugins.workflows.explain import explain_plan, systematic_pairs
 from iaside_plugins.workflows.source import DataSource
 
@@ -106,6 +110,16 @@ def test_a_target_stops_at_the_same_image(folder):
     whole = profile(files(folder), Protocol(2), target_error=10.0)
     same(by_workers(files(folder), Protocol(2), target_error=10.0), whole)
     assert whole.n_images == 100
+
+
+def test_a_run_that_has_enough_takes_no_images_that_are_there():
+    data = oracles.sample(3)
+    request = RowRequest(Protocol(2), 4, "float32", (), RowStore(None, {}), stopped=True)
+    (group,) = image_groups(items(data, 2), Protocol(2), 12)
+    finished = FinishedGroup.of(group, row_keys(Protocol(2), group))
+    assert list(request.take(finished, None)) == []
+    request.stopped = False
+    assert list(request.take(finished, None)) == [finished]
 
 
 def test_files_that_do_not_fit_are_errors_as_in_one_process(tmp_path):
