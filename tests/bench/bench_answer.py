@@ -221,17 +221,16 @@ def main() -> None:
     options = parser.parse_args()
     choices = QUICK if options.quick else FULL
     torch.set_num_threads(1)
-    report = {
+    report: dict[str, Any] = {
         "processor": processor(),
         "torch": torch.__version__,
-        "models": [
-            measure(spec, options, choices)
-            for spec in (options.models or choices["models"]).split(",")
-        ],
+        "models": [],
     }
+    for spec in (options.models or choices["models"]).split(","):
+        report["models"].append(measure(spec, options, choices))
+        if options.json is not None:  # after each: a long run may be stopped
+            options.json.write_text(json.dumps(report, indent=1) + "\n")
     print(markdown(report))
-    if options.json is not None:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":
