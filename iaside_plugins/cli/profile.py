@@ -90,6 +90,11 @@ def profile(
             f"estimator: {chosen.n_bands} pairs of chains, {RowLayout(chosen).n_passes} passes an "
             f"image, as there are {MANY_IMAGES} images or more; --protocol exact for all coalitions"
         )
+    if target_error:
+        outputs.say(
+            f"stops at {MIN_IMAGES} images or later, once the {target or 'signed_score'} is known "
+            f"to {target_error:g}; --target-error 0 for all {len(taken.records)}"
+        )
     options: dict[str, Any] = {"batch_size": rows, "precision": run.precision}
     speed = probed(net, taken, protocol=chosen, n_devices=n_devices(several), **options)
     work = times(importance_work(chosen), len(taken.records))
