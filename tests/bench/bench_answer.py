@@ -84,7 +84,8 @@ def run_command(name: str, spec: str, data: Path, more: list[str], folder: Path)
         raise SystemExit((folder / "log").read_text()[-2000:])
     found = json.loads(file.read_text())
     return {
-        "command": " ".join(["iaside", *arguments[:-2]]),
+        # As a reader types it: where the images lie on this machine is nobody's business.
+        "command": " ".join(["iaside", name, spec, "--data", data.name, *COMMANDS[name], *more]),
         "cpu_s": usage.ru_utime + usage.ru_stime,
         "wall_s": time.perf_counter() - start,
         "peak_mb": usage.ru_maxrss / 1024,
