@@ -23,9 +23,9 @@ from iaside_plugins.cli.groups import (
     SavedOutputOptions,
     with_groups,
 )
-from iaside_plugins.cli.values import check_needs, devices_or_ray
+from iaside_plugins.cli.values import check_needs
 from iaside_plugins.corruptions.error_rates import SEVERITIES
-from iaside_plugins.devices import n_devices, pick_devices
+from iaside_plugins.devices import n_devices
 from iaside_plugins.display.plots import plot_profiles
 from iaside_plugins.display.report import entry_report
 from iaside_plugins.entry.write import typed_entry, write_entry
@@ -91,20 +91,17 @@ def evaluate(
     n_explain: Annotated[
         int | None, typer.Option(help="Images for that", show_default="200 of them")
     ] = None,
-    ray: opt.RayAddress = None,
 ) -> None:
     """One leaderboard entry: clean, corrupted, attacked, spectral; checked before it is written."""
     outputs = output.open(None if out.is_dir() else out)
     check_needs("--explain", explain, n_explain=n_explain)
     attacked.check(n_attack=attacked.n_attack)
     corrupted.check(corrupted.corruptions == "generate")
-    several = None if ray is not None else pick_devices(run.device)[1]
-    place = "cpu" if ray is not None else run.device  # the workers have copies
     rows, together = run.rows()
     chosen = bands.pick(images.seed, forwards=run.forwards)
     specs = attacked.specs()
     source = images.source(together, name=images.dataset, note=images.note)
-    net = model.open(spec, place, training=training, precision=run.precision)
+    net = model.open(spec, run.own_device, training=training, precision=run.precision)
     plan = evaluation_plan(
         source,
         net,
@@ -134,7 +131,7 @@ def evaluate(
             plan = replace(plan, attacks=replace(plan.attacks, temperatures=True))
     outputs.say(describe(net.info))
     given: dict[str, Any] = {"batch_size": rows, "precision": run.precision}
-    shared = n_devices(several)
+    shared = n_devices(run.several)
     cost = evaluation_cost(net, plan, chosen, n_devices=shared, **given)
     chosen, (cost,) = run.settled(chosen, cost)
     facts = {**planned(net, plan.clean, chosen), **_parts(plan), "entry": str(out)}
@@ -142,7 +139,7 @@ def evaluate(
         return
     identity = ("evaluate", source.which(), chosen.run_choices(), run.precision, net)
     with resume_folder(run.resume, *identity) as folder:
-        workers = devices_or_ray(run.device, several, ray)
+        workers = run.workers()
         with outputs.progress("evaluate", cost), workers as devices:
             entry, result = run_evaluation(
                 net,

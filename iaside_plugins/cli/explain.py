@@ -24,13 +24,13 @@ from iaside_plugins.cli.groups import (
     SavedOutputOptions,
     with_groups,
 )
-from iaside_plugins.cli.values import Outputs, check_needs, devices_or_ray
+from iaside_plugins.cli.values import Outputs, check_needs
 from iaside_plugins.decomposition.plots import plot_decomposition, plot_difference
 from iaside_plugins.decomposition.result import ErrorDecomposition, difference
 from iaside_plugins.decomposition.run import error_decomposition
 from iaside_plugins.decomposition.sentences import conclusion
 from iaside_plugins.decomposition.text import condition_name, decomposition_text, versus_text
-from iaside_plugins.devices import n_devices, pick_devices
+from iaside_plugins.devices import n_devices
 from iaside_plugins.display.plots import save_figure
 from iaside_plugins.storage.resume_folder import resume_folder
 from iaside_plugins.workflows.cost import Cost, planned
@@ -126,7 +126,6 @@ def explain(
     target_error: Annotated[
         float, typer.Option(help="Stop once the mean's bands are known so closely; 0: never")
     ] = TARGET,
-    ray: opt.RayAddress = None,
 ) -> None:
     """Why a model fails: every error under corruption or attack, split exactly over bands."""
     more = map(_beside, (output.save, output.plot)) if corrupted.systematic else ()
@@ -134,19 +133,17 @@ def explain(
     attacked.check()
     corrupted.check_all()
     check_needs("--versus", versus is not None, versus_weights=versus_weights)
-    several = None if ray is not None else pick_devices(run.device)[1]
-    place = "cpu" if ray is not None else run.device  # the workers have copies
     rows, _ = run.rows()
     chosen = bands.pick(images.seed, forwards=run.forwards)
     specs = attacked.specs()
     source = images.source()
-    nets = [model.open(spec, place, precision=run.precision)]
+    nets = [model.open(spec, run.own_device, precision=run.precision)]
     if versus is not None:
         other = replace(model, weights=versus_weights, name=None, mean=None, std=None)
-        nets.append(other.open(versus, place, precision=run.precision))
+        nets.append(other.open(versus, run.own_device, precision=run.precision))
     sets = corrupted.sets(source, nets, specs)
     options: dict[str, Any] = {"batch_size": rows, "precision": run.precision, "repair": repair}
-    limits: dict[str, Any] = {"n_devices": n_devices(several), "at_most": target_error > 0}
+    limits: dict[str, Any] = {"n_devices": n_devices(run.several), "at_most": target_error > 0}
     for one in nets:
         outputs.say(describe(one.info))
     costs: dict[str, list[Cost]] = {}
@@ -166,7 +163,7 @@ def explain(
         SYSTEMATIC: (SYSTEMATIC,),
     }
     found: dict[str, list[ErrorDecomposition]] = {}
-    with devices_or_ray(run.device, several, ray) as device:
+    with run.workers() as device:
         for kind, plans in sets.items():
             own = [_of(run.resume, k, nets, kind if len(sets) > 1 else PERTURBED) for k in nets]
             identity = (*source.which(), *which[kind]), chosen.run_choices(), run.precision

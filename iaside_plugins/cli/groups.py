@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, get_args, get_type_hints
@@ -20,6 +21,7 @@ import typer
 from iaside_plugins.adapters.foolbox_adapter import ATTACKS, AttackSpec, parse_attacks
 from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
 from iaside_plugins.adapters.models.load import Classifier
+from iaside_plugins.adapters.ray_adapter import workers_on_ray
 from iaside_plugins.budgets import parse_budgets
 from iaside_plugins.cli import options as opt
 from iaside_plugins.cli.values import (
@@ -29,6 +31,8 @@ from iaside_plugins.cli.values import (
     pick_channels,
     pick_protocol,
 )
+from iaside_plugins.devices import pick_devices
+from iaside_plugins.parallel.processes import Devices
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import check_writable
 from iaside_plugins.workflows.cost import Cost
@@ -254,10 +258,27 @@ class PassOptions(RunOptions):
 
 @dataclass(frozen=True)
 class FastOptions(PassOptions):
-    """The same on several devices, with quicker forward passes."""
+    """The same on several devices or a cluster, with quicker forward passes."""
 
     device: opt.Devices = "auto"
     forwards: opt.Forwards = "auto"
+    ray: opt.RayAddress = None
+
+    @property
+    def several(self) -> str | None:
+        """The devices of this machine, if they are several."""
+        return None if self.ray is not None else pick_devices(self.device)[1]
+
+    @property
+    def own_device(self) -> str:
+        """The device of the model in this process, of which workers have copies."""
+        return self.device if self.ray is None else "cpu"
+
+    def workers(self) -> AbstractContextManager[Devices]:
+        """Return several devices, or the workers of a Ray cluster, as the device of a run."""
+        if self.ray is None:
+            return nullcontext(self.several)
+        return workers_on_ray(self.ray, self.device)
 
     def settled(self, protocol: Protocol, *costs: Cost) -> tuple[Protocol, list[Cost]]:
         """Return the protocol of a run at these costs, plain if passes are few, and its costs."""

@@ -17,8 +17,8 @@ from iaside_plugins.cli.groups import (
     SavedOutputOptions,
     with_groups,
 )
-from iaside_plugins.cli.values import check_needs, devices_or_ray
-from iaside_plugins.devices import n_devices, pick_devices
+from iaside_plugins.cli.values import check_needs
+from iaside_plugins.devices import n_devices
 from iaside_plugins.display.plots import plot_profiles
 from iaside_plugins.display.report import spectral_report
 from iaside_plugins.importance.run import importance_work, spectral_importance
@@ -63,16 +63,13 @@ def profile(
     spectrum: Annotated[
         Path | None, typer.Option(help="Forecast for these spectra, of spectrum --save")
     ] = None,
-    ray: opt.RayAddress = None,
 ) -> None:
     """Spectral importance of one model: printed, saved, plotted."""
     outputs = output.open()
-    several = None if ray is not None else pick_devices(run.device)[1]
-    place = "cpu" if ray is not None or several else run.device  # the workers have copies
     rows, together = run.rows()
     chosen = bands.pick(images.seed, forwards=run.forwards)
     source = images.source(together)
-    net = model.open(spec, place, precision=run.precision)
+    net = model.open(spec, run.own_device, precision=run.precision)
     found_images = find_images(source, net)
     if target_error is None:
         n = min(len(found_images[0]), images.n_images or MANY_IMAGES)
@@ -91,12 +88,13 @@ def profile(
             f"image, as there are {MANY_IMAGES} images or more; --protocol exact for all coalitions"
         )
     if target_error:
+        of = (target or "signed_score").replace("_", " ")
         outputs.say(
-            f"stops at {MIN_IMAGES} images or later, once the {target or 'signed_score'} is known "
+            f"stops at {MIN_IMAGES} images or later, once the {of} is known "
             f"to {target_error:g}; --target-error 0 for all {len(taken.records)}"
         )
     options: dict[str, Any] = {"batch_size": rows, "precision": run.precision}
-    speed = probed(net, taken, protocol=chosen, n_devices=n_devices(several), **options)
+    speed = probed(net, taken, protocol=chosen, n_devices=n_devices(run.several), **options)
     work = times(importance_work(chosen), len(taken.records))
     shorter = {"importance": shorter_importance(chosen, "--n-images or --target-error")}
     cost = Cost({"importance": work}, speed, shorter, at_most=target_error != 0)
@@ -113,7 +111,7 @@ def profile(
                 "target": target or "signed_score",
                 "show_progress": outputs.bars,
             }
-            with devices_or_ray(run.device, several, ray) as device:
+            with run.workers() as device:
                 result = spectral_importance(net, taken, chosen, device=device, **given)
         if output.save is not None:
             result.save(output.save)

@@ -5,19 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from iaside_plugins.adapters.ray_adapter import workers_on_ray
 from iaside_plugins.cli.stdout import STDOUT, print_json
 from iaside_plugins.display.plots import figure_format, save_figure
 from iaside_plugins.display.text import fitted, terminal_width
 from iaside_plugins.errors import InputError, cut, shown
-from iaside_plugins.parallel.processes import Devices
 from iaside_plugins.protocol import CHOICES, Protocol
 from iaside_plugins.storage.files import check_writable, jsonable, parse_json, read_json, write_json
 from iaside_plugins.value_table.progress import Progress, beside_bars, progress_bar
@@ -29,19 +26,6 @@ if TYPE_CHECKING:
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 N_TOLD = 4  # of a list in the plan of a dry run
 IMAGES_AT_ONCE = 64  # read, and attacked under one seed, with --batch-size auto
-
-
-def devices_or_ray(
-    device: str, several: str | None, ray: str | None
-) -> AbstractContextManager[Devices]:
-    """Return several devices, or the workers of a Ray cluster, as the device of a run.
-
-    Args:
-        device: As given: on a cluster the kind of device of its workers.
-        several: The devices, if they are several.
-        ray: Address of the cluster, or None.
-    """
-    return nullcontext(several) if ray is None else workers_on_ray(ray, device)
 
 
 def pick_batch_size(text: str) -> tuple[int | str, int]:

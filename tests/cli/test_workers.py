@@ -7,7 +7,7 @@ import json
 
 import torch
 
-from iaside_plugins.cli import values
+from iaside_plugins.cli import groups
 from iaside_plugins.parallel.processes import device_pool
 
 MODEL = "python:tiny_model:network"
@@ -50,7 +50,7 @@ def test_a_ray_cluster_gets_what_one_process_would_do(iaside, images, monkeypatc
         with device_pool([torch.device("cpu")]) as pool:
             yield pool
 
-    monkeypatch.setattr(values, "workers_on_ray", workers)
+    monkeypatch.setattr(groups, "workers_on_ray", workers)
     one = json.loads(iaside("profile", MODEL, *_options(images)).out)
     found = iaside("profile", MODEL, *_options(images), "--ray", "head:6379")
     assert json.loads(found.out) == one
