@@ -19,7 +19,8 @@ from iaside_plugins import Protocol
 from iaside_plugins.adapters.foolbox_adapter import robust_evaluation
 from iaside_plugins.adapters.foolbox_adapter.models import foolbox
 from iaside_plugins.evaluation.corruption import CorruptionPlan
-from iaside_plugins.workflows.spectrum import SpectrumPlan, study_perturbations
+from iaside_plugins.workflows.spectrum import study_perturbations
+from iaside_plugins.workflows.spectrum_plan import SpectrumPlan
 
 N, BATCH = 24, 2
 

@@ -33,6 +33,7 @@ from iaside_plugins.decomposition.text import condition_name, decomposition_text
 from iaside_plugins.devices import n_devices
 from iaside_plugins.display.plots import save_figure
 from iaside_plugins.storage.resume_folder import resume_folder
+from iaside_plugins.workflows.corruption_options import check_corruptions, check_severities
 from iaside_plugins.workflows.cost import Cost, planned
 from iaside_plugins.workflows.explain import (
     PerturbedImages,
@@ -41,7 +42,6 @@ from iaside_plugins.workflows.explain import (
     systematic_pairs,
 )
 from iaside_plugins.workflows.source import DataSource
-from iaside_plugins.workflows.spectrum import check_corruptions, check_severities
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

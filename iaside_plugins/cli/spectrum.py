@@ -30,16 +30,10 @@ from iaside_plugins.spectra.stored import save_spectra
 from iaside_plugins.spectra.text import spectrum_text
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.storage.resume_folder import resume_folder
+from iaside_plugins.workflows.corruption_options import check_corruptions, check_severities
 from iaside_plugins.workflows.cost import planned
-from iaside_plugins.workflows.spectrum import (
-    check_corruptions,
-    check_severities,
-    perturbation_names,
-    perturbed_plan,
-    spectrum_cost,
-    spectrum_plan,
-    study_perturbations,
-)
+from iaside_plugins.workflows.spectrum import perturbation_names, spectrum_cost, study_perturbations
+from iaside_plugins.workflows.spectrum_plan import perturbed_plan, spectrum_plan
 
 
 @dataclass(frozen=True)

@@ -7,58 +7,37 @@ engine, the estimators, the store and the workers are those of `importance.run`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from iaside_plugins.decomposition.contributions import Condition, Contributions
+from iaside_plugins.decomposition.pairs import PairStream
 from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.chance import warn_at_chance
 from iaside_plugins.importance.run import ROWS
 from iaside_plugins.importance.stopping import StopCheck, check_points
-from iaside_plugins.inference.checks import (
-    KnownClasses,
-    check_images,
-    check_labels,
-    model_device,
-)
+from iaside_plugins.inference.checks import KnownClasses, model_device
 from iaside_plugins.inference.forward import Model
 from iaside_plugins.inference.runner import first_batch_size
 from iaside_plugins.parallel.processes import Devices, one_or_several
 from iaside_plugins.parallel.shards import FileRange, RowRequest, Wanted, finished_groups
 from iaside_plugins.protocol import Protocol, method_identity
 from iaside_plugins.spectral.range_handling import RANGE_HANDLINGS
-from iaside_plugins.storage.provenance import image_digest, model_identity
+from iaside_plugins.storage.provenance import model_identity
 from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.layout import RowLayout, UnpackedRows
 from iaside_plugins.value_table.progress import Work, added, progress_bar, times
-from iaside_plugins.value_table.rows import (
-    Group,
-    ImageNote,
-    ImageWithDonor,
-    images_a_pass,
-    restore,
-    split_by_shape,
-)
-from iaside_plugins.value_table.stream import (
-    Item,
-    are_files,
-    check_max_images,
-    count,
-    named_fields,
-    places_of,
-    tensor,
-)
+from iaside_plugins.value_table.rows import Group, ImageNote, images_a_pass, restore
+from iaside_plugins.value_table.stream import are_files, check_max_images, count
 
 Array = npt.NDArray[np.float64]
 DEFAULT = Protocol(estimator="permutation")
@@ -299,133 +278,6 @@ def check_protocol(protocol: Protocol) -> None:
             f"absence={protocol.absence!r} does not go with error_decomposition, where the clean "
             "image stands in for a band that is not perturbed; leave absence out"
         )
-
-
-class PairStream:
-    """Clean images with their perturbed versions, checked, as groups for the engine.
-
-    Args:
-        pairs: As for `error_decomposition`.
-        n_bands: Bands that every image must be able to hold.
-        max_images: Stops after so many images.
-        first: Place of the first one.
-
-    Attributes:
-        conditions: The conditions, once the first batch was read.
-    """
-
-    def __init__(self, pairs: Any, n_bands: int, max_images: int | None, first: int = 0) -> None:
-        self._pairs, self._n_bands, self._first = pairs, n_bands, first
-        self._stream: Iterator[list[ImageWithDonor]] = islice(self._images(), max_images)
-        self.conditions: tuple[Condition, ...] = ()
-
-    def groups(
-        self, size: int, protocol: Protocol, places: range, origin: int | None = None
-    ) -> Iterator[Group]:
-        """Yield groups of pairs that share forward passes, image by image, `size` at most.
-
-        A group is of one image under several conditions, so that its clean version runs once; of
-        a single condition it is of several images.
-
-        Args:
-            size: Pairs in one group.
-            protocol: The engine's.
-            places: Which images; the next call goes on with the image after them.
-            origin: Place with which the first group of a single condition begins, by default that
-                of the places.
-        """
-        images = self._within(places)
-        first = next(images, None)
-        if first is None:
-            return
-        if len(first) == 1:
-            flat = (pair for image in chain([first], images) for pair in image)
-            begin = places.start if origin is None else origin
-            yield from split_by_shape(flat, size, protocol, begin)
-            return
-        n_groups = -(-len(first) // size)
-        for image in chain([first], images):
-            for k in range(n_groups):
-                yield image[k * len(image) // n_groups : (k + 1) * len(image) // n_groups]
-
-    def _within(self, places: range) -> Iterator[list[ImageWithDonor]]:
-        """Yield the images of some places; one after them is left to the next call."""
-        for image in self._stream:
-            place = image[0][0].place
-            if place >= places.stop:
-                self._stream = chain([image], self._stream)
-                return
-            if place >= places.start:
-                yield image
-            if place == places.stop - 1:
-                return
-
-    def _images(self) -> Iterator[list[ImageWithDonor]]:
-        """Yield every image as its perturbed versions, each with the clean one as its donor."""
-        place_of = places_of(self._pairs, self._first)
-        for batch in _batches(self._pairs):
-            clean = tensor(batch[0])
-            check_images(clean, self._n_bands)
-            labels = check_labels(tensor(batch[2]), len(clean)).tolist()
-            perturbed = self._by_condition(batch[1], clean)
-            names = [str(name) for name in batch[3]] if len(batch) > 3 else None
-            if names is not None and len(names) != len(clean):
-                raise InputError(f"got {len(names)} ids for {len(clean)} images")
-            for k, (image, label) in enumerate(zip(clean, labels, strict=True)):
-                digest = image_digest(image, label)
-                name = digest if names is None else names[k]
-                place = place_of(name)
-                donor = Item(image, label, digest, name, place)
-                yield [
-                    (
-                        Item(x[k], label, image_digest(x[k], label), f"{name} under {c}", place),
-                        donor,
-                    )
-                    for c, x in perturbed.items()
-                ]
-
-    def _by_condition(self, given: Any, clean: Tensor) -> dict[Condition, Tensor]:
-        """Return the perturbed images (N, C, H, W) of a batch by condition, checked."""
-        mapping = given if isinstance(given, Mapping) else {"perturbed": given}
-        found = {Condition.of(key): tensor(images) for key, images in mapping.items()}
-        self.conditions = self.conditions or tuple(found)
-        if set(found) != set(self.conditions):
-            raise InputError(
-                "expected the same conditions in every batch, got "
-                f"{', '.join(map(str, found)) or 'none'} after "
-                f"{', '.join(map(str, self.conditions))}"
-            )
-        if not found:
-            raise InputError("expected at least one condition, got an empty mapping")
-        for condition, images in found.items():
-            if tuple(images.shape) != tuple(clean.shape):
-                raise InputError(
-                    f"expected perturbed images of the clean ones' shape {tuple(clean.shape)}, got "
-                    f"{tuple(images.shape)} under {condition}"
-                )
-            check_images(images)
-        return {condition: found[condition] for condition in self.conditions}
-
-
-def _batches(pairs: Any) -> Iterator[Sequence[Any]]:
-    """Yield batches (clean, perturbed, labels[, ids]); mappings of these names are taken too.
-
-    Raises:
-        InputError: For anything else.
-    """
-    arrays = (Tensor, np.ndarray)
-    is_one = (
-        isinstance(pairs, (tuple, list)) and len(pairs) in (3, 4) and isinstance(pairs[0], arrays)
-    )
-    found = [pairs] if is_one else pairs
-    expected = "expected (clean, perturbed, labels), or an iterable of batches of them"
-    if not isinstance(found, Iterable):
-        raise InputError(f"{expected}; got {type(pairs).__name__}")
-    for given in found:
-        batch = named_fields(given, ("clean", "perturbed", "labels"))
-        if not isinstance(batch, Sequence) or len(batch) not in (3, 4):
-            raise InputError(f"{expected} (with ids if you like); got {type(batch).__name__}")
-        yield batch
 
 
 def _stop_check(

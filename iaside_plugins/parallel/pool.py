@@ -17,7 +17,6 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, PriorityQueue
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -117,12 +116,7 @@ class Pool:
             thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._ending.set()
         for _ in range(100):  # ten seconds: a process may hang in a driver
             for worker in self._workers:

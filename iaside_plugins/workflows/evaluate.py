@@ -22,10 +22,10 @@ from iaside_plugins.evaluation.corruption import with_reference
 from iaside_plugins.evaluation.evaluate import AttackPlan, EvaluationPlan
 from iaside_plugins.evaluation.work import evaluation_work
 from iaside_plugins.protocol import Protocol
+from iaside_plugins.workflows.corruption_options import check_corruptions
 from iaside_plugins.workflows.cost import Cost, probed
 from iaside_plugins.workflows.labels import check_labels_are_given
 from iaside_plugins.workflows.source import DataSource, find_images, open_images
-from iaside_plugins.workflows.spectrum import check_corruptions
 
 
 def evaluation_plan(  # noqa: PLR0913  the public signature

@@ -36,10 +36,10 @@ from iaside_plugins.inference.gradients import try_first_gradient
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.value_table.progress import Work, added, part, times
 from iaside_plugins.value_table.stream import places_of
+from iaside_plugins.workflows.corruption_options import check_corruptions
 from iaside_plugins.workflows.cost import Cost, probed
 from iaside_plugins.workflows.labels import PREDICTED
 from iaside_plugins.workflows.source import DataSource, open_images, with_predictions
-from iaside_plugins.workflows.spectrum import check_corruptions
 
 IMAGES_AT_ONCE = 8  # read, corrupted and attacked together: each comes under every condition
 

@@ -28,7 +28,8 @@ from iaside_plugins.spectra.stored import shipped_spectra
 from iaside_plugins.stats.correlation import rank_correlation
 from iaside_plugins.storage.files import rounded
 from iaside_plugins.workflows.source import DataSource, open_model
-from iaside_plugins.workflows.spectrum import spectrum_plan, study_perturbations
+from iaside_plugins.workflows.spectrum import study_perturbations
+from iaside_plugins.workflows.spectrum_plan import spectrum_plan
 
 Array = np.ndarray
 N_RESAMPLES = 1000

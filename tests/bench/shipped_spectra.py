@@ -18,7 +18,8 @@ from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.storage.provenance import provenance
 from iaside_plugins.value_table.progress import progress_bar
 from iaside_plugins.workflows.source import DataSource
-from iaside_plugins.workflows.spectrum import CorruptionSpectra, spectrum_plan
+from iaside_plugins.workflows.spectrum import CorruptionSpectra
+from iaside_plugins.workflows.spectrum_plan import spectrum_plan
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -25,7 +25,8 @@ from iaside_plugins.corruptions.frost import FROST_FILES
 from iaside_plugins.evaluation.corruption import CorruptionPlan
 from iaside_plugins.spectra.perturbation import perturbation_spectrum
 from iaside_plugins.spectral.partition import SpectralPartition
-from iaside_plugins.workflows.spectrum import SpectrumPlan, origin, study_perturbations
+from iaside_plugins.workflows.spectrum import study_perturbations
+from iaside_plugins.workflows.spectrum_plan import SpectrumPlan, origin
 
 pytest.importorskip("foolbox", reason="needs the extra foolbox")
 fb = foolbox()
