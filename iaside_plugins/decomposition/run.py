@@ -162,14 +162,14 @@ def error_decomposition(  # noqa: PLR0913  the public signature
         request.store.compact()
     if not any(part.rows for part in rows):
         raise InputError("no images: the data are empty")
-    choices = requests[0].forwards if devices else game.runner.forward.choices()
+    own = [request.forwards for request in requests] if devices else [game.runner.forward.choices()]
     result = _result(
         protocol,
         rows,
         stream,
         n_forward=sum(r.n_forward for r in requests) if devices else game.n_forward,
         precision=precision,
-        forwards=tuple(choices or ()),
+        forwards=tuple(dict.fromkeys(name for used in own for name in used)),  # by either part
     )
     warn_at_chance(int((result.error.clean == 0).sum()), result.n_images, result.n_classes)
     return result

@@ -39,7 +39,7 @@ class OnnxSession:
             runtime: Any = importlib.import_module("onnxruntime")
         except ImportError as error:
             raise InputError(f"onnxruntime is not installed: {how_to_install('onnx')}") from error
-        with _NumbersKept(), torch.no_grad():  # type: ignore[no-untyped-call]
+        with _NumbersRefused(), torch.no_grad():  # type: ignore[no-untyped-call]
             model(images.clone())
         file = io.BytesIO()
         with warnings.catch_warnings(), torch.no_grad(), _no_graph_printed():
@@ -87,7 +87,7 @@ def _no_graph_printed() -> Iterator[None]:
         library._jit_onnx_log = printing
 
 
-class _NumbersKept(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _NumbersRefused(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Raises InputError where a model takes a number out of a tensor, as an `if` on one does.
 
     A trace would hold what came of it for these images alone.
