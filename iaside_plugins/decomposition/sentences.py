@@ -7,7 +7,7 @@ clause whose interval does not support it is not said, or its absence is.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -60,7 +60,7 @@ def versus_conclusion(found: DecompositionDifference, first: str, second: str) -
     if _sign(clean):
         better, worse = (first, second) if _sign(clean) < 0 else (second, first)
         sentences.append(
-            f"On clean images {better} errs less than {worse}, by {_points(clean)} points."
+            f"On clean images {better} errs less than {worse}, by {_gap(clean)} points."
         )
     for group in _groups(game):
         split = game.over(group.names)
@@ -72,7 +72,7 @@ def versus_conclusion(found: DecompositionDifference, first: str, second: str) -
             )
             continue
         better, worse = (first, second) if sign < 0 else (second, first)
-        text = f"Under {group.name} {better} loses less than {worse}, by {_points(split.added)}"
+        text = f"Under {group.name} {better} loses less than {worse}, by {_gap(split.added)}"
         text += " points"
         wins, pays = (
             [i for i in range(game.bands.shape[2]) if _sign(split.bands, i) == side]
@@ -201,6 +201,14 @@ def _sign(estimate: Estimate, place: int | None = None) -> int:
 def _points(estimate: Estimate) -> str:
     low, high = (100 * float(np.clip(end, -1, 1)) for end in estimate.interval)
     return f"{100 * float(estimate.value):.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _gap(difference: Estimate) -> str:
+    """Return how far two models are apart, for "less by": with the sign of the one that loses."""
+    if difference.value > 0:
+        return _points(difference)
+    turned = replace(difference, value=-difference.value, interval=-difference.interval[::-1])
+    return _points(turned)
 
 
 def _bands(bands: Sequence[int]) -> str:
