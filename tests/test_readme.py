@@ -1,4 +1,4 @@
-"""README's examples run, its commands exist, its links lead somewhere."""
+"""The examples of README and docs run, their commands exist, their links lead somewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from iaside_plugins.adapters.robustbench_adapter.__main__ import parser as robus
 from iaside_plugins.cli import command as cli
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "leaderboard/CONTRIBUTING.md")
+GUIDE = ("README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
+PAGES = (*GUIDE, "leaderboard/CONTRIBUTING.md")
+MEASURED = sorted(f"docs/performance/{page.name}" for page in ROOT.glob("docs/performance/*.md"))
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.M | re.S)
 # Blocks that need files of the reader's: compiled, not run. A new one must be named here.
 NOT_RUN = (
@@ -29,24 +31,26 @@ def blocks(page: str, *languages: str) -> list[tuple[str, str]]:
     return [(info, code) for info, code in found if info.split(" ")[0] in languages]
 
 
-PYTHON = blocks("README.md", "python")
+PYTHON = [(page, info, code) for page in GUIDE for info, code in blocks(page, "python")]
 
 
 def test_there_are_examples():
-    assert len([info for info, _ in PYTHON if info == "python"]) >= 3
-    assert {info for info, _ in PYTHON} <= {"python", "python no-run"}
+    assert len([info for _, info, _ in PYTHON if info == "python"]) >= 3
+    assert {info for _, info, _ in PYTHON} <= {"python", "python no-run"}
 
 
-@pytest.mark.parametrize("code", [code for info, code in PYTHON if info == "python"])
-def test_example_runs(code, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("page", "code"), [(page, code) for page, info, code in PYTHON if info == "python"]
+)
+def test_example_runs(page, code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    exec(compile(code, page, "exec"), {"__name__": "readme"})
 
 
 def test_examples_that_are_not_run_are_these():
-    found = [code for info, code in PYTHON if info == "python no-run"]
+    found = [code for _, info, code in PYTHON if info == "python no-run"]
     for code in found:
-        compile(code, "README.md", "exec")
+        compile(code, "docs", "exec")
     starts = [next(start for start in NOT_RUN if code.startswith(start)) for code in found]
     assert sorted(starts) == sorted(NOT_RUN)
 
@@ -87,7 +91,9 @@ def _command(words: list[str]):
 
 def test_the_commands_of_the_robustbench_adapter_parse():
     start = "python -m iaside_plugins.adapters.robustbench_adapter "
-    lines = [line for _, code in blocks("README.md", "console") for line in code.splitlines()]
+    lines = [
+        line for page in GUIDE for _, code in blocks(page, "console") for line in code.splitlines()
+    ]
     found = [line.removeprefix(start) for line in lines if line.startswith(start)]
     assert found
     for line in found:
@@ -121,9 +127,9 @@ def test_options_named_in_the_text_exist():
         assert used <= known, used - known
 
 
-def test_every_command_has_what_readme_promises():
-    """README lists options that every command takes."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_every_command_has_what_is_promised():
+    """A page lists options that every command takes."""
+    text = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
     sentence = re.search(r"Every command takes (.*?);", text, re.S)
     assert sentence is not None
     promised = re.findall(r"--[a-z-]+", sentence[1])
@@ -134,7 +140,7 @@ def test_every_command_has_what_readme_promises():
         assert set(promised) <= options, name
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *MEASURED])
 def test_links_and_named_files_exist(page):
     text = FENCE.sub("", (ROOT / page).read_text(encoding="utf-8"))
     links = [link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text)]
@@ -147,7 +153,13 @@ def test_links_and_named_files_exist(page):
 
 
 def test_make_targets_exist():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = "".join((ROOT / page).read_text(encoding="utf-8") for page in (*GUIDE, *MEASURED))
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in set(re.findall(r"\bmake ([a-z]+)\b(?=`|  )", text)):
+    for target in set(re.findall(r"\bmake ([a-z-]+)\b(?=`|  )", text)):
         assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+def test_readme_is_one_page_without_a_placeholder():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 150
+    assert not re.findall(r"^[A-Z_]{4,}$", FENCE.sub("", text), re.M)

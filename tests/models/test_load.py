@@ -168,12 +168,12 @@ def test_an_unusable_specification_is_explained(here: Path, spec: str, text: str
         load_model(spec)
 
 
-def test_readme_and_help_name_every_source() -> None:
+def test_docs_and_help_name_every_source() -> None:
     root = Path(__file__).resolve().parents[2]
-    readme = (root / "README.md").read_text(encoding="utf-8")
+    page = (root / "docs" / "commands.md").read_text(encoding="utf-8")
     shown = ModelSpec.__metadata__[0].help
     for prefix, form in zip(SOURCES, FORMS, strict=True):
-        assert f"`{form}`" in readme
+        assert f"`{form}`" in page
         assert f"{prefix}:" in shown
 
 
