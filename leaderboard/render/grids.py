@@ -9,7 +9,8 @@ from iaside_plugins.budgets import format_budget
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.statistics.report import Record
 from iaside_plugins.leaderboard.table import formatting as fmt
-from iaside_plugins.leaderboard.table.frame import Table, attack_label
+from iaside_plugins.leaderboard.table.frame import Table
+from iaside_plugins.leaderboard.table.rows import ModelRow, attack_label
 
 NAN = float("nan")
 
@@ -76,7 +77,7 @@ def _bare_percent(value: float) -> str:
 
 
 def _attacks(table: Table) -> Grid:
-    found = [_accuracies(entry) for entry in table.entries]
+    found = [_accuracies(model) for model in table.models]
     names = sorted({key for accuracies in found for key in accuracies})
     return Grid(
         "attacks",
@@ -89,14 +90,15 @@ def _attacks(table: Table) -> Grid:
     )
 
 
-def _accuracies(entry: Entry) -> dict[tuple[str, float, str], str]:
-    """Return the accuracy under every attack of an entry by norm, budget and label."""
-    attacks = () if entry.adversarial is None else entry.adversarial.attacks
+def _accuracies(model: ModelRow) -> dict[tuple[str, float, str], str]:
+    """Return the accuracy under every attack of a model by norm, budget and label."""
     return {
         (a.norm, a.epsilon, attack_label(a)): fmt.percent_interval(
             a.accuracy.value, *a.accuracy.interval
         )
-        for a in attacks
+        for entry in model.entries[::-1]  # the first counts
+        if entry.adversarial is not None
+        for a in entry.adversarial.attacks
     }
 
 

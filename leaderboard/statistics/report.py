@@ -37,7 +37,8 @@ from iaside_plugins.leaderboard.statistics.variables import (
     rank_intervals,
     reliability,
 )
-from iaside_plugins.leaderboard.table.frame import KEYS, Table, tables
+from iaside_plugins.leaderboard.table.frame import Table, tables
+from iaside_plugins.leaderboard.table.rows import KEYS
 from iaside_plugins.stats.correlation import Array
 from iaside_plugins.stats.permutation import EXACT_UP_TO, holm
 from iaside_plugins.storage.files import jsonable

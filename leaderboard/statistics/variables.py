@@ -15,7 +15,8 @@ from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.statistics.estimates import MIN_MODELS
-from iaside_plugins.leaderboard.table.frame import GROUPS, AttackColumn, Row, Table
+from iaside_plugins.leaderboard.table.frame import GROUPS, Row, Table
+from iaside_plugins.leaderboard.table.rows import AttackColumn
 from iaside_plugins.stats.intervals import Z95
 
 # Words for sizes, which tell no families apart.

@@ -5,7 +5,6 @@ Renderers escape text; they neither round numbers nor rename columns.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -15,7 +14,8 @@ from iaside_plugins.display.masking import masking_reasons
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.importance.chance import chance
 from iaside_plugins.leaderboard.table import formatting as fmt
-from iaside_plugins.leaderboard.table.frame import GROUPS, AttackColumn, Row, Table
+from iaside_plugins.leaderboard.table.frame import GROUPS, Row, Table
+from iaside_plugins.leaderboard.table.rows import AttackColumn
 
 Escape = Callable[[str | None], str]  # words of an entry to the renderer's own text
 MARK = "†"  # at a robust accuracy that may be too high
@@ -116,13 +116,14 @@ def _attack_column(table: Table, attack: AttackColumn) -> Column:
 def _doubtful(table: Table, attack: AttackColumn) -> dict[str, tuple[str, list[str]]]:
     """Return name and reasons of entries whose figure in a column may be too high, by entry."""
     found = {}
-    for entry, row in zip(table.entries, table.rows, strict=True):
-        value = row[attack.column]
-        if entry.adversarial is None or math.isnan(value) or value == 0:  # none can be too high
+    for model in table.models:
+        case, source = model.cases.get(attack, (None, None))
+        if case is None or source is None or case.accuracy.value == 0:  # 0 cannot be too high
             continue
-        group = entry.adversarial.model_dump()
+        assert source.adversarial is not None  # it holds the case
+        group = source.adversarial.model_dump()
         if reasons := masking_reasons(group, attack.norm, attack.epsilon):
-            found[entry.entry_id] = (entry.model.name, reasons)
+            found[model.entry.entry_id] = (model.entry.model.name, reasons)
     return found
 
 
