@@ -40,7 +40,7 @@ def to_latex(board: Board) -> str:
 def _section(section: Section) -> str:
     table, shown = section.table, section.columns
     top = table.greatest
-    kinds = "".join("r" if column.kind == "number" else "l" for column in shown)
+    kinds = "".join("r" if column.is_number else "l" for column in shown)
     lines = [
         rf"\section*{{{fmt.latex(heading(table))}}}",
         *(rf"\par {fmt.latex(line)}" for line in [*facts(table), *conclusions(section.statistics)]),
@@ -88,7 +88,7 @@ def _cell(column: Column, row: Row, evidence: Evidence, top: float) -> str:
     if column.kind == "profile":
         return _bars(evidence, top)
     text = column.cell(row)
-    return fmt.latex_number(text) if column.kind == "number" else fmt.latex(text)
+    return fmt.latex_number(text) if column.is_number else fmt.latex(text)
 
 
 def _bars(evidence: Evidence, top: float) -> str:

@@ -70,17 +70,18 @@ def to_json(board: Board) -> str:
 
 def _json_table(table: Table) -> Row:
     rows = []
-    for entry, row in zip(table.entries, table.rows, strict=True):
+    for model, row in zip(table.models, table.rows, strict=True):
+        entry = model.entry
         spectral, adversarial = entry.spectral, entry.adversarial
+        attacks = [a for e in model.entries if e.adversarial for a in e.adversarial.attacks]
         rows.append(
             {name: None if _missing(value) else value for name, value in row.items()}
             | {
                 "distribution_interval": spectral.distribution_interval,
                 "shapley_se": spectral.shapley_se,
                 "corruption_errors": None if entry.corruption is None else entry.corruption.errors,
-                "attacks": None
-                if adversarial is None
-                else [attack.model_dump() for attack in adversarial.attacks],
+                "error_by_band": entry.decomposition and entry.decomposition.model_dump(),
+                "attacks": [attack.model_dump() for attack in attacks] or None,
                 "masking": None
                 if adversarial is None or adversarial.masking is None
                 else adversarial.masking.model_dump(),

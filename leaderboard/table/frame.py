@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS, CORRUPTIONS
-from iaside_plugins.entry.schema import Corruption, Entry
+from iaside_plugins.entry.schema import Corruption, Decomposition, Entry
 from iaside_plugins.importance.evidence import Evidence
 from iaside_plugins.leaderboard.table.rows import (
     KEYS,
@@ -157,7 +157,7 @@ def _row(model: ModelRow, attack_columns: tuple[AttackColumn, ...]) -> Row:
     for k, ends in enumerate(evidence.intervals.tolist()):
         row |= _estimate(f"shapley_value_{k}", spectral.shapley_values[k], ends)
     row |= {f"share_{k}": value for k, value in enumerate(spectral.distribution)}
-    row |= _corrupted(entry.corruption)
+    row |= _corrupted(entry.corruption) | _split(entry.decomposition, entry.protocol.n_bands)
     for attack in attack_columns:
         if attack in model.cases:
             accuracy = model.cases[attack][0].accuracy
@@ -197,6 +197,14 @@ def _corrupted(corruption: Corruption | None) -> Row:
         row[f"error_{group}"] = _mean(rates)
     changes = [condition.probability_change.value for condition in corruption.conditions]
     return row | {"mean_probability_change": _mean(changes)}
+
+
+def _split(found: Decomposition | None, n_bands: int) -> Row:
+    """Return the clean error and what every band adds, all None without a decomposition."""
+    if found is None:
+        return {f"error_by_band_{part}": None for part in ("clean", *range(n_bands))}
+    parts = {"error_by_band_clean": found.mean.clean}
+    return parts | {f"error_by_band_{k}": value for k, value in enumerate(found.mean.bands)}
 
 
 def _mean(values: list[float]) -> float | None:
