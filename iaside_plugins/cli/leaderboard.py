@@ -49,21 +49,34 @@ def build(
 
 @board.command(epilog=epilog("leaderboard add"))
 def add(
-    file: Path,
+    files: Annotated[list[Path], typer.Argument(help="Entry files: all are added, or none")],
     folder: FolderOption = None,
     reason: Annotated[
-        str | None, typer.Option(help="Why an entry of the board is replaced")
+        str | None, typer.Option(help="Why entries of the board are replaced")
     ] = None,
     supersedes: Annotated[
         str | None, typer.Option(help="Id of that entry", show_default="the one of the same id")
     ] = None,
 ) -> None:
-    """Check one entry and put it where the board reads it."""
-    from iaside_plugins.leaderboard.build import add as put
-    from iaside_plugins.leaderboard.build import default_folder
+    """Check entries and put them where the board reads them."""
+    from iaside_plugins.leaderboard.build import add_all, default_folder
 
-    place = put(file, folder or default_folder(), supersedes=supersedes, reason=reason)
-    typer.echo(f"added {place.name}; now run iaside leaderboard build")
+    places = add_all(files, folder or default_folder(), supersedes=supersedes, reason=reason)
+    typer.echo(f"added {', '.join(p.name for p in places)}; now run iaside leaderboard build")
+
+
+@board.command(epilog=epilog("leaderboard rename"))
+def rename(
+    old: Annotated[str, typer.Argument(help="Name of a model, in its entries or as shown")],
+    new: Annotated[str, typer.Argument(help="Name to show; the entries keep theirs")],
+    folder: FolderOption = None,
+) -> None:
+    """Show a model under another name: written into board.toml, no entry changes."""
+    from iaside_plugins.leaderboard.build import default_folder
+    from iaside_plugins.leaderboard.build import rename as change
+
+    shown = change(folder or default_folder(), old, new)
+    typer.echo(f"{len(shown)} entries shown as {new}; now run iaside leaderboard build")
 
 
 @board.command(epilog=epilog("leaderboard schema"))

@@ -22,8 +22,6 @@ from iaside_plugins.leaderboard.table.presentation import (
 )
 
 INTRODUCTION = """\
-# Leaderboard
-
 Built from `entries/` by `iaside leaderboard build`; do not edit. Raw numbers: `leaderboard.csv`
 and `leaderboard.json`; as a page to sort and filter: `index.html`; for papers: `leaderboard.tex`.
 How to add a model: `CONTRIBUTING.md`.
@@ -98,7 +96,9 @@ def _missing(value: Any) -> bool:
 def to_markdown(board: Board) -> str:
     """Return the board's README: what its numbers mean, then one section a table."""
     sections = [_section(section) for section in board.sections]
-    return INTRODUCTION + ("".join(sections) or NO_ENTRIES)
+    said = [fmt.markdown(text) for text in (board.settings.title, board.settings.introduction)]
+    head = f"# {said[0]}\n\n{said[1]}\n\n"
+    return head + INTRODUCTION + ("".join(sections) or NO_ENTRIES)
 
 
 def _section(section: Section) -> str:

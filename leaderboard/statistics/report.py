@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,8 +71,13 @@ def statistics(entries: Iterable[Entry]) -> Record:
     return table_statistics(tables(entries))
 
 
-def table_statistics(parts: Sequence[Table]) -> Record:
-    """Return the same as `statistics`, of tables that exist already."""
+def table_statistics(parts: Sequence[Table], families: Mapping[str, str] | None = None) -> Record:
+    """Return the same as `statistics`, of tables that exist already.
+
+    Args:
+        parts: The tables.
+        families: Family of a model by entry_id, where another than `variables.family` holds.
+    """
     return {
         "schema_version": SCHEMA_VERSION,
         "method": {
@@ -85,7 +90,7 @@ def table_statistics(parts: Sequence[Table]) -> Record:
             "exploratory_below": EXPLORATORY,
             "cautions": list(CAUTIONS),
         },
-        "tables": [_rounded(jsonable(_table(table))) for table in parts],
+        "tables": [_rounded(jsonable(_table(table, families or {}))) for table in parts],
     }
 
 
@@ -112,9 +117,10 @@ def _missing(value: Any) -> bool:
     return value is None or value != value or str(value) == "<NA>"
 
 
-def _table(table: Table) -> Record:
+def _table(table: Table, given: Mapping[str, str]) -> Record:
     families = {
-        entry.entry_id: family(entry.model.architecture, entry.model.training)
+        entry.entry_id: given.get(entry.entry_id)
+        or family(entry.model.architecture, entry.model.training)
         for entry in table.entries
     }
     clean, scores, found = clean_accuracy(table), predictors(table), outcomes(table)
