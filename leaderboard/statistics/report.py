@@ -25,6 +25,7 @@ from iaside_plugins.leaderboard.statistics.comparison import (
     status,
     verdict,
 )
+from iaside_plugins.leaderboard.statistics.equal_accuracy import equal_accuracy
 from iaside_plugins.leaderboard.statistics.variables import (
     CORRUPTION_ERROR,
     PREDICTORS,
@@ -151,10 +152,20 @@ def _table(table: Table, given: Mapping[str, str]) -> Record:
         ],
         "outcomes": [_outcome(column, clean) for column in found],
         "comparisons": comparisons,
+        "equal_accuracy": [equal_accuracy(scores[0], y, clean, families) for y in _plain(found)],
         "per_corruption": [_per_corruption(x, clean, errors, families, samples) for x in scores],
         "ranks": [r for r in map(rank_intervals, measured) if r["models"]],
         "reliability": [reliability(c) for c in measured if any(_bounded(c))],
     }
+
+
+def _plain(found: Sequence[Variable]) -> list[Variable]:
+    """Return the outcomes that are no share of the clean accuracy, of three models or more."""
+    return [
+        y
+        for y in found
+        if not y.id.startswith("retained_") and len(y.measured) >= estimates.MIN_MODELS
+    ]
 
 
 def _correct(tests: Sequence[Record]) -> None:
