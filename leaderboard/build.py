@@ -27,7 +27,12 @@ BUILT = frozenset(
         "index.html",
         "scatter.vl.json",
         "stats.json",
+        "stats.schema.json",
         "entry.schema.json",
+        "results.csv",
+        "models.csv",
+        "results-imagenet-c.csv",
+        "data-dictionary.md",
     )
 )  # what `board_files` gives, beside the files of its folders
 BUILT_FOLDERS = ("latex",)  # a file a table
@@ -278,7 +283,8 @@ def board_files(entries: Sequence[Entry], settings: BoardSettings | None = None)
     """
     from iaside_plugins.entry.parse import entry_schema
     from iaside_plugins.leaderboard.board import Board
-    from iaside_plugins.leaderboard.render import latex, page, scatter, text
+    from iaside_plugins.leaderboard.render import latex, page, scatter, text, tidy
+    from iaside_plugins.leaderboard.render.stats_schema import stats_schema
     from iaside_plugins.leaderboard.statistics.report import to_json
 
     board = Board.of(entries, settings=settings)
@@ -290,6 +296,11 @@ def board_files(entries: Sequence[Entry], settings: BoardSettings | None = None)
         "index.html": page.to_html(board),
         "scatter.vl.json": scatter.to_vega(board),
         "stats.json": to_json(board.statistics),
+        "stats.schema.json": stats_schema(),
+        "results.csv": tidy.results(board),
+        "models.csv": tidy.models(board),
+        "results-imagenet-c.csv": tidy.imagenet_c(board),
+        "data-dictionary.md": tidy.data_dictionary(),
         "entry.schema.json": entry_schema(),
     }
 
