@@ -25,6 +25,8 @@ BUILT = frozenset(
         "leaderboard.json",
         "leaderboard.tex",
         "index.html",
+        "evidence.html",
+        "downloads.html",
         "scatter.vl.json",
         "stats.json",
         "stats.schema.json",
@@ -35,7 +37,7 @@ BUILT = frozenset(
         "data-dictionary.md",
     )
 )  # what `board_files` gives, beside the files of its folders
-BUILT_FOLDERS = ("latex",)  # a file a table
+BUILT_FOLDERS = ("latex", "models")  # a file a table, and a page a model
 HOW_TO_ADD = "CONTRIBUTING.md"  # which `build` writes once, and then leaves alone
 
 
@@ -283,7 +285,7 @@ def board_files(entries: Sequence[Entry], settings: BoardSettings | None = None)
     """
     from iaside_plugins.entry.parse import entry_schema
     from iaside_plugins.leaderboard.board import Board
-    from iaside_plugins.leaderboard.render import latex, page, scatter, text, tidy
+    from iaside_plugins.leaderboard.render import latex, scatter, site, text, tidy
     from iaside_plugins.leaderboard.render.stats_schema import stats_schema
     from iaside_plugins.leaderboard.statistics.report import to_json
 
@@ -293,7 +295,7 @@ def board_files(entries: Sequence[Entry], settings: BoardSettings | None = None)
         "leaderboard.csv": text.to_csv(board),
         "leaderboard.json": text.to_json(board),
         "leaderboard.tex": latex.to_latex(board),
-        "index.html": page.to_html(board),
+        **site.pages(board),
         "scatter.vl.json": scatter.to_vega(board),
         "stats.json": to_json(board.statistics),
         "stats.schema.json": stats_schema(),

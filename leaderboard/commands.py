@@ -32,7 +32,7 @@ def _evaluate(entry: Entry) -> str:
         if corruption is not None and (claim := getattr(corruption, name)) is not None:
             words += ["--reference", claim.reference]
             break
-    words += ["--attacks", "none"] if entry.adversarial is None else _attacks(entry.adversarial, data.n_images)
+    words += _attacks(entry.adversarial, data.n_images)
     if entry.systematic is not None:
         words.append("--systematic")
     if entry.decomposition is not None:
@@ -48,7 +48,9 @@ def _protocol(entry: Entry) -> list[str]:
     return ["--protocol", ",".join(other)] if other else []
 
 
-def _attacks(group: Adversarial, n_images: int) -> list[str]:
+def _attacks(group: Adversarial | None, n_images: int) -> list[str]:
+    if group is None:
+        return ["--attacks", "none"]
     names = ",".join(dict.fromkeys(attack.name for attack in group.attacks))
     words = ["--attacks", names]
     for norm, option in (("Linf", "--epsilons"), ("L2", "--epsilons-l2")):

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from iaside_plugins.budgets import format_budget
 from iaside_plugins.leaderboard.board import Section
 from iaside_plugins.leaderboard.statistics.comparison import NOT_SHOWN, NOT_TESTABLE, SHOWN
 from iaside_plugins.leaderboard.statistics.report import Record
 from iaside_plugins.leaderboard.table import formatting as fmt
 from iaside_plugins.leaderboard.table.frame import Row, Table
-from iaside_plugins.leaderboard.table.presentation import attack_words, main_attacks
+from iaside_plugins.leaderboard.table.presentation import main_attacks
 from iaside_plugins.leaderboard.table.rows import AttackColumn
+from iaside_plugins.leaderboard.table.splits import corruption_split
 
 KEEPS = 0.5  # of its clean accuracy: a model that keeps so much is called robust here
+APART = 0.2  # of the shares of error in the upper bands: as much is a difference
 LEAST = 3  # models that a finding is about
 
 
@@ -53,8 +54,8 @@ def _accurate_or_robust(rows: list[Row], attack: AttackColumn) -> Finding:
     """Compare the most accurate with the most robust model: apart where intervals are."""
     accurate = max(rows, key=lambda row: row["clean_accuracy"])
     robust = max(rows, key=lambda row: row[attack.column])
-    where = f"at {attack.norm} {format_budget(attack.epsilon)} ({attack_words(attack)})"
-    both = f"{_standing(accurate, attack)}; {_standing(robust, attack)}"
+    where = f"at {attack.budget} ({attack.words})"
+    both = f"{_standing(accurate, attack)}. {_standing(robust, attack)}"
     if accurate is robust:
         return Finding(
             "The most accurate is the most robust",
@@ -62,16 +63,16 @@ def _accurate_or_robust(rows: list[Row], attack: AttackColumn) -> Finding:
             f"keeps {_percent(robust[attack.column])} {where}.",
         )
     if accurate[f"{attack.column}_high"] < robust[f"{attack.column}_low"]:
-        return Finding("The most accurate is not the most robust", f"Clean, and {where}: {both}.")
+        return Finding("The most accurate is not the most robust", f"Clean and {where}: {both}.")
     return Finding(
         "Accuracy and robustness are not told apart",
-        f"Clean, and {where}: {both}; the intervals overlap.",
+        f"Clean and {where}: {both}. The intervals overlap.",
         holds=False,
     )
 
 
 def _standing(row: Row, attack: AttackColumn) -> str:
-    return f"{_name(row)} {_percent(row['clean_accuracy'])} and {_percent(row[attack.column])}"
+    return f"{_name(row)} {_percent(row['clean_accuracy'])}, {_percent(row[attack.column])}"
 
 
 def _lean_and_robust(rows: list[Row], attack: AttackColumn) -> Iterator[Finding]:
@@ -86,9 +87,8 @@ def _lean_and_robust(rows: list[Row], attack: AttackColumn) -> Iterator[Finding]
         return
     low, low_others = [row for row in robust if leans_low(row)], list(filter(leans_low, others))
     text = (
-        f"Of {len(robust)} models that keep half of their accuracy at {attack.norm} "
-        f"{format_budget(attack.epsilon)}, {len(low)} lean to low bands; of the other "
-        f"{len(others)}, {len(low_others)}."
+        f"Of {len(robust)} models that keep half of their accuracy at {attack.budget}, {len(low)} "
+        f"lean to low bands; of the other {len(others)}, {len(low_others)}."
     )
     against = [row for row in robust if not leans_low(row)]
     counter = ""
@@ -106,22 +106,33 @@ def _lean_and_robust(rows: list[Row], attack: AttackColumn) -> Iterator[Finding]
 
 
 def _of_bands(table: Table) -> Iterator[Finding]:
-    """Compare where errors come from: the share of what corruptions add in the upper bands."""
-    shares = []
+    """Compare where errors come from: the share of what corruptions add in the upper bands.
+
+    The counter-example is the model that errs least under corruption among those whose errors come
+    rather from the other half than those of the one that errs least of all.
+    """
+    found = []
     for entry in table.entries:
-        if entry.decomposition is None:
-            continue
-        bands = entry.decomposition.mean.bands
-        added = sum(bands)
-        if added > 0:
-            shares.append((sum(bands[len(bands) // 2 :]) / added, entry.model.name))
-    if len(shares) < LEAST:
+        split = corruption_split(entry.decomposition)
+        if split is not None and (added := sum(split.bands)) > 0:
+            upper = sum(split.bands[len(split.bands) // 2 :]) / added
+            found.append((upper, split.error, fmt.plain(entry.model.name)))
+    if len(found) < LEAST:
         return
-    (least, lower), (most, upper) = min(shares), max(shares)
+    (least, _, lower), (most, _, highest) = min(found), max(found)
+    best = min(found, key=lambda one: one[1])
+    others = [one for one in found if (one[0] > 0.5) != (best[0] > 0.5)]
+    counter = ""
+    if others:
+        other = min(others, key=lambda one: one[1])
+        pair = f"{best[2]} {_percent(best[1])}, {other[2]} {_percent(other[1])}"
+        counter = f"Either may err little: {pair}."
+    apart = most - least >= APART
     yield Finding(
-        "Errors come from different bands",
-        f"Of the errors that corruptions add, {_percent(most)} come from the upper half of the "
-        f"bands for {fmt.plain(upper)} and {_percent(least)} for {fmt.plain(lower)}.",
+        "Errors come from different bands" if apart else "Errors come from the same bands",
+        f"Of the error that corruptions add, {_percent(most)} lies in the upper half of the bands "
+        f"for {highest}, {_percent(least)} for {lower}.",
+        counter if apart else "",
     )
 
 

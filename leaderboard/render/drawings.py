@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from iaside_plugins.entry.schema import Decomposition
 from iaside_plugins.importance.evidence import Evidence
+from iaside_plugins.leaderboard.table.splits import MeanSplit
 
 WIDTH, HEIGHT = 100, 14  # of a bar or an axis
 SPARK_HEIGHT = 20
@@ -83,16 +83,15 @@ def _across(low: float, high: float) -> str:
     return f"M{round(WIDTH * low)} {HEIGHT // 2}H{round(WIDTH * high)}"
 
 
-def stack(found: Decomposition) -> Stack:
+def stack(mean: MeanSplit) -> Stack:
     """Return a decomposition's bar: the clean error, then what every band adds, lowest first."""
-    mean = found.mean
     at = mean.clean
     parts = []
     for k, value in enumerate(mean.bands):
         if value > 0:
             parts.append((TINTS * k // len(mean.bands), _block(at, at + value)))
             at += value
-    return Stack(_block(0, mean.clean), tuple(parts), round(SPLIT_SCALE * mean.perturbed))
+    return Stack(_block(0, mean.clean), tuple(parts), round(SPLIT_SCALE * mean.error))
 
 
 def _block(start: float, end: float) -> str:

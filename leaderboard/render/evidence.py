@@ -8,17 +8,12 @@ from iaside_plugins.leaderboard.board import Board, Section
 from iaside_plugins.leaderboard.render.grids import correlation_rows, heat_map
 from iaside_plugins.leaderboard.render.html import render
 from iaside_plugins.leaderboard.render.page import family_marks, legend, model_file, short_id
-from iaside_plugins.leaderboard.render.scatter import panels
+from iaside_plugins.leaderboard.render.scatter import panels, plotted
 from iaside_plugins.leaderboard.render.scatter_drawing import AREA, drawing
 from iaside_plugins.leaderboard.statistics.report import Record
 from iaside_plugins.leaderboard.table import formatting as fmt
 from iaside_plugins.leaderboard.table.presentation import conclusions, heading
 
-RIVALS = (
-    ("signed score", lambda one: one["spearman"]),
-    ("clean accuracy", lambda one: one["clean"]["spearman"]),
-    ("score given clean accuracy", lambda one: one["partial_spearman"]),
-)
 WIDTH = 200  # of the axis from -1 to +1
 
 
@@ -44,7 +39,11 @@ def _section(section: Section) -> dict[str, Any]:
         "found": found,
         "conclusions": conclusions(found),
         "rivals": _rivals(found),
-        "equal": [_equal(section, one) for one in found["equal_accuracy"]],
+        "equal": [
+            _equal(section, one)
+            for one in found["equal_accuracy"]
+            if one["outcome"] in plotted(section)
+        ],
         "marks": marks,
         "legend": legend(families, marks),
         "links": [model_file(entry) for entry in table.entries],
@@ -61,7 +60,10 @@ def _rivals(found: Record) -> list[dict[str, Any]]:
         {
             "outcome": one["outcome_label"],
             "verdict": one["verdict"],
-            "lines": [(name, *_line(read(one))) for name, read in RIVALS],
+            "lines": [
+                _line(estimate)
+                for estimate in (one["spearman"], one["clean"]["spearman"], one["partial_spearman"])
+            ],
         }
         for one in found["comparisons"]
         if one["predictor"] == "signed_score"
@@ -88,7 +90,6 @@ def _equal(section: Section, found: Record) -> dict[str, Any]:
     names = [n for n in ("clean_accuracy", found["outcome"], "signed_score") if n in shown]
     return {
         "in_words": found["in_words"],
-        "kendall": fmt.correlation(found["kendall"]),
         "headers": [shown[name].header for name in names],
         "rows": [
             (

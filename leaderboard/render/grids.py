@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from iaside_plugins.budgets import format_budget
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.statistics.report import Record
 from iaside_plugins.leaderboard.table import formatting as fmt
 from iaside_plugins.leaderboard.table.frame import Table
-from iaside_plugins.leaderboard.table.rows import ModelRow, attack_label
 
 
 @dataclass(frozen=True)
@@ -55,12 +53,16 @@ def origin(entry: Entry) -> list[tuple[str, str]]:
     provenance = entry.provenance
     commit = fmt.NOTHING if provenance.git_commit is None else provenance.git_commit[:12]
     torch = provenance.versions.get("torch")
-    made = [f"torch {fmt.plain(torch)}"] if torch else []
+    made = [
+        *([f"torch {fmt.plain(torch)}"] if torch else []),
+        fmt.plain(provenance.device),
+        fmt.plain(provenance.machine),
+    ]
     return [
         ("date", provenance.date[:10]),
         ("package", fmt.plain(provenance.iaside_plugins)),
         ("commit", commit + (" + changes" if provenance.git_dirty else "")),
-        ("made with", ", ".join([*made, fmt.plain(provenance.device), fmt.plain(provenance.machine)])),
+        ("made with", ", ".join(made)),
         ("submitter", fmt.plain(entry.submission.submitter)),
     ]
 

@@ -43,17 +43,21 @@ def render(
     script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in scripts)
     script = f'"use strict";(()=>{{\n{_spare(script)}\n}})();' if scripts else ""
     entries = [e for section in board.sections for m in section.table.models for e in m.entries]
-    return _environment().get_template(template).render(
-        settings=board.settings,
-        here=here,
-        home="../" * here.count("/"),
-        updated=max((entry.provenance.date[:10] for entry in entries), default=""),
-        style=Markup(style),
-        script=Markup(script),
-        style_hash=_digest(style),
-        script_hash=_digest(script),
-        fmt=fmt,
-        **context,
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            settings=board.settings,
+            here=here,
+            home="../" * here.count("/"),
+            updated=max((entry.provenance.date[:10] for entry in entries), default=""),
+            style=Markup(style),
+            script=Markup(script),
+            style_hash=_digest(style),
+            script_hash=_digest(script),
+            fmt=fmt,
+            **context,
+        )
     )
 
 

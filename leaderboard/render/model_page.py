@@ -6,22 +6,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from iaside_plugins.budgets import format_budget
+from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.corruptions.error_rates import SEVERITIES
-from iaside_plugins.display.text import rounded_to_sum
-from iaside_plugins.entry.schema import Decomposition, Entry, Split
+from iaside_plugins.display.text import number
+from iaside_plugins.entry.schema import Decomposition, Entry, OtherReading, Split, SplitCondition
 from iaside_plugins.leaderboard.board import Board, Section
 from iaside_plugins.leaderboard.commands import command
 from iaside_plugins.leaderboard.render.grids import origin
 from iaside_plugins.leaderboard.render.html import render
 from iaside_plugins.leaderboard.render.page import model_file, short_id
 from iaside_plugins.leaderboard.table import formatting as fmt
-from iaside_plugins.leaderboard.table.presentation import attack_words, heading
+from iaside_plugins.leaderboard.table.presentation import heading
 from iaside_plugins.leaderboard.table.rows import ModelRow
+from iaside_plugins.leaderboard.table.splits import MeanSplit, corruption_split
 
 SCRIPTS = ("dom.js", "profile_chart.js", "model.js")
 STEPS = 8  # shades of a heat map
 Point = tuple[float, float, float, float]  # budget, accuracy, interval
-CHART = {"width": 480, "height": 220, "left": 52, "right": 12, "top": 12, "bottom": 40}
+CHART = {"width": 560, "height": 230, "left": 52, "right": 12, "top": 12, "bottom": 40}
 
 
 def model_pages(board: Board) -> dict[str, str]:
@@ -56,12 +58,9 @@ def _page(board: Board, file: str, places: Sequence[tuple[Section, int]]) -> str
 
 
 def _about(entry: Entry) -> list[tuple[str, str]]:
-    model = entry.model
-    size = ", ".join(
-        f"{name} {value}"
-        for name, value in (("resize", model.preprocessing.resize), ("crop", model.preprocessing.crop))
-        if value
-    )
+    model, steps = entry.model, entry.model.preprocessing
+    sizes = (("resize", steps.resize), ("crop", steps.crop))
+    size = ", ".join(f"{name} {value}" for name, value in sizes if value)
     return [
         ("training", fmt.plain(model.training)),
         ("architecture", fmt.plain(model.architecture)),
@@ -70,7 +69,7 @@ def _about(entry: Entry) -> list[tuple[str, str]]:
         ("source", fmt.plain(model.source)),
         ("weights", fmt.plain(model.weights)),
         ("weights sha256", model.weights_sha256[:12]),
-        ("preprocessing", f"{size or 'none'}; {fmt.plain(model.preprocessing.interpolation)}"),
+        ("preprocessing", f"{size or 'none'}; {fmt.plain(steps.interpolation)}"),
     ]
 
 
@@ -108,32 +107,25 @@ def _heat_map(found: Decomposition) -> dict[str, Any]:
     """Return rows of error points by condition and band, each with a shade by its size."""
     conditions: dict[str, list[Split]] = {}
     for one in found.conditions:
-        conditions.setdefault(_condition(one.condition, one.level), []).append(one)
-    rows = [("mean over the corruptions", [found.mean]), *conditions.items()]
-    shown = [(fmt.plain(name), _points(splits)) for name, splits in rows]
-    most = max((abs(p) for _, points in shown for p in points[1:-1]), default=0.0) or 1.0
+        conditions.setdefault(_condition(one), []).append(one)
+    rows = [(fmt.plain(name), MeanSplit.of(splits).points) for name, splits in conditions.items()]
+    if (mean := corruption_split(found)) is not None:
+        rows.insert(0, ("mean over the corruptions", mean.points))
+    most = max(abs(point) for _, points in rows for point in points[1:-1]) or 1.0
     return {
         "n_images": found.n_images,
         "rows": [
             (name, points, [round(STEPS * point / most) for point in points[1:-1]])
-            for name, points in shown
+            for name, points in rows
         ],
     }
 
 
-def _condition(name: str, level: float | None) -> str:
+def _condition(one: SplitCondition) -> str:
     """Return a corruption's name for all its severities, an attack's with its budget."""
-    if level is None or level in SEVERITIES:
-        return name.replace("_", " ")
-    return f"{name} {format_budget(level)}"
-
-
-def _points(splits: Sequence[Split]) -> list[float]:
-    """Return clean error, bands and error of the mean of splits, in points that add up."""
-    n = len(splits)
-    clean = sum(one.clean for one in splits) / n
-    bands = [sum(values) / n for values in zip(*(one.bands for one in splits), strict=True)]
-    return rounded_to_sum(clean, bands, sum(one.perturbed for one in splits) / n)
+    if one.condition in CORRUPTIONS or one.level is None:
+        return one.condition.replace("_", " ")
+    return f"{one.condition} {format_budget(one.level)}"
 
 
 def _errors(entry: Entry) -> list[tuple[str, list[tuple[str, int]]]]:
@@ -161,15 +153,16 @@ def _budgets(model: ModelRow) -> dict[str, Any] | None:
     rows = []
     for column, (case, _) in sorted(model.cases.items(), key=lambda item: item[0]):
         value = case.accuracy
-        words = f"{attack_words(column)} on {column.n_images} images"
+        words = f"{column.words} on {column.n_images} images"
         shown = fmt.percent_interval(value.value, *value.interval)
-        rows.append((f"{column.norm} {format_budget(column.epsilon)}", words, shown))
+        rows.append((column.budget, words, shown))
         if column.norm == norm:
             lines.setdefault(words, []).append((column.epsilon, value.value, *value.interval))
-    return {"rows": rows, "norm": norm, "lines": _lines(model.entry, lines)}
+    scale, unit = (255, "Linf, in 255ths") if norm == "Linf" else (1, norm)
+    return {"rows": rows, "unit": unit, "lines": _lines(model.entry, lines, scale)}
 
 
-def _lines(entry: Entry, lines: Mapping[str, Sequence[Point]]) -> dict[str, Any]:
+def _lines(entry: Entry, lines: Mapping[str, Sequence[Point]], scale: int) -> dict[str, Any]:
     """Return the chart's paths: accuracy from the clean one to the greatest budget."""
     area = CHART
     budgets = sorted({epsilon for line in lines.values() for epsilon, *_ in line})
@@ -191,7 +184,7 @@ def _lines(entry: Entry, lines: Mapping[str, Sequence[Point]]) -> dict[str, Any]
         drawn.append((label, f"M{path}", "".join(ends)))
     return {
         "lines": drawn,
-        "x": [(x(0), "0"), *((x(epsilon), format_budget(epsilon)) for epsilon in budgets)],
+        "x": [(x(epsilon), f"{scale * epsilon:.3g}") for epsilon in (0, *budgets)],
         "y": [(y(share), f"{100 * share:.0f} %") for share in (0, 0.5, 1)],
     }
 
@@ -204,10 +197,15 @@ def _systematic(entry: Entry) -> list[tuple[str, str, str]]:
         (
             fmt.plain(one.condition),
             fmt.percent_interval(one.error.value, *one.error.interval),
-            fmt.number(100 * one.added.value, *(100 * end for end in one.added.interval), spec="+.1f"),
+            _added(one),
         )
         for one in entry.systematic.conditions
     ]
+
+
+def _added(reading: OtherReading) -> str:
+    points = [None if end is None else 100 * end for end in reading.added.interval]
+    return number(100 * reading.added.value, *points, spec="+.1f")
 
 
 def _source(entry: Entry) -> dict[str, Any]:

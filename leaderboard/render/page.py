@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from iaside_plugins.budgets import format_budget
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.board import Board, Section
 from iaside_plugins.leaderboard.findings import findings
@@ -19,11 +18,11 @@ from iaside_plugins.leaderboard.table import formatting as fmt
 from iaside_plugins.leaderboard.table.frame import Row, Table
 from iaside_plugins.leaderboard.table.presentation import (
     Column,
-    attack_words,
     facts,
     heading,
     main_attacks,
 )
+from iaside_plugins.leaderboard.table.splits import corruption_split
 from iaside_plugins.shapley.score import score_range
 
 SCRIPTS = (
@@ -134,8 +133,12 @@ def _order(table: Table) -> list[int]:
 
 def _ranks(found: Record, column: str) -> list[str]:
     """Return each row's rank by a column, as a range where it is not told: "2-5"."""
-    ranked = next((one["models"] for one in found["ranks"] if one["column"] == column), [])
-    by_id = {place["entry_id"]: place for place in ranked}
+    by_id = {
+        place["entry_id"]: place
+        for one in found["ranks"]
+        if one["column"] == column
+        for place in one["models"]
+    }
     return [_range(by_id.get(model["entry_id"])) for model in found["models"]]
 
 
@@ -179,7 +182,7 @@ def _threats(table: Table) -> list[tuple[str, str]]:
             if (other.norm, other.attacks) == (attack.norm, attack.attacks)
             and other.epsilon >= attack.epsilon
         ][:2]
-        label = f"{attack.norm} {format_budget(attack.epsilon)} ({attack_words(attack)})"
+        label = f"{attack.budget} ({attack.words})"
         chosen[attack.column] = (label, " ".join(alike))
     if leading:
         first = chosen.pop(leading[0])
@@ -193,15 +196,15 @@ def _cell(table: Table, column: Column, k: int) -> dict[str, Any]:
     text = column.cell(row)
     value, _, interval = text.partition(" [") if column.has_interval else (text, "", "")
     found = {"kind": column.kind, "text": value, "interval": interval and f"[{interval}"}
-    ends = [row.get(column.name + end, float("nan")) for end in ENDS]
+    at, low, high = (row.get(column.name + end, float("nan")) for end in ENDS)
     drawn: Any = None
     if column.kind == "share":
-        drawn = drawings.bar(*ends)
+        drawn = drawings.bar(at, low, high)
     elif column.kind == "lean":
         protocol = entry.protocol
-        drawn = drawings.lean(*ends, score_range(protocol.n_bands, protocol.beta))
-    elif column.kind == "split" and entry.decomposition is not None:
-        drawn = drawings.stack(entry.decomposition)
+        drawn = drawings.lean(at, low, high, score_range(protocol.n_bands, protocol.beta))
+    elif column.kind == "split" and (split := corruption_split(entry.decomposition)):
+        drawn = drawings.stack(split)
     elif column.kind == "profile":
         evidence = table.evidence[k]
         drawn = drawings.sparkline(evidence, table.span)

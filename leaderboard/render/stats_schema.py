@@ -15,7 +15,8 @@ from iaside_plugins.leaderboard.statistics.comparison import (
     SHOWN,
     TOO_SMALL,
 )
-from iaside_plugins.leaderboard.table.frame import COUNTS, KEYS
+from iaside_plugins.leaderboard.table.frame import COUNTS
+from iaside_plugins.leaderboard.table.rows import KEYS
 
 Schema = dict[str, Any]
 

@@ -44,7 +44,7 @@ from iaside_plugins.leaderboard.render.tidy_columns import (
     Field,
 )
 from iaside_plugins.leaderboard.table.formatting import csv_text
-from iaside_plugins.leaderboard.table.frame import attack_label
+from iaside_plugins.leaderboard.table.rows import attack_label
 
 _UNDER_ATTACK = re.compile(r"(\S+) (Linf|L2) (\S+)")
 DICTIONARY = """\

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from iaside_plugins.leaderboard.statistics import estimates
+from iaside_plugins.leaderboard.statistics.comparison import estimate
 from iaside_plugins.leaderboard.statistics.variables import Variable
 
 WINDOW = 0.03  # of clean accuracy
+Record = dict[str, Any]
 LEAST = estimates.MIN_INTERVAL  # models, below which nothing is said
 
 
 def equal_accuracy(
     x: Variable, y: Variable, clean: Variable, families: Mapping[str, str]
-) -> dict[str, Any]:
+) -> Record:
     """Compare a score with an outcome among the models within three points of clean accuracy.
 
     The window is the one of `WINDOW` that holds most models with the outcome, of several the most
@@ -44,6 +46,7 @@ def equal_accuracy(
         for i, j in combinations(range(len(ids)), 2)
     ]
     sample = estimates.Sample(tuple(families[key] for key in ids))
+    kendall = estimates.correlation("kendall", scores, values, sample)
     accuracies = [clean.measured[key].value for key in ids]
     return {
         "predictor": x.id,
@@ -55,8 +58,8 @@ def equal_accuracy(
         "models": ids,
         "n_pairs": sum(sign != 0 for sign in signs),
         "n_agree": sum(sign > 0 for sign in signs),
-        "kendall": estimates.correlation("kendall", scores, values, sample),
-        "in_words": _in_words(x, y, len(ids), signs),
+        "kendall": kendall,
+        "in_words": _in_words(x, y, len(ids), signs, kendall),
     }
 
 
@@ -70,12 +73,12 @@ def _window(accuracies: Mapping[str, float]) -> list[str]:
     return best
 
 
-def _in_words(x: Variable, y: Variable, n: int, signs: list[Any]) -> str:
+def _in_words(x: Variable, y: Variable, n: int, signs: Sequence[Any], kendall: Record) -> str:
     head = f"{n} model{'s' * (n != 1)} within {100 * WINDOW:.0f} points of clean accuracy"
     if n < LEAST:
         return f"{head}: too few to tell (at least {LEAST})."
     agree, against = sum(sign > 0 for sign in signs), sum(sign < 0 for sign in signs)
     return (
         f"{head}: in {agree} of {agree + against} pairs the one of the greater {x.label} has the "
-        f"greater {y.label}."
+        f"greater {y.label} (Kendall's tau {estimate(kendall)})."
     )

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from iaside_plugins.display.text import NOTHING as NOTHING
-from iaside_plugins.display.text import number, rounded_to_sum
-from iaside_plugins.entry.schema import Decomposition
+from iaside_plugins.display.text import number
 from iaside_plugins.importance.evidence import Evidence
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -126,15 +125,6 @@ def sparkline(evidence: Evidence, top: float) -> str:
     for band in evidence.above:
         signs[band] = BARS[min(steps, round(steps * float(evidence.nats[band]) / top))]
     return "".join(signs)
-
-
-def split(found: Decomposition | None) -> str:
-    """Format an error decomposition in percent: "5.0 + 0.5 0.8 1.6 2.3 = 10.2 %"."""
-    if found is None:
-        return NOTHING
-    mean = found.mean
-    clean, *bands, error = rounded_to_sum(mean.clean, mean.bands, mean.perturbed)
-    return f"{clean:.1f} + {' '.join(f'{band:.1f}' for band in bands)} = {error:.1f} %"
 
 
 def plain(text: str | None) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS, CORRUPTIONS
-from iaside_plugins.entry.schema import Corruption, Decomposition, Entry
+from iaside_plugins.entry.schema import Corruption, Entry
 from iaside_plugins.importance.evidence import Evidence
 from iaside_plugins.leaderboard.table.rows import (
     KEYS,
@@ -21,6 +21,7 @@ from iaside_plugins.leaderboard.table.rows import (
     grouped,
     keys,
 )
+from iaside_plugins.leaderboard.table.splits import corruption_split
 
 Row = dict[str, Any]
 TEXTS = (
@@ -157,7 +158,7 @@ def _row(model: ModelRow, attack_columns: tuple[AttackColumn, ...]) -> Row:
     for k, ends in enumerate(evidence.intervals.tolist()):
         row |= _estimate(f"shapley_value_{k}", spectral.shapley_values[k], ends)
     row |= {f"share_{k}": value for k, value in enumerate(spectral.distribution)}
-    row |= _corrupted(entry.corruption) | _split(entry.decomposition, entry.protocol.n_bands)
+    row |= _corrupted(entry.corruption) | _split(entry)
     for attack in attack_columns:
         if attack in model.cases:
             accuracy = model.cases[attack][0].accuracy
@@ -199,12 +200,13 @@ def _corrupted(corruption: Corruption | None) -> Row:
     return row | {"mean_probability_change": _mean(changes)}
 
 
-def _split(found: Decomposition | None, n_bands: int) -> Row:
-    """Return the clean error and what every band adds, all None without a decomposition."""
+def _split(entry: Entry) -> Row:
+    """Return the clean error and what every band adds; without a decomposition no band."""
+    found = corruption_split(entry.decomposition)
     if found is None:
-        return {f"error_by_band_{part}": None for part in ("clean", *range(n_bands))}
-    parts = {"error_by_band_clean": found.mean.clean}
-    return parts | {f"error_by_band_{k}": value for k, value in enumerate(found.mean.bands)}
+        return {"error_by_band_clean": None}
+    bands = {f"error_by_band_{k}": value for k, value in enumerate(found.bands)}
+    return {"error_by_band_clean": found.clean, **bands}
 
 
 def _mean(values: list[float]) -> float | None:

@@ -16,6 +16,7 @@ from iaside_plugins.importance.chance import chance
 from iaside_plugins.leaderboard.table import formatting as fmt
 from iaside_plugins.leaderboard.table.frame import GROUPS, Row, Table
 from iaside_plugins.leaderboard.table.rows import AttackColumn
+from iaside_plugins.leaderboard.table.splits import corruption_split
 
 Escape = Callable[[str | None], str]  # words of an entry to the renderer's own text
 OVERVIEW, ROBUSTBENCH, SPECTRUM = "overview", "robustbench", "spectrum"
@@ -64,7 +65,7 @@ def columns(table: Table) -> list[Column]:
 def _all(table: Table) -> list[Column]:
     top = table.greatest
     by_id = dict(zip((entry.entry_id for entry in table.entries), table.evidence, strict=True))
-    splits = {entry.entry_id: entry.decomposition for entry in table.entries}
+    splits = {entry.entry_id: corruption_split(entry.decomposition) for entry in table.entries}
     return [
         Column("model", "model", lambda row: fmt.plain(row["model"]), "text", VIEWS),
         Column("training", "training", lambda row: fmt.plain(row["training"]), "text", VIEWS),
@@ -74,7 +75,7 @@ def _all(table: Table) -> list[Column]:
         Column(
             "error by band, low to high (clean + bands = error, %)",
             "error_by_band_clean",
-            lambda row: fmt.split(splits[row["entry_id"]]),
+            lambda row: str(splits[row["entry_id"]] or fmt.NOTHING),
             "split",
             (OVERVIEW, SPECTRUM),
         ),
@@ -155,19 +156,6 @@ def _share(header: str, name: str) -> Column:
     return Column(header, name, lambda row: fmt.percent(row[name]), "number", (SPECTRUM,))
 
 
-def attack_words(attack: AttackColumn) -> str:
-    """Return the names of the attacks of a column: "AutoAttack", "FGSM, PGD-40"."""
-    return ", ".join(dict.fromkeys(_attack_word(label) for label in attack.attacks))
-
-
-def _attack_word(label: str) -> str:
-    name, _, settings = label.partition("-")
-    steps = settings.partition("x")[0]
-    if name.startswith("autoattack"):
-        return "AutoAttack" + name.removeprefix("autoattack").removeprefix("_standard")
-    return name.upper() + (f"-{steps}" if steps.isdigit() else "")
-
-
 def _attack_columns(table: Table) -> list[Column]:
     """Return the columns of robust accuracy, in the order of their strength and budget."""
     leading = main_attacks(table)
@@ -214,10 +202,7 @@ def main_attacks(table: Table) -> list[AttackColumn]:
 
 def _attack_column(table: Table, attack: AttackColumn, views: tuple[str, ...]) -> Column:
     some = "" if attack.seed is None else f", {attack.n_images} images"
-    header = (
-        f"robust accuracy {attack.norm} {format_budget(attack.epsilon)} "
-        f"({attack_words(attack)}{some}) ↑"
-    )
+    header = f"robust accuracy ({attack.budget}, {attack.words}{some}) ↑"
     plain = _estimate(header, attack.column, fmt.percent_interval, "share", views)
     marked = _doubtful(table, attack)
 
@@ -286,6 +271,11 @@ def facts(table: Table, escape: Escape = fmt.plain) -> list[str]:
         _corruption_fact(first, escape),
     ]
     found += [_attack_fact(attack, escape) for attack in table.attack_columns]
+    counts = sorted({e.decomposition.n_images for e in table.entries if e.decomposition})
+    if counts:
+        found.append(
+            f"Error by band: mean over the corruptions, n = {' or '.join(map(str, counts))}."
+        )
     found += _doubtful_facts(table, escape)
     if len(sizes) > 1:
         found.append(

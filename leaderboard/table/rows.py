@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from iaside_plugins.budgets import format_budget
 from iaside_plugins.entry.clashes import protocol_digest
 from iaside_plugins.entry.schema import Attack, Entry, WorstCase
 
@@ -43,6 +44,16 @@ class AttackColumn:
         attacks = "+".join(self.attacks)
         some = "" if self.seed is None else f"_seed{self.seed}"
         return f"robust_accuracy_{self.norm}_{self.epsilon!r}_{attacks}_n{self.n_images}{some}"
+
+    @property
+    def words(self) -> str:
+        """The names of its attacks: "AutoAttack", "FGSM, PGD-40"."""
+        return ", ".join(dict.fromkeys(_word(label) for label in self.attacks))
+
+    @property
+    def budget(self) -> str:
+        """Its norm and budget: "Linf 2/255"."""
+        return f"{self.norm} {format_budget(self.epsilon)}"
 
 
 @dataclass(frozen=True)
@@ -153,6 +164,14 @@ def attack_label(attack: Attack) -> str:
     steps = "" if attack.steps is None else f"-{attack.steps}x{attack.rel_stepsize:.4g}"
     starts = "" if attack.restarts == 1 else f"-{attack.restarts}"
     return attack.name + steps + (f"-random{starts}" if attack.random_start else "")
+
+
+def _word(label: str) -> str:
+    name, _, settings = label.partition("-")
+    steps = settings.partition("x")[0]
+    if name.startswith("autoattack"):
+        return "AutoAttack" + name.removeprefix("autoattack").removeprefix("_standard")
+    return name.upper() + (f"-{steps}" if steps.isdigit() else "")
 
 
 def _cases(entry: Entry) -> Iterator[tuple[AttackColumn, WorstCase]]:
