@@ -304,6 +304,7 @@ def board_files(entries: Sequence[Entry], settings: BoardSettings | None = None)
         "results-imagenet-c.csv": tidy.imagenet_c(board),
         "data-dictionary.md": tidy.data_dictionary(),
         "entry.schema.json": entry_schema(),
+        **latex.fragments(board),
     }
 
 

@@ -22,9 +22,11 @@ from iaside_plugins.leaderboard.table.presentation import (
 )
 
 INTRODUCTION = """\
-Built from `entries/` by `iaside leaderboard build`; do not edit. Raw numbers: `leaderboard.csv`
-and `leaderboard.json`; as a page to sort and filter: `index.html`; for papers: `leaderboard.tex`.
-How to add a model: `CONTRIBUTING.md`.
+Built from `entries/` by `iaside leaderboard build`; do not edit. As a page to sort and filter:
+`index.html`. Every number in one row: `results.csv`, with `models.csv`, both described in
+`data-dictionary.md`; by column: `leaderboard.csv` and `leaderboard.json`; in timm's form:
+`results-imagenet-c.csv`. For papers: `latex/`, all in `leaderboard.tex`. How to add a model:
+`CONTRIBUTING.md`.
 
 - One table holds one data set, one protocol and the same images. Numbers of different tables are
   not comparable, nor with published numbers on other images.

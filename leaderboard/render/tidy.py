@@ -85,6 +85,9 @@ class Where(NamedTuple):
     budget: float | None = None
 
 
+UNCHANGED = Where()
+
+
 class Number(NamedTuple):
     """One number of an entry, with its interval and what it was measured under."""
 
@@ -93,7 +96,7 @@ class Number(NamedTuple):
     value: float
     n: int
     interval: Sequence[float | None] = (None, None)
-    where: Where = Where()
+    where: Where = UNCHANGED
     band: int | None = None
 
 
@@ -210,18 +213,18 @@ def numbers(entry: Entry) -> Iterator[Number]:
 
 
 def _number(
-    entry: Entry, quantity: str, part: Proportion | Mean | Difference, where: Where = Where()
+    entry: Entry, quantity: str, part: Proportion | Mean | Difference, where: Where = UNCHANGED
 ) -> Number:
     return Number(entry, quantity, part.value, part.n, part.interval, where)
 
 
 def _spectral(entry: Entry, spectral: Spectral) -> Iterator[Number]:
-    where = _place(spectral.condition) if isinstance(spectral, Profile) else Where()
+    where = _place(spectral.condition) if isinstance(spectral, Profile) else UNCHANGED
     n = spectral.n_images
     yield _number(entry, "spectral_accuracy", spectral.clean_accuracy, where)
     intervals = Evidence.of(spectral.shapley_values, spectral.shapley_se).intervals.tolist()
     for band, value in enumerate(spectral.shapley_values):
-        ends = [None if end != end else end for end in intervals[band]]
+        ends: Sequence[float | None] = [None if end != end else end for end in intervals[band]]
         yield Number(entry, "shapley_value", value, n, ends, where, band)
     for band, value in enumerate(spectral.distribution):
         ends = spectral.distribution_interval[band]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,21 @@ from iaside_plugins.leaderboard.build import (
 )
 
 Board = Callable[..., Path]
-BUILT = list(board_files([]))
+BUILT = list(board_files([]))  # beside the files of single tables, in folders
+
+
+def fixed(names: Iterable[str]) -> list[str]:
+    return [name for name in names if "/" not in name]
 
 
 def test_rebuild_is_deterministic(make_entry: Make, board: Board) -> None:
     folder = board(make_entry("a"), make_entry("b", 1), make_entry("c", 2, dataset="imagenet"))
-    assert build(folder) == BUILT
+    assert fixed(build(folder)) == BUILT
     first = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     assert set(first) == {*BUILT, HOW_TO_ADD}
     for name in first:
         (folder / name).unlink()
-    assert build(folder) == BUILT
+    assert fixed(build(folder)) == BUILT
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == first
     assert build(folder) == []
 
@@ -52,7 +56,7 @@ def test_check_names_stale_files_and_writes_nothing(make_entry: Make, board: Boa
     stale = build(folder, check=True)  # all but what no entry decides
     never = {"entry.schema.json", "stats.schema.json", "data-dictionary.md"}
     no_imagenet = {"results-imagenet-c.csv"}
-    assert stale == [name for name in BUILT if name not in never | no_imagenet]
+    assert fixed(stale) == [name for name in BUILT if name not in never | no_imagenet]
 
 
 def test_build_refuses_a_bad_board(make_entry: Make, board: Board, tmp_path: Path) -> None:
@@ -83,7 +87,7 @@ def test_add_copies_a_valid_entry(make_entry: Make, board: Board, tmp_path: Path
     assert target.read_bytes() == file.read_bytes()
     assert add(file, folder) == target  # the same again is no conflict
     assert [path.name for path in target.parent.iterdir()] == [target.name]
-    assert build(folder) == BUILT
+    assert fixed(build(folder)) == BUILT
 
 
 def test_add_refuses_and_writes_nothing(make_entry: Make, board: Board, tmp_path: Path) -> None:
