@@ -7,7 +7,7 @@ from typing import Any
 from iaside_plugins.leaderboard.board import Board, Section
 from iaside_plugins.leaderboard.render.grids import correlation_rows, heat_map
 from iaside_plugins.leaderboard.render.html import render
-from iaside_plugins.leaderboard.render.page import family_marks, legend, model_file, short_id
+from iaside_plugins.leaderboard.render.page import family_mark, model_file, short_id
 from iaside_plugins.leaderboard.render.scatter import panels, plotted
 from iaside_plugins.leaderboard.render.scatter_drawing import AREA, drawing
 from iaside_plugins.leaderboard.statistics.report import Record
@@ -32,7 +32,6 @@ def to_html(board: Board) -> str:
 def _section(section: Section) -> dict[str, Any]:
     table, found = section.table, section.statistics
     families = [model["family"] for model in found["models"]]
-    marks = family_marks(families)
     return {
         "id": short_id(found["id"]),
         "heading": heading(table),
@@ -44,8 +43,8 @@ def _section(section: Section) -> dict[str, Any]:
             for one in found["equal_accuracy"]
             if one["outcome"] in plotted(section)
         ],
-        "marks": marks,
-        "legend": legend(families, marks),
+        "marks": [family_mark(family) for family in families],
+        "legend": [(family_mark(family), family) for family in sorted(set(families))],
         "links": [model_file(entry) for entry in table.entries],
         "models": [fmt.plain(entry.model.name) for entry in table.entries],
         "panels": [(panel, drawing(panel)) for panel in panels(section)],
@@ -89,6 +88,7 @@ def _equal(section: Section, found: Record) -> dict[str, Any]:
     shown = {column.name: column for column in section.columns}
     names = [n for n in ("clean_accuracy", found["outcome"], "signed_score") if n in shown]
     return {
+        "label": found["outcome_label"],
         "in_words": found["in_words"],
         "headers": [shown[name].header for name in names],
         "rows": [

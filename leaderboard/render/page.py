@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import hashlib
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
@@ -34,7 +34,7 @@ SCRIPTS = (
     "downloads.js",
     "board.js",
 )  # in the order of their use
-FAMILY_COLOURS = 8  # and shapes; the last is for all other families
+COLOURS, SHAPES = 8, 8  # of families
 SMALL = 1000  # images, below which a table says that they are few
 
 
@@ -91,7 +91,6 @@ def _section(section: Section) -> dict[str, Any]:
     """Return what the template shows of one table, as plain text that the template escapes."""
     table, found = section.table, section.statistics
     families = [model["family"] for model in found["models"]]
-    marks = family_marks(families)
     shown, rows = section.columns, table.rows
     first = table.entries[0]
     order = _order(table)
@@ -113,7 +112,7 @@ def _section(section: Section) -> dict[str, Any]:
         "keys": [entry.entry_id.split("--")[1] for entry in table.entries],
         "links": [model_file(entry) for entry in table.entries],
         "models": [fmt.plain(entry.model.name) for entry in table.entries],
-        "marks": marks,
+        "marks": [family_mark(family) for family in families],
         "threats": _threats(table),
         "trainings": sorted({fmt.plain(entry.model.training) for entry in table.entries}),
         "n_bands": first.protocol.n_bands,
@@ -212,23 +211,13 @@ def _cell(table: Table, column: Column, k: int) -> dict[str, Any]:
     return found | {"drawn": drawn}
 
 
-def family_marks(families: Sequence[str]) -> list[int]:
-    """Return each model's number of colour and shape, by family, the largest family first."""
-    common = sorted(Counter(families).items(), key=lambda item: (-item[1], item[0]))
-    number = {family: min(k, FAMILY_COLOURS - 1) for k, (family, _) in enumerate(common)}
-    return [number[family] for family in families]
+def family_mark(family: str) -> tuple[int, int]:
+    """Return the numbers of a family's colour and shape.
 
-
-def legend(families: Sequence[str], marks: Sequence[int]) -> list[tuple[int, str]]:
-    """Return (mark, family) of every mark, the last for all other families."""
-    named: dict[int, list[str]] = {}
-    for family, mark in sorted(zip(families, marks, strict=True), key=lambda item: item[::-1]):
-        if family not in named.setdefault(mark, []):
-            named[mark].append(family)
-    return [
-        (mark, names[0] if len(names) == 1 else f"{len(names)} other families")
-        for mark, names in sorted(named.items())
-    ]
+    They depend on its name alone: a family looks the same on every board and after every build.
+    """
+    number = int(hashlib.sha256(family.encode()).hexdigest(), 16)
+    return number % COLOURS, number // COLOURS % SHAPES
 
 
 def raw_rows(table: Table, shown: Sequence[Column], families: Sequence[str]) -> Row:

@@ -18,7 +18,7 @@ FILES = {
     "stats.schema.json": "its JSON Schema",
     "entry.schema.json": "the JSON Schema of an entry",
     "scatter.vl.json": "the plots of the evidence page for Vega-Lite",
-    "leaderboard.tex": "all tables for papers in one document; each is a file of latex/, to \\input",
+    "leaderboard.tex": "all tables for papers in one document; each is a file of latex/",
     "README.md": "the tables in Markdown",
 }  # of the board's folder, without the pages
 

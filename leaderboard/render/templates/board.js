@@ -52,6 +52,7 @@ function connect(section) {
     board.ranks = head ? rankRanges(board.rows, head) : new Map();
     const active = document.activeElement;
     board.body.replaceChildren();
+    scroller.scrollTop = 0;
     filled = 0;
     fillUpTo(PAGE);
     if (!board.shown.length) board.body.append(make("tr", {}, make("td", { colspan: board.heads.length, class: "t" }, "No model matches. Reset shows all.")));

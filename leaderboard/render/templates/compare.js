@@ -24,7 +24,7 @@ function showCompared(board, chosen, clear) {
     }
   }
   panel.append(
-    make("h3", {}, `Compared: ${chosen.map((row) => row.name).join(", ")}`), close,
+    make("h2", {}, `Compared: ${chosen.map((row) => row.name).join(", ")}`), close,
     profileChart(chosen.map((row, m) => ({ name: row.name, mark: m % 8, bands: bands[row.k] }))),
     make("p", { class: "note" }, "Each interval is of one model alone. On the same images a difference is known better than two intervals tell: use iaside_plugins.compare."),
     make("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": "Compared numbers" },
