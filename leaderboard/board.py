@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.settings import BoardSettings
 from iaside_plugins.leaderboard.statistics.report import Record, table_statistics
+from iaside_plugins.leaderboard.statistics.variables import family
 from iaside_plugins.leaderboard.table.frame import Table, tables
 from iaside_plugins.leaderboard.table.presentation import Column, columns
 
@@ -35,11 +36,15 @@ class Board:
         sections: One a table, in the board's order.
         statistics: The content of stats.json, which holds the sections' statistics.
         settings: What the board says of itself; its shown names are those of the tables already.
+        entries: All of them, with the shown names of their models, by their id.
+        families: Family of every entry's model, by the entry's id.
     """
 
     sections: tuple[Section, ...]
     statistics: Record
     settings: BoardSettings = field(default_factory=BoardSettings)
+    entries: tuple[Entry, ...] = ()
+    families: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -58,13 +63,14 @@ class Board:
         Raises:
             InputError: The settings name a model or a column that the board has not.
         """
-        entries, settings = list(entries), settings or BoardSettings()
+        entries, settings = sorted(entries, key=lambda e: e.entry_id), settings or BoardSettings()
         families = {
-            entry.entry_id: settings.families[entry.model.name]
+            entry.entry_id: settings.families.get(entry.model.name)
+            or family(entry.model.architecture, entry.model.training)
             for entry in entries
-            if entry.model.name in settings.families
         }
-        parts = tables(settings.renamed(entries))
+        renamed = settings.renamed(entries)
+        parts = tables(renamed)
         shown = [columns(table) for table in parts]
         settings.check(
             {entry.model.name for entry in entries},
@@ -75,7 +81,7 @@ class Board:
             Section(table, _chosen(some, settings.columns), one)
             for table, some, one in zip(parts, shown, found["tables"], strict=True)
         )
-        return cls(tuple(sections), found, settings)
+        return cls(tuple(sections), found, settings, tuple(renamed), families)
 
 
 def _chosen(shown: Sequence[Column], names: Sequence[str]) -> tuple[Column, ...]:

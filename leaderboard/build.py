@@ -258,7 +258,7 @@ def build(folder: Path | str = BOARD, *, check: bool = False) -> list[str]:
         for name in left:
             (folder / name).unlink()
         if not (folder / HOW_TO_ADD).exists():
-            write_atomic(folder / HOW_TO_ADD, _how_to_add())
+            write_atomic(folder / HOW_TO_ADD, how_to_add())
     return stale + left
 
 
@@ -272,7 +272,7 @@ def _in_folders(folder: Path) -> list[str]:
     ]
 
 
-def _how_to_add() -> bytes:
+def how_to_add() -> bytes:
     """Return the page on how to add an entry that a new board begins with."""
     return (Path(__file__).parent / "render" / "templates" / "contributing.md").read_bytes()
 

@@ -61,7 +61,8 @@ class BoardSettings:
         Raises:
             InputError: The file is no TOML, or has an unknown key or a value of another type.
         """
-        return cls.parse(_text(Path(folder)))
+        text = _text(Path(folder))
+        return cls.parse(text) if text else cls()
 
     @classmethod
     def parse(cls, text: str) -> BoardSettings:

@@ -180,6 +180,20 @@ RELIABILITY = _record(
     standard_deviation=_or_null(NUMBER),
     reason=WHY,
 )
+EQUAL_ACCURACY = _record(
+    "A score against an outcome among models of nearly equal clean accuracy.",
+    predictor=TEXT,
+    outcome=TEXT,
+    outcome_label=TEXT,
+    better=BETTER,
+    low={**_or_null(SHARE), "description": "least clean accuracy of these models"},
+    high={**_or_null(SHARE), "description": "greatest clean accuracy"},
+    models=_some(TEXT, "entry_ids, by outcome from the greatest"),
+    n_pairs=COUNT,
+    n_agree={**COUNT, "description": "pairs in which the greater score has the greater outcome"},
+    kendall=ESTIMATE,
+    in_words=TEXT,
+)
 TABLE = _record(
     "Entries whose numbers may be compared.",
     id=TEXT,
@@ -201,6 +215,7 @@ TABLE = _record(
     ranks=_some(RANKS),
     reliability=_some(RELIABILITY),
 )
+TABLE["properties"] |= {"equal_accuracy": _some(EQUAL_ACCURACY)}  # files may be older than it
 SCHEMA: Schema = {
     "$schema": DIALECT,
     "title": "Statistics of a leaderboard",

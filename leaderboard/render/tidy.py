@@ -157,16 +157,13 @@ def _percent(share: float) -> float:
 
 
 def results(board: Board) -> str:
-    """Return results.csv: every number of every entry, in the order of the board."""
-    return _csv(RESULTS, (number for entry in _entries(board) for number in numbers(entry)))
+    """Return results.csv: every number of every entry, in the order of their ids."""
+    return _csv(RESULTS, (number for entry in board.entries for number in numbers(entry)))
 
 
 def models(board: Board) -> str:
     """Return models.csv: what is known of every entry's model, images and origin."""
-    families = {
-        row["entry_id"]: row["family"] for one in board.sections for row in one.statistics["models"]
-    }
-    return _csv(MODELS, (Model(entry, families[entry.entry_id]) for entry in _entries(board)))
+    return _csv(MODELS, (Model(entry, board.families[entry.entry_id]) for entry in board.entries))
 
 
 def imagenet_c(board: Board) -> str:
@@ -176,7 +173,7 @@ def imagenet_c(board: Board) -> str:
     """
     rows = (
         ImageNetC(entry, entry.corruption)
-        for entry in _entries(board)
+        for entry in board.entries
         if entry.data.name.lower().startswith("imagenet")
         and entry.corruption is not None
         and entry.corruption.names == CORRUPTIONS
@@ -296,10 +293,6 @@ def _split(entry: Entry, n: int, split: Split, where: Where) -> Iterator[Number]
     yield Number(entry, "perturbed_error", split.perturbed, n, where=where)
     for band, value in enumerate(split.bands):
         yield Number(entry, "error_by_band", value, n, split.bands_interval[band], where, band)
-
-
-def _entries(board: Board) -> Iterator[Entry]:
-    return (entry for section in board.sections for entry in section.table.entries)
 
 
 def _csv(fields: Sequence[Field], rows: Iterable[object]) -> str:

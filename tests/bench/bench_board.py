@@ -28,7 +28,7 @@ from iaside_plugins.entry.read import load_entries, read_entries
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.board import Board
 from iaside_plugins.leaderboard.build import BOARD
-from iaside_plugins.leaderboard.render import latex, page, scatter, text
+from iaside_plugins.leaderboard.render import latex, page, scatter, text, tidy
 from iaside_plugins.leaderboard.statistics import estimates
 from iaside_plugins.leaderboard.statistics.report import table_statistics, to_json
 from iaside_plugins.leaderboard.table.frame import tables
@@ -40,6 +40,9 @@ RENDERERS: dict[str, Callable[[Board], str]] = {
     "leaderboard.csv": text.to_csv,
     "leaderboard.json": text.to_json,
     "leaderboard.tex": latex.to_latex,
+    "latex/": lambda board: "".join(latex.fragments(board).values()),
+    "results.csv": tidy.results,
+    "models.csv": tidy.models,
     "scatter.vl.json": scatter.to_vega,
     "stats.json": lambda board: to_json(board.statistics),
 }

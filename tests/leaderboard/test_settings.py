@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.board import Board
-from iaside_plugins.leaderboard.build import build, rename
+from iaside_plugins.leaderboard.build import BOARD, build, rename
 from iaside_plugins.leaderboard.settings import FILE, BoardSettings, _with_name
 
 if sys.version_info < (3, 11):
@@ -81,6 +82,13 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"#" * 1_000_001)
     with pytest.raises(InputError, match="expected at most 1,000,000 bytes"):
         BoardSettings.read(tmp_path)
+
+
+def test_the_documented_file_is_one() -> None:
+    page = (BOARD / "CONTRIBUTING.md").read_text()
+    (text,) = re.findall(r"```toml\n(.*?)```", page, re.S)
+    found = BoardSettings.parse(text)
+    assert found.names == {"rn50_v2": "ResNet-50 v2"}
 
 
 def test_columns_and_families_are_those_of_the_board(make_entry: Make) -> None:
