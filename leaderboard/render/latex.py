@@ -102,7 +102,7 @@ def _main(section: Section) -> list[Column]:
     by_name = {column.name: column for column in section.columns}
     attacks = [attack.column for attack in main_attacks(section.table)]
     error = "mce" if "mce" in by_name else "mean_corruption_error_unnormalised"
-    wanted = ["clean_accuracy", error, *attacks]
+    wanted = ["clean_accuracy", error, *sorted(attacks, key=list(by_name).index)]
     return [by_name[name] for name in [*wanted, "signed_score"] if name in by_name]
 
 
@@ -159,7 +159,7 @@ def _paragraph(width: float) -> str:
 
 def _head(header: str, unit: Sequence[str] = ()) -> str:
     """Return a column's head in short lines."""
-    words = textwrap.wrap(header, 14, break_long_words=False, break_on_hyphens=False)
+    words = textwrap.wrap(header, 12, break_long_words=False, break_on_hyphens=False)
     lines = r"\\".join([*map(fmt.latex, words), *unit])
     return rf"\shortstack[r]{{{lines}}}"
 
