@@ -122,7 +122,7 @@ def add_all(
         raise InputError(f"give supersedes=ID with one entry, not with {len(paths)}")
     if supersedes is not None and reason is None:
         raise InputError(f"give a reason why {supersedes} is replaced")
-    on_board = {other.entry_id: other for other in _on_board(folder)}
+    on_board = {other.entry_id: other for other in entries_on(folder)}
     absent = supersedes is not None and supersedes not in on_board
     new = [] if absent else [_addition(f, folder, on_board, supersedes, reason) for f in paths]
     if reason is not None and not any(one.old for one in new):
@@ -241,7 +241,7 @@ def build(folder: Path | str = BOARD, *, check: bool = False) -> list[str]:
         MissingExtraError: Without pydantic.
     """
     folder = Path(folder)
-    files = board_files(_on_board(folder, required=True), BoardSettings.read(folder))
+    files = board_files(entries_on(folder, required=True), BoardSettings.read(folder))
     stale = []
     for name, text in files.items():
         data = text.encode()
@@ -317,7 +317,7 @@ def rename(folder: Path | str, old: str, new: str) -> list[str]:
     """
     from iaside_plugins.leaderboard import settings
 
-    entries = _on_board(Path(folder))
+    entries = entries_on(Path(folder))
     found = settings.rename(folder, old, new, entries)
     return [
         entry.entry_id
@@ -326,7 +326,7 @@ def rename(folder: Path | str, old: str, new: str) -> list[str]:
     ]
 
 
-def _on_board(folder: Path, *, required: bool = False) -> list[Entry]:
+def entries_on(folder: Path, *, required: bool = False) -> list[Entry]:
     """Return the checked entries of a board, each in the folder of its data set."""
     from iaside_plugins.entry.read import load_entries
 
