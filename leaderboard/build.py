@@ -288,11 +288,12 @@ def board_files(entries: Sequence[Entry], settings: BoardSettings | None = None)
     from iaside_plugins.leaderboard.statistics.report import to_json
 
     board = Board.of(entries, settings=settings)
+    latex_tables = latex.fragments(board)
     return {
         "README.md": text.to_markdown(board),
         "leaderboard.csv": text.to_csv(board),
         "leaderboard.json": text.to_json(board),
-        "leaderboard.tex": latex.to_latex(board),
+        "leaderboard.tex": latex.to_latex(board, latex_tables),
         "index.html": page.to_html(board),
         "scatter.vl.json": scatter.to_vega(board),
         "stats.json": to_json(board.statistics),
@@ -302,7 +303,7 @@ def board_files(entries: Sequence[Entry], settings: BoardSettings | None = None)
         "results-imagenet-c.csv": tidy.imagenet_c(board),
         "data-dictionary.md": tidy.data_dictionary(),
         "entry.schema.json": entry_schema(),
-        **latex.fragments(board),
+        **latex_tables,
     }
 
 
