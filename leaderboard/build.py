@@ -124,7 +124,7 @@ def add_all(
         raise InputError(f"give supersedes=ID with one entry, not with {len(paths)}")
     if supersedes is not None and reason is None:
         raise InputError(f"give a reason why {supersedes} is replaced")
-    on_board = {other.entry_id: other for other in _on_board(folder)}
+    on_board = {other.entry_id: other for other in entries_on(folder)}
     absent = supersedes is not None and supersedes not in on_board
     new = [] if absent else [_addition(f, folder, on_board, supersedes, reason) for f in paths]
     if reason is not None and not any(one.old for one in new):
@@ -243,7 +243,7 @@ def build(folder: Path | str = BOARD, *, check: bool = False) -> list[str]:
         MissingExtraError: Without pydantic.
     """
     folder = Path(folder)
-    files = board_files(_on_board(folder, required=True), BoardSettings.read(folder))
+    files = board_files(entries_on(folder, required=True), BoardSettings.read(folder))
     stale = []
     for name, text in files.items():
         data = text.encode()
@@ -290,11 +290,12 @@ def board_files(entries: Sequence[Entry], settings: BoardSettings | None = None)
     from iaside_plugins.leaderboard.statistics.report import to_json
 
     board = Board.of(entries, settings=settings)
+    latex_tables = latex.fragments(board)
     return {
         "README.md": text.to_markdown(board),
         "leaderboard.csv": text.to_csv(board),
         "leaderboard.json": text.to_json(board),
-        "leaderboard.tex": latex.to_latex(board),
+        "leaderboard.tex": latex.to_latex(board, latex_tables),
         **site.pages(board),
         "scatter.vl.json": scatter.to_vega(board),
         "stats.json": to_json(board.statistics),
@@ -304,7 +305,7 @@ def board_files(entries: Sequence[Entry], settings: BoardSettings | None = None)
         "results-imagenet-c.csv": tidy.imagenet_c(board),
         "data-dictionary.md": tidy.data_dictionary(),
         "entry.schema.json": entry_schema(),
-        **latex.fragments(board),
+        **latex_tables,
     }
 
 
@@ -319,7 +320,7 @@ def rename(folder: Path | str, old: str, new: str) -> list[str]:
     """
     from iaside_plugins.leaderboard import settings
 
-    entries = _on_board(Path(folder))
+    entries = entries_on(Path(folder))
     found = settings.rename(folder, old, new, entries)
     return [
         entry.entry_id
@@ -328,7 +329,7 @@ def rename(folder: Path | str, old: str, new: str) -> list[str]:
     ]
 
 
-def _on_board(folder: Path, *, required: bool = False) -> list[Entry]:
+def entries_on(folder: Path, *, required: bool = False) -> list[Entry]:
     """Return the checked entries of a board, each in the folder of its data set."""
     from iaside_plugins.entry.read import load_entries
 

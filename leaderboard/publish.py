@@ -10,9 +10,8 @@ import re
 from pathlib import Path
 
 from iaside_plugins.entry.exports import to_yaml
-from iaside_plugins.entry.read import load_entries
 from iaside_plugins.errors import InputError
-from iaside_plugins.leaderboard.build import HOW_TO_ADD, board_files, how_to_add
+from iaside_plugins.leaderboard.build import HOW_TO_ADD, board_files, entries_on, how_to_add
 from iaside_plugins.leaderboard.settings import FILE, BoardSettings
 from iaside_plugins.storage.files import write_atomic
 
@@ -77,8 +76,7 @@ def write_space(folder: Path | str, out: Path | str) -> int:
     folder, out = Path(folder), Path(out)
     before = _written(out)
     settings = BoardSettings.read(folder)
-    home = folder / "entries"
-    entries = load_entries(home)
+    entries = entries_on(folder, required=True)
     files = {name: text.encode() for name, text in board_files(entries, settings).items()}
     files["README.md"] = _front_matter(settings).encode() + files["README.md"]
     for entry in entries:

@@ -79,7 +79,7 @@ class BoardSettings:
         return cls(**found)
 
     def check(self, models: Collection[str], columns: Collection[str]) -> None:
-        """Refuse what names nothing on the board.
+        """Refuse what names nothing on the board; nothing on an empty one.
 
         Args:
             models: Names in the entries.
@@ -94,7 +94,7 @@ class BoardSettings:
             ("names", self.names, models),
         ):
             for name in given:
-                if name not in known:
+                if known and name not in known:
                     raise InputError(f"{FILE}: {key}: expected {_among(name, known)}")
 
     def renamed(self, entries: Iterable[Entry]) -> list[Entry]:
@@ -138,6 +138,8 @@ def rename(folder: Path | str, old: str, new: str, entries: Iterable[Entry]) -> 
         InputError: No entry has the old name, the new one is that of another model, or the file
             cannot be changed without touching its other lines.
     """
+    if not _is_text(new):
+        raise InputError(f"expected a name, got {shown(new)}")
     entries = list(entries)
     settings = BoardSettings.read(folder)
     own = {entry.model.name for entry in entries}

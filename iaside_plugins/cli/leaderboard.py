@@ -55,7 +55,8 @@ def add(
         str | None, typer.Option(help="Why entries of the board are replaced")
     ] = None,
     supersedes: Annotated[
-        str | None, typer.Option(help="Id of that entry", show_default="the one of the same id")
+        str | None,
+        typer.Option(help="Id of the one that is replaced", show_default="that of the same id"),
     ] = None,
 ) -> None:
     """Check entries and put them where the board reads them."""
@@ -76,7 +77,7 @@ def rename(
     from iaside_plugins.leaderboard.build import rename as change
 
     shown = change(folder or default_folder(), old, new)
-    typer.echo(f"{len(shown)} entries shown as {new}; now run iaside leaderboard build")
+    typer.echo(f"shown as {new}: {', '.join(shown)}; now run iaside leaderboard build")
 
 
 @board.command(epilog=epilog("leaderboard space"))

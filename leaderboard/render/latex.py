@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from iaside_plugins.importance.evidence import Evidence
@@ -56,12 +56,18 @@ class _Drawn:
     kind: str = "r"
 
 
-def to_latex(board: Board) -> str:
+def to_latex(board: Board, parts: Collection[str] | None = None) -> str:
     """Return a document that compiles with pdfLaTeX: facts, fragments and findings of each table.
 
-    It reads the fragments from the folder `FOLDER` beside it.
+    Args:
+        board: What it shows.
+        parts: Names of the board's fragments, if they are made already; it reads the files.
     """
-    body = [_section(section) for section in board.sections]
+    names = fragments(board) if parts is None else parts
+    body = [
+        _section(section, [name for name in names if name.startswith(_stem(section))])
+        for section in board.sections
+    ]
     return PREAMBLE + ("".join(body) or "There are no entries yet.\n") + "\\end{document}\n"
 
 
@@ -70,12 +76,16 @@ def fragments(board: Board) -> dict[str, str]:
     return {name: text for section in board.sections for name, text in _fragments(section).items()}
 
 
-def _section(section: Section) -> str:
+def _stem(section: Section) -> str:
+    return f"{FOLDER}/{short_id(section.statistics['id'])}-"
+
+
+def _section(section: Section, names: Iterable[str]) -> str:
     table = section.table
     lines = [
         rf"\section*{{{fmt.latex(heading(table))}}}",
         *(rf"\par {fmt.latex(line)}" for line in [*facts(table), *conclusions(section.statistics)]),
-        *(rf"\par\bigskip\input{{{name}}}" for name in _fragments(section)),
+        *(rf"\par\bigskip\input{{{name}}}" for name in names),
         r"\clearpage",
     ]
     return "\n".join(lines) + "\n"
@@ -93,8 +103,7 @@ def _fragments(section: Section) -> dict[str, str]:
     parts = {"main": [_drawn(section, column) for column in main]}
     for name, some in (("more", [_drawn(section, c) for c in rest]), ("bands", bands)):
         parts |= {f"{name}-{k}": part for k, part in enumerate(_narrow(some), start=1)}
-    stem = f"{FOLDER}/{short_id(section.statistics['id'])}"
-    return {f"{stem}-{name}.tex": _fragment(section, part) for name, part in parts.items()}
+    return {f"{_stem(section)}{name}.tex": _fragment(section, part) for name, part in parts.items()}
 
 
 def _main(section: Section) -> list[Column]:

@@ -171,7 +171,22 @@ def test_rename_and_several_added(iaside, entry, tmp_path):
     assert iaside("leaderboard", "add", entry, *folder).code == 0
     run = iaside("leaderboard", "rename", "network", "Tiny net", *folder)
     assert (run.code, run.err) == (0, "")
-    assert run.out.startswith("1 entries shown as Tiny net")
+    assert run.out.startswith("shown as Tiny net: cifar10--network--")
+    iaside("leaderboard", "rename", "network", " ", *folder).refused("expected a name")
     iaside("leaderboard", "rename", "netwrok", "x", *folder).refused("did you mean 'network'")
     assert iaside("leaderboard", "build", *folder).code == 0
     assert "Tiny net" in (tmp_path / "board" / "README.md").read_text()
+
+
+def test_space_and_pages(iaside, entry, tmp_path):
+    folder = ("--folder", tmp_path / "board")
+    iaside("leaderboard", "space", tmp_path / "site", *folder).refused("not a folder of entries")
+    assert iaside("leaderboard", "add", entry, *folder).code == 0
+    (tmp_path / ".git").mkdir()
+    run = iaside("leaderboard", "space", tmp_path / "site", "--pages", *folder)
+    assert (run.code, run.err) == (0, "")
+    assert (tmp_path / "site" / "index.html").is_file()
+    assert ".github/workflows/board-pages.yml publishes it" in run.out
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "x").touch()
+    iaside("leaderboard", "space", tmp_path / "mine", *folder).refused("holds other files")

@@ -118,6 +118,10 @@ def test_what_the_board_has_not_is_refused(
         Board.of(parsed(make_entry("a"), make_entry("b", 1)), settings=settings)
 
 
+def test_an_empty_board_refuses_no_name() -> None:
+    assert Board.of([], settings=BoardSettings.parse(WHOLE)).sections == ()
+
+
 def test_one_model_may_have_one_name(make_entry: Make) -> None:
     other = make_entry("b", dataset="imagenet")
     other["model"]["weights_sha256"] = make_entry("a")["model"]["weights_sha256"]
