@@ -1,5 +1,5 @@
 // Everything together: one table in view, its state in the address, every control connected.
-const PAGE = 50; // rows that are laid out at first, and at each further step
+const PAGE = 30; // rows that are laid out at first, and at each further step
 
 function connect(section) {
   const board = { section, ...readRows(section), state: emptyState() };
@@ -40,7 +40,8 @@ function connect(section) {
       return !head.dataset.views.split(" ").includes(view);
     };
     const places = board.heads.flatMap((head, k) => hidden(head) ? [`#${CSS.escape(section.id)} .models tr > :nth-child(${k + 1})`] : []);
-    columns.replaceSync(places.length ? `${places.join(",")} { display: none; }` : "");
+    const rule = places.length ? `${places.join(",")} { display: none; }` : "";
+    if (rule !== board.rule) columns.replaceSync(board.rule = rule);
   }
 
   // What is shown and in which order; the first rows stand in the table, the next when they are near.

@@ -69,18 +69,18 @@ function rankRanges(rows, head) {
     .map(([row, low, high]) => [row, ...[sign * low, sign * high].sort((a, b) => a - b)]);
   const lows = spans.map(([, low]) => low).sort((a, b) => a - b);
   const highs = spans.map(([, , high]) => high).sort((a, b) => a - b);
-  const countUpTo = (values, limit) => {
+  const countWhile = (values, holds) => {
     let [start, end] = [0, values.length];
     while (start < end) {
       const middle = (start + end) >> 1;
-      if (values[middle] <= limit) start = middle + 1;
+      if (holds(values[middle])) start = middle + 1;
       else end = middle;
     }
     return start;
   };
   return new Map(spans.map(([row, low, high]) => {
-    const best = 1 + lows.length - countUpTo(lows, high);
-    const worst = spans.length - highs.filter((other) => other < low).length;
+    const best = 1 + lows.length - countWhile(lows, (other) => other <= high);
+    const worst = spans.length - countWhile(highs, (other) => other < low);
     return [row, best === worst ? `rank ${best}` : `rank ${best}–${worst}`];
   }));
 }
