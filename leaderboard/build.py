@@ -313,7 +313,7 @@ def rename(folder: Path | str, old: str, new: str) -> list[str]:
     """Show a model under another name, as `settings.rename` says, where all of the board allows it.
 
     Returns:
-        Files of the model's entries, which are not changed.
+        Ids of the entries whose model has that name now; their files are not changed.
 
     Raises:
         InputError: See `settings.rename`.

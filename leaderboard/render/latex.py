@@ -109,7 +109,7 @@ def _fragments(section: Section) -> dict[str, str]:
 def _main(section: Section) -> list[Column]:
     """Return clean accuracy, mCE or else the mean error, robust accuracies and signed score."""
     by_name = {column.name: column for column in section.columns}
-    attacks = [attack.column for attack in main_attacks(section.table)]
+    attacks = [a.column for a in main_attacks(section.table) if a.column in by_name]
     error = "mce" if "mce" in by_name else "mean_corruption_error_unnormalised"
     wanted = ["clean_accuracy", error, *sorted(attacks, key=list(by_name).index)]
     return [by_name[name] for name in [*wanted, "signed_score"] if name in by_name]

@@ -63,7 +63,8 @@ def dead_links(folder: Path) -> list[str]:
 @pytest.fixture
 def home(make_entry: Make, board: Board) -> Path:
     imagenet = make_entry("net", 2, dataset="imagenet")
-    return board(make_entry(HOSTILE), make_entry("b", 1), imagenet)
+    plain = [make_entry(name, k, perturbed=False) for k, name in enumerate((HOSTILE, "b"))]
+    return board(*plain, imagenet)
 
 
 def test_a_space_is_complete(home: Path, tmp_path: Path) -> None:

@@ -35,7 +35,8 @@ def rows(text: str) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def board() -> Board:
-    return Board.of(load_entries(BOARD / "entries"))
+    statistics = json.loads((BOARD / "stats.json").read_text())
+    return Board.of(load_entries(BOARD / "entries"), statistics)
 
 
 @pytest.fixture(scope="module")
