@@ -47,6 +47,19 @@ def test_version_and_help(iaside):
         assert "Usage: " in iaside(command, "--help").out
 
 
+def test_images_may_be_at_a_url(iaside, images):
+    results = []
+    for data in (images, f"file://{images}"):
+        run = iaside("profile", MODEL, "--data", data, "--n-bands", 2, "--json", "-")
+        assert run.code == 0, run.err
+        results.append(json.loads(run.out))
+    assert results[0] == results[1]
+    iaside("profile", MODEL, "--data", "memory://none/here").refused("memory://none/here")
+    run = iaside("doctor", f"file://{images}")
+    assert run.code == 0, run.err
+    assert run.out.replace("file://", "") == iaside("doctor", images).out
+
+
 def test_summary_says_what_the_library_found(iaside, images):
     run = iaside("profile", MODEL, "--data", images, "--n-bands", 4)
     assert run.code == 0
