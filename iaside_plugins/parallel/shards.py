@@ -175,7 +175,7 @@ class RowRequest:
         layout: What the rows hold; by default values and hits alone.
         known_classes: As `ModelRunner.known_classes`.
         files: The images, where workers can read them.
-        model: Of `Pool.put_model`.
+        model: Of `Pool.put_model`; None again once it is not needed any more.
         stopped: Set where no more images are needed.
         n_forward: Images that went through the model, at workers.
     """
@@ -243,6 +243,11 @@ class RowRequest:
             asked.update(finished.keys)
             names = [item.name for item, _ in group]
             yield _converted(group, _array) if new else None, names, finished
+
+    def release(self) -> None:
+        """Let go of the model once all rows are there, unless more files may be needed."""
+        if self.stopped or self.files is None or not self.files.wanted.left:
+            self.model = None
 
     def take(
         self, finished: FinishedGroup | None, found: ShardRows | None
@@ -315,8 +320,12 @@ def worker_groups(
     """
     while requests:
         begun: list[RowRequest] = []
+        last: RowRequest | None = None
         for part, found in pool.results(_parts(pool, requests, begun)):
             request, finished = part.tag
+            if last is not None and last is not request:
+                last.release()
+            last = request
             for group in request.take(finished, found):
                 yield request, group
         requests = [one for one in begun if not one.stopped and one.files and one.files.extend()]

@@ -151,7 +151,7 @@ def evaluation_cost(
         model: The model.
         plan: Of the evaluation.
         protocol: Of the importance.
-        n_devices: Devices that share the images of the importance.
+        n_devices: Devices that share the images.
         options: batch_size and precision of the passes.
     """
     gradients = plan.attacks is not None and plan.attacks.by_gradient
