@@ -6,7 +6,7 @@ import errno
 import fnmatch
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -29,6 +29,11 @@ class RemotePath(PurePosixPath):
     def __str__(self) -> str:
         scheme, *parts = self.parts
         return f"{scheme}//{'/' if scheme in _LOCAL else ''}{'/'.join(parts)}"
+
+    @property
+    def parents(self) -> Sequence[RemotePath]:
+        """The folders above it, up to the bucket."""
+        return [RemotePath(*self.parts[:k]) for k in range(len(self.parts) - 1, 1, -1)]
 
     def is_absolute(self) -> bool:
         """Return True: it is the same in every folder."""

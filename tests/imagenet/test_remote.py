@@ -213,6 +213,13 @@ def test_what_cannot_be_reached_is_one_line(tmp_path, monkeypatch):
         find_records(Path("s3://b/val"))
 
 
+def test_labels_are_looked_for_no_higher_than_the_bucket(tmp_path, bucket):
+    flat(tmp_path)
+    (tmp_path / "val.txt").unlink()
+    with pytest.raises(InputError, match=r"val\.txt"):
+        find_records(bucket(tmp_path, tmp_path))
+
+
 def test_a_url_is_one_only_where_nothing_lies_here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_tree(Path("s3:") / "val", n=1, height=16, width=16)
@@ -228,5 +235,7 @@ def test_a_remote_path_is_its_url():
         assert str(path.parent / "b.png") == url.replace("a.png", "b.png")
         assert pickle.loads(pickle.dumps(path)) == path
         assert path.is_absolute()
+        assert str(path.parents[-1]) in ("s3://bucket", "file:///tmp")
+        assert path.parents[0] == path.parent
         assert path.resolve() is path
         assert str(RemotePath(str(Path(url)))) == url
