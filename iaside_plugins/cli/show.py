@@ -20,6 +20,7 @@ from iaside_plugins.display.report import spectral_report
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.storage.files import parse_json, read_json, read_npz, write_atomic
+from iaside_plugins.storage.row_store import HEADER
 
 
 def show(
@@ -42,6 +43,11 @@ def show(
         raise InputError(f"there is no {source}: expected a saved result or a --resume folder")
     if source.suffix.lower() == ".json":
         raise InputError(f"{source} is no saved result: {_of_json(source)}")
+    if any((source / name / HEADER).exists() for name in ("chains", "nested")):
+        raise InputError(
+            f"{source} is the --resume folder of iaside explain: the same command goes on from it, "
+            "and its --save FILE.npz is what show takes"
+        )
     head = _head(source)
     if "fourier_heat_map" in head:
         raise InputError(

@@ -43,7 +43,9 @@ def test_another_beta_and_the_classes(iaside, images, tmp_path):
 
 def test_a_saved_split_of_errors_is_shown(iaside, images, tmp_path):
     saved, plot = tmp_path / "why.npz", tmp_path / "why.png"
+    kept = tmp_path / "kept"
     options = ("--data", images, "--corruptions", "contrast", "--n-bands", 2, "--save", saved)
+    options += ("--resume", kept)
     found = json.loads(iaside("explain", MODEL, *options, "--json", "-").out)
     run = iaside("show", saved, "--plot", plot)
     assert run.code == 0, run.err
@@ -52,6 +54,7 @@ def test_a_saved_split_of_errors_is_shown(iaside, images, tmp_path):
     shown = json.loads(iaside("show", saved, "--json", "-").out)
     assert shown == {key: found[key] for key in shown}
     iaside("show", saved, "--beta", 0.5).refused("--beta", "iaside explain")
+    iaside("show", kept).refused("folder of iaside explain", "--save FILE.npz")
 
 
 def test_of_other_files_the_command_is_named(iaside, tmp_path):
