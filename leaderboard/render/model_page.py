@@ -9,9 +9,9 @@ from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.display.text import number
+from iaside_plugins.entry.command import command
 from iaside_plugins.entry.schema import Decomposition, Entry, OtherReading, Split, SplitCondition
 from iaside_plugins.leaderboard.board import Board, Section
-from iaside_plugins.leaderboard.commands import command
 from iaside_plugins.leaderboard.render.grids import origin
 from iaside_plugins.leaderboard.render.html import render
 from iaside_plugins.leaderboard.render.page import model_file, short_id

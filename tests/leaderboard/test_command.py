@@ -10,9 +10,9 @@ from board_entries import Make, parsed
 from typer.main import get_command
 
 from iaside_plugins.cli import app
+from iaside_plugins.entry.command import command
 from iaside_plugins.entry.read import load_entries
 from iaside_plugins.leaderboard.build import BOARD
-from iaside_plugins.leaderboard.commands import command
 from iaside_plugins.protocol import Protocol
 
 
