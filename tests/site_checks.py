@@ -1,0 +1,41 @@
+"""What must hold of a built site: every link within it leads somewhere."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+
+class Page(HTMLParser):
+    """The links of a page, and what can be linked to in it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if value and name in ("href", "src"):
+                self.links.append(value)
+            if value and name in ("id", "name"):
+                self.anchors.add(value)
+
+
+def dead_links(folder: Path) -> list[str]:
+    """Return "page: link" for every link to a file or an anchor that is not there."""
+    pages = {path: Page(path.read_text(encoding="utf-8")) for path in folder.rglob("*.html")}
+    dead = []
+    for path, page in pages.items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            anchor = unquote(parts.fragment)
+            missing = anchor and target in pages and anchor not in pages[target].anchors
+            if not target.is_file() or missing:
+                dead.append(f"{path.relative_to(folder)}: {link}")
+    return dead
