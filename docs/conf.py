@@ -31,13 +31,13 @@ nitpicky = True
 nitpick_ignore_regex = [("py:(class|obj)", ".*")]
 default_role = "code"  # docstrings write `code` as Markdown does
 
-myst_enable_extensions = ["colon_fence", "dollarmath", "substitution", "deflist"]
+myst_enable_extensions = ["colon_fence", "substitution"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # the tests run the notebooks; outputs are committed
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_default_options = {"members": True, "show-inheritance": False}
+autodoc_default_options = {"members": True}
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
@@ -49,6 +49,7 @@ html_title = project
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sphinx = False
+smartquotes = False  # `--data` in a sentence stays an option
 html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}
 copybutton_prompt_text = "$ "

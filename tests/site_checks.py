@@ -1,4 +1,4 @@
-"""What must hold of a built site: every link within it leads somewhere."""
+"""What must hold of a built site: its links lead somewhere, and it needs no network."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from urllib.parse import unquote, urlsplit
 
 
 class Page(HTMLParser):
-    """The links of a page, and what can be linked to in it."""
+    """The links of a page, what can be linked to in it, and what it loads from elsewhere."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.links: list[str] = []
         self.anchors: set[str] = set()
+        self.loaded: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         for name, value in attrs:
             if value and name in ("href", "src"):
                 self.links.append(value)
+                if tag != "a" and urlsplit(value).netloc:
+                    self.loaded.append(value)
             if value and name in ("id", "name"):
                 self.anchors.add(value)
 
@@ -39,3 +42,9 @@ def dead_links(folder: Path) -> list[str]:
             if not target.is_file() or missing:
                 dead.append(f"{path.relative_to(folder)}: {link}")
     return dead
+
+
+def loaded_from_elsewhere(folder: Path) -> set[str]:
+    """Return the addresses of scripts, styles and pictures that are not part of the site."""
+    pages = (Page(path.read_text(encoding="utf-8")) for path in folder.rglob("*.html"))
+    return {address for page in pages for address in page.loaded}

@@ -37,11 +37,11 @@ def photograph() -> torch.Tensor:
 
 
 def bands() -> Figure:
-    """Draw a photograph and its parts in 8 bands; all but band 0 around grey, contrast times 3."""
+    """Draw a photograph and its parts in 8 bands; all but band 0 around grey, at one contrast."""
     image = photograph()
     parts = SpectralPartition(n_bands=8).split(image)[0]
-    figure, axes = new_figure(9, 2.9, columns=5, rows=2, shared=False)
-    shown = [image[0], parts[0], *(0.5 + 3 * part for part in parts[1:])]
+    figure, axes = new_figure(8, 3.5, columns=5, rows=2, shared=False)
+    shown = [image[0], parts[0], *(0.5 + 0.15 * part / part.std() for part in parts[1:])]
     titles = ["photograph", *(f"band {k}" for k in range(8))]
     for ax, pixels, title in zip(axes, shown, titles, strict=False):
         ax.imshow(pixels.permute(1, 2, 0).clamp(0, 1).numpy())
@@ -111,9 +111,8 @@ def limits() -> Figure:
     one = study("spectra/spectra")[ADVERSARIAL]
     figure, (left, right) = new_figure(8, 2.8, columns=2, shared=False)
     value = one["importance"]
-    left.bar(
-        range(8), value["shapley_values"], yerr=1.96 * np.array(value["shapley_se"]), capsize=3
-    )
+    error = 1.96 * np.array(value["shapley_se"])
+    left.bar(range(8), value["shapley_values"], yerr=error, capsize=3, color=COLOURS[ADVERSARIAL])
     left.set_title("worth of the band's own content", fontsize=9)
     left.set_ylabel("Shapley value (nats)")
     attacks = [

@@ -14,7 +14,7 @@ SCHEMA = ROOT / "leaderboard" / "entry.schema.json"
 def write(path: Path) -> None:
     """Write a table of fields for the entry and for each of its groups."""
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
-    parts = [_table("Entry", schema)]
+    parts = [_table("The whole", schema)]
     parts += [_table(name, group) for name, group in schema["$defs"].items()]
     path.write_text("\n".join(parts), encoding="utf-8")
 

@@ -28,7 +28,11 @@ def run(path: Path) -> nbformat.NotebookNode:
     """
     notebook = nbformat.read(path, as_version=4)
     client = nbclient.NotebookClient(
-        notebook, timeout=LIMIT_S, kernel_name="python3", record_timing=False
+        notebook,
+        timeout=LIMIT_S,
+        kernel_name="python3",
+        record_timing=False,
+        coalesce_streams=True,
     )
     client.create_kernel_manager().transport = "ipc"  # no port of the machine
     client.execute()

@@ -58,7 +58,9 @@ def facts() -> dict[str, str]:
     high = {name: 100 * sum(one["bands"][4:]) for name, one in noise.items()}
     lost = {name: 100 * (one["perturbed"] - one["clean"]) for name, one in noise.items()}
     laws = spectra_short()
+    names = {name.partition("--")[0] for name in study("decomposition/decomposition")}
     return {
+        "n_networks": str(len(names)),
         "standard_noise": f"{lost[STANDARD]:.1f}",
         "standard_noise_high": f"{high[STANDARD]:.1f}",
         "adversarial_noise": f"{lost[ADVERSARIAL]:.1f}",

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from site_checks import Page, dead_links
+from site_checks import Page, dead_links, loaded_from_elsewhere
 
 import iaside_plugins
 from iaside_plugins.adapters import captum_adapter, foolbox_adapter, robustbench_adapter
@@ -30,6 +30,7 @@ def test_the_site_builds_and_is_whole(tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")  # also a page that no table of contents has
     assert not dead_links(site)
+    assert not loaded_from_elsewhere(site)
     start = Page((site / "index.html").read_text(encoding="utf-8"))
     for page in DOCS.rglob("*.md"):
         name = page.relative_to(DOCS)
@@ -42,6 +43,12 @@ def test_the_site_builds_and_is_whole(tmp_path):
     for module in (iaside_plugins, captum_adapter, foolbox_adapter, robustbench_adapter):
         for name in module.__all__:
             assert f'#{module.__name__}.{name}"' in named, name
+
+
+def test_what_is_loaded_from_elsewhere_is_found(tmp_path):
+    text = '<script src="https://example.org/a.js"></script><a href="https://example.org">x</a>'
+    (tmp_path / "a.html").write_text(text + '<link rel="icon" href="b.png">')
+    assert loaded_from_elsewhere(tmp_path) == {"https://example.org/a.js"}
 
 
 def test_dead_links_are_found(tmp_path):
