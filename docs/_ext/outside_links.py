@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parents[2]
+BOARD = "board"  # folder of the site with the board's page and files
 PAGES = {
     "README.md": "index",
     "CONTRIBUTING.md": "contribute/code",
@@ -39,32 +40,29 @@ def repository(environment: dict[str, str]) -> str | None:
 
 def redirect(app: Sphinx, doctree: nodes.document) -> None:
     """Turn the links of one page that leave `docs/`."""
-    docs, address = Path(app.srcdir), repository(dict(os.environ))
-    here = Path(app.env.doc2path(app.env.docname)).parent
+    here, address = Path(app.env.doc2path(app.env.docname)).parent, repository(dict(os.environ))
     for link in list(doctree.findall(addnodes.pending_xref)):
-        if link.get("refdomain") != "doc" or not Path(link["reftarget"]).is_absolute():
-            continue
-        file = Path(link["reftarget"] + ".md")
-        name = file.relative_to(ROOT).as_posix()
-        if name in PAGES:
-            link["reftarget"] = PAGES[name]
-            link["reftargetid"] = (
-                None if name != "leaderboard/CONTRIBUTING.md" else link["reftargetid"]
-            )
-        else:
-            link.replace_self(_link(link, file, here, address))
+        if link.get("refdomain") == "doc" and Path(link["reftarget"]).is_absolute():
+            file = Path(link["reftarget"] + ".md")
+            page = PAGES.get(file.relative_to(ROOT).as_posix())
+            if page:
+                link["reftarget"] = page
+            else:
+                link.replace_self(_link(link, file, here, address))
     for link in list(doctree.findall(addnodes.download_reference)):
         file = (here / link["reftarget"]).resolve()
-        if address and docs not in file.parents:
+        if Path(app.srcdir) not in file.parents:
             link.replace_self(_link(link, file, here, address))
 
 
 def _link(old: nodes.Element, file: Path, here: Path, address: str | None) -> nodes.Element:
-    """Return a link to the file in the repository, or to a copy of it."""
-    if address:
-        new: nodes.Element = nodes.reference(
-            refuri=f"{address}/{file.relative_to(ROOT).as_posix()}"
-        )
+    """Return a link to the site's board, to the repository, or to a copy of the file."""
+    new: nodes.Element
+    if file == ROOT / "leaderboard" / "index.html":
+        up = os.path.relpath(ROOT / "docs", here)
+        new = nodes.reference(refuri=f"{up}/{BOARD}/index.html")
+    elif address:
+        new = nodes.reference(refuri=f"{address}/{file.relative_to(ROOT).as_posix()}")
     else:
         target = os.path.relpath(file, here)
         new = addnodes.download_reference(reftarget=target, refdoc=old["refdoc"], refexplicit=True)
