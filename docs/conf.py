@@ -23,6 +23,7 @@ extensions = [
     "sphinx_design",
     "made_pages",
     "outside_links",
+    "site_checks",
 ]
 exclude_patterns = ["_build", "generated"]
 nitpicky = True
