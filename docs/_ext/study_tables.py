@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from iaside_plugins.budgets import format_budget
 from iaside_plugins.display.text import number, row_number
 from iaside_plugins.leaderboard.studies import sensitivity
 from iaside_plugins.leaderboard.studies.spectra import follows
@@ -66,7 +67,7 @@ def facts() -> dict[str, str]:
         "adversarial_noise": f"{lost[ADVERSARIAL]:.1f}",
         "laws_32": str((laws["law at 32 pixels"] == "yes").sum()),
         "laws_224": str((laws["law at 224 pixels"] == "yes").sum()),
-        "verdict": _verdict(),
+        "verdict": sensitivity.tables(study("sensitivity/sensitivity"))["verdict"],
     }
 
 
@@ -87,7 +88,7 @@ def decomposition_rows() -> Iterator[dict[str, Any]]:
     """Yield a row for every network, condition and band: shares of images, with intervals."""
     for name, one in study("decomposition/decomposition").items():
         splits = {"mean of 15": one["mean"], **one["groups"], **one["corruptions"]}
-        splits |= {f"{attack['name']} {attack['level']:.4g}": attack for attack in one["attacks"]}
+        splits |= {f"{a['name']} {format_budget(a['level'])}": a for a in one["attacks"]}
         for condition, split in splits.items():
             bands = zip(split["bands"], split["interval"], strict=True)
             for band, (value, (low, high)) in enumerate(bands):
@@ -165,8 +166,3 @@ def _attributions(part: str) -> pd.DataFrame:
     return pd.DataFrame(
         [{"network": name, **row} for name in NETS for row in study(f"attributions/{name}")[part]]
     )
-
-
-def _verdict() -> str:
-    data = study("sensitivity/sensitivity")
-    return sensitivity.tables(data)["verdict"]

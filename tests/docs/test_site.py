@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,14 @@ def test_the_site_builds_and_is_whole(tmp_path):
     for module in (iaside_plugins, captum_adapter, foolbox_adapter, robustbench_adapter):
         for name in module.__all__:
             assert f'#{module.__name__}.{name}"' in named, name
+
+
+def test_actions_of_the_workflows_are_pinned_by_commit():
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / ".github").rglob("*.yml")]
+    used = [line for text in texts for line in text.splitlines() if "uses:" in line]
+    assert used
+    for line in used:
+        assert re.search(r"uses: [\w./-]+@[0-9a-f]{40} # v[\d.]+$", line), line
 
 
 @pytest.fixture
