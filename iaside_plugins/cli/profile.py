@@ -122,4 +122,5 @@ def profile(
         outputs.write(
             *images.with_words(found, text),
             lambda: plot_profiles({net.info.name: result}),
+            [result.evidence.sentence],
         )

@@ -37,5 +37,8 @@ def show(
     if by_class is not None:
         write_atomic(by_class, result.by_class().to_csv(index=False).encode())
     outputs.write(
-        result.to_dict(), spectral_report(result), lambda: plot_profiles({source.stem: result})
+        result.to_dict(),
+        spectral_report(result),
+        lambda: plot_profiles({source.stem: result}),
+        [result.evidence.sentence],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from iaside_plugins.cli.stdout import STDOUT, print_json
+from iaside_plugins.display.colour import painted
 from iaside_plugins.display.plots import figure_format, save_figure
 from iaside_plugins.display.text import fitted, terminal_width
 from iaside_plugins.errors import InputError, cut, shown
@@ -241,14 +243,18 @@ class Outputs:
         self.say(f"plan: {known}\n{wholes}\ndry run: all was checked, nothing was written")
         return True
 
-    def say(self, text: str) -> None:
-        """Print a text unless silent, its prose no wider than the terminal."""
+    def say(self, text: str, verdicts: Sequence[str] = ()) -> None:
+        """Print a text unless silent, no wider than the terminal; sentences of it stand out."""
         if not self.silent:
             with beside_bars():
-                typer.echo(fitted(text, terminal_width()))
+                typer.echo(painted(fitted(text, terminal_width()), sys.stdout, verdicts))
 
     def write(
-        self, data: dict[str, Any], text: str, figure: Callable[[], Figure] | None = None
+        self,
+        data: dict[str, Any],
+        text: str,
+        figure: Callable[[], Figure] | None = None,
+        verdicts: Sequence[str] = (),
     ) -> None:
         """Write the plot and the JSON where asked for, and print the summary unless silent.
 
@@ -256,6 +262,7 @@ class Outputs:
             data: JSON values.
             text: The summary.
             figure: Draws the plot.
+            verdicts: Sentences of the summary that stand out in a terminal.
 
         Raises:
             InputError: If a file cannot be written.
@@ -266,4 +273,4 @@ class Outputs:
             print_json(json.dumps(data, indent=1, allow_nan=False))
         elif self._json_path is not None:
             write_json(self._json_path, data)
-        self.say(text)
+        self.say(text, verdicts)

@@ -24,6 +24,7 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.importance.evidence import Evidence, band_list
 from iaside_plugins.spectra.plots import bands_of, draw_evidence
 from iaside_plugins.spectra.text import is_headline, label
+from iaside_plugins.spectra.verdict import follows
 from iaside_plugins.storage.files import rounded, write_atomic, write_json
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).resolve().parents[1] / "spectra"
 DIGITS = 5  # significant ones that spectra.json keeps
-LAW = 0.95  # lower end of R² from which a falling SNR is called a power law
 BAND_COLUMNS = (
     "kind",
     "name",
@@ -153,16 +153,6 @@ def build(folder: Path = FOLDER, reports: Sequence[Path] = ()) -> None:
     readme = folder / "README.md"
     write_atomic(readme, page(readme.read_text(encoding="utf-8"), data).encode())
     save_figure(spectra_figure(data), folder / "spectra.png")
-
-
-def follows(row: Mapping[str, Any]) -> bool:
-    """Return whether SNR falls like a power law: slope's interval below 0, R² at least `LAW`."""
-    return bool(
-        row["slope_high"] is not None
-        and row["slope_high"] < 0
-        and row["r_squared_low"] is not None
-        and row["r_squared_low"] >= LAW
-    )
 
 
 def _law_table(one: Mapping[str, Any], kind: str) -> str:
