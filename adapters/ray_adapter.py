@@ -118,6 +118,7 @@ def profile_on_ray(  # noqa: PLR0913  the public signature
                 request = run.request(batch_size, workers.device, copies)
                 runs[request] = (name, condition), run
                 yield request
+            del model  # before the next one is built
 
     try:
         with (

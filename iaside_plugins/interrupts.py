@@ -14,8 +14,10 @@ from types import FrameType
 from typing import Any
 
 INTERRUPTED = "interrupted; finished images are kept: run the same command again to go on"
+
 _AGAIN = 0.05  # seconds until an interrupt that was lost is repeated
 _seen = threading.Event()
+_kept: list[int] = []
 
 
 def _command() -> str | None:
@@ -72,6 +74,20 @@ def ignore_from_now() -> None:
 def was_interrupted() -> bool:
     """Whether Ctrl-C was pressed, whatever became of the exception since."""
     return _seen.is_set()
+
+
+def note_kept(n_images: int) -> None:
+    """Note how many finished images a folder of an interrupted command keeps."""
+    _kept.append(n_images)
+
+
+def interrupted() -> str:
+    """Return the end of an interrupted command: `INTERRUPTED`, with the images that were noted."""
+    text = INTERRUPTED
+    if _kept:
+        text = text.replace("finished", f"{sum(_kept):,} finished")
+        _kept.clear()
+    return text
 
 
 COMMAND = _command()

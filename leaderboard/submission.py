@@ -21,7 +21,8 @@ from iaside_plugins.entry.parse import MAX_BYTES, parse_entry
 from iaside_plugins.entry.read import clashes, load_entries, read_bytes
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.errors import InputError, shown
-from iaside_plugins.leaderboard.build import BUILT, board_files, build
+from iaside_plugins.leaderboard.build import board_files, build, is_built
+from iaside_plugins.leaderboard.settings import FILE, BoardSettings
 from iaside_plugins.storage.files import write_atomic
 
 MAX_CHANGED = 50  # entries in one submission
@@ -84,6 +85,8 @@ def check_commit(
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / "board" if out is None else out
         strange = extract(repository, commit, target)
+        if (said := _blob(repository, commit, f"{BOARD_PLACE}/{FILE}")) is not None:
+            write_atomic(target / FILE, said)
         found = check_submission(target, base, maintainer=maintainer)
         found = replace(found, problems=(*strange, *found.problems))
         others, stale = _beside(repository, commit, None if found.problems else target)
@@ -285,12 +288,13 @@ def _beside(repository: Path, commit: str, board: Path | None) -> tuple[list[str
     changed = [path for path in _changed(repository, commit) if not path.startswith(f"{PLACE}/")]
     built: dict[str, str] = {}
     names = {path.removeprefix(f"{BOARD_PLACE}/") for path in changed}
-    if board is not None and names & BUILT:
-        built = board_files(load_entries(board / "entries"))
+    if board is not None and any(map(is_built, names)):
+        built = board_files(load_entries(board / "entries"), BoardSettings.read(board))
     others, problems = [], []
     for path in changed:
         name = path.removeprefix(f"{BOARD_PLACE}/")
-        if path == name or name not in BUILT:
+        left = name not in built and _listed_at(repository, commit, path)  # of a former table, say
+        if path == name or not is_built(name) or (built and left):
             others.append(path)
         elif name in built and _blob(repository, commit, path) != built[name].encode():
             problems.append(
@@ -313,11 +317,16 @@ def _changed(repository: Path, commit: str) -> list[str]:
 
 def _blob(repository: Path, commit: str, path: str) -> bytes | None:
     """Return the bytes of a plain file of a commit; None for anything else."""
-    sha = _sha(repository, commit)
-    about = _git(repository, "ls-tree", "-l", "-z", "--full-tree", sha, "--", path).split()
+    about = _listed_at(repository, commit, path).split()
     if len(about) < 4 or about[0].decode() != REGULAR or int(about[3]) > MAX_BUILT:
         return None
     return _git(repository, "cat-file", "blob", about[2].decode())
+
+
+def _listed_at(repository: Path, commit: str, path: str) -> bytes:
+    """Return git's line on a path of a commit; empty if it has none."""
+    sha = _sha(repository, commit)
+    return _git(repository, "ls-tree", "-l", "-z", "--full-tree", sha, "--", path)
 
 
 def _sha(repository: Path, commit: str) -> str:

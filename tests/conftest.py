@@ -6,11 +6,16 @@ import os
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)  # two threads are slower than one on the small tensors of the tests
+hypothesis.settings.register_profile(  # no test is timed: other work may slow the machine down
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects by -m

@@ -53,7 +53,7 @@ DEFAULT_METHODS = (
     "kernel_shap",
 )
 GROUP = 8  # images that go through a method together
-SENSITIVITY = "sensitivity"  # its name among the parts of the work
+INFIDELITY, SENSITIVITY = "infidelity", "sensitivity"  # their names among the parts of the work
 
 
 def compare_attributions(  # noqa: PLR0913  the public signature
@@ -169,9 +169,9 @@ def comparison_work(
         raise InputError("no images: the data are empty")
     with preserved_generators(study.device):
         study.attempt(first)
-    explained = {name: study.method_work(name, metrics.n_sensitivity, n) for name in study.names}
+    parts = study.explaining_work(n) | {INFIDELITY: study.fidelity_work(n)}
     sensitive = min(metrics.n_sensitivity, n)
-    return explained | ({SENSITIVITY: study.sensitivity_work(sensitive)} if sensitive else {})
+    return parts | ({SENSITIVITY: study.sensitivity_work(sensitive)} if sensitive else {})
 
 
 @dataclass
@@ -236,6 +236,14 @@ class Study:
     def _sensitivity(self, name: str, n: int) -> Work:
         """Return the work of n images' sensitivity: each again, and every noisy copy."""
         return times(self._each[name], n * (1 + self.metrics.sensitivity_samples))
+
+    def explaining_work(self, n: int) -> dict[str, Work]:
+        """Return the work of explaining n images, by method, without metrics."""
+        return {name: times(self._each[name], n) for name in self.names}
+
+    def fidelity_work(self, n: int) -> Work:
+        """Return the work of n images' infidelity and residual by all methods."""
+        return times(self._fidelity, n * len(self.names))
 
     def sensitivity_work(self, n: int) -> Work:
         """Return the work of n images' sensitivity by all methods."""

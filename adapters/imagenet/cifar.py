@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError, file_version
+from iaside_plugins.adapters.imagenet.remote import read_plain
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.errors import InputError
-from iaside_plugins.storage.files import read_plain
 
 ARCHIVES = {  # data set -> file of the test set, key of its labels
     "cifar10": ("cifar-10-batches-py/test_batch", b"labels"),

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from iaside_plugins.adapters.imagenet.preprocessing import INTERPOLATIONS, Preprocessing
+from iaside_plugins.adapters.imagenet.remote import read_plain, remote_of
 from iaside_plugins.errors import InputError, MissingExtraError
-from iaside_plugins.storage.files import read_plain
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -73,9 +73,13 @@ def read_bytes(path: Path) -> bytes:
 def file_version(path: Path) -> tuple[int, int, int]:
     """Return what changes when a file is written again: its place, length in bytes and time (ns).
 
+    Of a remote file always the same: it would be asked for every image.
+
     Raises:
         OSError: There is no such file.
     """
+    if remote_of(path) is not None:
+        return 0, 0, 0
     found = path.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns
 

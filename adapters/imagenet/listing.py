@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from iaside_plugins.adapters.imagenet.remote import RemoteEntry, scan
 from iaside_plugins.errors import InputError
 
 _COLOUR = (".jpeg", ".jpg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -18,6 +19,7 @@ _COMPRESSED = (".gif", ".avif", ".heic", ".heif", ".jp2", ".jxl")
 OTHER_SUFFIXES = (*_COMPRESSED, ".pbm", ".tga", ".ico", ".eps")
 """Endings of image files that are not read."""
 
+Entry = os.DirEntry[str] | RemoteEntry
 _ODD = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _HIDDEN = (".", "__MACOSX")  # how the names of folders begin that are the system's
 _N_NAMED = 3  # files that are named of each reason
@@ -80,17 +82,17 @@ def _images(
         beside: In the folder above the class folders, their names: no image there is taken.
     """
     taken = []
-    with os.scandir(folder) as entries:
+    with scan(folder) as entries:
         for entry in entries:
             if _is(entry.is_dir):
                 inner = f"{name}{entry.name}/"
                 if _is_visible(entry) and not entry.is_symlink() and beside is None:
-                    deeper = _images(Path(entry.path), inner, left_out)
+                    deeper = _images(folder / entry.name, inner, left_out)
                     taken += [f"{entry.name}/{file}" for file in deeper]
                 elif beside is None or entry.name not in beside:
                     is_link = entry.is_symlink()
                     reason = "folders that are links" if is_link else "in hidden folders"
-                    hidden = [inner] if is_link else [name + file for file in _hidden(entry)]
+                    hidden = [inner] if is_link else list(_hidden(folder / entry.name, inner))
                     left_out.setdefault(reason, []).extend(hidden)
             elif reason := _why_not(entry, is_root=beside is not None):
                 left_out.setdefault(reason, []).append(name + entry.name)
@@ -99,7 +101,7 @@ def _images(
     return sorted(taken)
 
 
-def _why_not(entry: os.DirEntry[str], *, is_root: bool) -> str:
+def _why_not(entry: Entry, *, is_root: bool) -> str:
     """Return why a file is not taken; empty if it is, or if it is no concern of the reader's."""
     name = entry.name.lower()
     is_image = name.endswith(SUFFIXES)
@@ -120,35 +122,36 @@ def _is(kind: Callable[[], bool]) -> bool:
         return False
 
 
-def _is_visible(entry: os.DirEntry[str]) -> bool:
+def _is_visible(entry: Entry) -> bool:
     """Return whether a folder is neither hidden nor one of macOS archives."""
     return not entry.name.startswith(_HIDDEN)
 
 
-def _hidden(entry: os.DirEntry[str]) -> Iterator[str]:
-    """Yield the images at any depth in a hidden folder with its name."""
-    if entry.name == "__MACOSX":
+def _hidden(folder: Path, name: str) -> Iterator[str]:
+    """Yield the images at any depth in a hidden folder, after its own name."""
+    if folder.name == "__MACOSX":
         return
-    for inner, folders, files in os.walk(entry.path, onerror=_refuse):
-        folders[:] = [one for one in folders if not one.startswith(".")]
-        for file in files:
-            if not file.startswith(".") and file.lower().endswith(SUFFIXES):
-                yield Path(os.path.relpath(Path(inner, file), Path(entry.path).parent)).as_posix()
-
-
-def _refuse(error: OSError) -> None:
-    raise error
+    with scan(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if not _is(entry.is_dir):
+                if entry.name.lower().endswith(SUFFIXES):
+                    yield name + entry.name
+            elif not entry.is_symlink():
+                yield from _hidden(folder / entry.name, f"{name}{entry.name}/")
 
 
 def subfolders(folder: Path) -> list[Path]:
     """Return the folders in a folder by name, without hidden ones and those of macOS archives."""
-    folders = [path for path in folder.iterdir() if not path.name.startswith(_HIDDEN)]
-    return sorted((path for path in folders if path.is_dir()), key=lambda path: path.name)
+    with scan(folder) as entries:
+        names = [one.name for one in entries if _is_visible(one) and _is(one.is_dir)]
+    return [folder / name for name in sorted(names)]
 
 
 def image_names(folder: Path) -> list[str]:
     """Return the names of the image files directly in a folder, sorted, without hidden files."""
-    with os.scandir(folder) as entries:
+    with scan(folder) as entries:
         return sorted(
             entry.name
             for entry in entries

@@ -9,6 +9,7 @@ import numpy as np
 
 from iaside_plugins.adapters.imagenet.labels import Classes
 from iaside_plugins.adapters.imagenet.record import ImageRecord
+from iaside_plugins.adapters.imagenet.remote import local_or_remote
 from iaside_plugins.adapters.imagenet.sources.cifar_archive import (
     is_cifar_archive,
     read_cifar_archive,
@@ -42,7 +43,7 @@ def find_records(root: Path | str, *, labels: str = "auto", classes: Classes = N
     its folder; a label is a class name that `labels` or `classes` resolves, or an index.
 
     Args:
-        root: Folder or file.
+        root: Folder or file, or a URL that fsspec reads, such as s3://bucket/val.
         labels: How class names become indices, see `labels.class_map`; `UNLABELLED` for class
             folders whose labels nobody reads.
         classes: File of classes, see `labels.read_classes`.
@@ -54,7 +55,7 @@ def find_records(root: Path | str, *, labels: str = "auto", classes: Classes = N
     Raises:
         InputError: Nothing at `root`, no images, unknown classes; with the line for manifests.
     """
-    root = Path(root)
+    root = local_or_remote(root)
     return source_of(root).read(root, labels, classes)
 
 
@@ -64,6 +65,7 @@ def source_of(root: Path) -> Source:
     Raises:
         InputError: Nothing at `root`.
     """
+    root = local_or_remote(root)
     for source in SOURCES:
         if source.matches(root):
             return source
@@ -99,7 +101,7 @@ SOURCES = (
     Source("archive of CIFAR", is_cifar_archive, read_cifar_archive),
     Source("Tiny-ImageNet", is_tiny_imagenet, read_tiny_imagenet),
     Source("ImageNet's flat validation folder", is_flat_validation, read_flat_validation),
-    Source("class folders", Path.is_dir, read_class_folders),
-    Source("CSV manifest", Path.is_file, read_manifest),
+    Source("class folders", lambda root: root.is_dir(), read_class_folders),
+    Source("CSV manifest", lambda root: root.is_file(), read_manifest),
 )
 """Every way in which a data set of image files may be stored, in the order they are tried."""

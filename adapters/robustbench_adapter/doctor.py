@@ -17,6 +17,7 @@ from iaside_plugins.adapters.imagenet.labels import (
 from iaside_plugins.adapters.imagenet.listing import image_names, read_listing, subfolders
 from iaside_plugins.adapters.imagenet.record import ImageRecord
 from iaside_plugins.adapters.imagenet.records import find_records, source_of
+from iaside_plugins.adapters.imagenet.remote import local_or_remote
 from iaside_plugins.adapters.imagenet.sources.flat_validation import is_flat_validation
 from iaside_plugins.adapters.models.robustbench_zoo import ORDER
 from iaside_plugins.corruptions.error_rates import SEVERITIES
@@ -60,6 +61,7 @@ def diagnose(root: Path) -> list[Finding]:
     Raises:
         InputError: There is no such folder or file.
     """
+    root = local_or_remote(root)
     source = source_of(root)
     if source.name not in _ROBUSTBENCH:
         return list(_records(root, source.name))

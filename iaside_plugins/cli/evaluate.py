@@ -24,7 +24,6 @@ from iaside_plugins.cli.groups import (
     with_groups,
 )
 from iaside_plugins.cli.values import check_needs
-from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.devices import n_devices
 from iaside_plugins.display.plots import plot_profiles
 from iaside_plugins.display.report import entry_report
@@ -34,8 +33,7 @@ from iaside_plugins.evaluation.evaluate import EvaluationPlan
 from iaside_plugins.evaluation.evaluate import evaluate as run_evaluation
 from iaside_plugins.storage.resume_folder import resume_folder
 from iaside_plugins.workflows.cost import planned
-from iaside_plugins.workflows.evaluate import evaluation_cost, evaluation_plan
-from iaside_plugins.workflows.explain import explain_plan
+from iaside_plugins.workflows.evaluate import evaluation_cost, evaluation_plan, with_explained
 
 
 @dataclass(frozen=True)
@@ -115,15 +113,15 @@ def evaluate(
     )
     if explain:
         wanted = N_IMAGES if n_explain is None else n_explain
-        pairs = explain_plan(
-            replace(source, n_images=min(wanted, images.n_images or wanted)),
+        few = replace(source, n_images=min(wanted, images.n_images or wanted))
+        plan = with_explained(
+            plan,
+            few,
             net,
             corruptions=corrupted.corruptions,
-            severities=SEVERITIES,
             attacks=specs,
             generation=corrupted.options,
         )
-        plan = replace(plan, perturbed=[pairs])
     if attacked.check_temperatures:
         if not any(spec.steps for spec in specs):
             raise InputError("check_temperatures needs an attack of several steps: attacks=pgd")

@@ -20,7 +20,9 @@ EXAMPLES: Mapping[str, str] = MappingProxyType(
         "leaderboard validate": "iaside leaderboard validate entry.json",
         "leaderboard build": "iaside leaderboard build --check",
         "leaderboard add": "iaside leaderboard add entry.json",
+        "leaderboard rename": "iaside leaderboard rename rn50 ResNet-50",
         "leaderboard schema": "iaside leaderboard schema",
+        "leaderboard space": "iaside leaderboard space site --pages",
         "leaderboard submission": "iaside leaderboard submission HEAD --out checked",
         "leaderboard export": "iaside leaderboard export entry.json --to bibtex",
     }

@@ -151,7 +151,11 @@ def explain(
         for what in plans[0].left_out:
             outputs.say(f"left out: {what}")
         each = zip(nets, plans, strict=True)
-        costs[kind] = [explain_cost(one, pairs, chosen, **options, **limits) for one, pairs in each]
+        found_costs = [explain_cost(one, pairs, chosen, **options, **limits) for one, pairs in each]
+        if len(nets) > 1:
+            named = zip(found_costs, _names(nets), strict=True)
+            found_costs = [replace(cost, of=name) for cost, name in named]
+        costs[kind] = found_costs
     first = next(iter(sets.values()))[0]
     conditions = [condition_name(one) for plans in sets.values() for one in plans[0].conditions]
     chosen, everything = run.settled(chosen, *(one for each in costs.values() for one in each))
@@ -261,7 +265,7 @@ def _of(resume: Path | None, model: Classifier, models: list[Classifier], kind: 
     return folder / ("first" if model is models[0] else "second")
 
 
-def _names(models: list[Classifier]) -> tuple[str, str]:
+def _names(models: Sequence[Classifier]) -> tuple[str, str]:
     """Return the names of two models, told apart where they are the same."""
     first, second = (one.info.name for one in models)
     return (first, second) if first != second else (f"{first} (1)", f"{second} (2)")

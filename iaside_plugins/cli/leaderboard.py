@@ -49,21 +49,53 @@ def build(
 
 @board.command(epilog=epilog("leaderboard add"))
 def add(
-    file: Path,
+    files: Annotated[list[Path], typer.Argument(help="Entry files: all are added, or none")],
     folder: FolderOption = None,
     reason: Annotated[
-        str | None, typer.Option(help="Why an entry of the board is replaced")
+        str | None, typer.Option(help="Why entries of the board are replaced")
     ] = None,
     supersedes: Annotated[
-        str | None, typer.Option(help="Id of that entry", show_default="the one of the same id")
+        str | None,
+        typer.Option(help="Id of the one that is replaced", show_default="that of the same id"),
     ] = None,
 ) -> None:
-    """Check one entry and put it where the board reads it."""
-    from iaside_plugins.leaderboard.build import add as put
-    from iaside_plugins.leaderboard.build import default_folder
+    """Check entries and put them where the board reads them."""
+    from iaside_plugins.leaderboard.build import add_all, default_folder
 
-    place = put(file, folder or default_folder(), supersedes=supersedes, reason=reason)
-    typer.echo(f"added {place.name}; now run iaside leaderboard build")
+    places = add_all(files, folder or default_folder(), supersedes=supersedes, reason=reason)
+    typer.echo(f"added {', '.join(p.name for p in places)}; now run iaside leaderboard build")
+
+
+@board.command(epilog=epilog("leaderboard rename"))
+def rename(
+    old: Annotated[str, typer.Argument(help="Name of a model, in its entries or as shown")],
+    new: Annotated[str, typer.Argument(help="Name to show; the entries keep theirs")],
+    folder: FolderOption = None,
+) -> None:
+    """Show a model under another name: written into board.toml, no entry changes."""
+    from iaside_plugins.leaderboard.build import default_folder
+    from iaside_plugins.leaderboard.build import rename as change
+
+    shown = change(folder or default_folder(), old, new)
+    typer.echo(f"shown as {new}: {', '.join(shown)}; now run iaside leaderboard build")
+
+
+@board.command(epilog=epilog("leaderboard space"))
+def space(
+    out: Annotated[Path, typer.Argument(help="Folder to write; it holds nothing else")],
+    folder: FolderOption = None,
+    pages: Annotated[
+        bool, typer.Option("--pages", help="Also write a GitHub workflow that publishes it")
+    ] = False,
+) -> None:
+    """Write the board as a static Hugging Face Space, or for GitHub Pages; nothing is uploaded."""
+    from iaside_plugins.leaderboard.build import default_folder
+    from iaside_plugins.leaderboard.publish import write_pages, write_space
+
+    n = write_space(folder or default_folder(), out)
+    typer.echo(f"{n} files in {out}; its page is {out / 'index.html'}")
+    if pages:
+        typer.echo(f"{write_pages(out)} publishes it once both are committed")
 
 
 @board.command(epilog=epilog("leaderboard schema"))
@@ -103,18 +135,33 @@ def submission(
 @board.command(epilog=epilog("leaderboard export"))
 def export(
     entry: Annotated[Path, typer.Argument(help="Entry file")],
-    to: Annotated[str, typer.Option("--to", help="robustbench, model-card or bibtex")],
+    to: Annotated[str, typer.Option("--to", help="robustbench, model-card, bibtex or hf")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="File", show_default="the screen")
+        Path | None, typer.Option("--out", help="File; for hf a folder", show_default="the screen")
     ] = None,
+    benchmark: Annotated[
+        str | None, typer.Option(help="For hf: the images on the Hub, OWNER/NAME")
+    ] = None,
+    split: Annotated[str, typer.Option(help="For hf: split of that data set")] = "test",
 ) -> None:
-    """Write one entry as RobustBench's JSON, a model card's evaluation or a BibTeX record."""
+    """Write one entry as RobustBench's JSON, a model card's evaluation, a BibTeX record or for hf.
+
+    For hf these are files for the Hugging Face Hub: a model's .eval_results and model-index, and
+    the eval.yaml of the benchmark that they are results of. Nothing is uploaded.
+    """
     from iaside_plugins.entry.exports import export as text_of
+    from iaside_plugins.entry.hub import files
     from iaside_plugins.entry.read import load_entries
     from iaside_plugins.storage.files import write_atomic
 
-    text = text_of(load_entries([entry])[0], to)
-    if out is None:
-        typer.echo(text, nl=False)
+    one = load_entries([entry])[0]
+    if to == "hf":
+        if out is None or benchmark is None:
+            raise InputError("--to hf needs --out DIR and --benchmark OWNER/NAME")
+        for name, text in files(one, benchmark, split=split).items():
+            write_atomic(out / name, text.encode())
+            typer.echo(out / name)
+    elif out is None:
+        typer.echo(text_of(one, to), nl=False)
     else:
-        write_atomic(out, text.encode())
+        write_atomic(out, text_of(one, to).encode())

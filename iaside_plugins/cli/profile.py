@@ -23,7 +23,7 @@ from iaside_plugins.display.plots import plot_profiles
 from iaside_plugins.display.report import spectral_report
 from iaside_plugins.importance.run import importance_work, spectral_importance
 from iaside_plugins.importance.stopping import MIN_IMAGES
-from iaside_plugins.protocol import MANY_IMAGES
+from iaside_plugins.protocol import MANY_IMAGES, MAX_EXACT_BANDS
 from iaside_plugins.spectra.forecast_text import forecast_text
 from iaside_plugins.spectra.forecasts import forecast_table
 from iaside_plugins.storage.resume_folder import resume_folder
@@ -67,7 +67,7 @@ def profile(
     """Spectral importance of one model: printed, saved, plotted."""
     outputs = output.open()
     rows, together = run.rows()
-    chosen = bands.pick(images.seed, forwards=run.forwards)
+    chosen = bands.pick(images.seed, _chains(bands.n_bands), forwards=run.forwards)
     source = images.source(together)
     net = model.open(spec, run.own_device, precision=run.precision)
     found_images = find_images(source, net)
@@ -83,9 +83,12 @@ def profile(
         chosen = chosen.for_images(len(taken.records))
     outputs.say(describe(net.info))
     if chosen.estimator != "exact" and bands.protocol is None:
+        reason = f"there are {MANY_IMAGES} images or more; --protocol exact for all coalitions"
+        if chosen.n_bands > MAX_EXACT_BANDS:
+            reason = f"all coalitions of {chosen.n_bands} bands would be {2**chosen.n_bands:,}"
         outputs.say(
             f"estimator: {chosen.n_bands} pairs of chains, {RowLayout(chosen).n_passes} passes an "
-            f"image, as there are {MANY_IMAGES} images or more; --protocol exact for all coalitions"
+            f"image, as {reason}"
         )
     if target_error:
         of = (target or "signed_score").replace("_", " ")
@@ -124,3 +127,10 @@ def profile(
             lambda: plot_profiles({net.info.name: result}),
             [result.evidence.sentence],
         )
+
+
+def _chains(n_bands: int | None) -> str | None:
+    """Return the protocol of more bands than all coalitions can be made of; None for fewer."""
+    if n_bands is None or n_bands <= MAX_EXACT_BANDS:
+        return None
+    return f"permutation,n_permutations={n_bands}"

@@ -97,26 +97,17 @@ def error_decomposition(  # noqa: PLR0913  the public signature
     check_max_images(max_images)
     if target_error is not None and not target_error > 0:
         raise InputError(f"target_error must be above 0, got {target_error!r}")
-    # The engine's name for "the given image stands in for the missing bands".
-    engine = replace(protocol, absence="replacement")
+    engine = engine_of(protocol)
     single, devices = one_or_several(device)
     game = Game.of(model, engine, model_device(model, single), batch_size, precision)
     game.runner.known_classes = KnownClasses.of(pairs)
-    identity = {
-        **{f"protocol {k}": v for k, v in protocol.run_choices().items() if k != "beta"},
-        "decomposition": True,
-        "precision": precision,
-        **model_identity(model, resume),
-        **method_identity(),
-        **ROWS,
-    }
+    identity = run_identity(model, protocol, precision, resume)
     stream = PairStream(pairs, protocol.n_bands, max_images)
     n_rows = first_batch_size(batch_size, devices[0]) if devices else game.runner.n_rows
     requests, wanted = [], Wanted(max_images)
     for nested, places in _parts(protocol, repair):
         layout = RowLayout(engine, nested, paired=True)
-        folder = None if resume is None else Path(resume) / ("nested" if nested else "chains")
-        store = RowStore(folder, identity, FLUSH_EVERY, width=layout.width, finite=True)
+        store = row_store(resume, identity, layout)
         size = images_a_pass(engine, n_rows, layout)
         request = RowRequest(
             engine,
@@ -163,16 +154,42 @@ def error_decomposition(  # noqa: PLR0913  the public signature
     if not any(part.rows for part in rows):
         raise InputError("no images: the data are empty")
     own = [request.forwards for request in requests] if devices else [game.runner.forward.choices()]
-    result = _result(
+    result = result_of(
         protocol,
         rows,
-        stream,
+        stream.conditions,
         n_forward=sum(r.n_forward for r in requests) if devices else game.n_forward,
         precision=precision,
         forwards=tuple(dict.fromkeys(name for used in own for name in used)),  # by either part
     )
     warn_at_chance(int((result.error.clean == 0).sum()), result.n_images, result.n_classes)
     return result
+
+
+def engine_of(protocol: Protocol) -> Protocol:
+    """Return the protocol by which the engine makes the rows of a decomposition."""
+    # The engine's name for "the given image stands in for the missing bands".
+    return replace(protocol, absence="replacement")
+
+
+def run_identity(
+    model: Model, protocol: Protocol, precision: str, resume: Path | str | None
+) -> dict[str, Any]:
+    """Return what the rows of a decomposition depend on beside the images."""
+    return {
+        **{f"protocol {k}": v for k, v in protocol.run_choices().items() if k != "beta"},
+        "decomposition": True,
+        "precision": precision,
+        **model_identity(model, resume),
+        **method_identity(),
+        **ROWS,
+    }
+
+
+def row_store(resume: Path | str | None, identity: dict[str, Any], layout: RowLayout) -> RowStore:
+    """Return where the rows of one layout are kept, see `run_identity`."""
+    folder = None if resume is None else Path(resume) / ("nested" if layout.nested else "chains")
+    return RowStore(folder, identity, FLUSH_EVERY, width=layout.width, finite=True)
 
 
 @dataclass
@@ -347,19 +364,19 @@ def _by_condition(values: npt.NDArray[Any], n_conditions: int) -> npt.NDArray[An
     return np.moveaxis(values.reshape(-1, n_conditions, *values.shape[1:]), 0, 1)
 
 
-def _result(
+def result_of(
     protocol: Protocol,
     parts: list[Rows],
-    stream: PairStream,
+    conditions: tuple[Condition, ...],
     *,
     n_forward: int,
     precision: str,
     forwards: tuple[str, ...],
 ) -> ErrorDecomposition:
     """Return the result from rows, the conditions of the first image first."""
-    found, c = _unpacked(parts), len(stream.conditions)
+    found, c = _unpacked(parts), len(conditions)
     notes = [note for part in parts for note in part.notes[::c] if note is not None]
-    error, loss = _games(found, stream.conditions)
+    error, loss = _games(found, conditions)
     return ErrorDecomposition(
         protocol=protocol,
         error=error,

@@ -14,8 +14,8 @@ from typing import NoReturn
 
 from iaside_plugins.errors import InputError, cut
 from iaside_plugins.interrupts import (
-    INTERRUPTED,
     ignore_from_now,
+    interrupted,
     raise_from_now,
     was_interrupted,
 )
@@ -37,10 +37,10 @@ def exit_on_bad_input(program: str, options: Callable[[], Mapping[str, str]]) ->
         yield
         ignore_from_now()
     except KeyboardInterrupt:
-        exit_with(program, INTERRUPTED)
+        exit_with(program, interrupted())
     except Exception as error:
         if was_interrupted():  # what a library made of it
-            exit_with(program, INTERRUPTED)
+            exit_with(program, interrupted())
         if not isinstance(error, (InputError, OSError)):
             raise
         exit_with(program, with_options(str(error), options()))

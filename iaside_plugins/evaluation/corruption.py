@@ -134,7 +134,8 @@ class CorruptedRows:
         plan: What is evaluated.
 
     Attributes:
-        rows: Those of every corruption and severity, in the plan's order.
+        cells: Every corruption and severity, in the plan's order.
+        rows: Those of the cells.
         plain: Those of the uncorrupted images in their geometry, None if that is the clean input.
         streams: Images of every condition, and what takes their batches.
 
@@ -145,12 +146,12 @@ class CorruptedRows:
     def __init__(self, runner: ConditionRunner, plan: CorruptionPlan) -> None:
         self._plan = plan
         settings = "-".join(f"{key}={value}" for key, value in sorted(plan.settings.items()))
-        self._cells = [(name, severity) for name in plan.names for severity in SEVERITIES]
+        self.cells = [(name, severity) for name in plan.names for severity in SEVERITIES]
         self.rows = [
             ConditionRows(runner, f"{settings}|{name}-{severity}", plan.work)
-            for name, severity in self._cells
+            for name, severity in self.cells
         ]
-        images = [plan.corrupted(*cell) for cell in self._cells]
+        images = [plan.corrupted(*cell) for cell in self.cells]
         self._counts = [count(one) for one in images]
         self.plain: ConditionRows | None = None
         self.streams: list[Stream] = [
@@ -173,7 +174,7 @@ class CorruptedRows:
         base = clean if self.plain is None else self.plain.outcome()
         conditions, wrong, partial = [], [], []
         for (name, severity), n_images, rows in zip(
-            self._cells, self._counts, self.rows, strict=True
+            self.cells, self._counts, self.rows, strict=True
         ):
             outcome = rows.outcome().among(base)
             if n_images not in (None, len(outcome.ids)):

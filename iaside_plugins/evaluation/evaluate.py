@@ -8,7 +8,7 @@ correctly; the entry holds error rates and paired changes computed from them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from iaside_plugins.decomposition.result import joined
 from iaside_plugins.decomposition.run import chains_like, error_decomposition
+from iaside_plugins.decomposition.taken import TakenPairs
 from iaside_plugins.display.masking import warn_of_masking
 from iaside_plugins.entry.build import (
     SCHEMA_VERSION,
@@ -87,8 +88,10 @@ class EvaluationPlan:
         corruptions: Corruptions, or None.
         attacks: Attacks, or None.
         perturbed: Pairs of images whose errors are decomposed, as `error_decomposition` takes
-            them: one for all conditions or several, each for some of them.
+            them: one for all conditions or several, each for some of them. They are read apart.
         systematic: Other readings of the same files, or None.
+        explained: Pairs of images of `clean` under conditions of `corruptions`, as `perturbed`,
+            with `records`: their errors are decomposed from the reading of all others; or None.
     """
 
     model: Mapping[str, Any]
@@ -99,6 +102,7 @@ class EvaluationPlan:
     attacks: AttackPlan | None = None
     perturbed: Sequence[Any] = ()
     systematic: SystematicPlan | None = None
+    explained: Any = None
 
 
 def evaluate(
@@ -136,9 +140,15 @@ def evaluate(
     if plan.attacks is not None and plan.attacks.by_gradient:
         try_first_gradient(model, plan.attacks.images, model_device(model))
     work = evaluation_work(plan, protocol)
+    split: dict[str, Any] = {
+        "batch_size": batch_size,
+        "precision": precision,
+        "resume": None if resume is None else Path(resume) / "decomposition",
+    }
     with (
         progress_bar(None if work is None else added(*work.values()), show_progress) as bar,
         workers_of(devices) as pool,
+        nullcontext(_taken(model, plan, protocol, pool=pool, **split)) as taken,
         closing(
             PlanRows(
                 model,
@@ -148,6 +158,7 @@ def evaluate(
                 resume=resume,
                 forwards=protocol.forwards,
                 pool=pool,
+                pairs=taken,
             )
         ) as rows,
     ):
@@ -168,17 +179,10 @@ def evaluate(
         clean, corruption, adversarial = _groups(plan, rows)
         systematic = None if rows.systematic is None else rows.systematic.group()
         with not_judged():  # perhaps few of the clean images, which were judged together
-            splits = [
-                error_decomposition(
-                    model,
-                    pairs,
-                    chains_like(protocol),
-                    device=device,
-                    batch_size=batch_size,
-                    precision=precision,
-                    resume=None if resume is None else Path(resume) / "decomposition",
-                    show_progress=show_progress,
-                )
+            splits = [] if taken is None else [taken.result()]
+            given = {**split, "device": device, "show_progress": show_progress}
+            splits += [
+                error_decomposition(model, pairs, chains_like(protocol), **given)
                 for pairs in plan.perturbed
             ]
     decomposition = decomposition_group(joined(splits), clean.ids) if splits else None
@@ -207,6 +211,15 @@ def evaluate(
         "submission": {"submitter": None, "status": "self-reported", "statement": None},
     }
     return jsonable(entry), result
+
+
+def _taken(
+    model: Model, plan: EvaluationPlan, protocol: Protocol, **options: Any
+) -> TakenPairs | None:
+    """Return what takes the plan's `explained`; None without any."""
+    if plan.explained is None:
+        return None
+    return TakenPairs(model, plan.explained, chains_like(protocol), **options)
 
 
 def conditions(

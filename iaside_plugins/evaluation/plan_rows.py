@@ -1,6 +1,6 @@
 """One reading of the images of an evaluation: what it reads, and the rows it leaves.
 
-Attacks and pairs of images read theirs themselves: what they make depends on batches of their own.
+Attacks read theirs themselves: what they make depends on batches of their own.
 """
 
 from __future__ import annotations
@@ -8,11 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from iaside_plugins.decomposition.contributions import Condition
+from iaside_plugins.decomposition.taken import TakenPairs
 from iaside_plugins.evaluation.conditions import (
     ConditionRows,
     ConditionRunner,
@@ -23,7 +26,7 @@ from iaside_plugins.evaluation.conditions import (
 from iaside_plugins.evaluation.corruption import CorruptedRows
 from iaside_plugins.evaluation.reading import OneReading, Stream, in_turn
 from iaside_plugins.evaluation.systematic import SystematicRows
-from iaside_plugins.evaluation.worked import Batch, Worked, answers, worked_by
+from iaside_plugins.evaluation.worked import Batch, PairsJob, Worked, answers, worked_by
 from iaside_plugins.importance.chance import chance_warning
 from iaside_plugins.inference.forward import Model
 from iaside_plugins.parallel.pool import Pool
@@ -36,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 class PlanRows:
-    """The rows of a model on all images of an `EvaluationPlan` but attacked ones and pairs.
+    """The rows of a model on all images of an `EvaluationPlan` but attacked ones and `perturbed`.
 
     Args:
         model: As for `evaluate`.
@@ -46,6 +49,7 @@ class PlanRows:
         resume: As for `evaluate`.
         forwards: As for `Predictor`.
         pool: Workers, who read the images where all of them are files; None for this process.
+        pairs: Takes the images of the plan's `explained`, or None.
 
     Attributes:
         runner: Runs the model under the conditions.
@@ -64,6 +68,7 @@ class PlanRows:
         resume: Path | str | None,
         forwards: str = "plain",
         pool: Pool | None = None,
+        pairs: TakenPairs | None = None,
     ) -> None:
         self._plan = plan
         workers = None if pool is None else (pool, pool.put_model(model))
@@ -81,6 +86,7 @@ class PlanRows:
             plain = self.corruption.plain
             each = self.corruption.rows if plain is None else [plain, *self.corruption.rows]
             tags += [[rows.condition] for rows in each]
+        roles = self._roles(pairs, streams)
         if plan.systematic is not None:
             folder = None if resume is None else Path(resume) / "systematic"
             others = ConditionRunner(model, folder, bar, batch_size, forwards=forwards)
@@ -96,9 +102,32 @@ class PlanRows:
         if workers is not None and self._by_workers:
             keys = [partial(condition_keys, conditions) for conditions in tags]
             job = self.runner.job([images for images, _ in streams], together, answers, keys)
+            if pairs is not None:
+                job = replace(job, pairs=PairsJob(pairs.collector, pairs.job, roles))
             known = chain.from_iterable(store.rows for store in stores)
-            reading = _taken(streams, worked_by(*workers, job, known, self.runner.store))
-        self._images = _stored(reading, stores)
+            reading = _taken(streams, worked_by(*workers, job, known, self.runner.store, pairs))
+        self._images = _stored(reading, stores + [p.request.store for p in (pairs,) if p])
+
+    def _roles(
+        self, pairs: TakenPairs | None, streams: list[Stream]
+    ) -> dict[int, Condition | None]:
+        """Let a decomposition take batches too; return the conditions that streams are to it.
+
+        Args:
+            pairs: The decomposition, or None.
+            streams: The clean images and those of the corruptions, in their order.
+        """
+        corruption = self.corruption
+        if pairs is None or corruption is None:
+            return {}
+        clean = 0 if corruption.plain is None else 1
+        own = [Condition(*cell) for cell in corruption.cells]
+        each: list[tuple[int, Condition | None]] = [(clean, None), *enumerate(own, clean + 1)]
+        roles = {k: one for k, one in each if one is None or one in pairs.collector.conditions}
+        for k, role in roles.items():
+            images, take = streams[k]
+            streams[k] = images, partial(_both, take, partial(pairs.take, role))
+        return roles
 
     def spectral(self) -> Images:
         """Return the images of the importance, which read everything else while they are iterated.
@@ -191,6 +220,15 @@ def _taken(streams: Sequence[Stream], found: Iterable[tuple[int, Worked]]) -> It
     for k, one in found:
         streams[k][1](one)
     yield from ()
+
+
+def _both(
+    take: Callable[[Any], None], pairs: Callable[[Batch], None], batch: Batch | Worked
+) -> None:
+    """Let both take a batch; of one without pixels, workers made what the pairs need."""
+    take(batch)
+    if not isinstance(batch, Worked):
+        pairs(batch)
 
 
 def _stored(images: Iterable[Batch], stores: Sequence[RowStore]) -> Generator[Batch, None, None]:

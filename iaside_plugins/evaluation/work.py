@@ -60,13 +60,14 @@ def evaluation_work(plan: Any, protocol: Protocol) -> dict[str, Work] | None:
     parts, n = conditions_work(plan), count(plan.spectral)
     if parts is None or n is None:
         return None
-    splits = [
-        decomposition_work(pairs, chains_like(protocol), count(pairs)) for pairs in plan.perturbed
-    ]
+    each = [*plan.perturbed, *([] if plan.explained is None else [plan.explained])]
+    splits = [decomposition_work(pairs, chains_like(protocol), count(pairs)) for pairs in each]
     if None in splits:
         return None
     found = {"importance": times(importance_work(protocol), n), **parts}
     if (read := systematic_work(plan)) is not None:
         found["systematic"] = dict(read)
     known = [work for work in splits if work is not None]
+    if plan.explained is not None:
+        known[-1] = {**known[-1], "corrupted": 0}  # the images are made for the corruptions
     return {**found, "explain": added(*known)} if known else found

@@ -5,7 +5,7 @@ A worker does whole batches of the stream, so that every pass is that of one pro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,11 +15,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from iaside_plugins.decomposition.contributions import Condition
+from iaside_plugins.decomposition.taken import PairCollector, TakenPairs
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.checks import check_images, check_labels, model_device, size_clash
 from iaside_plugins.inference.forward import Model
 from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.parallel.pool import Part, Pool
+from iaside_plugins.parallel.shards import RowJob, RowMaker, ShardRows
 from iaside_plugins.storage.provenance import image_digest
 from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.value_table.rows import record_choices, restore
@@ -127,7 +130,12 @@ def answers(
 
 
 def worked_by(
-    pool: Pool, model: Any, job: BatchJob, known: Iterable[str], store: RowStore
+    pool: Pool,
+    model: Any,
+    job: BatchJob,
+    known: Iterable[str],
+    store: RowStore,
+    pairs: TakenPairs | None = None,
 ) -> Iterator[tuple[int, Worked]]:
     """Yield the batches of a job, with the number of their stream, as workers made their rows.
 
@@ -137,6 +145,7 @@ def worked_by(
         job: What is to be done.
         known: Keys whose rows need not be made: those of their batches are not there.
         store: Takes note of how the first worker runs the model, which the others repeat.
+        pairs: Takes what workers make of the job's `pairs`.
 
     Raises:
         InputError: As `Pool.results`, and too many unreadable files.
@@ -151,22 +160,63 @@ def worked_by(
             part = [stream.part(start, start + size) for stream in streams]
             names = [record.image_id for record in records[start : start + 5]]
             unsettled = job.forwards != "plain" and "forwards" not in store.choices
-            yield Part(model, name, (start, part, dict(store.choices)), names, alone=unsettled)
+            settled: dict[str, Any] = {}
+            if pairs is not None:
+                unsettled, settled = unsettled or pairs.request.unsettled, pairs.request.settled
+            data = start, part, dict(store.choices), settled
+            yield Part(model, name, data, names, alone=unsettled)
 
     before: dict[int, Worked] = {}
-    for _, (found, unread, error, choices) in pool.results(parts()):
-        for key, value in choices.items():
+    for _, done in pool.results(parts()):
+        for key, value in done.choices.items():
             if key not in store.choices:
                 store.record_choice(key, value)
-        for k, one in found:
+        for k, one in done.found:
             seen = before.setdefault(k, one)
             if one.size != seen.size:  # no worker sees those of the others
                 raise size_clash(seen.ids[0], seen.size, one.ids[0], one.size)
-        yield from found
-        for stream, one in zip(streams, unread, strict=True):
-            stream.note(one)
-        if error is not None:
-            raise error
+        yield from done.found
+        if pairs is not None:
+            for rows in done.pairs:
+                pairs.add(rows)
+        for stream, unread in zip(streams, done.unread, strict=True):
+            stream.note(unread)
+        if done.error is not None:
+            raise done.error
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a worker made of one batch of every stream.
+
+    Attributes:
+        found: Batches with their stream's number.
+        pairs: Rows of a decomposition.
+        unread: What was unreadable, by stream.
+        error: What stopped it.
+        choices: How the model is run.
+    """
+
+    found: list[tuple[int, Worked]]
+    pairs: list[ShardRows]
+    unread: list[Any]
+    error: InputError | None
+    choices: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PairsJob:
+    """A decomposition beside the rows of a `BatchJob`; it can be pickled.
+
+    Attributes:
+        collector: Holds images until they are whole.
+        rows: Makes its rows.
+        roles: Number of a stream -> its condition, None for clean images.
+    """
+
+    collector: PairCollector
+    rows: RowJob
+    roles: Mapping[int, Condition | None]
 
 
 @dataclass(frozen=True)
@@ -181,6 +231,7 @@ class BatchJob:
         batch_size: As of a `Predictor`; so are `forwards`.
         known: Keys whose rows need not be made.
         readers: Processes that read the files of a worker.
+        pairs: Of a decomposition of the same images, or None.
     """
 
     streams: Sequence[Any]
@@ -191,6 +242,7 @@ class BatchJob:
     forwards: str
     known: frozenset[str] = frozenset()
     readers: int = 0
+    pairs: PairsJob | None = None
 
     def without_files(self, known: frozenset[str], readers: int) -> BatchJob:
         """Return the job as it is sent: files come with the parts."""
@@ -199,18 +251,25 @@ class BatchJob:
 
     def begin(self, model: nn.Module, device: torch.device) -> Callable[[Any], Any]:
         """Return the function that does one batch of every stream."""
-        return partial(self._do, Predictor(model, self.batch_size, self.forwards))
+        predict = Predictor(model, self.batch_size, self.forwards)
+        maker = None if self.pairs is None else self.pairs.rows.begin(model, device)
+        return partial(self._do, predict, maker)
 
     def _do(
-        self, predict: Predictor, data: tuple[int, list[Any], dict[str, Any]]
-    ) -> tuple[list[tuple[int, Worked]], list[Any], InputError | None, dict[str, Any]]:
-        """Return batches with their stream's number, what was unreadable, what stopped it, choices.
+        self,
+        predict: Predictor,
+        maker: RowMaker | None,
+        data: tuple[int, list[Any], dict[str, Any], dict[str, Any]],
+    ) -> Done:
+        """Return what is made of one batch of every stream.
 
         Args:
             predict: Answers.
-            data: Place of the first image, a part of each stream, and how the model is run.
+            maker: Makes the rows of `pairs`.
+            data: Place of the first image, a part of each stream, and how the model is run, here
+                and by `maker`.
         """
-        first, parts, choices = data
+        first, parts, choices, settled = data
         store = RowStore(None, {})
         store.choices = choices
         if predict.runner.needs_tuning:
@@ -219,17 +278,24 @@ class BatchJob:
         streams = [one.with_part(part, None, self.readers) for one, part in each]
         places = [places_of(stream, first) for stream in streams]
         read = self.together or (lambda each: ((0, batch) for batch in each[0]))
-        found, error = [], None
+        found: list[tuple[int, Worked]] = []
+        pairs: list[ShardRows] = []
+        error = None
         try:
             for k, batch in read(streams):
                 one = worked_here(batch, self.make, predict, places[k])
                 there = self.known.issuperset(self.keys[k](one))
                 rows = [] if there else list(one.rows())
                 found.append((k, replace(one, rows=partial(list, rows))))
+                if self.pairs is not None and maker is not None and k in self.pairs.roles:
+                    groups = self.pairs.collector.take(self.pairs.roles[k], batch)
+                    pairs.append(maker.made(groups, pairs[-1].choices if pairs else settled))
+                    if pairs[-1].error is not None:
+                        break
         except InputError as raised:
             error = raised
         record_choices(predict.runner, store)
-        return found, [one.unread for one in streams], error, store.choices
+        return Done(found, pairs, [one.unread for one in streams], error, store.choices)
 
 
 def digests_of(images: Tensor, labels: Tensor) -> list[str]:

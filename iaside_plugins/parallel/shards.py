@@ -175,7 +175,7 @@ class RowRequest:
         layout: What the rows hold; by default values and hits alone.
         known_classes: As `ModelRunner.known_classes`.
         files: The images, where workers can read them.
-        model: Of `Pool.put_model`.
+        model: Of `Pool.put_model`; None again once it is not needed any more.
         stopped: Set where no more images are needed.
         n_forward: Images that went through the model, at workers.
     """
@@ -196,7 +196,7 @@ class RowRequest:
     def unsettled(self) -> bool:
         """Whether the next shard has to say first how the model is run."""
         plain = self.protocol.forwards == "plain" and self.precision in ("float32", "float64")
-        return not (plain and self.batch_size != "auto") and not self._settled
+        return not (plain and self.batch_size != "auto") and not self.settled
 
     @property
     def forwards(self) -> dict[str, Any]:
@@ -204,7 +204,8 @@ class RowRequest:
         return self.store.choices.get("forwards") or {}
 
     @property
-    def _settled(self) -> dict[str, Any]:
+    def settled(self) -> dict[str, Any]:
+        """What is settled of how the model is run, of `SETTLED`."""
         choices = self.store.choices
         return {name: choices[name] for name in SETTLED if name in choices}
 
@@ -224,7 +225,7 @@ class RowRequest:
         name = pool.put(job)
 
         def part(images: Any, names: list[str], finished: FinishedGroup | None = None) -> Part:
-            data = None if images is None else Shard(images, self._settled)
+            data = None if images is None else Shard(images, self.settled)
             return Part(self.model, name, data, names, (self, finished), alone=self.unsettled)
 
         if files is not None:
@@ -242,6 +243,11 @@ class RowRequest:
             asked.update(finished.keys)
             names = [item.name for item, _ in group]
             yield _converted(group, _array) if new else None, names, finished
+
+    def release(self) -> None:
+        """Let go of the model once all rows are there, unless more files may be needed."""
+        if self.stopped or self.files is None or not self.files.wanted.left:
+            self.model = None
 
     def take(
         self, finished: FinishedGroup | None, found: ShardRows | None
@@ -314,8 +320,12 @@ def worker_groups(
     """
     while requests:
         begun: list[RowRequest] = []
+        last: RowRequest | None = None
         for part, found in pool.results(_parts(pool, requests, begun)):
             request, finished = part.tag
+            if last is not None and last is not request:
+                last.release()
+            last = request
             for group in request.take(finished, found):
                 yield request, group
         requests = [one for one in begun if not one.stopped and one.files and one.files.extend()]
@@ -381,35 +391,50 @@ class RowJob:
     known: frozenset[str]
     readers: int
 
-    def begin(self, model: nn.Module, device: torch.device) -> Callable[[Shard], ShardRows]:
+    def begin(self, model: nn.Module, device: torch.device) -> RowMaker:
         """Return the function that makes the rows of a shard."""
         game = Game.of(model, self.protocol, device, self.batch_size, self.precision)
         game.runner.known_classes = self.known_classes
-        return _RowMaker(self, model, game)
+        return RowMaker(self, model, game)
 
 
 @dataclass
-class _RowMaker:
+class RowMaker:
+    """Makes the rows of a job.
+
+    Attributes:
+        job: The job.
+        model: The model.
+        game: Runs it.
+    """
+
     job: RowJob
     model: nn.Module
     game: Game
     _began: bool = field(default=False)
 
     def __call__(self, shard: Shard) -> ShardRows:
-        """Return the rows of a shard, by the code that makes all rows."""
+        """Return the rows of a shard."""
+        if self.job.files is None:
+            return self.made([_converted(shard.images, _tensor)], shard.choices)
+        files, grouped = self.job.files
+        first, part, places = shard.images
+        images = files.with_part(part, self.model, self.job.readers)
+        found = self.made(grouped(images, first, places), shard.choices)
+        return replace(found, unread=getattr(images, "unread", None))
+
+    def made(self, groups: Iterable[Group], choices: dict[str, Any]) -> ShardRows:
+        """Return the rows of groups, by the code that makes all rows.
+
+        Args:
+            groups: Read as they are needed.
+            choices: How the model is run, of `SETTLED`.
+        """
         job, game, store = self.job, self.game, RowStore(None, {})
-        store.choices = dict(shard.choices)
+        store.choices = dict(choices)
         if not self._began:
             restore(game.runner, store)
             self._began = True
-        images: Any = None
-        if job.files is None:
-            groups: Iterable[Group] = [_converted(shard.images, _tensor)]
-        else:
-            files, grouped = job.files
-            first, part, places = shard.images
-            images = files.with_part(part, self.model, job.readers)
-            groups = grouped(images, first, places)
         before, error = game.n_forward, None
         found: list[tuple[FinishedGroup, Array | None]] = []
         try:
@@ -419,8 +444,7 @@ class _RowMaker:
                 found.append((group, np.stack(rows) if whole else None))
         except InputError as raised:
             error = raised
-        unread = getattr(images, "unread", None)
-        return ShardRows(found, game.n_forward - before, store.choices, unread, error)
+        return ShardRows(found, game.n_forward - before, store.choices, None, error)
 
 
 def _converted(group: Group, convert: Callable[[Any], Any]) -> Group:

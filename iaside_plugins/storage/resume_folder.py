@@ -13,16 +13,35 @@ from pathlib import Path
 from typing import Any
 
 from iaside_plugins.errors import InputError
+from iaside_plugins.interrupts import note_kept, was_interrupted
 from iaside_plugins.storage.code import package_digest
 from iaside_plugins.storage.files import check_writable
 from iaside_plugins.storage.provenance import model_identity
-from iaside_plugins.storage.row_store import HEADER
+from iaside_plugins.storage.row_store import HEADER, count_rows
 
 _log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
 def resume_folder(folder: Path | None, *identity: Any) -> Iterator[Path]:
+    """Yield the folder of unfinished work, see `_folder`.
+
+    What it holds is said, and on Ctrl-C noted for `interrupted`: an image counts once under every
+    condition.
+    """
+    with _folder(folder, *identity) as found:
+        if n_finished := count_rows(found):
+            _log.warning("%s holds %s finished images", found, f"{n_finished:,}")
+        try:
+            yield found
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) or was_interrupted():
+                note_kept(count_rows(found))
+            raise
+
+
+@contextlib.contextmanager
+def _folder(folder: Path | None, *identity: Any) -> Iterator[Path]:
     """Yield the folder of unfinished work: the user's, or one in the cache that success removes.
 
     The last of `identity` is the model; rows are stored by image, so that batch size, workers and

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import time
@@ -32,6 +33,7 @@ MERGE_AT = 64  # chunks
 HEADER = "run.json"  # whose rows a folder holds
 CHOICES = "settled"  # the key in it
 ORDER = "order.json"
+PROTOCOL, FORWARDS = "protocol ", "forwards"  # keys of the protocol's choices begin, or are, so
 EARLIER = {"method_version": 1, "rows": 1}  # of folders from before it was recorded
 UNKNOWN = "code"  # folders from before it was recorded are taken: nothing says what theirs was
 _log = logging.getLogger(__name__)
@@ -215,6 +217,15 @@ class RowStore:
         return path
 
 
+def count_rows(folder: Path) -> int:
+    """Return how many rows the stores in a folder and below it hold; damaged chunks have none."""
+    keys: dict[Path, set[str]] = {}
+    for chunk in folder.rglob("rows-*.npz"):
+        with contextlib.suppress(MemoryError, *DAMAGE), np.load(chunk, allow_pickle=False) as held:
+            keys.setdefault(chunk.parent, set()).update(held["keys"].tolist())
+    return sum(map(len, keys.values()))
+
+
 def read_header(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the identity and the recorded choices of the run that a store's folder holds.
 
@@ -243,5 +254,24 @@ def check_identity(folder: Path, found: Mapping[str, Any], expected: Mapping[str
             why = " (other weights or code)" if key == "model" else ""
             raise InputError(
                 f"{folder} holds another run: {what} was {shown(before, 300)} and is now "
-                f"{shown(now, 300)}{why}; resume with the same choices or give another folder"
+                f"{shown(now, 300)}{why}; resume with the same choices{_choices(found, expected)} "
+                "or give another folder"
             )
+
+
+def _choices(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """Return the choices of a folder's run that are others now, as they are given; or nothing.
+
+    Versions before this one had other defaults: the exact estimator and plain forwards.
+    """
+    plain = {FORWARDS: "plain"}  # which is recorded where it is another
+    before, now = (
+        plain | {key.removeprefix(PROTOCOL): value for key, value in run.items() if _is_choice(key)}
+        for run in (found, expected)
+    )
+    other = [f"{key}={value!r}" for key, value in before.items() if now.get(key) != value]
+    return f" ({', '.join(other)})" if other else ""
+
+
+def _is_choice(key: str) -> bool:
+    return key == FORWARDS or key.startswith(PROTOCOL)

@@ -37,6 +37,7 @@ class Cost:
         at_most: Whether the command may need less, since it stops once it knows enough.
         speeds: Part -> its own speed, where models differ.
         forwards: The protocol's; times are those of plain passes, so others take less.
+        of: What it is the cost of, where a command has several: a model.
     """
 
     parts: Mapping[str, Work]
@@ -46,6 +47,7 @@ class Cost:
     at_most: bool = False
     speeds: Mapping[str, Speed] = field(default_factory=dict)
     forwards: str = "plain"
+    of: str = ""
 
     @property
     def work(self) -> Work:
@@ -83,7 +85,8 @@ class Cost:
         most = "at most " if self.at_most else ""
         memory = "" if self.memory is None else f"; memory at least {self.memory / 1e9:.1f} GB"
         less = "" if self.forwards == "plain" else " or less"
-        return f"cost: {most}{' and '.join(counts)}, about {in_words(self.seconds)}{less}{memory}"
+        cost = f"cost of {self.of}" if self.of else "cost"
+        return f"{cost}: {most}{' and '.join(counts)}, about {in_words(self.seconds)}{less}{memory}"
 
     @property
     def whole(self) -> str:
@@ -118,6 +121,7 @@ class Cost:
             for part, work in self.parts.items()
         }
         return {
+            **({"of": self.of} if self.of else {}),
             "n_forward": self.passes,
             "seconds": self.seconds,
             "memory_bytes_at_least": self.memory,
@@ -135,6 +139,7 @@ def probed(
     protocol: Protocol | None = None,
     corruptions: CorruptionPlan | None = None,
     gradients: bool = False,
+    n_devices: int = 1,
     **options: Any,
 ) -> Speed:
     """Return what each kind of work costs with these images.
@@ -145,6 +150,7 @@ def probed(
         protocol: Of the coalitions, if there are any.
         corruptions: Corruptions that may have to be made.
         gradients: Whether attacks need them, so that they are tried first.
+        n_devices: Devices that share the work, with the processes that make images.
         options: Others of `speed_of`.
 
     Raises:
@@ -158,11 +164,13 @@ def probed(
         if gradients:
             try_first_gradient(model, images, model_device(model))
         known = KnownClasses.of(images)
-        speed = speed_of(model, shape, protocol=protocol, n_images=n, classes=known, **options)
+        given: dict[str, Any] = {"protocol": protocol, "n_devices": n_devices, **options}
+        speed = speed_of(model, shape, n_images=n, classes=known, **given)
     if corruptions is None or "corrupted" not in corruptions.work:
         return speed
     made = corruption_seconds(corruptions.names, corruptions.settings)
-    added_by = beside_passes(made, images.n_workers, speed.seconds.get("forward", 0.0))
+    forward = n_devices * speed.seconds.get("forward", 0.0)  # of one of them
+    added_by = beside_passes(made, images.n_workers // n_devices, forward) / n_devices
     return replace(speed, seconds={**speed.seconds, "corrupted": added_by})
 
 

@@ -24,6 +24,7 @@ from iaside_plugins.display.text import proportion
 from iaside_plugins.entry.write import typed_entry, write_entry
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.evaluate import EvaluationPlan, evaluate
+from iaside_plugins.importance.chance import not_judged
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import check_writable
@@ -182,13 +183,14 @@ class Demo:
             entry, importance = evaluate(
                 one.model, one.plan, self.protocol, resume=resume, **options
             )
-            decomposition = error_decomposition(  # of the rows that were just kept
-                one.model,
-                one.plan.perturbed[0],
-                chains_like(self.protocol),
-                resume=resume / "decomposition",
-                **options,
-            )
+            with not_judged():  # `evaluate` did
+                decomposition = error_decomposition(  # of the rows that were just kept
+                    one.model,
+                    one.plan.perturbed[0],
+                    chains_like(self.protocol),
+                    resume=resume / "decomposition",
+                    **options,
+                )
         typed = typed_entry(entry)
         dataset = one.plan.data["name"]
         write_entry(self.folder / "entries" / dataset / f"{typed.entry_id}.json", typed)

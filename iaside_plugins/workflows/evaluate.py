@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from iaside_plugins.adapters.imagenet.corruption_sets import (
 )
 from iaside_plugins.adapters.imagenet.systematic import systematic as other_readings_of
 from iaside_plugins.adapters.models.load import Classifier
+from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.entry.write import check_texts
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.corruption import with_reference
@@ -24,6 +26,7 @@ from iaside_plugins.evaluation.work import evaluation_work
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.workflows.corruption_options import check_corruptions
 from iaside_plugins.workflows.cost import Cost, probed
+from iaside_plugins.workflows.explain import explain_plan
 from iaside_plugins.workflows.labels import check_labels_are_given
 from iaside_plugins.workflows.source import DataSource, find_images, open_images
 
@@ -100,6 +103,40 @@ def evaluation_plan(  # noqa: PLR0913  the public signature
     )
 
 
+def with_explained(
+    plan: EvaluationPlan,
+    source: DataSource,
+    model: Classifier,
+    *,
+    corruptions: str = "generate",
+    attacks: Sequence[foolbox_adapter.AttackSpec] = (),
+    generation: GenerationOptions | None = None,
+) -> EvaluationPlan:
+    """Return a plan whose errors are split over bands too, as `iaside explain` does it.
+
+    Corrupted images come from the reading of the plan; attacked ones are read and made apart.
+
+    Args:
+        plan: Of `evaluation_plan`; so are the other arguments.
+        source: The images to decompose, some of the plan's.
+        model: The model.
+        corruptions: All of them are decomposed, at every severity.
+        attacks: The attacks.
+        generation: How corruptions are generated.
+
+    Raises:
+        InputError: For anything that cannot be used, and where there is nothing to decompose.
+    """
+    given: dict[str, Any] = {"corruptions": corruptions, "generation": generation}
+    if plan.corruptions is not None:
+        pairs = explain_plan(source, model, severities=SEVERITIES, **given)
+        plan = replace(plan, explained=pairs)
+        if not attacks:
+            return plan
+    apart = explain_plan(source, model, severities=(), attacks=attacks, **given)
+    return replace(plan, perturbed=[apart])
+
+
 def evaluation_cost(
     model: Classifier,
     plan: EvaluationPlan,
@@ -114,7 +151,7 @@ def evaluation_cost(
         model: The model.
         plan: Of the evaluation.
         protocol: Of the importance.
-        n_devices: Devices that share the images of the importance.
+        n_devices: Devices that share the images.
         options: batch_size and precision of the passes.
     """
     gradients = plan.attacks is not None and plan.attacks.by_gradient
@@ -127,7 +164,11 @@ def evaluation_cost(
         "systematic": "fewer images, --n-images",
         "explain": "--n-explain takes it on fewer images",
     }
-    return Cost(evaluation_work(plan, protocol) or {}, speed, shorter)
+    held = 0
+    if plan.explained is not None:  # those of a batch, in 8 bits
+        n = min(len(plan.explained), getattr(plan.clean, "batch_size", 1))
+        held = n * (1 + len(plan.explained.conditions)) * speed.pixels
+    return Cost(evaluation_work(plan, protocol) or {}, speed, shorter, held=held)
 
 
 def _attack(

@@ -23,6 +23,7 @@ from iaside_plugins.heatmap.views import (
     importance_view,
     per_energy_view,
 )
+from iaside_plugins.importance.chance import not_judged
 from iaside_plugins.importance.run import importance_work, spectral_importance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.spectral.partition import SpectralPartition
@@ -111,7 +112,8 @@ def band_views(
     attacked = _attacked(model, images, protocol, folder, bool(options.get("show_progress")))
     views += [] if attacked is None else [attacked]
     pairs = explain_plan(source, model, corruptions=NOISE, severities=(SEVERITY,))
-    split = error_decomposition(model, pairs, protocol, resume=where["explain"], **options)
+    with not_judged():  # the importance judged the same images
+        split = error_decomposition(model, pairs, protocol, resume=where["explain"], **options)
     return BandViews.of(heat_map, *views, per_energy_view(split))
 
 

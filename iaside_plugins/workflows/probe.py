@@ -1,4 +1,4 @@
-"""How long one piece of each kind of work takes, and how much memory, from one timed try."""
+"""How long one piece of each kind of work takes, and how much memory, from a few timed tries."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from iaside_plugins.value_table.progress import GRADIENT_PASSES, WEIGHTS, Work, 
 
 WARM_ROWS = 4  # of a pass before the timed one
 SEVERITY = 3  # of the corruptions that are timed
-MOST_TRIES, LONG_TRIES = 3, 0.5  # of a call that is timed; seconds after which there is no other
+MOST_TRIES, LONG_TRIES = 5, 2.0  # of a call that is timed; seconds after which there is no other
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def speed_of(
     n_devices: int = 1,
     classes: KnownClasses | None = None,
 ) -> Speed:
-    """Return what a forward pass, a gradient and a coalition cost, from one pass over noise.
+    """Return what a forward pass, a gradient and a coalition cost, from a few passes over noise.
 
     The pass is as large as those of the run will be, and the forwards are plain ones. A gradient
     counts `GRADIENT_PASSES` forward passes: timed alone it lacks what an attack does beside it.
@@ -84,7 +84,7 @@ def speed_of(
         precision: Of the pass.
         protocol: Of the coalitions; none are made without it.
         n_images: Images of the run, which a pass never has more of, each with its coalitions.
-        n_devices: Devices that share the coalitions.
+        n_devices: Devices that share all of it.
         classes: Those of the labels, where they are known.
 
     Raises:
@@ -101,8 +101,9 @@ def speed_of(
     seconds = {
         "forward": forward,
         "gradient": GRADIENT_PASSES * forward,
-        "coalition": (forward + making) / n_devices,
+        "coalition": forward + making,
     }
+    seconds = {kind: each / n_devices for kind, each in seconds.items()}
     return Speed(seconds, peak_memory(device), rows, math.prod(shape))
 
 
@@ -167,15 +168,12 @@ def beside_passes(made: float, n_workers: int, forward: float) -> float:
 
 
 def _seconds(run: Callable[[], Any]) -> float:
-    """Return the time of a call, the least of several where it is short: others use the machine."""
-    begun, best = time.perf_counter(), math.inf
-    for _ in range(MOST_TRIES):
-        start = time.perf_counter()
+    """Return the time of a call, the median of several if it is short: others use the machine."""
+    ends = [time.perf_counter()]
+    while len(ends) <= MOST_TRIES and ends[-1] - ends[0] < LONG_TRIES:
         run()
-        best = min(best, time.perf_counter() - start)
-        if time.perf_counter() - begun > LONG_TRIES:
-            break
-    return best
+        ends.append(time.perf_counter())
+    return float(np.median(np.diff(ends)))
 
 
 def in_words(seconds: float) -> str:

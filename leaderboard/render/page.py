@@ -1,130 +1,55 @@
-"""The board as one page that needs no other file, no network and no script to be read."""
+"""The board's first page: tables of models, one data set in view at a time."""
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import math
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from itertools import groupby
 from typing import Any
 
-from iaside_plugins.errors import MissingExtraError
-from iaside_plugins.importance.evidence import Evidence
+from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.board import Board, Section
-from iaside_plugins.leaderboard.render.grids import (
-    correlation_rows,
-    grids,
-    heat_map,
-    rank_grid,
-)
-from iaside_plugins.leaderboard.render.scatter import Panel, Span, panels
-from iaside_plugins.leaderboard.statistics.report import DECIMALS
+from iaside_plugins.leaderboard.findings import findings
+from iaside_plugins.leaderboard.render import drawings
+from iaside_plugins.leaderboard.render.html import render
+from iaside_plugins.leaderboard.statistics.report import DECIMALS, Record
 from iaside_plugins.leaderboard.statistics.variables import ENDS
 from iaside_plugins.leaderboard.table import formatting as fmt
 from iaside_plugins.leaderboard.table.frame import Row, Table
 from iaside_plugins.leaderboard.table.presentation import (
     Column,
-    conclusions,
     facts,
     heading,
+    main_attacks,
 )
+from iaside_plugins.leaderboard.table.splits import corruption_split
+from iaside_plugins.shapley.score import score_range
 
-try:
-    import jinja2
-    from markupsafe import Markup
-except ImportError as error:
-    raise MissingExtraError.of("the board's page needs jinja2", "leaderboard") from error
-
-FOLDER = Path(__file__).resolve().parent / "templates"
 SCRIPTS = (
     "dom.js",
     "state.js",
     "rows.js",
     "profile_chart.js",
-    "details.js",
     "compare.js",
-    "plots.js",
     "downloads.js",
     "board.js",
 )  # in the order of their use
-WIDTH, HEIGHT = 480, 350  # of a plot
-LEFT, RIGHT, TOP, BOTTOM = 72, 12, 26, 58  # margins around its data
-AREA = {
-    "width": WIDTH,
-    "height": HEIGHT,
-    "left": LEFT,
-    "right": RIGHT,
-    "top": TOP,
-    "bottom": BOTTOM,
-}  # for the templates
-SPARK_HEIGHT = 20
-SPARK_BAR = 8
-MARKS = 8  # colours and shapes of families; the last is for all others
+COLOURS, SHAPES = 8, 8  # of families
+SMALL = 1000  # images, below which a table says that they are few
 
 
 def to_html(board: Board) -> str:
-    """Return the page; its Content-Security-Policy allows only its own style and script."""
-    style = (FOLDER / "page.css").read_text(encoding="utf-8")
-    script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    style, script = _spare(style), f'"use strict";(()=>{{\n{_spare(script)}\n}})();'
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    return environment.get_template("page.html").render(
+    """Return the page."""
+    return render(
+        "board.html",
+        board,
+        here="index.html",
+        scripts=SCRIPTS,
+        tabs=_tabs(board.sections),
         sections=[_section(section) for section in board.sections],
-        method=board.statistics["method"],
-        style=Markup(style),
-        script=Markup(script),
-        style_hash=_digest(style),
-        script_hash=_digest(script),
-        area=AREA,
-        fmt=fmt,
+        spark_height=drawings.SPARK_HEIGHT,
+        split_scale=drawings.SPLIT_SCALE,
     )
-
-
-def _digest(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _section(section: Section) -> dict[str, Any]:
-    """Return what the template shows of one table, as plain text that the template escapes."""
-    table, found = section.table, section.statistics
-    families = [model["family"] for model in found["models"]]
-    marks = _marks(families)
-    shown, rows = section.columns, table.rows
-    return {
-        "id": short_id(found["id"]),
-        "keys": [entry.entry_id.split("--")[1] for entry in table.entries],
-        "heading": heading(table),
-        "facts": facts(table),
-        "columns": shown,
-        "cells": [[column.cell(row) for column in shown] for row in rows],
-        "sparklines": [
-            (sparkline(one, table.span), " ".join(f"{value:+.2f}" for value in one.nats))
-            for one in table.evidence
-        ],
-        "spark_width": SPARK_BAR * len(table.evidence[0].nats),
-        "models": [fmt.plain(entry.model.name) for entry in table.entries],
-        "families": families,
-        "facets": _facets(table, families),
-        "marks": marks,
-        "legend": _legend(families, marks),
-        "grids": [rank_grid(found), *grids(table)],
-        "panels": [(panel, drawing(panel)) for panel in panels(section)],
-        "conclusions": conclusions(found),
-        "correlations": correlation_rows(found),
-        "heat": heat_map(found),
-        "found": found,
-        "raw": raw_rows(shown, rows, families),
-    }
 
 
 def short_id(table_id: str) -> str:
@@ -133,130 +58,203 @@ def short_id(table_id: str) -> str:
     return f"{parts[0]}-{parts[-1]}"
 
 
-def _spare(text: str) -> str:
-    """Return a style or script without indentation, blank lines and comment lines."""
-    lines = (line.strip() for line in text.splitlines())
-    return "\n".join(line for line in lines if line and not line.startswith("//"))
+def model_file(entry: Entry) -> str:
+    """Return the name of a model's own page, which its data set, name and weights fix."""
+    data, name = entry.entry_id.split("--")[:2]
+    return f"models/{data}--{name}--{entry.model.weights_sha256[:8]}.html"
 
 
-def _marks(families: Sequence[str]) -> list[int]:
-    """Return each model's number of colour and shape, by family, the largest family first."""
-    common = sorted(Counter(families).items(), key=lambda item: (-item[1], item[0]))
-    number = {family: min(k, MARKS - 1) for k, (family, _) in enumerate(common)}
-    return [number[family] for family in families]
-
-
-def _legend(families: Sequence[str], marks: Sequence[int]) -> list[tuple[int, str]]:
-    named: dict[int, list[str]] = {}
-    for family, mark in sorted(zip(families, marks, strict=True), key=lambda item: item[::-1]):
-        if family not in named.setdefault(mark, []):
-            named[mark].append(family)
+def _tabs(sections: Sequence[Section]) -> list[dict[str, Any]]:
+    """Return a tab a data set, with the tables of its images, most models first."""
+    by_data = groupby(sections, key=lambda section: section.table.entries[0].data.name)
     return [
-        (mark, names[0] if len(names) == 1 else f"{len(names)} other families")
-        for mark, names in sorted(named.items())
+        {"name": fmt.plain(name), "tables": [_choice(section) for section in _largest(held)]}
+        for name, held in by_data
     ]
 
 
-def _facets(table: Table, families: Sequence[str]) -> list[tuple[str, str, list[str]]]:
-    """Return what rows can be filtered by, if they differ in it: name, label, values."""
-    values = {
-        "family": list(families),
-        "training": [fmt.plain(entry.model.training) for entry in table.entries],
-        "status": [fmt.plain(entry.submission.status) for entry in table.entries],
+def _largest(sections: Any) -> list[Section]:
+    return sorted(sections, key=lambda section: -len(section.table.models))
+
+
+def _choice(section: Section) -> dict[str, Any]:
+    first = section.table.entries[0]
+    through = "" if first.benchmark is None else f", RobustBench {first.benchmark.threat_model}"
+    return {
+        "id": short_id(section.statistics["id"]),
+        "n_models": len(section.table.models),
+        "label": f"{first.data.n_images} images{through}",
     }
-    return [
-        (name, name, sorted(set(found))) for name, found in values.items() if len(set(found)) > 1
-    ]
 
 
-def raw_rows(shown: Sequence[Column], rows: Sequence[Row], families: Sequence[str]) -> Row:
-    """Return the columns of the frame behind the shown ones, and each row's family.
+def _section(section: Section) -> dict[str, Any]:
+    """Return what the template shows of one table, as plain text that the template escapes."""
+    table, found = section.table, section.statistics
+    families = [model["family"] for model in found["models"]]
+    shown, rows = section.columns, table.rows
+    first = table.entries[0]
+    order = _order(table)
+    attacks = main_attacks(table)
+    return {
+        "id": short_id(found["id"]),
+        "data": fmt.plain(first.data.name),
+        "heading": heading(table),
+        "facts": facts(table),
+        "badges": _badges(table),
+        "findings": findings(section),
+        "columns": shown,
+        "views": [" ".join(column.views) for column in shown],
+        "sort": (attacks[0].column if attacks else "clean_accuracy"),
+        "order": order,
+        "ranks": _ranks(found, attacks[0].column if attacks else "clean_accuracy"),
+        "heads": [_head(column) for column in shown],
+        "cells": [[_cell(table, column, k) for column in shown] for k in range(len(rows))],
+        "keys": [entry.entry_id.split("--")[1] for entry in table.entries],
+        "links": [model_file(entry) for entry in table.entries],
+        "models": [fmt.plain(entry.model.name) for entry in table.entries],
+        "marks": [family_mark(family) for family in families],
+        "threats": _threats(table),
+        "trainings": sorted({fmt.plain(entry.model.training) for entry in table.entries}),
+        "n_bands": first.protocol.n_bands,
+        "raw": raw_rows(table, shown, families),
+    }
+
+
+def _order(table: Table) -> list[int]:
+    """Return the rows by the main robust accuracy, the best first; else as the table has them."""
+    attacks = main_attacks(table)
+    places = list(range(len(table.rows)))
+    if not attacks:
+        return places
+    values = table.frame[attacks[0].column].fillna(-1.0).tolist()
+    return sorted(places, key=lambda k: -values[k])
+
+
+def _ranks(found: Record, column: str) -> list[str]:
+    """Return each row's rank by a column, as a range where it is not told: "2-5"."""
+    by_id = {
+        place["entry_id"]: place
+        for one in found["ranks"]
+        if one["column"] == column
+        for place in one["models"]
+    }
+    return [_range(by_id.get(model["entry_id"])) for model in found["models"]]
+
+
+def _range(place: Record | None) -> str:
+    if place is None:
+        return ""
+    low, high = place["low"], place["high"]
+    return f"rank {low}" if low == high else f"rank {low}–{high}"
+
+
+def _head(column: Column) -> tuple[str, str]:
+    """Return a header's first line, with its arrow, and what stands below it."""
+    arrow = column.header[-2:] if column.header[-1] in "↑↓" else ""
+    name, _, rest = column.header.removesuffix(arrow).partition(" (")
+    return name + arrow, rest.removesuffix(")")
+
+
+def _badges(table: Table) -> list[tuple[str, str]]:
+    """Return (badge, what it means) of images that limit what the numbers say."""
+    first = table.entries[0]
+    n = first.data.n_images
+    found = []
+    if n < SMALL:
+        half = 100 * 1.96 * (0.25 / n) ** 0.5
+        found.append(
+            ("few images", f"{n} images: a proportion is known to about {half:.0f} points at worst")
+        )
+    if any("training set" in (entry.data.note or "") for entry in table.entries):
+        found.append(("training images", "accuracies run above those on held-out images"))
+    return found
+
+
+def _threats(table: Table) -> list[tuple[str, str]]:
+    """Return a choice of columns to show for every attack column: label, names of two columns."""
+    chosen = {}
+    leading = [attack.column for attack in main_attacks(table)]
+    for attack in table.attack_columns:
+        alike = [
+            other.column
+            for other in table.attack_columns
+            if (other.norm, other.attacks) == (attack.norm, attack.attacks)
+            and other.epsilon >= attack.epsilon
+        ][:2]
+        label = f"{attack.budget} ({attack.words})"
+        chosen[attack.column] = (label, " ".join(alike))
+    if leading:
+        first = chosen.pop(leading[0])
+        return [(first[0], " ".join(leading)), *chosen.values()]
+    return list(chosen.values())
+
+
+def _cell(table: Table, column: Column, k: int) -> dict[str, Any]:
+    """Return a cell's text, number and interval apart, and its drawing."""
+    row, entry = table.rows[k], table.entries[k]
+    text = column.cell(row)
+    value, _, interval = text.partition(" [") if column.has_interval else (text, "", "")
+    found = {"kind": column.kind, "text": value, "interval": interval and f"[{interval}"}
+    at, low, high = (row.get(column.name + end, float("nan")) for end in ENDS)
+    drawn: Any = None
+    if column.kind == "share":
+        drawn = drawings.bar(at, low, high)
+    elif column.kind == "lean":
+        protocol = entry.protocol
+        drawn = drawings.lean(at, low, high, score_range(protocol.n_bands, protocol.beta))
+    elif column.kind == "split" and (split := corruption_split(entry.decomposition)):
+        drawn = drawings.stack(split)
+    elif column.kind == "profile":
+        evidence = table.evidence[k]
+        drawn = drawings.sparkline(evidence, table.span)
+        found["text"] = " ".join(f"{value:+.2f}" for value in evidence.nats)
+    return found | {"drawn": drawn}
+
+
+def family_mark(family: str) -> tuple[int, int]:
+    """Return the numbers of a family's colour and shape.
+
+    They depend on its name alone: a family looks the same on every board and after every build.
+    """
+    number = int(hashlib.sha256(family.encode()).hexdigest(), 16)
+    return number % COLOURS, number // COLOURS % SHAPES
+
+
+def raw_rows(table: Table, shown: Sequence[Column], families: Sequence[str]) -> Row:
+    """Return the numbers behind the shown columns, and what a comparison of models shows.
 
     Args:
-        shown: Columns of the table, in order.
-        rows: Of its frame, in order.
-        families: Of the models.
+        table: Of the board.
+        shown: Its columns, in order.
+        families: Of its models.
     """
-    kinds = sorted(set(families))
     names = [
         name for c in shown for name in ([c.name + e for e in ENDS] if c.has_interval else [c.name])
     ]
     return {
-        "families": kinds,
-        "family": [kinds.index(family) for family in families],
+        "families": list(families),
         "names": names,
-        "rows": [[_json(row.get(name)) for name in names] for row in rows],
+        "rows": [[_json(row.get(name)) for name in names] for row in table.rows],
+        "bands": [
+            [[round(v, 4) for v in (value, *ends)] for value, ends in _values(table, k)]
+            for k in range(len(table.rows))
+        ],
+        "errors": [
+            {} if e.corruption is None else _mean_errors(e.corruption.errors) for e in table.entries
+        ],
     }
+
+
+def _values(table: Table, k: int) -> Any:
+    evidence = table.evidence[k]
+    return zip(evidence.nats.tolist(), evidence.intervals.tolist(), strict=True)
+
+
+def _mean_errors(errors: dict[str, dict[int, float]]) -> dict[str, float]:
+    return {name: round(sum(by.values()) / len(by), 4) for name, by in errors.items() if by}
 
 
 def _json(value: Any) -> Any:
     if value is None or value != value or str(value) == "<NA>":
         return None
     return round(value, DECIMALS) if isinstance(value, float) else value
-
-
-@dataclass(frozen=True)
-class Mark:
-    """One model's mark: row of the table, centre, and the path of its error bars."""
-
-    row: int
-    x: int
-    y: int
-    bars: str
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """Positions of a panel's parts, in units of the viewBox."""
-
-    marks: tuple[Mark, ...]
-    x_ticks: tuple[tuple[int, str], ...]
-    y_ticks: tuple[tuple[int, str], ...]
-    zero_x: int | None
-    zero_y: int | None
-
-
-def sparkline(evidence: Evidence, span: tuple[float, float]) -> str:
-    """Return the path of the zero line and of a bar for each band that is told from 0.
-
-    Args:
-        evidence: Of a row; lowest band at the left.
-        span: The least and the greatest value of the table, in nats.
-    """
-    low, high = span
-
-    def y(value: float) -> int:
-        return round((SPARK_HEIGHT - 1) * (high - value) / (high - low or 1))
-
-    zero = y(0)
-    path = f"M0 {zero}H{SPARK_BAR * len(evidence.nats)}v1H0z"
-    for band in evidence.told:
-        x = SPARK_BAR * band
-        path += f"M{x} {zero}V{y(float(evidence.nats[band]))}h{SPARK_BAR}V{zero}z"
-    return path
-
-
-def drawing(panel: Panel) -> Drawing:
-    """Return a panel's coordinates."""
-
-    def x(value: float) -> int:
-        return round(LEFT + (WIDTH - LEFT - RIGHT) * panel.x.share(value))
-
-    def y(value: float) -> int:
-        return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * panel.y.share(value))
-
-    def bars(across: Span, up: Span) -> str:
-        path = ""
-        if not math.isnan(across[1] + across[2]):
-            path += f"M{x(across[1])} {y(up[0])}H{x(across[2])}"
-        if not math.isnan(up[1] + up[2]):
-            path += f"M{x(across[0])} {y(up[1])}V{y(up[2])}"
-        return path
-
-    return Drawing(
-        tuple(Mark(p.row, x(p.x[0]), y(p.y[0]), bars(p.x, p.y)) for p in panel.points),
-        tuple((x(value), text) for value, text in panel.x.ticks),
-        tuple((y(value), text) for value, text in panel.y.ticks),
-        x(0) if panel.x.low < 0 < panel.x.high else None,
-        y(0) if panel.zero and panel.y.low < 0 < panel.y.high else None,
-    )

@@ -8,15 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from iaside_plugins.leaderboard.board import Board, Section
 from iaside_plugins.leaderboard.statistics.comparison import residual
 from iaside_plugins.leaderboard.statistics.report import Record
 from iaside_plugins.leaderboard.statistics.variables import CORRUPTION_ERROR, clean_accuracy
 from iaside_plugins.leaderboard.table import formatting as fmt
 from iaside_plugins.leaderboard.table.frame import Row, Table
-from iaside_plugins.leaderboard.table.presentation import heading
+from iaside_plugins.leaderboard.table.presentation import heading, main_attacks
 from iaside_plugins.storage.files import jsonable
 
 Specification = dict[str, Any]
@@ -99,22 +97,18 @@ def panels(section: Section) -> list[Panel]:
     table, found, rows = section.table, section.statistics, section.table.rows
     outcomes = {outcome["id"]: outcome for outcome in found["outcomes"]}
     found_panels = []
-    for name in plotted(found):
+    for name in plotted(section):
         outcome = outcomes[name]
         found_panels += [_raw(rows, outcome), *_without_clean(table, rows, outcome)]
     return found_panels
 
 
-def plotted(found: Record) -> list[str]:
-    """Return the outcomes to plot: corruption error, and the attack with the widest spread."""
-    ids = [outcome["id"] for outcome in found["outcomes"]]
+def plotted(section: Section) -> list[str]:
+    """Return the outcomes to plot: error under corruption, and the main attack's accuracy."""
+    ids = [outcome["id"] for outcome in section.statistics["outcomes"]]
     errors = [name for name in ("mce", CORRUPTION_ERROR) if name in ids][:1]
-    spread = {
-        outcome["id"]: np.ptp([point["value"] for point in outcome["points"]])
-        for outcome in found["outcomes"]
-        if outcome["id"].startswith("robust_")
-    }
-    return errors + sorted(spread, key=lambda name: -spread[name])[:1]
+    attacks = [attack.column for attack in main_attacks(section.table)[:1]]
+    return errors + [name for name in attacks if name in ids]
 
 
 def _raw(rows: list[Row], outcome: Record) -> Panel:

@@ -22,11 +22,11 @@ from iaside_plugins.leaderboard.table.presentation import (
 )
 
 INTRODUCTION = """\
-# Leaderboard
-
-Built from `entries/` by `iaside leaderboard build`; do not edit. Raw numbers: `leaderboard.csv`
-and `leaderboard.json`; as a page to sort and filter: `index.html`; for papers: `leaderboard.tex`.
-How to add a model: `CONTRIBUTING.md`.
+Built from `entries/` by `iaside leaderboard build`; do not edit. As a page to sort and filter:
+`index.html`. Every number in one row: `results.csv`, with `models.csv`, both described in
+`data-dictionary.md`; by column: `leaderboard.csv` and `leaderboard.json`; in timm's form:
+`results-imagenet-c.csv`. For papers: `latex/`, all in `leaderboard.tex`. How to add a model:
+`CONTRIBUTING.md`.
 
 - One table holds one data set, one protocol and the same images. Numbers of different tables are
   not comparable, nor with published numbers on other images.
@@ -70,17 +70,18 @@ def to_json(board: Board) -> str:
 
 def _json_table(table: Table) -> Row:
     rows = []
-    for entry, row in zip(table.entries, table.rows, strict=True):
+    for model, row in zip(table.models, table.rows, strict=True):
+        entry = model.entry
         spectral, adversarial = entry.spectral, entry.adversarial
+        attacks = [a for e in model.entries if e.adversarial for a in e.adversarial.attacks]
         rows.append(
             {name: None if _missing(value) else value for name, value in row.items()}
             | {
                 "distribution_interval": spectral.distribution_interval,
                 "shapley_se": spectral.shapley_se,
                 "corruption_errors": None if entry.corruption is None else entry.corruption.errors,
-                "attacks": None
-                if adversarial is None
-                else [attack.model_dump() for attack in adversarial.attacks],
+                "error_by_band": entry.decomposition and entry.decomposition.model_dump(),
+                "attacks": [attack.model_dump() for attack in attacks] or None,
                 "masking": None
                 if adversarial is None or adversarial.masking is None
                 else adversarial.masking.model_dump(),
@@ -97,7 +98,9 @@ def _missing(value: Any) -> bool:
 def to_markdown(board: Board) -> str:
     """Return the board's README: what its numbers mean, then one section a table."""
     sections = [_section(section) for section in board.sections]
-    return INTRODUCTION + ("".join(sections) or NO_ENTRIES)
+    said = [fmt.markdown(text) for text in (board.settings.title, board.settings.introduction)]
+    head = f"# {said[0]}\n\n{said[1]}\n\n"
+    return head + INTRODUCTION + ("".join(sections) or NO_ENTRIES)
 
 
 def _section(section: Section) -> str:

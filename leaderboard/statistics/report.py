@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from iaside_plugins.leaderboard.statistics.comparison import (
     status,
     verdict,
 )
+from iaside_plugins.leaderboard.statistics.equal_accuracy import equal_accuracy
 from iaside_plugins.leaderboard.statistics.variables import (
     CORRUPTION_ERROR,
     PREDICTORS,
@@ -37,7 +38,8 @@ from iaside_plugins.leaderboard.statistics.variables import (
     rank_intervals,
     reliability,
 )
-from iaside_plugins.leaderboard.table.frame import KEYS, Table, tables
+from iaside_plugins.leaderboard.table.frame import Table, tables
+from iaside_plugins.leaderboard.table.rows import KEYS
 from iaside_plugins.stats.correlation import Array
 from iaside_plugins.stats.permutation import EXACT_UP_TO, holm
 from iaside_plugins.storage.files import jsonable
@@ -70,8 +72,13 @@ def statistics(entries: Iterable[Entry]) -> Record:
     return table_statistics(tables(entries))
 
 
-def table_statistics(parts: Sequence[Table]) -> Record:
-    """Return the same as `statistics`, of tables that exist already."""
+def table_statistics(parts: Sequence[Table], families: Mapping[str, str] | None = None) -> Record:
+    """Return the same as `statistics`, of tables that exist already.
+
+    Args:
+        parts: The tables.
+        families: Family of a model by entry_id, where another than `variables.family` holds.
+    """
     return {
         "schema_version": SCHEMA_VERSION,
         "method": {
@@ -84,7 +91,7 @@ def table_statistics(parts: Sequence[Table]) -> Record:
             "exploratory_below": EXPLORATORY,
             "cautions": list(CAUTIONS),
         },
-        "tables": [_rounded(jsonable(_table(table))) for table in parts],
+        "tables": [_rounded(jsonable(_table(table, families or {}))) for table in parts],
     }
 
 
@@ -111,9 +118,10 @@ def _missing(value: Any) -> bool:
     return value is None or value != value or str(value) == "<NA>"
 
 
-def _table(table: Table) -> Record:
+def _table(table: Table, given: Mapping[str, str]) -> Record:
     families = {
-        entry.entry_id: family(entry.model.architecture, entry.model.training)
+        entry.entry_id: given.get(entry.entry_id)
+        or family(entry.model.architecture, entry.model.training)
         for entry in table.entries
     }
     clean, scores, found = clean_accuracy(table), predictors(table), outcomes(table)
@@ -144,10 +152,20 @@ def _table(table: Table) -> Record:
         ],
         "outcomes": [_outcome(column, clean) for column in found],
         "comparisons": comparisons,
+        "equal_accuracy": [equal_accuracy(scores[0], y, clean, families) for y in _plain(found)],
         "per_corruption": [_per_corruption(x, clean, errors, families, samples) for x in scores],
         "ranks": [r for r in map(rank_intervals, measured) if r["models"]],
         "reliability": [reliability(c) for c in measured if any(_bounded(c))],
     }
+
+
+def _plain(found: Sequence[Variable]) -> list[Variable]:
+    """Return the outcomes that are no share of the clean accuracy, of three models or more."""
+    return [
+        y
+        for y in found
+        if not y.id.startswith("retained_") and len(y.measured) >= estimates.MIN_MODELS
+    ]
 
 
 def _correct(tests: Sequence[Record]) -> None:

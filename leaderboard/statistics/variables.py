@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.statistics.estimates import MIN_MODELS
-from iaside_plugins.leaderboard.table.frame import GROUPS, AttackColumn, Row, Table
+from iaside_plugins.leaderboard.table.frame import GROUPS, Row, Table
+from iaside_plugins.leaderboard.table.rows import AttackColumn
 from iaside_plugins.stats.intervals import Z95
 
 # Words for sizes, which tell no families apart.
@@ -140,7 +140,7 @@ def outcomes(table: Table) -> list[Variable]:
     ]
     rows = {row["entry_id"]: row for row in table.rows}
     for attack in table.attack_columns:
-        budget = f"{attack.norm} {format_budget(attack.epsilon)} ({', '.join(attack.attacks)})"
+        budget = f"at {attack.budget} ({attack.words})"
         found += [
             _column(
                 attack.column,
@@ -152,7 +152,7 @@ def outcomes(table: Table) -> list[Variable]:
             ),
             _column(
                 attack.column.replace("robust", "retained", 1),
-                f"robust accuracy, share of clean, {budget}",
+                f"robust accuracy {budget}, share of clean",
                 "higher",
                 "log",
                 table,

@@ -1,4 +1,4 @@
-"""Entries to one frame of raw floats a table: rows that share protocol, images and corruptions."""
+"""One frame of raw floats a table: rows that share protocol, images and corruptions."""
 
 from __future__ import annotations
 
@@ -6,41 +6,29 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS, CORRUPTIONS
-from iaside_plugins.entry.clashes import protocol_digest
-from iaside_plugins.entry.schema import (
-    Attack,
-    Corruption,
-    Entry,
-    WorstCase,
-)
+from iaside_plugins.entry.schema import Corruption, Entry
 from iaside_plugins.importance.evidence import Evidence
+from iaside_plugins.leaderboard.table.rows import (
+    KEYS,
+    AttackColumn,
+    ModelRow,
+    grouped,
+    keys,
+)
+from iaside_plugins.leaderboard.table.splits import corruption_split
 
 Row = dict[str, Any]
-KEYS = (
-    "dataset",
-    "protocol_id",
-    "benchmark",
-    "image_ids_sha256",
-    "spectral_image_ids_sha256",
-    "corruption_source",
-    "corruption_jpeg",
-    "corruption_size",
-    "corruption_constants",
-    "corruption_seed",
-    "corruption_missing",
-    "n_corruption_images",
-)
 TEXTS = (
     "dataset",
     "protocol_id",
     "benchmark",
+    "other_entry_ids",
     "image_ids_sha256",
     "spectral_image_ids_sha256",
     "corruption_source",
@@ -68,37 +56,24 @@ COUNTS = (
 )
 
 
-@dataclass(frozen=True, order=True)
-class AttackColumn:
-    """One column of robust accuracy: what was attacked with what, and how many images."""
-
-    norm: str
-    epsilon: float
-    attacks: tuple[str, ...]
-    n_images: int
-    seed: int | None = None  # of the selection, where only some of the images were attacked
-
-    @property
-    def column(self) -> str:
-        """Its name in the frame and in the CSV file."""
-        attacks = "+".join(self.attacks)
-        some = "" if self.seed is None else f"_seed{self.seed}"
-        return f"robust_accuracy_{self.norm}_{self.epsilon!r}_{attacks}_n{self.n_images}{some}"
-
-
 @dataclass(frozen=True)
 class Table:
-    """Entries that may stand in one table, best clean accuracy first, then by name.
+    """Models that may stand in one table, best clean accuracy first, then by name.
 
     Attributes:
-        entries: In the order of the rows.
+        models: In the order of the rows.
         attack_columns: The columns of robust accuracy that any of them has.
         frame: One row an entry, raw numbers; missing ones are NaN or NA.
     """
 
-    entries: tuple[Entry, ...]
+    models: tuple[ModelRow, ...]
     attack_columns: tuple[AttackColumn, ...]
     frame: pd.DataFrame
+
+    @cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        """What the entries of every row say together, but for their attacks."""
+        return tuple(row.entry for row in self.models)
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -124,12 +99,8 @@ class Table:
 
 
 def tables(entries: Iterable[Entry]) -> list[Table]:
-    """Group entries by what makes numbers comparable (`KEYS`), in the order of those keys."""
-    rows = sorted(
-        entries,
-        key=lambda e: (_group(e), -e.clean_accuracy.value, e.model.name, e.entry_id),
-    )
-    return [_table(tuple(group)) for _, group in groupby(rows, key=_group)]
+    """Return the tables of entries, in the order of what they share (`KEYS`)."""
+    return [_table(rows) for rows in grouped(entries)]
 
 
 def concatenated(parts: list[Table]) -> pd.DataFrame:
@@ -149,17 +120,10 @@ def records(frame: pd.DataFrame) -> list[Row]:
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
-def _group(entry: Entry) -> tuple[str, ...]:
-    keys = _keys(entry)
-    shown = tuple("" if keys[name] is None else str(keys[name]) for name in KEYS)
-    return (*shown, protocol_digest(entry.protocol))  # the id that is shown is short
-
-
-def _table(entries: tuple[Entry, ...]) -> Table:
-    found = {column for entry in entries for column, _ in _cases(entry)}
-    attack_columns = tuple(sorted(found))
-    rows = [_row(entry, attack_columns) for entry in entries]
-    return Table(entries, attack_columns, _typed(pd.DataFrame(rows, dtype=object)))
+def _table(rows: tuple[ModelRow, ...]) -> Table:
+    attack_columns = tuple(sorted({column for row in rows for column in row.cases}))
+    frame = _typed(pd.DataFrame([_row(row, attack_columns) for row in rows], dtype=object))
+    return Table(rows, attack_columns, frame)
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -171,36 +135,15 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype({name: kinds.get(name, "float64") for name in frame.columns})
 
 
-def _keys(entry: Entry) -> Row:
-    corruption = entry.corruption
-    keys: Row = dict.fromkeys(KEYS)
-    keys |= {
-        "dataset": entry.data.name,
-        "protocol_id": entry.protocol.protocol_id,
-        "benchmark": entry.benchmark_id,
-        "image_ids_sha256": entry.data.image_ids_sha256,
-        "spectral_image_ids_sha256": entry.spectral.image_ids_sha256,
-    }
-    if corruption is not None:
-        keys |= {
-            "corruption_source": corruption.source,
-            "corruption_jpeg": "yes" if corruption.jpeg else "no",
-            "corruption_size": corruption.size,
-            "corruption_constants": corruption.constants,
-            "corruption_seed": corruption.seed,
-            "corruption_missing": " ".join(sorted(corruption.missing)),
-            "n_corruption_images": corruption.n_images,
-        }
-    return keys
-
-
-def _row(entry: Entry, attack_columns: tuple[AttackColumn, ...]) -> Row:
+def _row(model: ModelRow, attack_columns: tuple[AttackColumn, ...]) -> Row:
+    entry = model.entry
     spectral, clean = entry.spectral, entry.clean_accuracy
-    row = _keys(entry) | {
+    row: Row = keys(entry) | {
         "model": entry.model.name,
         "training": entry.model.training,
         "n_parameters": entry.model.n_parameters,
         "entry_id": entry.entry_id,
+        "other_entry_ids": " ".join(e.entry_id for e in model.entries[1:]) or None,
         "weights_sha256": entry.model.weights_sha256,
         "status": entry.submission.status,
         "n_images": entry.data.n_images,
@@ -215,14 +158,13 @@ def _row(entry: Entry, attack_columns: tuple[AttackColumn, ...]) -> Row:
     for k, ends in enumerate(evidence.intervals.tolist()):
         row |= _estimate(f"shapley_value_{k}", spectral.shapley_values[k], ends)
     row |= {f"share_{k}": value for k, value in enumerate(spectral.distribution)}
-    row |= _corrupted(entry.corruption)
-    cases = dict(_cases(entry))
+    row |= _corrupted(entry.corruption) | _split(entry)
     for attack in attack_columns:
-        case = cases.get(attack)
-        if case is None:
-            row |= _estimate(attack.column, None, (None, None))
+        if attack in model.cases:
+            accuracy = model.cases[attack][0].accuracy
+            row |= _estimate(attack.column, accuracy.value, accuracy.interval)
         else:
-            row |= _estimate(attack.column, case.accuracy.value, case.accuracy.interval)
+            row |= _estimate(attack.column, None, (None, None))
     return row
 
 
@@ -258,38 +200,17 @@ def _corrupted(corruption: Corruption | None) -> Row:
     return row | {"mean_probability_change": _mean(changes)}
 
 
+def _split(entry: Entry) -> Row:
+    """Return the clean error and what every band adds; without a decomposition no band."""
+    found = corruption_split(entry.decomposition)
+    if found is None:
+        return {"error_by_band_clean": None}
+    bands = {f"error_by_band_{k}": value for k, value in enumerate(found.bands)}
+    return {"error_by_band_clean": found.clean, **bands}
+
+
 def _mean(values: list[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
-
-
-def attack_label(attack: Attack) -> str:
-    """Return name, steps and start of an attack, which tell attacks of one budget apart."""
-    steps = "" if attack.steps is None else f"-{attack.steps}x{attack.rel_stepsize:.4g}"
-    starts = "" if attack.restarts == 1 else f"-{attack.restarts}"
-    return attack.name + steps + (f"-random{starts}" if attack.random_start else "")
-
-
-def _cases(entry: Entry) -> list[tuple[AttackColumn, WorstCase]]:
-    """Return worst cases by the attacks that they are over."""
-    adversarial, out = entry.adversarial, []
-    if adversarial is None:
-        return []
-    part = adversarial.n_images < entry.data.n_images
-    for case in adversarial.worst_case:
-        labels = [
-            attack_label(attack)
-            for attack in adversarial.attacks
-            if (attack.norm, attack.epsilon) == (case.norm, case.epsilon)
-        ]
-        column = AttackColumn(
-            case.norm,
-            case.epsilon,
-            tuple(sorted(labels)),
-            case.accuracy.n,
-            entry.data.seed if part else None,
-        )
-        out.append((column, case))
-    return out
 
 
 GROUPS = {

@@ -5,7 +5,6 @@ Renderers escape text; they neither round numbers nor rename columns.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -15,9 +14,13 @@ from iaside_plugins.display.masking import masking_reasons
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.importance.chance import chance
 from iaside_plugins.leaderboard.table import formatting as fmt
-from iaside_plugins.leaderboard.table.frame import GROUPS, AttackColumn, Row, Table
+from iaside_plugins.leaderboard.table.frame import GROUPS, Row, Table
+from iaside_plugins.leaderboard.table.rows import AttackColumn
+from iaside_plugins.leaderboard.table.splits import corruption_split
 
 Escape = Callable[[str | None], str]  # words of an entry to the renderer's own text
+OVERVIEW, ROBUSTBENCH, SPECTRUM = "overview", "robustbench", "spectrum"
+VIEWS = (OVERVIEW, ROBUSTBENCH, SPECTRUM)  # choices of columns; "all" is one more
 MARK = "†"  # at a robust accuracy that may be too high
 _WITH_INTERVAL = ("clean_accuracy", "signed_score", "score", "mean_corruption_error", "robust_")
 
@@ -31,18 +34,27 @@ class Column:
         name: Column of the frame that it shows; it sorts by it, and is left out without a value.
         cell: Plain text of a row.
         kind: "text" and "ratio" (a number, then a name) hold words of an entry, to be escaped;
-            "number" does not; a "profile" is one sign a band, which may also be drawn.
+            "number" does not; "share" and "lean" are numbers that may also be drawn as a bar from
+            0 to 1 and as a point on an axis; "profile" and "split" say one thing of every band,
+            and may be drawn too.
+        views: Of `VIEWS`, in which the page shows it.
     """
 
     header: str
     name: str
     cell: Callable[[Row], str]
-    kind: Literal["text", "number", "ratio", "profile"] = "number"
+    kind: Literal["text", "number", "ratio", "share", "lean", "profile", "split"] = "number"
+    views: tuple[str, ...] = ()
 
     @property
     def has_interval(self) -> bool:
         """Whether the frame has an interval beside the number."""
         return self.name.startswith(_WITH_INTERVAL)
+
+    @property
+    def is_number(self) -> bool:
+        """Whether its text is a number, which needs no escape."""
+        return self.kind in ("number", "share", "lean")
 
 
 def columns(table: Table) -> list[Column]:
@@ -53,44 +65,86 @@ def columns(table: Table) -> list[Column]:
 def _all(table: Table) -> list[Column]:
     top = table.greatest
     by_id = dict(zip((entry.entry_id for entry in table.entries), table.evidence, strict=True))
+    splits = {entry.entry_id: corruption_split(entry.decomposition) for entry in table.entries}
     return [
-        Column("model", "model", lambda row: fmt.plain(row["model"]), "text"),
-        Column("training", "training", lambda row: fmt.plain(row["training"]), "text"),
-        Column("parameters", "n_parameters", lambda row: fmt.count(row["n_parameters"])),
-        _estimate("clean accuracy ↑", "clean_accuracy", fmt.percent_interval),
-        _estimate("signed score (+ low, - high bands)", "signed_score", fmt.signed_interval),
-        _estimate("score", "score", fmt.number_interval),
+        Column("model", "model", lambda row: fmt.plain(row["model"]), "text", VIEWS),
+        Column("training", "training", lambda row: fmt.plain(row["training"]), "text", VIEWS),
+        *_attack_columns(table),
+        *_mean_error_columns(table),
+        _estimate("clean accuracy ↑", "clean_accuracy", fmt.percent_interval, "number", VIEWS),
+        Column(
+            "error by band, low to high (clean + bands = error, %)",
+            "error_by_band_clean",
+            lambda row: str(splits[row["entry_id"]] or fmt.NOTHING),
+            "split",
+            (OVERVIEW, SPECTRUM),
+        ),
         Column(
             f"evidence by band, low to high (full bar: {top:.2f} nats)",
             "shapley_value_0",
             lambda row: fmt.sparkline(by_id[row["entry_id"]], top),
             "profile",
+            (OVERVIEW, SPECTRUM),
         ),
-        *_corruption_columns(table),
-        *(_attack_column(table, attack) for attack in table.attack_columns),
+        _estimate(
+            "signed score (+ low, - high bands)",
+            "signed_score",
+            fmt.signed_interval,
+            "lean",
+            (OVERVIEW, SPECTRUM),
+        ),
+        _estimate("score", "score", fmt.number_interval, "number", (SPECTRUM,)),
+        *_group_columns(table),
+        Column(
+            "parameters",
+            "n_parameters",
+            lambda row: fmt.count(row["n_parameters"]),
+            "number",
+            (ROBUSTBENCH,),
+        ),
         Column("status", "status", lambda row: fmt.plain(row["status"]), "text"),
     ]
 
 
-def _estimate(header: str, name: str, show: Callable[[float, float, float], str]) -> Column:
-    return Column(
-        header, name, lambda row: show(row[name], row[f"{name}_low"], row[f"{name}_high"])
-    )
+def _estimate(
+    header: str,
+    name: str,
+    show: Callable[[float, float, float], str],
+    kind: Literal["number", "share", "lean"],
+    views: tuple[str, ...],
+) -> Column:
+    def cell(row: Row) -> str:
+        return show(row[name], row[f"{name}_low"], row[f"{name}_high"])
+
+    return Column(header, name, cell, kind, views)
 
 
-def _corruption_columns(table: Table) -> list[Column]:
+def _mean_error_columns(table: Table) -> list[Column]:
     corruption = table.entries[0].corruption
     if corruption is None:
         return []
     k = corruption.unnormalised_mean_error.n_corruptions
-    found = [
+    has_mce = bool(table.frame["mce"].notna().all())
+    both, mce = (ROBUSTBENCH, SPECTRUM), (OVERVIEW, ROBUSTBENCH)
+    return [
         _estimate(
             f"mean corruption error (unnormalised, {k} of 15) ↓",
             "mean_corruption_error_unnormalised",
             fmt.percent_interval,
+            "number",
+            both if has_mce else VIEWS,
         ),
-        Column("mCE ↓", "mce", lambda row: fmt.ratio(row["mce"], row["mce_reference"]), "ratio"),
+        Column(
+            "mCE ↓", "mce", lambda row: fmt.ratio(row["mce"], row["mce_reference"]), "ratio", mce
+        ),
     ]
+
+
+def _group_columns(table: Table) -> list[Column]:
+    corruption = table.entries[0].corruption
+    if corruption is None:
+        return []
+    found = []
     for group, members in GROUPS.items():
         present = len(set(members) - set(corruption.missing))
         part = "" if present == len(members) else f" ({present} of {len(members)})"
@@ -99,12 +153,57 @@ def _corruption_columns(table: Table) -> list[Column]:
 
 
 def _share(header: str, name: str) -> Column:
-    return Column(header, name, lambda row: fmt.percent(row[name]))
+    return Column(header, name, lambda row: fmt.percent(row[name]), "number", (SPECTRUM,))
 
 
-def _attack_column(table: Table, attack: AttackColumn) -> Column:
-    header = f"robust accuracy {attack.norm} {format_budget(attack.epsilon)} ↑"
-    plain = _estimate(header, attack.column, fmt.percent_interval)
+def _attack_columns(table: Table) -> list[Column]:
+    """Return the columns of robust accuracy, in the order of their strength and budget."""
+    leading = main_attacks(table)
+    return [
+        _attack_column(table, attack, VIEWS if attack in leading else (ROBUSTBENCH,))
+        for attack in sorted(table.attack_columns, key=_strongest_first)
+    ]
+
+
+def _strongest_first(
+    attack: AttackColumn,
+) -> tuple[bool, str, tuple[str, ...], float, AttackColumn]:
+    weak = not any(label.startswith("autoattack") for label in attack.attacks)
+    return weak, attack.norm, attack.attacks, attack.epsilon, attack
+
+
+def main_attacks(table: Table) -> list[AttackColumn]:
+    """Return the one or two columns of robust accuracy that say most, the first to sort by.
+
+    Of the strongest attacks with most models, the budget at which models differ most (standard
+    deviation), and the next greater budget of the same attacks, or else the next smaller.
+    """
+    frame = table.frame
+
+    def key(attack: AttackColumn) -> tuple[bool, int, float]:
+        values = frame[attack.column].dropna()
+        spread = float(values.std(ddof=0)) if len(values) else 0.0
+        return _strongest_first(attack)[0], -len(values), -spread
+
+    ordered = sorted(table.attack_columns, key=lambda attack: (key(attack), attack))
+    if not ordered:
+        return []
+    first = ordered[0]
+    alike = [
+        attack
+        for attack in table.attack_columns
+        if (attack.norm, attack.attacks, attack.n_images)
+        == (first.norm, first.attacks, first.n_images)
+    ]
+    above = [attack for attack in alike if attack.epsilon > first.epsilon]
+    below = [attack for attack in alike if attack.epsilon < first.epsilon]
+    return [first, *(above[:1] or below[-1:])]
+
+
+def _attack_column(table: Table, attack: AttackColumn, views: tuple[str, ...]) -> Column:
+    some = "" if attack.seed is None else f", {attack.n_images} images"
+    header = f"robust accuracy ({attack.budget}, {attack.words}{some}) ↑"
+    plain = _estimate(header, attack.column, fmt.percent_interval, "share", views)
     marked = _doubtful(table, attack)
 
     def cell(row: Row) -> str:
@@ -116,13 +215,14 @@ def _attack_column(table: Table, attack: AttackColumn) -> Column:
 def _doubtful(table: Table, attack: AttackColumn) -> dict[str, tuple[str, list[str]]]:
     """Return name and reasons of entries whose figure in a column may be too high, by entry."""
     found = {}
-    for entry, row in zip(table.entries, table.rows, strict=True):
-        value = row[attack.column]
-        if entry.adversarial is None or math.isnan(value) or value == 0:  # none can be too high
+    for model in table.models:
+        case, source = model.cases.get(attack, (None, None))
+        if case is None or source is None or case.accuracy.value == 0:  # 0 cannot be too high
             continue
-        group = entry.adversarial.model_dump()
+        assert source.adversarial is not None  # it holds the case
+        group = source.adversarial.model_dump()
         if reasons := masking_reasons(group, attack.norm, attack.epsilon):
-            found[entry.entry_id] = (entry.model.name, reasons)
+            found[model.entry.entry_id] = (model.entry.model.name, reasons)
     return found
 
 
@@ -171,6 +271,11 @@ def facts(table: Table, escape: Escape = fmt.plain) -> list[str]:
         _corruption_fact(first, escape),
     ]
     found += [_attack_fact(attack, escape) for attack in table.attack_columns]
+    counts = sorted({e.decomposition.n_images for e in table.entries if e.decomposition})
+    if counts:
+        found.append(
+            f"Error by band: mean over the corruptions, n = {' or '.join(map(str, counts))}."
+        )
     found += _doubtful_facts(table, escape)
     if len(sizes) > 1:
         found.append(

@@ -28,7 +28,8 @@ from iaside_plugins.entry.read import load_entries, read_entries
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.board import Board
 from iaside_plugins.leaderboard.build import BOARD
-from iaside_plugins.leaderboard.render import latex, page, scatter, text
+from iaside_plugins.leaderboard.render import evidence, latex, page, scatter, text, tidy
+from iaside_plugins.leaderboard.render.model_page import model_pages
 from iaside_plugins.leaderboard.statistics import estimates
 from iaside_plugins.leaderboard.statistics.report import table_statistics, to_json
 from iaside_plugins.leaderboard.table.frame import tables
@@ -36,10 +37,15 @@ from iaside_plugins.leaderboard.table.frame import tables
 COUNTS = (1, 2, 8, 100, 1000)
 RENDERERS: dict[str, Callable[[Board], str]] = {
     "index.html": page.to_html,
+    "evidence.html": evidence.to_html,
+    "models/": lambda board: "".join(model_pages(board).values()),
     "README.md": text.to_markdown,
     "leaderboard.csv": text.to_csv,
     "leaderboard.json": text.to_json,
     "leaderboard.tex": latex.to_latex,
+    "latex/": lambda board: "".join(latex.fragments(board).values()),
+    "results.csv": tidy.results,
+    "models.csv": tidy.models,
     "scatter.vl.json": scatter.to_vega,
     "stats.json": lambda board: to_json(board.statistics),
 }
@@ -161,8 +167,8 @@ USES = {  # name -> what is done in the table in view
     "sort": "section.querySelectorAll('.models thead th button')[3].click()",
     "filter": "type('.find', '_12', 'input')",
     "clear the filter": "type('.find', '', 'input')",
-    "open a row": "section.querySelectorAll('.models tbody th > button')[5].click()",
-    "close it": "section.querySelectorAll('.models tbody th > button')[5].click()",
+    "another threat": "type('.threat', option(1), 'change')",
+    "all columns": "type('.view', 'all', 'change')",
     "choose one": "section.querySelectorAll('.models tbody th > input')[3].click()",
     "compare two": "section.querySelectorAll('.models tbody th > input')[4].click()",
 }
@@ -173,6 +179,7 @@ USE = """async () => {
     field.value = text;
     field.dispatchEvent(new Event(kind, { bubbles: true }));
   };
+  const option = (k) => section.querySelectorAll('.threat option')[k].value;
   await new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)));
   const start = performance.now();
   %s;

@@ -1,12 +1,14 @@
 """What `evaluate` costs beside the forward passes and the making of corruptions that it needs.
 
-    python tests/bench/bench_evaluate.py [--quick] [--models M=DIR=N,...] [--profile] [--json FILE]
+    python tests/bench/bench_evaluate.py [--quick] [--models M=DIR=N,...] [--profile] [--explain]
+        [--json FILE]
 
 Wall and CPU seconds of `iaside evaluate --attacks none` from image files to the entry, against bare
 forward passes of the same rows in the same batches, and against making the corrupted images alone.
 The wall time cannot be less than the larger of (passes, making / workers), nor than all CPU work
 divided by the cores of the machine: each is given, with the ratio. Wall times count on an idle
 machine only. Also how often a file is decoded, and how often worker processes are started.
+`--explain`: CPU seconds of `evaluate --explain` with pairs of the one reading, and read apart.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,13 +34,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iaside_plugins.adapters.imagenet import decoding, stream
+from iaside_plugins.adapters.imagenet import corrupted, decoding, stream
 from iaside_plugins.allocator import keep_freed_memory
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.evaluation.evaluate import EvaluationPlan, evaluate
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.value_table.layout import RowLayout
-from iaside_plugins.workflows.evaluate import evaluation_plan
+from iaside_plugins.workflows.evaluate import evaluation_plan, with_explained
 from iaside_plugins.workflows.source import DataSource, open_model
 
 KIT = Path(os.environ.get("IASIDE_KIT", Path(__file__).parents[3] / "shared" / "kit"))
@@ -205,6 +208,43 @@ def printed(records: list[dict[str, Any]]) -> None:
         print(f"| {' | '.join(f'{x:.2f}' if isinstance(x, float) else str(x) for x in shown)} |")
 
 
+def explained(spec: str, data: Path, choices: dict[str, Any]) -> list[dict[str, Any]]:
+    """One record for pairs read apart and one for pairs of the one reading, of one process."""
+    model, n = open_model(spec, device="cpu"), choices["n_images"]
+    source = DataSource(data, n_images=n, batch_size=choices["batch_size"])
+    whole = with_explained(evaluation_plan(source, model), source, model)
+    assert whole.explained is not None
+    records, entries = [], []
+    making = corrupted.corrupt
+    for name, plan in (
+        ("read apart", replace(whole, explained=None, perturbed=[whole.explained])),
+        ("one reading", whole),
+    ):
+        counts, made = {"decodings": 0}, [0]
+
+        def counted_making(*args: Any, made: list[int] = made, **options: Any) -> Any:
+            made[0] += 1
+            return making(*args, **options)
+
+        corrupted.corrupt = counted_making
+        with counted(counts):
+            times = measured(
+                lambda plan=plan: entries.append(  # type: ignore[misc]
+                    evaluate(model, plan, Protocol(choices["n_bands"]))[0]["decomposition"]
+                )
+            )
+        corrupted.corrupt = making
+        record = {"model": spec, "n_images": n, "pairs": name, "CPU s": times["main CPU"]}
+        each = counts["decodings"] / n, made[0] / n
+        records.append(record | dict(zip(("decodings", "corruptions made"), each, strict=True)))
+    assert entries[0] == entries[1], "the same numbers"
+    print(f"\n| {' | '.join(records[0])} |\n|{'---|' * len(records[0])}")
+    for record in records:
+        shown = [f"{x:.2f}" if isinstance(x, float) else str(x) for x in record.values()]
+        print(f"| {' | '.join(shown)} |")
+    return records
+
+
 PARTS = {
     "forward passes": ("forward.py", "__call__"),
     "making images (in the workers)": ("stream.py", "_read_chunk"),
@@ -280,6 +320,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--profile", action="store_true", help="where the time goes, too")
+    parser.add_argument("--explain", action="store_true", help="evaluate --explain, too")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
@@ -295,8 +336,10 @@ def main() -> None:
         records = [bench(*one, args.workers) for one in subjects]
         printed(records)
         profiles = [profiled(*one) for one in subjects if args.profile]
+        splits = [one for subject in subjects if args.explain for one in explained(*subject)]
     if args.json is not None:
         report = {"processor": processor(), "records": records, "profiles": profiles}
+        report["explain"] = splits
         args.json.write_text(json.dumps(report, indent=1))
 
 

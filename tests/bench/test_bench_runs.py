@@ -118,9 +118,10 @@ def test_the_quick_cluster_benchmark_reports_every_figure(tmp_path):
 def test_the_quick_benchmark_of_evaluate_reports_every_figure(tmp_path):
     pytest.importorskip("cv2")
     bench = BENCH.with_name("bench_evaluate.py")
-    options = ["--quick", "--profile", "--json", str(tmp_path / "bench.json")]
+    options = ["--quick", "--profile", "--explain", "--json", str(tmp_path / "bench.json")]
     command = [sys.executable, str(bench), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert "| pairs | CPU s | decodings | corruptions made |" in done.stdout
     assert "| decodings of a file | pool starts |" in done.stdout
     report = json.loads((tmp_path / "bench.json").read_text())
     (row,) = report["records"]
@@ -130,6 +131,10 @@ def test_the_quick_benchmark_of_evaluate_reports_every_figure(tmp_path):
     assert row["wall / bound"] == pytest.approx(row["evaluate, s"] / bound)
     seconds = report["profiles"][0]["seconds"]
     assert 0 < sum(seconds.values()) - seconds["all"] < seconds["all"]
+    apart, once = report["explain"]
+    assert (once["decodings"], apart["decodings"]) == (1, 2)
+    assert once["corruptions made"] in (70, 75)  # without frost or with it
+    assert apart["corruptions made"] == 2 * once["corruptions made"]
 
 
 def test_the_quick_statistics_benchmark_reports_every_figure(tmp_path):

@@ -101,7 +101,7 @@ def test_what_is_announced_is_what_is_made(n_sensitivity):
     metrics = Metrics(n_perturbations=9, n_sensitivity=n_sensitivity, sensitivity_samples=1)
     data = IMAGES[:3], LABELS[:3]
     work = comparison_work(net, data, names, Protocol(M), metrics, batch_size=4)
-    assert list(work) == [*names, *(["sensitivity"] if n_sensitivity else [])]
+    assert list(work) == [*names, "infidelity", *(["sensitivity"] if n_sensitivity else [])]
     tried, net.rows = net.rows, 0
     assert tried < 60, "methods are tried with few passes"
     compare_attributions(net, data, names, protocol=Protocol(M), metrics=metrics, batch_size=4)

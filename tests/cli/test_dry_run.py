@@ -50,7 +50,9 @@ def test_a_dry_run_says_the_plan_and_writes_nothing(iaside, images, tmp_path, co
 
 def test_a_dry_run_refuses_what_the_run_would(iaside, images):
     given = ("--data", images, "--device", "cpu", "--dry-run")
-    iaside(*ONE, *given, "--n-bands", 20).refused("estimator=permutation")
+    iaside(*ONE, *given, "--n-bands", 20).refused("too small for --n-bands 20")
+    exact = iaside(*ONE, *given, "--n-bands", 20, "--protocol", "exact")
+    exact.refused("estimator=permutation")
     iaside(*ONE, *given, "--resume", images / "airplane" / "img_0.png").refused("is a file")
     iaside("profile", "python:tiny_model:missing", *given).refused("missing")
     iaside(*ONE, *given, "--plot", "p.txt").refused(".png")

@@ -60,7 +60,9 @@ def test_mistakes_are_one_line(iaside, images):
     refused("--plot", "map.txt", ".png")
 
 
-def test_views_stand_beside_the_map_with_and_without_foolbox(iaside, images, tmp_path, monkeypatch):
+def test_views_stand_beside_the_map_with_and_without_foolbox(
+    iaside, images, tmp_path, monkeypatch, caplog
+):
     out, picture = tmp_path / "found.json", tmp_path / "views.png"
     command = ("heatmap", MODEL, "--data", images, *SOME, "--views", "--json", out)
     run = iaside(*command, "--plot", picture)
@@ -70,6 +72,7 @@ def test_views_stand_beside_the_map_with_and_without_foolbox(iaside, images, tmp
         in run.out
     )
     assert "views of the bands, 6 images" in run.out
+    assert caplog.text.count("not told from chance") == 1  # by both views of the images
     names = ["importance", "attack inside the band", "contribution per energy", "Fourier heat map"]
     found = json.loads(out.read_text())["views"]
     assert [view["name"] for view in found["views"]] == names

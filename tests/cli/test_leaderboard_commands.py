@@ -145,3 +145,48 @@ def test_nothing_wrong_gets_onto_the_board(iaside, entry, tmp_path):
     assert not board.exists()
     iaside("leaderboard", "add", tmp_path / "absent.json", "--folder", board).refused("absent.json")
     iaside("leaderboard", "build", "--folder", board).refused("board")
+
+
+def test_export_for_the_hub_writes_a_folder(iaside, entry, tmp_path):
+    where = ("--out", tmp_path / "hub", "--benchmark", "owner/images")
+    run = iaside("leaderboard", "export", entry, "--to", "hf", *where)
+    assert (run.code, run.err) == (0, "")
+    names = {p.relative_to(tmp_path / "hub").as_posix() for p in (tmp_path / "hub").rglob("*.yaml")}
+    assert names == {
+        "dataset/eval.yaml",
+        "model/.eval_results/images.yaml",
+        "model/model-index.yaml",
+    }
+    assert len(run.out.splitlines()) == 3
+    iaside("leaderboard", "export", entry, "--to", "hf").refused("--out DIR", "--benchmark")
+    iaside("leaderboard", "export", entry, "--to", "x").refused("robustbench, model-card")
+
+
+def test_rename_and_several_added(iaside, entry, tmp_path):
+    folder = ("--folder", tmp_path / "board")
+    other = tmp_path / "other.json"
+    other.write_text(entry.read_text())
+    iaside("leaderboard", "add", entry, other, *folder).refused("expected unique ids")
+    assert not (tmp_path / "board").exists()
+    assert iaside("leaderboard", "add", entry, *folder).code == 0
+    run = iaside("leaderboard", "rename", "network", "Tiny net", *folder)
+    assert (run.code, run.err) == (0, "")
+    assert run.out.startswith("shown as Tiny net: cifar10--network--")
+    iaside("leaderboard", "rename", "network", " ", *folder).refused("expected a name")
+    iaside("leaderboard", "rename", "netwrok", "x", *folder).refused("did you mean 'network'")
+    assert iaside("leaderboard", "build", *folder).code == 0
+    assert "Tiny net" in (tmp_path / "board" / "README.md").read_text()
+
+
+def test_space_and_pages(iaside, entry, tmp_path):
+    folder = ("--folder", tmp_path / "board")
+    iaside("leaderboard", "space", tmp_path / "site", *folder).refused("not a folder of entries")
+    assert iaside("leaderboard", "add", entry, *folder).code == 0
+    (tmp_path / ".git").mkdir()
+    run = iaside("leaderboard", "space", tmp_path / "site", "--pages", *folder)
+    assert (run.code, run.err) == (0, "")
+    assert (tmp_path / "site" / "index.html").is_file()
+    assert ".github/workflows/board-pages.yml publishes it" in run.out
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "x").touch()
+    iaside("leaderboard", "space", tmp_path / "mine", *folder).refused("holds other files")

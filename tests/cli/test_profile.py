@@ -47,6 +47,19 @@ def test_version_and_help(iaside):
         assert "Usage: " in iaside(command, "--help").out
 
 
+def test_images_may_be_at_a_url(iaside, images):
+    results = []
+    for data in (images, f"file://{images}"):
+        run = iaside("profile", MODEL, "--data", data, "--n-bands", 2, "--json", "-")
+        assert run.code == 0, run.err
+        results.append(json.loads(run.out))
+    assert results[0] == results[1]
+    iaside("profile", MODEL, "--data", "memory://none/here").refused("memory://none/here")
+    run = iaside("doctor", f"file://{images}")
+    assert run.code == 0, run.err
+    assert run.out.replace("file://", "") == iaside("doctor", images).out
+
+
 def test_summary_says_what_the_library_found(iaside, images):
     run = iaside("profile", MODEL, "--data", images, "--n-bands", 4)
     assert run.code == 0
@@ -207,6 +220,18 @@ def test_resume_folder_keeps_every_image(iaside, images, tmp_path):
     assert second == first
     other = iaside(*arguments[:-4], "--n-bands", 4, "--resume", tmp_path / "kept")
     other.refused("holds another run", "protocol", "give another folder")
+    # as the defaults were in earlier versions
+    chains = iaside(*arguments, "--protocol", "permutation", "--forwards", "fast")
+    chains.refused("same choices (--forwards plain, --protocol estimator=exact) or give another")
+
+
+def test_more_bands_than_all_coalitions_are_of_chains(iaside, images):
+    run = iaside("profile", MODEL, "--data", images, "--n-bands", 13)
+    assert run.code == 0, run.err
+    said = "estimator: 13 pairs of chains, 157 passes an image, as all coalitions of 13 bands"
+    assert f"{said} would be 8,192" in " ".join(run.out.split())
+    asked = iaside("profile", MODEL, "--data", images, "--n-bands", 13, "--protocol", "exact")
+    asked.refused("--n-bands", "8,192")
 
 
 def test_grey_models_read_grey_images(iaside, images):

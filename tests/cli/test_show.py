@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 
+import numpy as np
+
 MODEL = "python:tiny_model:network"
 
 
@@ -37,6 +39,34 @@ def test_another_beta_and_the_classes(iaside, images, tmp_path):
         rows = list(csv.DictReader(file))
     assert sum(int(row["n_images"]) for row in rows) == found["n_images"]
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_saved_split_of_errors_is_shown(iaside, images, tmp_path):
+    saved, plot = tmp_path / "why.npz", tmp_path / "why.png"
+    kept = tmp_path / "kept"
+    options = ("--data", images, "--corruptions", "contrast", "--n-bands", 2, "--save", saved)
+    options += ("--resume", kept)
+    found = json.loads(iaside("explain", MODEL, *options, "--json", "-").out)
+    run = iaside("show", saved, "--plot", plot)
+    assert run.code == 0, run.err
+    assert "points of error" in run.out
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    shown = json.loads(iaside("show", saved, "--json", "-").out)
+    assert shown == {key: found[key] for key in shown}
+    iaside("show", saved, "--beta", 0.5).refused("--beta", "iaside explain")
+    iaside("show", kept).refused("folder of iaside explain", "--save FILE.npz")
+
+
+def test_of_other_files_the_command_is_named(iaside, tmp_path):
+    for text, words in (
+        ('{"entry_id": "a"}', "leaderboard validate"),
+        ('{"score": 1}', "FILE.npz of --save"),
+        ("no", "FILE.npz of --save"),
+    ):
+        (tmp_path / "it.json").write_text(text)
+        iaside("show", tmp_path / "it.json").refused("it.json is no saved result", words)
+    np.savez(tmp_path / "map.npz", head=json.dumps({"fourier_heat_map": 1}))
+    iaside("show", tmp_path / "map.npz").refused("a Fourier heat map", "iaside heatmap")
 
 
 def test_what_holds_no_result(iaside, tmp_path):

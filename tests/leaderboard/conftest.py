@@ -124,6 +124,40 @@ def adversarial(rng: np.random.Generator) -> Raw:
     return {"n_images": N, "seed": 0, "batch_size": 10, "attacks": attacks, "worst_case": worst}
 
 
+def decomposition(rng: np.random.Generator, protocol: Protocol, conditions: list[Raw]) -> Raw:
+    """Of the images of the entry: every condition's error split over bands at random."""
+    clean = 2 / N
+    splits = []
+    for cell in conditions:
+        error = cell["error"]["value"]
+        bands = rng.dirichlet(np.ones(protocol.n_bands)) * (error - clean)
+        splits.append(
+            {
+                "condition": cell["corruption"],
+                "level": float(cell["severity"]),
+                "clean": clean,
+                "bands": bands,
+                "bands_interval": np.stack([bands - 0.1, bands + 0.1], axis=-1),
+                "perturbed": error,
+            }
+        )
+    mean_bands = np.mean([one["bands"] for one in splits], axis=0)
+    return {
+        "protocol": {**protocol.to_dict(), "estimator": "permutation"},
+        "n_images": N,
+        "image_ids_sha256": sha256("explained"),
+        "n_forward": N * len(splits) * 2 * protocol.n_bands,
+        "efficiency_residual": 0.0,
+        "mean": {
+            "clean": clean,
+            "bands": mean_bands,
+            "bands_interval": np.stack([mean_bands - 0.05, mean_bands + 0.05], axis=-1),
+            "perturbed": float(np.mean([one["perturbed"] for one in splits])),
+        },
+        "conditions": splits,
+    }
+
+
 def make(
     name: str = "resnet20",
     seed: int = 0,
@@ -132,13 +166,14 @@ def make(
     protocol: Protocol | None = None,
     missing: tuple[str, ...] = (),
     perturbed: bool = True,
+    explained: bool = False,
     n: int = N,
 ) -> Raw:
     """A valid entry as JSON values; `name` and `seed` decide the weights and the numbers."""
     rng = np.random.default_rng(seed)
     protocol = protocol or Protocol(n_bands=4)
     right = rng.random(n) < 0.9
-    entry = {
+    entry: Raw = {
         "schema_version": 1,
         "entry_id": entry_id(dataset, name, protocol),
         "model": {
@@ -187,6 +222,9 @@ def make(
         },
         "submission": {"submitter": None, "status": "self-reported", "statement": None},
     }
+    if explained:
+        group = decomposition(rng, protocol, entry["corruption"]["conditions"])
+        entry["decomposition"] = group
     return jsonable(entry)
 
 

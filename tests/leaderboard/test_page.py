@@ -1,124 +1,179 @@
-"""The page without a browser: what it may load, what it says without a script, how large it is."""
+"""The pages without a browser: what they may load, what they say without a script, their size."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import re
-from typing import Any
+from html import unescape
+from pathlib import Path
 
 import bench.bench_board as bench
 import pytest
-from board_entries import Make, parsed
+from board_entries import HOSTILE, Make, parsed
 from markupsafe import escape
 
 from iaside_plugins.leaderboard.board import Board
-from iaside_plugins.leaderboard.build import board_files
-from iaside_plugins.leaderboard.render.page import FOLDER, SCRIPTS, short_id, to_html
+from iaside_plugins.leaderboard.build import BOARD, board_files, is_built
+from iaside_plugins.leaderboard.render import evidence, model_page, page
+from iaside_plugins.leaderboard.render.html import FOLDER
+from iaside_plugins.leaderboard.render.page import short_id, to_html
+from iaside_plugins.leaderboard.render.site import FILES, pages
 from iaside_plugins.leaderboard.statistics.report import statistics
+
+Site = dict[str, str]
 
 
 @pytest.fixture(scope="module")
-def eight() -> tuple[str, dict[str, Any]]:
-    """The page of the committed CIFAR-10 models, and their statistics."""
-    board = Board.of(bench.models(8))
-    return to_html(board), board.statistics
+def board() -> Board:
+    """The committed CIFAR-10 models."""
+    return Board.of(bench.models(8))
 
 
-def test_nothing_is_loaded_from_elsewhere(eight: tuple[str, dict[str, Any]]) -> None:
-    page = eight[0]
-    tags = re.findall(r"<(script|link|img|iframe|use|object|embed|form|base)\b([^>]*)>", page)
-    for tag, attributes in tags:
-        for name, value in re.findall(r'(\w+)="([^"]*)"', attributes):
-            if name in ("src", "href", "action"):
-                assert value.startswith(("#", "data:")), (tag, value)
-    assert not re.search(r"url\(|@import|@font-face", page)
-    assert not re.search(r"\bfetch\(|XMLHttpRequest|innerHTML|eval\(|new Function", page)
-    links = set(re.findall(r'<a [^>]*href="([^"#]+)"', page))
-    assert links == {
-        "CONTRIBUTING.md",
-        "leaderboard.csv",
-        "leaderboard.json",
-        "leaderboard.tex",
-        "README.md",
-        "stats.json",
-        "scatter.vl.json",
-    }
+@pytest.fixture(scope="module")
+def site(board: Board) -> Site:
+    return pages(board)
 
 
-def test_policy_allows_the_pages_own_style_and_script_alone(
-    eight: tuple[str, dict[str, Any]],
-) -> None:
-    page = eight[0]
-    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', page)
-    for tag, directive in (("style", "style-src"), ("script", "script-src")):
-        (text,) = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.S)
-        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        assert f"{directive} 'sha256-{digest}'" in policy
-    assert "default-src 'none'" in policy
-    assert "unsafe" not in policy
-    assert not re.search(
-        r"\son\w+=|\sstyle=", re.sub(r"<script>.*?</script>", "", page, flags=re.S)
-    )
+def test_nothing_is_loaded_from_elsewhere(site: Site) -> None:
+    for name, text in site.items():
+        for tag, attributes in re.findall(
+            r"<(script|link|img|iframe|object|embed|form|base)\b([^>]*)>", text
+        ):
+            for attribute, value in re.findall(r'(\w+)="([^"]*)"', attributes):
+                if attribute in ("src", "href", "action"):
+                    assert value.startswith("data:"), (name, tag, value)
+        assert not re.search(r"url\(|@import|@font-face", text)
+        assert not re.search(r"\bfetch\(|XMLHttpRequest|innerHTML|eval\(|new Function", text)
+
+
+def test_every_link_leads_somewhere() -> None:
+    """On the committed board: to a page, a file, an entry, or a place on a page."""
+    ids = {file: set(re.findall(r'\bid="?([^"\s>]+)', file.read_text())) for file in _html()}
+    for file in _html():
+        for link in map(unescape, re.findall(r'<a [^>]*href="([^"]+)"', file.read_text())):
+            if link.startswith("https://"):
+                continue
+            path, _, place = link.partition("#")
+            target = (file.parent / path).resolve() if path else file
+            assert target.is_file(), (file.name, link)
+            assert not place or place in ids[target], (file.name, link)
+
+
+def _html() -> list[Path]:
+    return sorted(p.resolve() for p in [*BOARD.glob("*.html"), *BOARD.glob("models/*.html")])
+
+
+def test_every_file_of_the_board_is_a_download(site: Site, make_entry: Make) -> None:
+    built = {name for name in board_files(parsed(make_entry())) if "/" not in name}
+    assert set(FILES) == {name for name in built if not name.endswith(".html")}
+    assert all(map(is_built, site))
+
+
+def test_policy_allows_the_pages_own_style_and_script_alone(site: Site) -> None:
+    for text in site.values():
+        (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', text)
+        for tag, directive in (("style", "style-src"), ("script", "script-src")):
+            (part,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.S)
+            digest = base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()
+            assert f"{directive} 'sha256-{digest}'" in policy
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert not re.search(
+            r"\son\w+=|\sstyle=", re.sub(r"<script>.*?</script>", "", text, flags=re.S)
+        )
 
 
 def test_every_script_is_used() -> None:
-    assert {path.name for path in FOLDER.glob("*.js")} == set(SCRIPTS)
+    used = {*page.SCRIPTS, *model_page.SCRIPTS}
+    assert {path.name for path in FOLDER.glob("*.js")} == used
 
 
-def test_page_says_what_the_statistics_say(eight: tuple[str, dict[str, Any]]) -> None:
-    page, found = eight
-    (table,) = found["tables"]
+def test_evidence_says_what_the_statistics_say(board: Board, site: Site) -> None:
+    text = site["evidence.html"]
+    (table,) = board.statistics["tables"]
     for one in table["comparisons"]:
         if one["predictor"] == "signed_score":
-            assert escape(one["sentence"]) in page
-    assert "clean accuracy alone:" in page
-    assert "exploratory: fewer than 30 models" in page
-    assert page.count('class="exploratory"') == 4
-    for caution in found["method"]["cautions"]:
-        assert escape(caution) in page
-    for name in {row["family"] for row in table["families"]}:
-        assert f"<option>{name}</option>" in page
+            assert escape(one["sentence"]) in text
+    assert "exploratory: fewer than 30 models" in text
+    assert text.count('class="exploratory"') == 4
+    for caution in board.statistics["method"]["cautions"]:
+        assert escape(caution) in text
+    shown = re.findall(r"<p>(\d+ models within.*?)</p>", text)
+    assert len(shown) == 2  # under corruption and under attack
+    assert set(map(unescape, shown)) <= {one["in_words"] for one in table["equal_accuracy"]}
 
 
 def test_enough_models_are_not_called_exploratory(make_entry: Make) -> None:
     entry = parsed(make_entry())[0]
     found = statistics([entry])
     found["tables"][0]["status"] = "sufficient"
-    assert "exploratory" not in re.sub(
-        r"<style>.*?</style>", "", to_html(Board.of([entry], found)), flags=re.S
-    )
+    text = evidence.to_html(Board.of([entry], found))
+    assert "exploratory:" not in re.sub(r"<style>.*?</style>", "", text, flags=re.S)
 
 
 def test_numbers_are_there_without_a_script(make_entry: Make) -> None:
-    raw = make_entry()
-    entry = parsed(raw)[0]
-    page = to_html(Board.of([entry]))
-    page = re.sub(r"<script.*?</script>", "", page, flags=re.S)
+    entry = parsed(make_entry(explained=True))[0]
+    found = model_page.model_pages(Board.of([entry]))
+    (text,) = (re.sub(r"<script.*?</script>", "", page, flags=re.S) for page in found.values())
     spectral = entry.spectral
     for value, error in zip(spectral.shapley_values, spectral.shapley_se, strict=True):
         assert error is not None
         half = 1.959963984540054 * error
-        assert f"<td>{value:+.3f} [{value - half:+.3f}, {value + half:+.3f}]" in page
+        assert f"<td>{value:+.3f} [{value - half:+.3f}, {value + half:+.3f}]" in text
     assert entry.adversarial is not None
-    for attack in entry.adversarial.attacks:
-        assert f"<td>{100 * attack.accuracy.value:.1f} % [" in page
+    for case in entry.adversarial.worst_case:
+        assert f"<td>{100 * case.accuracy.value:.1f} % [" in text
     for part in ("gaussian noise", entry.model.weights_sha256[:12], "a" * 12, "torch 2.13.0"):
-        assert part in page
+        assert part in text
 
 
-def test_structure_is_accessible(eight: tuple[str, dict[str, Any]]) -> None:
-    page = eight[0]
-    assert '<html lang="en">' in page
-    assert 'content="width=device-width, initial-scale=1"' in page
-    tables = re.findall(r"<table.*?</table>", page, re.S)
-    assert len(tables) >= 6
-    for table in tables:
-        assert "<caption" in table
-        assert not re.search(r"<th(?![^>]*scope)(?!ead)", table)
-    assert len(re.findall(r"<svg[^>]*role=img aria-label", page)) == 8  # one sparkline a model
-    for plot in re.findall(r'<figure class="plot">.*?</figure>', page, re.S):
-        assert plot.count("<a href=#") == plot.count("<title>") == 8
+def test_rows_of_the_heat_map_add_up(make_entry: Make) -> None:
+    (text,) = model_page.model_pages(Board.of(parsed(make_entry(explained=True)))).values()
+    (table,) = re.findall(r'aria-label="Error by band:.*?</table>', text, re.S)
+    rows = re.findall(r"<tr><th scope=\"row\">(.*?)</th>(.*?)</tr>", table)
+    assert [name for name, _ in rows][:2] == ["mean over the corruptions", "gaussian noise"]
+    assert len(rows) == 16
+    for _, cells in rows:
+        clean, *bands, error = map(float, re.findall(r">([-\d.]+)</td>", cells))
+        assert len(bands) == 4
+        assert clean + sum(bands) == pytest.approx(error, abs=1e-9)
+
+
+def test_structure_is_accessible(site: Site) -> None:
+    for text in site.values():
+        assert '<html lang="en">' in text
+        assert 'content="width=device-width, initial-scale=1"' in text
+        assert text.count("<h1") == 1
+        for table in re.findall(r"<table.*?</table>", text, re.S):
+            assert "<caption" in table
+            assert not re.search(r"<th(?![^>]*scope)(?!ead)", table)
+    assert len(re.findall(r"<svg[^>]*role=img aria-label", site["index.html"])) == 8  # profiles
+    for plot in re.findall(r'<figure class="plot">.*?</figure>', site["evidence.html"], re.S):
+        assert plot.count("<a href=") == plot.count("<title>") == 8
+
+
+def test_hostile_words_are_text_on_every_page(make_entry: Make) -> None:
+    raw = make_entry(HOSTILE, explained=True)
+    raw["model"] |= {"training": HOSTILE, "architecture": HOSTILE, "spec": f"python:{HOSTILE}"}
+    raw["data"]["note"] = HOSTILE
+    for name, text in pages(Board.of(parsed(raw))).items():
+        body = re.sub(r"<(style|script)\b.*?</\1>", "", text, flags=re.S)
+        assert "<b>|" not in body, name
+
+
+def test_a_family_looks_the_same_in_every_build(make_entry: Make) -> None:
+    def looks(*names: str) -> dict[str, str]:
+        raws = [make_entry(name, k) for k, name in enumerate(names)]
+        for raw, name in zip(raws, names, strict=True):
+            raw["model"]["architecture"] = name
+        text = to_html(Board.of(parsed(*raws)))
+        rows = re.findall(r'<th scope=row>(<svg class="mark.*?</svg>)<a href="[^"]+">(\w+)', text)
+        return {name: mark for mark, name in rows}
+
+    few, many = looks("alpha", "beta"), looks("gamma", "beta", "delta", "alpha", "omega")
+    assert len(many) == 5
+    assert few.items() <= many.items()
 
 
 def luminance(colour: str) -> float:
@@ -142,13 +197,14 @@ def blend(top: list[float], share: float, below: str) -> str:
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_contrast(scheme: int) -> None:
-    css = (FOLDER / "page.css").read_text()
+    css = (FOLDER / "site.css").read_text()
     blocks = re.findall(r":root \{(.*?)\}", css, re.S)
     colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", blocks[scheme]))
     for ground in ("paper", "soft"):
         for ink in ("ink", "quiet", "link", "flag"):
             assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
-        for mark in ("edge", *(f"f{k}" for k in range(8))):
+        bands = [f"b{k}" for k in range(8)]
+        for mark in ("edge", "up", "down", "clean", *bands, *(f"f{k}" for k in range(8))):
             assert contrast(colours[mark], colours[ground]) >= 3, (mark, ground)
     for name in ("hot", "cold"):
         (parts,) = re.findall(rf"--{name}: (\d+ \d+ \d+)", blocks[scheme])
@@ -174,8 +230,8 @@ def test_a_thousand_rows_are_rendered(make_entry: Make) -> None:
     entries = [entry.model_copy(update={"entry_id": f"cifar10--m{k}--x"}) for k in range(1000)]
     found = statistics([entry])
     found["tables"][0]["models"] *= 1000
-    page = to_html(Board.of(entries, found))
-    assert page.count("<tr id=") == 1000
+    text = to_html(Board.of(entries, found))
+    assert text.count("<tr id=") == 1000
 
 
 def test_short_id() -> None:

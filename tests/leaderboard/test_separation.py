@@ -9,7 +9,8 @@ from iaside_plugins.entry.schema import Benchmark
 from iaside_plugins.leaderboard.board import Board
 from iaside_plugins.leaderboard.build import BOARD
 from iaside_plugins.leaderboard.render.text import to_csv
-from iaside_plugins.leaderboard.table.frame import KEYS, tables
+from iaside_plugins.leaderboard.table.frame import tables
+from iaside_plugins.leaderboard.table.rows import KEYS
 from iaside_plugins.protocol import Protocol
 
 

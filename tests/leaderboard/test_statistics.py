@@ -17,7 +17,8 @@ from iaside_plugins.leaderboard.build import BOARD
 from iaside_plugins.leaderboard.statistics.comparison import in_words, sentence, verdict
 from iaside_plugins.leaderboard.statistics.estimates import Sample, correlation
 from iaside_plugins.leaderboard.statistics.report import statistics, table_id, to_json
-from iaside_plugins.leaderboard.table.frame import KEYS, tables
+from iaside_plugins.leaderboard.table.frame import tables
+from iaside_plugins.leaderboard.table.rows import KEYS
 
 N = 12
 

@@ -80,7 +80,7 @@ def test_columns_hold_what_entries_state(make_entry: Make) -> None:
     assert robust.value == one.adversarial.worst_case[1].accuracy.value
     share = found[threat.column.replace("robust", "retained")].measured[one.entry_id]
     assert share.value == robust.value / one.clean_accuracy.value
-    assert found[threat.column].label.endswith("8/255 (fgsm, pgd-10x0.25-random)")
+    assert found[threat.column].label.endswith("at Linf 8/255 (FGSM, PGD-10)")
     assert all(math.isfinite(m.scaled) for c in found.values() for m in c.measured.values())
 
 

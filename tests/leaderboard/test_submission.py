@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from board_entries import Make
+from board_entries import Make, parsed
 
 from iaside_plugins.entry.read import load_entries
 from iaside_plugins.errors import InputError
-from iaside_plugins.leaderboard.build import BUILT, add, board_files
+from iaside_plugins.leaderboard.build import BUILT, HOW_TO_ADD, add, board_files, is_built
+from iaside_plugins.leaderboard.settings import FILE, BoardSettings
 from iaside_plugins.leaderboard.submission import check_commit, check_submission, extract
 
 git_needed = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
@@ -212,7 +213,9 @@ def test_a_pull_request_is_read_and_not_checked_out(
     assert (repository / "leaderboard" / "README.md").read_text() == "built"
     built = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     entries = {f"entries/{path.parent.name}/{path.name}" for path in out.rglob("cifar10--*.json")}
-    assert built == {*board_files([]), *entries}
+    expected = board_files(load_entries(out / "entries"))
+    assert any(name.startswith("latex/") for name in expected)
+    assert built == {*expected, *entries, HOW_TO_ADD}
     assert len(entries) == 2
 
 
@@ -266,8 +269,29 @@ def test_built_files_may_come_with_an_entry_if_they_are_its_own(
     assert problem.startswith("leaderboard/README.md: expected what the entries give")
 
 
-def test_the_names_of_built_files_are_known() -> None:
+def test_the_names_of_built_files_are_known(make_entry: Make) -> None:
     assert set(board_files([])) == BUILT
+    assert all(map(is_built, board_files(parsed(make_entry()))))
+    assert not any(map(is_built, ("build.py", "latex", "latex/a/b.tex", "table/frame.py")))
+
+
+@git_needed
+def test_built_files_are_those_of_the_commits_board_toml(
+    make_entry: Make, repository: Path
+) -> None:
+    board = repository / "leaderboard"
+    write(board, make_entry("b", 1))
+    (board / FILE).write_text("title = 'Mine'")
+    (board / "latex").mkdir()
+    (board / "latex" / "other.tex").write_text("left by a former table")
+    files = board_files(load_entries(board / "entries"), BoardSettings(title="Mine"))
+    (board / "README.md").write_text(files["README.md"])
+    commit(repository)
+    found = check_commit(repository, "pull", board)
+    assert found.others == ("leaderboard/board.toml", "leaderboard/latex/other.tex")
+    (problem,) = found.problems  # a contributor's entry comes alone
+    assert "open another pull request for 'leaderboard/board.toml'" in problem
+    assert check_commit(repository, "pull", board, maintainer=True).problems == ()
 
 
 def test_a_stranger_replaces_nobodys_entry(make_entry: Make, boards: tuple[Path, Path]) -> None:

@@ -71,13 +71,13 @@ def test_markdown_and_csv_agree(make_entry: Make) -> None:
     shown, raw = cells(to_markdown(entries)), read_csv(entries)
     assert [row[0] for row in shown] == [row["model"] for row in raw]
     for cell, row in zip(shown, raw, strict=True):
-        for k, name, show in [
-            (3, "clean_accuracy", fmt.percent_interval),
-            (4, "signed_score", fmt.signed_interval),
-            (5, "score", fmt.number_interval),
+        for name, show in [
+            ("clean_accuracy", fmt.percent_interval),
+            ("signed_score", fmt.signed_interval),
+            ("score", fmt.number_interval),
         ]:
             ends = (float(row[name + end]) for end in ("", "_low", "_high"))
-            assert cell[k] == show(*ends)
+            assert show(*ends) in cell
 
 
 def test_csv_holds_full_precision(make_entry: Make) -> None:

@@ -12,7 +12,8 @@ from iaside_plugins import InputError, Protocol, error_decomposition, spectral_i
 from iaside_plugins.adapters.foolbox_adapter import AttackSpec
 from iaside_plugins.adapters.imagenet import ImageFolderData
 from iaside_plugins.adapters.models import load_model
-from iaside_plugins.parallel.shards import RowRequest
+from iaside_plugins.importance.run import ImportanceRun
+from iaside_plugins.parallel.shards import RowRequest, worker_groups
 from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.value_table.rows import FinishedGroup, image_groups, row_keys
 from iaside_plugins.value_table.stream import items
@@ -58,6 +59,32 @@ def profile(data, protocol, **options):
 def same(found, whole, fields=FIELDS):
     for name in fields:
         np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
+
+
+def test_a_model_is_let_go_of_once_its_rows_are_there(folder):
+    """Of two models one after the other; a run that may need more files keeps its own."""
+    net, protocol = oracles.TinyNet(), Protocol(2)
+
+    def requests(pool, limits):
+        for limit in limits:
+            run = ImportanceRun(
+                net,
+                files(folder),
+                protocol,
+                precision="float32",
+                resume=None,
+                max_images=limit,
+                target_error=None,
+            )
+            yield run.request(16, pool.device, pool.put_model(net))
+
+    for limits, kept in (((None, None), False), ((5, 5), False), ((500, 5), True)):
+        with Shelf().pool as pool:
+            seen = []
+            for request, _ in worker_groups(pool, requests(pool, limits)):
+                seen += [request] if request not in seen else []
+                if len(seen) == 2:
+                    assert (seen[0].model is not None) == kept
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,22 @@ def test_another_version_of_the_method_is_refused(tmp_path, monkeypatch):
         _run(other)
 
 
+def test_a_folder_of_other_choices_names_them(tmp_path):
+    chains = {"protocol estimator": "permutation", "protocol n_permutations": 8, "model": 1}
+    fast = {"protocol estimator": "exact", "protocol forwards": "fast", "model": 1}
+    cases = [
+        (chains, fast, "choices (forwards='plain', estimator='permutation', n_permutations=8) or"),
+        (fast, chains, "choices (forwards='fast', estimator='exact') or"),
+        ({"model": 1, "forwards": "fast"}, {"model": 1}, "choices (forwards='fast') or"),
+        ({"model": 1}, {"model": 2}, "choices or give another folder"),
+    ]
+    for k, (before, now, words) in enumerate(cases):
+        RowStore(tmp_path / str(k), before)
+        with pytest.raises(InputError, match="holds another run") as raised:
+            RowStore(tmp_path / str(k), now)
+        assert f"resume with the same {words}" in str(raised.value)
+
+
 def test_of_runs_that_begin_together_one_has_the_folder(tmp_path):
     for turn in range(20):
         folder, barrier, said = tmp_path / str(turn), threading.Barrier(4), []

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import oracles
 import pytest
 
 from iaside_plugins.errors import InputError
+from iaside_plugins.interrupts import INTERRUPTED, interrupted
 from iaside_plugins.storage import resume_folder as module
 from iaside_plugins.storage.resume_folder import resume_folder
+from iaside_plugins.storage.row_store import RowStore, count_rows
 
 
 def _stopped(*identity):
@@ -41,6 +44,23 @@ def test_work_of_other_code_is_left_where_it_is_and_said(tmp_path, monkeypatch, 
     with resume_folder(None, "profile", 3, net) as folder:
         assert folder == first
     assert not first.exists()
+
+
+def test_finished_images_are_counted_and_said(tmp_path, caplog):
+    for name, keys in (("spectral", "abc"), ("conditions", "abcdef")):
+        store = RowStore(tmp_path / name, {"model": 1}, flush_every=2)
+        for key in (*keys, "a"):
+            store.add(key, np.zeros(2))
+        store.flush()
+    (tmp_path / "spectral" / "rows-9.npz").write_text("damaged")
+    assert count_rows(tmp_path) == 9
+    assert count_rows(tmp_path / "nothing") == 0
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt), resume_folder(tmp_path, None):
+            raise KeyboardInterrupt
+    assert caplog.text.count(f"{tmp_path} holds 9 finished images") == 2
+    assert "; 18 finished images are kept" in interrupted()
+    assert interrupted() == INTERRUPTED
 
 
 @pytest.mark.parametrize("rows", [False, True])

@@ -16,7 +16,7 @@ from iaside_plugins.inference import tuning
 from iaside_plugins.inference.gradients import gradient_rows
 from iaside_plugins.storage.row_store import read_header
 from iaside_plugins.value_table.progress import progress_bar
-from iaside_plugins.workflows.evaluate import evaluation_plan
+from iaside_plugins.workflows.evaluate import evaluation_plan, with_explained
 from iaside_plugins.workflows.source import DataSource
 
 CLASSES = ("airplane", "bird", "cat")  # of CIFAR-10
@@ -78,6 +78,29 @@ def test_what_one_process_stored_workers_go_on_with(folder, tmp_path):
     whole, _ = entry(folder, resume=tmp_path)
     with Shelf().pool as pool:
         assert entry(folder, devices=pool, resume=tmp_path) == (whole, 0)
+
+
+def test_workers_make_the_split_of_errors_of_what_they_read(folder, tmp_path):
+    net = load_model("python:tiny_model:network")
+
+    def split(devices=None, resume=None):
+        given = {"corruptions": "contrast,gaussian_noise"}
+        plan = evaluation_plan(DataSource(folder, batch_size=16), net, n_spectral=2, **given)
+        plan = with_explained(plan, DataSource(folder, n_images=30), net, **given)
+        entry, _ = evaluate(net, plan, PLAIN, batch_size=8, devices=devices, resume=resume)
+        return entry["decomposition"], entry["decomposition"].pop("n_forward")
+
+    whole, n_forward = split()
+    shelf = Shelf()
+    with shelf.pool as pool:
+        found, n = split(pool, tmp_path)
+        # the importance, and 7 batches of all conditions: nothing is read for the split alone
+        assert shelf.n_results == 1 + 7
+        again, none = split(pool, tmp_path)
+    assert found == again == whole
+    assert whole["n_images"] in (29, 30)
+    assert n == n_forward
+    assert none == 0
 
 
 def test_workers_answer_every_reading_of_the_files(tmp_path):

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 
 import numpy as np
 import pytest
 from image_files import make_tree, random_pixels, save
 
-from iaside_plugins.adapters.imagenet import stream
+from iaside_plugins.adapters.imagenet import corrupted, stream
 from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
 from iaside_plugins.adapters.imagenet.decoding import decode
 from iaside_plugins.corruptions.frost import FROST_FILES
-from iaside_plugins.entry.build import mean, proportion, spectral_group
+from iaside_plugins.decomposition.run import chains_like, error_decomposition
+from iaside_plugins.decomposition.taken import TakenPairs
+from iaside_plugins.entry.build import decomposition_group, mean, proportion, spectral_group
 from iaside_plugins.evaluation.conditions import Predictor
 from iaside_plugins.evaluation.evaluate import evaluate
-from iaside_plugins.evaluation.plan_rows import members
+from iaside_plugins.evaluation.plan_rows import PlanRows, members
+from iaside_plugins.evaluation.work import evaluation_work
 from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import jsonable
-from iaside_plugins.workflows.evaluate import evaluation_plan
+from iaside_plugins.value_table.progress import progress_bar
+from iaside_plugins.workflows.evaluate import evaluation_plan, with_explained
 from iaside_plugins.workflows.source import DataSource, open_images, open_model
 
 N, BATCH = 7, 3
@@ -117,6 +122,77 @@ def test_a_file_is_decoded_once_and_workers_are_started_once(photographs, genera
     evaluate(model, plan, Protocol(n_bands=2))
     assert counts["started"] == 1
     assert counts["decoded"] == N
+
+
+def explained(photographs, generation, model, workers=0, **options):
+    """A plan with the split of all errors, of 4 images in an order of its own."""
+    given = {"corruptions": "fog,contrast", **options}
+    plan = planned(photographs, generation, model, workers, n_spectral=2, **given)
+    few = DataSource(photographs, n_images=4, batch_size=BATCH, workers=workers, seed=2)
+    return with_explained(plan, few, model, generation=generation, **given)
+
+
+def test_the_split_of_errors_comes_from_the_same_reading(photographs, generation, monkeypatch):
+    counts = Counter()
+    made = corrupted.corrupt
+
+    def decoded(data, *, grey=False):
+        counts["decoded"] += 1
+        return decode(data, grey=grey)
+
+    def making(pixels, name, severity, **options):
+        counts["made"] += 1
+        return made(pixels, name, severity, **options)
+
+    model, protocol = model_of("large_input"), Protocol(n_bands=3)
+    plan = explained(photographs, generation, model)
+    assert plan.explained.corruptions.images(None, 0) is not None  # clean images of another crop
+    work = evaluation_work(plan, protocol)
+    assert work["corruptions"]["corrupted"] == 10 * N
+    assert work["explain"]["corrupted"] == 0
+    assert work["explain"]["coalition"] == 4 * (10 * 5 + 1)
+    alone = error_decomposition(model, plan.explained, chains_like(protocol))
+    monkeypatch.setattr(stream, "decode", decoded)
+    monkeypatch.setattr(corrupted, "corrupt", making)
+    entry, _ = evaluate(model, plan, protocol)
+    assert counts == {"decoded": N, "made": 10 * N}
+    ids = [record.image_id for record in plan.clean.records]
+    assert entry["decomposition"] == jsonable(decomposition_group(alone, ids))
+
+
+@forks
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_split_is_that_of_explain_to_the_bit(photographs, generation, workers):
+    model, protocol = model_of(), chains_like(Protocol(n_bands=3))
+    plan = explained(photographs, generation, model, workers)
+    alone = error_decomposition(model, plan.explained, protocol, batch_size=16)
+    options = {"batch_size": 16, "precision": "float32", "resume": None, "pool": None}
+    taken = TakenPairs(model, plan.explained, protocol, **options)
+    with progress_bar(None, show=False) as bar:
+        rows = PlanRows(model, plan, bar, batch_size=16, resume=None, pairs=taken)
+        rows.finish(None)
+        rows.close()
+    found = taken.result()
+    assert found.ids == alone.ids
+    assert found.ids != tuple(sorted(found.ids))
+    assert found.n_forward == alone.n_forward
+    for name in ("clean", "perturbed", "bands"):
+        for game in ("error", "loss"):
+            one, other = (getattr(getattr(each, game), name) for each in (found, alone))
+            assert np.array_equal(one, other)
+
+
+def test_a_split_of_stored_rows_runs_nothing_again(photographs, generation, tmp_path):
+    model = model_of()
+    first, _ = evaluate(
+        model, explained(photographs, generation, model), Protocol(n_bands=3), resume=tmp_path
+    )
+    again, _ = evaluate(
+        model, explained(photographs, generation, model), Protocol(n_bands=3), resume=tmp_path
+    )
+    assert first["decomposition"].pop("n_forward") == 4 * (10 * 5 + 1)
+    assert again["decomposition"].pop("n_forward") == 0
+    assert again["decomposition"] == first["decomposition"]
 
 
 def test_a_resumed_run_is_the_same(photographs, generation, tmp_path):

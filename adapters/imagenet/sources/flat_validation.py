@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import logging
-import os
 import re
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -13,10 +12,10 @@ from typing import Any
 
 from iaside_plugins.adapters.imagenet.labels import Classes, known_map
 from iaside_plugins.adapters.imagenet.listing import image_names, subfolders
+from iaside_plugins.adapters.imagenet.remote import read_plain, scan
 from iaside_plugins.adapters.imagenet.sources.found import Found, labelled
 from iaside_plugins.adapters.imagenet.sources.source import UNLABELLED, Listing
 from iaside_plugins.errors import InputError, MissingExtraError, shown
-from iaside_plugins.storage.files import read_plain
 
 _IMAGE = re.compile(r"ILSVRC2012_val_(\d{8})(\.\w+)?", re.ASCII | re.IGNORECASE)
 _N_IMAGES = 50_000  # of ImageNet's validation set
@@ -33,7 +32,7 @@ def is_flat_validation(root: Path) -> bool:
     """Return whether images named ILSVRC2012_val_... lie in a folder, and no class folders."""
     if not root.is_dir():
         return False
-    with os.scandir(root) as entries:
+    with scan(root) as entries:
         is_flat = any(_IMAGE.fullmatch(entry.name) for entry in entries)
     return is_flat and not any(map(image_names, subfolders(root)))
 

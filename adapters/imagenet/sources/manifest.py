@@ -19,9 +19,9 @@ from iaside_plugins.adapters.imagenet.labels import (
 )
 from iaside_plugins.adapters.imagenet.listing import readable
 from iaside_plugins.adapters.imagenet.record import ImageRecord
+from iaside_plugins.adapters.imagenet.remote import read_plain
 from iaside_plugins.adapters.imagenet.sources.source import UNLABELLED, Listing
 from iaside_plugins.errors import InputError, shown
-from iaside_plugins.storage.files import read_plain
 
 _MOST_BYTES = 2**28  # of a manifest
 _PATH, _LABEL = "path", "label"

@@ -18,6 +18,7 @@ from iaside_plugins.adapters.imagenet.labels import (
     known_map,
 )
 from iaside_plugins.adapters.imagenet.listing import image_names, subfolders
+from iaside_plugins.adapters.imagenet.remote import remote_of
 from iaside_plugins.adapters.imagenet.sources.found import (
     Found,
     integer_classes,
@@ -132,7 +133,7 @@ def _opened(file: Path) -> Any:
     except ImportError as error:
         raise MissingExtraError.of(f"reading {file} needs pyarrow", "parquet") from error
     try:
-        return pyarrow.parquet.ParquetFile(file)
+        return pyarrow.parquet.ParquetFile(file if remote_of(file) is None else file.open("rb"))
     except (OSError, ValueError) as error:
         raise _unsound(file, error) from error
 

@@ -18,6 +18,7 @@ from iaside_plugins.adapters.imagenet.listing import (
     readable,
     subfolders,
 )
+from iaside_plugins.adapters.imagenet.remote import read_range
 from iaside_plugins.adapters.imagenet.sources.flat_validation import (
     image_number,
     validation_labels,
@@ -60,8 +61,7 @@ class TarMember:
         if self.size > _MOST_BYTES:
             raise UnreadableImageError(f"cannot be read: {self.size:,} bytes are too many")
         try:
-            with path.open("rb") as opened:
-                data = self.bytes_in(opened)
+            data = read_range(path, self.offset, self.size)
         except OSError as error:
             raise UnreadableImageError(f"cannot be read: {error.strerror or error}") from error
         if len(data) < self.size:

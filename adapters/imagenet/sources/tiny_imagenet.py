@@ -7,10 +7,10 @@ from pathlib import Path
 
 from iaside_plugins.adapters.imagenet.labels import Classes
 from iaside_plugins.adapters.imagenet.listing import image_names
+from iaside_plugins.adapters.imagenet.remote import read_plain
 from iaside_plugins.adapters.imagenet.sources.found import Found, labelled
 from iaside_plugins.adapters.imagenet.sources.source import Listing
 from iaside_plugins.errors import InputError, shown
-from iaside_plugins.storage.files import read_plain
 
 _NOTES = "val_annotations.txt"
 _MOST_BYTES = 2**24  # of the annotations

@@ -1,60 +1,67 @@
 // Everything together: one table in view, its state in the address, every control connected.
-const PAGE = 50; // rows that are laid out at first, and at each further step
+const PAGE = 30; // rows that are laid out at first, and at each further step
 
 function connect(section) {
-  const board = { section, ...readRows(section), grids: readGrids(section), state: emptyState() };
+  const board = { section, ...readRows(section), state: emptyState() };
   board.byKey = new Map(board.rows.map((row) => [row.key, row]));
   const $ = (selector) => section.querySelector(selector);
-  const facets = [...section.querySelectorAll("select[data-facet]")];
-
   const scroller = $(".models").parentElement;
+  const columns = new CSSStyleSheet(); // which columns are hidden, one rule for all rows
+  document.adoptedStyleSheets.push(columns);
+  const own = board.heads.find((head) => head.hasAttribute("aria-sort"));
+  const ownSort = own ? `-${own.dataset.column}` : "";
   let filled = 0; // rows of those shown that stand in the table
 
-  // A row as the state says, its details below it where it is open.
+  // A row as the state says.
   function dressed(row) {
-    if (!row.toggle) {
-      layOut([...row.tr.cells], board.heads);
-      row.toggle = make("button", { type: "button", "aria-controls": `${row.tr.id}/details` }, row.name);
+    if (!row.box) {
       row.box = make("input", { type: "checkbox", "aria-label": `compare ${row.name}` });
-      row.tr.cells[0].querySelector("span").replaceWith(row.toggle);
       row.tr.cells[0].prepend(row.box);
+      row.rank = row.tr.cells[0].querySelector("i") ?? row.tr.cells[0].appendChild(make("i"));
     }
-    const open = board.state.open.includes(row.key);
-    row.toggle.setAttribute("aria-expanded", String(open));
-    row.tr.classList.toggle("chosen", open);
     row.box.checked = board.state.compare.includes(row.key);
-    return open ? [row.tr, (row.detail ??= detailRow(board, row))] : [row.tr];
-  }
-
-  // Only this row changes.
-  function redraw(row) {
-    const [, detail] = dressed(row);
-    if (detail) row.tr.after(detail);
-    else row.detail?.remove();
-    markPoints(board, row, true);
+    row.rank.textContent = board.ranks.get(row) ?? "";
+    return row.tr;
   }
 
   function fillUpTo(end) {
     if (end <= filled) return;
-    board.body.append(...board.shown.slice(filled, end).flatMap(dressed));
+    board.body.append(...board.shown.slice(filled, end).map(dressed));
     filled = end;
+  }
+
+  // The view's columns; of those of robust accuracy the ones of the chosen threat, in the overview.
+  function showColumns() {
+    const { view, threat } = board.state;
+    const chosen = threat.split(" ");
+    const hidden = (head) => {
+      if (view === "all") return false;
+      if (view === "overview" && threat && head.dataset.column.startsWith("robust_")) return !chosen.includes(head.dataset.column);
+      return !head.dataset.views.split(" ").includes(view);
+    };
+    const places = board.heads.flatMap((head, k) => hidden(head) ? [`#${CSS.escape(section.id)} .models tr > :nth-child(${k + 1})`] : []);
+    const rule = places.length ? `${places.join(",")} { display: none; }` : "";
+    if (rule !== board.rule) columns.replaceSync(board.rule = rule);
   }
 
   // What is shown and in which order; the first rows stand in the table, the next when they are near.
   board.show = (announce = true) => {
     const { state } = board;
-    board.shown = matching(sorted(board.rows, state.sort), state);
+    const sort = state.sort || ownSort;
+    const head = board.heads.find((one) => one.dataset.column === sort.replace(/^-/, ""));
+    board.shown = matching(sorted(board.rows, sort), state);
+    board.ranks = head ? rankRanges(board.rows, head) : new Map();
     const active = document.activeElement;
     board.body.replaceChildren();
+    scroller.scrollTop = 0;
     filled = 0;
     fillUpTo(PAGE);
+    if (!board.shown.length) board.body.append(make("tr", {}, make("td", { colspan: board.heads.length, class: "t" }, "No model matches. Reset shows all.")));
     if (active && board.body.contains(active)) active.focus({ preventScroll: true });
-    markSorted(board.heads, state.sort);
-    const keys = new Set(board.shown.map((row) => row.key));
-    for (const row of board.rows) markPoints(board, row, keys.has(row.key));
-    const head = board.heads.find((one) => one.dataset.column === state.sort.replace(/^-/, ""));
-    const order = head ? `, sorted by ${head.textContent}, ${state.sort.startsWith("-") ? "descending" : "ascending"}` : "";
-    if (announce) $(".live").textContent = `${board.shown.length} of ${board.rows.length} models${order}`;
+    markSorted(board.heads, sort);
+    showColumns();
+    const order = head ? `, sorted by ${head.dataset.title}, ${sort.startsWith("-") ? "descending" : "ascending"}` : "";
+    if (announce) $(".live").textContent = `${board.shown.length} of ${board.rows.length} models${order}.`;
   };
 
   const keep = () => writeAddress(section.id, board.state);
@@ -70,70 +77,52 @@ function connect(section) {
     board.state.compare = keys;
     for (const row of others) if (row.box) row.box.checked = keys.includes(row.key);
     showCompared(board, keys.map((key) => board.byKey.get(key)), () => { compare([]); keep(); });
+    $(".live").textContent = keys.length ? `${keys.length} chosen to compare${keys.length < 2 ? ": choose another" : ": see below the table"}.` : "";
   }
+
+  const selects = [["threat", $(".threat")], ["training", $(".training")], ["view", $(".view")]].filter(([, select]) => select);
 
   function setControls() {
     $(".find").value = board.state.q;
-    for (const select of facets) select.value = board.state.facets[select.dataset.facet] ?? "";
+    for (const [name, select] of selects) {
+      select.value = board.state[name];
+      if (select.selectedIndex < 0) select.selectedIndex = 0;
+    }
   }
-
-  const toggled = (list, key) => list.includes(key) ? list.filter((one) => one !== key) : [...list, key];
 
   // A state of another page, or of nobody: what this table does not have is left out.
   function known(state) {
-    const names = facets.map((select) => select.dataset.facet);
-    const here = (keys) => keys.filter((key) => board.byKey.has(key));
+    const has = (name) => selects.some(([one, select]) => one === name && [...select.options].some((option) => option.value === state[name]));
     return {
       ...state,
       sort: board.heads.some((head) => head.dataset.column === state.sort.replace(/^-/, "")) ? state.sort : "",
-      facets: Object.fromEntries(Object.entries(state.facets).filter(([name]) => names.includes(name))),
-      open: here(state.open),
-      compare: here(state.compare),
+      threat: has("threat") ? state.threat : "",
+      training: has("training") ? state.training : "",
+      view: has("view") ? state.view : "overview",
+      compare: state.compare.filter((key) => board.byKey.has(key)),
     };
   }
 
-  board.apply = (state, row) => {
+  board.apply = (state) => {
     board.state = known(state);
     setControls();
-    board.show();
+    board.show(false);
     compare(board.state.compare);
-    if (row && board.byKey.has(row)) choose(row, false);
   };
 
-  function choose(key, write = true) {
-    const row = board.byKey.get(key);
-    if (!board.state.open.includes(key)) board.state.open = [...board.state.open, key];
-    if (!board.shown.includes(row)) {
-      Object.assign(board.state, { q: "", facets: {} });
-      setControls();
-      board.show();
-    }
-    fillUpTo(board.shown.indexOf(row) + 1);
-    redraw(row);
-    if (write) keep();
-    row.toggle.focus({ preventScroll: true });
-    row.tr.scrollIntoView({ block: "center" });
-  }
-
   for (const head of board.heads) {
-    const button = make("button", { type: "button" }, head.textContent);
+    const [title, ...rest] = head.children;
+    const button = make("button", { type: "button" }, title.textContent);
+    head.dataset.title = [title, ...rest.filter((part) => part.localName === "small")].map((part) => part.textContent).join(", ");
     if (head.dataset.column === "shapley_value_0") button.title = "sorts by the value of the lowest band";
-    button.addEventListener("click", () => change({ sort: nextSort(head, board.state.sort) }));
-    head.replaceChildren(button);
+    if (head.dataset.column === "error_by_band_clean") button.title = "sorts by the clean error";
+    button.addEventListener("click", () => change({ sort: nextSort(head, board.state.sort || ownSort) }));
+    title.replaceWith(button);
   }
-  const rowOf = (event, part) => event.target.matches(part)
-    && board.byKey.get(event.target.closest("tr").id.split("/")[1]);
-  board.body.addEventListener("click", (event) => {
-    const row = rowOf(event, "th > button");
-    if (!row) return;
-    board.state.open = toggled(board.state.open, row.key);
-    redraw(row);
-    keep();
-  });
   board.body.addEventListener("change", (event) => {
-    const row = rowOf(event, "th > input");
-    if (!row) return;
-    compare(toggled(board.state.compare, row.key));
+    const row = board.byKey.get(event.target.closest("tr").id.split("/")[1]);
+    const { compare: held } = board.state;
+    compare(held.includes(row.key) ? held.filter((key) => key !== row.key) : [...held, row.key]);
     keep();
   });
   scroller.addEventListener("scroll", () => {
@@ -141,34 +130,42 @@ function connect(section) {
   });
   addEventListener("beforeprint", () => fillUpTo(board.rows.length));
   $(".find").addEventListener("input", (event) => change({ q: event.target.value }));
-  for (const select of facets) {
-    select.addEventListener("change", () => change({ facets: { ...board.state.facets, [select.dataset.facet]: select.value } }));
+  for (const [name, select] of selects) {
+    select.addEventListener("change", () => change({ [name]: select.value, ...(name === "threat" ? { sort: `-${select.value.split(" ")[0]}` } : {}) }));
   }
   $(".reset").addEventListener("click", () => { board.apply(emptyState()); keep(); });
+  $(".link").addEventListener("click", async () => {
+    keep();
+    try {
+      await navigator.clipboard.writeText(location.href);
+      $(".live").textContent = "Link copied.";
+    } catch { // a page from a disk may not be allowed to
+      $(".live").textContent = "The address of this page is the link.";
+    }
+  });
   const inView = () => [board.raw.names, board.shown.map((row) => board.raw.rows[row.k])];
   $(".save-csv").addEventListener("click", () => save(`${section.id}.csv`, "text/csv", toCsv(...inView())));
   $(".save-json").addEventListener("click", () => save(`${section.id}.json`, "application/json", toJson(...inView())));
-  connectPlots(board, choose);
-  $(".controls").hidden = false;
+  for (const part of section.querySelectorAll(".scripted")) part.hidden = false;
   board.show(false);
   return board;
 }
 
 const boards = new Map([...document.querySelectorAll("section.board")].map((section) => [section.id, connect(section)]));
 
-// The table of the address, or the one with the most models.
+// The table of the address, or the first tab's; a link to another part of the page changes nothing.
 function follow() {
-  const { id, row, state } = readAddress();
-  const largest = [...boards.values()].sort((a, b) => b.rows.length - a.rows.length)[0];
-  const board = boards.get(id) ?? largest;
+  const { id, state } = readAddress();
+  if (id && !boards.has(id) && document.getElementById(id)) return;
+  const [first] = document.querySelectorAll(".tabs a");
+  const board = boards.get(id) ?? boards.get(first?.getAttribute("href").slice(1));
   if (!board) return;
   for (const other of boards.values()) other.section.hidden = other !== board;
-  for (const link of document.querySelectorAll("nav a")) {
-    const here = link.getAttribute("href") === `#${board.section.id}`;
-    if (here) link.setAttribute("aria-current", "true");
-    else link.removeAttribute("aria-current");
+  for (const tab of document.querySelectorAll(".tabs a")) {
+    if (tab.dataset.tables.split(" ").includes(board.section.id)) tab.setAttribute("aria-current", "true");
+    else tab.removeAttribute("aria-current");
   }
-  board.apply(state, row);
+  board.apply(state);
 }
 addEventListener("hashchange", follow);
 follow();

@@ -10,23 +10,22 @@ function showCompared(board, chosen, clear) {
   chosen.forEach((row, m) => head.append(make("th", { scope: "col" },
     draw("svg", { class: `mark f${m % 8}`, "aria-hidden": "true" }, draw("use", { href: "#s1", x: 7, y: 7 })), row.name)));
   const body = make("tbody");
+  const line = (title, cells) => body.append(make("tr", {}, make("th", { scope: "row" }, title), ...cells.map((text) => make("td", {}, text))));
   board.heads.forEach((column, k) => {
     if (k === 0 || column.dataset.column === "shapley_value_0") return;
-    const line = make("tr", {}, make("th", { scope: "row" }, column.textContent));
-    for (const row of chosen) line.append(make("td", {}, row.tr.cells[k].textContent.trim()));
-    body.append(line);
+    line(column.dataset.title, chosen.map((row) => row.tr.cells[k].textContent.trim()));
   });
-  for (const grid of board.grids.filter((one) => one.name !== "provenance")) {
-    body.append(make("tr", { class: "group" }, make("th", { scope: "rowgroup", colspan: chosen.length + 1 }, grid.title)));
-    grid.heads.forEach((title, k) => {
-      const line = make("tr", {}, make("th", { scope: "row" }, title));
-      for (const row of chosen) line.append(make("td", {}, gridCells(grid, row.k)[k]));
-      body.append(line);
-    });
+  const { errors, bands } = board.raw;
+  const names = Object.keys(errors[chosen[0].k]);
+  if (names.length) {
+    body.append(make("tr", { class: "group" }, make("th", { scope: "rowgroup", colspan: chosen.length + 1 }, "Error by corruption, mean over severities 1 to 5")));
+    for (const name of names) {
+      line(name.replaceAll("_", " "), chosen.map((row) => name in errors[row.k] ? `${(100 * errors[row.k][name]).toFixed(1)} %` : "–"));
+    }
   }
   panel.append(
-    make("h3", {}, `Compared: ${chosen.map((row) => row.name).join(", ")}`), close,
-    profileChart(chosen.map((row, m) => profileOf(board, row, m % 8))),
+    make("h2", {}, `Compared: ${chosen.map((row) => row.name).join(", ")}`), close,
+    profileChart(chosen.map((row, m) => ({ name: row.name, mark: m % 8, bands: bands[row.k] }))),
     make("p", { class: "note" }, "Each interval is of one model alone. On the same images a difference is known better than two intervals tell: use iaside_plugins.compare."),
     make("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": "Compared numbers" },
       make("table", { class: "numbers" }, make("thead", {}, head), body)),

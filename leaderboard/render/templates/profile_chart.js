@@ -1,23 +1,19 @@
 // Shapley values by band of one or more models in nats, with a zero line and intervals. A band whose
 // interval holds 0, or that has none, gets no bar.
-const readBand = (text) => {
-  const [value, low, high] = text.match(/[-+]?[\d.]+/g).map(Number);
-  return { value, low: low ?? value, high: high ?? value, told: low > 0 || high < 0 };
-};
-
 function profileChart(models) {
   const [width, height, left, bottom, top] = [560, 230, 52, 40, 12];
-  const n = models[0].bands.length;
-  const most = Math.max(0, ...models.flatMap((model) => model.bands.map((band) => band.high)));
-  const least = Math.min(0, ...models.flatMap((model) => model.bands.map((band) => band.low)));
+  const bands = models.map((model) => model.bands.map(([value, low, high]) =>
+    ({ value, low: low ?? value, high: high ?? value, told: low > 0 || high < 0 })));
+  const n = bands[0].length;
+  const most = Math.max(0, ...bands.flat().map((band) => band.high));
+  const least = Math.min(0, ...bands.flat().map((band) => band.low));
   const step = (width - left - 8) / n;
   const y = (value) => top + (height - top - bottom) * (most - value) / (most - least || 1);
   const chart = draw("svg", {
     viewBox: `0 0 ${width} ${height}`, class: "chart", role: "img",
-    "aria-label": `Shapley values by band in nats: ${models.map((m) => `${m.name} ${m.bands.map((b) => b.value).join(", ")}`).join("; ")}`,
+    "aria-label": `Shapley values by band in nats: ${models.map((m) => `${m.name} ${m.bands.map(([value]) => value).join(", ")}`).join("; ")}`,
   });
-  const ticks = [...(least < 0 ? [least] : []), 0, most];
-  for (const tick of ticks) {
+  for (const tick of [...(least < 0 ? [least] : []), 0, most]) {
     chart.append(draw("path", { class: "rule", d: `M${left} ${y(tick)}H${width - 8}` }),
       draw("text", { x: left - 6, y: y(tick) + 4, "text-anchor": "end" }, tick.toFixed(2)));
   }
@@ -28,7 +24,7 @@ function profileChart(models) {
   models.forEach((model, m) => {
     const wide = step * 0.8 / models.length;
     const group = draw("g", { class: `f${model.mark}` });
-    model.bands.forEach((band, k) => {
+    bands[m].forEach((band, k) => {
       const x = left + step * (k + 0.1) + wide * m;
       const middle = x + wide / 2;
       if (band.told) group.append(draw("rect", { x, y: y(Math.max(0, band.value)), width: Math.max(1, wide - 1), height: Math.abs(y(0) - y(band.value)) }));

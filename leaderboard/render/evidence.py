@@ -1,0 +1,102 @@
+"""The page that asks whether a score says more than clean accuracy does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from iaside_plugins.leaderboard.board import Board, Section
+from iaside_plugins.leaderboard.render.grids import correlation_rows, heat_map
+from iaside_plugins.leaderboard.render.html import render
+from iaside_plugins.leaderboard.render.page import family_mark, model_file, short_id
+from iaside_plugins.leaderboard.render.scatter import panels, plotted
+from iaside_plugins.leaderboard.render.scatter_drawing import AREA, drawing
+from iaside_plugins.leaderboard.statistics.report import Record
+from iaside_plugins.leaderboard.table import formatting as fmt
+from iaside_plugins.leaderboard.table.presentation import conclusions, heading
+
+WIDTH = 200  # of the axis from -1 to +1
+
+
+def to_html(board: Board) -> str:
+    """Return the page."""
+    return render(
+        "evidence.html",
+        board,
+        here="evidence.html",
+        sections=[_section(section) for section in board.sections],
+        method=board.statistics["method"],
+        area=AREA,
+    )
+
+
+def _section(section: Section) -> dict[str, Any]:
+    table, found = section.table, section.statistics
+    families = [model["family"] for model in found["models"]]
+    return {
+        "id": short_id(found["id"]),
+        "heading": heading(table),
+        "found": found,
+        "conclusions": conclusions(found),
+        "rivals": _rivals(found),
+        "equal": [
+            _equal(section, one)
+            for one in found["equal_accuracy"]
+            if one["outcome"] in plotted(section)
+        ],
+        "marks": [family_mark(family) for family in families],
+        "legend": [(family_mark(family), family) for family in sorted(set(families))],
+        "links": [model_file(entry) for entry in table.entries],
+        "models": [fmt.plain(entry.model.name) for entry in table.entries],
+        "panels": [(panel, drawing(panel)) for panel in panels(section)],
+        "correlations": correlation_rows(found),
+        "heat": heat_map(found),
+    }
+
+
+def _rivals(found: Record) -> list[dict[str, Any]]:
+    """Return, for every outcome, the correlations of the score and of its rival on one axis."""
+    return [
+        {
+            "outcome": one["outcome_label"],
+            "verdict": one["verdict"],
+            "lines": [
+                _line(estimate)
+                for estimate in (one["spearman"], one["clean"]["spearman"], one["partial_spearman"])
+            ],
+        }
+        for one in found["comparisons"]
+        if one["predictor"] == "signed_score"
+    ]
+
+
+def _line(estimate: Record) -> tuple[int | None, str, str]:
+    """Return a correlation's position, the path of its interval, and its text."""
+    value, ends = estimate["value"], estimate.get("interval")
+    if value is None:
+        return None, "", estimate["reason"] or fmt.NOTHING
+    path = "" if ends is None else f"M{_x(ends[0])} 8H{_x(ends[1])}"
+    return _x(value), path, fmt.correlation(estimate)
+
+
+def _x(value: float) -> int:
+    return round(WIDTH * (value + 1) / 2)
+
+
+def _equal(section: Section, found: Record) -> dict[str, Any]:
+    """Return the models of equal accuracy, by their outcome."""
+    by_id = {row["entry_id"]: (row, k) for k, row in enumerate(section.table.rows)}
+    shown = {column.name: column for column in section.columns}
+    names = [n for n in ("clean_accuracy", found["outcome"], "signed_score") if n in shown]
+    return {
+        "label": found["outcome_label"],
+        "in_words": found["in_words"],
+        "headers": [shown[name].header for name in names],
+        "rows": [
+            (
+                fmt.plain(by_id[key][0]["model"]),
+                model_file(section.table.entries[by_id[key][1]]),
+                [shown[name].cell(by_id[key][0]) for name in names],
+            )
+            for key in found["models"]
+        ],
+    }

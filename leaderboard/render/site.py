@@ -1,0 +1,45 @@
+"""All pages of the board, by the names of their files."""
+
+from __future__ import annotations
+
+from iaside_plugins.leaderboard.board import Board
+from iaside_plugins.leaderboard.render import evidence, page
+from iaside_plugins.leaderboard.render.html import render
+from iaside_plugins.leaderboard.render.model_page import model_pages
+
+FILES = {
+    "leaderboard.csv": "the tables of the board, one row a model",
+    "leaderboard.json": "the same with errors by corruption, every attack and provenance",
+    "results.csv": "every number in a row of its own, with its interval",
+    "models.csv": "one row an entry: the model, its weights, its images, its provenance",
+    "data-dictionary.md": "what every column of these two means",
+    "results-imagenet-c.csv": "results under the corruptions in the form of timm's tables",
+    "stats.json": "every correlation with intervals and verdict",
+    "stats.schema.json": "its JSON Schema",
+    "entry.schema.json": "the JSON Schema of an entry",
+    "scatter.vl.json": "the plots of the evidence page for Vega-Lite",
+    "leaderboard.tex": "all tables for papers in one document; each is a file of latex/",
+    "README.md": "the tables in Markdown",
+}  # of the board's folder, without the pages
+
+
+def pages(board: Board) -> dict[str, str]:
+    """Return every HTML file of the board."""
+    return {
+        "index.html": page.to_html(board),
+        "evidence.html": evidence.to_html(board),
+        "downloads.html": _downloads(board),
+        **model_pages(board),
+    }
+
+
+def _downloads(board: Board) -> str:
+    entries = sorted(
+        f"entries/{entry.data.name}/{entry.entry_id}.json"
+        for section in board.sections
+        for model in section.table.models
+        for entry in model.entries
+    )
+    return render(
+        "downloads.html", board, here="downloads.html", files=FILES.items(), entries=entries
+    )
