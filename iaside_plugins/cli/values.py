@@ -30,6 +30,12 @@ N_TOLD = 4  # of a list in the plan of a dry run
 IMAGES_AT_ONCE = 64  # read, and attacked under one seed, with --batch-size auto
 
 
+def tell(text: str, verdicts: Sequence[str] = ()) -> None:
+    """Print a text, no wider than the terminal; sentences of it stand out there."""
+    with beside_bars():
+        typer.echo(painted(fitted(text, terminal_width()), sys.stdout, verdicts))
+
+
 def pick_batch_size(text: str) -> tuple[int | str, int]:
     """Return the rows of one forward pass, or "auto", and the images read and attacked together.
 
@@ -244,10 +250,9 @@ class Outputs:
         return True
 
     def say(self, text: str, verdicts: Sequence[str] = ()) -> None:
-        """Print a text unless silent, no wider than the terminal; sentences of it stand out."""
+        """Print a text unless silent, see `tell`."""
         if not self.silent:
-            with beside_bars():
-                typer.echo(painted(fitted(text, terminal_width()), sys.stdout, verdicts))
+            tell(text, verdicts)
 
     def write(
         self,
