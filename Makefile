@@ -6,10 +6,13 @@ FROST := imagecorruptions-imaug==1.1.5  # only for its frost textures: its code 
 LATEST := .venv-latest
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo demo-digits test test-captum-0.8 test-latest lint bench figures gpu-check setup
+.PHONY: demo demo-picture demo-digits test test-captum-0.8 test-latest lint docs notebooks bench figures gpu-check setup
 
 demo: setup  # with as many threads as there are cores
 	env -u OMP_NUM_THREADS $(PYTHON) -m iaside_plugins.cli demo
+
+demo-picture: demo  # of docs/demo.md
+	cp iaside-demo/why-efficientnet_lite0.png docs/demo.png
 
 demo-digits: setup
 	$(PYTHON) -m iaside_plugins.cli demo --digits
@@ -36,6 +39,13 @@ lint: setup
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
 	$(VENV)/bin/lint-imports
+
+# The site, in docs/_build/html; needs no network. A warning or a dead link within it fails.
+docs: setup
+	$(PYTHON) -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+notebooks: setup  # with new outputs
+	$(PYTHON) docs/_ext/notebooks.py
 
 bench: setup
 	$(PYTHON) tests/bench/bench_importance.py

@@ -13,7 +13,14 @@ from iaside_plugins.adapters.robustbench_adapter.__main__ import parser as robus
 from iaside_plugins.cli import command as cli
 
 ROOT = Path(__file__).resolve().parent.parent
-GUIDE = ("README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
+MADE = ("_build", "generated", "cli")  # folders that `make docs` writes
+FOUND = [page.relative_to(ROOT) for page in (ROOT / "docs").rglob("*.md")]
+GUIDE = (
+    "README.md",
+    *sorted(
+        page.as_posix() for page in FOUND if not {*MADE, "performance"}.intersection(page.parts)
+    ),
+)
 PAGES = (*GUIDE, "leaderboard/CONTRIBUTING.md")
 MEASURED = sorted(f"docs/performance/{page.name}" for page in ROOT.glob("docs/performance/*.md"))
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.M | re.S)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from iaside_plugins.decomposition.contributions import Split
 from iaside_plugins.decomposition.result import ErrorDecomposition
+from iaside_plugins.entry.per_image import MOST, pack_bits
 from iaside_plugins.importance.result import ATTRIBUTES, SpectralImportance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.stats.intervals import mean_interval, paired_change, wilson
@@ -58,11 +59,17 @@ def entry_id(
     return "--".join([*parts, protocol.protocol_id, *filter(None, ends)])
 
 
-def proportion(hits: npt.ArrayLike) -> dict[str, Any]:
-    """Return the share of true values with Wilson's 95 % interval and n."""
+def proportion(hits: npt.ArrayLike, *, by_image: bool = False) -> dict[str, Any]:
+    """Return the share of true values with Wilson's 95 % interval and n.
+
+    Args:
+        hits: Flags (n,).
+        by_image: Whether to say which they are too, up to `per_image.MOST` images.
+    """
     flags = np.asarray(hits, dtype=bool)
     n, k = len(flags), int(flags.sum())
-    return {"value": k / n, "interval": list(wilson(k, n)), "n": n}
+    found = {"value": k / n, "interval": list(wilson(k, n)), "n": n}
+    return {**found, "images": pack_bits(flags)} if by_image and n <= MOST else found
 
 
 def mean(values: npt.ArrayLike) -> dict[str, Any]:

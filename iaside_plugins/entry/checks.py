@@ -22,6 +22,7 @@ from iaside_plugins.entry.check_perturbed import (
 )
 from iaside_plugins.entry.check_systematic import systematic_problems
 from iaside_plugins.entry.parse import pointer
+from iaside_plugins.entry.per_image import unpack_bits
 from iaside_plugins.entry.schema import Entry, Group, Mean, MeanError, Proportion, Spectral
 from iaside_plugins.entry.texts import RESERVED, faults
 from iaside_plugins.errors import InputError, cut, shown
@@ -178,10 +179,24 @@ def interval_problems(entry: Entry) -> Problems:
             if abs(hits - round(hits)) > TOLERANCE:
                 yield f"{place}/value: expected a multiple of 1/{part.n}, got {part.value!r}"
             yield from close(f"{place}/interval", part.interval, np.array(wilson(hits, part.n)))
+            yield from _images(f"{place}/images", part, round(hits))
         elif isinstance(part, Mean):
             limits = (0.0, 1.0) if isinstance(part, MeanError) else NO_LIMITS
             yield from _around(f"{place}/interval", part.value, part.interval, part.n, limits)
             yield from _not_wider(f"{place}/interval", part)
+
+
+def _images(place: str, part: Proportion, hits: int) -> Problems:
+    """Yield answers by image that are not of so many images, or do not give the proportion."""
+    if part.images is None:
+        return
+    try:
+        found = int(unpack_bits(part.images, part.n).sum())
+    except ValueError as error:
+        yield f"{place}: {error}"
+    else:
+        if found != hits:
+            yield f"{place}: expected {hits} images, got {found}"
 
 
 def spectral_interval_problems(spectral: Spectral, protocol: Protocol, home: str) -> Problems:

@@ -26,6 +26,7 @@ MANY = 1000  # attacks, conditions and the like: a list of millions is no entry
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 LongText = Annotated[str, Field(min_length=1, max_length=2000)]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=200)]
+Base64 = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]*={0,2}$", max_length=20_000)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, le=LARGEST)]
 Positive = Annotated[int, Field(ge=1, le=LARGEST)]
@@ -49,11 +50,12 @@ class Group(BaseModel):
 
 
 class Proportion(Group):
-    """k of n images, with Wilson's 95 % interval."""
+    """k of n images, with Wilson's 95 % interval; `images` says which, see `entry.per_image`."""
 
     value: Share
     interval: tuple[Share, Share]
     n: Positive
+    images: Base64 | None = None
 
 
 class Chance(Group):
@@ -73,9 +75,13 @@ class Mean(Group):
 
 
 class MeanError(Mean):
-    """Mean error over corruptions and severities; n is images."""
+    """Mean error over corruptions and severities; n is images.
+
+    `images` holds, image by image, under how many of the conditions it is misclassified.
+    """
 
     n_corruptions: Positive
+    images: Base64 | None = None
 
 
 class Preprocessing(Group):

@@ -200,7 +200,7 @@ def evaluate(
             "image_ids_sha256": ids_digest(clean.ids),
         },
         "protocol": protocol.to_dict(),
-        "clean_accuracy": proportion(clean.correct),
+        "clean_accuracy": proportion(clean.correct, by_image=True),
         "chance": chance(int(clean.correct.sum()), len(clean.ids), result.n_classes),
         "spectral": spectral_group(result),
         "corruption": corruption,
@@ -310,7 +310,7 @@ def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict
     for (norm, epsilon), same in sorted(by_budget.items()):
         counted, robust = worst_case(base.correct, same, epsilon)
         case = {"norm": norm, "epsilon": epsilon, "attacks": counted}
-        worst.append({**case, "accuracy": proportion(robust)})
+        worst.append({**case, "accuracy": proportion(robust, by_image=True)})
     group: dict[str, Any] = {
         "n_images": attacks[0]["accuracy"]["n"],
         "seed": plan.seed,

@@ -12,6 +12,7 @@ from iaside_plugins.leaderboard.board import Board, Section
 from iaside_plugins.leaderboard.findings import findings
 from iaside_plugins.leaderboard.render import drawings
 from iaside_plugins.leaderboard.render.html import render
+from iaside_plugins.leaderboard.statistics.pairs import paired_columns
 from iaside_plugins.leaderboard.statistics.report import DECIMALS, Record
 from iaside_plugins.leaderboard.statistics.variables import ENDS
 from iaside_plugins.leaderboard.table import formatting as fmt
@@ -238,6 +239,16 @@ def raw_rows(table: Table, shown: Sequence[Column], families: Sequence[str]) -> 
         "bands": [
             [[round(v, 4) for v in (value, *ends)] for value, ends in _values(table, k)]
             for k in range(len(table.rows))
+        ],
+        "pairs": [
+            {
+                "label": column.label,
+                "differences": {
+                    f"{i},{j}": [round(v, 4) for v in (one.value, one.low, one.high)]
+                    for (i, j), one in column.differences.items()
+                },
+            }
+            for column in paired_columns(table, main_attacks(table))
         ],
         "errors": [
             {} if e.corruption is None else _mean_errors(e.corruption.errors) for e in table.entries

@@ -174,11 +174,11 @@ def test_adversarial_group_by_plain_loops(net):
         assert cell["probability_change"]["value"] == pytest.approx(change, abs=1e-6)
     assert len(hits) == 4
     worst = {(c["norm"], c["epsilon"]): c for c in group["worst_case"]}
-    assert worst["Linf", 0.02]["accuracy"] == proportion(hits["one", 0.02])
+    assert worst["Linf", 0.02]["accuracy"] == proportion(hits["one", 0.02], by_image=True)
     both = hits["one", 0.3] & hits["three", 0.3]
-    assert worst["Linf", 0.3]["accuracy"] == proportion(both)
+    assert worst["Linf", 0.3]["accuracy"] == proportion(both, by_image=True)
     assert worst["Linf", 0.3]["attacks"] == ["one", "three"]
-    assert worst["L2", 0.3]["accuracy"] == proportion(hits["other", 0.3])
+    assert worst["L2", 0.3]["accuracy"] == proportion(hits["other", 0.3], by_image=True)
     assert both.sum() < min(hits["one", 0.3].sum(), hits["three", 0.3].sum())  # a real AND
 
 

@@ -429,7 +429,8 @@ def test_worst_case_is_over_all_attacked_images(make_entry: Make) -> None:
     raw = make_entry()
     case = raw["adversarial"]["worst_case"][1]["accuracy"]
     hits = round(case["value"] * case["n"])
-    case.update(proportion([True, True] * hits + [False, False] * (case["n"] - hits)))
+    both = [True, True] * hits + [False, False] * (case["n"] - hits)
+    case.update(proportion(both, by_image=True))
     assert problems(raw) == ["/adversarial/worst_case/1/accuracy/n: expected 20 images, got 40"]
 
 

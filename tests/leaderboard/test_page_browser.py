@@ -246,7 +246,7 @@ def test_state_lives_in_the_address(page: Open, board: dict[str, Any]) -> None:
     assert set(rows) == {"alpha", "beta"}
     assert other.locator("input.find").first.input_value() == "a"
     assert other.locator("select.view").first.input_value() == "spectrum"
-    assert other.locator(".compare:not([hidden]) thead th").count() == 3
+    assert other.locator(".compare:not([hidden]) thead").last.locator("th").count() == 3
     head = other.locator("th[data-column=clean_accuracy]").first
     assert head.get_attribute("aria-sort") == "descending"
     assert other.url == address
@@ -314,7 +314,7 @@ def test_keyboard_alone(page: Open) -> None:
     assert tab.locator("h1").inner_text() == "beta"
 
 
-def test_compare(page: Open) -> None:
+def test_compare(page: Open, board: dict[str, Any]) -> None:
     tab = page()
     tab.get_by_label("compare alpha").first.check()
     assert tab.locator(".compare:not([hidden])").count() == 0
@@ -322,13 +322,23 @@ def test_compare(page: Open) -> None:
     panel = tab.locator(".compare:not([hidden])")
     assert HOSTILE in panel.locator("h2").inner_text()
     assert panel.locator("svg.chart g").count() == 2
-    row = panel.locator("tbody tr", has_text="clean accuracy").first
+    row = panel.locator("tbody tr", has_text="clean accuracy").last
     place = tab.locator(VIEW + "thead th").evaluate_all(
         "all => all.findIndex((one) => one.dataset.column === 'clean_accuracy')"
     )
     cell = tab.locator("tr[id$='/alpha'] > *").nth(place).text_content()
     assert row.locator("td").all_inner_texts()[0] == " ".join(cell.split())
     assert panel.get_by_text("gaussian noise").count() == 1
+    by_name = {e.model.name: e.clean_accuracy.value for e in board["table"].entries}
+    points = 100 * (by_name[HOSTILE] - by_name["alpha"])
+    paired = panel.locator("[aria-label='Paired differences']")
+    assert paired.locator("thead th").last.inner_text() == f"{HOSTILE} less alpha"
+    row = paired.locator("tbody tr").first.inner_text()
+    assert row.startswith(f"clean accuracy\t{points:+.1f} [")
+    tab.get_by_label("compare alpha").first.uncheck()  # the other way round, with the other sign
+    tab.get_by_label("compare alpha").first.check()
+    row = paired.locator("tbody tr").first.inner_text()
+    assert row.startswith(f"clean accuracy\t{-points:+.1f} [")
     panel.get_by_role("button").click()
     assert tab.locator(".compare:not([hidden])").count() == 0
 

@@ -1,0 +1,168 @@
+"""Tables and answers of the studies, from their JSON files: a short table each, the rest as CSV."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from iaside_plugins.budgets import format_budget
+from iaside_plugins.display.text import number, row_number
+from iaside_plugins.leaderboard.studies import sensitivity
+from iaside_plugins.leaderboard.studies.spectra import follows
+from iaside_plugins.sensitivity.text import TITLES, level_text
+
+BOARD = Path(__file__).resolve().parents[2] / "leaderboard"
+STANDARD, ADVERSARIAL, PHOTOGRAPHS = "c10_resnet20", "c10_resnet2b_adv", "mcunet_5fps"
+NETS = {
+    STANDARD: "CIFAR-10, standard training",
+    ADVERSARIAL: "CIFAR-10, adversarial training",
+    PHOTOGRAPHS: "ImageNet, standard training",
+}
+
+
+@cache
+def study(name: str) -> Any:
+    """Return a committed JSON file below `leaderboard/`, as ``decomposition/decomposition``."""
+    return json.loads((BOARD / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def write(folder: Path) -> None:
+    """Write `STUDY-short.csv`, which its page shows, and the long files it offers."""
+    made = {
+        "decomposition-short": decomposition_short(),
+        "decomposition": pd.DataFrame(decomposition_rows()),
+        "spectra-short": spectra_short(),
+        "spectra-conditions": _spectra("conditions"),
+        "spectra-bands": _spectra("bands"),
+        "spectra-matches": _spectra("matches"),
+        "sensitivity-short": sensitivity_short(),
+        "sensitivity-variants": _sensitivity("variants"),
+        "sensitivity-effects": _sensitivity("effects"),
+        "attributions-short": attributions_short(),
+        "attributions-agreement": _attributions("agreement"),
+        "attributions-pairs": _attributions("pairs"),
+        "attributions-profiles": _attributions("profiles"),
+    }
+    for name, frame in made.items():
+        frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+
+
+def facts() -> dict[str, str]:
+    """Return the numbers that the pages name in their sentences, by the name used there."""
+    noise = {name: study("decomposition/decomposition")[name]["groups"]["noise"] for name in NETS}
+    high = {name: 100 * sum(one["bands"][4:]) for name, one in noise.items()}
+    lost = {name: 100 * (one["perturbed"] - one["clean"]) for name, one in noise.items()}
+    laws = spectra_short()
+    names = {name.partition("--")[0] for name in study("decomposition/decomposition")}
+    return {
+        "n_networks": str(len(names)),
+        "standard_noise": f"{lost[STANDARD]:.1f}",
+        "standard_noise_high": f"{high[STANDARD]:.1f}",
+        "adversarial_noise": f"{lost[ADVERSARIAL]:.1f}",
+        "laws_32": str((laws["law at 32 pixels"] == "yes").sum()),
+        "laws_224": str((laws["law at 224 pixels"] == "yes").sum()),
+        "verdict": sensitivity.tables(study("sensitivity/sensitivity"))["verdict"],
+    }
+
+
+def decomposition_short() -> pd.DataFrame:
+    """Return points of error lost to the lower and to the upper half of the bands, by group."""
+    rows = []
+    for name, training in NETS.items():
+        one = study("decomposition/decomposition")[name]
+        row = {"network": name, "training": training}
+        for group, split in one["groups"].items():
+            low, high = 100 * np.array(split["bands"]).reshape(2, -1).sum(axis=1)
+            row[f"{group}: low + high"] = f"{low:.1f} + {high:.1f}"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def decomposition_rows() -> Iterator[dict[str, Any]]:
+    """Yield a row for every network, condition and band: shares of images, with intervals."""
+    for name, one in study("decomposition/decomposition").items():
+        splits = {"mean of 15": one["mean"], **one["groups"], **one["corruptions"]}
+        splits |= {f"{a['name']} {format_budget(a['level'])}": a for a in one["attacks"]}
+        for condition, split in splits.items():
+            bands = zip(split["bands"], split["interval"], strict=True)
+            for band, (value, (low, high)) in enumerate(bands):
+                yield {
+                    "network": name,
+                    "n_images": one["n_images"],
+                    "condition": condition,
+                    "clean_error": split["clean"],
+                    "band": band,
+                    "contribution": value,
+                    "low": low,
+                    "high": high,
+                    "error": split["perturbed"],
+                }
+
+
+def spectra_short() -> pd.DataFrame:
+    """Return slope and verdict of every corruption, on small images and on photographs."""
+    data = study("spectra/spectra")
+    frame: dict[str, list[str]] = {"corruption": []}
+    for size, name in (("32 pixels", STANDARD), ("224 pixels", "images-8")):
+        rows = [row for row in data[name]["conditions"] if row["kind"] == "corruption"]
+        frame["corruption"] = [row["title"] for row in rows]
+        frame[f"slope at {size}"] = [row_number(row, "slope", "+.2f") for row in rows]
+        frame[f"law at {size}"] = ["yes" if follows(row) else "no" for row in rows]
+    return pd.DataFrame(frame)
+
+
+def sensitivity_short() -> pd.DataFrame:
+    """Return what every choice does to the association and to the ranking of the models."""
+    data = study("sensitivity/sensitivity")
+    found = sensitivity.effects(data[sensitivity.CHOICE], data[sensitivity.DEFAULT])
+    return pd.DataFrame(
+        [
+            {
+                "choice": TITLES[effect["axis"]],
+                "in place of the default": level_text(effect["level"]),
+                "association": number(effect["association"]),
+                "same ranking of models": number(effect["ranking"]),
+            }
+            for effect in found
+        ]
+    )
+
+
+def attributions_short() -> pd.DataFrame:
+    """Return how well each method ranks the bands as I-ASIDE does, on three networks."""
+    columns = {}
+    for name, training in NETS.items():
+        data = study(f"attributions/{name}")
+        titles = {row["method"]: row["title"] for row in data["agreement"]}
+        columns[f"{name} ({training})"] = {
+            titles[row["second"]]: row_number(row, "rank_correlation", "+.2f")
+            for row in data["pairs"]
+            if row["first"] == "iaside"
+        }
+    return pd.DataFrame(columns).rename_axis("method").reset_index()
+
+
+def _spectra(part: str) -> pd.DataFrame:
+    """Return one list of every report as rows, with the name of the report."""
+    data = study("spectra/spectra")
+    return pd.DataFrame(
+        [{"report": name, **row} for name, one in data.items() for row in one[part]]
+    )
+
+
+def _sensitivity(part: str) -> pd.DataFrame:
+    data = study("sensitivity/sensitivity")
+    rows = [{"population": name, **row} for name, one in data.items() for row in one[part]]
+    return pd.json_normalize(rows)
+
+
+def _attributions(part: str) -> pd.DataFrame:
+    return pd.DataFrame(
+        [{"network": name, **row} for name in NETS for row in study(f"attributions/{name}")[part]]
+    )
