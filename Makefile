@@ -6,7 +6,7 @@ FROST := imagecorruptions-imaug==1.1.5  # only for its frost textures: its code 
 LATEST := .venv-latest
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo demo-picture demo-digits test test-captum-0.8 test-latest lint docs notebooks bench gpu-check setup
+.PHONY: demo demo-picture demo-digits test test-captum-0.8 test-latest lint docs notebooks bench figures gpu-check setup
 
 demo: setup  # with as many threads as there are cores
 	env -u OMP_NUM_THREADS $(PYTHON) -m iaside_plugins.cli demo
@@ -54,6 +54,13 @@ bench: setup
 	$(PYTHON) tests/bench/bench_statistics.py
 	$(PYTHON) tests/bench/bench_board.py
 	$(PYTHON) tests/bench/bench_answer.py
+
+# Every committed picture, from the JSON files beside it.
+figures: setup
+	$(PYTHON) -m iaside_plugins.leaderboard.studies.attributions   # leaderboard/attributions/profiles.png
+	$(PYTHON) -m iaside_plugins.leaderboard.studies.decomposition  # leaderboard/decomposition/decomposition.png
+	$(PYTHON) -m iaside_plugins.leaderboard.studies.sensitivity    # leaderboard/sensitivity/sensitivity.png
+	$(PYTHON) -m iaside_plugins.leaderboard.studies.spectra        # leaderboard/spectra/spectra.png
 
 # Needs no network and no set-up: with a venv its Python, else the system's. ARGS="--quick"
 gpu-check:

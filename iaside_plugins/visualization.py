@@ -9,6 +9,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from iaside_plugins.display.plots import empty_figure
+from iaside_plugins.display.style import COSTS, HELPS, LINE
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.checks import check_images
 from iaside_plugins.spectral.partition import SpectralPartition
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 PER_ROW = 9  # pictures
-RAISES, LOWERS = "#b2182b", "#2166ac"  # of a value, told apart by the colour-blind
 
 
 def visualize_bands(
@@ -69,7 +69,7 @@ def visualize_bands(
     size = fig_size or (1.35 * n_columns + 0.6, 1.75 * sum(ratios) * n_rows + 0.4)
     figure, axes_class = empty_figure(*size)
     if title:
-        figure.suptitle(title, fontsize=10)
+        figure.suptitle(title)
     grid = figure.subplots(
         len(ratios) * n_rows,
         n_columns,
@@ -135,13 +135,13 @@ def _bar(ax: Axes, band: int, heights: Array, ends: Array | None, label: str) ->
     """Draw the value of one band, on the scale of all of them."""
     value = heights[band]
     ax.set_axis_on()
-    colour = RAISES if value > 0 else LOWERS
+    colour = COSTS if value > 0 else HELPS
     is_told = ends is None or ends[band, 0] > 0 or ends[band, 1] < 0
     ax.bar([0], [value], color=colour if is_told else "white", edgecolor=colour, width=0.5)
     if ends is not None:
         error = np.abs(ends[band] - value)[:, None]
         ax.errorbar([0], [value], yerr=error, fmt="none", color="black", capsize=3)
-    ax.axhline(0, color="0.35", linewidth=0.8)
+    ax.axhline(0, color=LINE, linewidth=0.8)
     every = np.concatenate([heights, [0.0], [] if ends is None else ends.ravel()])
     low, high = np.nanmin(every), np.nanmax(every)
     margin = 0.08 * (high - low) or 1.0

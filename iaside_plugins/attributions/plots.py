@@ -1,30 +1,29 @@
-"""Plots of how attribution methods agree, band by band."""
+"""Plot of how attribution methods agree (matplotlib, extra `leaderboard`)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from iaside_plugins.attributions.agreement import AgreementReport
+from iaside_plugins.display.plots import draw_dots, new_figure
+from iaside_plugins.display.style import COLOURS, FAINT, MARKS
 from iaside_plugins.errors import InputError
-from iaside_plugins.importance.evidence import Evidence
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-from iaside_plugins.display.plots import label_bands, new_figure
-from iaside_plugins.display.text import number
-from iaside_plugins.importance.result import band_edges
+
+COLUMNS = [f"rank_correlation{end}" for end in ("", "_low", "_high")]
 
 
 def plot_agreement(reports: Mapping[str, AgreementReport]) -> Figure:
-    """Plot attributions in nats with 95 % intervals: a row a method, a column a model.
+    """Plot how far each method ranks the bands as the first one does: a row a method.
 
-    The first method's stand as grey bars behind the others, where they are told from 0; each panel
-    has a zero line and a scale of its own, and says the rank correlation of the two with its
-    interval. Marks of values that are not told from 0 are hollow.
+    Rank correlations of mean attributions with 95 % intervals over images, the closest method at
+    the top, a colour and mark a model.
 
     Args:
         reports: Reports by the name of the model; the methods that all of them have are shown.
@@ -34,76 +33,46 @@ def plot_agreement(reports: Mapping[str, AgreementReport]) -> Figure:
         MissingExtraError: If matplotlib is not installed.
     """
     first = next(iter(reports.values()))
-    titles = {
-        method.name: method.title
-        for method in first.methods
+    n_bands = first.protocol.n_bands
+    for name, report in reports.items():
+        if report.protocol.n_bands != n_bands:
+            raise InputError(f"expected reports of one number of bands, {name} has another")
+    shared = [
+        method
+        for method in first.methods[1:]
         if all(method.name in report.names for report in reports.values())
-    }
-    names = list(titles)
-    figure, axes = new_figure(
-        1.2 + 3.4 * len(reports),
-        1.2 + 1.05 * len(names),
-        len(reports),
-        len(names),
-        shared=False,
+    ]
+    names = [method.name for method in shared]
+    found = np.array([_correlations(report, names) for report in reports.values()])
+    values = found[:, :, 0]
+    order = np.argsort(-np.nan_to_num(values).mean(axis=0), kind="stable")
+    figure, (ax,) = new_figure(7.5, 2.1 + 0.2 * len(names) * (1 + len(reports) / 3))
+    for k, (name, report) in enumerate(reports.items()):
+        draw_dots(
+            ax,
+            values[k][order],
+            found[k, order, 1:],
+            shift=(k - (len(reports) - 1) / 2) * 0.6 / len(reports),
+            color=COLOURS[k % len(COLOURS)],
+            mark=MARKS[k % len(MARKS)],
+            label=f"{name}, {report.n_images} images".replace("$", r"\$").lstrip(", "),
+        )
+    protocols = dict.fromkeys(report.protocol.protocol_id for report in reports.values())
+    title = f"Which method ranks the bands as {first.methods[0].title} does?"
+    figure.suptitle("\n".join([title, f"{n_bands} bands, {', '.join(protocols)}"]))
+    ax.axvline(0, color=FAINT, linewidth=0.8, zorder=0)
+    ax.set_yticks(range(len(names)), [shared[k].title for k in order])
+    ax.invert_yaxis()
+    ax.set_xlim(-1.05, 1.05)
+    ax.set_xlabel(
+        "rank correlation of mean attributions with its own\n"
+        "(+1: the same order of bands, -1: the reverse), 95 % intervals over images"
     )
-    grid = np.array(axes, dtype=object).reshape(len(names), len(reports))
-    for column, (title, report) in enumerate(reports.items()):
-        found = report.to_frame().set_index("method")
-        if report.protocol.n_bands != first.protocol.n_bands:
-            raise InputError(f"expected reports of one number of bands, {title} has another")
-        evidence = {method.name: report.evidence(method) for method in report.methods}
-        for row, name in enumerate(names):
-            _plot_values(grid[row][column], evidence[name], evidence[names[0]], row == 0)
-            if row:
-                _note(grid[row][column], found.loc[name])
-            if not column:
-                grid[row][0].set_ylabel(titles[name].replace(" ", "\n", 1), fontsize=9)
-        heading = f"{title}\n{report.n_images} images".strip()
-        grid[0][column].set_title(heading, fontsize=9, parse_math=False)
-        label_bands(grid[-1][column], band_edges(report.protocol, report.image_size))
-        grid[-1][column].tick_params(axis="x", labelsize=7)
-    figure.suptitle(
-        "mean attribution of each band in nats (Saliency: no unit), 95 % intervals over images; "
-        "hollow: not told from 0",
-        fontsize=10,
-    )
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncol=min(3, len(reports)))
     return figure
 
 
-def _plot_values(ax: Axes, own: Evidence, first: Evidence, is_first: bool) -> None:
-    """Plot one method's values with intervals, over the first one's as grey bars."""
-    ax.axhline(0, color="0.6", linewidth=0.8)
-    told = first.told
-    ax.bar(told, first.nats[told], color="0.75" if is_first else "0.88", width=0.8)
-    bands = np.arange(len(own.nats))
-    colour = "0.3" if is_first else "C0"
-    ax.errorbar(
-        bands,
-        own.nats,
-        yerr=np.nan_to_num(np.abs(own.intervals.T - own.nats)),
-        fmt="o",
-        markersize=3.5,
-        capsize=2,
-        color=colour,
-    )
-    hollow = own.untold
-    ax.plot(
-        hollow,
-        own.nats[hollow],
-        "o",
-        markersize=3.5,
-        color=colour,
-        markerfacecolor="white",
-        zorder=3,  # above the marks of the error bars
-    )
-    ax.margins(y=0.3)  # room for the correlation
-    ax.set_xticks(bands)
-
-
-def _note(ax: Axes, row: Any) -> None:
-    """Write the rank correlation with the first method into a corner."""
-    value, low, high = (row[f"rank_correlation{end}"] for end in ("", "_low", "_high"))
-    if not np.isnan(value):
-        text = f"rank correlation {number(value, low, high)}"
-        ax.text(0.98, 0.95, text, transform=ax.transAxes, ha="right", va="top", fontsize=7)
+def _correlations(report: AgreementReport, names: list[str]) -> npt.NDArray[np.float64]:
+    """Return the rank correlations (n, 3) of methods with the first one, with their intervals."""
+    frame = report.to_frame().set_index("method")
+    return frame.reindex(index=names, columns=COLUMNS).to_numpy(dtype=np.float64)

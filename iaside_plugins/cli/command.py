@@ -26,6 +26,7 @@ from iaside_plugins.cli.sensitivity import sensitivity
 from iaside_plugins.cli.show import show
 from iaside_plugins.cli.spectrum import spectrum
 from iaside_plugins.cli.stdout import stdout_for_json
+from iaside_plugins.display.colour import warning
 from iaside_plugins.display.errors import exit_on_bad_input, exit_with, one_line
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.value_table.progress import beside_bars
@@ -100,6 +101,9 @@ class _BesideBars(logging.StreamHandler[TextIO]):
     def emit(self, record: logging.LogRecord) -> None:
         with beside_bars():
             super().emit(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return warning(super().format(record), self.stream)
 
 
 @app.callback()

@@ -155,6 +155,7 @@ def evaluate(
             entry,
             f"{entry_report(entry, result)}\nentry written to {written}",
             lambda: plot_profiles({net.info.name: result}),
+            [result.evidence.sentence],
         )
 
 

@@ -216,7 +216,8 @@ def _write(
             others[0].save(save)
         if (plot := _beside(output.plot)) is not None:
             save_figure(_figure(others, nets), plot)
-    outputs.write(*images.with_words(values, text), lambda: _figure(results, nets))
+    verdicts = [sentence for one in results for sentence in conclusion(one)]
+    outputs.write(*images.with_words(values, text), lambda: _figure(results, nets), verdicts)
 
 
 def _values(results: list[ErrorDecomposition], nets: list[Classifier]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from iaside_plugins.cli.examples import epilog
+from iaside_plugins.cli.values import tell
 from iaside_plugins.errors import InputError
 
 board = typer.Typer(help="Check entries and build the tables.", rich_markup_mode=None)
@@ -23,7 +24,7 @@ def validate(files: Annotated[list[Path], typer.Argument(help="Entry files")]) -
         typer.echo(problem, err=True)
     if problems:
         raise InputError(f"{len(problems)} problems in {len(files)} files")
-    typer.echo(f"{len(files)} valid")
+    tell(f"{len(files)} valid")
 
 
 FolderOption = Annotated[
@@ -44,7 +45,7 @@ def build(
     stale = make(folder or default_folder(), check=check)
     if check and stale:
         raise InputError(f"stale: {', '.join(stale)}; run iaside leaderboard build")
-    typer.echo("up to date" if check else f"built {folder or default_folder()}")
+    tell("up to date" if check else f"built {folder or default_folder()}")
 
 
 @board.command(epilog=epilog("leaderboard add"))
@@ -63,7 +64,7 @@ def add(
     from iaside_plugins.leaderboard.build import add_all, default_folder
 
     places = add_all(files, folder or default_folder(), supersedes=supersedes, reason=reason)
-    typer.echo(f"added {', '.join(p.name for p in places)}; now run iaside leaderboard build")
+    tell(f"added {', '.join(p.name for p in places)}; now run iaside leaderboard build")
 
 
 @board.command(epilog=epilog("leaderboard rename"))
@@ -77,7 +78,7 @@ def rename(
     from iaside_plugins.leaderboard.build import rename as change
 
     shown = change(folder or default_folder(), old, new)
-    typer.echo(f"shown as {new}: {', '.join(shown)}; now run iaside leaderboard build")
+    tell(f"shown as {new}: {', '.join(shown)}; now run iaside leaderboard build")
 
 
 @board.command(epilog=epilog("leaderboard space"))
@@ -93,9 +94,9 @@ def space(
     from iaside_plugins.leaderboard.publish import write_pages, write_space
 
     n = write_space(folder or default_folder(), out)
-    typer.echo(f"{n} files in {out}; its page is {out / 'index.html'}")
+    tell(f"{n} files in {out}; its page is {out / 'index.html'}")
     if pages:
-        typer.echo(f"{write_pages(out)} publishes it once both are committed")
+        tell(f"{write_pages(out)} publishes it once both are committed")
 
 
 @board.command(epilog=epilog("leaderboard schema"))
@@ -129,7 +130,7 @@ def submission(
         typer.echo(problem, err=True)
     if found.problems:
         raise InputError(f"{len(found.problems)} problems: {found.summary()}")
-    typer.echo(found.summary())
+    tell(found.summary())
 
 
 @board.command(epilog=epilog("leaderboard export"))

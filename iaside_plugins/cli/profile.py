@@ -125,6 +125,7 @@ def profile(
         outputs.write(
             *images.with_words(found, text),
             lambda: plot_profiles({net.info.name: result}),
+            [result.evidence.sentence],
         )
 
 

@@ -14,6 +14,7 @@ from iaside_plugins.cli import options as opt
 from iaside_plugins.cli.values import Outputs, check_clash
 from iaside_plugins.decomposition.plots import plot_decomposition
 from iaside_plugins.decomposition.result import ErrorDecomposition
+from iaside_plugins.decomposition.sentences import conclusion
 from iaside_plugins.decomposition.text import decomposition_text
 from iaside_plugins.display.plots import plot_profiles
 from iaside_plugins.display.report import spectral_report
@@ -58,7 +59,7 @@ def show(
         check_clash("a result of iaside explain", True, beta=beta, by_class=by_class)
         found = ErrorDecomposition.load(source)
         drawn = partial(plot_decomposition, found, source.stem)
-        outputs.write(found.to_dict(), decomposition_text(found), drawn)
+        outputs.write(found.to_dict(), decomposition_text(found), drawn, conclusion(found))
         return
     result = SpectralImportance.load(source)
     if beta is not None:
@@ -66,7 +67,10 @@ def show(
     if by_class is not None:
         write_atomic(by_class, result.by_class().to_csv(index=False).encode())
     outputs.write(
-        result.to_dict(), spectral_report(result), lambda: plot_profiles({source.stem: result})
+        result.to_dict(),
+        spectral_report(result),
+        lambda: plot_profiles({source.stem: result}),
+        [result.evidence.sentence],
     )
 
 

@@ -27,7 +27,7 @@ from iaside_plugins.devices import pick_device
 from iaside_plugins.errors import InputError
 from iaside_plugins.spectra.plots import plot_spectrum
 from iaside_plugins.spectra.stored import save_spectra
-from iaside_plugins.spectra.text import spectrum_text
+from iaside_plugins.spectra.text import spectrum_summary, spectrum_text
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.storage.resume_folder import resume_folder
 from iaside_plugins.workflows.corruption_options import check_corruptions, check_severities
@@ -85,6 +85,10 @@ def spectrum(
     bands: _Bands,
     run: BatchOptions,
     output: _Output,
+    long: Annotated[
+        bool,
+        typer.Option("--long", help="All tables: severities, fits, agreement, forecast"),
+    ] = False,
     model: Annotated[
         str | None,
         typer.Option(help="Its importance, errors and attacks: timm:NAME, kit:NAME, ..."),
@@ -165,4 +169,5 @@ def spectrum(
             info = {key: found[key] for key in ("corruptions", "seed", "provenance")}
             info |= {"images": images.data.resolve().name}
             save_spectra(output.save, report.stored(), info)
-        outputs.write(found, spectrum_text(found), lambda: plot_spectrum(found))
+        text = spectrum_text(found) if long else spectrum_summary(found)
+        outputs.write(found, text, lambda: plot_spectrum(found))

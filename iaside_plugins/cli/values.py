@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from iaside_plugins.cli.stdout import STDOUT, print_json
+from iaside_plugins.display.colour import painted
 from iaside_plugins.display.plots import figure_format, save_figure
 from iaside_plugins.display.text import fitted, terminal_width
 from iaside_plugins.errors import InputError, cut, shown
@@ -26,6 +28,12 @@ if TYPE_CHECKING:
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 N_TOLD = 4  # of a list in the plan of a dry run
 IMAGES_AT_ONCE = 64  # read, and attacked under one seed, with --batch-size auto
+
+
+def tell(text: str, verdicts: Sequence[str] = ()) -> None:
+    """Print a text, no wider than the terminal; sentences of it stand out there."""
+    with beside_bars():
+        typer.echo(painted(fitted(text, terminal_width()), sys.stdout, verdicts))
 
 
 def pick_batch_size(text: str) -> tuple[int | str, int]:
@@ -241,14 +249,17 @@ class Outputs:
         self.say(f"plan: {known}\n{wholes}\ndry run: all was checked, nothing was written")
         return True
 
-    def say(self, text: str) -> None:
-        """Print a text unless silent, its prose no wider than the terminal."""
+    def say(self, text: str, verdicts: Sequence[str] = ()) -> None:
+        """Print a text unless silent, see `tell`."""
         if not self.silent:
-            with beside_bars():
-                typer.echo(fitted(text, terminal_width()))
+            tell(text, verdicts)
 
     def write(
-        self, data: dict[str, Any], text: str, figure: Callable[[], Figure] | None = None
+        self,
+        data: dict[str, Any],
+        text: str,
+        figure: Callable[[], Figure] | None = None,
+        verdicts: Sequence[str] = (),
     ) -> None:
         """Write the plot and the JSON where asked for, and print the summary unless silent.
 
@@ -256,6 +267,7 @@ class Outputs:
             data: JSON values.
             text: The summary.
             figure: Draws the plot.
+            verdicts: Sentences of the summary that stand out in a terminal.
 
         Raises:
             InputError: If a file cannot be written.
@@ -266,4 +278,4 @@ class Outputs:
             print_json(json.dumps(data, indent=1, allow_nan=False))
         elif self._json_path is not None:
             write_json(self._json_path, data)
-        self.say(text)
+        self.say(text, verdicts)

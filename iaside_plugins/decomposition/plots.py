@@ -10,14 +10,12 @@ import numpy.typing as npt
 from iaside_plugins.decomposition.contributions import Contributions
 from iaside_plugins.decomposition.result import DecompositionDifference, ErrorDecomposition
 from iaside_plugins.display.plots import empty_figure, label_bands
+from iaside_plugins.display.style import COSTS, DIVERGING, FAINT, HELPS, SMALL
 from iaside_plugins.stats.intervals import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-COLOURS = "RdBu_r"  # white at zero; red costs, blue helps; told apart by the colour-blind
-DARK, GREY = "#b2182b", "0.6"
 
 
 def plot_decomposition(result: ErrorDecomposition, name: str = "") -> Figure:
@@ -61,7 +59,7 @@ def _heat_map(
     splits = [game.over([name]) for name in names]
     mean = game.over(game.corruptions)
     figure, axes = empty_figure(8, 2.6 + 0.3 * len(names))
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title)
     grid = figure.add_gridspec(
         2, 2, height_ratios=(1.5, 0.3 * len(names) + 0.3), width_ratios=(3, 1.3)
     )
@@ -70,10 +68,10 @@ def _heat_map(
     side = figure.add_subplot(grid[1, 1], sharey=heat, axes_class=axes)
     values = 100 * np.stack([split.bands.value for split in splits])
     most = max(float(np.abs(values).max()), 1e-9)
-    heat.imshow(values, cmap=COLOURS, vmin=-most, vmax=most, aspect="auto")
+    heat.imshow(values, cmap=DIVERGING, vmin=-most, vmax=most, aspect="auto")
     for (k, i), value in np.ndenumerate(values):
         colour = "white" if abs(value) > 0.6 * most else "black"
-        heat.text(i, k, f"{value:.1f}", ha="center", va="center", fontsize=8, color=colour)
+        heat.text(i, k, f"{value:.1f}", ha="center", va="center", fontsize=SMALL, color=colour)
     heat.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
     label_bands(heat, edges)
     _bars(top, mean.bands)
@@ -83,7 +81,7 @@ def _heat_map(
         side.plot(
             [100 * float(split.clean.value), 100 * float(split.perturbed.value)],
             [k, k],
-            color=DARK,
+            color=COSTS,
             linewidth=3,
         )
         side.errorbar(
@@ -94,7 +92,7 @@ def _heat_map(
             capsize=2,
             linewidth=1,
         )
-    side.axvline(100 * float(mean.clean.value), color=GREY, linewidth=1, label="clean")
+    side.axvline(100 * float(mean.clean.value), color=FAINT, linewidth=1, label="clean")
     side.set_xlabel(f"{side_label}\n(from clean, grey)")
     side.tick_params(labelleft=False)
     return figure
@@ -109,7 +107,7 @@ def _whisker(estimate: Estimate, least: float) -> npt.NDArray[np.float64]:
 def _bars(ax: Axes, bands: Estimate) -> None:
     """Draw the mean contribution of every band with its interval."""
     value, half = 100 * bands.value, 100 * np.diff(bands.interval, axis=1)[:, 0] / 2
-    colours = [DARK if v > 0 else "#2166ac" for v in value]
+    colours = [COSTS if v > 0 else HELPS for v in value]
     ax.bar(range(len(value)), value, color=colours, width=0.8)
     ax.errorbar(range(len(value)), value, yerr=half, fmt="none", color="black", capsize=2)
-    ax.axhline(0, color=GREY, linewidth=0.8)
+    ax.axhline(0, color=FAINT, linewidth=0.8)

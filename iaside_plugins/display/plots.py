@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from iaside_plugins.display.style import COLOURS, FAINT, MARKS
 from iaside_plugins.errors import InputError, MissingExtraError
 from iaside_plugins.importance.result import SpectralImportance
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+DPI = 140
+UNDATED = {"png": "Software", "svg": "Date", "pdf": "CreationDate"}  # left out: the same bytes
 
 
 def new_figure(
@@ -95,16 +100,17 @@ def plot_profile(
     if ax is None:
         ax = new_figure(6, 3.5)[1][0]
         title = titled(label or "", result.n_images, result.protocol.protocol_id)
-        ax.set_title(title, fontsize=10, parse_math=False)
+        ax.set_title(title, parse_math=False)
     edges = result.band_edges()
     centre = (edges[:-1] + edges[1:]) / 2
-    ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
+    ax.axhline(0, color=FAINT, linewidth=0.8, zorder=0)
     evidence = result.evidence
+    mark = MARKS[len(ax.containers) % len(MARKS)]  # another for each model
     drawn = ax.errorbar(
         centre,
         evidence.nats,
         yerr=np.nan_to_num(np.abs(evidence.intervals.T - evidence.nats)),
-        marker="o",
+        marker=mark,
         markersize=4,
         capsize=3,
         label=label,
@@ -113,7 +119,7 @@ def plot_profile(
     ax.plot(
         centre[hollow],
         evidence.nats[hollow],
-        "o",
+        mark,
         markersize=4,
         markerfacecolor="white",
         color=drawn.lines[0].get_color(),
@@ -136,12 +142,38 @@ def plot_profiles(results: Mapping[str, SpectralImportance]) -> Figure:
     protocols = dict.fromkeys(result.protocol.protocol_id for result in results.values())
     name = next(iter(results)) if len(results) == 1 else f"{len(results)} models"
     title = titled(name, n_images, *protocols)
-    figure.suptitle(title, fontsize=10, parse_math=False)
+    figure.suptitle(title)
     for name, result in results.items():
         plot_profile(result, ax, label=name)
-    ax.set_title("predictive power carried by each band (hollow: not told from 0)", fontsize=10)
-    ax.legend(fontsize="small")
+    ax.set_title("predictive power carried by each band (hollow: not told from 0)")
+    ax.legend()
     return figure
+
+
+def draw_dots(
+    ax: Axes,
+    values: npt.NDArray[np.float64],
+    ends: npt.NDArray[np.float64],
+    *,
+    shift: float = 0.0,
+    color: str = COLOURS[0],
+    mark: str = MARKS[0],
+    label: str | None = None,
+) -> None:
+    """Draw a dot and its interval in each row, from row 0 on; NaN is not drawn.
+
+    Args:
+        ax: Axes to draw on.
+        values: The values (n,).
+        ends: Lower and upper ends of their intervals (n, 2).
+        shift: Of the dots from their rows.
+        color: Of dots and intervals.
+        mark: Of the dots.
+        label: Name in the legend.
+    """
+    rows = np.arange(len(values)) + shift
+    ax.hlines(rows, *ends.T, color=color, linewidth=1.5)
+    ax.plot(values, rows, mark, color=color, markersize=5, label=label)
 
 
 def figure_format(path: Path | str) -> str:
@@ -169,5 +201,6 @@ def save_figure(figure: Figure, path: Path | str) -> None:
     from iaside_plugins.storage.files import write_atomic
 
     with io.BytesIO() as file:
-        figure.savefig(file, format=figure_format(path), dpi=150)
+        kind = figure_format(path)
+        figure.savefig(file, format=kind, dpi=DPI, metadata={UNDATED[kind]: None})
         write_atomic(Path(path), file.getvalue())

@@ -11,13 +11,21 @@ from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.error_rates import CORRUPTIONS_3DCC
 from iaside_plugins.display.masking import masking_reasons
 from iaside_plugins.display.systematic import systematic_lines
-from iaside_plugins.display.text import interval, number, proportion, rounded_to_sum
+from iaside_plugins.display.text import (
+    interval,
+    number,
+    proportion,
+    rounded_to_sum,
+    terminal_width,
+)
 from iaside_plugins.importance.chance import chance_warning
+from iaside_plugins.importance.evidence import Evidence
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.spectral.range_handling import RANGE_HANDLINGS
 from iaside_plugins.stats.intervals import wilson
 
-BAR = 24
+BAR = 24  # characters of the longest bar, fewer on a narrow terminal
+ERROR_LINE = 63  # characters of a row of errors
 
 
 def spectral_report(result: SpectralImportance) -> str:
@@ -35,24 +43,20 @@ def _warning(text: str) -> list[str]:
 
 def _spectral_lines(result: SpectralImportance) -> list[str]:
     evidence, edges = result.evidence, result.band_edges()
-    values = np.abs(evidence.nats)
-    scale = BAR / max(float(values.max()), 1e-12)
-    told = evidence.told
-    left = max((round(scale * values[band]) for band in evidence.below), default=0)
+    rows = [
+        f"  {band:>4}  {edges[band]:5.1f}-{edges[band + 1]:<6.1f}  {psi:+8.3f} "
+        f"{interval(*ends, spec='+.3f') or '(no interval from one image)':<18} "
+        for band, (psi, ends) in enumerate(zip(evidence.nats, evidence.intervals, strict=True))
+    ]
     lines = [
         f"spectral importance: {result.n_images} images of {result.image_size[0]} x "
         f"{result.image_size[1]}, protocol {result.protocol.protocol_id}",
         "  band  cycles/image   Shapley value (nats) and 95 % interval; bars from 0, where told "
         "from it",
     ]
-    for band, psi in enumerate(evidence.nats):
-        ends = interval(*evidence.intervals[band], spec="+.3f") or "(no interval from one image)"
-        bar = "█" * round(scale * abs(psi)) if band in told else ""
-        below, above = (bar, "") if psi < 0 else ("", bar)
-        lines.append(
-            f"  {band:>4}  {edges[band]:5.1f}-{edges[band + 1]:<6.1f}  {psi:+8.3f} {ends:<18} "
-            f"{below:>{left}}|{above}".rstrip()
-        )
+    width = terminal_width()
+    room = np.inf if width is None else width - max(map(len, rows))
+    lines += [f"{row}{bar}".rstrip() for row, bar in zip(rows, _bars(evidence, room), strict=True)]
     lines.append(f"  {evidence.sentence}")
     lines += [
         f"  score        {result.score:+.3f}  {_ends(result.score_interval)} (95 %)",
@@ -74,6 +78,26 @@ def _spectral_lines(result: SpectralImportance) -> list[str]:
     share = hits / result.n_images
     lines.append(f"  accuracy on {which} {share:.1%}  {interval(low, high, spec='.1%')}")
     return lines
+
+
+def _bars(evidence: Evidence, room: float) -> list[str]:
+    """Return bars from 0 of the bands that are told from it, their longest of at most `BAR`.
+
+    Args:
+        evidence: The bands.
+        room: Greatest width of a line.
+    """
+    shown = np.where(np.isin(np.arange(len(evidence.nats)), evidence.told), evidence.nats, 0)
+    low, high = min(float(shown.min()), 0), max(float(shown.max()), 0)
+    most = max(float(np.abs(evidence.nats).max()), 1e-12)
+    # 2: the line of 0, and what rounding adds
+    longest = max(min(BAR, (room - 2) * most / max(high - low, 1e-12)), 0)
+    lengths = np.rint(np.abs(shown) * (longest / most)).astype(int)
+    left = max(lengths[shown < 0], default=0)
+    return [
+        f"{'█' * n:>{left}}|" if value < 0 else f"{'':>{left}}|{'█' * n}"
+        for n, value in zip(lengths, shown, strict=True)
+    ]
 
 
 def _ends(ends: Any) -> str:
@@ -148,8 +172,12 @@ def _corruption_lines(corruption: Mapping[str, Any]) -> list[str]:
         f"error under corruption ({corruption['source']}, {corruption['n_images']} images), "
         "severities 1 to 5; mean |change of p(true class)|"
     ]
+    narrow = (terminal_width() or ERROR_LINE) < ERROR_LINE
+    name_width, gap = (17, " ") if narrow else (18, "   ")
     lines += [
-        f"  {name:<18} " + " ".join(f"{e:6.1%}" for e in row) + f"   {np.mean(changes[name]):.3f}"
+        f"  {name:<{name_width}} "
+        + " ".join(f"{e:6.1%}" for e in row)
+        + f"{gap}{np.mean(changes[name]):.3f}"
         for name, row in errors.items()
     ]
     total = corruption["unnormalised_mean_error"]

@@ -18,7 +18,7 @@ def systematic_lines(group: Mapping[str, Any], width: int | None = None) -> list
 
     Args:
         group: The entry's ``systematic`` group.
-        width: Greatest width of a line of the conclusion; by default the terminal's.
+        width: Greatest width of a line; by default the terminal's.
     """
     cells = group["conditions"]
     rows = [[group["own"], _accuracy(group["own_accuracy"], is_error=False), "", "", ""]]
@@ -38,7 +38,7 @@ def systematic_lines(group: Mapping[str, Any], width: int | None = None) -> list
         f"systematic noise: the same files read otherwise ({group['n_images']} images)",
         "  accuracy (first with the model's own reading); points of error added; mean |change of",
         "  p(true class)|; answers changed",
-        *(f"  {line}" for line in aligned(rows)),
+        *aligned(rows, indent="  ", width=width),
     ]
     alike = [cell["condition"] for cell in cells if not _differs(cell)]
     if alike:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import shutil
 import sys
 import textwrap
@@ -82,9 +81,7 @@ def rounded_to_sum(start: float, parts: Sequence[float], total: float) -> list[f
 
 
 def fitted(text: str, width: int | None) -> str:
-    """Return text whose prose is no wider than the terminal; rows of tables stay as they are.
-
-    A row of a table is a line with two spaces or more between words.
+    """Return text no wider than the terminal; only a word longer than that, as a path, is.
 
     Args:
         text: Lines.
@@ -96,9 +93,9 @@ def fitted(text: str, width: int | None) -> str:
 
 
 def _wrapped(line: str, width: int) -> str:
-    indent = line[: len(line) - len(line.lstrip())]
-    if len(line) <= width or re.search(r"\S {2,}\S", line):
+    if len(line) <= width:
         return line
+    indent = line[: len(line) - len(line.lstrip())]
     lines = textwrap.wrap(
         line,
         width,
@@ -117,13 +114,56 @@ def terminal_width() -> int | None:
     return shutil.get_terminal_size().columns
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows as lines with columns of equal width."""
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+def aligned(
+    rows: Sequence[Sequence[str]], *, n_names: int = 1, indent: str = "", width: int | None = None
+) -> list[str]:
+    """Return rows as lines with columns of equal width.
+
+    Where they are wider than the terminal, cells of the first row are wrapped, and columns that
+    still do not fit follow below, behind the names of their rows again: nothing is left out.
+
+    Args:
+        rows: Of equal length, the first one being the header.
+        n_names: Number of leading columns that name a row.
+        indent: Begins every line.
+        width: Greatest width of a line; by default the terminal's.
+    """
+    room = terminal_width() if width is None else width
+    lines = _lines(rows, indent)
+    if room is None or max(map(len, lines)) <= room:
+        return lines
+    columns = [list(column) for column in zip(*_with_narrow_head(rows), strict=True)]
+    names, rest = columns[:n_names], columns[n_names:]
+    lines = []
+    while rest:
+        fit = next(
+            (k for k in range(len(rest), 1, -1) if _width([*names, *rest[:k]], indent) <= room), 1
+        )
+        part = [row for row in zip(*names, *rest[:fit], strict=True) if any(row)]
+        lines += ([""] if lines else []) + _lines(part, indent)
+        rest = rest[fit:]
+    return lines
+
+
+def _width(columns: Sequence[Sequence[str]], indent: str) -> int:
+    """Return the width of lines of such columns."""
+    return len(indent) + sum(max(map(len, column)) + 2 for column in columns) - 2
+
+
+def _lines(rows: Sequence[Sequence[str]], indent: str) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [indent + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def _with_narrow_head(rows: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+    """Return rows whose first one is wrapped, over several rows, to the width of those below."""
+    cells = []
+    for head, *body in zip(*rows, strict=True):
+        room = max([1, *map(len, body), *map(len, head.split())])
+        cells.append(textwrap.wrap(head, room, break_on_hyphens=False))
+    height = max(map(len, cells))
+    padded = [[""] * (height - len(cell)) + cell for cell in cells]
+    return [*zip(*padded, strict=True), *map(tuple, rows[1:])]
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iaside_plugins.display.plots import empty_figure, label_bands, titled
+from iaside_plugins.display.style import COSTS, DIVERGING, LABEL, LINE, SMALL
 from iaside_plugins.display.text import interval, number
 from iaside_plugins.heatmap.result import FourierHeatMap
 from iaside_plugins.heatmap.views import BandView, BandViews
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-HUE = ("white", "#b2182b", "#3d0610")  # white at no error, ever darker, one hue
-BAR, LINE = "#b2182b", "0.35"
+HUE = ("white", COSTS, "#3d0610")  # white at no error, ever darker, one hue
 
 
 def plot_heatmap(result: FourierHeatMap, name: str = "") -> Figure:
@@ -38,7 +38,6 @@ def plot_heatmap(result: FourierHeatMap, name: str = "") -> Figure:
             f"Fourier noise of L2 norm {result.norm:g} in each channel",
             f"clean error {100 * result.clean_error:.1f} %",
         ),
-        fontsize=10,
     )
     left, right = figure.subplots(
         1, 2, width_ratios=(1, 1.15), subplot_kw={"axes_class": axes_class}
@@ -60,7 +59,8 @@ def draw_map(ax: Axes, result: FourierHeatMap) -> None:
         100 * error, cmap=colours, vmin=0, vmax=100, extent=extent, interpolation="nearest"
     )
     bar = ax.figure.colorbar(shown, ax=ax, shrink=0.85, pad=0.02)
-    bar.set_label("error, %")
+    bar.set_label("error, %", fontsize=LABEL)
+    bar.ax.tick_params(labelsize=SMALL)
     _draw_edges(ax, result)
     ax.set_xlim(extent[0], extent[1])
     ax.set_ylim(extent[2], extent[3])
@@ -90,14 +90,14 @@ def draw_band_means(ax: Axes, result: FourierHeatMap) -> None:
     """Draw the mean error of every band in percent with its interval, over the clean error."""
     value, interval = 100 * result.band_means, 100 * result.band_means_interval
     bands = np.arange(len(value))
-    ax.bar(bands, value, color=BAR, width=0.8)
+    ax.bar(bands, value, color=COSTS, width=0.8)
     error = np.abs(interval.T - value)
     ax.errorbar(bands, value, yerr=error, fmt="none", color="black", capsize=2)
     ax.axhline(100 * result.clean_error, color=LINE, linewidth=1, linestyle="--", label="clean")
     ax.set_ylim(0, 100)
     label_bands(ax, result.band_edges())
     ax.set_ylabel("mean error of a band, %")
-    ax.legend(fontsize=8)
+    ax.legend()
 
 
 def plot_views(found: BandViews, name: str = "") -> Figure:
@@ -114,11 +114,10 @@ def plot_views(found: BandViews, name: str = "") -> Figure:
     figure, axes_class = empty_figure(1.2 + 4.2 * n_columns, 7.6)
     figure.suptitle(
         titled(name, found.n_images, "95 % intervals over images (hollow: not told from 0)"),
-        fontsize=11,
     )
     grid = figure.subplots(2, n_columns, squeeze=False, subplot_kw={"axes_class": axes_class})
     draw_map(grid[0, 0], found.heat_map)
-    grid[0, 0].set_title(f"error under Fourier noise, norm {found.heat_map.norm:g}", fontsize=10)
+    grid[0, 0].set_title(f"error under Fourier noise, norm {found.heat_map.norm:g}")
     draw_agreement(grid[1, 0], found)
     others = list(grid[:, 1:].flat)
     for ax, view in zip(others, found.views, strict=False):
@@ -134,30 +133,29 @@ def draw_view(ax: Axes, view: BandView, edges: npt.NDArray[np.float64]) -> None:
     bands = np.arange(len(value))
     low, high = view.interval.T
     is_told = view.is_rate | (low > 0) | (high < 0)
-    colours = np.where(is_told, BAR, "white")
-    ax.bar(bands, np.nan_to_num(value), color=colours.tolist(), edgecolor=BAR, width=0.8)
+    colours = np.where(is_told, COSTS, "white")
+    ax.bar(bands, np.nan_to_num(value), color=colours.tolist(), edgecolor=COSTS, width=0.8)
     error = np.nan_to_num(np.abs(view.interval.T - value))
     ax.errorbar(bands, value, yerr=error, fmt="none", color="black", capsize=2)
     ax.axhline(0, color=LINE, linewidth=0.8)
     if view.is_rate:
         ax.set_ylim(0, 100)
     label_bands(ax, edges)
-    ax.tick_params(axis="x", labelsize=8)
     ax.set_ylabel(view.unit)
-    ax.set_title(view.name, fontsize=10)
+    ax.set_title(view.name)
 
 
 def draw_agreement(ax: Axes, found: BandViews) -> None:
     """Draw the rank correlation of every two views with its interval."""
     names = [view.name.replace(" ", "\n") for view in found.views]
-    ax.imshow(found.agreement, cmap="RdBu_r", vmin=-1, vmax=1)
+    ax.imshow(found.agreement, cmap=DIVERGING, vmin=-1, vmax=1)
     for (i, j), value in np.ndenumerate(found.agreement):
         if i == j:
             continue
         ends = interval(*found.agreement_interval[i, j])
         text = number(value) + ("\n" + ends.replace(", ", ",\n") if ends else "")
         colour = "white" if abs(value) > 0.6 else "black"
-        ax.text(j, i, text, ha="center", va="center", fontsize=8, color=colour)
-    ax.set_xticks(range(len(names)), names, fontsize=8)
-    ax.set_yticks(range(len(names)), names, fontsize=8)
-    ax.set_title("rank correlation over bands", fontsize=10)
+        ax.text(j, i, text, ha="center", va="center", fontsize=SMALL, color=colour)
+    ax.set_xticks(range(len(names)), names, fontsize=SMALL)
+    ax.set_yticks(range(len(names)), names, fontsize=SMALL)
+    ax.set_title("rank correlation over bands")

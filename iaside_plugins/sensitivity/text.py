@@ -32,7 +32,7 @@ def sensitivity_text(data: Mapping[str, Any]) -> str:
         f"ranking of models: reliability over halves of the images {number(base['reliability'])}, "
         f"agreement with variants that differ in one choice {number(base['stability'])}",
         "",
-        *aligned(effect_rows(data)),
+        *aligned(effect_rows(data), n_names=2),
         "ranking: rank correlation of the models' signed scores with those before the change",
     ]
     if retained := retained_names(data):

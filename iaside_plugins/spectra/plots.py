@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from iaside_plugins.display.plots import new_figure, titled
+from iaside_plugins.display.style import COLOURS
 from iaside_plugins.display.text import interval
 from iaside_plugins.importance.evidence import Evidence
 from iaside_plugins.spectra.forecasts import NO_NOISE
@@ -59,8 +60,6 @@ def plot_spectrum(data: Mapping[str, Any]) -> Figure:
     figure.suptitle(
         f"{_subject(data)}\nSNR by spatial frequency, 95 % intervals over images; line: power law, "
         "fitted without DC (open circle: band 0 without DC)",
-        fontsize=10,
-        parse_math=False,
     )
     return figure
 
@@ -87,7 +86,7 @@ def plot_snr(ax: Axes, row: Row, bands: pd.DataFrame) -> None:
         fmt="o",
         markersize=3,
         capsize=2,
-        color="C0" if row["kind"] == "corruption" else "C3",
+        color=COLOURS[0] if row["kind"] == "corruption" else COLOURS[1],
     )
     if len(x):
         _octaves(ax, x.min(), x.max())
@@ -146,7 +145,7 @@ def plot_joined(ax: Axes, data: Mapping[str, Any], bands: pd.DataFrame) -> None:
     ax.set_ylabel("part of the energy, lines", fontsize=8)
     ax.tick_params(labelsize=7)
     if last:
-        ax.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.3, 1), frameon=False)
+        ax.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.3, 1))
 
 
 def draw_evidence(
@@ -188,7 +187,7 @@ def plot_forecast(ax: Axes, check: Row) -> None:
         ax: Axes to draw on.
         check: Of `ForecastCheck.to_dict`.
     """
-    kinds = (("noise", "o", "C0", False), ("not noise", "^", "C1", True))
+    kinds = (("noise", "o", COLOURS[0], False), ("not noise", "^", COLOURS[1], True))
     for text, marker, colour, is_none in kinds:
         rows = [r for r in check["conditions"] if is_none == ((r["image_share"] or 0) >= NO_NOISE)]
         x, y = ([row[name] for row in rows] for name in ("forecast", "error"))
@@ -201,7 +200,7 @@ def plot_forecast(ax: Axes, check: Row) -> None:
     ax.set_xlabel("forecast", fontsize=8)
     ax.set_ylabel("measured", fontsize=8)
     ax.tick_params(labelsize=7)
-    ax.legend(fontsize=6, loc="lower right", frameon=False)
+    ax.legend(fontsize=6, loc="lower right")
 
 
 def bands_of(bands: pd.DataFrame, row: Row) -> pd.DataFrame:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from iaside_plugins.budgets import format_budget
-from iaside_plugins.display.text import aligned, markdown_table, row_number
+from iaside_plugins.display.text import NOTHING, aligned, markdown_table, number, row_number
 from iaside_plugins.spectra.forecast_text import check_text
+from iaside_plugins.spectra.verdict import verdict
 
 
 def spectrum_text(data: Mapping[str, Any]) -> str:
@@ -34,6 +35,29 @@ def spectrum_text(data: Mapping[str, Any]) -> str:
         for group, check in data["forecast"].items():
             lines += ["", *check_text(group, check)]
     return "\n".join(lines)
+
+
+def spectrum_summary(data: Mapping[str, Any]) -> str:
+    """Return a report's `to_dict` in short: one row a perturbation, and what all of it says."""
+    frame, bands = pd.DataFrame(data["conditions"]), pd.DataFrame(data["bands"])
+    height, width = data["image_size"]
+    with_error = bool(frame["error"].notna().any())
+    rows = [["SNR (dB) by band, band 0 with DC", *map(str, range(data["n_bands"])), "slope"]]
+    rows[0] += ["error"] if with_error else []
+    headlines = {}
+    for row, cells in _snr_cells(frame, bands, round):
+        name = label(row)
+        headlines[name] = row
+        rows.append([f"  {name}", *cells, number(row["slope"])])
+        rows[-1] += [number(row["error"], spec=".0%")] if with_error else []
+    lines = [
+        f"SNR of perturbations in {data['n_bands']} bands ({data['band_norm']}), images of "
+        f"{height} x {width}; --long for severities, fits, agreement and intervals",
+        *aligned(rows),
+    ]
+    if any(row["kind"] == "band attack" for row in data["conditions"]):
+        lines += ["", *aligned(_band_attack_rows(data))]
+    return "\n".join([*lines, "", f"verdict: {verdict(data, headlines)}"])
 
 
 def fit_table(data: Mapping[str, Any]) -> str:
@@ -61,13 +85,22 @@ def is_headline(row: Mapping[str, Any]) -> bool:
 def _snr_rows(frame: pd.DataFrame, bands: pd.DataFrame) -> list[list[str]]:
     count = int(bands["band"].max()) + 1
     rows = [["SNR (dB) by band, band 0 with DC", *(str(k) for k in range(count))]]
+    rows += [
+        [f"  {label(row)}", *cells] for row, cells in _snr_cells(frame, bands, "{:.1f}".format)
+    ]
+    return rows
+
+
+def _snr_cells(
+    frame: pd.DataFrame, bands: pd.DataFrame, show: Callable[[float], object]
+) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """Yield every headline, and its SNR by band in text."""
+    count = int(bands["band"].max()) + 1
     for k, row in enumerate(frame.to_dict("records")):
         named = {str(key): value for key, value in row.items()}
         if is_headline(named):
             part = bands.iloc[k * count : (k + 1) * count]
-            cells = ["–" if pd.isna(v) else f"{v:.1f}" for v in part["snr_db"]]
-            rows.append([f"  {label(named)}", *cells])
-    return rows
+            yield named, [NOTHING if pd.isna(v) else str(show(v)) for v in part["snr_db"]]
 
 
 def _fit_rows(frame: pd.DataFrame, headline: bool = False) -> list[list[str]]:

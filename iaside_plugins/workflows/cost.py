@@ -91,7 +91,7 @@ class Cost:
     @property
     def whole(self) -> str:
         """The cost part by part, and what would make it shorter."""
-        lines = [self.first_line, *(f"  {line}" for line in aligned(self._rows()))]
+        lines = [self.first_line, *aligned(self._rows(), indent="  ")]
         advice = self.shorter.get(self.longest)
         return "\n".join([*lines, *([f"shorter: {advice}"] if advice else [])])
 

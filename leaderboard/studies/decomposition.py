@@ -20,7 +20,8 @@ from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS, CORRUPTIONS
 from iaside_plugins.decomposition.contributions import Contributions, Split
 from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.decomposition.sentences import conclusion
-from iaside_plugins.display.plots import new_figure, save_figure
+from iaside_plugins.display.plots import new_figure, save_figure, titled
+from iaside_plugins.display.style import DIVERGING, LABEL, SMALL
 from iaside_plugins.display.text import markdown_table, rounded_to_sum
 from iaside_plugins.leaderboard.studies.spectra import filled
 from iaside_plugins.storage.files import rounded, write_atomic, write_json
@@ -173,12 +174,19 @@ def decomposition_figure(data: Mapping[str, Any]) -> Figure:
     }
     most = max(float(np.abs(each).max()) for each in values.values())
     for k, (ax, group) in enumerate(zip(axes, GROUPS, strict=True)):
-        shown = ax.imshow(values[group], cmap="RdBu_r", vmin=-most, vmax=most, aspect="auto")
+        shown = ax.imshow(values[group], cmap=DIVERGING, vmin=-most, vmax=most, aspect="auto")
         ax.set_title(group)
         ax.set_xticks(range(values[group].shape[1]))
         ax.set_xlabel("band")
         ax.set_yticks(range(len(nets)), list(nets) if k == 0 else [])
-    figure.colorbar(shown, ax=axes, label="points of error")
+    bar = figure.colorbar(shown, ax=axes)
+    bar.set_label("points of error", fontsize=LABEL)
+    bar.ax.tick_params(labelsize=SMALL)
+    counts = sorted({one["n_images"] for one in nets.values()})
+    n_images = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    protocols = dict.fromkeys(one["protocol"]["protocol_id"] for one in nets.values())
+    title = f"What corruptions cost {len(nets)} networks, split over bands"
+    figure.suptitle(titled(title, n_images, *protocols))
     return figure
 
 

@@ -18,12 +18,14 @@ import numpy as np
 import pandas as pd
 
 from iaside_plugins.budgets import format_budget
-from iaside_plugins.display.plots import new_figure, save_figure
+from iaside_plugins.display.plots import new_figure, save_figure, titled
+from iaside_plugins.display.style import COLOURS, FAINT, LINE, SMALL
 from iaside_plugins.display.text import markdown_table, number, row_number
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.evidence import Evidence, band_list
 from iaside_plugins.spectra.plots import bands_of, draw_evidence
 from iaside_plugins.spectra.text import is_headline, label
+from iaside_plugins.spectra.verdict import follows
 from iaside_plugins.storage.files import rounded, write_atomic, write_json
 
 if TYPE_CHECKING:
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).resolve().parents[1] / "spectra"
 DIGITS = 5  # significant ones that spectra.json keeps
-LAW = 0.95  # lower end of R² from which a falling SNR is called a power law
 BAND_COLUMNS = (
     "kind",
     "name",
@@ -44,7 +45,6 @@ BAND_COLUMNS = (
     "snr_without_dc_db_low",
     "snr_without_dc_db_high",
 )
-COLOURS = ("C3", "C0", "C2")  # of the models, in order
 BUDGET = 0.5  # L2, of the attacks inside one band
 CURVES = (  # corruptions of the first panel: name, text, style
     ("gaussian_noise", "Gaussian noise", "-"),
@@ -155,16 +155,6 @@ def build(folder: Path = FOLDER, reports: Sequence[Path] = ()) -> None:
     save_figure(spectra_figure(data), folder / "spectra.png")
 
 
-def follows(row: Mapping[str, Any]) -> bool:
-    """Return whether SNR falls like a power law: slope's interval below 0, R² at least `LAW`."""
-    return bool(
-        row["slope_high"] is not None
-        and row["slope_high"] < 0
-        and row["r_squared_low"] is not None
-        and row["r_squared_low"] >= LAW
-    )
-
-
 def _law_table(one: Mapping[str, Any], kind: str) -> str:
     rows = [
         [
@@ -268,10 +258,22 @@ def spectra_figure(data: Mapping[str, Any]) -> Figure:
     models = {
         name: one for name, one in data.items() if one["model"] is not None and one["attacks"]
     }
-    figure, axes = new_figure(12.5, 3.9, columns=3)
+    first = next(iter(models.values()))
+    figure, axes = new_figure(9.2, 3.6, columns=3)
+    title = "Where perturbations live, where nets look, where they break"
+    n_images = max(row["n_images"] for row in first["conditions"])
+    bands = f"{first['n_bands']} bands ({first['band_norm']})"
+    figure.suptitle(titled(title, n_images, bands, "95 % intervals over images"))
     _perturbations(axes[0], models)
     _importance(axes[1], models)
     _success(axes[2], models)
+    figure.legend(
+        *axes[2].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncol=len(models),
+        frameon=False,
+        fontsize=SMALL,
+    )
     return figure
 
 
@@ -280,8 +282,8 @@ def _perturbations(ax: Axes, models: Mapping[str, Any]) -> None:
     bands = pd.DataFrame(first["bands"])
     for name, text, style in CURVES:
         part = bands_of(bands, {"kind": "corruption", "name": name, "strength": None})
-        ax.plot(part["frequency"], part["snr_without_dc_db"], style, color="0.4", label=text)
-    for (name, one), colour in zip(models.items(), COLOURS, strict=False):
+        ax.plot(part["frequency"], part["snr_without_dc_db"], style, color=LINE, label=text)
+    for one, colour in zip(models.values(), COLOURS, strict=False):
         row = {"kind": "attack", "name": "pgd_l2", "strength": 0.5}
         part = bands_of(pd.DataFrame(one["bands"]), row)
         ax.plot(
@@ -290,34 +292,32 @@ def _perturbations(ax: Axes, models: Mapping[str, Any]) -> None:
             marker="o",
             markersize=3,
             color=colour,
-            label=f"PGD (L2) on {name}",
         )
-    ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
-    ax.set_ylim(-10, 70)  # room for the legend
+    ax.axhline(0, color=FAINT, linewidth=0.8, zorder=0)
     ax.set_xscale("log")
     ax.set_xticks([1, 2, 4, 8, 16], ["1", "2", "4", "8", "16"])
     ax.minorticks_off()
     ax.set_xlabel("spatial frequency (cycles/image)")
-    ax.set_ylabel("signal over perturbation (dB), without DC")
-    ax.set_title("1  Signal over perturbation, by frequency", fontsize=10)
-    ax.legend(fontsize=6.5, loc="upper right", ncol=2)
+    ax.set_ylabel("dB, without DC")
+    ax.set_title("1  Signal over perturbation")
+    ax.plot([], [], "o-", markersize=3, color=LINE, label="PGD (L2), each net")
+    ax.set_ylim(-10, 70)  # room for the legend
+    ax.legend(loc="upper right")
 
 
 def _importance(ax: Axes, models: Mapping[str, Any]) -> None:
     width = 0.8 / len(models)
-    for k, ((name, one), colour) in enumerate(zip(models.items(), COLOURS, strict=False)):
+    for k, (one, colour) in enumerate(zip(models.values(), COLOURS, strict=False)):
         draw_evidence(
             ax,
             _evidence(one),
             shift=(k - (len(models) - 1) / 2) * width,
             width=width,
             color=colour,
-            label=_named(name, one),
         )
-    ax.set_title("2  Where each net looks", fontsize=10)
-    ax.set_ylabel("Shapley value (nats); bars where told from 0")
+    ax.set_title("2  Where each net looks")
+    ax.set_ylabel("Shapley value (nats); bar: told from 0")
     ax.set_xlabel("band, low to high frequency")
-    ax.legend(fontsize=6.5)
 
 
 def _success(ax: Axes, models: Mapping[str, Any]) -> None:
@@ -342,7 +342,7 @@ def _success(ax: Axes, models: Mapping[str, Any]) -> None:
             label=_named(name, one),
         )
     ax.set_ylim(0, 1)
-    ax.set_title(f"3  Broken inside one band alone (L2, eps {BUDGET})", fontsize=10)
+    ax.set_title(f"3  Broken in one band alone (L2, {BUDGET})")
     ax.set_ylabel("share of correct images broken")
     ax.set_xlabel("band, low to high frequency")
 

@@ -126,7 +126,7 @@ def test_the_bar_is_closed_before_the_report(iaside, images, tmp_path, monkeypat
     bars = []
     say = Outputs.say
     monkeypatch.setattr(
-        Outputs, "say", lambda self, text: (bars.append(_current.get()), say(self, text))[1]
+        Outputs, "say", lambda self, *said: (bars.append(_current.get()), say(self, *said))[1]
     )
     run = iaside(*given, "--data", str(images), "--device", "cpu", "--n-bands", "3")
     assert run.code == 0, run.err

@@ -17,7 +17,7 @@ SOME = ("--corruptions", "gaussian_noise,contrast,pixelate", "--severities", "1,
 
 def test_corruptions_alone_need_no_model(iaside, images, tmp_path):
     out, picture = tmp_path / "found.json", tmp_path / "found.png"
-    run = iaside("spectrum", "--data", images, *SOME, "--json", out, "--plot", picture)
+    run = iaside("spectrum", "--data", images, *SOME, "--long", "--json", out, "--plot", picture)
     assert run.code == 0, run.err
     for text in ("SNR (dB) by band", "gaussian noise 3", "slope", "12 (0)", "misfit"):
         assert text.replace("12 (0)", "6 (0)") in run.out
@@ -41,6 +41,7 @@ def test_a_model_adds_importance_errors_attacks_and_the_joined_view(iaside, imag
         images,
         *SOME,
         *MODEL,
+        "--long",
         "--attacks",
         "fgsm,deepfool,band_pgd",
         "--epsilons",

@@ -190,3 +190,17 @@ def test_attacks():
     assert re.search(r"worst case Linf eps 8/255 +20\.0%", text)
     worst[0]["attacks"] = ["pgd"]
     assert "worst case" not in entry_report(one, result(PSI))  # one attack: nothing to add
+
+
+@pytest.mark.parametrize("width", [60, 65, 80, 200])
+def test_bars_and_rows_of_errors_take_the_room_that_is_left(width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    both = result(PSI * [1, 2, 1, 1])  # bars to both sides of 0
+    rows = spectral_report(both).splitlines()[2:6]
+    assert max(map(len, rows)) <= width
+    lengths = [row.count("█") for row in rows]
+    assert lengths[0] == BAR if width == 200 else 0 < lengths[0] < BAR
+    assert lengths[1] == pytest.approx(0.6 * lengths[0], abs=1)
+    errors = [x for x in entry_report(entry(CORRUPTIONS), both).splitlines() if "50.0%" in x]
+    assert len(errors) == 15
+    assert max(map(len, errors)) <= width

@@ -86,7 +86,7 @@ def test_nothing_changes():
 
 
 def test_lines_hold_every_reading_and_what_is_left_out():
-    lines = systematic_lines(group(lost=9, left_out=["opencv decoder (no JPEG)"]), width=70)
+    lines = systematic_lines(group(lost=9, left_out=["opencv decoder (no JPEG)"]), width=80)
     text = "\n".join(lines)
     assert lines[0].endswith("the same files read otherwise (100 images)")
     assert [" ".join(line.split()[:2]) for line in lines[3:7]] == ["pillow bilinear", *NAMES]
@@ -97,7 +97,11 @@ def test_lines_hold_every_reading_and_what_is_left_out():
     assert "left out: opencv decoder (no JPEG)" in text
     said = " ".join(line.strip() for line in lines)
     assert said.endswith(systematic_sentence(group(lost=9)))
-    assert max(len(line) for line in lines[3:8]) <= 80
+    for width in (50, 80):
+        narrow = systematic_lines(group(lost=9), width=width)[3:]  # `fitted` wraps the head
+        table = narrow[: next(k for k, line in enumerate(narrow) if "no answer" in line)]
+        assert max(map(len, table)) <= width
+        assert any("9.0%" in line for line in table)
 
 
 def test_the_mean_of_accuracies_stays_below_100_percent():

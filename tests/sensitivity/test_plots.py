@@ -1,4 +1,4 @@
-"""The figure of a sensitivity study shows what its numbers are, and draws without associations."""
+"""The figure of a sensitivity study shows what its numbers are, for models in any number."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import copy
 
 import numpy as np
 import pytest
+from scipy import stats
 from sensitivity_studies import make_report
 
 from iaside_plugins.display.plots import save_figure
 from iaside_plugins.sensitivity.plots import plot_sensitivity
 from iaside_plugins.sensitivity.report import to_dict
+from iaside_plugins.sensitivity.statistics import over_resampled_models
 from iaside_plugins.sensitivity.text import one_at_a_time
 
 
@@ -19,50 +21,52 @@ def data():
     return to_dict(make_report())
 
 
-def test_panels_hold_the_numbers(data):
-    scores, rankings, associations = plot_sensitivity(data).axes[:3]
-    shown = [container.lines[0].get_xdata() for container in scores.containers]
-    for k, values in enumerate(shown):
-        expected = [
-            data["variants"][v]["models"][k]["signed_score"] for v, _ in one_at_a_time(data)
-        ]
-        assert values.tolist() == expected
-    matrix = rankings.images[0].get_array()
-    assert matrix.shape == (4, 4)
-    assert np.allclose(np.diag(matrix), 1)
-    means = {
-        line.get_ydata()[0]: line.get_xdata()[0]
-        for line in associations.lines
-        if line.get_marker() == "D"
-    }
-    clip = [v["association"] for v in data["variants"] if v["range_handling"] == "clip"]
-    assert means[1] == pytest.approx(np.mean(clip))
-    assert "exploratory" in associations.get_xlabel()
+def test_dots_are_the_mean_agreements_with_intervals_over_models(data):
+    (ax,) = plot_sensitivity(data).axes
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    (dots,) = (line for line in ax.lines if line.get_marker() == "o")
+    shown = dict(zip(names, dots.get_xdata(), strict=True))
+    expected = {"beta: 0.5": "beta", "range handling: clip": "range_handling"}
+    effects = {one["axis"]: one for one in data["effects"]}
+    assert shown == {name: effects[axis]["ranking"] for name, axis in expected.items()}
+    assert list(shown.values()) == sorted(shown.values()), "the least agreement at the top"
+    segments = ax.collections[0].get_segments()
+    scores = np.array([[m["signed_score"] for m in v["models"]] for v in data["variants"]])
+    levels = [(v["range_handling"], v["beta"]) for v in data["variants"]]
+    pairs = [(levels.index(("none", beta)), levels.index(("clip", beta))) for beta in (0.75, 0.5)]
+
+    def slow(places):
+        means = []
+        for draw in places:
+            found = [stats.spearmanr(scores[i, draw], scores[j, draw]) for i, j in pairs]
+            means.append(np.mean([one.statistic for one in found]))
+        return np.array(means)
+
+    drawn = over_resampled_models(slow, 6, 0)
+    ends = segments[names.index("range handling: clip")][:, 0]
+    np.testing.assert_allclose(ends, np.percentile(drawn, [2.5, 97.5]), atol=1e-9)
+    assert any(text.get_text().startswith(f"{shown['beta: 0.5']:+.2f} [") for text in ax.texts)
+    assert "exploratory" in ax.get_xlabel()
+    reliability = data["variants"][0]["reliability"]
+    assert f"{reliability:+.2f}" in ax.get_legend().get_texts()[0].get_text()
+    assert "6 models, 10 images" in ax.figure.get_suptitle()
 
 
 def test_one_at_a_time_is_the_base_and_what_differs_once(data):
     assert one_at_a_time(data) == [(0, "base"), (1, "beta 0.5"), (2, "range handling clip")]
 
 
-def test_without_associations_the_panel_says_so(tmp_path):
-    figure = plot_sensitivity(to_dict(make_report(2, entries=False)))
-    assert "needs entries" in figure.axes[2].texts[0].get_text()
+@pytest.mark.parametrize("n", [1, 2])
+def test_few_models_have_no_intervals(n, tmp_path):
+    figure = plot_sensitivity(to_dict(make_report(n, entries=False)))
     save_figure(figure, tmp_path / "study.png")
     assert (tmp_path / "study.png").read_bytes().startswith(b"\x89PNG")
+    assert not any("[" in text.get_text() for text in figure.axes[0].texts)
 
 
-def test_a_condensed_study_draws_the_rankings_it_kept(data):
+def test_a_condensed_study_draws_the_same(data):
     kept = copy.deepcopy(data)
-    kept["ranked"] = [data["variants"][k]["name"] for k in (0, 2)]
-    kept["spearman"] = [[data["spearman"][i][j] for j in (0, 2)] for i in (0, 2)]
-    matrix = plot_sensitivity(kept).axes[1].images[0].get_array()
-    assert matrix.shape == (2, 2)
-    assert matrix[0, 1] == data["spearman"][0][2]
-
-
-def test_a_name_is_no_formula(data):
-    named = copy.deepcopy(data)
-    named["models"][0]["name"] = "cost $x_1 in $y"
-    figure = plot_sensitivity(named)
-    figure.draw_without_rendering()
-    assert r"cost \$x_1 in \$y" in [text.get_text() for text in figure.legends[0].get_texts()]
+    for key in ("spearman", "kendall", "movements"):
+        del kept[key]
+    first, second = (plot_sensitivity(one).axes[0] for one in (data, kept))
+    assert [t.get_text() for t in first.texts] == [t.get_text() for t in second.texts]

@@ -13,7 +13,8 @@ from iaside_plugins import Protocol, SpectralPartition, spectral_importance
 from iaside_plugins.spectra.perturbation import perturbation_spectrum
 from iaside_plugins.spectra.plots import plot_spectrum
 from iaside_plugins.spectra.report import PerturbedCondition, SpectrumReport, pooled
-from iaside_plugins.spectra.text import fit_table, label, spectrum_text
+from iaside_plugins.spectra.text import fit_table, label, spectrum_summary, spectrum_text
+from iaside_plugins.spectra.verdict import verdict
 from iaside_plugins.spectral.energy import band_energies, band_products
 from iaside_plugins.stats.correlation import rank_correlation
 
@@ -194,6 +195,57 @@ def test_text_json_and_picture(importance, with_model, tmp_path):
     line = figure.axes[0].lines[-1]
     slope = np.diff(line.get_ydata()[[0, -1]]) / np.diff(np.log10(line.get_xdata()[[0, -1]])) / 10
     assert slope[0] == pytest.approx(data["conditions"][0]["slope"])
+
+
+@pytest.mark.parametrize("with_model", [False, True])
+def test_the_summary_has_a_row_a_perturbation_and_ends_with_the_verdict(importance, with_model):
+    data = report(CONDITIONS, importance if with_model else None).to_dict()
+    head, _, *rows = spectrum_summary(data).splitlines()
+    assert "--long for severities" in head
+    names = ["fog", "snow", "frost", "PGD Linf, eps 8/255", "DDN L2, least"]
+    assert [row.split("  ")[1] for row in rows[:5]] == names
+    slope = data["conditions"][0]["slope"]
+    assert f"  {slope:+.2f}" in rows[0]
+    assert any(row.startswith("success of PGD L2 inside one band") for row in rows)
+    assert rows[-2] == ""
+    assert rows[-1].startswith("verdict: Signal over perturbation falls with frequency like")
+    assert "of 5 perturbations" in rows[-1]
+    for words in ("The model has evidence in", "It errs most under snow", "than the clean error"):
+        assert (words in rows[-1]) == with_model
+
+
+def test_each_clause_of_the_verdict_has_its_interval():
+    falls = {
+        "kind": "corruption",
+        "slope_low": -3.0,
+        "slope_high": -2.0,
+        "r_squared_low": 0.97,
+        "error": 0.5,
+    }
+    falls |= {"error_low": 0.4, "error_high": 0.6}
+    rises = falls | {"slope_low": 0.1, "slope_high": 0.2, "error": 0.7}
+    bent = falls | {"r_squared_low": 0.94}
+    unknown = falls | dict.fromkeys(("slope_low", "slope_high", "r_squared_low"))
+    alone = {"importance": None, "forecast": {}}
+    rows = {"a": falls, "b": rises, "c": bent, "d": unknown}
+    assert verdict(alone, rows) == (
+        "Signal over perturbation falls with frequency like a power law under 1 of 4 "
+        "perturbations, and rises under b."
+    )
+    assert verdict(alone, {"a": bent}).endswith("under 0 of 1 perturbation.")
+    clean = {"predictor": "clean_error", "advantage": 0.1, "advantage_low": -0.1}
+    check = {"predictors": [clean | {"advantage_high": 0.3}]}
+    found = {
+        "importance": {"shapley_values": [1.0, 0.0], "shapley_se": [0.1, 0.1]},
+        "forecast": {"corruptions": check},
+    }
+    text = verdict(found, rows)
+    assert "The model has evidence in band 0; not told from 0: band 1. It errs most under b" in text
+    assert "not shown to be closer to the measured one" in text
+    clean["advantage_low"] = 0.05
+    check["predictors"] = [clean | {"advantage_high": 0.3}]
+    assert "is closer to the measured one" in verdict(found, {})
+    assert "perturbations" not in verdict(found, {})
 
 
 @pytest.mark.parametrize("n_bands", [2, 3, 4, 5, 8])

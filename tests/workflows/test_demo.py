@@ -10,6 +10,7 @@ import pytest
 
 from iaside_plugins.cli import command as cli
 from iaside_plugins.decomposition.result import ErrorDecomposition
+from iaside_plugins.display.text import fitted
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.build import build, validate
 from iaside_plugins.protocol import Protocol
@@ -58,6 +59,9 @@ def test_what_is_said_adds_up_and_agrees_with_the_entry(ran):
         assert round(sum(parts), 1) == error
     assert all(len(line) <= 72 for line in evaluated_text(one, 72))
     assert "known to" in summary([one])
+    for width in (60, 80, 120, 200):
+        shown = fitted("\n".join([*evaluated_text(one, width), summary([one])]), width)
+        assert max(map(len, shown.split("\n"))) <= width
 
 
 @pytest.mark.parametrize("n", [1, 21])
