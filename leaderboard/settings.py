@@ -41,6 +41,8 @@ class BoardSettings:
         families: Family of a model by its name in the entry, instead of the one that architecture
             and training give: see `statistics.variables.family`.
         names: Shown name of a model by its name in the entry.
+        papers: Where a model is described, an https link by its name in the entry.
+        weights: Where its weights are, the same.
     """
 
     title: str = "Leaderboard of spectral importance"
@@ -53,6 +55,8 @@ class BoardSettings:
     columns: tuple[str, ...] = ()
     families: Mapping[str, str] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
+    papers: Mapping[str, str] = field(default_factory=dict)
+    weights: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path | str) -> BoardSettings:
@@ -92,10 +96,18 @@ class BoardSettings:
             ("columns", self.columns, columns),
             ("families", self.families, models),
             ("names", self.names, models),
+            ("papers", self.papers, models),
+            ("weights", self.weights, models),
         ):
             for name in given:
                 if known and name not in known:
                     raise InputError(f"{FILE}: {key}: expected {_among(name, known)}")
+
+    def links(self, name: str) -> list[tuple[str, str]]:
+        """Return (label, https link) of a model by its shown name."""
+        own = next((key for key, shown in self.names.items() if shown == name), name)
+        given = (("paper", self.papers.get(own)), ("weights", self.weights.get(own)))
+        return [(label, link) for label, link in given if link is not None]
 
     def renamed(self, entries: Iterable[Entry]) -> list[Entry]:
         """Return the entries with the shown names of their models.
@@ -225,6 +237,10 @@ def _is_table(value: object) -> bool:
     return isinstance(value, dict) and all(map(_is_text, [*value, *value.values()]))
 
 
+def _are_links(value: object) -> bool:
+    return _is_table(value) and isinstance(value, dict) and all(map(_is_link, value.values()))
+
+
 _KINDS: Mapping[str, tuple[str, Callable[[object], bool]]] = {
     "title": ("a text", _is_text),
     "introduction": ("a text", _is_text),
@@ -232,5 +248,7 @@ _KINDS: Mapping[str, tuple[str, Callable[[object], bool]]] = {
     "docs": ("a link https://...", _is_link),
     "columns": ("a list of names, none twice", _are_texts),
     "families": ('a table of "name" = "family"', _is_table),
+    "papers": ('a table of "name in the entry" = "https://..."', _are_links),
+    "weights": ('a table of "name in the entry" = "https://..."', _are_links),
     "names": ('a table of "name in the entry" = "shown name"', _is_table),
 }

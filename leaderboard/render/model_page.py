@@ -52,6 +52,7 @@ def _page(board: Board, file: str, places: Sequence[tuple[Section, int]]) -> str
         scripts=SCRIPTS,
         name=fmt.plain(first.model.name),
         about=_about(first),
+        sources=board.settings.links(first.model.name),
         results=[_result(section, k) for section, k in places],
         chart=CHART,
     )

@@ -49,7 +49,7 @@ def to_html(board: Board) -> str:
         here="index.html",
         scripts=SCRIPTS,
         tabs=_tabs(board.sections),
-        sections=[_section(section) for section in board.sections],
+        sections=[_section(board, section) for section in board.sections],
         spark_height=drawings.SPARK_HEIGHT,
         split_scale=drawings.SPLIT_SCALE,
     )
@@ -90,7 +90,7 @@ def _choice(section: Section) -> dict[str, Any]:
     }
 
 
-def _section(section: Section) -> dict[str, Any]:
+def _section(board: Board, section: Section) -> dict[str, Any]:
     """Return what the template shows of one table, as plain text that the template escapes."""
     table, found = section.table, section.statistics
     families = [model["family"] for model in found["models"]]
@@ -114,6 +114,7 @@ def _section(section: Section) -> dict[str, Any]:
         "cells": [[_cell(table, column, k) for column in shown] for k in range(len(rows))],
         "keys": [entry.entry_id.split("--")[1] for entry in table.entries],
         "links": [model_file(entry) for entry in table.entries],
+        "sources": [board.settings.links(entry.model.name) for entry in table.entries],
         "models": [fmt.plain(entry.model.name) for entry in table.entries],
         "marks": [family_mark(family) for family in families],
         "threats": _threats(table, shown),

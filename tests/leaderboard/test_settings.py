@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.board import Board
 from iaside_plugins.leaderboard.build import BOARD, build, rename
+from iaside_plugins.leaderboard.render.site import pages
 from iaside_plugins.leaderboard.settings import FILE, BoardSettings, _with_name
 
 if sys.version_info < (3, 11):
@@ -30,6 +31,9 @@ columns = ["clean_accuracy", "mce"]
 
 [families]
 a = "nets"
+
+[papers]
+a = "https://example.org/paper"
 """
 
 
@@ -46,6 +50,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         docs="https://example.org/docs/",
         columns=("clean_accuracy", "mce"),
         families={"a": "nets"},
+        papers={"a": "https://example.org/paper"},
     )
 
 
@@ -57,6 +62,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
             r"^board.toml: expected one of columns, .*got 'tilte'; did you mean 'title'",
         ),
         ("title = 3", "^board.toml: title: expected a text, got 3$"),
+        ("[weights]\na = 'http://example.org'", "weights: expected a table of"),
         ("title = ' '", "title: expected a text"),
         ("columns = 'mce'", "columns: expected a list of names, none twice, got 'mce'"),
         ("columns = ['mce', 'mce']", "columns: expected a list of names, none twice"),
@@ -178,3 +184,17 @@ def test_any_name_is_written_as_it_is(key: str, name: str, text: str) -> None:
         BoardSettings.parse(text),
         BoardSettings.parse(text.replace("x = 'y'", "")),
     )
+
+
+def test_links_of_a_model_stand_on_both_pages(make_entry: Make) -> None:
+    settings = BoardSettings(
+        names={"a": "Net"}, papers={"a": "https://example.org/a"}, weights={"b": "https://e.org/b"}
+    )
+    board = Board.of(parsed(make_entry("a"), make_entry("b", 1)), settings=settings)
+    assert settings.links("Net") == [("paper", "https://example.org/a")]
+    found = pages(board)
+    for name in ("index.html", next(name for name in found if "--a--" in name)):
+        assert '<a href="https://example.org/a">paper</a>' in found[name]
+    assert '<a href="https://e.org/b">weights</a>' in found["index.html"]
+    with pytest.raises(InputError, match="papers: expected one of a; got 'x'"):
+        Board.of(parsed(make_entry("a")), settings=BoardSettings(papers={"x": "https://e.org"}))

@@ -17,7 +17,7 @@ function connect(section) {
     if (!row.box) {
       row.box = make("input", { type: "checkbox", "aria-label": `compare ${row.name}` });
       row.tr.cells[0].prepend(row.box);
-      row.rank = row.tr.cells[0].querySelector("i") ?? row.tr.cells[0].appendChild(make("i"));
+      row.rank = row.tr.cells[0].querySelector("i");
     }
     row.box.checked = board.state.compare.includes(row.key);
     row.rank.textContent = board.ranks.get(row) ?? "";
