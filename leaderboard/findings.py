@@ -57,10 +57,14 @@ def _accurate_or_robust(rows: list[Row], attack: AttackColumn) -> Finding:
     where = f"at {attack.budget} ({attack.words})"
     both = f"{_standing(accurate, attack)}. {_standing(robust, attack)}"
     if accurate is robust:
+        others = (row for row in rows if row is not robust)
+        told = all(robust[f"{attack.column}_low"] > row[f"{attack.column}_high"] for row in others)
         return Finding(
-            "The most accurate is the most robust",
+            "The most accurate is the most robust" if told else "No model is told as most robust",
             f"{_name(robust)} is right on {_percent(robust['clean_accuracy'])} of clean images and "
-            f"keeps {_percent(robust[attack.column])} {where}.",
+            f"keeps {_percent(robust[attack.column])} {where}, more than any other"
+            + ("." if told else ", but the intervals overlap."),
+            holds=told,
         )
     if accurate[f"{attack.column}_high"] < robust[f"{attack.column}_low"]:
         return Finding("The most accurate is not the most robust", f"Clean and {where}: {both}.")

@@ -68,6 +68,13 @@ images, labels = torch.rand(4, 3, 8, 8), torch.arange(4)
 net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 10)).eval()
 """
 CODE = {
+    "remote": """
+from pathlib import PurePath
+
+from iaside_plugins.adapters.imagenet.remote import local_or_remote
+
+assert isinstance(local_or_remote("s3://bucket/val"), PurePath)
+""",
     "": NET
     + """
 from iaside_plugins import Protocol, spectral_importance
@@ -260,4 +267,4 @@ def test_a_requirement_that_is_not_named_is_noticed(tmp_path):
     pytest.importorskip("jinja2", reason="needs Jinja2, of the extra leaderboard")
     done = run("leaderboard", [*hidden("leaderboard"), "jinja2"], tmp_path)
     assert done.returncode != 0
-    assert "needs jinja2" in done.stderr
+    assert "need jinja2" in done.stderr

@@ -49,9 +49,13 @@ def test_there_are_examples():
 @pytest.mark.parametrize(
     ("page", "code"), [(page, code) for page, info, code in PYTHON if info == "python"]
 )
-def test_example_runs(page, code, tmp_path, monkeypatch):
+def test_example_runs(page, code, tmp_path, monkeypatch, capsys):
+    """And prints what the block of text right after it says, where there is one."""
     monkeypatch.chdir(tmp_path)
     exec(compile(code, page, "exec"), {"__name__": "readme"})
+    after = (ROOT / page).read_text(encoding="utf-8").partition(f"{code}```\n\n```text\n")[2]
+    if after:
+        assert capsys.readouterr().out == after.partition("```")[0]
 
 
 def test_examples_that_are_not_run_are_these():

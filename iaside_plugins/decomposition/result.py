@@ -249,8 +249,9 @@ class ErrorDecomposition:
 
     def __repr__(self) -> str:
         mean = self.error.over(self.error.corruptions)
+        n = len(self.conditions)
         return (
-            f"ErrorDecomposition({self.n_images} images, {len(self.conditions)} conditions, "
+            f"ErrorDecomposition({self.n_images} images, {n} condition{'s' * (n != 1)}, "
             f"{self.protocol.n_bands} bands, error {100 * float(mean.clean.value):.1f} % -> "
             f"{100 * float(mean.perturbed.value):.1f} %)"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -16,13 +16,14 @@ from iaside_plugins.leaderboard.statistics.pairs import paired_columns
 from iaside_plugins.leaderboard.statistics.report import DECIMALS, Record
 from iaside_plugins.leaderboard.statistics.variables import ENDS
 from iaside_plugins.leaderboard.table import formatting as fmt
-from iaside_plugins.leaderboard.table.frame import Row, Table
+from iaside_plugins.leaderboard.table.frame import GROUPS, Row, Table
 from iaside_plugins.leaderboard.table.presentation import (
     Column,
     facts,
     heading,
     main_attacks,
 )
+from iaside_plugins.leaderboard.table.rows import AttackColumn
 from iaside_plugins.leaderboard.table.splits import corruption_split
 from iaside_plugins.shapley.score import score_range
 
@@ -36,6 +37,7 @@ SCRIPTS = (
     "board.js",
 )  # in the order of their use
 COLOURS, SHAPES = 8, 8  # of families
+GROUP_ERRORS = {f"error_{group}": group for group in GROUPS}
 SMALL = 1000  # images, below which a table says that they are few
 
 
@@ -114,7 +116,7 @@ def _section(section: Section) -> dict[str, Any]:
         "links": [model_file(entry) for entry in table.entries],
         "models": [fmt.plain(entry.model.name) for entry in table.entries],
         "marks": [family_mark(family) for family in families],
-        "threats": _threats(table),
+        "threats": _threats(table, shown),
         "trainings": sorted({fmt.plain(entry.model.training) for entry in table.entries}),
         "n_bands": first.protocol.n_bands,
         "raw": raw_rows(table, shown, families),
@@ -171,23 +173,32 @@ def _badges(table: Table) -> list[tuple[str, str]]:
     return found
 
 
-def _threats(table: Table) -> list[tuple[str, str]]:
-    """Return a choice of columns to show for every attack column: label, names of two columns."""
-    chosen = {}
+def _threats(table: Table, shown: Sequence[Column]) -> list[tuple[str, str]]:
+    """Return choices of what models are held against: label, names of the columns to show.
+
+    An attack at a budget, with its next greater budget; a group of corruptions. The main attack
+    comes first: the page opens with it.
+    """
     leading = [attack.column for attack in main_attacks(table)]
+    found = [(f"{attack.budget} ({attack.words})", alike) for attack, alike in _budgets(table)]
+    found.sort(key=lambda choice: choice[1][0] not in leading[:1])
+    if found and leading:
+        found[0] = (found[0][0], leading)
+    groups = [column for column in shown if column.name in GROUP_ERRORS]
+    found += [(f"{GROUP_ERRORS[column.name]} corruptions", [column.name]) for column in groups]
+    return [(label, " ".join(columns)) for label, columns in found]
+
+
+def _budgets(table: Table) -> Iterator[tuple[AttackColumn, list[str]]]:
+    """Yield every attack column with itself and the next greater budget of the same attacks."""
     for attack in table.attack_columns:
         alike = [
             other.column
             for other in table.attack_columns
             if (other.norm, other.attacks) == (attack.norm, attack.attacks)
             and other.epsilon >= attack.epsilon
-        ][:2]
-        label = f"{attack.budget} ({attack.words})"
-        chosen[attack.column] = (label, " ".join(alike))
-    if leading:
-        first = chosen.pop(leading[0])
-        return [(first[0], " ".join(leading)), *chosen.values()]
-    return list(chosen.values())
+        ]
+        yield attack, alike[:2]
 
 
 def _cell(table: Table, column: Column, k: int) -> dict[str, Any]:

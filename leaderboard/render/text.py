@@ -81,7 +81,8 @@ def _json_table(table: Table) -> Row:
                 "shapley_se": spectral.shapley_se,
                 "corruption_errors": None if entry.corruption is None else entry.corruption.errors,
                 "error_by_band": entry.decomposition and entry.decomposition.model_dump(),
-                "attacks": [attack.model_dump() for attack in attacks] or None,
+                "attacks": [a.model_dump(exclude={"accuracy": {"images"}}) for a in attacks]
+                or None,
                 "masking": None
                 if adversarial is None or adversarial.masking is None
                 else adversarial.masking.model_dump(),

@@ -51,6 +51,9 @@ def test_intervals_that_overlap_tell_nothing_apart(make_entry: Make) -> None:
 def test_one_model_may_be_both(make_entry: Make) -> None:
     models = [{"clean": 0.9, "robust": 0.8}, {"clean": 0.8, "robust": 0.1}, {"clean": 0.7}]
     assert "The most accurate is the most robust" in found(make_entry, models)
+    models[1]["robust"] = 0.7
+    one = found(make_entry, models)["No model is told as most robust"]
+    assert not one.holds
 
 
 def test_who_leans_low_and_the_counter_example(make_entry: Make) -> None:

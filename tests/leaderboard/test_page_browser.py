@@ -91,6 +91,7 @@ def page(browser: Any, board: dict[str, Any]) -> Iterator[Open]:
     assert all(url.split("#")[0].endswith(".html") for url in asked if url.startswith("file:"))
 
 
+SPLIT = "error_by_band_clean"
 VIEW = "section.board:not([hidden]) "
 
 
@@ -198,19 +199,19 @@ def test_the_first_row_and_every_default_column_are_in_view(page: Open) -> None:
 
 def test_another_threat(page: Open, board: dict[str, Any]) -> None:
     tab = page()
+    frame = board["table"].frame
     select = tab.locator(VIEW + "select.threat")
-    for value in select.locator("option").evaluate_all("all => all.map((one) => one.value)"):
+    choices = select.locator("option").evaluate_all("all => all.map((one) => one.value)")
+    assert choices[0].split(" ")[0] == main_column(board)
+    assert choices[-4:] == ["error_noise", "error_blur", "error_weather", "error_digital"]
+    for value in choices:
         select.select_option(value)
-        robust = [name for name in heads(tab) if name.startswith("robust_")]
-        assert sorted(robust) == sorted(value.split(" "))
-        values = dict(
-            zip(
-                board["table"].frame["model"],
-                board["table"].frame[value.split(" ")[0]],
-                strict=True,
-            )
-        )
-        assert [values[name] for name in shown(tab)] == sorted(values.values(), reverse=True)
+        first = value.split(" ")[0]
+        threats = [n for n in heads(tab) if n.startswith(("robust_", "error_")) and n != SPLIT]
+        assert sorted(threats) == sorted(value.split(" "))
+        values = dict(zip(frame["model"], frame[first], strict=True))
+        better_first = sorted(values.values(), reverse=first.startswith("robust_"))
+        assert [values[name] for name in shown(tab)] == better_first
 
 
 def test_filters(page: Open) -> None:

@@ -30,13 +30,15 @@ function connect(section) {
     filled = end;
   }
 
-  // The view's columns; of those of robust accuracy the ones of the chosen threat, in the overview.
+  const threatened = new Set([...section.querySelectorAll(".threat option")].flatMap((option) => option.value.split(" ")));
+
+  // The view's columns; of those that threats name the ones of the chosen threat, in the overview.
   function showColumns() {
     const { view, threat } = board.state;
     const chosen = threat.split(" ");
     const hidden = (head) => {
       if (view === "all") return false;
-      if (view === "overview" && threat && head.dataset.column.startsWith("robust_")) return !chosen.includes(head.dataset.column);
+      if (view === "overview" && threat && threatened.has(head.dataset.column)) return !chosen.includes(head.dataset.column);
       return !head.dataset.views.split(" ").includes(view);
     };
     const places = board.heads.flatMap((head, k) => hidden(head) ? [`#${CSS.escape(section.id)} .models tr > :nth-child(${k + 1})`] : []);
@@ -80,6 +82,7 @@ function connect(section) {
     $(".live").textContent = keys.length ? `${keys.length} chosen to compare${keys.length < 2 ? ": choose another" : ": see below the table"}.` : "";
   }
 
+  const bestFirst = (name) => lowFirst(board.heads.find((head) => head.dataset.column === name)) ? name : `-${name}`;
   const selects = [["threat", $(".threat")], ["training", $(".training")], ["view", $(".view")]].filter(([, select]) => select);
 
   function setControls() {
@@ -131,7 +134,7 @@ function connect(section) {
   addEventListener("beforeprint", () => fillUpTo(board.rows.length));
   $(".find").addEventListener("input", (event) => change({ q: event.target.value }));
   for (const [name, select] of selects) {
-    select.addEventListener("change", () => change({ [name]: select.value, ...(name === "threat" ? { sort: `-${select.value.split(" ")[0]}` } : {}) }));
+    select.addEventListener("change", () => change({ [name]: select.value, ...(name === "threat" ? { sort: bestFirst(select.value.split(" ")[0]) } : {}) }));
   }
   $(".reset").addEventListener("click", () => { board.apply(emptyState()); keep(); });
   $(".link").addEventListener("click", async () => {
