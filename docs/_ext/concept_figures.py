@@ -10,13 +10,14 @@ import torch
 from study_tables import ADVERSARIAL, STANDARD, study
 
 from iaside_plugins import SpectralPartition
+from iaside_plugins.display import style
 from iaside_plugins.display.plots import new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = {STANDARD: "#0072B2", ADVERSARIAL: "#D55E00"}  # of Okabe and Ito
+COLOURS = dict(zip((STANDARD, ADVERSARIAL), style.COLOURS, strict=False))
 WORDS = {STANDARD: "standard training", ADVERSARIAL: "adversarial training"}
 BUDGET = 0.5  # L2, of attacks inside one band
 
