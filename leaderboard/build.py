@@ -27,6 +27,7 @@ BUILT = frozenset(
         "index.html",
         "evidence.html",
         "downloads.html",
+        "add.html",
         "scatter.vl.json",
         "stats.json",
         "stats.schema.json",

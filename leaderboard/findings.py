@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -38,7 +39,9 @@ class Finding:
 
 def findings(section: Section) -> list[Finding]:
     """Return the findings of a table, each by its own rule; none about fewer than three models."""
-    return [*_of_attacks(section.table), *_of_bands(section.table), *_verdict(section.statistics)]
+    table = section.table
+    found = [*_of_attacks(table), *_under_noise(table), *_of_bands(table)]
+    return [*found, *_verdict(section.statistics)]
 
 
 def _of_attacks(table: Table) -> Iterator[Finding]:
@@ -67,16 +70,19 @@ def _accurate_or_robust(rows: list[Row], attack: AttackColumn) -> Finding:
             holds=told,
         )
     if accurate[f"{attack.column}_high"] < robust[f"{attack.column}_low"]:
-        return Finding("The most accurate is not the most robust", f"Clean and {where}: {both}.")
+        return Finding("The most accurate is not the most robust", f"{_upper(where)}: {both}.")
     return Finding(
         "Accuracy and robustness are not told apart",
-        f"Clean and {where}: {both}. The intervals overlap.",
+        f"{_upper(where)}: {both}. The intervals overlap.",
         holds=False,
     )
 
 
 def _standing(row: Row, attack: AttackColumn) -> str:
-    return f"{_name(row)} {_percent(row['clean_accuracy'])}, {_percent(row[attack.column])}"
+    return (
+        f"{_name(row)} {_percent(row['clean_accuracy'])} clean and "
+        f"{_percent(row[attack.column])} attacked"
+    )
 
 
 def _lean_and_robust(rows: list[Row], attack: AttackColumn) -> Iterator[Finding]:
@@ -107,6 +113,26 @@ def _lean_and_robust(rows: list[Row], attack: AttackColumn) -> Iterator[Finding]
     more = len(low) * len(others) > len(low_others) * len(robust)
     title = "Robust models here lean low" if more else "Robust models here lean no lower"
     yield Finding(title, text, counter, more)
+
+
+def _under_noise(table: Table) -> Iterator[Finding]:
+    """Compare the most accurate model with the one that errs least under noise."""
+    rows = [row for row in table.rows if not math.isnan(row["error_noise"])]
+    if len(rows) < LEAST:
+        return
+    accurate = max(rows, key=lambda row: row["clean_accuracy"])
+    best = min(rows, key=lambda row: row["error_noise"])
+    if accurate is best:
+        text = f"{_name(best)} errs on {_percent(best['error_noise'])} under noise."
+        yield Finding("Under noise the most accurate errs least", text)
+        return
+    least, most = _percent(best["error_noise"]), _percent(accurate["error_noise"])
+    text = f"{_name(best)} errs on {least}, {_name(accurate)}, the most accurate, on {most}."
+    if math.isnan(best["error_noise_high"]):
+        text += " These entries give no intervals."
+    told = bool(best["error_noise_high"] < accurate["error_noise_low"])
+    title = "Under noise the most accurate errs more" if told else "Who errs least under noise"
+    yield Finding(title, text, holds=told)
 
 
 def _of_bands(table: Table) -> Iterator[Finding]:
@@ -150,7 +176,13 @@ def _verdict(found: Record) -> Iterator[Finding]:
     for one in found["comparisons"]:
         if one["id"] == found["primary"]:
             shown = one["verdict"] == SHOWN
-            yield Finding(titles[one["verdict"]], one["in_words"], holds=shown)
+            reason = one["in_words"].partition(": ")[2]
+            text = f"{one['outcome_label']}, {one['n_models']} models: {reason}"
+            yield Finding(titles[one["verdict"]], _upper(text), holds=shown)
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _name(row: Row) -> str:
@@ -158,4 +190,4 @@ def _name(row: Row) -> str:
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.0f} %"
+    return f"{100 * value:.0f}\N{NO-BREAK SPACE}%"

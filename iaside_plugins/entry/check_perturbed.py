@@ -25,7 +25,6 @@ from iaside_plugins.entry.build import (
     SELECTED_RANDOM,
 )
 from iaside_plugins.entry.parse import pointer
-from iaside_plugins.entry.per_image import unpack_counts
 from iaside_plugins.entry.schema import (
     Adversarial,
     Attack,
@@ -73,7 +72,6 @@ def corruption_problems(corruption: Corruption) -> Problems:
         yield (
             f"/corruption/unnormalised_mean_error/value: expected {expected!r}, got {got.value!r}"
         )
-    yield from _by_image(corruption)
     if got.n_corruptions != len(errors):
         yield (
             f"/corruption/unnormalised_mean_error/n_corruptions: expected {len(errors)}, "
@@ -86,25 +84,6 @@ def corruption_problems(corruption: Corruption) -> Problems:
         if corruption.constants != "224" and corruption.names is CORRUPTIONS:
             yield "/corruption/error_over_published: published tables are of 224-pixel images"
         yield from _ratio_problems("error_over_published", over, errors, over.reference)
-
-
-def _by_image(corruption: Corruption) -> Problems:
-    """Yield counts of errors by image that do not give the mean error, where all see one set."""
-    mean, n_conditions = corruption.unnormalised_mean_error, len(corruption.conditions)
-    place = "/corruption/unnormalised_mean_error/images"
-    if mean.images is None:
-        return
-    try:
-        counts = unpack_counts(mean.images, mean.n)
-    except ValueError as error:
-        yield f"{place}: {error}"
-        return
-    if counts.max() > n_conditions:
-        yield f"{place}: expected counts of at most {n_conditions}, got {counts.max()}"
-    elif all(condition.error.n == mean.n for condition in corruption.conditions):
-        found = float(counts.mean()) / n_conditions
-        if abs(found - mean.value) > 1e-9:
-            yield f"{place}: expected a mean error of {mean.value:.9g}, got {found:.9g}"
 
 
 def _ratio_problems(name: str, claim: Normalised, errors: Any, reference: Any) -> Problems:

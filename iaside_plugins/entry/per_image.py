@@ -1,4 +1,4 @@
-"""Answers image by image as short text: bits or small counts in Base64, in the images' order.
+"""Which images a proportion counts: bits in Base64, in the order of the images.
 
 The alphabet is the one for URLs (RFC 4648, section 5): no text looks like a path.
 """
@@ -11,8 +11,7 @@ import binascii
 import numpy as np
 import numpy.typing as npt
 
-GREATEST_COUNT = 255
-MOST = 10_000  # images of which an entry holds them: 1.7 kB of bits, 13.4 kB of counts
+MOST = 2_000  # images of which an entry holds them: 75 conditions take 25 kB
 
 
 def pack_bits(flags: npt.ArrayLike) -> str:
@@ -26,32 +25,13 @@ def unpack_bits(text: str, n: int) -> npt.NDArray[np.bool_]:
     Raises:
         ValueError: Not Base64, or not the bits of n images.
     """
-    data = _bytes(text, (n + 7) // 8)
-    flags = np.unpackbits(data).astype(bool)
-    if flags[n:].any():
-        raise ValueError(f"expected bits of {n} images, got more")
-    return flags[:n]
-
-
-def pack_counts(counts: npt.ArrayLike) -> str:
-    """Return counts (n,) of 0 to 255, one byte each."""
-    return base64.urlsafe_b64encode(np.asarray(counts).astype(np.uint8).tobytes()).decode()
-
-
-def unpack_counts(text: str, n: int) -> npt.NDArray[np.uint8]:
-    """Return the counts (n,).
-
-    Raises:
-        ValueError: Not Base64, or not the counts of n images.
-    """
-    return _bytes(text, n)
-
-
-def _bytes(text: str, size: int) -> npt.NDArray[np.uint8]:
     try:
         data = base64.b64decode(text, altchars=b"-_", validate=True)
     except binascii.Error as error:
         raise ValueError(f"expected Base64; {error}") from None
-    if len(data) != size:
+    if len(data) != (size := (n + 7) // 8):
         raise ValueError(f"expected {size} bytes, got {len(data)}")
-    return np.frombuffer(data, dtype=np.uint8)
+    flags = np.unpackbits(np.frombuffer(data, dtype=np.uint8)).astype(bool)
+    if flags[n:].any():
+        raise ValueError(f"expected bits of {n} images, got more")
+    return flags[:n]

@@ -75,13 +75,9 @@ class Mean(Group):
 
 
 class MeanError(Mean):
-    """Mean error over corruptions and severities; n is images.
-
-    `images` holds, image by image, under how many of the conditions it is misclassified.
-    """
+    """Mean error over corruptions and severities; n is images."""
 
     n_corruptions: Positive
-    images: Base64 | None = None
 
 
 class Preprocessing(Group):

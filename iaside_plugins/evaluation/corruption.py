@@ -16,7 +16,6 @@ from torch import Tensor
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.corruptions.error_rates import SEVERITIES, load_reference, mean_corruption_error
 from iaside_plugins.entry.build import mean, proportion
-from iaside_plugins.entry.per_image import GREATEST_COUNT, MOST, pack_counts
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import ConditionRows, ConditionRunner, Images, Outcome
 from iaside_plugins.evaluation.reading import Stream, Together
@@ -185,7 +184,7 @@ class CorruptedRows:
                 {
                     "corruption": name,
                     "severity": severity,
-                    "error": proportion(~outcome.correct),
+                    "error": proportion(~outcome.correct, by_image=True),
                     "probability_change": mean(change),
                 }
             )
@@ -243,10 +242,7 @@ def _mean_error(
     estimate = jackknife(per_image.mean(axis=1, keepdims=True), lambda x: x[..., 0])
     half = float(np.diff(estimate.interval)[0]) / 2
     interval = np.clip([value - half, value + half], 0, 1)
-    found = {"value": value, "interval": interval, "n": len(shared), "n_corruptions": n}
-    if len(shared) > MOST or len(wrong) > GREATEST_COUNT:
-        return found
-    return {**found, "images": pack_counts(per_image.sum(axis=1))}
+    return {"value": value, "interval": interval, "n": len(shared), "n_corruptions": n}
 
 
 def with_reference(

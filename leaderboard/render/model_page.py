@@ -16,7 +16,7 @@ from iaside_plugins.leaderboard.render.grids import origin
 from iaside_plugins.leaderboard.render.html import render
 from iaside_plugins.leaderboard.render.page import model_file, short_id
 from iaside_plugins.leaderboard.table import formatting as fmt
-from iaside_plugins.leaderboard.table.presentation import heading
+from iaside_plugins.leaderboard.table.presentation import doubts, heading
 from iaside_plugins.leaderboard.table.rows import ModelRow
 from iaside_plugins.leaderboard.table.splits import MeanSplit, corruption_split
 
@@ -86,6 +86,7 @@ def _result(section: Section, k: int) -> dict[str, Any]:
     return {
         "id": short_id(section.statistics["id"]),
         "heading": heading(table),
+        "doubts": doubts(table, entry.entry_id),
         "numbers": [(name, text) for name, text in numbers if text != fmt.NOTHING],
         "bands": [
             [round(v, 4) for v in (value, *ends)]
@@ -139,7 +140,8 @@ def _errors(entry: Entry) -> list[tuple[str, list[tuple[str, int]]]]:
             [
                 (f"{100 * by[s]:.0f}", round(STEPS * by[s])) if s in by else (fmt.NOTHING, 0)
                 for s in SEVERITIES
-            ],
+            ]
+            + [(f"{100 * sum(by.values()) / len(by):.1f}", 0)],
         )
         for name, by in entry.corruption.errors.items()
     ]

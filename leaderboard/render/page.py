@@ -18,6 +18,7 @@ from iaside_plugins.leaderboard.statistics.variables import ENDS
 from iaside_plugins.leaderboard.table import formatting as fmt
 from iaside_plugins.leaderboard.table.frame import GROUPS, Row, Table
 from iaside_plugins.leaderboard.table.presentation import (
+    MARK,
     Column,
     facts,
     heading,
@@ -98,6 +99,7 @@ def _section(board: Board, section: Section) -> dict[str, Any]:
     first = table.entries[0]
     order = _order(table)
     attacks = main_attacks(table)
+    cells = [[_cell(table, column, k) for column in shown] for k in range(len(rows))]
     return {
         "id": short_id(found["id"]),
         "data": fmt.plain(first.data.name),
@@ -111,12 +113,12 @@ def _section(board: Board, section: Section) -> dict[str, Any]:
         "order": order,
         "ranks": _ranks(found, attacks[0].column if attacks else "clean_accuracy"),
         "heads": [_head(column) for column in shown],
-        "cells": [[_cell(table, column, k) for column in shown] for k in range(len(rows))],
+        "cells": cells,
         "keys": [entry.entry_id.split("--")[1] for entry in table.entries],
         "links": [model_file(entry) for entry in table.entries],
         "sources": [board.settings.links(entry.model.name) for entry in table.entries],
         "models": [fmt.plain(entry.model.name) for entry in table.entries],
-        "marks": [family_mark(family) for family in families],
+        "doubtful": any(MARK in cell["text"] + cell["interval"] for row in cells for cell in row),
         "threats": _threats(table, shown),
         "trainings": sorted({fmt.plain(entry.model.training) for entry in table.entries}),
         "n_bands": first.protocol.n_bands,

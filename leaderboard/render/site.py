@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from iaside_plugins.entry.command import command
 from iaside_plugins.leaderboard.board import Board
 from iaside_plugins.leaderboard.render import evidence, page
 from iaside_plugins.leaderboard.render.html import render
 from iaside_plugins.leaderboard.render.model_page import model_pages
+from iaside_plugins.leaderboard.table.presentation import heading
 
 FILES = {
     "leaderboard.csv": "the tables of the board, one row a model",
@@ -29,8 +31,24 @@ def pages(board: Board) -> dict[str, str]:
         "index.html": page.to_html(board),
         "evidence.html": evidence.to_html(board),
         "downloads.html": _downloads(board),
+        "add.html": _add(board),
         **model_pages(board),
     }
+
+
+def _add(board: Board) -> str:
+    """Return the page that says how a model of one's own comes onto the board."""
+    tables = []
+    for section in board.sections:
+        entry = section.table.models[0].entries[0]
+        anyone = entry.model_copy(
+            update={"model": entry.model.model_copy(update={"spec": "MODEL"})}
+        )
+        notes = [entry.data.note] if entry.data.note else []
+        tables.append(
+            {"heading": heading(section.table), "command": command(anyone), "notes": notes}
+        )
+    return render("add.html", board, here="add.html", tables=tables)
 
 
 def _downloads(board: Board) -> str:

@@ -13,9 +13,10 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from iaside_plugins.entry.per_image import unpack_bits, unpack_counts
+from iaside_plugins.entry.per_image import unpack_bits
+from iaside_plugins.entry.schema import Proportion
 from iaside_plugins.leaderboard.table.frame import Table
-from iaside_plugins.leaderboard.table.rows import AttackColumn, ModelRow
+from iaside_plugins.leaderboard.table.rows import AttackColumn, ModelRow, errors_by_image
 from iaside_plugins.stats.intervals import mean_interval, paired_change
 
 MOST_MODELS = 40  # of a table: 780 pairs
@@ -80,24 +81,20 @@ def _difference(first: Array, second: Array) -> Difference:
     return Difference(value, *ends)
 
 
-def _clean(row: ModelRow) -> Array | None:
-    part = row.entry.clean_accuracy
+def _flags(part: Proportion) -> Array | None:
     return None if part.images is None else unpack_bits(part.images, part.n).astype(float)
 
 
+def _clean(row: ModelRow) -> Array | None:
+    return _flags(row.entry.clean_accuracy)
+
+
 def _corrupted(row: ModelRow) -> Array | None:
-    group = row.entry.corruption
-    if group is None or group.unnormalised_mean_error.images is None:
-        return None
-    counts = unpack_counts(group.unnormalised_mean_error.images, group.unnormalised_mean_error.n)
-    return counts / len(group.conditions)
+    return None if row.entry.corruption is None else errors_by_image(row.entry.corruption)
 
 
 def _attacked(attack: AttackColumn) -> Callable[[ModelRow], Array | None]:
     def read(row: ModelRow) -> Array | None:
-        if attack not in row.cases:
-            return None
-        part = row.cases[attack][0].accuracy
-        return None if part.images is None else unpack_bits(part.images, part.n).astype(float)
+        return _flags(row.cases[attack][0].accuracy) if attack in row.cases else None
 
     return read

@@ -18,10 +18,12 @@ from iaside_plugins.leaderboard.table.rows import (
     KEYS,
     AttackColumn,
     ModelRow,
+    errors_by_image,
     grouped,
     keys,
 )
 from iaside_plugins.leaderboard.table.splits import corruption_split
+from iaside_plugins.stats.intervals import mean_interval
 
 Row = dict[str, Any]
 TEXTS = (
@@ -182,7 +184,7 @@ def _corrupted(corruption: Corruption | None) -> Row:
             "mce_reference",
             "error_over_published",
             "error_over_published_reference",
-            *(f"error_{group}" for group in GROUPS),
+            *(f"error_{group}{end}" for group in GROUPS for end in ("", "_low", "_high")),
             "mean_probability_change",
         ]
     )
@@ -195,9 +197,18 @@ def _corrupted(corruption: Corruption | None) -> Row:
             row |= {key: claim.value, f"{key}_reference": claim.reference}
     for group, members in GROUPS.items():
         rates = [rate for m in members for rate in errors.get(m, {}).values()]
-        row[f"error_{group}"] = _mean(rates)
+        row |= _estimate(f"error_{group}", _mean(rates), _interval(corruption, members))
     changes = [condition.probability_change.value for condition in corruption.conditions]
     return row | {"mean_probability_change": _mean(changes)}
+
+
+def _interval(corruption: Corruption, members: Sequence[str]) -> tuple[float | None, float | None]:
+    """Return the 95 % interval over images of a mean error; none where images are not told."""
+    by_image = errors_by_image(corruption, members)
+    if by_image is None or len(by_image) < 2:
+        return None, None
+    _, (low, high) = mean_interval(by_image)
+    return max(0.0, low), min(1.0, high)
 
 
 def _split(entry: Entry) -> Row:

@@ -22,7 +22,6 @@ Escape = Callable[[str | None], str]  # words of an entry to the renderer's own 
 OVERVIEW, ROBUSTBENCH, SPECTRUM = "overview", "robustbench", "spectrum"
 VIEWS = (OVERVIEW, ROBUSTBENCH, SPECTRUM)  # choices of columns; "all" is one more
 MARK = "†"  # at a robust accuracy that may be too high
-_WITH_INTERVAL = ("clean_accuracy", "signed_score", "score", "mean_corruption_error", "robust_")
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,7 @@ class Column:
             0 to 1 and as a point on an axis; "profile" and "split" say one thing of every band,
             and may be drawn too.
         views: Of `VIEWS`, in which the page shows it.
+        has_interval: Whether the frame has an interval beside the number.
     """
 
     header: str
@@ -45,11 +45,7 @@ class Column:
     cell: Callable[[Row], str]
     kind: Literal["text", "number", "ratio", "share", "lean", "profile", "split"] = "number"
     views: tuple[str, ...] = ()
-
-    @property
-    def has_interval(self) -> bool:
-        """Whether the frame has an interval beside the number."""
-        return self.name.startswith(_WITH_INTERVAL)
+    has_interval: bool = False
 
     @property
     def is_number(self) -> bool:
@@ -70,6 +66,7 @@ def _all(table: Table) -> list[Column]:
         Column("model", "model", lambda row: fmt.plain(row["model"]), "text", VIEWS),
         Column("training", "training", lambda row: fmt.plain(row["training"]), "text", VIEWS),
         *_attack_columns(table),
+        *_group_columns(table),
         *_mean_error_columns(table),
         _estimate("clean accuracy ↑", "clean_accuracy", fmt.percent_interval, "number", VIEWS),
         Column(
@@ -94,7 +91,13 @@ def _all(table: Table) -> list[Column]:
             (OVERVIEW, SPECTRUM),
         ),
         _estimate("score", "score", fmt.number_interval, "number", (SPECTRUM,)),
-        *_group_columns(table),
+        Column(
+            "mean change of p(true) ↓",
+            "mean_probability_change",
+            lambda row: fmt.percent(row["mean_probability_change"]),
+            "number",
+            (SPECTRUM,),
+        ),
         Column(
             "parameters",
             "n_parameters",
@@ -116,7 +119,7 @@ def _estimate(
     def cell(row: Row) -> str:
         return show(row[name], row[f"{name}_low"], row[f"{name}_high"])
 
-    return Column(header, name, cell, kind, views)
+    return Column(header, name, cell, kind, views, has_interval=True)
 
 
 def _mean_error_columns(table: Table) -> list[Column]:
@@ -144,16 +147,15 @@ def _group_columns(table: Table) -> list[Column]:
     corruption = table.entries[0].corruption
     if corruption is None:
         return []
-    found = []
+    found, views = [], (SPECTRUM,)
     for group, members in GROUPS.items():
         present = len(set(members) - set(corruption.missing))
         part = "" if present == len(members) else f" ({present} of {len(members)})"
-        found.append(_share(f"{group}{part} ↓", f"error_{group}"))
-    return [*found, _share("mean change of p(true) ↓", "mean_probability_change")]
-
-
-def _share(header: str, name: str) -> Column:
-    return Column(header, name, lambda row: fmt.percent(row[name]), "number", (SPECTRUM,))
+        name = f"error_{group}"
+        found.append(
+            _estimate(f"{group} error{part} ↓", name, fmt.percent_interval, "number", views)
+        )
+    return found
 
 
 def _attack_columns(table: Table) -> list[Column]:
@@ -224,6 +226,15 @@ def _doubtful(table: Table, attack: AttackColumn) -> dict[str, tuple[str, list[s
         if reasons := masking_reasons(group, attack.norm, attack.epsilon):
             found[model.entry.entry_id] = (model.entry.model.name, reasons)
     return found
+
+
+def doubts(table: Table, entry_id: str) -> list[str]:
+    """Return why robust accuracies of one model may be too high, a sentence each."""
+    found: dict[str, None] = {}
+    for attack in table.attack_columns:
+        _, reasons = _doubtful(table, attack).get(entry_id, ("", []))
+        found |= dict.fromkeys(f"May be too high: {reason}." for reason in reasons)
+    return list(found)
 
 
 def _doubtful_facts(table: Table, escape: Escape) -> list[str]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from iaside_plugins.budgets import format_budget
-from iaside_plugins.entry.clashes import protocol_digest
-from iaside_plugins.entry.schema import Attack, Entry, WorstCase
+import numpy as np
+import numpy.typing as npt
 
+from iaside_plugins.budgets import format_budget
+from iaside_plugins.corruptions.apply import CORRUPTIONS
+from iaside_plugins.entry.clashes import protocol_digest
+from iaside_plugins.entry.per_image import unpack_bits
+from iaside_plugins.entry.schema import Attack, Corruption, Entry, WorstCase
+
+Array = npt.NDArray[np.float64]
 KEYS = (
     "dataset",
     "protocol_id",
@@ -157,6 +163,18 @@ def keys(entry: Entry) -> dict[str, Any]:
             "n_corruption_images": corruption.n_images,
         }
     return found
+
+
+def errors_by_image(group: Corruption, names: Collection[str] = CORRUPTIONS) -> Array | None:
+    """Return every image's share of errors under some corruptions at all their severities (n,).
+
+    None where the entry does not say which images are wrong, or where conditions lack images.
+    """
+    cells = [cell.error for cell in group.conditions if cell.corruption in names]
+    if not cells or any(one.images is None or one.n != cells[0].n for one in cells):
+        return None
+    flags = np.array([unpack_bits(one.images or "", one.n) for one in cells], dtype=np.float64)
+    return np.asarray(flags.mean(axis=0))
 
 
 def attack_label(attack: Attack) -> str:

@@ -12,6 +12,7 @@ from torch import nn
 
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.entry.build import entry_id, mean, proportion
+from iaside_plugins.entry.per_image import pack_bits
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.corruption import CorruptionPlan
 from iaside_plugins.evaluation.evaluate import AttackPlan, EvaluationPlan, evaluate
@@ -138,6 +139,7 @@ def test_corruption_group_by_plain_loops(net, through_geometry):
             "value": misses.sum() / N,
             "interval": list(wilson(misses.sum(), N)),
             "n": N,
+            "images": pack_bits(misses),
         }
         change = np.abs(probability(net, x) - probability(net, base))
         # the model runs in float32 in batches of 4 here and of 11 there

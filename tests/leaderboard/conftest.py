@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import pytest
 
 from iaside_plugins.corruptions.error_rates import load_reference, mean_corruption_error
 from iaside_plugins.entry.build import entry_id, mean, proportion, spectral_group
-from iaside_plugins.entry.per_image import pack_counts
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley.exact import shapley_values
@@ -52,18 +50,16 @@ def spectral(rng: np.random.Generator, protocol: Protocol, right: npt.NDArray[np
 
 def corruption(rng: np.random.Generator, missing: tuple[str, ...]) -> Raw:
     names = [name for name in load_reference(TABLE).mean_errors if name not in missing]
-    conditions, counts = [], np.zeros(N)
-    for name, severity in product(names, (1, 2, 3, 4, 5)):
-        wrong = rng.random(N) < severity / 6
-        counts += wrong
-        conditions.append(
-            {
-                "corruption": name,
-                "severity": severity,
-                "error": proportion(wrong),
-                "probability_change": mean(rng.random(N)),
-            }
-        )
+    conditions = [
+        {
+            "corruption": name,
+            "severity": severity,
+            "error": proportion(rng.random(N) < severity / 6, by_image=True),
+            "probability_change": mean(rng.random(N)),
+        }
+        for name in names
+        for severity in (1, 2, 3, 4, 5)
+    ]
     value = float(np.mean([cell["error"]["value"] for cell in conditions]))
     errors: dict[str, list[float]] = {name: [] for name in names}
     for cell in conditions:
@@ -83,7 +79,6 @@ def corruption(rng: np.random.Generator, missing: tuple[str, ...]) -> Raw:
             "interval": [value - 0.1, value + 0.1],
             "n": N,
             "n_corruptions": len(names),
-            "images": pack_counts(counts),
         },
         "mce": None
         if missing

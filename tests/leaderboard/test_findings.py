@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from board_entries import Make, parsed
 
+from iaside_plugins.entry.build import proportion
 from iaside_plugins.leaderboard.board import Board
-from iaside_plugins.leaderboard.findings import findings
+from iaside_plugins.leaderboard.findings import Finding, findings
 from iaside_plugins.leaderboard.statistics.comparison import NOT_SHOWN, SHOWN
 from iaside_plugins.leaderboard.table.presentation import main_attacks
 
@@ -32,6 +34,10 @@ def found(make_entry: Make, models: list[dict[str, Any]], **options: Any) -> dic
     return {finding.title: finding for finding in findings(board.sections[0])}
 
 
+def plain(text: str) -> str:
+    return text.replace("\N{NO-BREAK SPACE}", " ")
+
+
 def test_the_most_accurate_may_be_the_least_robust(make_entry: Make) -> None:
     models = [
         {"clean": 0.95, "robust": 0.05, "lean": -0.2},
@@ -39,7 +45,10 @@ def test_the_most_accurate_may_be_the_least_robust(make_entry: Make) -> None:
         {"clean": 0.6, "robust": 0.5},
     ]
     one = found(make_entry, models)["The most accurate is not the most robust"]
-    assert one.text == "Clean and at Linf 1/255 (FGSM, PGD-10): m0 95 %, 5 %. m1 70 %, 60 %."
+    assert plain(one.text) == (
+        "At Linf 1/255 (FGSM, PGD-10): m0 95 % clean and 5 % attacked. m1 70 % clean and 60 % "
+        "attacked."
+    )
 
 
 def test_intervals_that_overlap_tell_nothing_apart(make_entry: Make) -> None:
@@ -61,11 +70,42 @@ def test_who_leans_low_and_the_counter_example(make_entry: Make) -> None:
     one = found(make_entry, [*robust, {"robust": 0.1, "lean": -0.3}, {"robust": 0.2}])
     card = one["Robust models here lean low"]
     assert card.text.endswith("2 lean to low bands; of the other 2, 1.")
-    assert card.counter == "Low is not enough: m3 leans low (+0.200) and keeps 20 %."
+    assert plain(card.counter) == "Low is not enough: m3 leans low (+0.200) and keeps 20 %."
     other = found(make_entry, [{"robust": 0.8, "lean": -0.3}, {"robust": 0.1}, {"robust": 0.1}])
     card = other["Robust models here lean no lower"]
     assert card.counter == "m0 is robust and does not lean low."
     assert not card.holds
+
+
+def test_noise(make_entry: Make) -> None:
+    """Synthetic errors differ by chance alone, so the best is told from none."""
+    raws = [make_entry(f"m{k}", k) for k in range(3)]
+    for raw, clean in zip(raws, (0.5, 0.9, 0.6), strict=True):
+        raw["clean_accuracy"]["value"] = clean
+
+    def card() -> Finding:
+        (section,) = Board.of(parsed(*raws)).sections
+        errors = [row["error_noise"] for row in section.table.rows]
+        assert section.table.rows[0]["model"] == "m1"
+        (one,) = [f for f in findings(section) if "noise" in f.title]
+        assert f"errs on {100 * min(errors):.0f}" in one.text
+        return one
+
+    def errors(raw: dict[str, Any], wrong: int) -> None:
+        for cell in raw["corruption"]["conditions"]:
+            if cell["corruption"].endswith("noise"):
+                cell["error"] = proportion(np.arange(N) < wrong, by_image=True)
+
+    errors(raws[1], 10)
+    errors(raws[0], 9)
+    assert card().title == "Who errs least under noise"
+    errors(raws[0], 1)
+    assert card().title == "Under noise the most accurate errs more"
+    for cell in raws[0]["corruption"]["conditions"]:
+        del cell["error"]["images"]
+    assert card().text.endswith("These entries give no intervals.")
+    errors(raws[1], 0)
+    assert card().title == "Under noise the most accurate errs least"
 
 
 def test_nothing_is_said_of_two_models(make_entry: Make) -> None:
@@ -88,7 +128,7 @@ def test_where_errors_come_from(make_entry: Make, shares: tuple[float, ...], apa
         split(raw, share)
     cards = {one.title: one for one in findings(Board.of(parsed(*raws)).sections[0])}
     card = cards[f"Errors come from {'different' if apart else 'the same'} bands"]
-    least, most = (f"{100 * share:.0f} %" for share in (shares[0], shares[-1]))
+    least, most = (f"{100 * share:.0f}\N{NO-BREAK SPACE}%" for share in (shares[0], shares[-1]))
     assert f"{most} lies in the upper half of the bands for m2, {least} for m0" in card.text
     assert bool(card.counter) == apart
 

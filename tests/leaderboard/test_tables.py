@@ -161,7 +161,7 @@ def test_missing_parts_leave_columns_out(make_entry: Make) -> None:
     assert "robust accuracy Linf" not in plain
     partial = to_markdown(parsed(make_entry(missing=("frost",))))
     assert "mean corruption error (unnormalised, 14 of 15) ↓" in partial
-    assert "weather (3 of 4) ↓" in partial
+    assert "weather error (3 of 4) ↓" in partial
     assert "Missing: frost; a mean over the others is not an mCE." in partial
     assert "mCE ↓" not in partial
     assert "mCE ↓" in to_markdown(parsed(make_entry()))

@@ -11,6 +11,9 @@ function connect(section) {
   const own = board.heads.find((head) => head.hasAttribute("aria-sort"));
   const ownSort = own ? `-${own.dataset.column}` : "";
   let filled = 0; // rows of those shown that stand in the table
+  let order = ""; // in words
+
+  const say = () => { $(".live").textContent = `${board.shown.length} of ${board.rows.length} models${order}.`; };
 
   // A row as the state says.
   function dressed(row) {
@@ -62,8 +65,8 @@ function connect(section) {
     if (active && board.body.contains(active)) active.focus({ preventScroll: true });
     markSorted(board.heads, sort);
     showColumns();
-    const order = head ? `, sorted by ${head.dataset.title}, ${sort.startsWith("-") ? "descending" : "ascending"}` : "";
-    if (announce) $(".live").textContent = `${board.shown.length} of ${board.rows.length} models${order}.`;
+    order = head ? `, sorted by ${head.dataset.title}, ${sort.startsWith("-") ? "descending" : "ascending"}` : "";
+    if (announce) say();
   };
 
   const keep = () => writeAddress(section.id, board.state);
@@ -78,8 +81,10 @@ function connect(section) {
     const others = [...board.state.compare, ...keys].map((key) => board.byKey.get(key));
     board.state.compare = keys;
     for (const row of others) if (row.box) row.box.checked = keys.includes(row.key);
-    showCompared(board, keys.map((key) => board.byKey.get(key)), () => { compare([]); keep(); });
-    $(".live").textContent = keys.length ? `${keys.length} chosen to compare${keys.length < 2 ? ": choose another" : ": see below the table"}.` : "";
+    showCompared(board, keys.map((key) => board.byKey.get(key)), () => { compare([]); keep(); $(".find").focus(); });
+    $(".go").hidden = keys.length < 2;
+    $(".go").textContent = `Compare ${keys.length} models`;
+    $(".live").textContent = keys.length ? `${keys.length} chosen to compare${keys.length < 2 ? ": choose another" : ""}.` : "";
   }
 
   const bestFirst = (name) => lowFirst(board.heads.find((head) => head.dataset.column === name)) ? name : `-${name}`;
@@ -109,8 +114,10 @@ function connect(section) {
   board.apply = (state) => {
     board.state = known(state);
     setControls();
+    const { sort, q, training } = board.state;
     board.show(false);
     compare(board.state.compare);
+    if (sort || q || training) say();
   };
 
   for (const head of board.heads) {
@@ -137,6 +144,7 @@ function connect(section) {
     select.addEventListener("change", () => change({ [name]: select.value, ...(name === "threat" ? { sort: bestFirst(select.value.split(" ")[0]) } : {}) }));
   }
   $(".reset").addEventListener("click", () => { board.apply(emptyState()); keep(); });
+  $(".go").addEventListener("click", () => $(".compare").focus());
   $(".link").addEventListener("click", async () => {
     keep();
     try {
@@ -157,7 +165,7 @@ function connect(section) {
 const boards = new Map([...document.querySelectorAll("section.board")].map((section) => [section.id, connect(section)]));
 
 // The table of the address, or the first tab's; a link to another part of the page changes nothing.
-function follow() {
+function follow(event) {
   const { id, state } = readAddress();
   if (id && !boards.has(id) && document.getElementById(id)) return;
   const [first] = document.querySelectorAll(".tabs a");
@@ -169,6 +177,7 @@ function follow() {
     else tab.removeAttribute("aria-current");
   }
   board.apply(state);
+  if (event) board.section.focus({ preventScroll: true });
 }
 addEventListener("hashchange", follow);
 follow();

@@ -15,7 +15,7 @@ function profileChart(models) {
   });
   for (const tick of [...(least < 0 ? [least] : []), 0, most]) {
     chart.append(draw("path", { class: "rule", d: `M${left} ${y(tick)}H${width - 8}` }),
-      draw("text", { x: left - 6, y: y(tick) + 4, "text-anchor": "end" }, tick.toFixed(2)));
+      draw("text", { x: left - 6, y: y(tick) + 4, "text-anchor": "end" }, (Math.abs(tick) < 0.005 ? 0 : tick).toFixed(2)));
   }
   for (let k = 0; k < n; k += 1) {
     chart.append(draw("text", { x: left + step * (k + 0.5), y: height - bottom + 18, "text-anchor": "middle" }, String(k)));
