@@ -117,7 +117,6 @@ def _section(board: Board, section: Section) -> dict[str, Any]:
         "keys": [entry.entry_id.split("--")[1] for entry in table.entries],
         "links": [model_file(entry) for entry in table.entries],
         "sources": [board.settings.links(entry.model.name) for entry in table.entries],
-        "models": [fmt.plain(entry.model.name) for entry in table.entries],
         "doubtful": any(MARK in cell["text"] + cell["interval"] for row in cells for cell in row),
         "threats": _threats(table, shown),
         "trainings": sorted({fmt.plain(entry.model.training) for entry in table.entries}),
