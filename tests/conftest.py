@@ -11,7 +11,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-os.environ.pop("COLUMNS", None)  # pytest-xdist sets it: text is as in a pipe, at any width
+os.environ.pop("COLUMNS", None)  # workers of pytest-xdist inherit one: text is as in a pipe
 torch.set_num_threads(1)  # two threads are slower than one on the small tensors of the tests
 hypothesis.settings.register_profile(  # no test is timed: other work may slow the machine down
     "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
