@@ -121,8 +121,9 @@ def test_auto_takes_the_quickest_batch_on_a_cpu(best, tmp_path):
     data = oracles.sample(4, size=(14, 14))
     fast = Protocol(7, forwards="fast")
     found = spectral_importance(net, data, fast, batch_size="auto", resume=tmp_path, max_images=3)
-    last = len(net.sizes) - net.sizes[::-1].index(64)  # trial of 64, or the passes with 64
-    assert max(net.sizes[last:] if best < 64 else net.sizes[-2:]) == best
+    tried = 64 in net.sizes  # or its time was up: other work may slow the machine down
+    last = len(net.sizes) - net.sizes[::-1].index(64) if tried and best < 64 else -2
+    assert max(net.sizes[last:]) == best
     plain = spectral_importance(oracles.TinyNet(), data, Protocol(7), batch_size=best, max_images=3)
     np.testing.assert_array_equal(found.values, plain.values)
     assert found.n_forward == plain.n_forward

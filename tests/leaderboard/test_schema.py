@@ -27,6 +27,15 @@ def put(raw: dict[str, Any], path: str, value: Any) -> None:
         place[last] = value
 
 
+def stated(part: Any) -> Any:
+    """JSON values without the images of proportions that do not say theirs."""
+    if isinstance(part, list):
+        return [stated(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    return {k: stated(v) for k, v in part.items() if (k, v) != ("images", None)}
+
+
 def test_valid_entry_keeps_every_value(make_entry: Make) -> None:
     raw = make_entry()
     entry = parsed(raw)[0]
@@ -35,7 +44,7 @@ def test_valid_entry_keeps_every_value(make_entry: Make) -> None:
     adversarial["attacks"] = [{**attack, "restarts": 1} for attack in adversarial["attacks"]]
     absent = {"benchmark": None, "systematic": None, "decomposition": None, "chance": None}
     whole = {**absent, **raw, "submission": submission, "adversarial": adversarial}
-    assert entry.model_dump(mode="json") == whole
+    assert stated(entry.model_dump(mode="json")) == whole
     assert parse_entry(json.dumps(raw).encode(), "x.json") == entry
 
 

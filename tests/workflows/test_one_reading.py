@@ -88,13 +88,13 @@ def test_the_entry_is_that_of_the_pieces(photographs, generation, name, workers)
     assert entry["spectral"] == jsonable(spectral_group(result))
     ids, base, right = outcomes(model, two.clean)
     assert len(ids) == N
-    assert entry["clean_accuracy"] == jsonable(proportion(right))
+    assert entry["clean_accuracy"] == jsonable(proportion(right, by_image=True))
     cells = entry["corruption"]["conditions"]
     assert len(cells) == 10
     for cell in cells:
         images = two.corruptions.images(cell["corruption"], cell["severity"])
         _, probability, hits = outcomes(model, images)
-        assert cell["error"] == jsonable(proportion(~hits))
+        assert cell["error"] == jsonable(proportion(~hits, by_image=True))
         assert cell["probability_change"] == jsonable(mean(np.abs(probability - base)))
     for cell in entry["systematic"]["conditions"]:
         _, probability, hits = outcomes(model, two.systematic.images(cell["condition"]))
