@@ -17,7 +17,6 @@ ADAPTER = "iaside_plugins.adapters.lightning_adapter"
 adapter = pytest.importorskip(ADAPTER, exc_type=ImportError, reason="needs the extra lightning")
 host = importlib.import_module("lightning.pytorch")
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of Lightning: few workers, no validation
 IMAGES, LABELS = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(8)
 FOUR = Protocol(n_bands=4)
 
@@ -46,7 +45,8 @@ class Net(host.LightningModule):
 def fit(folder, callbacks, epochs=2, checkpoint=None):
     torch.manual_seed(1)
     net = Net()
-    data = torch.utils.data.DataLoader(list(zip(IMAGES, LABELS, strict=True)), 4, shuffle=True)
+    data = list(zip(IMAGES, LABELS, strict=True))
+    shuffled = torch.utils.data.DataLoader(data, 4, shuffle=True)
     trainer = host.Trainer(
         max_epochs=epochs,
         callbacks=callbacks,
@@ -57,7 +57,7 @@ def fit(folder, callbacks, epochs=2, checkpoint=None):
         enable_model_summary=False,
         default_root_dir=folder,
     )
-    trainer.fit(net, data, data, ckpt_path=checkpoint)
+    trainer.fit(net, shuffled, torch.utils.data.DataLoader(data, 4), ckpt_path=checkpoint)
     return net, trainer
 
 

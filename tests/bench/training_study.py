@@ -1,12 +1,13 @@
 """Train the nets of the study of label noise and training time, and record them.
 
 ``python tests/bench/training_study.py FOLDER`` writes a file a net, and skips those that are there;
-`leaderboard/training/CRITERION.md` says what is run and why. Then
-``python -m iaside_plugins.leaderboard.studies.training FOLDER/*.json``.
+`leaderboard/training/CRITERION.md` says what is run and why. With the kit (IASIDE_KIT) one net is
+tried on its CIFAR-10 images. `leaderboard/studies/training.py` takes the files.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from iaside_plugins import Protocol
+from iaside_plugins.adapters.imagenet import ImageFolderData
 from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.storage.files import jsonable, rounded, write_json
 from iaside_plugins.training import SpectralHistory
@@ -24,6 +26,7 @@ from iaside_plugins.workflows.digits import BATCH, SIDE, blur, load_digits, netw
 
 N_TRAIN, N_RECORDED, N_CLASSES = 700, 50, 10
 RATE = 2e-3
+N_TRIED = 72
 STEPS = (3, 6, 11, 22, 33, 55, 88, 132, 220, 330, 440, 550)  # 11 an epoch
 SHARES, SEEDS = (0.0, 0.2, 0.4, 0.6), range(5)
 NETS = [("repeated", share, seed) for seed in SEEDS for share in SHARES]
@@ -94,6 +97,32 @@ def run(how: str, share: float, seed: int) -> dict[str, Any]:
     return {"images": how, "share": share, "seed": seed, "records": records}
 
 
+def tried(folder: Path) -> dict[str, Any]:
+    """Return the accuracies of a net of the same kind, trained on all but 72 of few images."""
+    batches = list(ImageFolderData(folder, resize=None, crop=None))
+    rng = torch.Generator().manual_seed(0)
+    images, labels = (torch.cat([batch[k] for batch in batches]) for k in (0, 1))
+    order = torch.randperm(len(images), generator=rng)
+    images, labels = images[order], labels[order]
+    train, test = slice(0, len(images) - N_TRIED), slice(len(images) - N_TRIED, None)
+    torch.manual_seed(0)
+    net = network().train()
+    net[0] = nn.Conv2d(3, 16, 3, stride=2, padding=1, bias=False)  # of colours
+    optimiser = torch.optim.Adam(net.parameters(), lr=RATE)
+    for _ in range(STEPS[-1] // 11):
+        for index in torch.split(torch.randperm(train.stop, generator=rng), BATCH):
+            optimiser.zero_grad()
+            functional.cross_entropy(net(images[train][index]), labels[train][index]).backward()
+            optimiser.step()
+    record = {
+        "n_train": train.stop,
+        "n_test": N_TRIED,
+        "test_accuracy": accuracy(net, images[test], labels[test]),
+        "train_accuracy": accuracy(net, images[train], labels[train]),
+    }
+    return {"images": "cifar10", "share": 0.0, "seed": 0, "records": [record]}
+
+
 def accuracy(net: nn.Module, images: Tensor, labels: Tensor) -> float:
     """Return the share of images whose label a net gives, in evaluation mode."""
     net.eval()
@@ -126,6 +155,8 @@ def main(folder: Path) -> None:
             start = time.process_time()
             write_json(path, rounded(jsonable(run(how, share, seed)), 6))
             print(f"{path.name}: {time.process_time() - start:.1f} CPU seconds", flush=True)
+    if kit := os.environ.get("IASIDE_KIT"):
+        write_json(folder / "cifar10.json", rounded(tried(Path(kit) / "cifar10"), 6))
 
 
 if __name__ == "__main__":
