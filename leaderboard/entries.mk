@@ -69,12 +69,15 @@ $(OUT)/explained/%.npz:
 		--seed $(seed) --save $@)
 
 $(OUT)/filters/%.json:
-	$(call timed,$(VENV)/bin/python -m iaside_plugins.leaderboard.studies.filters $(call spec,$*) \
+	$(call timed,$(VENV)/bin/python tests/bench/bench_filters.py $(call spec,$*) \
 		--data $(KIT)/cifar10 --n-images 100 --out $@)
 
-forecast: $(OUT)/forecast.json
-$(OUT)/forecast.json:
+forecast: $(OUT)/forecast-cifar10.json $(OUT)/forecast-photos.json
+$(OUT)/forecast-cifar10.json:
 	$(call timed,$(VENV)/bin/python tests/bench/bench_forecast.py $(@:.json=.run) --images 222 --json $@)
+$(OUT)/forecast-photos.json:
+	$(call timed,$(VENV)/bin/python tests/bench/bench_forecast.py $(@:.json=.run) --dataset imagenet --images 200 \
+		--models $(subst $() ,$(,),$(strip $(PHOTOS))) --json $@)
 
 # All photographs for the small networks, 200 of them for the others.
 $(LARGE:%=$(OUT)/photos/%.json): SOME := --n-images 200 --n-spectral 48 --n-explain 24 --n-attack 48
