@@ -1,7 +1,8 @@
-# The entries of the board again, from the kit of images and weights (hours on one CPU core):
-#   make -f leaderboard/entries.mk KIT=DIR cifar10 cifar10-autoattack imagenet imagenet-48 ...
-# They are written below $(OUT), one after the other; a stopped run goes on where it was. One model:
-# IMAGENET=mcunet_5fps. More images for the importance: N_SPECTRAL=48, with another OUT.
+# The entries of the board and what its studies are made of, from the kit of images and weights:
+#   make -f leaderboard/entries.mk KIT=DIR cifar10 autoattack views profiles explained attacked filters forecast photos ...
+# Cheapest first; all is written below $(OUT), and a stopped run goes on where it was. How long each
+# file took is in $(OUT)/seconds.txt. One model: CIFAR=c10_resnet20, PHOTOS=mcunet_5fps.
+SHELL := /bin/bash
 KIT ?= $(or $(IASIDE_KIT),../shared/kit)
 OUT ?= build/entries
 VENV ?= $(or $(VIRTUAL_ENV),.venv)
@@ -9,51 +10,93 @@ IASIDE := $(VENV)/bin/iaside
 export IASIDE_KIT := $(KIT)
 export OMP_NUM_THREADS ?= 1
 
-N_SPECTRAL ?= 12  # of the 48 photographs: 255 passes each
+CIFAR ?= c10_base_kw c10_marabou_small c10_small_pgd c10_abcrown_marabou_medium c10_abcrown_sigmoid_pgd \
+	c10_kolter_cifar_small_36px c10_oval_cifar_sgd_8px c10_oval_cifar_madry_8px c10_cnn_a_adv c10_wide_kw \
+	c10_abcrown_cifar_wide_adv c10_resnet2b_adv c10_vit_pgd_2_3_16 c10_mnbab_resnet_4b_bn_adv c10_sri_resnet_a \
+	c10_biasfield_base c10_mlperf_resnet8 c10_resnet20 c10_recoloradv_stadv c10_recoloradv_recoloradv \
+	c10_recoloradv_recoloradv_delta c10_recoloradv_delta c10_resnet56 resnet18_cifar10
+PHOTOS ?= mobilenet_v1_025_128 mcunet_5fps mbv2_w035
+LARGE ?= mobilenet_v1_075_192 mobilenet_v2_100_qat squeezenet1_0_dc efficientnet_lite0 efficientnet_lite1 \
+	efficientnet_lite2 resnet18_pqf resnet18_ktb_large resnet50_pqf_large
+spec = $(if $(filter resnet18_cifar10 efficientnet_%,$(1)),pip,kit):$(1)
 
-CIFAR ?= c10_resnet56 c10_resnet20 c10_resnet2b_adv c10_cnn_a_adv c10_marabou_small c10_small_pgd \
-	c10_wide_kw c10_base_kw
-SMALL ?= mobilenet_v1_025_128 mcunet_5fps mbv2_w035
-IMAGENET ?= resnet50_pqf_large resnet18_pqf resnet18_ktb_large squeezenet1_0_dc \
-	mobilenet_v2_100_qat mobilenet_v1_075_192 $(SMALL)
-TRAINED_ON := from a public sample of the training set: clean accuracies run above validation figures
+# $(call timed,COMMAND): run it and note how many seconds it took, with those of its last run alone.
+timed = mkdir -p $(@D); start=$$(date +%s); $(1) && echo "$@ $$(($$(date +%s) - start))" >> $(OUT)/seconds.txt
 
-.PHONY: cifar10 cifar10-autoattack imagenet imagenet-48 imagenet-robustbench
+TARGETS := cifar10 autoattack views profiles explained attacked filters photos photos-large photos-autoattack
+.PHONY: forecast $(TARGETS)
 .DELETE_ON_ERROR:
 cifar10: $(CIFAR:%=$(OUT)/cifar10/%.json)
-cifar10-autoattack: $(CIFAR:%=$(OUT)/cifar10-autoattack/%.json)
-imagenet: $(SMALL:%=$(OUT)/imagenet/%.json)
-imagenet-48: $(IMAGENET:%=$(OUT)/imagenet-48/%.json)
-imagenet-robustbench: $(SMALL:%=$(OUT)/imagenet-robustbench/%.json)
+autoattack: $(CIFAR:%=$(OUT)/autoattack/%.json)
+views: $(CIFAR:%=$(OUT)/views/%.json)
+profiles: $(foreach net,$(CIFAR),$(foreach one,8 4 12 round,$(OUT)/profiles/$(net)--$(one).npz))
+explained: $(foreach net,$(CIFAR),$(foreach one,8 4 12 round seed1,$(OUT)/explained/$(net)--$(one).npz))
+attacked: $(CIFAR:%=$(OUT)/attacked/%.npz)
+filters: $(CIFAR:%=$(OUT)/filters/%.json)
+photos: $(PHOTOS:%=$(OUT)/photos/%.json)
+photos-large: $(LARGE:%=$(OUT)/photos/%.json)
+photos-autoattack: $(PHOTOS:%=$(OUT)/photos-autoattack/%.json)
 
 $(OUT)/cifar10/%.json:
-	$(IASIDE) evaluate kit:$* --data $(KIT)/cifar10 --out $@ --resume $(@:.json=.run) \
-		--attacks fgsm,pgd --epsilons 0.5/255,2/255,4/255,8/255 --cache $(OUT)/corrupted \
-		--note "152 lossless images of the CIFAR-10 test set"
+	$(call timed,$(IASIDE) evaluate $(call spec,$*) --data $(KIT)/cifar10 --out $@ --resume $(@:.json=.run) \
+		--attacks fgsm$(,)pgd --epsilons 0.5/255$(,)1/255$(,)2/255$(,)4/255$(,)8/255 --explain --n-explain 100 \
+		--cache $(OUT)/corrupted --note "222 lossless images of the CIFAR-10 test set")
 
-$(OUT)/cifar10-autoattack/%.json:  # the adapter's command takes one budget, its function several
-	$(VENV)/bin/python -c 'from iaside_plugins.adapters.robustbench_adapter import evaluate; \
-		evaluate("kit:$*", dataset="cifar10", threat_model="Linf", eps=[2 / 255, 8 / 255], \
-		n_examples=152, n_spectral=None, batch_size=50, data_dir="$(KIT)/cifar10", \
-		entry_path="$@", resume="$(@:.json=.run)", to_disk=False, \
-		note="152 lossless images of the CIFAR-10 test set")'
+# The adapter's command takes one budget, its function several.
+$(OUT)/autoattack/%.json:
+	$(call timed,$(VENV)/bin/python -c 'from iaside_plugins.adapters.robustbench_adapter import evaluate; \
+		evaluate("$(call spec,$*)"$(,) dataset="cifar10"$(,) threat_model="Linf"$(,) eps=[2 / 255$(,) 8 / 255]$(,) \
+		n_examples=222$(,) n_spectral=None$(,) batch_size=50$(,) data_dir="$(KIT)/cifar10"$(,) \
+		entry_path="$@"$(,) resume="$(@:.json=.run)"$(,) to_disk=False$(,) \
+		note="222 lossless images of the CIFAR-10 test set")')
 
-$(OUT)/imagenet/%.json:
-	$(IASIDE) evaluate kit:$* --data $(KIT)/images --out $@ --resume $(@:.json=.run) \
-		--attacks fgsm,pgd --epsilons 0.5/255,2/255,4/255,8/255 --n-attack 200 \
-		--reference alexnet_hendrycks_50k --cache $(OUT)/corrupted \
-		--note "700 images of 700 classes $(TRAINED_ON)"
+$(OUT)/views/%.json:
+	$(call timed,$(IASIDE) heatmap $(call spec,$*) --data $(KIT)/cifar10 --n-images 100 --views \
+		--resume $(@:.json=.run) --json $@ --plot $(@:.json=.png))
 
-$(OUT)/imagenet-48/%.json:
-	$(IASIDE) evaluate kit:$* --data $(KIT)/images --out $@ --resume $(@:.json=.run) \
-		--n-images 48 --n-spectral $(strip $(N_SPECTRAL)) --n-attack 24 --batch-size 8 \
-		--attacks fgsm,pgd --attack-steps 10 --epsilons 0.25/255,0.5/255,2/255 \
-		--reference alexnet_hendrycks_50k --cache $(OUT)/corrupted \
-		--note "48 images of 48 classes $(TRAINED_ON)"
+# Other choices of bands: NET--CHOICE.npz
+choice = $(lastword $(subst --, ,$*))
+net = $(firstword $(subst --, ,$*))
+bands = $(if $(filter 4 12,$(choice)),n_bands=$(choice)$(,))band_norm=$(if $(filter round,$(choice)),euclidean,chebyshev)
+seed = $(if $(filter seed1,$(choice)),1,0)
 
-$(OUT)/imagenet-robustbench/%.json:
-	$(VENV)/bin/python -m iaside_plugins.adapters.robustbench_adapter --model kit:$* \
-		--dataset imagenet --threat_model corruptions --n_ex 100 --data_dir $(KIT)/images \
-		--corruptions_data_dir generate --cache $(OUT)/corrupted --device cpu --batch_size 50 \
-		--entry_path $@ --resume $(@:.json=.run) --to_disk false \
-		--note "Photographs of a public sample of the ImageNet training set, one per class: accuracies run above validation figures"
+$(OUT)/profiles/%.npz:
+	$(call timed,$(IASIDE) profile $(call spec,$(net)) --data $(KIT)/cifar10 --n-images 100 --resume $(@:.npz=.run) \
+		--protocol $(bands)$(,)estimator=$(if $(filter 12,$(choice)),permutation,exact) --save $@)
+
+$(OUT)/explained/%.npz:
+	$(call timed,$(IASIDE) explain $(call spec,$(net)) --data $(KIT)/cifar10 --n-images 100 --resume $(@:.npz=.run) \
+		--severities 3 --repair 0 --target-error 0 --protocol $(bands)$(,)estimator=permutation$(,)seed=$(seed) \
+		--seed $(seed) --save $@)
+
+$(OUT)/attacked/%.npz:
+	$(call timed,$(IASIDE) explain $(call spec,$*) --data $(KIT)/cifar10 --n-images 100 --resume $(@:.npz=.run) \
+		--corruptions none --attacks pgd --epsilons 2/255$(,)8/255 --repair 0 --target-error 0 --save $@)
+
+$(OUT)/filters/%.json:
+	$(call timed,$(VENV)/bin/python tests/bench/bench_filters.py $(call spec,$*) \
+		--data $(KIT)/cifar10 --n-images 100 --out $@)
+
+forecast: $(OUT)/forecast-cifar10.json $(OUT)/forecast-photos.json
+$(OUT)/forecast-cifar10.json:
+	$(call timed,$(VENV)/bin/python tests/bench/bench_forecast.py $(@:.json=.run) --images 222 --json $@)
+$(OUT)/forecast-photos.json:
+	$(call timed,$(VENV)/bin/python tests/bench/bench_forecast.py $(@:.json=.run) --dataset imagenet --images 200 \
+		--models $(subst $() ,$(,),$(strip $(PHOTOS))) --json $@)
+
+# All photographs for the small networks, 200 of them for the others.
+$(LARGE:%=$(OUT)/photos/%.json): SOME := --n-images 200 --n-spectral 48 --n-explain 24 --n-attack 48
+$(PHOTOS:%=$(OUT)/photos/%.json): SOME := --n-explain 100 --n-attack 200
+PHOTOGRAPHS := photographs of the NIPS 2017 adversarial competition: no training images
+$(OUT)/photos/%.json:
+	$(call timed,$(IASIDE) evaluate $(call spec,$*) --data $(KIT)/photos --out $@ --resume $(@:.json=.run) $(SOME) \
+		--attacks fgsm$(,)pgd --epsilons 0.25/255$(,)0.5/255$(,)2/255$(,)8/255 --explain \
+		--reference alexnet_hendrycks_50k --cache $(OUT)/corrupted --note "$(PHOTOGRAPHS)")
+
+$(OUT)/photos-autoattack/%.json:
+	$(call timed,$(VENV)/bin/python -c 'from iaside_plugins.adapters.robustbench_adapter import evaluate; \
+		evaluate("kit:$*"$(,) dataset="imagenet"$(,) threat_model="Linf"$(,) eps=[0.25 / 255$(,) 0.5 / 255]$(,) \
+		n_examples=450$(,) n_spectral=None$(,) batch_size=50$(,) data_dir="$(KIT)/photos"$(,) \
+		entry_path="$@"$(,) resume="$(@:.json=.run)"$(,) to_disk=False$(,) note="$(PHOTOGRAPHS)")')
+
+, := ,

@@ -347,7 +347,7 @@ def training_figure(data: list[dict[str, Any]]) -> Figure:
     for ax, name in zip((axes[1], axes[2], axes[4], axes[5]), drawn, strict=True):
         _draw(ax, data, name)
     axes[5].set_title("points lost to noise in bands 4-7")
-    axes[1].legend(title="wrong labels", loc="lower right")
+    axes[2].legend(title="wrong labels", loc="lower left", ncols=2)
     figure.suptitle(
         f"{len(runs_of(data, MAIN, 0.0))} small nets of digits for each share of wrong labels: "
         "means and 95 % intervals over seeds"

@@ -1,9 +1,11 @@
-"""The forecast of errors beside the measured errors, on the CIFAR-10 nets of the kit.
+"""The forecast of errors beside the measured errors, on nets of the kit.
 
-    python tests/bench/bench_forecast.py FOLDER [--models NAME,...] [--images N] [--json FILE]
+    python tests/bench/bench_forecast.py FOLDER [--dataset cifar10] [--models NAME,...]
+        [--images N] [--json FILE]
 
 For every net the 15 corruptions at five severities, made here and measured, and their forecast from
-the same images uncorrupted. Spectra: the shipped ones, and those of the same images. The rival
+the same images uncorrupted. Spectra: the shipped ones (of 32 and 224 pixels; for other sizes those
+of the same images), and those of the same images. The rival
 takes the clean error for the error under every corruption; a second one, within nets, ranks
 corruptions by overall SNR. 95 % intervals are of a bootstrap over the nets' families, all nets
 of a family drawn together; images and corruptions are the same throughout. Finished work is kept
@@ -24,7 +26,7 @@ from value_tables import KIT
 
 from iaside_plugins import Protocol
 from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
-from iaside_plugins.spectra.stored import shipped_spectra
+from iaside_plugins.spectra.stored import SIZES, shipped_spectra
 from iaside_plugins.stats.correlation import rank_correlation
 from iaside_plugins.storage.files import rounded
 from iaside_plugins.workflows.source import DataSource, open_model
@@ -33,21 +35,22 @@ from iaside_plugins.workflows.spectrum_plan import spectrum_plan
 
 Array = np.ndarray
 N_RESAMPLES = 1000
+IMAGES = {"cifar10": "cifar10", "imagenet": "photos"}  # folders of the kit
 
 
 # ---- measured --------------------------------------------------------------------------------
-def nets() -> list[dict[str, Any]]:
-    """The CIFAR-10 nets of the kit, the fastest first."""
+def nets(dataset: str) -> list[dict[str, Any]]:
+    """The kit's nets of a data set, the fastest first."""
     known = json.loads((KIT / "models.json").read_text())["models"]
-    cifar = [one for one in known if one["dataset"] == "cifar10"]
-    return sorted(cifar, key=lambda one: one["sec_per_100_one_core"])
+    some = [one for one in known if one["dataset"] == dataset]
+    return sorted(some, key=lambda one: one["sec_per_100_one_core"])
 
 
 def measure(net: dict[str, Any], folder: Path, n_images: int, n_bands: int) -> dict[str, Any]:
     """Clean, measured and forecast errors of one net."""
     model = open_model(f"kit:{net['name']}", device="cpu")
     plan = spectrum_plan(
-        DataSource(KIT / "cifar10", n_images=n_images),
+        DataSource(KIT / IMAGES[net["dataset"]], n_images=n_images),
         model,
         generation=GenerationOptions(cache=folder / "corrupted"),
     )
@@ -55,7 +58,10 @@ def measure(net: dict[str, Any], folder: Path, n_images: int, n_bands: int) -> d
         plan, model, protocol=Protocol(n_bands), resume=folder / net["name"], show_progress=True
     )
     check = report.forecast["severities"]
-    shipped = {one.condition: one for one in shipped_spectra(32)}
+    own = check.forecast.mean(axis=0).tolist()
+    size = report.importance.image_size[0]
+    shipped = {one.condition: one for one in shipped_spectra(size)} if size in SIZES else {}
+    forecasts = [report.importance.forecast(shipped[c]).error for c in check.conditions if shipped]
     return {
         "name": net["name"],
         "family": net["family"],
@@ -63,8 +69,8 @@ def measure(net: dict[str, Any], folder: Path, n_images: int, n_bands: int) -> d
         "clean": float(check.clean.mean()),
         "conditions": [list(condition) for condition in check.conditions],
         "measured": check.measured.mean(axis=0).tolist(),
-        "forecast": [report.importance.forecast(shipped[c]).error for c in check.conditions],
-        "forecast_own_spectra": check.forecast.mean(axis=0).tolist(),
+        "forecast": forecasts or own,
+        "forecast_own_spectra": own,
         "snr_db": check.snr_db.tolist(),
         "image_share": check.image_share.tolist(),
     }
@@ -166,7 +172,7 @@ def compare(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def markdown(report: dict[str, Any]) -> str:
     """The report as Markdown tables."""
     lines = [
-        f"{report['n_nets']} CIFAR-10 nets of {report['n_families']} families, "
+        f"{report['n_nets']} {report['dataset']} nets of {report['n_families']} families, "
         f"{report['n_images']} images, {report['n_bands']} bands, 15 corruptions at 5 severities; "
         "95 % intervals over families.",
         "",
@@ -207,15 +213,17 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="where finished work is kept")
+    parser.add_argument("--dataset", choices=sorted(IMAGES), default="cifar10")
     parser.add_argument("--models", help="names of nets; by default all of the kit")
     parser.add_argument("--images", type=int, default=60)
     parser.add_argument("--bands", type=int, default=8)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     options = parser.parse_args(arguments)
     wanted = None if options.models is None else options.models.split(",")
-    chosen = [one for one in nets() if wanted is None or one["name"] in wanted]
+    chosen = [one for one in nets(options.dataset) if wanted is None or one["name"] in wanted]
     rows = [measure(one, options.folder, options.images, options.bands) for one in chosen]
-    report = {"n_images": options.images, "n_bands": options.bands, **compare(rows), "nets": rows}
+    head = {"dataset": options.dataset, "n_images": options.images, "n_bands": options.bands}
+    report = {**head, **compare(rows), "nets": rows}
     print(markdown(report))
     if options.json is not None:
         options.json.write_text(json.dumps(rounded(report, 4, exact=("conditions",))) + "\n")
