@@ -59,6 +59,7 @@ class SpectralCallback(*_bases()):  # type: ignore[misc]  # no types
         every: As for `SpectralHistory`; epochs are Lightning's, from 0 on.
         wrap: As for `SpectralHistory`: ``lambda module: module.net``, say.
         batch_size: As for `SpectralHistory`.
+        precision: As for `SpectralHistory`.
         max_images: As for `SpectralHistory`.
 
     Attributes:
@@ -79,6 +80,7 @@ class SpectralCallback(*_bases()):  # type: ignore[misc]  # no types
         every: int = 1,
         wrap: Callable[[Any], Any] | None = None,
         batch_size: int | str = 64,
+        precision: str = "float32",
         max_images: int | None = None,
     ) -> None:
         self.history = SpectralHistory(
@@ -88,6 +90,7 @@ class SpectralCallback(*_bases()):  # type: ignore[misc]  # no types
             every=every,
             wrap=wrap,
             batch_size=batch_size,
+            precision=precision,
             max_images=max_images,
         )
 

@@ -57,6 +57,7 @@ class SpectralHistory:
         wrap: A function of the model to the module that is measured, where that is another one: a
             normalisation and the model, if the training normalises in its data pipeline.
         batch_size: As for `spectral_importance`.
+        precision: As for `spectral_importance`; "float64" for a model in double.
         max_images: Of the data and of the pairs; all by default.
 
     Attributes:
@@ -76,6 +77,7 @@ class SpectralHistory:
         every: int = 1,
         wrap: Callable[[Any], Any] | None = None,
         batch_size: int | str = 64,
+        precision: str = "float32",
         max_images: int | None = None,
     ) -> None:
         if not isinstance(every, int) or every < 1:
@@ -90,7 +92,12 @@ class SpectralHistory:
         self.importances: dict[int, SpectralImportance] = {}
         self.decompositions: dict[int, ErrorDecomposition] = {}
         self._data, self._pairs, self._wrap = data, pairs, wrap
-        self._every, self._batch_size, self._max_images = every, batch_size, max_images
+        self._every, self._max_images = every, max_images
+        self._choices: dict[str, Any] = {
+            "batch_size": batch_size,
+            "precision": precision,
+            "max_images": max_images,
+        }
         self._cost_said = False
 
     def record(self, model: nn.Module, epoch: int) -> SpectralImportance | None:
@@ -119,11 +126,7 @@ class SpectralHistory:
         if epoch in self.importances:
             _log.warning("epoch %d was recorded before: replaced", epoch)
         device = next((one.device for one in model.parameters()), torch.device("cpu"))
-        choices: dict[str, Any] = {
-            "device": device,
-            "batch_size": self._batch_size,
-            "max_images": self._max_images,
-        }
+        choices = {"device": device, **self._choices}
         with measured(model, device):
             subject = model if self._wrap is None else self._wrap(model)
             is_module = isinstance(subject, nn.Module)

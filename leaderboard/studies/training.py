@@ -315,7 +315,7 @@ def _cells(records: Sequence[Mapping[str, Any]], names: Iterable[str]) -> list[s
 
 def training_figure(data: list[dict[str, Any]]) -> Figure:
     """Draw nats by band and time for two shares of wrong labels, and four measures by time."""
-    figure, axes = new_figure(8.4, 5, columns=3, rows=2, shared=False)
+    figure, axes = new_figure(8.2, 4.8, columns=3, rows=2, shared=False)
     shares = shares_of(data)
     ends = (shares[0], shares[-1])
     profiles = {
