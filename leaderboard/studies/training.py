@@ -392,16 +392,11 @@ def facts(data: list[dict[str, Any]]) -> dict[str, str]:
     """Return what the study's page says in its sentences, by name."""
     found = answers(data)
     said = verdicts(found)
-    shown = [question for question, answer in said.items() if answer != "not shown"]
     return {
-        "shown": f"{len(shown) or 'None'} of the three",
-        "first": f"{said['low bands first']} (upper share: "
-        f"{found['low bands first'].text('+.3f')})",
-        "second": f"{said['evidence moves up']} (slope of the upper share: "
-        f"{found['wrong labels, upper share'].text('+.3f')}; of the signed score: "
-        f"{found['wrong labels, signed score'].text('+.2f')})",
-        "third": f"{said['errors under noise move up']} "
-        f"({found['wrong labels, noise'].text('+.1f', 100)} points)",
+        "first": said["low bands first"],
+        "second": said["evidence moves up"],
+        "third": said["errors under noise move up"],
+        "score_slope": found["wrong labels, signed score"].text("+.2f"),
         "least_nats": f"{LEAST_NATS:g}",
         "later_share": change_in_time(data, "upper_share", least_nats=LEAST_NATS).text("+.3f"),
         "later_check": change_in_time(data, "upper_share", CHECK, LEAST_NATS).text("+.3f"),
