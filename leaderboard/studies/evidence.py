@@ -8,6 +8,7 @@ outcomes, outcomes.json, from evidence.json again.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,6 +43,7 @@ BOARD = Path(__file__).resolve().parents[1]
 FOLDER = BOARD / "criteria"
 DIGITS = 6  # significant ones that evidence.json keeps
 README = BOARD.parent / "README.md"
+CIFAR = re.compile(r"^c10_|_cifar10$")  # names of networks of CIFAR-10
 QUESTIONS = {
     "a": "Does a score go with robustness beyond what clean accuracy says?",
     "b": "Do other views of a band agree with contributions per energy?",
@@ -89,8 +91,7 @@ def condense(folder: Path, families: Mapping[str, str]) -> dict[str, Any]:
         },
     }
     missing = {
-        part: sorted(set(found["nets"]) - set(found[part]))
-        for part in ("views", "choices", "filters")
+        part: sorted(set(families) - set(found[part])) for part in ("views", "choices", "filters")
     }
     missing["autoattack"] = sorted(set(families) - set(attacked))
     missing["entries"] = sorted(set(families) - set(found["nets"]))
@@ -221,8 +222,10 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> str:
 def main(folders: Iterable[str]) -> None:
     """Take new files in, if a folder is given, and make the table of outcomes."""
     source = FOLDER / "evidence.json"
+    known = BoardSettings.read(BOARD).families
+    families = {name: one for name, one in known.items() if CIFAR.search(name)}
     for folder in folders:
-        write_json(source, condense(Path(folder), BoardSettings.read(BOARD).families))
+        write_json(source, condense(Path(folder), families))
     found = outcomes(json.loads(source.read_text(encoding="utf-8")))
     rows = rounded(jsonable([asdict(row) for row in found]), DIGITS)
     write_json(FOLDER / "outcomes.json", rows)
