@@ -69,7 +69,7 @@ HUNDRED := $(OUT)/hundred
 images = $(if $(filter seed1,$(choice)),$(HUNDRED),$(KIT)/cifar10 --n-images 100)
 $(HUNDRED): $(OUT)/explained/$(firstword $(CIFAR))--8.npz
 	$(VENV)/bin/python tests/bench/copy_images.py $< $(KIT)/cifar10 $@
-$(OUT)/explained/%--seed1.npz: | $(HUNDRED)
+$(CIFAR:%=$(OUT)/explained/%--seed1.npz): | $(HUNDRED)
 
 $(OUT)/profiles/%.npz:
 	$(call timed,$(IASIDE) profile $(call spec,$(net)) --data $(KIT)/cifar10 --n-images 100 --resume $(@:.npz=.run) \
