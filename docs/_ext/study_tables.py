@@ -179,7 +179,8 @@ def attributions_short() -> pd.DataFrame:
 
 
 def outcomes_table() -> pd.DataFrame:
-    """Return what became of every criterion."""
+    """Return what became of every criterion; errors and their differences in points."""
+    in_points = "absolute error"
     return pd.DataFrame(
         [
             {
@@ -187,7 +188,7 @@ def outcomes_table() -> pd.DataFrame:
                 "what": row["what"],
                 "among": row["among"],
                 "networks (families)": f"{row['n_networks']} ({row['n_families']})",
-                "value": _value(row["value"], row["interval"]),
+                "value": _value(row["value"], row["interval"], points=in_points in row["what"]),
                 "p (Holm)": number(row["p"], spec=".2g"),
                 "beside": _beside(row["beside"] or {}),
                 "verdict": row["verdict"],
@@ -197,28 +198,32 @@ def outcomes_table() -> pd.DataFrame:
     )
 
 
-def _value(value: float | None, ends: list[float] | None) -> str:
-    return number(value, *(ends or (None, None)))
+def _value(value: float | None, ends: list[float] | None, *, points: bool = False) -> str:
+    """Return a number with its interval; of shares, in points."""
+    found = [value, *(ends or (None, None))]
+    if points:
+        scaled = [None if one is None else 100 * one for one in found]
+        return number(*scaled, spec="+.1f", unit=" points")
+    return number(*found)
+
+
+BESIDE = {  # other numbers of a rule: their words, and whether they are shares of images
+    "least_without_a_family": ("least without a family", False),
+    "mean_absolute_difference": ("mean absolute difference", True),
+    "rival_less_own": ("rival's error less this", True),
+    "own_less_rival": ("less the rival's", False),
+    "mean_cost_on_clean_images": ("cost on clean images", True),
+}
+COUNTS = {"n_groups": "groups", "undefined": "networks without an order"}
 
 
 def _beside(found: dict[str, Any]) -> str:
     """Return the other numbers of a rule in words."""
-    words = {
-        "least_without_a_family": "least without a family",
-        "mean_absolute_difference": "mean absolute difference",
-        "n_groups": "groups",
-        "rival_less_own": "rival's error less this",
-        "own_less_rival": "less the rival's",
-        "undefined": "networks without an order",
-        "mean_cost_on_clean_images": "cost on clean images",
-    }
-    parts = []
-    for key, name in words.items():
+    parts = [f"{name} {found[key]}" for key, name in COUNTS.items() if key in found]
+    for key, (name, points) in BESIDE.items():
         if found.get(key) is not None:
-            count = key in ("n_groups", "undefined")
             ends = found.get("interval") if key in ("rival_less_own", "own_less_rival") else None
-            text = str(found[key]) if count else _value(found[key], ends)
-            parts.append(f"{name} {text}")
+            parts.append(f"{name} {_value(found[key], ends, points=points)}")
     return "; ".join(parts)
 
 

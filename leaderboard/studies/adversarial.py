@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).resolve().parents[1] / "adversarial"
 DIGITS = 5  # significant ones that adversarial.json keeps
-SAME, NEARLY, OTHER = "same layers", "nearly the same layers", "transformer against convolutions"
+SAME, NEARLY = "same layers", "same kind, other size"
+OTHER = "transformer against convolutions"
 PAIRS = (  # trained against attacks or certified, standard, how alike they are
     ("c10_oval_cifar_madry_8px", "c10_oval_cifar_sgd_8px", SAME),
     ("c10_cnn_a_adv", "c10_oval_cifar_sgd_8px", SAME),
@@ -69,7 +70,8 @@ def _contrast(first: ErrorDecomposition, second: ErrorDecomposition) -> dict[str
     conditions: dict[str, list[Any]] = {}
     for one in game.conditions:
         group = CORRUPTION_GROUPS.get(one.name)
-        conditions.setdefault(group or f"PGD {format_budget(one.level or 0.0)}", []).append(one)
+        attack = f"{one.name.split()[0].upper()} {format_budget(one.level or 0.0)}"
+        conditions.setdefault(group or attack, []).append(one)
     clean = game.over().clean
     return {
         "n_images": game.n_images,

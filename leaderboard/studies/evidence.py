@@ -24,12 +24,12 @@ from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.display.text import markdown_table
 from iaside_plugins.entry.outcomes import parse_files
 from iaside_plugins.entry.schema import Entry
+from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.leaderboard.settings import BoardSettings
-from iaside_plugins.leaderboard.studies.criteria import BESIDE, outcomes
+from iaside_plugins.leaderboard.studies.criteria import BESIDE, CHOICES, LABELS, outcomes
 from iaside_plugins.leaderboard.studies.spectra import filled
 from iaside_plugins.shapley.score import importance_distribution, signed_score
-from iaside_plugins.stats.correlation import rank_correlation
 from iaside_plugins.storage.files import (
     jsonable,
     parse_json,
@@ -43,6 +43,8 @@ BOARD = Path(__file__).resolve().parents[1]
 FOLDER = BOARD / "criteria"
 DIGITS = 6  # significant ones that evidence.json keeps
 README = BOARD.parent / "README.md"
+BLOCK = "<!-- outcomes -->"
+PARTS = ("nets", "views", "choices", "filters")
 CIFAR = re.compile(r"^c10_|_cifar10$")  # names of networks of CIFAR-10
 QUESTIONS = {
     "a": "Does a score go with robustness beyond what clean accuracy says?",
@@ -69,34 +71,56 @@ def condense(folder: Path, families: Mapping[str, str]) -> dict[str, Any]:
     """
     entries = parse_files(sorted(folder.glob("cifar10/*.json")))
     attacked = {e.model.name: e for e in parse_files(sorted(folder.glob("autoattack/*.json")))}
-    forecasts = {}
-    for name in ("cifar10", "photos"):
-        path = folder / f"forecast-{name}.json"
-        forecasts[name] = _json(path) if path.exists() else {"nets": []}
+    forecasts = {
+        path.stem.partition("-")[2]: _forecast(_json(path))
+        for path in folder.glob("forecast-*.json")
+    }
     found: dict[str, Any] = {
         "families": dict(families),
         "nets": {
-            e.model.name: _net(e, attacked.get(e.model.name), families[e.model.name])
+            e.model.name: _net(e, attacked.get(e.model.name), families.get(e.model.name, ""))
             for e in sorted(entries, key=lambda e: e.model.name)
         },
         "views": {path.stem: _views(_json(path)) for path in sorted(folder.glob("views/*.json"))},
         "choices": _choices(folder),
         "filters": {path.stem: _json(path) for path in sorted(folder.glob("filters/*.json"))},
-        "forecasts": {
-            name: [
-                {key: row[key] for key in ("name", "family", "clean", "measured", "forecast")}
-                for row in one["nets"]
-            ]
-            for name, one in forecasts.items()
-        },
+        "forecasts": forecasts,
     }
-    missing = {
-        part: sorted(set(families) - set(found[part])) for part in ("views", "choices", "filters")
-    }
-    missing["autoattack"] = sorted(set(families) - set(attacked))
-    missing["entries"] = sorted(set(families) - set(found["nets"]))
-    compact: dict[str, Any] = rounded(jsonable({**found, "missing": missing}), DIGITS)
+    if unknown := sorted({name for part in PARTS for name in found[part]} - set(families)):
+        raise InputError(f"board.toml names no family of {', '.join(unknown)}")
+    found["missing"] = _missing(found, forecasts.get("cifar10", {}).get("names", []))
+    compact: dict[str, Any] = rounded(jsonable(found), DIGITS)
     return compact
+
+
+def _missing(found: Mapping[str, Any], forecast: Sequence[str]) -> dict[str, list[str]]:
+    """Return the networks that lack a part of the evidence, by the part."""
+    nets, choices = found["nets"], found["choices"]
+    there: dict[str, Iterable[str]] = {
+        "entries": nets,
+        "accuracy under PGD at 2/255": [n for n, one in nets.items() if one["robust"] is not None],
+        "AutoAttack": [n for n, one in nets.items() if one["autoattack"] is not None],
+        "views": found["views"],
+        "filters": found["filters"],
+        "forecast": forecast,
+    }
+    for column in ("added_upper", "signed_score"):
+        for choice in ("8", *CHOICES):
+            if choice != "halves" and (column, choice) != ("signed_score", "seed1"):
+                there[f"{LABELS[column]}, {CHOICES.get(choice, 'the default')}"] = [
+                    name for name, one in choices.items() if choice in one[column]
+                ]
+    return {
+        part: names
+        for part, known in there.items()
+        if (names := sorted(set(found["families"]) - set(known)))
+    }
+
+
+def _forecast(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what criterion e needs of a report of `tests/bench/bench_forecast.py`."""
+    kept = {key: report[key] for key in ("n_nets", "n_families", "n_images", "figures")}
+    return {**kept, "names": [net["name"] for net in report["nets"]]}
 
 
 def _json(path: Path) -> Any:
@@ -106,7 +130,7 @@ def _json(path: Path) -> Any:
 def _net(entry: Entry, attacked: Entry | None, family: str) -> dict[str, Any]:
     """Return the columns of one network that criterion a compares."""
     if entry.corruption is None:
-        raise ValueError(f"{entry.entry_id} has no corruptions")
+        raise InputError(f"{entry.entry_id}: expected an entry with corruptions")
     errors = entry.corruption.errors
     noise = [
         np.mean(list(errors[n].values())) for n, g in CORRUPTION_GROUPS.items() if g == "noise"
@@ -134,40 +158,52 @@ def _robust(entry: Entry) -> float | None:
 
 def _views(report: Mapping[str, Any]) -> dict[str, Any]:
     """Return the rank correlations over bands with contributions per energy, and all views."""
-    bands = {view["name"]: view["value"] for view in report["views"]["views"]}
-    own = bands[PER_ENERGY]
+    names = [view["name"] for view in report["views"]["views"]]
+    own = report["views"]["agreement"][names.index(PER_ENERGY)]
     agreement = {
-        name: float(rank_correlation(own, bands[given])) if given in bands else float("nan")
-        for name, given in VIEWS.items()
+        name: own[names.index(given)] if given in names else None for name, given in VIEWS.items()
     }
+    bands = {view["name"]: view["value"] for view in report["views"]["views"]}
     return {**agreement, "bands": bands, "n_images": report["views"]["n_images"]}
 
 
 def _choices(folder: Path) -> dict[str, Any]:
-    """Return what other choices say of every network, see `criteria.other_choices`."""
+    """Return what other choices say of every network, see `criteria.other_choices`.
+
+    Halves are of the images in the random order of the default's decomposition.
+
+    Raises:
+        InputError: If a choice was measured on other images than the default.
+    """
     found: dict[str, Any] = {}
-    for path in sorted(folder.glob("explained/*.npz")):
+    ids: dict[str, tuple[str, ...]] = {}
+    files = sorted(folder.glob("explained/*.npz"), key=lambda path: not path.stem.endswith("--8"))
+    for path in [*files, *sorted(folder.glob("profiles/*.npz"))]:
         name, _, choice = path.stem.partition("--")
         one = found.setdefault(name, {"added_upper": {}, "groups": {}, "signed_score": {}})
-        game = ErrorDecomposition.load(path).error
-        parts = {choice: game}
-        if choice == "8":
-            half = game.n_images // 2
-            parts |= {
-                "first": game.at(range(half)),
-                "second": game.at(range(half, game.n_images)),
-            }
-        for key, part in parts.items():
-            one["added_upper"][key] = _upper(part, sign=0)[0]
-            one["groups"][key] = {
-                group: _upper(part, sign=-1, group=group)
-                for group in dict.fromkeys(CORRUPTION_GROUPS.values())
-            }
-    for path in sorted(folder.glob("profiles/*.npz")):
-        name, _, choice = path.stem.partition("--")
-        if name in found:
-            found[name]["signed_score"] |= _scores(choice, SpectralImportance.load(path))
+        if path.parent.name == "profiles":
+            importance = SpectralImportance.load(path)
+            measured = importance.ids
+            one["signed_score"] |= _scores(choice, importance, ids.get(name, measured))
+        else:
+            split = ErrorDecomposition.load(path)
+            measured = split.ids
+            for key, game in _parts(choice, split.error).items():
+                one["added_upper"][key] = _upper(game, sign=0)[0]
+                one["groups"][key] = {
+                    group: _upper(game, sign=-1, group=group)
+                    for group in dict.fromkeys(CORRUPTION_GROUPS.values())
+                }
+        if set(measured) != set(ids.setdefault(name, tuple(measured))):
+            raise InputError(f"{path}: expected the images of {name}--8.npz, got others")
     return found
+
+
+def _parts(choice: str, game: Contributions) -> dict[str, Contributions]:
+    """Return the game of a choice; of the default also on both halves of its images."""
+    half = game.n_images // 2
+    halves = {"first": game.at(range(half)), "second": game.at(range(half, game.n_images))}
+    return {choice: game, **(halves if choice == "8" else {})}
 
 
 def _upper(game: Contributions, *, sign: int, group: str | None = None) -> list[float]:
@@ -189,13 +225,20 @@ def _upper(game: Contributions, *, sign: int, group: str | None = None) -> list[
     return [float(found.value[0]), *map(float, found.interval[0])]
 
 
-def _scores(choice: str, importance: SpectralImportance) -> dict[str, float]:
-    """Return the signed score of a choice; of the default also those of halves of the images."""
+def _scores(choice: str, importance: SpectralImportance, order: Sequence[str]) -> dict[str, float]:
+    """Return the signed score of a choice; of the default also those of halves of the images.
+
+    Args:
+        choice: Its name.
+        importance: Of the choice.
+        order: Ids of its images, whose first half is one half.
+    """
     found = {choice: importance.signed_score}
     if choice == "8":
-        half = importance.n_images // 2
-        for key, rows in (("first", slice(half)), ("second", slice(half, None))):
-            psi = importance.per_image[rows].mean(axis=0)
+        place = {name: k for k, name in enumerate(importance.ids)}
+        half = len(order) // 2
+        for key, some in (("first", order[:half]), ("second", order[half:])):
+            psi = importance.per_image[[place[name] for name in some]].mean(axis=0)
             shares = importance_distribution(psi)
             found[key] = float(signed_score(shares, importance.protocol.beta))
     return found
@@ -209,11 +252,10 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> str:
     """
     lines = [["question", "outcome"]]
     for criterion, question in QUESTIONS.items():
-        found = Counter(r["verdict"] for r in rows if r["criterion"] == criterion)
-        judged = {verdict: n for verdict, n in found.items() if verdict != BESIDE}
-        of = f" of {sum(judged.values())}"
+        judged = [r for r in rows if r["criterion"] == criterion and r["verdict"] != BESIDE]
         parts = [
-            f"{n}{of if not k else ''} {verdict}" for k, (verdict, n) in enumerate(judged.items())
+            f"{verdict}: {n} of {len(judged)}"
+            for verdict, n in Counter(row["verdict"] for row in judged).items()
         ]
         lines.append([question, ", ".join(parts)])
     return markdown_table(lines)
@@ -230,6 +272,8 @@ def main(folders: Iterable[str]) -> None:
     rows = rounded(jsonable([asdict(row) for row in found]), DIGITS)
     write_json(FOLDER / "outcomes.json", rows)
     text = README.read_text(encoding="utf-8")
+    if BLOCK not in text:
+        raise InputError(f"expected {BLOCK} in {README.name}, where the outcomes go")
     write_atomic(README, filled(text, {"outcomes": summary(rows)}).encode())
 
 

@@ -24,7 +24,8 @@ KINDS = ("standard", "adversarial", "certified")  # of training, by its first wo
 
 def views_figure(data: Mapping[str, Any]) -> Figure:
     """Draw how each view ranks the bands beside contributions per energy, network by network."""
-    names = sorted(data["views"], key=lambda name: (_kind(data["nets"][name]), name))
+    kinds = {name: _kind(data["nets"][name]) for name in data["views"] if name in data["nets"]}
+    names = sorted(kinds, key=lambda name: (kinds[name], name))
     values = np.array(
         [[_or_nan(data["views"][name][view]) for view in VIEWS] for name in names], float
     )
@@ -46,7 +47,7 @@ def views_figure(data: Mapping[str, Any]) -> Figure:
     ax.set_xticks(
         range(len(VIEWS)), [view.replace("-restricted ", "-restricted\n") for view in VIEWS]
     )
-    labels = [f"{name.removeprefix('c10_')} ({_kind(data['nets'][name])})" for name in names]
+    labels = [f"{name.removeprefix('c10_')} ({kinds[name]})" for name in names]
     ax.set_yticks(range(len(names)), labels)
     figure.colorbar(shown, ax=ax).set_label("rank correlation over bands", fontsize=LABEL)
     n_images = data["views"][names[0]]["n_images"]
@@ -58,6 +59,7 @@ def views_figure(data: Mapping[str, Any]) -> Figure:
 def equal_accuracy_figure(data: Mapping[str, Any]) -> Figure:
     """Draw robust accuracy against signed score, clean accuracy in grey where it is not equal."""
     figure, axes = new_figure(11, 4.6, columns=2, shared=False)
+    nets = {name: one for name, one in data["nets"].items() if one["robust"] is not None}
     columns = (
         ("signed_score", "signed score (high: leans to low bands)"),
         ("clean", "clean accuracy"),
@@ -67,7 +69,7 @@ def equal_accuracy_figure(data: Mapping[str, Any]) -> Figure:
             for equal in (False, True):
                 some = {
                     name: one
-                    for name, one in data["nets"].items()
+                    for name, one in nets.items()
                     if _kind(one) == kind and is_equal(one) == equal
                 }
                 ax.scatter(
@@ -78,7 +80,7 @@ def equal_accuracy_figure(data: Mapping[str, Any]) -> Figure:
                     s=28,
                     label=kind if equal else None,
                 )
-        for name, one in data["nets"].items():
+        for name, one in nets.items():
             if is_equal(one):
                 ax.annotate(
                     name.removeprefix("c10_"),
@@ -91,7 +93,7 @@ def equal_accuracy_figure(data: Mapping[str, Any]) -> Figure:
         ax.set_xlabel(label)
     axes[0].set_ylabel("accuracy in % under PGD at 2/255")
     axes[0].legend(title=f"clean accuracy {EQUAL[0]:.2f} to {EQUAL[1]:.2f}", fontsize=SMALL)
-    n_images = next(iter(data["nets"].values()))["n_images"]
+    n_images = next(iter(nets.values()))["n_images"]
     figure.suptitle(
         titled("Equal accuracy, different robustness (grey: other accuracies)", n_images)
     )
@@ -104,8 +106,8 @@ def is_equal(net: Mapping[str, Any]) -> bool:
 
 
 def _kind(net: Mapping[str, Any]) -> str:
-    found: str = net["training"].split()[0].rstrip(",")
-    return found
+    """Return the first word of its training."""
+    return str(net["training"] or "unstated").split()[0].rstrip(",")
 
 
 def _or_nan(value: float | None) -> float:

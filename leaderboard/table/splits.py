@@ -71,19 +71,21 @@ def normalised_split(entry: Entry) -> tuple[str, MeanSplit] | None:
         return None
     means: Mapping[str, float]
     if corruption.mce is not None:
-        name = f"mCE, in % of {corruption.mce.reference}'s errors on the same images"
+        name = f"mCE, in % of {corruption.mce.reference}'s errors"
         errors = corruption.mce.reference_errors
         means = {c: math.fsum(rates) / len(rates) for c, rates in errors.items()}
     elif corruption.error_over_published is not None:
         reference = corruption.error_over_published.reference
-        name = f"error ratio, in % of {reference}, errors on other images"
+        name = f"error ratio, in % of the published errors {reference}"
         means = load_reference(reference).mean_errors
     else:
         return None
     splits = []
     for c, mean in means.items():
         some = [one for one in found.conditions if one.condition == c]
-        if len(some) != len(SEVERITIES):
+        if len(some) != len(SEVERITIES) or not mean:
             return None
         splits.append(MeanSplit.of(some) / mean)
+    if found.n_images != corruption.n_images:
+        name += f" ({found.n_images} of the {corruption.n_images} images)"
     return name, MeanSplit.mean(splits)

@@ -9,8 +9,9 @@ import numpy as np
 import oracles
 import pytest
 
-from iaside_plugins import Protocol, error_decomposition, spectral_importance
+from iaside_plugins import InputError, Protocol, error_decomposition, spectral_importance
 from iaside_plugins.corruptions.apply import CORRUPTIONS
+from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.leaderboard.studies import criteria, evidence
 from iaside_plugins.storage.files import write_json
 
@@ -197,24 +198,76 @@ def test_filters_that_repair_the_upper_bands_are_told_from_those_that_do_not():
     assert [row.verdict for row in rows] == [criteria.NOT_SHOWN] * 3
 
 
+def test_a_repair_must_be_near_and_in_order():
+    known, rows = families(), filtered("bands")
+    for one in rows.values():
+        for cell in one["corruptions"].values():
+            cell["low_pass_of_perturbation"] += 0.05  # six points off, the rival still more
+    near = criteria.repairs(known, rows)[0]
+    assert near.value == pytest.approx(0.06)
+    assert near.verdict == criteria.NOT_SHOWN
+    rng = np.random.default_rng(5)
+    for one in rows.values():
+        for cell in one["corruptions"].values():
+            cell["low_pass"] = cell["error"] - 0.2 * (cell["error"] - cell["without_upper"])
+            cell["low_pass"] -= 0.12 * rng.normal()
+    order = criteria.repairs(known, rows)[1]
+    assert 0 < order.interval[0] < order.value < criteria.REPAIR_ORDER
+    assert order.verdict == criteria.NOT_SHOWN
+
+
+def test_halves_of_the_images_may_differ_by_more():
+    known, some = families(), choices(1e-4)
+    for one in some.values():
+        for column, step in (("added_upper", 0.05), ("signed_score", 0.0)):
+            one[column]["second"] += step
+            one[column]["seed1"] = one[column]["8"] + step
+    found = criteria.other_choices(known, some)
+    assert of(found, what="other half of the images: points").verdict == criteria.HOLDS
+    assert of(found, what="another seed: points").verdict == criteria.DOES_NOT_HOLD
+    for one in some.values():
+        one["groups"]["4"] = {k: [-v, lo, hi] for k, (v, lo, hi) in one["groups"]["8"].items()}
+    assert of(criteria.other_choices(known, some), what="4 bands: same half").value == 0
+
+
 def test_forecasts_are_shown_where_they_are_nearer():
-    rng = np.random.default_rng(3)
-    rows = []
-    for k in range(N_NETS):
-        measured = rng.uniform(0.1, 0.8, 75)
-        near = (measured + 0.02 * rng.normal(size=75)).tolist()
-        rows.append(
-            {"family": FAMILIES[k], "clean": 0.1, "measured": measured.tolist(), "forecast": near}
-        )
-    found = criteria.forecasts(rows, "all")
-    assert found[0].verdict == criteria.SHOWN
-    assert found[0].value == pytest.approx(found[2].value - found[1].value)
-    for row in rows:
-        row["forecast"], row["clean"] = [0.9] * 75, 0.45
-    assert criteria.forecasts(rows, "all")[0].verdict == criteria.NOT_SHOWN
-    few = criteria.forecasts(rows[:3], "few")
-    assert few[0].interval is None
-    assert few[0].verdict == criteria.TOO_FEW
+    def report(low: float, n_families: int = 15) -> dict:
+        figures = {name: [0.3, low, 0.4] for name in criteria.FIGURES}
+        return {"n_nets": N_NETS, "n_families": n_families, "figures": figures}
+
+    rows = criteria.forecasts(report(0.1), "all")
+    assert [row.verdict for row in rows] == [criteria.SHOWN] + [criteria.BESIDE] * 5
+    assert rows[0].interval == (0.1, 0.4)
+    assert criteria.forecasts(report(-0.1), "all")[0].verdict == criteria.NOT_SHOWN
+    few = criteria.forecasts(report(0.1, 4), "few")[0]
+    assert (few.interval, few.verdict) == (None, criteria.TOO_FEW)
+    assert criteria.forecasts(None, "none")[0].verdict == criteria.TOO_FEW
+
+
+@pytest.mark.parametrize(
+    ("interval", "p", "least", "verdict"),
+    [
+        ((0.1, 0.9), 0.04, 0.1, criteria.SHOWN),
+        ((-0.1, 0.9), 0.04, 0.1, criteria.NOT_SHOWN),
+        ((0.1, 0.9), 0.06, 0.1, criteria.NOT_SHOWN),
+        ((0.1, 0.9), 0.04, -0.1, criteria.NOT_SHOWN),
+        ((0.1, 0.9), 0.04, None, criteria.NOT_SHOWN),
+        ((-0.9, -0.1), 0.9, 0.1, criteria.CONTRADICTED),
+    ],
+)
+def test_each_part_of_the_first_rule_decides(interval, p, least, verdict):
+    beside = {"least_without_a_family": least}
+    row = criteria.Outcome("a", "", "", 24, 15, 0.5, interval, criteria.TOO_FEW, p, beside)
+    assert criteria._judged(row).verdict == verdict
+
+
+def test_p_is_corrected_for_the_outcomes_of_a_predictor():
+    rows = criteria.beyond_accuracy(nets(0.35, seed=1))
+    some = [row.p for row in rows[:3]]
+    bare = [
+        criteria._partial("signed_score", o, "", nets(0.35, seed=1)).p for o in criteria.OUTCOMES
+    ]
+    assert min(some) == pytest.approx(min(3 * min(bare), 1.0))
 
 
 # ---- what they are applied to ------------------------------------------------------------------
@@ -234,16 +287,64 @@ def test_evidence_is_read_from_the_files(tmp_path):
     assert set(found["added_upper"]) == {"8", "4", "first", "second"}
     bands = split.error.over().bands.value  # of four bands
     assert found["added_upper"]["4"] == pytest.approx(bands[2:].sum())
-    halves = [found["added_upper"][key] for key in ("first", "second")]
-    assert np.mean(halves) == pytest.approx(found["added_upper"]["8"])
+    whole = ErrorDecomposition.load(tmp_path / "explained" / "tiny--8.npz")
+    bands = whole.error.bands[:, :, 4:].sum(axis=2).mean(axis=0)  # of each image
+    assert found["added_upper"]["first"] == pytest.approx(bands[:3].mean())
+    assert found["added_upper"]["second"] == pytest.approx(bands[3:].mean())
     value, low, high = found["groups"]["4"]["noise"]
     noise = split.error.over([n for n in CORRUPTIONS if n.endswith("noise")]).bands.value
     assert value == pytest.approx(noise[2:].sum() - noise[:2].sum())
     assert low <= value <= high
     assert found["signed_score"]["4"] == own.signed_score
+    part = spectral_importance(net, (images[:3], labels[:3]), Protocol(8))
+    assert found["signed_score"]["first"] == pytest.approx(part.signed_score)
+    other = oracles.sample(6, (16, 16), seed=9)
+    spectral_importance(net, other, Protocol(4)).save(tmp_path / "profiles" / "tiny--12.npz")
+    with pytest.raises(InputError, match="expected the images of tiny--8"):
+        evidence._choices(tmp_path)
+
+
+def test_evidence_is_condensed_and_judged_from_entries(make_entry, tmp_path):
+    names = [f"c10_net{k}" for k in range(6)]
+    raw = {name: make_entry(name, seed=k) for k, name in enumerate(names)}
+    for name, one in raw.items():
+        one["adversarial"]["worst_case"][0]["epsilon"] = evidence.BUDGET
+        for attack in one["adversarial"]["attacks"][:2]:
+            attack["epsilon"] = evidence.BUDGET
+        write_json(tmp_path / "cifar10" / f"{name}.json", one)
+    agreement = [[1.0, 0.5, None, 0.25]] * 4
+    view_names = [
+        "contribution per energy",
+        "attack inside the band",
+        "importance",
+        "Fourier heat map",
+    ]
+    views = {
+        "n_images": 100,
+        "views": [{"name": name, "value": [0.0] * 8} for name in view_names],
+        "agreement": agreement,
+    }
+    write_json(tmp_path / "views" / f"{names[0]}.json", {"views": views})
+    known = dict.fromkeys([*names, "c10_other"], "one")
+    found = evidence.condense(tmp_path, known)
+    net, entry = found["nets"]["c10_net1"], raw["c10_net1"]
+    psi = entry["spectral"]["shapley_values"]
+    assert net["upper_nats"] == pytest.approx(sum(psi[2:]), rel=1e-5)
+    assert net["robust"] == entry["adversarial"]["worst_case"][0]["accuracy"]["value"]
+    assert net["autoattack"] is None
+    assert found["views"][names[0]]["band-restricted attack"] == 0.5
+    assert found["views"][names[0]]["importance"] is None
+    assert found["missing"]["entries"] == ["c10_other"]
+    assert found["missing"]["views"] == sorted([*names[1:], "c10_other"])
+    rows = criteria.outcomes(found)
+    assert {row.criterion for row in rows} == set("abcde")
+    assert "too few: 12 of 12" in evidence.summary([asdict(row) for row in rows])
+    with pytest.raises(InputError, match="no family of c10_net0"):
+        evidence.condense(tmp_path, {})
 
 
 def test_outcomes_are_json(tmp_path):
     rows = criteria.beyond_accuracy(nets(1.0))
     write_json(tmp_path / "rows.json", evidence.jsonable([asdict(row) for row in rows]))
-    assert len(json.loads((tmp_path / "rows.json").read_text())) == 12
+    again = json.loads((tmp_path / "rows.json").read_text())
+    assert again[0]["interval"] == list(rows[0].interval)

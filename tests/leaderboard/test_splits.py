@@ -15,7 +15,7 @@ def test_the_split_of_an_mce_adds_up_to_it(make_entry):
     raw["corruption"]["mce"]["reference"] = "<b>Net"
     (entry,) = board_entries.parsed(raw)
     name, split = normalised_split(entry)
-    assert name == "mCE, in % of <b>Net's errors on the same images"
+    assert name == "mCE, in % of <b>Net's errors"
     assert split.clean + sum(split.bands) == pytest.approx(split.error)
     assert split.error == pytest.approx(entry.corruption.mce.value)
     assert _heat_map(entry)["normalised"].startswith(name)
@@ -34,12 +34,21 @@ def test_without_an_mce_the_ratio_over_published_errors_is_split(make_entry):
     assert split.clean == pytest.approx(sum(clean / mean for mean in means.values()) / 15)
 
 
-@pytest.mark.parametrize("lacking", ["reference", "severity", "decomposition"])
+def test_fewer_images_are_named(make_entry):
+    raw = make_entry(explained=True)
+    raw["decomposition"]["n_images"] = 7
+    (entry,) = board_entries.parsed(raw)
+    assert normalised_split(entry)[0].endswith(f"(7 of the {entry.corruption.n_images} images)")
+
+
+@pytest.mark.parametrize("lacking", ["reference", "severity", "decomposition", "errors"])
 def test_nothing_is_divided_where_something_lacks(make_entry, lacking):
     raw = make_entry(explained=lacking != "decomposition")
     if lacking == "reference":
         raw["corruption"] |= {"mce": None, "error_over_published": None}
     if lacking == "severity":
         raw["decomposition"]["conditions"].pop()
+    if lacking == "errors":
+        raw["corruption"]["mce"]["reference_errors"]["fog"] = [0.0] * 5
     (entry,) = board_entries.parsed(raw)
     assert normalised_split(entry) is None
