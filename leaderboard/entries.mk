@@ -1,5 +1,5 @@
 # The entries of the board and what its studies are made of, from the kit of images and weights:
-#   make -f leaderboard/entries.mk KIT=DIR cifar10 autoattack views profiles explained filters forecast photos ...
+#   make -f leaderboard/entries.mk KIT=DIR cifar10 autoattack views profiles explained attacked filters forecast photos ...
 # Cheapest first; all is written below $(OUT), and a stopped run goes on where it was. How long each
 # file took is in $(OUT)/seconds.txt. One model: CIFAR=c10_resnet20, PHOTOS=mcunet_5fps.
 SHELL := /bin/bash
@@ -23,7 +23,7 @@ spec = $(if $(filter resnet18_cifar10 efficientnet_%,$(1)),pip,kit):$(1)
 # $(call timed,COMMAND): run it and note how many seconds it took, with those of its last run alone.
 timed = mkdir -p $(@D); start=$$(date +%s); $(1) && echo "$@ $$(($$(date +%s) - start))" >> $(OUT)/seconds.txt
 
-TARGETS := cifar10 autoattack views profiles explained filters photos photos-large photos-autoattack \
+TARGETS := cifar10 autoattack views profiles explained attacked filters photos photos-large photos-autoattack \
 	quantised temperature
 .PHONY: forecast $(TARGETS)
 .DELETE_ON_ERROR:
@@ -32,6 +32,7 @@ autoattack: $(CIFAR:%=$(OUT)/autoattack/%.json)
 views: $(CIFAR:%=$(OUT)/views/%.json)
 profiles: $(foreach net,$(CIFAR),$(foreach one,8 4 12 round,$(OUT)/profiles/$(net)--$(one).npz))
 explained: $(foreach net,$(CIFAR),$(foreach one,8 4 12 round seed1,$(OUT)/explained/$(net)--$(one).npz))
+attacked: $(CIFAR:%=$(OUT)/attacked/%.npz)
 filters: $(CIFAR:%=$(OUT)/filters/%.json)
 photos: $(PHOTOS:%=$(OUT)/photos/%.json)
 photos-large: $(LARGE:%=$(OUT)/photos/%.json)
@@ -68,6 +69,10 @@ $(OUT)/explained/%.npz:
 	$(call timed,$(IASIDE) explain $(call spec,$(net)) --data $(KIT)/cifar10 --n-images 100 --resume $(@:.npz=.run) \
 		--severities 3 --repair 0 --target-error 0 --protocol $(bands)$(,)estimator=permutation$(,)seed=$(seed) \
 		--seed $(seed) --save $@)
+
+$(OUT)/attacked/%.npz:
+	$(call timed,$(IASIDE) explain $(call spec,$*) --data $(KIT)/cifar10 --n-images 100 --resume $(@:.npz=.run) \
+		--corruptions none --attacks pgd --epsilons 2/255$(,)8/255 --repair 0 --target-error 0 --save $@)
 
 $(OUT)/filters/%.json:
 	$(call timed,$(VENV)/bin/python tests/bench/bench_filters.py $(call spec,$*) \

@@ -14,7 +14,9 @@ import pandas as pd
 from iaside_plugins.budgets import format_budget
 from iaside_plugins.display.text import number, row_number
 from iaside_plugins.leaderboard.studies import sensitivity
+from iaside_plugins.leaderboard.studies.criteria import LABELS, VIEWS
 from iaside_plugins.leaderboard.studies.spectra import follows
+from iaside_plugins.leaderboard.studies.views import KINDS, is_equal
 from iaside_plugins.sensitivity.text import TITLES, level_text
 
 BOARD = Path(__file__).resolve().parents[2] / "leaderboard"
@@ -48,6 +50,12 @@ def write(folder: Path) -> None:
         "attributions-agreement": _attributions("agreement"),
         "attributions-pairs": _attributions("pairs"),
         "attributions-profiles": _attributions("profiles"),
+        "outcomes": outcomes_table(),
+        "adversarial-short": adversarial_short(),
+        "adversarial-bands": pd.DataFrame(adversarial_rows()),
+        "equal-accuracy": equal_accuracy(),
+        "views-short": views_short(),
+        "views-bands": pd.DataFrame(views_rows()),
     }
     for name, frame in made.items():
         frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
@@ -146,6 +154,141 @@ def attributions_short() -> pd.DataFrame:
             if row["first"] == "iaside"
         }
     return pd.DataFrame(columns).rename_axis("method").reset_index()
+
+
+def outcomes_table() -> pd.DataFrame:
+    """Return what became of every criterion."""
+    return pd.DataFrame(
+        [
+            {
+                "criterion": row["criterion"],
+                "what": row["what"],
+                "among": row["among"],
+                "networks (families)": f"{row['n_networks']} ({row['n_families']})",
+                "value": _value(row["value"], row["interval"]),
+                "p (Holm)": number(row["p"], spec=".2g"),
+                "beside": _beside(row["beside"] or {}),
+                "verdict": row["verdict"],
+            }
+            for row in study("criteria/outcomes")
+        ]
+    )
+
+
+def _value(value: float | None, ends: list[float] | None) -> str:
+    return number(value, *(ends or (None, None)))
+
+
+def _beside(found: dict[str, Any]) -> str:
+    """Return the other numbers of a rule in words."""
+    words = {
+        "least_without_a_family": "least without a family",
+        "mean_absolute_difference": "mean absolute difference",
+        "n_groups": "groups",
+        "rival_less_own": "rival's error less this",
+        "own_less_rival": "less the rival's",
+        "undefined": "networks without an order",
+        "mean_cost_on_clean_images": "cost on clean images",
+    }
+    parts = []
+    for key, name in words.items():
+        if found.get(key) is not None:
+            count = key in ("n_groups", "undefined")
+            ends = found.get("interval") if key in ("rival_less_own", "own_less_rival") else None
+            text = str(found[key]) if count else _value(found[key], ends)
+            parts.append(f"{name} {text}")
+    return "; ".join(parts)
+
+
+def adversarial_short() -> pd.DataFrame:
+    """Return what each pair of networks differs by, in points, in the halves of the bands."""
+    rows = []
+    for pair in study("adversarial/adversarial")["pairs"]:
+        row = {
+            "first - second": f"{pair['first']} - {pair['second']} ({pair['alike']})",
+            "clean": _points(pair["clean"]),
+        }
+        for name, one in pair["conditions"].items():
+            low, high = (100 * one[half][0] for half in ("lower", "upper"))
+            row[f"{name}: all (low + high)"] = f"{_points(one['added'])} ({low:+.1f} {high:+.1f})"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _points(estimate: list[float]) -> str:
+    value, low, high = (100 * x for x in estimate)
+    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def adversarial_rows() -> Iterator[dict[str, Any]]:
+    """Yield a row for every pair, condition and band: differences as shares of images."""
+    for pair in study("adversarial/adversarial")["pairs"]:
+        for name, one in pair["conditions"].items():
+            for band, value in enumerate(one["bands"]):
+                yield {
+                    "first": pair["first"],
+                    "second": pair["second"],
+                    "n_images": pair["n_images"],
+                    "condition": name,
+                    "band": band,
+                    "difference": value,
+                }
+
+
+def equal_accuracy() -> pd.DataFrame:
+    """Return the networks of equal accuracy, the most robust first."""
+    evidence = study("criteria/evidence")
+    names = [name for name, one in evidence["nets"].items() if is_equal(one)]
+    rows = []
+    for name in sorted(names, key=lambda name: -evidence["nets"][name]["robust"]):
+        one = evidence["nets"][name]
+        rows.append(
+            {
+                "network": name,
+                "training": one["training"],
+                "clean accuracy, %": number(100 * one["clean"], spec=".1f"),
+                **{
+                    f"{LABELS[key]}, %": number(one[key] and 100 * one[key], spec=".1f")
+                    for key in ("robust", "autoattack", "noise_error")
+                },
+                "signed score": number(one["signed_score"]),
+                "nats in the upper half": number(one["upper_nats"]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def views_short() -> pd.DataFrame:
+    """Return, by kind of training, how well each view ranks the bands; and over all families."""
+    evidence = study("criteria/evidence")
+    rows = []
+    for view in VIEWS:
+        row = {"view": view}
+        for kind in KINDS:
+            values = [
+                one[view]
+                for name, one in evidence["views"].items()
+                if one[view] is not None and evidence["nets"][name]["training"].startswith(kind)
+            ]
+            mean = float(np.mean(values)) if values else None
+            row[f"{kind} ({len(values)})"] = number(mean)
+        found = next(
+            one
+            for one in study("criteria/outcomes")
+            if one["criterion"] == "b" and one["what"].endswith(view)
+        )
+        families = f"mean over {found['n_families']} families"
+        row[families] = _value(found["value"], found["interval"])
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def views_rows() -> Iterator[dict[str, Any]]:
+    """Yield a row for every network, view and band."""
+    for name, one in study("criteria/evidence")["views"].items():
+        for view, values in one["bands"].items():
+            for band, value in enumerate(values):
+                yield {"network": name, "view": view, "band": band, "value": value}
 
 
 def _spectra(part: str) -> pd.DataFrame:

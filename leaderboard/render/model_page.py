@@ -10,7 +10,7 @@ from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.display.text import number
 from iaside_plugins.entry.command import command
-from iaside_plugins.entry.schema import Decomposition, Entry, OtherReading, Split, SplitCondition
+from iaside_plugins.entry.schema import Entry, OtherReading, Split, SplitCondition
 from iaside_plugins.leaderboard.board import Board, Section
 from iaside_plugins.leaderboard.render.grids import origin
 from iaside_plugins.leaderboard.render.html import render
@@ -18,7 +18,7 @@ from iaside_plugins.leaderboard.render.page import model_file, short_id
 from iaside_plugins.leaderboard.table import formatting as fmt
 from iaside_plugins.leaderboard.table.presentation import doubts, heading
 from iaside_plugins.leaderboard.table.rows import ModelRow
-from iaside_plugins.leaderboard.table.splits import MeanSplit, corruption_split
+from iaside_plugins.leaderboard.table.splits import MeanSplit, corruption_split, normalised_split
 
 SCRIPTS = ("dom.js", "profile_chart.js", "model.js")
 STEPS = 8  # shades of a heat map
@@ -96,7 +96,7 @@ def _result(section: Section, k: int) -> dict[str, Any]:
             fmt.signed_interval(value, *ends)
             for value, ends in zip(evidence.nats, evidence.intervals, strict=True)
         ],
-        "split": None if entry.decomposition is None else _heat_map(entry.decomposition),
+        "split": _heat_map(entry),
         "errors": _errors(entry),
         "severities": SEVERITIES,
         "attacks": _budgets(model),
@@ -105,8 +105,11 @@ def _result(section: Section, k: int) -> dict[str, Any]:
     }
 
 
-def _heat_map(found: Decomposition) -> dict[str, Any]:
+def _heat_map(entry: Entry) -> dict[str, Any] | None:
     """Return rows of error points by condition and band, each with a shade by its size."""
+    found = entry.decomposition
+    if found is None:
+        return None
     conditions: dict[str, list[Split]] = {}
     for one in found.conditions:
         conditions.setdefault(_condition(one), []).append(one)
@@ -114,8 +117,12 @@ def _heat_map(found: Decomposition) -> dict[str, Any]:
     if (mean := corruption_split(found)) is not None:
         rows.insert(0, ("mean over the corruptions", mean.points))
     most = max(abs(point) for _, points in rows for point in points[1:-1]) or 1.0
+    normalised = normalised_split(entry)
     return {
         "n_images": found.n_images,
+        "normalised": None
+        if normalised is None
+        else fmt.plain(f"{normalised[0]}: {normalised[1]}"),
         "rows": [
             (name, points, [round(STEPS * point / most) for point in points[1:-1]])
             for name, points in rows

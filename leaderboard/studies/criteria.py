@@ -40,8 +40,24 @@ REPAIR_POINTS = 0.05  # most mean absolute error of a predicted repair
 REPAIR_ORDER = 0.3  # least rank correlation of predicted and measured repair
 PREDICTORS = {"signed_score": 1, "upper_nats": -1}  # the sign that goes with a better outcome
 OUTCOMES = {"robust": 1, "autoattack": 1, "noise_error": -1}  # the sign of a better one
+LABELS = {
+    "signed_score": "signed score",
+    "upper_nats": "nats in the upper half",
+    "added_upper": "points added in the upper half",
+    "robust": "accuracy under PGD at 2/255",
+    "autoattack": "accuracy under AutoAttack at 2/255",
+    "noise_error": "error under noise",
+    "low_pass": "a low-pass",
+    "median": "a median filter",
+}
 VIEWS = ("band-restricted attack", "Fourier heat map", "importance")
-CHOICES = ("4", "12", "round", "seed1", "halves")
+CHOICES = {
+    "4": "4 bands",
+    "12": "12 bands",
+    "round": "round bands",
+    "seed1": "another seed",
+    "halves": "the other half of the images",
+}
 
 
 @dataclass(frozen=True)
@@ -100,7 +116,7 @@ def _partial(
     sign = PREDICTORS[predictor] * OUTCOMES[outcome]
     x, y, z = (np.array([one[key] for one in some], float) for key in (predictor, outcome, "clean"))
     sample = Sample(families)
-    what = f"{predictor} and {outcome}, given clean accuracy"
+    what = f"{LABELS[predictor]} and {LABELS[outcome]}, given clean accuracy"
     row = Outcome("a", what, among, len(some), len(set(families)), None, None, TOO_FEW)
     found = partial_spearman(sign * x, y, z, sample)
     if found["value"] is None or found["family_interval"] is None:
@@ -186,7 +202,7 @@ def other_choices(
         keys = ("first", "second") if choice == "halves" else ("8", choice)
         order = SAME_ORDER_HALVES if choice == "halves" else SAME_ORDER
         points = SAME_POINTS_HALVES if choice == "halves" else SAME_POINTS
-        row, gap = _same_order("points added in the upper half", choice, keys, nets, choices)
+        row, gap = _same_order("added_upper", choice, keys, nets, choices)
         if row.value is not None:
             holds = row.value >= order and gap <= points
             row = replace(row, verdict=HOLDS if holds else DOES_NOT_HOLD)
@@ -200,21 +216,20 @@ def other_choices(
 
 
 def _same_order(
-    what: str,
+    column: str,
     choice: str,
     keys: tuple[str, str],
     nets: Mapping[str, Mapping[str, Any]],
     choices: Mapping[str, Mapping[str, Any]],
 ) -> tuple[Outcome, float]:
     """Return the rank correlation over networks of two choices, and their mean distance."""
-    column = "signed_score" if what == "signed_score" else "added_upper"
     some = {
         name: [one[column][key] for key in keys]
         for name, one in choices.items()
         if all(key in one[column] for key in keys)
     }
     families = tuple(nets[name]["family"] for name in some)
-    text = f"{what}: {' and '.join(keys)}"
+    text = f"{CHOICES[choice]}: {LABELS[column]}, order of the networks"
     row = Outcome("c", text, "all networks", len(some), len(set(families)), None, None, TOO_FEW)
     if len(some) < MIN_INTERVAL:
         return row, float("nan")
@@ -223,7 +238,7 @@ def _same_order(
     gap = float(np.abs(x - y).mean())
     ends = estimate["family_interval"]
     interval = None if ends is None else (float(ends[0]), float(ends[1]))
-    beside = {"mean_absolute_difference": gap, "choice": choice}
+    beside = {"mean_absolute_difference": gap}
     return replace(row, value=estimate["value"], interval=interval, beside=beside), gap
 
 
@@ -244,7 +259,7 @@ def _same_half(
                 other = one["groups"][after][group][0]
                 same.setdefault(name, []).append(bool(value * other > 0))
     total = [one for some in same.values() for one in some]
-    text = f"half that costs more, by group of corruptions: {before} and {after}"
+    text = f"{CHOICES[choice]}: same half costs more, share of clear groups of corruptions"
     families = {nets[name]["family"] for name in same}
     row = Outcome("c", text, "all networks", len(same), len(families), None, None, TOO_FEW)
     if not total:
@@ -319,7 +334,7 @@ def _in_order(
         return {name: value for name, value in found.items() if np.isfinite(value)}
 
     own, rival = order("predicted"), order("rival")
-    what = f"predicted repair and {filter_} on the image, by corruption"
+    what = f"order of corruptions: predicted repair and {LABELS[filter_]} on the image"
     row = _mean_over_families("d", what, nets, own)
     both = {name: own[name] - rival[name] for name in own if name in rival}
     gap = _mean_over_families("d", what, nets, both)

@@ -50,7 +50,9 @@ def test_a_score_that_knows_more_is_shown_and_its_opposite_contradicted():
         rows = criteria.beyond_accuracy(nets(effect))
         assert len(rows) == 12
         for outcome in criteria.OUTCOMES:
-            row = of(rows, what=f"signed_score and {outcome}", among="all networks")
+            row = of(
+                rows, what=f"signed score and {criteria.LABELS[outcome]}", among="all networks"
+            )
             assert row.verdict == verdict
             assert row.interval[0] <= row.value <= row.interval[1]
             assert (row.n_networks, row.n_families) == (N_NETS, 15)
@@ -76,7 +78,7 @@ def test_one_family_alone_shows_nothing():
             one["robust"] = 2 * one["clean"]
         else:
             one["robust"] += 5 * (one["signed_score"] + 4 * one["clean"])
-    row = of(criteria.beyond_accuracy(some), what="signed_score and robust")
+    row = of(criteria.beyond_accuracy(some), what="signed score and accuracy under PGD")
     assert row.verdict != criteria.SHOWN
 
 
@@ -85,10 +87,10 @@ def test_networks_without_an_outcome_are_left_out_and_too_few_are_not_judged():
     for name in list(some)[:21]:
         some[name]["autoattack"] = None
     rows = criteria.beyond_accuracy(some)
-    row = of(rows, what="signed_score and autoattack")
+    row = of(rows, what="signed score and accuracy under AutoAttack")
     assert (row.n_networks, row.verdict) == (3, criteria.TOO_FEW)
-    assert of(rows, what="signed_score and robust").n_networks == N_NETS
-    equal = of(rows, what="signed_score and robust", among="equal")
+    assert of(rows, what="signed score and accuracy under PGD").n_networks == N_NETS
+    equal = of(rows, what="signed score and accuracy under PGD", among="equal")
     assert equal.n_networks == sum(0.8 <= one["clean"] <= 0.95 for one in some.values())
 
 
@@ -149,10 +151,10 @@ def test_choices_that_change_nothing_hold_and_others_do_not():
     shifted = choices(1e-4)
     for one in shifted.values():
         one["added_upper"]["4"] += 0.04  # the same order, four points off
-    assert of(criteria.other_choices(known, shifted), what="upper half: 8 and 4").verdict == (
+    assert of(criteria.other_choices(known, shifted), what="4 bands: points").verdict == (
         criteria.DOES_NOT_HOLD
     )
-    half = of(same, what="half that costs more, by group of corruptions: 8 and 4")
+    half = of(same, what="4 bands: same half")
     assert half.beside["n_groups"] == N_NETS  # blur is clear for none
 
 

@@ -1,0 +1,136 @@
+"""What adversarial training buys and costs: paired decompositions of pairs of networks.
+
+``python -m iaside_plugins.leaderboard.studies.adversarial FOLDER`` reads what the targets
+`explained` and `attacked` of `leaderboard/entries.mk` wrote into adversarial.json; without it draws
+the figure from adversarial.json again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from iaside_plugins.budgets import format_budget
+from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS
+from iaside_plugins.decomposition.contributions import Contributions, sum_over
+from iaside_plugins.decomposition.result import ErrorDecomposition, difference, joined
+from iaside_plugins.display.plots import new_figure, save_figure, titled
+from iaside_plugins.display.style import DIVERGING, LABEL, SMALL
+from iaside_plugins.storage.files import rounded, write_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FOLDER = Path(__file__).resolve().parents[1] / "adversarial"
+DIGITS = 5  # significant ones that adversarial.json keeps
+SAME, NEARLY, OTHER = "same layers", "nearly the same layers", "transformer against convolutions"
+PAIRS = (  # trained against attacks or certified, standard, how alike they are
+    ("c10_oval_cifar_madry_8px", "c10_oval_cifar_sgd_8px", SAME),
+    ("c10_cnn_a_adv", "c10_oval_cifar_sgd_8px", SAME),
+    ("c10_wide_kw", "c10_oval_cifar_sgd_8px", SAME),
+    ("c10_kolter_cifar_small_36px", "c10_oval_cifar_sgd_8px", SAME),
+    ("c10_small_pgd", "c10_abcrown_marabou_medium", NEARLY),
+    ("c10_recoloradv_delta", "c10_resnet20", NEARLY),
+    ("c10_recoloradv_recoloradv_delta", "c10_resnet20", NEARLY),
+    ("c10_recoloradv_recoloradv", "c10_resnet20", NEARLY),
+    ("c10_recoloradv_stadv", "c10_resnet20", NEARLY),
+    ("c10_vit_pgd_2_3_16", "c10_cnn_a_adv", OTHER),  # both trained at 2/255
+)
+
+
+def condense(folder: Path) -> dict[str, Any]:
+    """Return the differences of every pair whose networks both have files below a folder."""
+
+    def load(name: str) -> ErrorDecomposition | None:
+        files = [folder / "explained" / f"{name}--8.npz", folder / "attacked" / f"{name}.npz"]
+        if not all(file.exists() for file in files):
+            return None
+        return joined([ErrorDecomposition.load(file) for file in files])
+
+    names = dict.fromkeys(name for first, second, _ in PAIRS for name in (first, second))
+    known = {name: load(name) for name in names}
+    rows, missing = [], [name for name, one in known.items() if one is None]
+    for first, second, alike in PAIRS:
+        a, b = known[first], known[second]
+        if a is not None and b is not None:
+            rows.append({"first": first, "second": second, "alike": alike, **_contrast(a, b)})
+    found: dict[str, Any] = rounded({"pairs": rows, "missing": missing}, DIGITS)
+    return found
+
+
+def _contrast(first: ErrorDecomposition, second: ErrorDecomposition) -> dict[str, Any]:
+    """Return first less second on clean images, in groups of corruptions and under attacks."""
+    game = difference(first, second).error
+    conditions: dict[str, list[Any]] = {}
+    for one in game.conditions:
+        group = CORRUPTION_GROUPS.get(one.name)
+        conditions.setdefault(group or f"PGD {format_budget(one.level or 0.0)}", []).append(one)
+    clean = game.over().clean
+    return {
+        "n_images": game.n_images,
+        "clean": [float(clean.value), *map(float, clean.interval)],
+        "conditions": {name: _halves(game, some) for name, some in conditions.items()},
+    }
+
+
+def _halves(game: Contributions, conditions: list[Any]) -> dict[str, Any]:
+    """Return what conditions add: by band, by half of the bands, and in all, with intervals."""
+    n = game.bands.shape[2]
+    lower = np.arange(n) < n / 2
+    masks = {"lower": lower, "upper": ~lower, "added": np.ones(n)}
+    weights = game.weights(conditions)
+    sums = {
+        name: sum_over((game.bands @ mask.astype(float))[:, :, None], weights)
+        for name, mask in masks.items()
+    }
+    return {
+        "bands": game.over(conditions).bands.value.tolist(),
+        **{name: [float(one.value[0]), *map(float, one.interval[0])] for name, one in sums.items()},
+    }
+
+
+def adversarial_figure(data: Mapping[str, Any]) -> Figure:
+    """Draw, for every pair, how the points of error differ by band: white is no difference."""
+    rows = data["pairs"]
+    names = list(rows[0]["conditions"])
+    figure, axes = new_figure(12, 1.3 + 0.3 * len(rows), columns=len(names), shared=False)
+    values = {
+        name: 100 * np.array([row["conditions"][name]["bands"] for row in rows]) for name in names
+    }
+    most = max(float(np.abs(each).max()) for each in values.values())
+    labels = [f"{short(row['first'])} - {short(row['second'])}" for row in rows]
+    for k, (ax, name) in enumerate(zip(axes, names, strict=True)):
+        shown = ax.imshow(values[name], cmap=DIVERGING, vmin=-most, vmax=most, aspect="auto")
+        ax.set_title(name, fontsize=LABEL)
+        ax.set_xticks(range(values[name].shape[1]))
+        ax.set_xlabel("band")
+        ax.set_yticks(range(len(rows)), labels if k == 0 else [])
+    bar = figure.colorbar(shown, ax=axes)
+    bar.set_label("points of error, first less second", fontsize=LABEL)
+    bar.ax.tick_params(labelsize=SMALL)
+    title = "Networks trained for robustness less others, what each adds to its error by band"
+    figure.suptitle(titled(title, rows[0]["n_images"]))
+    return figure
+
+
+def short(name: str) -> str:
+    """Return a network's name without what all of them have."""
+    return name.removeprefix("c10_")
+
+
+def main(folders: Iterable[str]) -> None:
+    """Take new files in, if a folder is given, and draw the figure."""
+    source = FOLDER / "adversarial.json"
+    for folder in folders:
+        write_json(source, condense(Path(folder)))
+    data = json.loads(source.read_text(encoding="utf-8"))
+    save_figure(adversarial_figure(data), FOLDER / "adversarial.png")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
