@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from iaside_plugins.budgets import format_budget
-from iaside_plugins.display.text import number, row_number
-from iaside_plugins.leaderboard.studies import sensitivity
+from iaside_plugins.display.text import NOTHING, number, row_number
+from iaside_plugins.leaderboard.studies import quantised, sensitivity, temperature
 from iaside_plugins.leaderboard.studies.criteria import LABELS, VIEWS
 from iaside_plugins.leaderboard.studies.spectra import follows
 from iaside_plugins.leaderboard.studies.views import KINDS, is_equal
@@ -56,6 +56,9 @@ def write(folder: Path) -> None:
         "equal-accuracy": equal_accuracy(),
         "views-short": views_short(),
         "views-bands": pd.DataFrame(views_rows()),
+        "quantised-short": quantised_short(),
+        "quantised": pd.DataFrame(quantised_rows()),
+        "temperature-short": temperature_short(),
     }
     for name, frame in made.items():
         frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
@@ -76,6 +79,8 @@ def facts() -> dict[str, str]:
         "laws_32": str((laws["law at 32 pixels"] == "yes").sum()),
         "laws_224": str((laws["law at 224 pixels"] == "yes").sum()),
         "verdict": sensitivity.tables(study("sensitivity/sensitivity"))["verdict"],
+        **quantised.facts(study("quantised/quantised")),
+        **temperature.facts(study("temperature/temperature")),
     }
 
 
@@ -289,6 +294,78 @@ def views_rows() -> Iterator[dict[str, Any]]:
         for view, values in one["bands"].items():
             for band, value in enumerate(values):
                 yield {"network": name, "view": view, "band": band, "value": value}
+
+
+def quantised_short() -> pd.DataFrame:
+    """Return by network what 8 bits change, in points, on clean images and under corruptions."""
+    rows = []
+    for name, one in study("quantised/quantised").items():
+        change = one["difference"]["8"]["mean"]
+        read = one.get("systematic")
+        rows.append(
+            {
+                "network": name,
+                "images": one["n_images"],
+                "float: clean error": f"{100 * one['float']['mean']['clean'][0]:.1f}",
+                "float: added": f"{100 * one['float']['mean']['added'][0]:.1f}",
+                **{
+                    f"8 bits less float: {part}": _points(change[key])
+                    for key, part in (
+                        ("clean", "clean error"),
+                        ("added", "added"),
+                        ("lower", "lower half"),
+                        ("upper", "upper half"),
+                    )
+                },
+                "added by other readings": NOTHING
+                if read is None
+                else _points(read["difference"]["8"]["added"]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def quantised_rows() -> Iterator[dict[str, Any]]:
+    """Yield a row for every network, bits, group of corruptions and part: shares of images."""
+    for name, one in study("quantised/quantised").items():
+        for bits, groups in one["difference"].items():
+            for group, split in groups.items():
+                bands = {f"band {k}": ends for k, ends in enumerate(split["bands"])}
+                parts = {key: ends for key, ends in split.items() if key != "bands"}
+                for part, (value, low, high) in (parts | bands).items():
+                    yield {
+                        "network": name,
+                        "n_images": one["n_images"],
+                        "bits": bits,
+                        "condition": "mean of 15" if group == "mean" else group,
+                        "part": part,
+                        "difference": value,
+                        "low": low,
+                        "high": high,
+                    }
+
+
+def temperature_short() -> pd.DataFrame:
+    """Return by network score and accuracy under attack at temperature 1 and at others."""
+    rows = []
+    for name, one in study("temperature/temperature").items():
+        attack = one["attack"]
+        starts = attack.get("n_left_starts")
+        rows.append(
+            {
+                "network": name,
+                "images": one["n_images"],
+                "fitted temperature": f"{one['fitted']:.2g}",
+                "score at 1": number(*one["score"]["1"]),
+                "at the fitted": number(*one["score"]["fitted"]),
+                "fitted less 1": number(*one["score"]["change"]),
+                f"hold of {attack['n_images']}": attack["n_robust"],
+                "at every temperature": attack["n_left"],
+                "after as many starts": NOTHING if starts is None else starts,
+                "illusion": temperature.verdict(one),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def _spectra(part: str) -> pd.DataFrame:

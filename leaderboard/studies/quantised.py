@@ -1,0 +1,154 @@
+"""Networks of 8-bit integers beside the float networks they were made from.
+
+``python -m iaside_plugins.leaderboard.studies.quantised FOLDER`` reads what the target `quantised`
+of `leaderboard/entries.mk` wrote into quantised.json; without it draws the figure from
+quantised.json again. The criteria are those of `docs/studies/quantised.md`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from iaside_plugins.display.plots import draw_dots, new_figure, save_figure
+from iaside_plugins.display.style import COLOURS, FAINT, LABEL, MARKS, SMALL
+from iaside_plugins.leaderboard.studies.adversarial import short
+from iaside_plugins.storage.files import rounded, write_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FOLDER = Path(__file__).resolve().parents[1] / "quantised"
+DIGITS = 5  # significant ones that quantised.json keeps
+SHOWN, NOT_SHOWN = "shown", "not shown"
+PARTS = {"clean": "clean error", "lower": "added, lower half", "upper": "added, upper half"}
+BITS = {"8": "8 bits less float", "4": "weights of 4 bits less float"}
+Ends = Sequence[float]
+
+
+def condense(folder: Path) -> dict[str, Any]:
+    """Return what was measured below a folder, by network, those of CIFAR-10 first."""
+    files = sorted((folder / "quantised").glob("*.json"))
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    nets = {one["name"]: one for one in sorted(found, key=lambda one: one["data"])}
+    out: dict[str, Any] = rounded(nets, DIGITS)
+    return out
+
+
+def side(ends: Ends) -> int:
+    """Return on which side of 0 an interval (value, low, high) lies; 0 if it holds 0."""
+    return int(ends[1] > 0) - int(ends[2] < 0)
+
+
+def moved(nets: Mapping[str, Any], bits: str = "8") -> dict[str, int]:
+    """Return of which networks the bits change what corruptions add, and to which side."""
+    sides = {
+        name: side(one["difference"][bits]["mean"]["added"])
+        for name, one in nets.items()
+        if bits in one["difference"]
+    }
+    return {name: found for name, found in sides.items() if found}
+
+
+def outcomes(nets: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the criteria with how many networks meet them, and the verdict."""
+    found, control = moved(nets), moved(nets, "4")
+    shown = 2 * len(found) >= len(nets)
+    rows = [("quantisation moves robustness", len(found), len(nets), shown)]
+    for half in ("upper", "lower"):
+        there = [
+            name
+            for name, one in found.items()
+            if side(nets[name]["difference"]["8"]["mean"][half]) == one
+        ]
+        holds = shown and len(there) == len(found)
+        rows.append((f"in the {half} bands, of those moved", len(there), len(found), holds))
+    read = {n: one["systematic"] for n, one in nets.items() if "systematic" in one}
+    there = [n for n, one in read.items() if side(one["difference"]["8"]["added"])]
+    rows.append(("systematic noise moves with it", len(there), len(read), len(there) == len(read)))
+    n_control = sum("4" in one["difference"] for one in nets.values())
+    rows.append(("control: weights of 4 bits move it", len(control), n_control, bool(control)))
+    return [
+        {
+            "criterion": what,
+            "networks": f"{n} of {n_of}",
+            "verdict": SHOWN if holds else NOT_SHOWN,
+        }
+        for what, n, n_of, holds in rows
+    ]
+
+
+def answer(nets: Mapping[str, Any]) -> str:
+    """Return the answer in a sentence or two."""
+    found = moved(nets)
+    added = [one["difference"]["8"]["mean"]["added"] for one in nets.values()]
+    widest = max((high - low) / 2 for _, low, high in added)
+    least, most = (100 * end([value for value, *_ in added]) for end in (min, max))
+    verdict = outcomes(nets)[0]["verdict"]
+    text = (
+        f"That 8 bits change what corruptions add to the error is {verdict}: the interval excludes "
+        f"0 for {len(found)} of {len(nets)} networks. The differences are {least:+.1f} to "
+        f"{most:+.1f} points, known to within {100 * widest:.1f} points or better."
+    )
+    if not found:
+        return text
+    halves = [
+        f"{short(name)} ({100 * one['lower'][0]:+.1f} in the lower half of the bands, "
+        f"{100 * one['upper'][0]:+.1f} in the upper)"
+        for name in found
+        for one in [nets[name]["difference"]["8"]["mean"]]
+    ]
+    return f"{text} Moved: {', '.join(halves)}."
+
+
+def facts(nets: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the page names in its sentences, by the name used there."""
+    rows = [f"{o['criterion']}: {o['networks']}, *{o['verdict']}*" for o in outcomes(nets)]
+    return {"quantised_answer": answer(nets), "quantised_outcomes": "; ".join(rows)}
+
+
+def quantised_figure(nets: Mapping[str, Any]) -> Figure:
+    """Draw by network how the clean error, and what corruptions add by half, differ from float."""
+    figure, axes = new_figure(11, 1.6 + 0.4 * len(nets), columns=len(PARTS), shared=False)
+    nothing = [np.nan] * 3
+    for k, (ax, (part, title)) in enumerate(zip(axes, PARTS.items(), strict=True)):
+        for j, (bits, label) in enumerate(BITS.items()):
+            found = [one["difference"].get(bits) for one in nets.values()]
+            values = 100 * np.array([one["mean"][part] if one else nothing for one in found])
+            draw_dots(
+                ax,
+                values[:, 0],
+                values[:, 1:],
+                shift=0.12 * (2 * j - 1),
+                color=COLOURS[j],
+                mark=MARKS[j],
+                label=label,
+            )
+        ax.axvline(0, color=FAINT, linewidth=1, zorder=0)
+        ax.set_title(title, fontsize=LABEL)
+        ax.set_xlabel("points of error")
+        ax.set_yticks(range(len(nets)), [short(name) for name in nets] if k == 0 else [])
+        ax.invert_yaxis()
+    axes[0].legend(fontsize=SMALL)
+    counts = sorted({one["n_images"] for one in nets.values()})
+    images = f"{counts[0]} to {counts[-1]} images"
+    figure.suptitle(f"Quantised less float, 15 corruptions at severity 3, {images}, 95 % intervals")
+    return figure
+
+
+def main(folders: Iterable[str]) -> None:
+    """Take new files in, if a folder is given, and draw the figure."""
+    source = FOLDER / "quantised.json"
+    for folder in folders:
+        write_json(source, condense(Path(folder)))
+    nets = json.loads(source.read_text(encoding="utf-8"))
+    save_figure(quantised_figure(nets), FOLDER / "quantised.png")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
