@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from iaside_plugins.display.plots import draw_dots, new_figure, save_figure
-from iaside_plugins.display.style import COLOURS, FAINT, LABEL, MARKS, SMALL
+from iaside_plugins.display.plots import draw_dots, new_figure, save_figure, titled
+from iaside_plugins.display.style import COLOURS, FAINT, LABEL, MARKS
 from iaside_plugins.leaderboard.studies.adversarial import short
 from iaside_plugins.storage.files import rounded, write_json
 
@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).resolve().parents[1] / "quantised"
 DIGITS = 5  # significant ones that quantised.json keeps
 SHOWN, NOT_SHOWN = "shown", "not shown"
-PARTS = {"clean": "clean error", "lower": "added, lower half", "upper": "added, upper half"}
+PARTS = {
+    "clean": "clean error",
+    "added": "added by corruptions",
+    "lower": "of it, lower half",
+    "upper": "of it, upper half",
+}
 BITS = {"8": "8 bits less float", "4": "weights of 4 bits less float"}
 Ends = Sequence[float]
 
@@ -114,7 +119,7 @@ def facts(nets: Mapping[str, Any]) -> dict[str, str]:
 
 def quantised_figure(nets: Mapping[str, Any]) -> Figure:
     """Draw by network how the clean error, and what corruptions add by half, differ from float."""
-    figure, axes = new_figure(11, 1.6 + 0.4 * len(nets), columns=len(PARTS), shared=False)
+    figure, axes = new_figure(12, 1.9 + 0.4 * len(nets), columns=len(PARTS), shared=False)
     nothing = [np.nan] * 3
     for k, (ax, (part, title)) in enumerate(zip(axes, PARTS.items(), strict=True)):
         for j, (bits, label) in enumerate(BITS.items()):
@@ -134,10 +139,10 @@ def quantised_figure(nets: Mapping[str, Any]) -> Figure:
         ax.set_xlabel("points of error")
         ax.set_yticks(range(len(nets)), [short(name) for name in nets] if k == 0 else [])
         ax.invert_yaxis()
-    axes[0].legend(fontsize=SMALL)
-    counts = sorted({one["n_images"] for one in nets.values()})
-    images = f"{counts[0]} to {counts[-1]} images"
-    figure.suptitle(f"Quantised less float, 15 corruptions at severity 3, {images}, 95 % intervals")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    counts = " or ".join(map(str, sorted({one["n_images"] for one in nets.values()})))
+    title = "Quantised less float, 15 corruptions at severity 3"
+    figure.suptitle(titled(title, counts, "95 % intervals"))
     return figure
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from iaside_plugins.display.plots import draw_dots, new_figure, save_figure
-from iaside_plugins.display.style import COLOURS, FAINT, LABEL, MARKS, SMALL
+from iaside_plugins.display.style import COLOURS, FAINT, LABEL, MARKS
 from iaside_plugins.leaderboard.statistics.estimates import N_RESAMPLES, SEED
 from iaside_plugins.leaderboard.studies.adversarial import short
 from iaside_plugins.leaderboard.studies.quantised import NOT_SHOWN, SHOWN, side
@@ -33,6 +33,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "temperature"
 DIGITS = 5  # significant ones that temperature.json keeps
 SAME_ORDER = 0.9  # least rank correlation of the scores at both temperatures
 CIFAR = "cifar10"
+OTHER = "fitted (score), or every one of five (PGD)"
 ILLUSION, MORE_TRIES, HOLDS, TOO_FEW = "illusion", "more tries", "no", "too few left to tell"
 
 
@@ -112,8 +113,8 @@ def facts(nets: Mapping[str, Any]) -> dict[str, str]:
     found = outcomes(nets)
     words = ", ".join(f"{kind}: {n}" for kind, n in counts.items())
     text = (
-        f"an illusion of the temperature: *{found['robustness']}* ({words}); the signed score moves "
-        f"with the temperature: *{found['score']}*"
+        f"an illusion of the temperature: *{found['robustness']}* ({words}); the signed score "
+        f"moves with the temperature: *{found['score']}*"
     )
     return {"temperature_answer": answer(nets), "temperature_outcomes": text}
 
@@ -121,8 +122,8 @@ def facts(nets: Mapping[str, Any]) -> dict[str, str]:
 def temperature_figure(nets: Mapping[str, Any]) -> Figure:
     """Draw every network's score, and accuracy under attack, at temperature 1 and at others."""
     figure, (scores, attacks) = new_figure(11, 1.6 + 0.27 * len(nets), columns=2, shared=False)
-    names = [("1", "n_robust", "temperature 1"), ("fitted", "n_left", "other temperatures")]
-    for j, (score, held, label) in enumerate(names):
+    kinds = [("1", "n_robust", "temperature 1"), ("fitted", "n_left", OTHER)]
+    for j, (score, held, label) in enumerate(kinds):
         counts = [(one["attack"][held], one["attack"]["n_images"]) for one in nets.values()]
         shares = [(k / n, *wilson(k, n)) for k, n in counts]
         both = {scores: [one["score"][score] for one in nets.values()], attacks: shares}
@@ -143,9 +144,10 @@ def temperature_figure(nets: Mapping[str, Any]) -> Figure:
     for k, ax in enumerate((scores, attacks)):
         ax.set_yticks(range(len(nets)), [short(name) for name in nets] if k == 0 else [])
         ax.invert_yaxis()
-        ax.legend(fontsize=SMALL)
     attacks.set_xlabel("PGD at 2/255 (photographs 0.25/255), 64 images")
     scores.set_xlabel("signed score, all images (200 photographs)")
+    names = scores.get_legend_handles_labels()
+    figure.legend(*names, loc="outside lower center", ncols=2)
     figure.suptitle(f"{len(nets)} networks at other temperatures of their logits, 95 % intervals")
     return figure
 

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from value_tables import KIT
 
 from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
 from iaside_plugins.adapters.models.classifier import Classifier
+from iaside_plugins.adapters.models.local import kit_folder
 from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS
 from iaside_plugins.decomposition.contributions import Condition, Contributions, sum_over
 from iaside_plugins.decomposition.run import error_decomposition
@@ -37,7 +37,7 @@ from iaside_plugins.workflows.source import DataSource, find_images, open_model,
 
 SEVERITY = 3
 N_CALIBRATION = 100
-SAME = 1e-3  # of the greatest logit: how far the network may differ once its layers are plain ones
+SAME = 1e-4  # of the greatest logit: how far the network may differ once its layers are plain ones
 
 
 # ---- quantised -------------------------------------------------------------------------------
@@ -214,7 +214,7 @@ def main(arguments: list[str] | None = None) -> None:
     clean = others(source, model, {one.image_id for one in taken}, N_CALIBRATION)
     bits = list(map(int, options.bits.split(",")))
     models = {"float": model} | {str(k): quantised(model, clean, k) for k in bits}
-    known = json.loads((KIT / "models.json").read_text(encoding="utf-8"))["models"]
+    known = json.loads((kit_folder() / "models.json").read_text(encoding="utf-8"))["models"]
     families = {one["name"]: one["family"] for one in known}
     found = {
         "name": model.info.name,

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from value_tables import KIT
 
 from iaside_plugins import Protocol, compare, spectral_importance
 from iaside_plugins.adapters.foolbox_adapter import AttackSpec, adversarial, parse_attacks
+from iaside_plugins.adapters.models.local import kit_folder
 from iaside_plugins.budgets import parse_budget
 from iaside_plugins.evaluation.temperature import Tempered, checked_temperatures
 from iaside_plugins.sensitivity.logits import CachedLogits, fitted_temperature
@@ -124,7 +124,7 @@ def main(arguments: list[str] | None = None) -> None:
     (spec,) = parse_attacks("pgd", [parse_budget(options.epsilon)])
     some = slice(options.n_attack)
     temperatures = checked_temperatures(logits, labels.numpy())
-    known = json.loads((KIT / "models.json").read_text(encoding="utf-8"))["models"]
+    known = json.loads((kit_folder() / "models.json").read_text(encoding="utf-8"))["models"]
     (family,) = {one["family"] for one in known if one["name"] == model.info.name}
     found = {
         "name": model.info.name,
