@@ -62,11 +62,31 @@ def plain(net: nn.Module) -> nn.Module:
         elif isinstance(part, nn.BatchNorm2d) and own is not nn.BatchNorm2d:
             norm = nn.BatchNorm2d(part.num_features, part.eps)
             norm.load_state_dict(part.state_dict())
-            new = nn.Sequential(norm, part.drop, part.act)
+            new = nn.Sequential(norm, part.act)
         else:
             continue
         net.set_submodule(name, new)
     return net.eval()
+
+
+def clipped(net: nn.Module) -> set[str]:
+    """Return the names of convolutions, and their batch norms, whose outputs go through a ReLU6.
+
+    But for the first convolution: what holds for its output would be taken to hold for the images.
+    """
+    traced = torch.fx.symbolic_trace(net)
+    calls = [node for node in traced.graph.nodes if node.op == "call_module"]
+    layers = {node: traced.get_submodule(node.target) for node in calls}
+    first = next((node for node in calls if isinstance(layers[node], nn.Conv2d)), None)
+    found = set()
+    for node, layer in layers.items():
+        if isinstance(layer, nn.ReLU6):
+            chain = [node.args[0]]
+            if isinstance(layers.get(chain[0]), nn.BatchNorm2d):
+                chain.append(chain[0].args[0])
+            if isinstance(layers.get(chain[-1]), nn.Conv2d) and chain[-1] is not first:
+                found |= {one.target for one in chain}
+    return found
 
 
 @torch.no_grad()
@@ -99,6 +119,10 @@ def quantised(model: Classifier, images: Tensor, bits: int) -> Classifier:
         )
         activation = observer.HistogramObserver.with_args(dtype=torch.quint8)
         choice = QConfigMapping().set_global(QConfig(activation, weight))
+        # A ReLU6 clips to [0, 6], and so does a range of that size, with all its steps inside.
+        six = observer.FixedQParamsObserver.with_args(scale=6 / 255, zero_point=0)
+        for name in clipped(net):
+            choice.set_module_name(name, QConfig(six, weight))
         prepared = quantize_fx.prepare_fx(net, choice, (x[:1],))
         prepared(x)
         found = quantize_fx.convert_to_reference_fx(prepared)

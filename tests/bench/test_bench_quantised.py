@@ -74,6 +74,13 @@ def test_fewer_bits_round_more(model):
     assert 0 < off[8] < off[2] / 8
 
 
+def test_what_a_relu6_clips_has_its_range_but_for_the_first(model):
+    layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU6(), nn.Conv2d(4, 4, 3), nn.ReLU6()]
+    more = [nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU6(), nn.Conv2d(4, 3, 3), nn.ReLU()]
+    assert bench.clipped(nn.Sequential(*layers, *more)) == {"3", "5", "6"}
+    assert bench.clipped(nn.Sequential(nn.ReLU6())) == set()
+
+
 def test_padding_of_another_kind_is_no_silent_change(model):
     class Reversed(SameConv):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
