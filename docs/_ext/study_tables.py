@@ -312,6 +312,7 @@ def quantised_short() -> pd.DataFrame:
                     f"8 bits less float: {part}": _points(change[key])
                     for key, part in (
                         ("clean", "clean error"),
+                        ("perturbed", "error under corruptions"),
                         ("added", "added"),
                         ("lower", "lower half"),
                         ("upper", "upper half"),

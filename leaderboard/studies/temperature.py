@@ -99,11 +99,12 @@ def answer(nets: Mapping[str, Any]) -> str:
     value, low, high = same_order(nets)
     changed = turned(nets)
     signs = f"the sign of {', '.join(map(short, changed))}" if changed else "no sign"
+    moves = "move" if outcomes(nets)["score"] == SHOWN else "do not move"
     return (
         f"Of the {len(told)} networks ({len(families)} families) that keep enough under attack to "
-        f"tell, {found} an illusion of the temperature. Signed scores at both temperatures have a "
-        f"rank correlation of {value:+.2f} [{low:+.2f}, {high:+.2f}], and {signs} changes beyond "
-        "its interval."
+        f"tell, {found} an illusion of the temperature. Signed scores {moves} with it: their rank "
+        f"correlation at both temperatures is {value:+.2f} [{low:+.2f}, {high:+.2f}], where "
+        f"{SAME_ORDER} is asked for, and {signs} changes beyond its interval."
     )
 
 

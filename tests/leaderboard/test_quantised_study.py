@@ -53,7 +53,9 @@ def test_a_half_on_the_other_side_is_not_where_it_moved():
 def test_the_answer_names_what_moved():
     assert "for 0 of 4 networks" in quantised.answer(population(0, ACROSS))
     text = quantised.answer(population(1, TO_THE_RIGHT))
-    assert "not shown" in text
+    assert "is *not shown*" in text
+    assert "+2.0 to +5.0 points, each known to within 4.0" in text
+    assert "Nor do weights of 4 bits show in it" in text
     assert "net0 (+2.0 in the lower half of the bands, +5.0 in the upper)" in text
     assert "net1 (" not in text
 
