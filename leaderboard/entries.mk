@@ -106,12 +106,11 @@ QUANTISED ?= c10_resnet2b_adv c10_sri_resnet_a c10_biasfield_base c10_mlperf_res
 TEMPERED ?= $(filter c10_%,$(CIFAR)) $(PHOTOS)
 quantised: $(QUANTISED:%=$(OUT)/quantised/%.json)
 temperature: $(TEMPERED:%=$(OUT)/temperature/%.json)
-BITS = 8$(if $(filter-out c10_resnet20,$*),$(,)4)
 images = $(KIT)/$(if $(filter c10_%,$*),cifar10,photos)
 
 $(OUT)/quantised/%.json:
 	$(call timed,$(VENV)/bin/python tests/bench/bench_quantised.py kit:$* --data $(images) --out $@ \
-		--cache $(OUT)/corrupted $(if $(filter c10_%,$*),--n-images 100 --bits $(BITS),--n-images 60 --n-systematic 100))
+		--cache $(OUT)/corrupted $(if $(filter c10_%,$*),--n-images 100 --bits 8$(,)4,--n-images 60 --n-systematic 100))
 
 $(OUT)/temperature/%.json:
 	$(call timed,$(VENV)/bin/python tests/bench/bench_temperature.py kit:$* --data $(images) --out $@ \

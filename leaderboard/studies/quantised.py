@@ -122,7 +122,8 @@ def _spread(nets: Mapping[str, Any], part: str) -> str:
     """Return the least and greatest difference of 8 bits in points, and the widest interval."""
     ends = np.array([one["difference"]["8"]["mean"][part] for one in nets.values()]) * 100
     widest = float((ends[:, 2] - ends[:, 1]).max() / 2)
-    return f"{ends[:, 0].min():+.1f} to {ends[:, 0].max():+.1f} points, each known to within {widest:.1f}"
+    least, most = ends[:, 0].min(), ends[:, 0].max()
+    return f"{least:+.1f} to {most:+.1f} points, each known to within {widest:.1f}"
 
 
 def facts(nets: Mapping[str, Any]) -> dict[str, str]:

@@ -103,7 +103,7 @@ def answer(nets: Mapping[str, Any]) -> str:
     return (
         f"Of the {len(told)} networks ({len(families)} families) that keep enough under attack to "
         f"tell, {found} an illusion of the temperature. Signed scores {moves} with it: their rank "
-        f"correlation at both temperatures is {value:+.2f} [{low:+.2f}, {high:+.2f}], where "
+        f"correlation at both temperatures is {value:+.3f} [{low:+.3f}, {high:+.3f}], where "
         f"{SAME_ORDER} is asked for, and {signs} changes beyond its interval."
     )
 
@@ -117,7 +117,18 @@ def facts(nets: Mapping[str, Any]) -> dict[str, str]:
         f"an illusion of the temperature: *{found['robustness']}* ({words}); the signed score "
         f"moves with the temperature: *{found['score']}*"
     )
-    return {"temperature_answer": answer(nets), "temperature_outcomes": text}
+    sides = {name: [side(one["score"][k]) for k in ("1", "fitted")] for name, one in nets.items()}
+    lost = [short(name) for name, (first, then) in sides.items() if first and not then]
+    changes = [one["score"]["change"] for one in nets.values()]
+    n_changed = sum(side(each) != 0 for each in changes)
+    most = max(abs(value) for value, *_ in changes)
+    return {
+        "temperature_answer": answer(nets),
+        "temperature_outcomes": text,
+        "temperature_changes": f"{n_changed} of {len(nets)} scores change by more than their "
+        f"paired interval, the most by {most:.2f}",
+        "temperature_lost": ", ".join(lost) or "none",
+    }
 
 
 def temperature_figure(nets: Mapping[str, Any]) -> Figure:
