@@ -30,6 +30,7 @@ Array = npt.NDArray[np.float64]
 SHOWN, NOT_SHOWN, CONTRADICTED, IN_PART = "shown", "not shown", "contradicted", "in part"
 HOLDS, DOES_NOT_HOLD = "holds", "does not hold"
 TOO_FEW = "too few"
+BESIDE = "beside"  # a number that no rule judges
 LEVEL = 0.05  # of p after Holm's correction
 EQUAL = (0.80, 0.95)  # clean accuracies that count as equal
 AGREEING = 0.5  # least mean rank correlation of two views
@@ -142,19 +143,19 @@ def _judged(row: Outcome) -> Outcome:
 
 # ---- b. views of a band -----------------------------------------------------------------------
 def agreeing_views(
-    nets: Mapping[str, Mapping[str, Any]], views: Mapping[str, Mapping[str, Any]]
+    families: Mapping[str, str], views: Mapping[str, Mapping[str, Any]]
 ) -> list[Outcome]:
     """Return whether other views rank the bands as contributions per energy do.
 
     Args:
-        nets: Network -> family and more.
+        families: Network -> its family.
         views: Network -> rank correlation over bands with each of `VIEWS`; None where a view does
             not tell bands apart.
     """
     found = []
     for view in VIEWS:
         each = {name: one[view] for name, one in views.items() if one[view] is not None}
-        row = _mean_over_families("b", f"contribution per energy and {view}", nets, each)
+        row = _mean_over_families("b", f"contribution per energy and {view}", families, each)
         if row.interval is not None and row.value is not None:
             above = row.interval[0] > 0
             verdict = (SHOWN if row.value >= AGREEING else IN_PART) if above else NOT_SHOWN
@@ -166,13 +167,13 @@ def agreeing_views(
 def _mean_over_families(
     criterion: str,
     what: str,
-    nets: Mapping[str, Mapping[str, Any]],
+    families: Mapping[str, str],
     each: Mapping[str, float],
 ) -> Outcome:
     """Return the mean of families' means of a number of each network."""
     of: dict[str, list[float]] = {}
     for name, value in each.items():
-        of.setdefault(nets[name]["family"], []).append(value)
+        of.setdefault(families[name], []).append(value)
     means = np.array([np.mean(values) for values in of.values()])
     row = Outcome(criterion, what, "all networks", len(each), len(of), None, None, TOO_FEW)
     if not len(means):
@@ -187,12 +188,12 @@ def _mean_over_families(
 
 # ---- c. other choices -------------------------------------------------------------------------
 def other_choices(
-    nets: Mapping[str, Mapping[str, Any]], choices: Mapping[str, Mapping[str, Any]]
+    families: Mapping[str, str], choices: Mapping[str, Mapping[str, Any]]
 ) -> list[Outcome]:
     """Return whether other bands, seeds and images say the same of the networks.
 
     Args:
-        nets: Network -> family and more.
+        families: Network -> its family.
         choices: Network -> "added_upper" and "signed_score" (choice -> number, "8" the default;
             "first" and "second" the halves of its images), and "groups" (choice -> group of
             corruptions -> what its upper half costs more than its lower one, low, high).
@@ -202,24 +203,24 @@ def other_choices(
         keys = ("first", "second") if choice == "halves" else ("8", choice)
         order = SAME_ORDER_HALVES if choice == "halves" else SAME_ORDER
         points = SAME_POINTS_HALVES if choice == "halves" else SAME_POINTS
-        row, gap = _same_order("added_upper", choice, keys, nets, choices)
+        row, gap = _same_order("added_upper", choice, keys, families, choices)
         if row.value is not None:
             holds = row.value >= order and gap <= points
             row = replace(row, verdict=HOLDS if holds else DOES_NOT_HOLD)
         found.append(row)
         if choice != "seed1":
-            row, _ = _same_order("signed_score", choice, keys, nets, choices)
+            row, _ = _same_order("signed_score", choice, keys, families, choices)
             if row.value is not None:
                 row = replace(row, verdict=HOLDS if row.value >= order else DOES_NOT_HOLD)
             found.append(row)
-    return found + [_same_half(choice, nets, choices) for choice in CHOICES]
+    return found + [_same_half(choice, families, choices) for choice in CHOICES]
 
 
 def _same_order(
     column: str,
     choice: str,
     keys: tuple[str, str],
-    nets: Mapping[str, Mapping[str, Any]],
+    families: Mapping[str, str],
     choices: Mapping[str, Mapping[str, Any]],
 ) -> tuple[Outcome, float]:
     """Return the rank correlation over networks of two choices, and their mean distance."""
@@ -228,13 +229,13 @@ def _same_order(
         for name, one in choices.items()
         if all(key in one[column] for key in keys)
     }
-    families = tuple(nets[name]["family"] for name in some)
+    own = tuple(families[name] for name in some)
     text = f"{CHOICES[choice]}: {LABELS[column]}, order of the networks"
-    row = Outcome("c", text, "all networks", len(some), len(set(families)), None, None, TOO_FEW)
+    row = Outcome("c", text, "all networks", len(some), len(set(own)), None, None, TOO_FEW)
     if len(some) < MIN_INTERVAL:
         return row, float("nan")
     x, y = np.array(list(some.values()), float).T
-    estimate = correlation("spearman", x, y, Sample(families))
+    estimate = correlation("spearman", x, y, Sample(own))
     gap = float(np.abs(x - y).mean())
     ends = estimate["family_interval"]
     interval = None if ends is None else (float(ends[0]), float(ends[1]))
@@ -243,7 +244,7 @@ def _same_order(
 
 
 def _same_half(
-    choice: str, nets: Mapping[str, Mapping[str, Any]], choices: Mapping[str, Mapping[str, Any]]
+    choice: str, families: Mapping[str, str], choices: Mapping[str, Mapping[str, Any]]
 ) -> Outcome:
     """Return the share of clear groups of corruptions of which a choice names the same half.
 
@@ -260,8 +261,8 @@ def _same_half(
                 same.setdefault(name, []).append(bool(value * other > 0))
     total = [one for some in same.values() for one in some]
     text = f"{CHOICES[choice]}: same half costs more, share of clear groups of corruptions"
-    families = {nets[name]["family"] for name in same}
-    row = Outcome("c", text, "all networks", len(same), len(families), None, None, TOO_FEW)
+    n_families = len({families[name] for name in same})
+    row = Outcome("c", text, "all networks", len(same), n_families, None, None, TOO_FEW)
     if not total:
         return row
     share = float(np.mean(total))
@@ -270,18 +271,16 @@ def _same_half(
 
 
 # ---- d. repair --------------------------------------------------------------------------------
-def repairs(
-    nets: Mapping[str, Mapping[str, Any]], filters: Mapping[str, Mapping[str, Any]]
-) -> list[Outcome]:
+def repairs(families: Mapping[str, str], filters: Mapping[str, Mapping[str, Any]]) -> list[Outcome]:
     """Return whether what the upper bands would repair is what filters repair.
 
     Args:
-        nets: Network -> family and more.
+        families: Network -> its family.
         filters: Network -> what `tests/bench/bench_filters.py` writes.
     """
     each = {name: _repairs_of(one) for name, one in filters.items()}
-    orders = [_in_order(name, nets, each, filters) for name in ("low_pass", "median")]
-    return [_near(nets, each), *orders]
+    orders = [_in_order(name, families, each, filters) for name in ("low_pass", "median")]
+    return [_near(families, each), *orders]
 
 
 def _repairs_of(found: Mapping[str, Any]) -> dict[str, Array]:
@@ -296,9 +295,7 @@ def _repairs_of(found: Mapping[str, Any]) -> dict[str, Array]:
     }
 
 
-def _near(
-    nets: Mapping[str, Mapping[str, Any]], each: Mapping[str, Mapping[str, Array]]
-) -> Outcome:
+def _near(families: Mapping[str, str], each: Mapping[str, Mapping[str, Array]]) -> Outcome:
     """Judge the mean absolute error of the prediction for a low-pass on the perturbation."""
 
     def off(key: str) -> dict[str, float]:
@@ -309,8 +306,8 @@ def _near(
 
     own, rival = off("predicted"), off("rival")
     what = "error of the predicted repair, low-pass on the perturbation"
-    row = _mean_over_families("d", what, nets, own)
-    gap = _mean_over_families("d", what, nets, {name: rival[name] - own[name] for name in own})
+    row = _mean_over_families("d", what, families, own)
+    gap = _mean_over_families("d", what, families, {name: rival[name] - own[name] for name in own})
     beside = {"rival_less_own": gap.value, "interval": gap.interval}
     row = replace(row, beside=beside)
     if row.value is None or gap.interval is None:
@@ -321,7 +318,7 @@ def _near(
 
 def _in_order(
     filter_: str,
-    nets: Mapping[str, Mapping[str, Any]],
+    families: Mapping[str, str],
     each: Mapping[str, Mapping[str, Array]],
     filters: Mapping[str, Mapping[str, Any]],
 ) -> Outcome:
@@ -335,9 +332,9 @@ def _in_order(
 
     own, rival = order("predicted"), order("rival")
     what = f"order of corruptions: predicted repair and {LABELS[filter_]} on the image"
-    row = _mean_over_families("d", what, nets, own)
+    row = _mean_over_families("d", what, families, own)
     both = {name: own[name] - rival[name] for name in own if name in rival}
-    gap = _mean_over_families("d", what, nets, both)
+    gap = _mean_over_families("d", what, families, both)
     costs = [one["clean"][filter_] - one["clean"]["error"] for one in filters.values()]
     beside = {
         "own_less_rival": gap.value,
@@ -384,7 +381,7 @@ def forecasts(rows: Sequence[Mapping[str, Any]], among: str) -> list[Outcome]:
         judged("mean absolute error of the clean error", lambda w: float(w @ rival)),
         judged("rank correlation within networks", lambda w: float(w @ each)),
     ]
-    return [less, *(replace(one, verdict="beside") for one in beside)]
+    return [less, *(replace(one, verdict=BESIDE) for one in beside)]
 
 
 def _over_families(statistic: Callable[[Array], float], families: Sequence[str]) -> dict[str, Any]:
@@ -405,12 +402,12 @@ def outcomes(data: Mapping[str, Any]) -> list[Outcome]:
     Args:
         data: What `studies.evidence.condense` returns.
     """
-    nets = data["nets"]
+    families = data["families"]
     return [
-        *beyond_accuracy(nets),
-        *agreeing_views(nets, data["views"]),
-        *other_choices(nets, data["choices"]),
-        *repairs(nets, data["filters"]),
+        *beyond_accuracy(data["nets"]),
+        *agreeing_views(families, data["views"]),
+        *other_choices(families, data["choices"]),
+        *repairs(families, data["filters"]),
         *forecasts(data["forecasts"]["cifar10"], "CIFAR-10 networks"),
         *forecasts(data["forecasts"]["photos"], "networks of photographs"),
     ]

@@ -8,8 +8,10 @@ outcomes, outcomes.json, from evidence.json again.
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,18 +21,36 @@ import numpy as np
 from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS
 from iaside_plugins.decomposition.contributions import Contributions, sum_over
 from iaside_plugins.decomposition.result import ErrorDecomposition
-from iaside_plugins.entry.read import load_entries
+from iaside_plugins.display.text import markdown_table
+from iaside_plugins.entry.outcomes import parse_files
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.leaderboard.settings import BoardSettings
-from iaside_plugins.leaderboard.studies.criteria import outcomes
+from iaside_plugins.leaderboard.studies.criteria import BESIDE, outcomes
+from iaside_plugins.leaderboard.studies.spectra import filled
 from iaside_plugins.shapley.score import importance_distribution, signed_score
 from iaside_plugins.stats.correlation import rank_correlation
-from iaside_plugins.storage.files import jsonable, parse_json, read_file, rounded, write_json
+from iaside_plugins.storage.files import (
+    jsonable,
+    parse_json,
+    read_file,
+    rounded,
+    write_atomic,
+    write_json,
+)
 
 BOARD = Path(__file__).resolve().parents[1]
 FOLDER = BOARD / "criteria"
 DIGITS = 6  # significant ones that evidence.json keeps
+README = BOARD.parent / "README.md"
+CIFAR = re.compile(r"^c10_|_cifar10$")  # names of networks of CIFAR-10
+QUESTIONS = {
+    "a": "Does a score go with robustness beyond what clean accuracy says?",
+    "b": "Do other views of a band agree with contributions per energy?",
+    "c": "Do other bands, seeds and images say the same of the networks?",
+    "d": "Do filters repair what the decomposition says they would?",
+    "e": "Is the forecast from clean images nearer to errors than the clean error?",
+}
 BUDGET = 2 / 255  # Linf, at which robust accuracies are compared
 PER_ENERGY = "contribution per energy"
 VIEWS = {  # as `iaside heatmap --views` names them
@@ -47,10 +67,14 @@ def condense(folder: Path, families: Mapping[str, str]) -> dict[str, Any]:
         folder: OUT of `leaderboard/entries.mk`.
         families: Family of a network by its name.
     """
-    entries = load_entries(folder / "cifar10")
-    attacked = {e.model.name: e for e in load_entries(folder / "autoattack")}
-    forecasts = {name: _json(folder / f"forecast-{name}.json") for name in ("cifar10", "photos")}
-    found = {
+    entries = parse_files(sorted(folder.glob("cifar10/*.json")))
+    attacked = {e.model.name: e for e in parse_files(sorted(folder.glob("autoattack/*.json")))}
+    forecasts = {}
+    for name in ("cifar10", "photos"):
+        path = folder / f"forecast-{name}.json"
+        forecasts[name] = _json(path) if path.exists() else {"nets": []}
+    found: dict[str, Any] = {
+        "families": dict(families),
         "nets": {
             e.model.name: _net(e, attacked.get(e.model.name), families[e.model.name])
             for e in sorted(entries, key=lambda e: e.model.name)
@@ -67,11 +91,10 @@ def condense(folder: Path, families: Mapping[str, str]) -> dict[str, Any]:
         },
     }
     missing = {
-        part: sorted(set(found["nets"]) - set(found[part]))
-        for part in ("views", "choices", "filters")
+        part: sorted(set(families) - set(found[part])) for part in ("views", "choices", "filters")
     }
-    missing["autoattack"] = sorted(set(found["nets"]) - set(attacked))
-    missing["cifar10"] = sorted(set(families) - set(found["nets"]))
+    missing["autoattack"] = sorted(set(families) - set(attacked))
+    missing["entries"] = sorted(set(families) - set(found["nets"]))
     compact: dict[str, Any] = rounded(jsonable({**found, "missing": missing}), DIGITS)
     return compact
 
@@ -178,13 +201,36 @@ def _scores(choice: str, importance: SpectralImportance) -> dict[str, float]:
     return found
 
 
+def summary(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return a Markdown table: of every criterion its question and how many rows had which verdict.
+
+    Args:
+        rows: Of outcomes.json.
+    """
+    lines = [["question", "outcome"]]
+    for criterion, question in QUESTIONS.items():
+        found = Counter(r["verdict"] for r in rows if r["criterion"] == criterion)
+        judged = {verdict: n for verdict, n in found.items() if verdict != BESIDE}
+        of = f" of {sum(judged.values())}"
+        parts = [
+            f"{n}{of if not k else ''} {verdict}" for k, (verdict, n) in enumerate(judged.items())
+        ]
+        lines.append([question, ", ".join(parts)])
+    return markdown_table(lines)
+
+
 def main(folders: Iterable[str]) -> None:
     """Take new files in, if a folder is given, and make the table of outcomes."""
     source = FOLDER / "evidence.json"
+    known = BoardSettings.read(BOARD).families
+    families = {name: one for name, one in known.items() if CIFAR.search(name)}
     for folder in folders:
-        write_json(source, condense(Path(folder), BoardSettings.read(BOARD).families))
-    rows = outcomes(json.loads(source.read_text(encoding="utf-8")))
-    write_json(FOLDER / "outcomes.json", jsonable(rounded([asdict(row) for row in rows], DIGITS)))
+        write_json(source, condense(Path(folder), families))
+    found = outcomes(json.loads(source.read_text(encoding="utf-8")))
+    rows = rounded(jsonable([asdict(row) for row in found]), DIGITS)
+    write_json(FOLDER / "outcomes.json", rows)
+    text = README.read_text(encoding="utf-8")
+    write_atomic(README, filled(text, {"outcomes": summary(rows)}).encode())
 
 
 if __name__ == "__main__":

@@ -41,6 +41,10 @@ def nets(effect: float, seed: int = 0) -> dict:
     }
 
 
+def families() -> dict:
+    return {f"net {k}": FAMILIES[k] for k in range(N_NETS)}
+
+
 def of(rows: list, **wanted: str) -> criteria.Outcome:
     return next(r for r in rows if all(v in getattr(r, n) for n, v in wanted.items()))
 
@@ -95,7 +99,7 @@ def test_networks_without_an_outcome_are_left_out_and_too_few_are_not_judged():
 
 
 def test_views_that_agree_in_every_family():
-    known = nets(0.0)
+    known = families()
     rng = np.random.default_rng(0)
     views = {
         name: {
@@ -113,10 +117,10 @@ def test_views_that_agree_in_every_family():
 
 
 def test_families_count_once():
-    known = {f"net {k}": {"family": f"family {min(k, 5)}"} for k in range(20)}
+    known = {f"net {k}": f"family {min(k, 5)}" for k in range(20)}
     views = {
-        name: dict.fromkeys(criteria.VIEWS, 1.0 if one["family"] == "family 5" else 0.0)
-        for name, one in known.items()
+        name: dict.fromkeys(criteria.VIEWS, 1.0 if family == "family 5" else 0.0)
+        for name, family in known.items()
     }
     assert criteria.agreeing_views(known, views)[0].value == pytest.approx(1 / 6)
 
@@ -142,7 +146,7 @@ def choices(noise: float) -> dict:
 
 
 def test_choices_that_change_nothing_hold_and_others_do_not():
-    known = nets(0.0)
+    known = families()
     same = criteria.other_choices(known, choices(1e-4))
     assert {row.verdict for row in same} == {criteria.HOLDS}
     assert len(same) == 5 + 4 + 5
@@ -183,7 +187,7 @@ def filtered(kind: str) -> dict:
 
 
 def test_filters_that_repair_the_upper_bands_are_told_from_those_that_do_not():
-    known = nets(0.0)
+    known = families()
     rows = criteria.repairs(known, filtered("bands"))
     assert [row.verdict for row in rows] == [criteria.SHOWN] * 3
     assert rows[0].value == pytest.approx(0.01)
