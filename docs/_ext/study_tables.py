@@ -300,24 +300,17 @@ def quantised_short() -> pd.DataFrame:
     """Return by network what 8 bits change, in points, on clean images and under corruptions."""
     rows = []
     for name, one in study("quantised/quantised").items():
-        change = one["difference"]["8"]["mean"]
+        own, change = one["float"]["mean"], one["difference"]["8"]["mean"]
+        clean, added = (f"{100 * own[part][0]:.1f}" for part in ("clean", "added"))
+        low, high = (100 * change[half][0] for half in ("lower", "upper"))
         read = one.get("systematic")
         rows.append(
             {
-                "network": name,
-                "images": one["n_images"],
-                "float: clean error": f"{100 * one['float']['mean']['clean'][0]:.1f}",
-                "float: added": f"{100 * one['float']['mean']['added'][0]:.1f}",
-                **{
-                    f"8 bits less float: {part}": _points(change[key])
-                    for key, part in (
-                        ("clean", "clean error"),
-                        ("perturbed", "error under corruptions"),
-                        ("added", "added"),
-                        ("lower", "lower half"),
-                        ("upper", "upper half"),
-                    )
-                },
+                "network (images)": f"{name} ({one['n_images']})",
+                "float: clean + added": f"{clean} + {added}",
+                "clean error": _points(change["clean"]),
+                "error under corruptions": _points(change["perturbed"]),
+                "added (low + high)": f"{_points(change['added'])} ({low:+.1f} {high:+.1f})",
                 "added by other readings": NOTHING
                 if read is None
                 else _points(read["difference"]["8"]["added"]),
@@ -352,17 +345,15 @@ def temperature_short() -> pd.DataFrame:
     for name, one in study("temperature/temperature").items():
         attack = one["attack"]
         starts = attack.get("n_left_starts")
+        held = f"{attack['n_robust']} to {attack['n_left']}"
+        beside = "" if starts is None else f" (after as many starts {starts})"
         rows.append(
             {
                 "network": name,
-                "images": one["n_images"],
-                "fitted temperature": f"{one['fitted']:.2g}",
+                "fitted temperature": f"{one['fitted']:.2f}",
                 "score at 1": number(*one["score"]["1"]),
                 "at the fitted": number(*one["score"]["fitted"]),
-                "fitted less 1": number(*one["score"]["change"]),
-                f"hold of {attack['n_images']}": attack["n_robust"],
-                "at every temperature": attack["n_left"],
-                "after as many starts": NOTHING if starts is None else starts,
+                f"hold of {attack['n_images']}": f"{held}{beside}",
                 "illusion": temperature.verdict(one),
             }
         )

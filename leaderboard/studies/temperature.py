@@ -97,14 +97,16 @@ def answer(nets: Mapping[str, Any]) -> str:
     families = {nets[name]["family"] for name in told}
     found = f"that of {', '.join(illusions)} is" if illusions else "none is"
     value, low, high = same_order(nets)
+    n = sum(one["data"] == CIFAR for one in nets.values())
     changed = turned(nets)
     signs = f"the sign of {', '.join(map(short, changed))}" if changed else "no sign"
     moves = "move" if outcomes(nets)["score"] == SHOWN else "do not move"
     return (
         f"Of the {len(told)} networks ({len(families)} families) that keep enough under attack to "
-        f"tell, {found} an illusion of the temperature. Signed scores {moves} with it: their rank "
-        f"correlation at both temperatures is {value:+.3f} [{low:+.3f}, {high:+.3f}], where "
-        f"{SAME_ORDER} is asked for, and {signs} changes beyond its interval."
+        f"tell, {found} an illusion of the temperature. Signed scores {moves} with it: over {n} "
+        f"CIFAR-10 networks their rank correlation at both temperatures is {value:+.3f} "
+        f"[{low:+.3f}, {high:+.3f}], where {SAME_ORDER} is asked for, and {signs} changes beyond "
+        "its interval."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from iaside_plugins.leaderboard.studies import quantised
 
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 TO_THE_RIGHT, ACROSS = [0.05, 0.01, 0.09], [0.02, -0.01, 0.05]
 
 
@@ -76,10 +78,25 @@ def test_splits_of_the_measured_networks_add_up(nets):
 
 
 def test_the_page_asks_for_what_there_is(nets):
-    page = Path(__file__).parents[2] / "docs" / "studies" / "quantised.md"
-    text = page.read_text(encoding="utf-8")
+    text = (DOCS / "studies" / "quantised.md").read_text(encoding="utf-8")
     for name in quantised.facts(nets):
         assert f"{{{{ {name} }}}}" in text
+
+
+def test_the_tables_hold_every_network_and_band(nets, monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS / "_ext"))
+    tables = importlib.import_module("study_tables")
+    assert len(tables.quantised_short()) == len(nets)
+    name, one = next(iter(nets.items()))
+    rows = [
+        row
+        for row in tables.quantised_rows()
+        if (row["network"], row["bits"], row["condition"]) == (name, "8", "mean of 15")
+    ]
+    found = {row["part"]: row["difference"] for row in rows}
+    bands = [found[f"band {k}"] for k in range(8)]
+    assert bands == [ends[0] for ends in one["difference"]["8"]["mean"]["bands"]]
+    assert found["added"] == one["difference"]["8"]["mean"]["added"][0]
 
 
 def test_the_figure_shows_every_network(nets):

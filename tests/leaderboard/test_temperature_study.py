@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
 import pytest
 
 from iaside_plugins.leaderboard.studies import temperature
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +98,16 @@ def test_measured_networks_lose_no_more_than_they_had(nets):
 
 
 def test_the_page_asks_for_what_there_is(nets):
-    page = Path(__file__).parents[2] / "docs" / "studies" / "temperature.md"
-    text = page.read_text(encoding="utf-8")
+    text = (DOCS / "studies" / "temperature.md").read_text(encoding="utf-8")
     for name in temperature.facts(nets):
         assert f"{{{{ {name} }}}}" in text
+
+
+def test_the_table_holds_every_network(nets, monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS / "_ext"))
+    table = importlib.import_module("study_tables").temperature_short()
+    assert list(table["network"]) == list(nets)
+    assert list(table["illusion"]) == [temperature.verdict(one) for one in nets.values()]
 
 
 def test_the_figure_shows_every_network(nets):
