@@ -51,10 +51,16 @@ def side(ends: Ends) -> int:
     return int(ends[1] > 0) - int(ends[2] < 0)
 
 
-def moved(nets: Mapping[str, Any], bits: str = "8") -> dict[str, int]:
-    """Return of which networks the bits change what corruptions add, and to which side."""
+def moved(nets: Mapping[str, Any], bits: str = "8", part: str = "added") -> dict[str, int]:
+    """Return of which networks the bits change what corruptions add, and to which side.
+
+    Args:
+        nets: The networks.
+        bits: Of the weights.
+        part: What is changed, one of `PARTS`.
+    """
     sides = {
-        name: side(one["difference"][bits]["mean"]["added"])
+        name: side(one["difference"][bits]["mean"][part])
         for name, one in nets.items()
         if bits in one["difference"]
     }
@@ -132,8 +138,14 @@ def facts(nets: Mapping[str, Any]) -> dict[str, str]:
     return {
         "quantised_answer": answer(nets),
         "quantised_outcomes": "; ".join(rows),
-        "quantised_errors": _spread(nets, "perturbed"),
+        "quantised_errors": f"{_spread(nets, 'perturbed')} (told from 0: {_named(nets, '8')}; with "
+        f"weights of 4 bits: {_named(nets, '4')})",
     }
+
+
+def _named(nets: Mapping[str, Any], bits: str) -> str:
+    """Return the networks whose error under corruptions the bits change."""
+    return ", ".join(map(short, moved(nets, bits, "perturbed"))) or "none"
 
 
 def quantised_figure(nets: Mapping[str, Any]) -> Figure:
@@ -169,7 +181,7 @@ def main(folders: Iterable[str]) -> None:
     """Take new files in, if a folder is given, and draw the figure."""
     source = FOLDER / "quantised.json"
     for folder in folders:
-        write_json(source, condense(Path(folder)))
+        write_json(source, condense(Path(folder)), indent=None)
     nets = json.loads(source.read_text(encoding="utf-8"))
     save_figure(quantised_figure(nets), FOLDER / "quantised.png")
 
