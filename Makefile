@@ -63,6 +63,7 @@ figures: setup
 	$(PYTHON) -m iaside_plugins.leaderboard.studies.sensitivity    # leaderboard/sensitivity/sensitivity.png
 	$(PYTHON) -m iaside_plugins.leaderboard.studies.spectra        # leaderboard/spectra/spectra.png
 	$(PYTHON) -m iaside_plugins.leaderboard.studies.temperature    # leaderboard/temperature/temperature.png
+	$(PYTHON) -m iaside_plugins.leaderboard.studies.training       # leaderboard/training/training.png
 
 # Needs no network and no set-up: with a venv its Python, else the system's. ARGS="--quick"
 gpu-check:

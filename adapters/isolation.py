@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,14 +17,16 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.inference.checks import check_eval_mode
 from iaside_plugins.inference.outputs import logits_in
+from iaside_plugins.seeds import preserved_generators as preserved_generators
 
 # Every place of the project that changes state of the whole process. Unless it says otherwise, the
 # state is restored on leaving, also by an error; `warnings.catch_warnings` and `np.errstate`, which
 # restore themselves, are not listed.
 #
-# random generators (torch, numpy, Python)  here; models.robustbench_zoo; workflows.digits
+# random generators (torch, numpy, Python)  iaside_plugins.seeds; models.robustbench_zoo;
+#                                           workflows.digits
 # grad, inference and autocast modes        here; models.load; `torch.no_grad` wherever a model runs
-# training mode of a given model            robustbench_adapter.request
+# training mode of a given model            robustbench_adapter.request; training.measuring
 # requires_grad of a given model            here
 # hooks of a given model                    here, and foolbox_adapter.models, during an attack
 # trace function (sys.settrace)             here: AutoAttack switches it off
@@ -154,23 +155,6 @@ def check_model(model: nn.Module, device: torch.device) -> None:
                 f"expected the model on {device}, but {name} is on {tensor.device}; "
                 f"call model.to({str(device)!r}), this package never moves a model"
             )
-
-
-@contextmanager
-def preserved_generators(device: torch.device) -> Iterator[None]:
-    """Restore the global generators on leaving: torch's (CPU and GPUs), numpy's and Python's.
-
-    If `device` is a GPU, the generators of all GPUs are restored, since hosts reseed them all.
-    """
-    numpy_state = np.random.get_state()  # noqa: NPY002 - hosts draw from this global generator
-    python_state = random.getstate()
-    gpus = range(torch.cuda.device_count()) if device.type == "cuda" else ()
-    with torch.random.fork_rng(devices=gpus):
-        try:
-            yield
-        finally:
-            np.random.set_state(numpy_state)  # noqa: NPY002
-            random.setstate(python_state)
 
 
 def seed_generators(seed: int, device: torch.device) -> None:

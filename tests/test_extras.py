@@ -45,6 +45,11 @@ class Visible:
             return None  # but what a package of the extra carries with it (Ray: psutil)
         return spec
 
+    def find_distributions(self, context):
+        "Return what `importlib.metadata` finds, by which some ask whether a package is there."
+        found = getattr(self.finder, "find_distributions", lambda context: ())(context)
+        return (one for one in found if one.metadata["Name"] not in {distributions!r})
+
 sys.meta_path[:] = map(Visible, sys.meta_path)
 """
 COMMAND = """
@@ -148,6 +153,16 @@ from iaside_plugins.adapters.imagenet import find_records
 pyarrow.parquet.write_table(pyarrow.table({"image": [b"bytes"], "label": [0]}), "a.parquet")
 assert find_records("a.parquet")[0][0].read() == b"bytes"
 """,
+    "lightning": NET
+    + """
+from iaside_plugins import Protocol
+from iaside_plugins.adapters.lightning_adapter import SpectralCallback
+from lightning.pytorch import Callback, Trainer
+
+callback = SpectralCallback((images, labels), Protocol(n_bands=3))
+assert isinstance(callback, Callback)
+assert Trainer(accelerator="cpu", callbacks=[callback], logger=False).callbacks
+""",
     "demo": """
 import sklearn.datasets
 from iaside_plugins.workflows import demo, digits
@@ -228,8 +243,11 @@ def run(extra: str, modules: list[str], folder: Path) -> subprocess.CompletedPro
     """Run an extra's code in a folder, without some top-level modules."""
     assert "hypothesis" in modules  # something is hidden
     assert not {"torch", "numpy", "iaside_plugins"} & set(modules)
+    known = metadata.packages_distributions()
+    names = sorted({name for module in modules for name in known[module]})
+    code = HIDE.format(hidden=modules, distributions=names) + CODE[extra]
     return subprocess.run(
-        [sys.executable, "-c", HIDE.format(hidden=modules) + CODE[extra]],
+        [sys.executable, "-c", code],
         cwd=folder,
         env={
             **os.environ,

@@ -35,6 +35,8 @@ HEAVY = (
     "sklearn",
     "pydantic",
     "ray",
+    "lightning",
+    "pytorch_lightning",
 )
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from iaside_plugins.budgets import format_budget
 from iaside_plugins.display.text import NOTHING, number, row_number
 from iaside_plugins.leaderboard.studies import quantised, sensitivity, temperature
+from iaside_plugins.leaderboard.studies import training as training_study
 from iaside_plugins.leaderboard.studies.criteria import LABELS, VIEWS
 from iaside_plugins.leaderboard.studies.spectra import follows
 from iaside_plugins.leaderboard.studies.views import KINDS, is_equal
@@ -50,6 +51,9 @@ def write(folder: Path) -> None:
         "attributions-agreement": _attributions("agreement"),
         "attributions-pairs": _attributions("pairs"),
         "attributions-profiles": _attributions("profiles"),
+        "training-short": _frame(training_study.verdict_rows(study("training/training"))),
+        "training-ends": _frame(training_study.end_rows(study("training/training"))),
+        "training": pd.DataFrame(training_rows()),
         "outcomes": outcomes_table(),
         "adversarial-short": adversarial_short(),
         "adversarial-bands": pd.DataFrame(adversarial_rows()),
@@ -81,7 +85,25 @@ def facts() -> dict[str, str]:
         "verdict": sensitivity.tables(study("sensitivity/sensitivity"))["verdict"],
         **quantised.facts(study("quantised/quantised")),
         **temperature.facts(study("temperature/temperature")),
+        **{f"training_{k}": v for k, v in training_study.facts(study("training/training")).items()},
     }
+
+
+def _frame(rows: list[list[str]]) -> pd.DataFrame:
+    """Return rows, the first of which is the head."""
+    return pd.DataFrame(rows[1:], columns=rows[0])
+
+
+def training_rows() -> Iterator[dict[str, Any]]:
+    """Yield a row for every net and record: what was measured, and nats of every band."""
+    for run in study("training/training"):
+        for record in run["records"] if run["images"] != training_study.TRIED else ():
+            yield {
+                **{key: run[key] for key in ("images", "share", "seed")},
+                "step": record["step"],
+                **{name: training_study.measure(record, name) for name in training_study.MEASURES},
+                **{f"nats_{i}": value for i, value in enumerate(record["nats"])},
+            }
 
 
 def decomposition_short() -> pd.DataFrame:

@@ -1,0 +1,111 @@
+"""The callback in a real training with Lightning: it records, logs, and changes no weight."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from iaside_plugins import Protocol
+from iaside_plugins.errors import InputError, MissingExtraError
+
+ADAPTER = "iaside_plugins.adapters.lightning_adapter"
+adapter = pytest.importorskip(ADAPTER, exc_type=ImportError, reason="needs the extra lightning")
+host = importlib.import_module("lightning.pytorch")
+
+IMAGES, LABELS = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(8)
+FOUR = Protocol(n_bands=4)
+
+
+class Net(host.LightningModule):
+    """Dropout draws from torch's generator, so that a callback that does is found out."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 8))
+
+    def forward(self, images):
+        return self.net(images)
+
+    def training_step(self, batch, _):
+        return cross_entropy(self(batch[0]), batch[1])
+
+    def validation_step(self, batch, _):
+        self(batch[0])
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.5)
+
+
+def fit(folder, callbacks, epochs=2, checkpoint=None):
+    torch.manual_seed(1)
+    net = Net()
+    data = list(zip(IMAGES, LABELS, strict=True))
+    shuffled = torch.utils.data.DataLoader(data, 4, shuffle=True)
+    trainer = host.Trainer(
+        max_epochs=epochs,
+        callbacks=callbacks,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+    trainer.fit(net, shuffled, torch.utils.data.DataLoader(data, 4), ckpt_path=checkpoint)
+    return net, trainer
+
+
+def test_a_fit_is_recorded_logged_and_unchanged(tmp_path):
+    callback = adapter.SpectralCallback((IMAGES, LABELS), FOUR)
+    net, trainer = fit(tmp_path, [callback])
+    assert sorted(callback.history.importances) == [0, 1]  # and not the sanity check
+    last = callback.history.importances[1]
+    assert trainer.callback_metrics["iaside/signed_score"] == pytest.approx(last.signed_score)
+    logged = [float(trainer.callback_metrics[f"iaside/nats_band_{i}"]) for i in range(4)]
+    assert logged == pytest.approx(list(last.shapley_values))
+    plain, _ = fit(tmp_path, [])
+    for one, other in zip(net.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_resumed_fit_keeps_the_history(tmp_path):
+    first = adapter.SpectralCallback((IMAGES, LABELS), FOUR)
+    _, trainer = fit(tmp_path, [first])
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    second = adapter.SpectralCallback((IMAGES, LABELS), FOUR, wrap=lambda module: module.net)
+    fit(tmp_path, [second], 3, tmp_path / "a.ckpt")
+    assert sorted(second.history.importances) == [0, 1, 2]
+    kept = second.history.importances[0].per_image
+    assert (kept == first.history.importances[0].per_image).all()
+
+
+def test_other_processes_and_split_weights_do_not_record():
+    class Trainer:
+        is_global_zero = False
+        strategy = type("FSDPStrategy", (), {})()
+
+    callback = adapter.SpectralCallback((IMAGES, LABELS), FOUR)
+    callback.on_train_epoch_end(Trainer, Net())
+    assert not callback.history.importances
+    with pytest.raises(InputError, match=r"split over processes \(FSDPStrategy\)"):
+        callback.on_fit_start(Trainer, Net())
+
+
+def test_the_callback_is_one_of_the_library_in_use(monkeypatch):
+    for name in adapter.HOSTS:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    other = type("Callback", (), {})
+    monkeypatch.setitem(sys.modules, "pytorch_lightning", type("Host", (), {"Callback": other}))
+    assert adapter._bases() == (other,)
+
+
+def test_without_lightning_the_message_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(adapter, "HOSTS", ("no_such_library.pytorch",))
+    with pytest.raises(MissingExtraError, match=r"needs Lightning: pip install -e '.\[lightning\]"):
+        adapter._bases()
