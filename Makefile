@@ -59,8 +59,10 @@ bench: setup
 figures: setup
 	$(PYTHON) -m iaside_plugins.leaderboard.studies.attributions   # leaderboard/attributions/profiles.png
 	$(PYTHON) -m iaside_plugins.leaderboard.studies.decomposition  # leaderboard/decomposition/decomposition.png
+	$(PYTHON) -m iaside_plugins.leaderboard.studies.quantised      # leaderboard/quantised/quantised.png
 	$(PYTHON) -m iaside_plugins.leaderboard.studies.sensitivity    # leaderboard/sensitivity/sensitivity.png
 	$(PYTHON) -m iaside_plugins.leaderboard.studies.spectra        # leaderboard/spectra/spectra.png
+	$(PYTHON) -m iaside_plugins.leaderboard.studies.temperature    # leaderboard/temperature/temperature.png
 	$(PYTHON) -m iaside_plugins.leaderboard.studies.training       # leaderboard/training/training.png
 
 # Needs no network and no set-up: with a venv its Python, else the system's. ARGS="--quick"

@@ -23,7 +23,8 @@ spec = $(if $(filter resnet18_cifar10 efficientnet_%,$(1)),pip,kit):$(1)
 # $(call timed,COMMAND): run it and note how many seconds it took, with those of its last run alone.
 timed = mkdir -p $(@D); start=$$(date +%s); $(1) && echo "$@ $$(($$(date +%s) - start))" >> $(OUT)/seconds.txt
 
-TARGETS := cifar10 autoattack views profiles explained attacked filters photos photos-large photos-autoattack
+TARGETS := cifar10 autoattack views profiles explained attacked filters photos photos-large photos-autoattack \
+	quantised temperature
 .PHONY: forecast $(TARGETS)
 .DELETE_ON_ERROR:
 cifar10: $(CIFAR:%=$(OUT)/cifar10/%.json)
@@ -112,5 +113,21 @@ $(OUT)/photos-autoattack/%.json:
 		evaluate("kit:$*"$(,) dataset="imagenet"$(,) threat_model="Linf"$(,) eps=[0.25 / 255$(,) 0.5 / 255]$(,) \
 		n_examples=450$(,) n_spectral=None$(,) batch_size=50$(,) data_dir="$(KIT)/photos"$(,) \
 		entry_path="$@"$(,) resume="$(@:.json=.run)"$(,) to_disk=False$(,) note="$(PHOTOGRAPHS)")')
+
+# Studies of quantised networks and of temperatures.
+QUANTISED ?= c10_resnet2b_adv c10_sri_resnet_a c10_biasfield_base c10_mlperf_resnet8 mobilenet_v1_025_128 \
+	c10_resnet20 mcunet_5fps
+TEMPERED ?= $(filter c10_%,$(CIFAR)) $(PHOTOS)
+quantised: $(QUANTISED:%=$(OUT)/quantised/%.json)
+temperature: $(TEMPERED:%=$(OUT)/temperature/%.json)
+images = $(KIT)/$(if $(filter c10_%,$*),cifar10,photos)
+
+$(OUT)/quantised/%.json:
+	$(call timed,$(VENV)/bin/python tests/bench/bench_quantised.py kit:$* --data $(images) --out $@ \
+		--cache $(OUT)/corrupted $(if $(filter c10_%,$*),--n-images 100 --bits 8$(,)4,--n-images 60 --n-systematic 100))
+
+$(OUT)/temperature/%.json:
+	$(call timed,$(VENV)/bin/python tests/bench/bench_temperature.py kit:$* --data $(images) --out $@ \
+		$(if $(filter c10_%,$*),--epsilon 2/255,--epsilon 0.25/255 --n-images 200))
 
 , := ,

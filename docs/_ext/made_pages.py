@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 # Of `leaderboard/`: code, and the studies, which have pages here.
 NOT_OF_THE_BOARD = (
     *("*.py", "__pycache__", "render", "statistics", "studies", "table"),
-    *("attributions", "decomposition", "sensitivity", "spectra", "training"),
+    *("attributions", "decomposition", "quantised", "sensitivity", "spectra"),
+    *("temperature", "training"),
 )
 
 

@@ -24,8 +24,10 @@ PAGES = {
     "leaderboard/CONTRIBUTING.md": "contribute/entry",
     "leaderboard/attributions/README.md": "studies/attributions",
     "leaderboard/decomposition/README.md": "studies/decomposition",
+    "leaderboard/quantised/README.md": "studies/quantised",
     "leaderboard/sensitivity/README.md": "studies/sensitivity",
     "leaderboard/spectra/README.md": "studies/spectra",
+    "leaderboard/temperature/README.md": "studies/temperature",
 }
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from iaside_plugins.budgets import format_budget
-from iaside_plugins.display.text import number, row_number
-from iaside_plugins.leaderboard.studies import sensitivity
+from iaside_plugins.display.text import NOTHING, number, row_number
+from iaside_plugins.leaderboard.studies import quantised, sensitivity, temperature
 from iaside_plugins.leaderboard.studies import training as training_study
 from iaside_plugins.leaderboard.studies.criteria import LABELS, VIEWS
 from iaside_plugins.leaderboard.studies.spectra import follows
@@ -60,6 +60,9 @@ def write(folder: Path) -> None:
         "equal-accuracy": equal_accuracy(),
         "views-short": views_short(),
         "views-bands": pd.DataFrame(views_rows()),
+        "quantised-short": quantised_short(),
+        "quantised": pd.DataFrame(quantised_rows()),
+        "temperature-short": temperature_short(),
     }
     for name, frame in made.items():
         frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
@@ -80,6 +83,8 @@ def facts() -> dict[str, str]:
         "laws_32": str((laws["law at 32 pixels"] == "yes").sum()),
         "laws_224": str((laws["law at 224 pixels"] == "yes").sum()),
         "verdict": sensitivity.tables(study("sensitivity/sensitivity"))["verdict"],
+        **quantised.facts(study("quantised/quantised")),
+        **temperature.facts(study("temperature/temperature")),
         **{f"training_{k}": v for k, v in training_study.facts(study("training/training")).items()},
     }
 
@@ -316,6 +321,70 @@ def views_rows() -> Iterator[dict[str, Any]]:
         for view, values in one["bands"].items():
             for band, value in enumerate(values):
                 yield {"network": name, "view": view, "band": band, "value": value}
+
+
+def quantised_short() -> pd.DataFrame:
+    """Return by network what 8 bits change, in points, on clean images and under corruptions."""
+    rows = []
+    for name, one in study("quantised/quantised").items():
+        own, change = one["float"]["mean"], one["difference"]["8"]["mean"]
+        clean, added = (f"{100 * own[part][0]:.1f}" for part in ("clean", "added"))
+        low, high = (100 * change[half][0] for half in ("lower", "upper"))
+        read = one.get("systematic")
+        rows.append(
+            {
+                "network (images)": f"{name} ({one['n_images']})",
+                "float: clean + added": f"{clean} + {added}",
+                "clean error": _points(change["clean"]),
+                "error under corruptions": _points(change["perturbed"]),
+                "added (low + high)": f"{_points(change['added'])} ({low:+.1f} {high:+.1f})",
+                "added by other readings": NOTHING
+                if read is None
+                else _points(read["difference"]["8"]["added"]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def quantised_rows() -> Iterator[dict[str, Any]]:
+    """Yield a row for every network, bits, group of corruptions and part: shares of images."""
+    for name, one in study("quantised/quantised").items():
+        for bits, groups in one["difference"].items():
+            for group, split in groups.items():
+                bands = {f"band {k}": ends for k, ends in enumerate(split["bands"])}
+                parts = {key: ends for key, ends in split.items() if key != "bands"}
+                for part, (value, low, high) in (parts | bands).items():
+                    yield {
+                        "network": name,
+                        "n_images": one["n_images"],
+                        "bits": bits,
+                        "condition": "mean of 15" if group == "mean" else group,
+                        "part": part,
+                        "difference": value,
+                        "low": low,
+                        "high": high,
+                    }
+
+
+def temperature_short() -> pd.DataFrame:
+    """Return by network score and accuracy under attack at temperature 1 and at others."""
+    rows = []
+    for name, one in study("temperature/temperature").items():
+        attack = one["attack"]
+        starts = attack.get("n_left_starts")
+        held = f"{attack['n_robust']} to {attack['n_left']}"
+        beside = "" if starts is None else f" (after as many starts {starts})"
+        rows.append(
+            {
+                "network": name,
+                "fitted temperature": f"{one['fitted']:.2f}",
+                "score at 1": number(*one["score"]["1"]),
+                "at the fitted": number(*one["score"]["fitted"]),
+                f"hold of {attack['n_images']}": f"{held}{beside}",
+                "illusion": temperature.verdict(one),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def _spectra(part: str) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +20,8 @@ from iaside_plugins.evaluation.work import FACTORS, N_CHECKED, attack_work
 from iaside_plugins.evaluation.worked import Batch
 from iaside_plugins.inference.outputs import logits_in
 from iaside_plugins.stats.temperature import DIGITS, fitted_temperature
+
+Array = npt.NDArray[np.float64]
 
 
 class Tempered(nn.Module):
@@ -96,16 +99,24 @@ def _first(images: Images) -> list[Batch]:
 
 
 def _temperatures(runner: ConditionRunner, part: Sequence[Batch]) -> list[float]:
-    """Return `FACTORS` of the temperature fitted on clean images, whatever the logits' scale.
-
-    Logits are fitted after division by the median distance of the two greatest of an image.
-    """
+    """Return the temperatures of the check, from the clean images."""
     model = runner.predict.runner
     with torch.no_grad():
         passes = [model.batch_logits(x.to(model.device), int(y.max())) for x, y, _ in part]
     logits = torch.cat(passes).double().cpu().numpy()
+    return checked_temperatures(logits, torch.cat([y for _, y, _ in part]).cpu().numpy())
+
+
+def checked_temperatures(logits: Array, labels: npt.NDArray[np.int64]) -> list[float]:
+    """Return `FACTORS` of the temperature fitted on clean images, whatever the logits' scale.
+
+    Logits are fitted after division by the median distance of the two greatest of an image.
+
+    Args:
+        logits: (K, n_classes) of clean images.
+        labels: (K,) class indices.
+    """
     top = np.sort(logits, axis=1)
     scale = float(np.median(top[:, -1] - top[:, -2])) or 1.0
-    labels = torch.cat([y for _, y, _ in part]).cpu().numpy()
     fitted = fitted_temperature(logits / scale, labels) if len(labels) > 1 else 1.0
     return [float(f"{scale * fitted * factor:.{DIGITS}g}") for factor in FACTORS]
