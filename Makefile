@@ -18,7 +18,7 @@ demo-digits: setup
 	$(PYTHON) -m iaside_plugins.cli demo --digits
 
 test: setup  # ARGS="-k absence", ARGS="tests/spectral", ARGS='-m "not slow"'
-	$(PYTHON) -m pytest -n auto $(ARGS)
+	$(PYTHON) -m pytest -n auto --dist worksteal $(ARGS)
 
 test-captum-0.8: setup  # the published wheel asks for an older numpy than it needs
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
@@ -57,8 +57,11 @@ bench: setup
 
 # Every committed picture, from the JSON files beside it.
 figures: setup
+	$(PYTHON) -m iaside_plugins.leaderboard.studies.adversarial    # leaderboard/adversarial/adversarial.png
 	$(PYTHON) -m iaside_plugins.leaderboard.studies.attributions   # leaderboard/attributions/profiles.png
 	$(PYTHON) -m iaside_plugins.leaderboard.studies.decomposition  # leaderboard/decomposition/decomposition.png
+	$(PYTHON) -m iaside_plugins.leaderboard.studies.equal_accuracy # leaderboard/criteria/equal-accuracy.png
+	$(PYTHON) -m iaside_plugins.leaderboard.studies.views          # leaderboard/criteria/views.png
 	$(PYTHON) -m iaside_plugins.leaderboard.studies.quantised      # leaderboard/quantised/quantised.png
 	$(PYTHON) -m iaside_plugins.leaderboard.studies.sensitivity    # leaderboard/sensitivity/sensitivity.png
 	$(PYTHON) -m iaside_plugins.leaderboard.studies.spectra        # leaderboard/spectra/spectra.png

@@ -17,6 +17,7 @@ from iaside_plugins.leaderboard.table.splits import corruption_split
 
 KEEPS = 0.5  # of its clean accuracy: a model that keeps so much is called robust here
 APART = 0.2  # of the shares of error in the upper bands: as much is a difference
+LEAST_ADDED = 0.02  # error that corruptions add, below which its share of a band means little
 LEAST = 3  # models that a finding is about
 
 
@@ -138,13 +139,15 @@ def _under_noise(table: Table) -> Iterator[Finding]:
 def _of_bands(table: Table) -> Iterator[Finding]:
     """Compare where errors come from: the share of what corruptions add in the upper bands.
 
+    Of models to whose error corruptions add enough to have shares.
+
     The counter-example is the model that errs least under corruption among those whose errors come
     rather from the other half than those of the one that errs least of all.
     """
     found = []
     for entry in table.entries:
         split = corruption_split(entry.decomposition)
-        if split is not None and (added := sum(split.bands)) > 0:
+        if split is not None and (added := sum(split.bands)) >= LEAST_ADDED:
             upper = sum(split.bands[len(split.bands) // 2 :]) / added
             found.append((upper, split.error, fmt.plain(entry.model.name)))
     if len(found) < LEAST:

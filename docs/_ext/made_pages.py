@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 # Of `leaderboard/`: code, and the studies, which have pages here.
 NOT_OF_THE_BOARD = (
     *("*.py", "__pycache__", "render", "statistics", "studies", "table"),
-    *("attributions", "decomposition", "quantised", "sensitivity", "spectra"),
-    *("temperature", "training"),
+    *("adversarial", "attributions", "criteria", "decomposition", "quantised"),
+    *("sensitivity", "spectra", "temperature", "training"),
 )
 
 

@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+import evidence_tables
 import numpy as np
 import pandas as pd
+from committed import points, study
 
 from iaside_plugins.budgets import format_budget
 from iaside_plugins.display.text import NOTHING, number, row_number
 from iaside_plugins.leaderboard.studies import quantised, sensitivity, temperature
 from iaside_plugins.leaderboard.studies import training as training_study
-from iaside_plugins.leaderboard.studies.criteria import LABELS, VIEWS
 from iaside_plugins.leaderboard.studies.spectra import follows
-from iaside_plugins.leaderboard.studies.views import KINDS, is_equal
 from iaside_plugins.sensitivity.text import TITLES, level_text
 
-BOARD = Path(__file__).resolve().parents[2] / "leaderboard"
 STANDARD, ADVERSARIAL, PHOTOGRAPHS = "c10_resnet20", "c10_resnet2b_adv", "mcunet_5fps"
 NETS = {
     STANDARD: "CIFAR-10, standard training",
     ADVERSARIAL: "CIFAR-10, adversarial training",
     PHOTOGRAPHS: "ImageNet, standard training",
 }
-
-
-@cache
-def study(name: str) -> Any:
-    """Return a committed JSON file below `leaderboard/`, as ``decomposition/decomposition``."""
-    return json.loads((BOARD / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def write(folder: Path) -> None:
@@ -54,12 +45,7 @@ def write(folder: Path) -> None:
         "training-short": _frame(training_study.verdict_rows(study("training/training"))),
         "training-ends": _frame(training_study.end_rows(study("training/training"))),
         "training": pd.DataFrame(training_rows()),
-        "outcomes": outcomes_table(),
-        "adversarial-short": adversarial_short(),
-        "adversarial-bands": pd.DataFrame(adversarial_rows()),
-        "equal-accuracy": equal_accuracy(),
-        "views-short": views_short(),
-        "views-bands": pd.DataFrame(views_rows()),
+        **evidence_tables.frames(),
         "quantised-short": quantised_short(),
         "quantised": pd.DataFrame(quantised_rows()),
         "temperature-short": temperature_short(),
@@ -85,6 +71,7 @@ def facts() -> dict[str, str]:
         "verdict": sensitivity.tables(study("sensitivity/sensitivity"))["verdict"],
         **quantised.facts(study("quantised/quantised")),
         **temperature.facts(study("temperature/temperature")),
+        **evidence_tables.facts(),
         **{f"training_{k}": v for k, v in training_study.facts(study("training/training")).items()},
     }
 
@@ -183,146 +170,6 @@ def attributions_short() -> pd.DataFrame:
     return pd.DataFrame(columns).rename_axis("method").reset_index()
 
 
-def outcomes_table() -> pd.DataFrame:
-    """Return what became of every criterion; errors and their differences in points."""
-    in_points = "absolute error"
-    return pd.DataFrame(
-        [
-            {
-                "criterion": row["criterion"],
-                "what": row["what"],
-                "among": row["among"],
-                "networks (families)": f"{row['n_networks']} ({row['n_families']})",
-                "value": _value(row["value"], row["interval"], points=in_points in row["what"]),
-                "p (Holm)": number(row["p"], spec=".2g"),
-                "beside": _beside(row["beside"] or {}),
-                "verdict": row["verdict"],
-            }
-            for row in study("criteria/outcomes")
-        ]
-    )
-
-
-def _value(value: float | None, ends: list[float] | None, *, points: bool = False) -> str:
-    """Return a number with its interval; of shares, in points."""
-    found = [value, *(ends or (None, None))]
-    if points:
-        scaled = [None if one is None else 100 * one for one in found]
-        return number(*scaled, spec="+.1f", unit=" points")
-    return number(*found)
-
-
-BESIDE = {  # other numbers of a rule: their words, and whether they are shares of images
-    "least_without_a_family": ("least without a family", False),
-    "mean_absolute_difference": ("mean absolute difference", True),
-    "rival_less_own": ("rival's error less this", True),
-    "own_less_rival": ("less the rival's", False),
-    "mean_cost_on_clean_images": ("cost on clean images", True),
-}
-COUNTS = {"n_groups": "groups", "undefined": "networks without an order"}
-
-
-def _beside(found: dict[str, Any]) -> str:
-    """Return the other numbers of a rule in words."""
-    parts = [f"{name} {found[key]}" for key, name in COUNTS.items() if key in found]
-    for key, (name, points) in BESIDE.items():
-        if found.get(key) is not None:
-            ends = found.get("interval") if key in ("rival_less_own", "own_less_rival") else None
-            parts.append(f"{name} {_value(found[key], ends, points=points)}")
-    return "; ".join(parts)
-
-
-def adversarial_short() -> pd.DataFrame:
-    """Return what each pair of networks differs by, in points, in the halves of the bands."""
-    rows = []
-    for pair in study("adversarial/adversarial")["pairs"]:
-        row = {
-            "first - second": f"{pair['first']} - {pair['second']} ({pair['alike']})",
-            "clean": _points(pair["clean"]),
-        }
-        for name, one in pair["conditions"].items():
-            low, high = (100 * one[half][0] for half in ("lower", "upper"))
-            row[f"{name}: all (low + high)"] = f"{_points(one['added'])} ({low:+.1f} {high:+.1f})"
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def _points(estimate: list[float]) -> str:
-    value, low, high = (100 * x for x in estimate)
-    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
-
-
-def adversarial_rows() -> Iterator[dict[str, Any]]:
-    """Yield a row for every pair, condition and band: differences as shares of images."""
-    for pair in study("adversarial/adversarial")["pairs"]:
-        for name, one in pair["conditions"].items():
-            for band, value in enumerate(one["bands"]):
-                yield {
-                    "first": pair["first"],
-                    "second": pair["second"],
-                    "n_images": pair["n_images"],
-                    "condition": name,
-                    "band": band,
-                    "difference": value,
-                }
-
-
-def equal_accuracy() -> pd.DataFrame:
-    """Return the networks of equal accuracy, the most robust first."""
-    evidence = study("criteria/evidence")
-    names = [name for name, one in evidence["nets"].items() if is_equal(one)]
-    rows = []
-    for name in sorted(names, key=lambda name: -evidence["nets"][name]["robust"]):
-        one = evidence["nets"][name]
-        rows.append(
-            {
-                "network": name,
-                "training": one["training"],
-                "clean accuracy, %": number(100 * one["clean"], spec=".1f"),
-                **{
-                    f"{LABELS[key]}, %": number(one[key] and 100 * one[key], spec=".1f")
-                    for key in ("robust", "autoattack", "noise_error")
-                },
-                "signed score": number(one["signed_score"]),
-                "nats in the upper half": number(one["upper_nats"]),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def views_short() -> pd.DataFrame:
-    """Return, by kind of training, how well each view ranks the bands; and over all families."""
-    evidence = study("criteria/evidence")
-    rows = []
-    for view in VIEWS:
-        row = {"view": view}
-        for kind in KINDS:
-            values = [
-                one[view]
-                for name, one in evidence["views"].items()
-                if one[view] is not None and evidence["nets"][name]["training"].startswith(kind)
-            ]
-            mean = float(np.mean(values)) if values else None
-            row[f"{kind} ({len(values)})"] = number(mean)
-        found = next(
-            one
-            for one in study("criteria/outcomes")
-            if one["criterion"] == "b" and one["what"].endswith(view)
-        )
-        families = f"mean over {found['n_families']} families"
-        row[families] = _value(found["value"], found["interval"])
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def views_rows() -> Iterator[dict[str, Any]]:
-    """Yield a row for every network, view and band."""
-    for name, one in study("criteria/evidence")["views"].items():
-        for view, values in one["bands"].items():
-            for band, value in enumerate(values):
-                yield {"network": name, "view": view, "band": band, "value": value}
-
-
 def quantised_short() -> pd.DataFrame:
     """Return by network what 8 bits change, in points, on clean images and under corruptions."""
     rows = []
@@ -335,12 +182,12 @@ def quantised_short() -> pd.DataFrame:
             {
                 "network (images)": f"{name} ({one['n_images']})",
                 "float: clean + added": f"{clean} + {added}",
-                "clean error": _points(change["clean"]),
-                "error under corruptions": _points(change["perturbed"]),
-                "added (low + high)": f"{_points(change['added'])} ({low:+.1f} {high:+.1f})",
+                "clean error": points(change["clean"]),
+                "error under corruptions": points(change["perturbed"]),
+                "added (low + high)": f"{points(change['added'])} ({low:+.1f} {high:+.1f})",
                 "added by other readings": NOTHING
                 if read is None
-                else _points(read["difference"]["8"]["added"]),
+                else points(read["difference"]["8"]["added"]),
             }
         )
     return pd.DataFrame(rows)

@@ -89,7 +89,8 @@ def stack(mean: MeanSplit) -> Stack:
     parts = []
     for k, value in enumerate(mean.bands):
         if value > 0:
-            parts.append((TINTS * k // len(mean.bands), _block(at, at + value)))
+            if round(SPLIT_SCALE * at) < round(SPLIT_SCALE * (at + value)):
+                parts.append((TINTS * k // len(mean.bands), _block(at, at + value)))
             at += value
     return Stack(_block(0, mean.clean), tuple(parts), round(SPLIT_SCALE * mean.error))
 

@@ -18,12 +18,15 @@ WIDTH = 200  # of the axis from -1 to +1
 
 
 def to_html(board: Board) -> str:
-    """Return the page."""
+    """Return the page, the tables of most models first."""
     return render(
         "evidence.html",
         board,
         here="evidence.html",
-        sections=[_section(section) for section in board.sections],
+        sections=[
+            _section(section)
+            for section in sorted(board.sections, key=lambda one: -len(one.table.models))
+        ],
         method=board.statistics["method"],
         area=AREA,
     )

@@ -245,6 +245,10 @@ def raw_rows(table: Table, shown: Sequence[Column], families: Sequence[str]) -> 
     names = [
         name for c in shown for name in ([c.name + e for e in ENDS] if c.has_interval else [c.name])
     ]
+    errors = [
+        {} if e.corruption is None else _mean_errors(e.corruption.errors) for e in table.entries
+    ]
+    corruptions = list(dict.fromkeys(name for mean in errors for name in mean))
     return {
         "families": list(families),
         "names": names,
@@ -263,9 +267,8 @@ def raw_rows(table: Table, shown: Sequence[Column], families: Sequence[str]) -> 
             }
             for column in paired_columns(table, main_attacks(table))
         ],
-        "errors": [
-            {} if e.corruption is None else _mean_errors(e.corruption.errors) for e in table.entries
-        ],
+        "corruptions": corruptions,
+        "errors": [[mean.get(name) for name in corruptions] for mean in errors],
     }
 
 

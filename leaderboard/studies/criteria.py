@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from iaside_plugins.leaderboard.statistics.comparison import EXPLORATORY, left_out
+from iaside_plugins.leaderboard.statistics.comparison import left_out
 from iaside_plugins.leaderboard.statistics.estimates import (
     MIN_INTERVAL,
     N_RESAMPLES,
@@ -97,11 +97,6 @@ class Outcome:
     verdict: str
     p: float | None = None
     beside: Mapping[str, Any] | None = None
-
-    @property
-    def is_exploratory(self) -> bool:
-        """Whether the networks are too few for more than a hint."""
-        return self.n_networks < EXPLORATORY
 
 
 # ---- a. beyond clean accuracy -----------------------------------------------------------------

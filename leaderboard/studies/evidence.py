@@ -1,14 +1,13 @@
 """What the criteria are applied to, and their table of outcomes: `criteria/`.
 
 ``python -m iaside_plugins.leaderboard.studies.evidence FOLDER`` reads what the targets of
-`leaderboard/entries.mk` wrote below a folder into evidence.json; without one it makes the table of
-outcomes, outcomes.json, from evidence.json again.
+`leaderboard/entries.mk` wrote below a folder into evidence.json, of the networks that families.json
+names; without a folder it makes the table of outcomes, outcomes.json, from evidence.json again.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +25,6 @@ from iaside_plugins.entry.outcomes import parse_files
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import SpectralImportance
-from iaside_plugins.leaderboard.settings import BoardSettings
 from iaside_plugins.leaderboard.studies.criteria import BESIDE, CHOICES, LABELS, outcomes
 from iaside_plugins.leaderboard.studies.spectra import filled
 from iaside_plugins.shapley.score import importance_distribution, signed_score
@@ -45,7 +43,6 @@ DIGITS = 6  # significant ones that evidence.json keeps
 README = BOARD.parent / "README.md"
 BLOCK = "<!-- outcomes -->"
 PARTS = ("nets", "views", "choices", "filters")
-CIFAR = re.compile(r"^c10_|_cifar10$")  # names of networks of CIFAR-10
 QUESTIONS = {
     "a": "Does a score go with robustness beyond what clean accuracy says?",
     "b": "Do other views of a band agree with contributions per energy?",
@@ -67,7 +64,7 @@ def condense(folder: Path, families: Mapping[str, str]) -> dict[str, Any]:
 
     Args:
         folder: OUT of `leaderboard/entries.mk`.
-        families: Family of a network by its name.
+        families: Family of every network that is judged, by its name.
     """
     entries = parse_files(sorted(folder.glob("cifar10/*.json")))
     attacked = {e.model.name: e for e in parse_files(sorted(folder.glob("autoattack/*.json")))}
@@ -87,7 +84,8 @@ def condense(folder: Path, families: Mapping[str, str]) -> dict[str, Any]:
         "forecasts": forecasts,
     }
     if unknown := sorted({name for part in PARTS for name in found[part]} - set(families)):
-        raise InputError(f"board.toml names no family of {', '.join(unknown)}")
+        raise InputError(f"families.json names no family of {', '.join(unknown)}")
+    found["seconds"] = _seconds(folder)
     found["missing"] = _missing(found, forecasts.get("cifar10", {}).get("names", []))
     compact: dict[str, Any] = rounded(jsonable(found), DIGITS)
     return compact
@@ -115,6 +113,18 @@ def _missing(found: Mapping[str, Any], forecast: Sequence[str]) -> dict[str, lis
         for part, known in there.items()
         if (names := sorted(set(found["families"]) - set(known)))
     }
+
+
+def _seconds(folder: Path) -> dict[str, int]:
+    """Return how many seconds the files of each part took together, resumed runs included."""
+    path = folder / "seconds.txt"
+    lines = read_file(path).decode().splitlines() if path.exists() else []
+    found: dict[str, int] = {}
+    for file, seconds in (line.rsplit(" ", 1) for line in lines):
+        path = Path(file)
+        part = path.stem if path.parent.name == folder.name else path.parent.name
+        found[part] = found.get(part, 0) + int(seconds)
+    return found
 
 
 def _forecast(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -244,28 +254,29 @@ def _scores(choice: str, importance: SpectralImportance, order: Sequence[str]) -
     return found
 
 
-def summary(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return a Markdown table: of every criterion its question and how many rows had which verdict.
+def verdicts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the question of every criterion, with how many of its rows had which verdict.
 
     Args:
         rows: Of outcomes.json.
     """
-    lines = [["question", "outcome"]]
+    found = {}
     for criterion, question in QUESTIONS.items():
         judged = [r for r in rows if r["criterion"] == criterion and r["verdict"] != BESIDE]
-        parts = [
-            f"{verdict}: {n} of {len(judged)}"
-            for verdict, n in Counter(row["verdict"] for row in judged).items()
-        ]
-        lines.append([question, ", ".join(parts)])
-    return markdown_table(lines)
+        counts = Counter(row["verdict"] for row in judged)
+        found[question] = ", ".join(f"{v}: {n} of {len(judged)}" for v, n in counts.items())
+    return found
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the `verdicts` as a Markdown table."""
+    return markdown_table([["question", "outcome"], *map(list, verdicts(rows).items())])
 
 
 def main(folders: Iterable[str]) -> None:
     """Take new files in, if a folder is given, and make the table of outcomes."""
     source = FOLDER / "evidence.json"
-    known = BoardSettings.read(BOARD).families
-    families = {name: one for name, one in known.items() if CIFAR.search(name)}
+    families = json.loads((FOLDER / "families.json").read_text(encoding="utf-8"))
     for folder in folders:
         write_json(source, condense(Path(folder), families))
     found = outcomes(json.loads(source.read_text(encoding="utf-8")))

@@ -1,6 +1,6 @@
-"""Figures of `criteria/` from its evidence.json: views of a band, and networks of equal accuracy.
+"""The figure of `criteria/` on views of a band, from its evidence.json.
 
-``python -m iaside_plugins.leaderboard.studies.views`` draws both.
+``python -m iaside_plugins.leaderboard.studies.views`` draws it.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from iaside_plugins.display.plots import new_figure, save_figure, titled
-from iaside_plugins.display.style import COLOURS, DIVERGING, FAINT, LABEL, LINE, MARKS, SMALL
-from iaside_plugins.leaderboard.studies.criteria import EQUAL, VIEWS
+from iaside_plugins.display.style import DIVERGING, LABEL, SMALL
+from iaside_plugins.leaderboard.studies.criteria import VIEWS
 from iaside_plugins.leaderboard.studies.evidence import FOLDER
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-KINDS = ("standard", "adversarial", "certified")  # of training, by its first word
+KINDS = ("standard", "adversarial", "certified")  # of training
 
 
 def views_figure(data: Mapping[str, Any]) -> Figure:
     """Draw how each view ranks the bands beside contributions per energy, network by network."""
-    kinds = {name: _kind(data["nets"][name]) for name in data["views"] if name in data["nets"]}
+    kinds = {name: kind(data["nets"][name]) for name in data["views"] if name in data["nets"]}
     names = sorted(kinds, key=lambda name: (kinds[name], name))
     values = np.array(
         [[_or_nan(data["views"][name][view]) for view in VIEWS] for name in names], float
@@ -56,56 +56,7 @@ def views_figure(data: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def equal_accuracy_figure(data: Mapping[str, Any]) -> Figure:
-    """Draw robust accuracy against signed score, clean accuracy in grey where it is not equal."""
-    figure, axes = new_figure(11, 4.6, columns=2, shared=False)
-    nets = {name: one for name, one in data["nets"].items() if one["robust"] is not None}
-    columns = (
-        ("signed_score", "signed score (high: leans to low bands)"),
-        ("clean", "clean accuracy"),
-    )
-    for ax, (column, label) in zip(axes, columns, strict=True):
-        for k, kind in enumerate(KINDS):
-            for equal in (False, True):
-                some = {
-                    name: one
-                    for name, one in nets.items()
-                    if _kind(one) == kind and is_equal(one) == equal
-                }
-                ax.scatter(
-                    [one[column] for one in some.values()],
-                    [100 * one["robust"] for one in some.values()],
-                    color=COLOURS[k] if equal else FAINT,
-                    marker=MARKS[k],
-                    s=28,
-                    label=kind if equal else None,
-                )
-        for name, one in nets.items():
-            if is_equal(one):
-                ax.annotate(
-                    name.removeprefix("c10_"),
-                    (one[column], 100 * one["robust"]),
-                    xytext=(4, 3),
-                    textcoords="offset points",
-                    fontsize=SMALL,
-                    color=LINE,
-                )
-        ax.set_xlabel(label)
-    axes[0].set_ylabel("accuracy in % under PGD at 2/255")
-    axes[0].legend(title=f"clean accuracy {EQUAL[0]:.2f} to {EQUAL[1]:.2f}", fontsize=SMALL)
-    n_images = next(iter(nets.values()))["n_images"]
-    figure.suptitle(
-        titled("Equal accuracy, different robustness (grey: other accuracies)", n_images)
-    )
-    return figure
-
-
-def is_equal(net: Mapping[str, Any]) -> bool:
-    """Return whether a network is among those of equal accuracy."""
-    return bool(EQUAL[0] <= net["clean"] <= EQUAL[1])
-
-
-def _kind(net: Mapping[str, Any]) -> str:
+def kind(net: Mapping[str, Any]) -> str:
     """Return the first word of its training."""
     return str(net["training"] or "unstated").split()[0].rstrip(",")
 
@@ -115,10 +66,9 @@ def _or_nan(value: float | None) -> float:
 
 
 def main() -> None:
-    """Draw the figures."""
+    """Draw the figure from evidence.json."""
     data = json.loads((FOLDER / "evidence.json").read_text(encoding="utf-8"))
     save_figure(views_figure(data), FOLDER / "views.png")
-    save_figure(equal_accuracy_figure(data), FOLDER / "equal-accuracy.png")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,16 +12,15 @@ import pytest
 from iaside_plugins.entry.checks import check_entry
 from iaside_plugins.entry.parse import parse_entry
 from iaside_plugins.importance.chance import chance
-from iaside_plugins.leaderboard.build import BOARD
 from iaside_plugins.stats.intervals import wilson
 
+EARLIER = Path(__file__).parents[1] / "earlier"  # entries that the board held once
 CIFAR = "cifar10--c10_resnet20--m8-chebyshev-zero-exact-1254609b"  # 145 of 152 right, three times
 PART = "imagenet--mbv2_w035--m8-chebyshev-zero-exact-1254609b--n48"  # spectral of 24 of 48, JPEG
 
 
-def of_board(name: str) -> dict[str, Any]:
-    folder = name.partition("--")[0]
-    found: dict[str, Any] = json.loads((BOARD / "entries" / folder / f"{name}.json").read_text())
+def earlier(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((EARLIER / f"{name}.json").read_text())
     return found
 
 
@@ -58,13 +58,13 @@ def changed(raw: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
     ],
 )
 def test_what_the_same_images_contradict(name: str, place: str, k: int, n: int, said: str) -> None:
-    raw = of_board(name)
+    raw = earlier(name)
     assert problems(raw) == []
     assert any(p.startswith(said) for p in problems(changed(raw, place, proportion(k, n))))
 
 
 def test_robust_above_clean_with_attacks_that_agree() -> None:
-    raw = of_board(CIFAR)
+    raw = earlier(CIFAR)
     for name in ("attacks", "worst_case"):
         for part in raw["adversarial"][name]:
             part["accuracy"] = proportion(152, 152)
@@ -74,7 +74,7 @@ def test_robust_above_clean_with_attacks_that_agree() -> None:
 
 
 def test_wrong_images_have_at_most_one_half() -> None:
-    raw = of_board(CIFAR)  # a mean of -0.2244 nats, so at most 49 images are wrong
+    raw = earlier(CIFAR)  # a mean of -0.2244 nats, so at most 49 images are wrong
     raw["clean_accuracy"] = raw["spectral"]["clean_accuracy"] = proportion(102, 152)
     raw["corruption"]["uncorrupted_accuracy"] = proportion(102, 152)
     found = problems(raw)
@@ -85,7 +85,7 @@ def test_wrong_images_have_at_most_one_half() -> None:
 
 
 def test_right_images_have_at_least_their_share_of_the_classes() -> None:
-    raw = of_board("cifar10--c10_base_kw--m8-chebyshev-zero-exact-1254609b")  # -1.16 nats
+    raw = earlier("cifar10--c10_base_kw--m8-chebyshev-zero-exact-1254609b")  # -1.16 nats
     raw["clean_accuracy"] = raw["spectral"]["clean_accuracy"] = proportion(152, 152)
     raw["corruption"]["uncorrupted_accuracy"] = proportion(152, 152)
     assert problems(raw) == []
@@ -96,7 +96,7 @@ def test_right_images_have_at_least_their_share_of_the_classes() -> None:
 
 
 def test_rounding_may_class_an_image_otherwise() -> None:
-    raw = changed(of_board(CIFAR), "/spectral/clean_accuracy", proportion(144, 152))
+    raw = changed(earlier(CIFAR), "/spectral/clean_accuracy", proportion(144, 152))
     assert len(problems(raw)) == 1
     raw["provenance"]["device"] = "cuda"
     assert problems(raw) == []
@@ -107,13 +107,13 @@ def test_rounding_may_class_an_image_otherwise() -> None:
 
 
 def test_a_range_handling_that_changes_the_images_is_not_compared() -> None:
-    raw = changed(of_board(CIFAR), "/spectral/clean_accuracy", proportion(120, 152))
+    raw = changed(earlier(CIFAR), "/spectral/clean_accuracy", proportion(120, 152))
     raw["protocol"]["range_handling"] = "rescale"
     assert not any(p.startswith("/spectral/clean_accuracy") for p in problems(raw))
 
 
 def test_what_an_entry_says_of_guessing_is_computed_again() -> None:
-    raw = of_board(CIFAR)
+    raw = earlier(CIFAR)
     assert problems(raw) == []  # entries may be older
     raw["chance"] = chance(145, 152, raw["model"]["n_classes"])
     assert problems(raw) == []

@@ -325,8 +325,15 @@ def test_evidence_is_condensed_and_judged_from_entries(make_entry, tmp_path):
         "agreement": agreement,
     }
     write_json(tmp_path / "views" / f"{names[0]}.json", {"views": views})
+    lines = [
+        f"{tmp_path}/views/a.json 3",
+        f"{tmp_path}/views/b.json 4",
+        f"{tmp_path}/forecast.json 9",
+    ]
+    (tmp_path / "seconds.txt").write_text("\n".join(lines))
     known = dict.fromkeys([*names, "c10_other"], "one")
     found = evidence.condense(tmp_path, known)
+    assert found["seconds"] == {"views": 7, "forecast": 9}
     net, entry = found["nets"]["c10_net1"], raw["c10_net1"]
     psi = entry["spectral"]["shapley_values"]
     assert net["upper_nats"] == pytest.approx(sum(psi[2:]), rel=1e-5)

@@ -133,6 +133,17 @@ def test_where_errors_come_from(make_entry: Make, shares: tuple[float, ...], apa
     assert bool(card.counter) == apart
 
 
+def test_shares_of_next_to_nothing_are_not_compared(make_entry: Make) -> None:
+    raws = [make_entry(f"m{k}", k, explained=True) for k in range(3)]
+    for raw, share in zip(raws, (0.1, 0.4, 0.8), strict=True):
+        split(raw, share)
+    for one in [*raws[0]["decomposition"]["conditions"], raws[0]["decomposition"]["mean"]]:
+        one["perturbed"] = one["clean"] + 0.01
+        one["bands"] = [0.02, 0.0, 0.0, -0.01]
+    titles = [one.title for one in findings(Board.of(parsed(*raws)).sections[0])]
+    assert not any(title.startswith("Errors come from") for title in titles)  # two are left
+
+
 def test_the_verdict_is_that_of_the_statistics(make_entry: Make) -> None:
     board = Board.of(parsed(*(make_entry(f"m{k}", k) for k in range(3))))
     (section,) = board.sections

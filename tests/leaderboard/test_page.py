@@ -148,7 +148,7 @@ def test_structure_is_accessible(site: Site) -> None:
         for table in re.findall(r"<table.*?</table>", text, re.S):
             assert "<caption" in table
             assert not re.search(r"<th(?![^>]*scope)(?!ead)", table)
-    assert len(re.findall(r"<svg[^>]*role=img aria-label", site["index.html"])) == 8  # profiles
+    assert len(re.findall(r"<svg class=spark[^>]*role=img aria-label", site["index.html"])) == 8
     for plot in re.findall(r'<figure class="plot">.*?</figure>', site["evidence.html"], re.S):
         assert plot.count("<a href=") == plot.count("<title>") == 8
 
@@ -222,7 +222,7 @@ def test_size_at_a_hundred_models() -> None:
         table["models"][0] | {"entry_id": e.entry_id, "model": e.model.name} for e in entries
     ]
     found["tables"][0] |= {"models": families}
-    assert len(to_html(Board.of(entries, found)).encode()) < 300_000
+    assert len(to_html(Board.of(entries, found)).encode()) < 350_000  # as docs/board.md says
 
 
 def test_a_thousand_rows_are_rendered(make_entry: Make) -> None:

@@ -13,7 +13,9 @@ from scipy import stats
 
 from iaside_plugins.entry.read import load_entries
 from iaside_plugins.entry.schema import Entry
+from iaside_plugins.leaderboard.board import Board
 from iaside_plugins.leaderboard.build import BOARD
+from iaside_plugins.leaderboard.settings import BoardSettings
 from iaside_plugins.leaderboard.statistics.comparison import in_words, sentence, verdict
 from iaside_plugins.leaderboard.statistics.estimates import Sample, correlation
 from iaside_plugins.leaderboard.statistics.report import statistics, table_id, to_json
@@ -278,7 +280,8 @@ def test_verdict_needs_every_condition(changes: dict[str, Any], expected: str) -
 
 
 def test_the_boards_own_file_is_current_and_its_sentences_follow_from_it() -> None:
-    found = statistics(load_entries(BOARD / "entries"))
+    settings = BoardSettings.read(BOARD)
+    found = Board.of(load_entries(BOARD / "entries"), settings=settings).statistics
     assert (BOARD / "stats.json").read_text() == to_json(found)
     for part in found["tables"]:
         assert (part["status"] == "sufficient") == (part["n_models"] >= 30)

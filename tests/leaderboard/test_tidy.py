@@ -78,7 +78,7 @@ LEFT_OUT = (
     r"/(n|n_\w+|seed|size|batch_size|severity|interval|steps|rel_stepsize|restarts|epsilon|masking"
     r"|value_table|band_edges|shapley_se|image_size|tied_bands|score_bias|signed_score_bias"
     r"|efficiency_residual|score_interval|signed_score_interval|distribution_interval|protocol"
-    r"|bands_interval|level)(/|$)"
+    r"|bands_interval|level|reference_errors)(/|$)"
 )
 
 

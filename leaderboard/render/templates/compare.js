@@ -33,13 +33,13 @@ function showCompared(board, chosen, clear) {
     if (k === 0 || column.dataset.column === "shapley_value_0") return;
     line(column.dataset.title, chosen.map((row) => row.tr.cells[k].textContent.trim()));
   });
-  const { errors, bands } = board.raw;
-  const names = Object.keys(errors[chosen[0].k]);
-  if (names.length) {
+  const { corruptions, errors, bands } = board.raw;
+  if (corruptions.length) {
     body.append(make("tr", { class: "group" }, make("th", { scope: "rowgroup", colspan: chosen.length + 1 }, "Error by corruption, mean over severities 1 to 5")));
-    for (const name of names) {
-      line(name.replaceAll("_", " "), chosen.map((row) => name in errors[row.k] ? `${(100 * errors[row.k][name]).toFixed(1)} %` : "–"));
-    }
+    corruptions.forEach((name, c) => {
+      const of = (row) => errors[row.k][c];
+      line(name.replaceAll("_", " "), chosen.map((row) => of(row) === null ? "–" : `${(100 * of(row)).toFixed(1)} %`));
+    });
   }
   panel.append(
     make("h2", {}, `Compared: ${chosen.map((row) => row.name).join(", ")}`), close,

@@ -1,0 +1,80 @@
+"""The figure of `criteria/` on networks of equal clean accuracy, from its evidence.json.
+
+``python -m iaside_plugins.leaderboard.studies.equal_accuracy`` draws it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from iaside_plugins.display.plots import new_figure, save_figure, titled
+from iaside_plugins.display.style import COLOURS, FAINT, LINE, MARKS, SMALL
+from iaside_plugins.leaderboard.studies.adversarial import short
+from iaside_plugins.leaderboard.studies.criteria import EQUAL
+from iaside_plugins.leaderboard.studies.evidence import FOLDER
+from iaside_plugins.leaderboard.studies.views import KINDS, kind
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def equal_accuracy_figure(data: Mapping[str, Any]) -> Figure:
+    """Draw robust accuracy against what may tell networks apart; grey: other clean accuracies."""
+    columns = (
+        ("signed_score", "signed score (high: leans to low bands)"),
+        ("upper_nats", "nats in the upper half of the bands"),
+        ("clean", "clean accuracy"),
+    )
+    figure, axes = new_figure(14, 4.6, columns=len(columns), shared=False)
+    nets = {name: one for name, one in data["nets"].items() if one["robust"] is not None}
+    for ax, (column, label) in zip(axes, columns, strict=True):
+        for k, wanted in enumerate(KINDS):
+            for equal in (False, True):
+                some = {
+                    name: one
+                    for name, one in nets.items()
+                    if kind(one) == wanted and is_equal(one) == equal
+                }
+                ax.scatter(
+                    [one[column] for one in some.values()],
+                    [100 * one["robust"] for one in some.values()],
+                    color=COLOURS[k] if equal else FAINT,
+                    marker=MARKS[k],
+                    s=28,
+                    label=wanted if equal else None,
+                )
+        for name, one in nets.items():
+            if is_equal(one):
+                ax.annotate(
+                    short(name),
+                    (one[column], 100 * one["robust"]),
+                    xytext=(4, 3),
+                    textcoords="offset points",
+                    fontsize=SMALL,
+                    color=LINE,
+                )
+        ax.set_xlabel(label)
+    axes[0].set_ylabel("accuracy in % under PGD at 2/255")
+    axes[0].legend(title=f"clean accuracy {EQUAL[0]:.2f} to {EQUAL[1]:.2f}", fontsize=SMALL)
+    n_images = next(iter(nets.values()))["n_images"]
+    figure.suptitle(
+        titled("Equal accuracy, different robustness (grey: other accuracies)", n_images)
+    )
+    return figure
+
+
+def is_equal(net: Mapping[str, Any]) -> bool:
+    """Return whether a network is among those of equal accuracy."""
+    return bool(EQUAL[0] <= net["clean"] <= EQUAL[1])
+
+
+def main() -> None:
+    """Draw the figure."""
+    data = json.loads((FOLDER / "evidence.json").read_text(encoding="utf-8"))
+    save_figure(equal_accuracy_figure(data), FOLDER / "equal-accuracy.png")
+
+
+if __name__ == "__main__":
+    main()
