@@ -185,7 +185,8 @@ def _verdict(found: Record) -> Iterator[Finding]:
 
 
 def _upper(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """Return a text with a great first letter, but "mCE" as it is."""
+    return text[:1].upper() + text[1:] if text[1:2].islower() else text
 
 
 def _name(row: Row) -> str:

@@ -51,7 +51,7 @@ def views_figure(data: Mapping[str, Any]) -> Figure:
     ax.set_yticks(range(len(names)), labels)
     figure.colorbar(shown, ax=ax).set_label("rank correlation over bands", fontsize=LABEL)
     n_images = data["views"][names[0]]["n_images"]
-    title = "Do views of a band agree with contributions per energy?"
+    title = "Views of a band beside contributions per energy"
     figure.suptitle(titled(title, n_images))
     return figure
 

@@ -10,7 +10,7 @@ from board_entries import Make, parsed
 
 from iaside_plugins.entry.build import proportion
 from iaside_plugins.leaderboard.board import Board
-from iaside_plugins.leaderboard.findings import Finding, findings
+from iaside_plugins.leaderboard.findings import Finding, _upper, findings
 from iaside_plugins.leaderboard.statistics.comparison import NOT_SHOWN, SHOWN
 from iaside_plugins.leaderboard.table.presentation import main_attacks
 
@@ -142,6 +142,11 @@ def test_shares_of_next_to_nothing_are_not_compared(make_entry: Make) -> None:
         one["bands"] = [0.02, 0.0, 0.0, -0.01]
     titles = [one.title for one in findings(Board.of(parsed(*raws)).sections[0])]
     assert not any(title.startswith("Errors come from") for title in titles)  # two are left
+
+
+def test_the_name_of_the_mce_keeps_its_letters() -> None:
+    assert _upper("mCE, 20 models") == "mCE, 20 models"
+    assert _upper("mean error") == "Mean error"
 
 
 def test_the_verdict_is_that_of_the_statistics(make_entry: Make) -> None:
