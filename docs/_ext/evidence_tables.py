@@ -56,14 +56,18 @@ def facts() -> dict[str, str]:
 
 
 def _missing(missing: dict[str, list[str]], n_networks: int) -> str:
-    """Return which networks lack which part of the evidence; of many, how many."""
+    """Return which networks lack which parts of the evidence; of many, how many."""
     if not missing:
         return "No network is missing."
-    parts = [
-        f"{part} ({', '.join(names) if len(names) < FEW else f'{len(names)} of {n_networks}'})"
-        for part, names in missing.items()
+    parts: dict[tuple[str, ...], list[str]] = {}
+    for part, names in missing.items():
+        parts.setdefault(tuple(names), []).append(part)
+    lines = [
+        f"- {', '.join(names) if len(names) < FEW else f'{len(names)} of {n_networks}'}: "
+        f"{'; '.join(lacking)}"
+        for names, lacking in parts.items()
     ]
-    return f"**Missing**, as the runs did not end: {'; '.join(parts)}."
+    return "\n".join(lines)
 
 
 def _equal_answer(rows: list[dict[str, Any]]) -> str:
@@ -117,10 +121,10 @@ def _counted(pairs: list[dict[str, Any]], what: str) -> str:
     )
     clean = [pair["clean"] for pair in pairs]
     return (
-        f"Of {len(pairs)} pairs ({what}), {sum(map(_below, attacked))} lose less to PGD at 2/255 "
-        f"in the upper half of the bands, {sum(map(_below, noise))} less to noise there; "
-        f"{sum(map(_above, weather))} pay more under weather in the lower half, "
-        f"{sum(map(_above, clean))} have a greater clean error."
+        f"Of {len(pairs)} pairs ({what}), PGD at 2/255 costs less in the upper half of the bands "
+        f"in {sum(map(_below, attacked))}, noise costs less there in {sum(map(_below, noise))}; "
+        f"weather costs more in the lower half in {sum(map(_above, weather))}, and the clean error "
+        f"is greater in {sum(map(_above, clean))}."
     )
 
 

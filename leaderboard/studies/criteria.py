@@ -30,6 +30,7 @@ Array = npt.NDArray[np.float64]
 SHOWN, NOT_SHOWN, CONTRADICTED, IN_PART = "shown", "not shown", "contradicted", "in part"
 HOLDS, DOES_NOT_HOLD = "holds", "does not hold"
 TOO_FEW = "too few"
+VERDICTS = (SHOWN, HOLDS, IN_PART, NOT_SHOWN, DOES_NOT_HOLD, CONTRADICTED, TOO_FEW)  # that judge
 BESIDE = "beside"  # a number that no rule judges
 LEVEL = 0.05  # of p after Holm's correction
 EQUAL = (0.80, 0.95)  # clean accuracies that count as equal

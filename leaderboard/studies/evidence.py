@@ -25,7 +25,7 @@ from iaside_plugins.entry.outcomes import parse_files
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import SpectralImportance
-from iaside_plugins.leaderboard.studies.criteria import BESIDE, CHOICES, LABELS, outcomes
+from iaside_plugins.leaderboard.studies.criteria import BESIDE, CHOICES, LABELS, VERDICTS, outcomes
 from iaside_plugins.leaderboard.studies.spectra import filled
 from iaside_plugins.shapley.score import importance_distribution, signed_score
 from iaside_plugins.storage.files import (
@@ -264,7 +264,11 @@ def verdicts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     for criterion, question in QUESTIONS.items():
         judged = [r for r in rows if r["criterion"] == criterion and r["verdict"] != BESIDE]
         counts = Counter(row["verdict"] for row in judged)
-        found[question] = ", ".join(f"{v}: {n} of {len(judged)}" for v, n in counts.items())
+        found[question] = ", ".join(
+            f"{verdict}: {counts[verdict]} of {len(judged)}"
+            for verdict in VERDICTS
+            if verdict in counts
+        )
     return found
 
 
