@@ -194,9 +194,15 @@ def beside_bars() -> AbstractContextManager[None]:
     return found
 
 
+def _in_a_notebook() -> bool:
+    """Return whether a notebook's kernel runs here; its library alone may be imported anywhere."""
+    kernel: Any = sys.modules.get("ipykernel.kernelapp")
+    return kernel is not None and bool(kernel.IPKernelApp.initialized())
+
+
 def _display(title: str) -> tqdm[Any] | _Log:
     """Return what shows progress on stderr, in a terminal, a notebook or a log."""
-    if sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules):
+    if sys.stderr is not None and (sys.stderr.isatty() or _in_a_notebook()):
         return tqdm(
             desc=title,
             dynamic_ncols=True,

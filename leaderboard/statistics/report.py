@@ -193,7 +193,7 @@ def _judge(comparisons: Sequence[Record]) -> None:
         one |= {"partial_p_holm": p, "n_comparisons": n_corrected}
         one["verdict"] = verdict(one)
         one["in_words"] = in_words(one)
-        one["sentence"] = sentence(one)
+        one["sentence"] = sentence(_rounded(jsonable(one)))  # of the numbers beside it
 
 
 def _primary(found: Sequence[Variable]) -> str | None:

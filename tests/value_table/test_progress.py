@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from types import SimpleNamespace
 
 import oracles
 import pytest
@@ -77,6 +78,13 @@ def test_a_log_gets_a_plain_line_now_and_then(capsys, monkeypatch):
     assert second == "iaside: evaluate 38 %, 2 of 7 min"
 
 
+def test_a_kernels_library_alone_is_no_notebook(monkeypatch):
+    kernel = SimpleNamespace(IPKernelApp=SimpleNamespace(initialized=lambda: False))
+    monkeypatch.setitem(sys.modules, "ipykernel.kernelapp", kernel)
+    monkeypatch.setitem(sys.modules, "ipykernel", kernel)
+    assert not progress._in_a_notebook()
+
+
 def test_short_work_leaves_no_line_in_a_log(capsys):
     spectral_importance(oracles.TinyNet(), oracles.sample(2), Protocol(2), show_progress=True)
     assert capsys.readouterr() == ("", "")
@@ -90,7 +98,8 @@ def test_a_terminal_and_a_notebook_get_a_bar(capsys, monkeypatch):
     assert "evaluate, fgsm 0.5/255: 100%" in terminal.getvalue()
     assert "6/6 passes" in terminal.getvalue()
     monkeypatch.undo()
-    monkeypatch.setitem(sys.modules, "ipykernel", None)  # a kernel's stderr is no terminal
+    kernel = SimpleNamespace(IPKernelApp=SimpleNamespace(initialized=lambda: True))
+    monkeypatch.setitem(sys.modules, "ipykernel.kernelapp", kernel)  # its stderr is no terminal
     spectral_importance(oracles.TinyNet(), oracles.sample(2), Protocol(2), show_progress=True)
     assert "6/6 passes" in capsys.readouterr().err
 
