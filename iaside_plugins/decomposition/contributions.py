@@ -156,6 +156,20 @@ class Contributions:
             added=sum_over(self.perturbed - self.clean, w),
         )
 
+    def in_bands(
+        self,
+        shares: npt.ArrayLike,
+        conditions: Iterable[Condition | tuple[str, float] | str] | None = None,
+    ) -> Estimate:
+        """Return a sum of the bands' contributions, each times its share, ().
+
+        Args:
+            shares: Of the bands (M,): 1 and 0 for some of them, -1 for a difference.
+            conditions: Their mean, see `weights`; by default of all.
+        """
+        summed = self.bands @ np.asarray(shares, dtype=np.float64)
+        return sum_over(summed, self.weights(conditions))
+
     def repaired(
         self, conditions: Iterable[Condition | tuple[str, float] | str] | None = None
     ) -> tuple[Estimate, Estimate]:

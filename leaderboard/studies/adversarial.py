@@ -17,7 +17,7 @@ import numpy as np
 
 from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS
-from iaside_plugins.decomposition.contributions import Contributions, sum_over
+from iaside_plugins.decomposition.contributions import Contributions
 from iaside_plugins.decomposition.result import ErrorDecomposition, difference, joined
 from iaside_plugins.display.plots import new_figure, save_figure, titled
 from iaside_plugins.display.style import DIVERGING, LABEL, SMALL
@@ -85,14 +85,10 @@ def _halves(game: Contributions, conditions: list[Any]) -> dict[str, Any]:
     n = game.bands.shape[2]
     lower = np.arange(n) < n / 2
     masks = {"lower": lower, "upper": ~lower, "added": np.ones(n)}
-    weights = game.weights(conditions)
-    sums = {
-        name: sum_over((game.bands @ mask.astype(float))[:, :, None], weights)
-        for name, mask in masks.items()
-    }
+    sums = {name: game.in_bands(mask, conditions) for name, mask in masks.items()}
     return {
         "bands": game.over(conditions).bands.value.tolist(),
-        **{name: [float(one.value[0]), *map(float, one.interval[0])] for name, one in sums.items()},
+        **{name: [float(one.value), *map(float, one.interval)] for name, one in sums.items()},
     }
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS
-from iaside_plugins.decomposition.contributions import Contributions, sum_over
+from iaside_plugins.decomposition.contributions import Contributions
 from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.display.text import markdown_table
 from iaside_plugins.entry.outcomes import parse_files
@@ -231,8 +231,8 @@ def _upper(game: Contributions, *, sign: int, group: str | None = None) -> list[
         if group is None
         else [c for c in game.conditions if CORRUPTION_GROUPS[c.name] == group]
     )
-    found = sum_over((game.bands @ mask)[:, :, None], game.weights(wanted))
-    return [float(found.value[0]), *map(float, found.interval[0])]
+    found = game.in_bands(mask, wanted)
+    return [float(found.value), *map(float, found.interval)]
 
 
 def _scores(choice: str, importance: SpectralImportance, order: Sequence[str]) -> dict[str, float]:

@@ -27,7 +27,7 @@ from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
 from iaside_plugins.adapters.models.classifier import Classifier
 from iaside_plugins.adapters.models.local import kit_folder
 from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS
-from iaside_plugins.decomposition.contributions import Condition, Contributions, sum_over
+from iaside_plugins.decomposition.contributions import Condition, Contributions
 from iaside_plugins.decomposition.run import error_decomposition
 from iaside_plugins.errors import InputError
 from iaside_plugins.stats.intervals import Estimate
@@ -148,9 +148,9 @@ def ends(estimate: Estimate) -> list[float]:
 
 def split_of(game: Contributions, conditions: Any) -> dict[str, Any]:
     """Return the split of a mean over conditions: numbers with intervals, halves of the bands."""
-    split, weights = game.over(conditions), game.weights(conditions)
-    half = game.bands.shape[2] // 2
-    low, high = (sum_over(b.sum(axis=2), weights) for b in np.split(game.bands, [half], axis=2))
+    split = game.over(conditions)
+    lower = np.arange(game.bands.shape[2]) < game.bands.shape[2] // 2
+    low, high = (game.in_bands(half, conditions) for half in (lower, ~lower))
     named = {name: getattr(split, name) for name in ("clean", "perturbed", "added")}
     named |= {"lower": low, "upper": high}
     bands = zip(split.bands.value, split.bands.interval, strict=True)

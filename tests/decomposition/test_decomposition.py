@@ -367,3 +367,14 @@ def test_batches_and_names_change_nothing():
     batches = error_decomposition(net, parts, CHAINS)
     np.testing.assert_array_equal(batches.loss.bands, whole.loss.bands)
     assert batches.ids == ("i0", "i1", "i2", "i3", "i4")
+
+
+def test_shares_of_bands_sum_their_contributions():
+    found = error_decomposition(oracles.TinyNet(), _pairs(6), CHAINS).error
+    split, one = found.over(), found.conditions[0]
+    np.testing.assert_allclose(found.in_bands(np.ones(4)).value, split.added.value, atol=1e-12)
+    single = found.in_bands([0, 0, 1, 0], [one])
+    np.testing.assert_allclose(single.value, found.over([one]).bands.value[2], atol=1e-12)
+    apart = found.in_bands([-1, -1, 1, 1])
+    np.testing.assert_allclose(apart.value, split.bands.value @ [-1, -1, 1, 1], atol=1e-12)
+    assert apart.interval[0] <= apart.value <= apart.interval[1]
