@@ -142,10 +142,9 @@ def outcomes_table() -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                "criterion": row["criterion"],
+                "": row["criterion"],
                 "what": row["what"],
-                "among": row["among"],
-                "networks (families)": f"{row['n_networks']} ({row['n_families']})",
+                "networks (families)": f"{row['among']}, {row['n_networks']} ({row['n_families']})",
                 "value": _value(row["value"], row["interval"], in_points=of_errors in row["what"]),
                 "p (Holm)": number(row["p"], spec=".2g"),
                 "beside": _beside(row["beside"] or {}),
