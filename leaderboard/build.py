@@ -110,7 +110,8 @@ def add_all(
 ) -> list[Path]:
     """Put entries onto the board, all or none: see `add`, whose arguments and errors these are.
 
-    A reason holds for each of them whose id is on the board.
+    A reason holds for each of them whose id is on the board. Problems of an entry that is replaced
+    are no obstacle, since checks become stricter.
 
     Returns:
         Where each of them lies, in their order.
@@ -125,12 +126,16 @@ def add_all(
         raise InputError(f"give supersedes=ID with one entry, not with {len(paths)}")
     if supersedes is not None and reason is None:
         raise InputError(f"give a reason why {supersedes} is replaced")
-    on_board = {other.entry_id: other for other in entries_on(folder)}
+    there, problems = _read(folder)
+    on_board = {other.entry_id: other for other in there}
     absent = supersedes is not None and supersedes not in on_board
     new = [] if absent else [_addition(f, folder, on_board, supersedes, reason) for f in paths]
     if reason is not None and not any(one.old for one in new):
         raise InputError("there is no such entry on the board to replace")
     gone = {one.old for one in new} | {one.place for one in new}
+    replaced = {one.old.name for one in new if one.old is not None}
+    if problems := [text for text in problems if text.partition(":")[0] not in replaced]:
+        raise InputError("\n".join(problems))
     held = [other for other in on_board.values() if _place(folder, other) not in gone]
     if found := clashes([*held, *(one.entry for one in new)]):
         names = [*(other.entry_id for other in held), *(file.name for file in paths)]
@@ -332,17 +337,23 @@ def rename(folder: Path | str, old: str, new: str) -> list[str]:
 
 def entries_on(folder: Path, *, required: bool = False) -> list[Entry]:
     """Return the checked entries of a board, each in the folder of its data set."""
-    from iaside_plugins.entry.read import load_entries
+    entries, problems = _read(folder, required=required)
+    if problems:
+        raise InputError("\n".join(problems))
+    return entries
+
+
+def _read(folder: Path, *, required: bool = False) -> tuple[list[Entry], list[str]]:
+    """Return the entries of a board that can be parsed, and all problems by the file's name."""
+    from iaside_plugins.entry.read import read_entries
 
     home = folder / "entries"
     if not home.is_dir() and not required:
-        return []
-    entries = load_entries(home)
+        return [], []
+    entries, problems = read_entries(home)
     misplaced = [
         f"{entry.entry_id}.json: expected it in entries/{entry.data.name}/"
         for entry in entries
         if not (home / entry.data.name / f"{entry.entry_id}.json").is_file()
     ]
-    if misplaced:
-        raise InputError("\n".join(misplaced))
-    return entries
+    return entries, problems or misplaced

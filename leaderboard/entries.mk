@@ -25,7 +25,7 @@ timed = mkdir -p $(@D); start=$$(date +%s); $(1) && echo "$@ $$(($$(date +%s) - 
 
 TARGETS := cifar10 autoattack views profiles explained attacked filters photos photos-large photos-autoattack \
 	quantised temperature
-.PHONY: forecast $(TARGETS)
+.PHONY: forecast rerun $(TARGETS)
 .DELETE_ON_ERROR:
 cifar10: $(CIFAR:%=$(OUT)/cifar10/%.json)
 autoattack: $(CIFAR:%=$(OUT)/autoattack/%.json)
@@ -47,6 +47,13 @@ $(OUT)/reference.json:
 	$(call timed,$(IASIDE) evaluate kit:$(REFERENCE) --data $(KIT)/cifar10 --out $@ $(call WITH,$(REFERENCE)))
 $(OUT)/cifar10/%.json: $(OUT)/reference.json
 	$(call timed,$(IASIDE) evaluate $(call spec,$*) --data $(KIT)/cifar10 --out $@ $(call WITH,$*) --reference $<)
+
+# Some of them once more, on another day, and what differs.
+AGAIN ?= c10_base_kw c10_marabou_small c10_vit_pgd_2_3_16
+rerun: $(AGAIN:%=$(OUT)/cifar10/%.json)
+	$(MAKE) -f leaderboard/entries.mk KIT=$(KIT) VENV=$(VENV) OUT=$(OUT)/again CIFAR="$(AGAIN)" cifar10
+	$(VENV)/bin/python tests/bench/bench_rerun.py $(OUT)/cifar10 $(OUT)/again/cifar10 \
+		--json leaderboard/criteria/rerun.json
 
 # The adapter's command takes one budget, its function several.
 $(OUT)/autoattack/%.json:

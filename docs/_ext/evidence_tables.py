@@ -43,6 +43,7 @@ def facts() -> dict[str, str]:
             f"- **{question}** {answer}" for question, answer in verdicts(rows).items()
         ),
         "evidence_missing": _missing(evidence["missing"], len(evidence["families"])),
+        "evidence_rerun": _rerun(study("criteria/rerun")),
         "evidence_minutes": ", ".join(
             f"{part} {seconds / 60:.0f}" for part, seconds in evidence["seconds"].items()
         ),
@@ -72,6 +73,15 @@ def _missing(missing: dict[str, list[str]], n_networks: int) -> str:
     return "\n".join(lines)
 
 
+def _rerun(rows: list[dict[str, Any]]) -> str:
+    """Return which entries were made again, when, and the greatest difference of a number."""
+    names = ", ".join(short(row["name"]) for row in rows)
+    days = sorted({date.partition("T")[0] for row in rows for date in row["dates"]})
+    most = max(max(row["differences"].values()) for row in rows)
+    made = f"{names}, made on {' and '.join(days)}"
+    return f"{made}: the greatest difference of any number is {most:.2g}"
+
+
 def _equal_answer(rows: list[dict[str, Any]]) -> str:
     """Return what is shown among networks of equal accuracy, of accuracy under PGD."""
     found = [
@@ -97,7 +107,8 @@ def _counter_examples() -> str:
         np.median([one[key] for one in some.values()]) for key in ("signed_score", "robust")
     )
     names = [
-        f"{n} ({100 * one['robust']:.0f} %, score {one['signed_score']:+.2f})"
+        f"{short(n)} ({100 * one['robust']:.0f} %{' †' if one['too_high'] else ''}, score "
+        f"{one['signed_score']:+.2f})"
         for n, one in some.items()
         if one["robust"] > robust and one["signed_score"] < score
     ]
@@ -229,6 +240,7 @@ def equal_accuracy() -> pd.DataFrame:
                 "network": short(name),
                 "training": one["training"],
                 **{key: number(x and 100 * x, spec=".1f") for key, x in rates.items()},
+                **({"PGD 2/255": f"{100 * one['robust']:.1f} †"} if one["too_high"] else {}),
                 "signed score": number(one["signed_score"]),
                 "nats above": number(one["upper_nats"]),
             }

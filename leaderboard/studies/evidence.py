@@ -19,6 +19,7 @@ import numpy as np
 from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS
 from iaside_plugins.decomposition.contributions import Contributions
 from iaside_plugins.decomposition.result import ErrorDecomposition
+from iaside_plugins.display.masking import masking_reasons
 from iaside_plugins.display.text import markdown_table, number
 from iaside_plugins.entry.outcomes import parse_files
 from iaside_plugins.entry.schema import Entry
@@ -154,6 +155,7 @@ def _net(entry: Entry, attacked: Entry | None, family: str) -> dict[str, Any]:
         "signed_score": entry.spectral.signed_score,
         "upper_nats": sum(psi[len(psi) // 2 :]),
         "robust": _robust(entry),
+        "too_high": _too_high(entry),
         "autoattack": None if attacked is None else _robust(attacked),
         "noise_error": float(np.mean(noise)),
     }
@@ -164,6 +166,16 @@ def _robust(entry: Entry) -> float | None:
     worst = [] if entry.adversarial is None else entry.adversarial.worst_case
     found = [w for w in worst if w.norm == "Linf" and abs(w.epsilon - BUDGET) < 1e-9]
     return found[0].accuracy.value if found else None
+
+
+def _too_high(entry: Entry) -> list[str]:
+    """Return why the accuracy at `BUDGET` may be too high."""
+    if entry.adversarial is None:
+        return []
+    group = entry.adversarial.model_dump()
+    budgets = {case.epsilon for case in entry.adversarial.worst_case}
+    at = [epsilon for epsilon in budgets if abs(epsilon - BUDGET) < 1e-9]
+    return [reason for epsilon in at for reason in masking_reasons(group, "Linf", epsilon)]
 
 
 def _views(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -149,6 +149,22 @@ def test_several_are_added_or_none(
     assert len(list(folder.rglob("*.json"))) == 3
 
 
+def test_an_entry_that_stricter_checks_refuse_can_be_replaced(
+    make_entry: Make, board: Board, tmp_path: Path
+) -> None:
+    old, other = make_entry("old"), make_entry("other", 2)
+    for raw in (old, other):
+        raw["spectral"]["score"] += 0.1
+    folder = board(old)
+    new = write(tmp_path / "new.json", make_entry("old", 9))
+    with pytest.raises(InputError, match=r"old--.*: /spectral/score: expected"):
+        add(write(tmp_path / "third.json", make_entry("third", 3)), folder)
+    assert validate([add(new, folder, reason="measured again")]) == []
+    with_two = board(old, other)
+    with pytest.raises(InputError, match=r"other--.*: /spectral/score: expected"):
+        add(new, with_two, reason="measured again")
+
+
 def test_what_a_former_table_left_is_removed(make_entry: Make, board: Board) -> None:
     folder = board(make_entry())
     build(folder)
