@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-FEWER = 10  # times fewer steps and queries of AutoAttack
+from few_steps import few_steps
 
 
 @pytest.fixture
-def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A part of whatever steps an AutoAttack has been given: ours still differ if they would."""
-    library = pytest.importorskip("pyautoattack", reason="needs the extra robustbench")
-    run = library.AutoAttack.run_standard_evaluation
-
-    def quick(self: Any, *images: Any, **options: Any) -> Any:
-        for attack in (self.apgd, self.apgd_targeted, self.fab):
-            attack.n_iter //= FEWER
-        self.square.n_queries //= FEWER
-        return run(self, *images, **options)
-
-    monkeypatch.setattr(library.AutoAttack, "run_standard_evaluation", quick)
+def quick_attacks() -> Iterator[None]:
+    """AutoAttack takes a tenth of its steps."""
+    with few_steps():
+        yield
 
 
 @pytest.fixture
