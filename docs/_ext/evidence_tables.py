@@ -11,12 +11,15 @@ from committed import points, study
 
 from iaside_plugins.display.text import number
 from iaside_plugins.leaderboard.statistics.comparison import EXPLORATORY
-from iaside_plugins.leaderboard.studies.adversarial import SAME
-from iaside_plugins.leaderboard.studies.criteria import BESIDE, LABELS, VIEWS
+from iaside_plugins.leaderboard.studies.adversarial import SAME, short
+from iaside_plugins.leaderboard.studies.criteria import BESIDE, VIEWS
 from iaside_plugins.leaderboard.studies.equal_accuracy import is_equal
-from iaside_plugins.leaderboard.studies.evidence import verdicts
+from iaside_plugins.leaderboard.studies.evidence import estimate_text, value_text, verdicts
 from iaside_plugins.leaderboard.studies.views import KINDS, kind
 
+HALVES = ("lower", "upper")
+LESS = [("PGD 2/255", "upper"), ("noise", "upper")]  # where robust networks may lose less ...
+MORE = [("weather", "lower")]  # ... and where more
 FEW = 8  # names, above which their number is told
 
 
@@ -25,7 +28,7 @@ def frames() -> dict[str, pd.DataFrame]:
     return {
         "outcomes": outcomes_table(),
         "adversarial-short": adversarial_short(),
-        "adversarial-bands": pd.DataFrame(adversarial_rows()),
+        "adversarial": pd.DataFrame(adversarial_rows()),
         "equal-accuracy": equal_accuracy(),
         "views-short": views_short(),
         "views-bands": pd.DataFrame(views_rows()),
@@ -36,16 +39,15 @@ def facts() -> dict[str, str]:
     """Return the answers of the pages, which follow from the committed numbers."""
     rows, evidence = study("criteria/outcomes"), study("criteria/evidence")
     return {
-        "evidence_answer": " ".join(
-            f"{question} {answer}." for question, answer in verdicts(rows).items()
+        "evidence_answer": "\n".join(
+            f"- **{question}** {answer}" for question, answer in verdicts(rows).items()
         ),
         "evidence_missing": _missing(evidence["missing"], len(evidence["families"])),
         "evidence_minutes": ", ".join(
             f"{part} {seconds / 60:.0f}" for part, seconds in evidence["seconds"].items()
         ),
         "views_answer": " ".join(
-            f"With {row['what'].rpartition(' and ')[2]}: {_value(row['value'], row['interval'])}, "
-            f"{row['verdict']}."
+            f"With {row['what'].rpartition(' and ')[2]}: {value_text(row)}, {row['verdict']}."
             for row in rows
             if row["criterion"] == "b"
         ),
@@ -78,14 +80,12 @@ def _equal_answer(rows: list[dict[str, Any]]) -> str:
         if row["criterion"] == "a" and row["among"] == "of equal accuracy" and "PGD" in row["what"]
     ]
     parts = [
-        f"{row['what'].partition(' and ')[0]} {_value(row['value'], row['interval'])}, "
-        f"{row['verdict']}"
-        for row in found
+        f"{row['what'].partition(' and ')[0]} {value_text(row)} ({row['verdict']})" for row in found
     ]
     n, families = found[0]["n_networks"], found[0]["n_families"]
     return (
-        "Partial rank correlation with the accuracy that is left, given clean accuracy, signs as "
-        f"expected: {'; '.join(parts)} ({n} networks in {families} families)."
+        f"Of {n} networks in {families} families, partial rank correlation with the accuracy left "
+        f"under PGD, given clean accuracy (above 0: as expected): {'; '.join(parts)}."
     )
 
 
@@ -106,26 +106,32 @@ def _counter_examples() -> str:
 
 
 def _adversarial_answer() -> str:
-    """Return how many pairs differ where, of those of the same layers and of the others."""
+    """Return in how many pairs the robust network does better or worse, beyond the interval."""
     pairs = study("adversarial/adversarial")["pairs"]
-    same = [pair for pair in pairs if pair["alike"] == SAME]
-    others = [pair for pair in pairs if pair["alike"] != SAME]
-    parts = [_counted(some, what) for some, what in ((same, SAME), (others, "others")) if some]
-    return " ".join(parts) + " Counted is where the interval leaves 0 out."
+    same, others = (
+        [pair for pair in pairs if (pair["alike"] == SAME) == wanted] for wanted in (True, False)
+    )
+    attack, noise, weather, clean = _counts(same)
+    answer = (
+        f"Of {len(same)} pairs of the same layers, the network trained for robustness loses less "
+        f"to PGD at 2/255 in the upper half of the bands in {attack}, and less to noise there in "
+        f"{noise}; it loses more to weather in the lower half in {weather}, and errs more on clean "
+        f"images in {clean}."
+    )
+    if others:
+        counts = ", ".join(map(str, _counts(others)))
+        answer += f" Of {len(others)} other pairs it is so in {counts}."
+    return f"{answer} Counted is where the interval leaves 0 out."
 
 
-def _counted(pairs: list[dict[str, Any]], what: str) -> str:
-    attacked, noise, weather = (
-        [pair["conditions"][name][half] for pair in pairs]
-        for name, half in (("PGD 2/255", "upper"), ("noise", "upper"), ("weather", "lower"))
-    )
-    clean = [pair["clean"] for pair in pairs]
-    return (
-        f"Of {len(pairs)} pairs ({what}), PGD at 2/255 costs less in the upper half of the bands "
-        f"in {sum(map(_below, attacked))}, noise costs less there in {sum(map(_below, noise))}; "
-        f"weather costs more in the lower half in {sum(map(_above, weather))}, and the clean error "
-        f"is greater in {sum(map(_above, clean))}."
-    )
+def _counts(pairs: list[dict[str, Any]]) -> list[int]:
+    """Return in how many pairs the first loses less to PGD and noise, more to weather, unattacked.
+
+    Losses are those in a half of the bands, see `LESS` and `MORE`.
+    """
+    found = [sum(_below(p["conditions"][c][half]) for p in pairs) for c, half in LESS]
+    found += [sum(_above(p["conditions"][c][half]) for p in pairs) for c, half in MORE]
+    return [*found, sum(_above(pair["clean"]) for pair in pairs)]
 
 
 def _below(estimate: list[float]) -> bool:
@@ -138,14 +144,13 @@ def _above(estimate: list[float]) -> bool:
 
 def outcomes_table() -> pd.DataFrame:
     """Return what became of every criterion; errors and their differences in points."""
-    of_errors = "absolute error"
     return pd.DataFrame(
         [
             {
                 "": row["criterion"],
                 "what": row["what"],
                 "networks (families)": f"{row['among']}, {row['n_networks']} ({row['n_families']})",
-                "value": _value(row["value"], row["interval"], in_points=of_errors in row["what"]),
+                "value": value_text(row),
                 "p (Holm)": number(row["p"], spec=".2g"),
                 "beside": _beside(row["beside"] or {}),
                 "verdict": _verdict(row),
@@ -153,15 +158,6 @@ def outcomes_table() -> pd.DataFrame:
             for row in study("criteria/outcomes")
         ]
     )
-
-
-def _value(value: float | None, ends: list[float] | None, *, in_points: bool = False) -> str:
-    """Return a number with its interval; of shares, in points."""
-    found = [value, *(ends or (None, None))]
-    if in_points:
-        scaled = [None if one is None else 100 * one for one in found]
-        return number(*scaled, spec="+.1f", unit=" points")
-    return number(*found)
 
 
 WORDS = {  # other numbers of a rule: their words, and whether they are shares of images
@@ -180,58 +176,61 @@ def _beside(found: dict[str, Any]) -> str:
     for key, (name, in_points) in WORDS.items():
         if found.get(key) is not None:
             ends = found.get("interval") if key in ("rival_less_own", "own_less_rival") else None
-            parts.append(f"{name} {_value(found[key], ends, in_points=in_points)}")
+            parts.append(f"{name} {estimate_text(found[key], ends, in_points=in_points)}")
     return "; ".join(parts)
 
 
 def adversarial_short() -> pd.DataFrame:
-    """Return what each pair of networks differs by, in points, in the halves of the bands."""
+    """Return what each pair of networks differs by, in points, where the answer counts it."""
     rows = []
     for pair in study("adversarial/adversarial")["pairs"]:
         row = {
-            "first - second": f"{pair['first']} - {pair['second']} ({pair['alike']})",
+            "first": short(pair["first"]),
+            "second": f"{short(pair['second'])} ({pair['alike']})",
             "clean": points(pair["clean"]),
         }
-        for name, one in pair["conditions"].items():
-            low, high = (100 * one[half][0] for half in ("lower", "upper"))
-            row[f"{name}: all (low + high)"] = f"{points(one['added'])} ({low:+.1f} {high:+.1f})"
+        for name, half in LESS + MORE:
+            row[f"{name}, {half} half"] = points(pair["conditions"][name][half])
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def adversarial_rows() -> Iterator[dict[str, Any]]:
-    """Yield a row for every pair, condition and band: differences as shares of images."""
+    """Yield a row for every pair, condition and part of the bands: differences as shares."""
     for pair in study("adversarial/adversarial")["pairs"]:
         for name, one in pair["conditions"].items():
-            for band, value in enumerate(one["bands"]):
+            bands = {f"band {k}": [value] for k, value in enumerate(one["bands"])}
+            parts = {"all bands": one["added"], **{f"{h} half": one[h] for h in HALVES}, **bands}
+            for part, estimate in parts.items():
                 yield {
                     "first": pair["first"],
                     "second": pair["second"],
                     "n_images": pair["n_images"],
                     "condition": name,
-                    "band": band,
-                    "difference": value,
+                    "part": part,
+                    **dict(zip(("difference", "low", "high"), estimate, strict=False)),
                 }
 
 
 def equal_accuracy() -> pd.DataFrame:
-    """Return the networks of equal accuracy, the most robust first."""
+    """Return the networks of equal accuracy, the most robust first; rates in %."""
     evidence = study("criteria/evidence")
     names = [name for name, one in evidence["nets"].items() if is_equal(one)]
     rows = []
     for name in sorted(names, key=lambda name: -evidence["nets"][name]["robust"]):
         one = evidence["nets"][name]
+        rates = {
+            "clean": one["clean"],
+            "PGD 2/255": one["robust"],
+            "AutoAttack 2/255": one["autoattack"],
+        }
         rows.append(
             {
-                "network": name,
+                "network": short(name),
                 "training": one["training"],
-                "clean accuracy, %": number(100 * one["clean"], spec=".1f"),
-                **{
-                    f"{LABELS[key]}, %": number(one[key] and 100 * one[key], spec=".1f")
-                    for key in ("robust", "autoattack", "noise_error")
-                },
+                **{key: number(x and 100 * x, spec=".1f") for key, x in rates.items()},
                 "signed score": number(one["signed_score"]),
-                "nats in the upper half": number(one["upper_nats"]),
+                "nats above": number(one["upper_nats"]),
             }
         )
     return pd.DataFrame(rows)
@@ -259,7 +258,7 @@ def views_short() -> pd.DataFrame:
             if one["criterion"] == "b" and one["what"].endswith(view)
         )
         families = f"mean over {found['n_families']} families"
-        row[families] = _value(found["value"], found["interval"])
+        row[families] = value_text(found)
         rows.append(row)
     return pd.DataFrame(rows)
 

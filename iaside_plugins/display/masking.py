@@ -6,12 +6,14 @@ One function makes them for the terminal, the log and the board.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from iaside_plugins.budgets import format_budget
 
 _log = logging.getLogger(__name__)
+SETTINGS = ("name", "norm", "steps", "rel_stepsize", "random_start", "restarts")
 APART = 0.02  # of accuracies of two implementations of one attack
 
 
@@ -28,6 +30,12 @@ def masking_reasons(
     """
     seen = adversarial.get("masking") or {}
     found = _gradient_reasons(seen) if seen else []
+    found += [
+        _rising(smaller, larger)
+        for smaller, larger in _neighbours(adversarial["attacks"])
+        if is_rising(smaller, larger)
+        and (norm is None or _of(smaller, norm, epsilon) or _of(larger, norm, epsilon))
+    ]
     cells = [c for c in adversarial["attacks"] if norm is None or _of(c, norm, epsilon)]
     for iterated in cells:
         for single in cells:
@@ -63,6 +71,34 @@ def is_weaker(iterated: Mapping[str, Any], single: Mapping[str, Any]) -> bool:
         and single.get("steps") is None
         and _of(iterated, single["norm"], single["epsilon"])
         and iterated["accuracy"]["value"] > single["accuracy"]["value"]
+    )
+
+
+def is_rising(smaller: Mapping[str, Any], larger: Mapping[str, Any]) -> bool:
+    """Whether an attack of many steps leaves more images at the larger of two budgets.
+
+    Carlini et al., On Evaluating Adversarial Robustness (2019), ask that a larger budget never
+    helps the model. A single step may overshoot, so that it says little there.
+    """
+    single = smaller.get("steps") is None and not smaller["name"].startswith("autoattack")
+    return not single and larger["accuracy"]["value"] > smaller["accuracy"]["value"]
+
+
+def _neighbours(cells: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Return the pairs of one attack at budgets that follow each other, the smaller first."""
+    runs: dict[str, list[Mapping[str, Any]]] = {}
+    for cell in cells:
+        settings = {key: cell.get(key) for key in SETTINGS}
+        runs.setdefault(repr(settings), []).append(cell)
+    ordered = (sorted(run, key=lambda cell: cell["epsilon"]) for run in runs.values())
+    return [pair for run in ordered for pair in pairwise(run)]
+
+
+def _rising(smaller: Mapping[str, Any], larger: Mapping[str, Any]) -> str:
+    return (
+        f"{larger['name']} leaves more images at {_budget(larger)} than at {_budget(smaller)} "
+        f"({larger['accuracy']['value']:.1%} against {smaller['accuracy']['value']:.1%}): it fails "
+        "where it need not"
     )
 
 

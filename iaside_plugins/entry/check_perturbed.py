@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.apply import CORRUPTIONS
@@ -25,6 +27,7 @@ from iaside_plugins.entry.build import (
     SELECTED_RANDOM,
 )
 from iaside_plugins.entry.parse import pointer
+from iaside_plugins.entry.per_image import unpack_bits
 from iaside_plugins.entry.schema import (
     Adversarial,
     Attack,
@@ -147,15 +150,7 @@ def adversarial_problems(adversarial: Adversarial) -> Problems:
     seen: set[tuple[object, ...]] = set()
     for k, attack in enumerate(adversarial.attacks):
         place = pointer("adversarial", "attacks", k)
-        cell = (
-            attack.name,
-            attack.norm,
-            attack.steps,
-            attack.rel_stepsize,
-            attack.random_start,
-            attack.restarts,
-            attack.epsilon,
-        )
+        cell = (*_settings(attack), attack.epsilon)
         if cell in seen:
             yield f"{place}: expected every attack once, got {attack.name} again"
         seen.add(cell)
@@ -171,6 +166,7 @@ def adversarial_problems(adversarial: Adversarial) -> Problems:
             yield f"{place}: expected one worst case a norm and epsilon, got another"
         yield from _n_images(f"{place}/accuracy", case.accuracy.n, adversarial.n_images)
         yield from _worst_case(place, case, adversarial.attacks)
+    yield from _rising(adversarial.worst_case)
     if adversarial.masking is not None:
         yield from _masking(adversarial, adversarial.masking)
 
@@ -243,10 +239,13 @@ def _n_images(place: str, got: int, expected: int) -> Problems:
 
 
 def _worst_case(place: str, case: WorstCase, attacks: tuple[Attack, ...]) -> Problems:
-    """Check a worst case's bounds: the least accuracy; 1 minus the sum of the errors."""
-    own = [a for a in attacks if (a.norm, a.epsilon) == (case.norm, case.epsilon)]
-    if Counter(case.attacks) != Counter(attack.name for attack in own):
-        names = [attack.name for attack in own]
+    """Check a worst case's bounds: the least accuracy; 1 minus the sum of the errors.
+
+    An attack of a smaller budget counts too: what it finds lies within the larger one.
+    """
+    own = [a for a in attacks if a.norm == case.norm and a.epsilon <= case.epsilon]
+    names = [name for name, *_ in dict.fromkeys(_settings(attack) for attack in own)]
+    if Counter(case.attacks) != Counter(names):
         yield f"{place}/attacks: expected all of that norm and epsilon, {names}, got {case.attacks}"
         return
     high = min(attack.accuracy.value for attack in own)
@@ -256,6 +255,39 @@ def _worst_case(place: str, case: WorstCase, attacks: tuple[Attack, ...]) -> Pro
             f"{place}/accuracy/value: expected from {low:.9g} to {high:.9g}, "
             f"got {case.accuracy.value!r}"
         )
+
+
+def _settings(attack: Attack) -> tuple[Any, ...]:
+    """Return what tells an attack from others, whatever its budget; its name first."""
+    step = attack.steps, attack.rel_stepsize
+    return attack.name, attack.norm, *step, attack.random_start, attack.restarts
+
+
+def _rising(cases: tuple[WorstCase, ...]) -> Problems:
+    """Yield images that withstand a budget but not a smaller one of the same norm."""
+    order = sorted(range(len(cases)), key=lambda k: (cases[k].norm, cases[k].epsilon))
+    for smaller, k in pairwise(order):
+        before, own = cases[smaller], cases[k]
+        if before.norm != own.norm or before.accuracy.n != own.accuracy.n:
+            continue
+        more = round((own.accuracy.value - before.accuracy.value) * own.accuracy.n)
+        if before.accuracy.images is not None and own.accuracy.images is not None:
+            try:
+                withstand, before_too = _flags(own), _flags(before)
+            except ValueError:  # told of where they are counted
+                continue
+            more = int((withstand & ~before_too).sum())
+        if more > 0:
+            yield (
+                f"{pointer('adversarial', 'worst_case', k)}/accuracy: expected no image that does "
+                f"not withstand {before.norm} {format_budget(before.epsilon)} too, got {more} "
+                "(evaluate again; with the same --resume it takes minutes)"
+            )
+
+
+def _flags(case: WorstCase) -> npt.NDArray[np.bool_]:
+    """Return which images withstand every attack."""
+    return unpack_bits(case.accuracy.images or "", case.accuracy.n)
 
 
 def benchmark_problems(entry: Entry) -> Problems:

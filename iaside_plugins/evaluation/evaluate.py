@@ -276,13 +276,13 @@ def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict
     """Return the entry's ``adversarial`` group.
 
     An image counts as robust if the clean image and the attacked one are both classified
-    correctly. The worst case of a norm and budget is over the attacks run at that very budget.
+    correctly. See `worst_case` for which attacks count at a budget.
     """
     view = _gradient_view(runner, plan, clean)
     attacks: list[dict[str, Any]] = []
     found: list[tuple[Any, list[Outcome]]] = []
     fooled: list[Any] = []  # by attack and budget, beside `attacks`
-    by_budget: dict[tuple[str, float], list[tuple[str, dict[float, Any]]]] = {}
+    by_norm: dict[str, list[tuple[str, dict[float, Any]]]] = {}
     for spec in plan.specs:
         settings = spec.to_dict()
         tag = "-".join(f"{key}={value}" for key, value in sorted(settings.items()))
@@ -292,6 +292,8 @@ def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict
         attack, work = _Attack(plan.run, spec, plan.seed), attack_work(spec)
         outcomes = runner.attack(names, plan.images, attack, keep=plan.keep, work=work)
         found.append((spec, outcomes))
+        successes: dict[float, Any] = {}
+        by_norm.setdefault(spec.norm, []).append((spec.name, successes))
         for epsilon, outcome in zip(map(float, spec.epsilons), outcomes, strict=True):
             outcome = outcome.among(clean)
             base = clean.at(outcome.ids)
@@ -304,11 +306,10 @@ def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict
                 }
             )
             fooled.append(base.correct & ~outcome.correct)
-            same = by_budget.setdefault((spec.norm, epsilon), [])
-            same.append((spec.name, {epsilon: ~outcome.correct}))
+            successes[epsilon] = ~outcome.correct
     worst = []
-    for (norm, epsilon), same in sorted(by_budget.items()):
-        counted, robust = worst_case(base.correct, same, epsilon)
+    for norm, epsilon in sorted({(attack["norm"], attack["epsilon"]) for attack in attacks}):
+        counted, robust = worst_case(base.correct, by_norm[norm], epsilon)
         case = {"norm": norm, "epsilon": epsilon, "attacks": counted}
         worst.append({**case, "accuracy": proportion(robust, by_image=True)})
     group: dict[str, Any] = {

@@ -38,8 +38,8 @@ Built from `entries/` by `iaside leaderboard build`; do not edit. As a page to s
   apart. Compare neither across numbers of bands.
 - Evidence by band: Shapley values in nats, lowest frequency first, one scale a table; ▽ is below 0,
   · is not told from 0 (its 95 % interval holds 0). All values with intervals are in `index.html`.
-- Robust accuracy is the worst case: an image counts where it survives every attack named. Gradient
-  attacks of fixed steps bound robustness from above.
+- Robust accuracy is the worst case: an image counts where it survives every attack named, at that
+  budget and at smaller ones. Gradient attacks of fixed steps bound robustness from above.
 """
 NO_ENTRIES = "\nThere are no entries yet.\n"
 

@@ -96,7 +96,7 @@ def adversarial_figure(data: Mapping[str, Any]) -> Figure:
     """Draw, for every pair, how the points of error differ by band: white is no difference."""
     rows = data["pairs"]
     names = list(rows[0]["conditions"])
-    figure, axes = new_figure(12, 1.3 + 0.3 * len(rows), columns=len(names), shared=False)
+    figure, axes = new_figure(11, 1.4 + 0.35 * len(rows), columns=len(names), shared=False)
     values = {
         name: 100 * np.array([row["conditions"][name]["bands"] for row in rows]) for name in names
     }

@@ -25,9 +25,8 @@ def equal_accuracy_figure(data: Mapping[str, Any]) -> Figure:
     columns = (
         ("signed_score", "signed score (high: leans to low bands)"),
         ("upper_nats", "nats in the upper half of the bands"),
-        ("clean", "clean accuracy"),
     )
-    figure, axes = new_figure(14, 4.6, columns=len(columns), shared=False)
+    figure, axes = new_figure(10, 4.4, columns=len(columns), shared=False)
     nets = {name: one for name, one in data["nets"].items() if one["robust"] is not None}
     for ax, (column, label) in zip(axes, columns, strict=True):
         for k, wanted in enumerate(KINDS):
@@ -45,13 +44,16 @@ def equal_accuracy_figure(data: Mapping[str, Any]) -> Figure:
                     s=28,
                     label=wanted if equal else None,
                 )
+        middle = sum(ax.get_xlim()) / 2
         for name, one in nets.items():
             if is_equal(one):
+                left = one[column] > middle
                 ax.annotate(
                     short(name),
                     (one[column], 100 * one["robust"]),
-                    xytext=(4, 3),
+                    xytext=(-4 if left else 4, 3),
                     textcoords="offset points",
+                    ha="right" if left else "left",
                     fontsize=SMALL,
                     color=LINE,
                 )

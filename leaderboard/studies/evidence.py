@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS
 from iaside_plugins.decomposition.contributions import Contributions
 from iaside_plugins.decomposition.result import ErrorDecomposition
-from iaside_plugins.display.text import markdown_table
+from iaside_plugins.display.text import markdown_table, number
 from iaside_plugins.entry.outcomes import parse_files
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.errors import InputError
@@ -50,6 +49,7 @@ QUESTIONS = {
     "d": "Do filters repair what the decomposition says they would?",
     "e": "Is the forecast from clean images nearer to errors than the clean error?",
 }
+NAMED = 3  # rows of one verdict, above which they are counted only
 BUDGET = 2 / 255  # Linf, at which robust accuracies are compared
 PER_ENERGY = "contribution per energy"
 VIEWS = {  # as `iaside heatmap --views` names them
@@ -255,7 +255,7 @@ def _scores(choice: str, importance: SpectralImportance, order: Sequence[str]) -
 
 
 def verdicts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the question of every criterion, with how many of its rows had which verdict.
+    """Return the question of every criterion, with its verdicts: how many rows, a few by name.
 
     Args:
         rows: Of outcomes.json.
@@ -263,13 +263,40 @@ def verdicts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     found = {}
     for criterion, question in QUESTIONS.items():
         judged = [r for r in rows if r["criterion"] == criterion and r["verdict"] != BESIDE]
-        counts = Counter(row["verdict"] for row in judged)
-        found[question] = ", ".join(
-            f"{verdict}: {counts[verdict]} of {len(judged)}"
-            for verdict in VERDICTS
-            if verdict in counts
+        each = [(v, [row for row in judged if row["verdict"] == v]) for v in VERDICTS]
+        found[question] = " ".join(
+            f"{verdict.capitalize()} ({len(some)} of {len(judged)}){_named(some)}."
+            for verdict, some in each
+            if some
         )
     return found
+
+
+def _named(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows of one verdict with their values, unless they are many."""
+    if len(rows) > NAMED:
+        return ""
+    return ": " + "; ".join(
+        row["what"].partition(" (")[0] + ("" if row["value"] is None else f" ({value_text(row)})")
+        for row in rows
+    )
+
+
+def value_text(row: Mapping[str, Any]) -> str:
+    """Return the value of a row of outcomes.json with its interval; of errors, in points."""
+    in_points = "absolute error" in row["what"]
+    return estimate_text(row["value"], row["interval"], in_points=in_points)
+
+
+def estimate_text(
+    value: float | None, ends: Sequence[float] | None, *, in_points: bool = False
+) -> str:
+    """Return a number with its interval; of shares, in points."""
+    found = [value, *(ends or (None, None))]
+    if not in_points:
+        return number(*found)
+    scaled = [None if one is None else 100 * one for one in found]
+    return number(*scaled, spec="+.1f", unit=" points")
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> str:

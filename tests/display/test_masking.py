@@ -13,7 +13,7 @@ def attack(name, steps, value, epsilon=8 / 255):
     return {**cell, "accuracy": accuracy}
 
 
-ATTACKS = [attack("fgsm", None, 0.5), attack("pgd", 40, 0.6), attack("pgd", 40, 0.9, 0.1)]
+ATTACKS = [attack("fgsm", None, 0.5), attack("pgd", 40, 0.6), attack("pgd", 40, 0.3, 0.1)]
 COUNTS = {"n_images": 9, "n_zero": 0, "n_non_finite": 0, "n_varying": 0, "weaker": []}
 
 
@@ -43,6 +43,25 @@ def test_many_steps_that_do_worse_than_one_also_of_older_entries():
     assert "missed of those it fools: 3" in reason
     assert masking_reasons({"attacks": ATTACKS}, "Linf", 0.1) == []  # another budget
     assert masking_reasons({"attacks": [ATTACKS[0], attack("pgd", 40, 0.5)]}) == []
+
+
+@pytest.mark.parametrize(("name", "steps"), [("pgd", 40), ("autoattack_standard", None)])
+def test_a_larger_budget_never_helps_a_model(name, steps):
+    cells = [attack(name, steps, 0.6, 0.1), attack(name, steps, 0.5, 0.02)]
+    said = f"{name} leaves more images at Linf 0.1 than at Linf 0.02 (60.0% against 50.0%)"
+    for epsilon in (0.1, 0.02):
+        (reason,) = masking_reasons({"attacks": cells}, "Linf", epsilon)
+        assert said in reason
+    assert len(masking_reasons({"attacks": cells})) == 1
+    assert masking_reasons({"attacks": cells}, "Linf", 0.3) == []
+    assert masking_reasons({"attacks": [cells[0], attack(name, steps, 0.6, 0.02)]}) == []
+    assert masking_reasons({"attacks": [cells[0], cells[1] | {"norm": "L2"}]}) == []
+    assert masking_reasons({"attacks": [cells[0], cells[1] | {"restarts": 5}]}) == []
+
+
+def test_a_single_step_may_overshoot():
+    cells = [attack("fgsm", None, 0.6, 0.1), attack("fgsm", None, 0.5, 0.02)]
+    assert masking_reasons({"attacks": cells}) == []
 
 
 def test_two_programs_within_two_points_are_no_reason():

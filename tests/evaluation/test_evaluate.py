@@ -177,11 +177,25 @@ def test_adversarial_group_by_plain_loops(net):
     assert len(hits) == 4
     worst = {(c["norm"], c["epsilon"]): c for c in group["worst_case"]}
     assert worst["Linf", 0.02]["accuracy"] == proportion(hits["one", 0.02], by_image=True)
-    both = hits["one", 0.3] & hits["three", 0.3]
+    both = hits["one", 0.02] & hits["one", 0.3] & hits["three", 0.3]
     assert worst["Linf", 0.3]["accuracy"] == proportion(both, by_image=True)
     assert worst["Linf", 0.3]["attacks"] == ["one", "three"]
     assert worst["L2", 0.3]["accuracy"] == proportion(hits["other", 0.3], by_image=True)
     assert both.sum() < min(hits["one", 0.3].sum(), hits["three", 0.3].sum())  # a real AND
+
+
+def test_what_falls_at_a_budget_falls_at_a_larger_one(net, caplog):
+    """An attack that fails at its larger budget is counted with what it found at the smaller."""
+
+    def only_small(model, x, y, one, seed, first):
+        return [perturb(model, x, y, one, seed, first)[0], x]
+
+    one = AttackPlan([spec("one", (0.3, 0.5))], batches(), only_small, seed=0, batch_size=4)
+    group = run(net, plan_of(attacks=one))["adversarial"]
+    small, large = (cell["accuracy"] for cell in group["attacks"])
+    assert small["value"] < large["value"]
+    assert [case["accuracy"]["value"] for case in group["worst_case"]] == [small["value"]] * 2
+    assert "one leaves more images at Linf 0.5 than at Linf 0.3" in caplog.text
 
 
 def test_an_image_wrong_when_clean_is_not_robust(net):

@@ -98,6 +98,7 @@ def corruption(rng: np.random.Generator, missing: tuple[str, ...]) -> Raw:
 
 def adversarial(rng: np.random.Generator) -> Raw:
     attacks, worst = [], []
+    left = np.ones(N, dtype=bool)
     for epsilon in (1 / 255, 8 / 255):
         fgsm, pgd = rng.random((2, N)) < 0.6
         for name, steps, hits in (("fgsm", None, fgsm), ("pgd", 10, pgd)):
@@ -113,12 +114,13 @@ def adversarial(rng: np.random.Generator) -> Raw:
                     "probability_change": mean(rng.random(N)),
                 }
             )
+        left = left & fgsm & pgd
         worst.append(
             {
                 "norm": "Linf",
                 "epsilon": epsilon,
                 "attacks": ["fgsm", "pgd"],
-                "accuracy": proportion(fgsm & pgd, by_image=True),
+                "accuracy": proportion(left, by_image=True),
             }
         )
     return {"n_images": N, "seed": 0, "batch_size": 10, "attacks": attacks, "worst_case": worst}

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from board_entries import Make, parsed
 
 from iaside_plugins.entry.build import proportion
 from iaside_plugins.entry.checks import check_entry
 from iaside_plugins.entry.parse import parse_entry
+from iaside_plugins.entry.per_image import pack_bits, unpack_bits
 from iaside_plugins.entry.read import clashes, load_entries
 from iaside_plugins.errors import InputError
 from iaside_plugins.protocol import Protocol
@@ -237,6 +239,26 @@ def test_worst_case_lies_between_its_bounds(make_entry: Make) -> None:
     assert [p.split(":")[0] for p in problems(raw)] == ["/adversarial/worst_case/0/accuracy/value"]
 
 
+def test_an_image_that_falls_at_a_budget_falls_at_a_larger_one(make_entry: Make) -> None:
+    raw = make_entry()
+    small, large = (case["accuracy"] for case in raw["adversarial"]["worst_case"])
+    n, where = small["n"], "/adversarial/worst_case/1/accuracy: expected no image that does not"
+    before, flags = (unpack_bits(one["images"], n) for one in (small, large))
+    assert flags.any()
+    assert not (flags & ~before).any()
+    flags[np.flatnonzero(flags)[0]], flags[np.flatnonzero(~before)[0]] = False, True
+    large["images"] = pack_bits(flags)  # as many images, one of them another
+    (found,) = problems(raw)
+    assert found.startswith(f"{where} withstand Linf 1/255 too, got 1 ")
+    del large["images"]  # as in older entries
+    assert problems(raw) == []
+    for attack in raw["adversarial"]["attacks"]:  # so that only the rise below is wrong
+        attack["accuracy"] = proportion(np.arange(n) < 12)
+    large.update(proportion(np.arange(n) < round(small["value"] * n) + 2))
+    (found,) = problems(raw)
+    assert found.startswith(f"{where} withstand Linf 1/255 too, got 2 ")
+
+
 def test_mce_needs_all_images_in_every_cell(make_entry: Make) -> None:
     raw = make_entry()
     cell = raw["corruption"]["conditions"][7]
@@ -249,7 +271,6 @@ def test_mce_needs_all_images_in_every_cell(make_entry: Make) -> None:
 def test_attack_twice_is_named(make_entry: Make) -> None:
     raw = make_entry()
     raw["adversarial"]["attacks"].append(raw["adversarial"]["attacks"][1])
-    raw["adversarial"]["worst_case"][0]["attacks"].append("pgd")
     assert problems(raw) == ["/adversarial/attacks/4: expected every attack once, got pgd again"]
 
 

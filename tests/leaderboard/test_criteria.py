@@ -345,7 +345,7 @@ def test_evidence_is_condensed_and_judged_from_entries(make_entry, tmp_path):
     assert found["missing"]["views"] == sorted([*names[1:], "c10_other"])
     rows = criteria.outcomes(found)
     assert {row.criterion for row in rows} == set("abcde")
-    assert "too few: 12 of 12" in evidence.summary([asdict(row) for row in rows])
+    assert "Too few (12 of 12)." in evidence.summary([asdict(row) for row in rows])
     with pytest.raises(InputError, match="no family of c10_net0"):
         evidence.condense(tmp_path, {})
 
@@ -355,3 +355,19 @@ def test_outcomes_are_json(tmp_path):
     write_json(tmp_path / "rows.json", evidence.jsonable([asdict(row) for row in rows]))
     again = json.loads((tmp_path / "rows.json").read_text())
     assert again[0]["interval"] == list(rows[0].interval)
+
+
+def test_a_few_rows_of_one_verdict_are_named_with_their_values():
+    def row(what, value, verdict):
+        ends = None if value is None else [value - 0.01, value + 0.01]
+        return {"criterion": "d", "what": what, "value": value, "interval": ends} | {
+            "verdict": verdict
+        }
+
+    rows = [row("absolute error of it", 0.02, criteria.SHOWN), row("b", None, criteria.TOO_FEW)]
+    rows += [row(f"order {k} (+: as expected)", 0.2, criteria.NOT_SHOWN) for k in range(2)]
+    said = evidence.verdicts(rows)[evidence.QUESTIONS["d"]]
+    assert said == (
+        "Shown (1 of 4): absolute error of it (+2.0 points [+1.0, +3.0]). Not shown (2 of 4): "
+        "order 0 (+0.20 [+0.19, +0.21]); order 1 (+0.20 [+0.19, +0.21]). Too few (1 of 4): b."
+    )
