@@ -10,10 +10,12 @@ import json
 import os
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
+from few_steps import few_steps
 from robustbench_layout import Pooled, fitted
 from torch import Tensor
 
@@ -52,18 +54,19 @@ def main(kind: str, data: str, resume: str, log: str) -> None:
     else:
         given = {"threat_model": "corruptions"}
         Logged.pause = 0.002
-    entry = evaluate(
-        network(data),
-        n_examples=N,
-        dataset="cifar10",
-        data_dir=data,
-        batch_size=BATCH,
-        n_bands=2,
-        n_spectral=3,
-        resume=resume,
-        show_progress=False,
-        **given,
-    )
+    with few_steps() if kind == "attack" else nullcontext():
+        entry = evaluate(
+            network(data),
+            n_examples=N,
+            dataset="cifar10",
+            data_dir=data,
+            batch_size=BATCH,
+            n_bands=2,
+            n_spectral=3,
+            resume=resume,
+            show_progress=False,
+            **given,
+        )
     for name in ("date", "git_dirty"):
         entry["provenance"].pop(name)
     for spectral in (entry["spectral"], *entry["benchmark"]["profiles"]):

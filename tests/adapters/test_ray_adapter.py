@@ -24,6 +24,12 @@ from iaside_plugins.errors import MissingExtraError
 from iaside_plugins.evaluation.pairs import PairedStreams
 
 OPTIONS = {"batch_size": 8}
+SOON = {  # that a machine is dead is noticed within a second
+    "health_check_initial_delay_ms": 0,
+    "health_check_period_ms": 200,
+    "health_check_timeout_ms": 5000,
+    "health_check_failure_threshold": 3,
+}
 QUIET = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
 
 
@@ -64,7 +70,7 @@ def test_models_and_conditions_as_one_process_makes_them_though_a_worker_dies(cl
         net = nets[model] if model == "timm:a/b" else Deadly(tmp_path, times=0)
         same(result, spectral_importance(net, data[condition], protocol, **OPTIONS))
     assert len(list(tmp_path.glob("killed-*"))) == 1
-    again = profile_on_ray(models, data, protocol, resume=folder, **OPTIONS)
+    again = profile_on_ray(models, data, protocol, resume=folder, n_workers=1, **OPTIONS)
     assert [result.n_forward for result in again.values()] == [0] * 4
     end = time.monotonic() + 60
     while cluster.available_resources().get("CPU", 0) < 2:  # nothing is left behind
@@ -84,10 +90,11 @@ def test_a_model_that_kills_every_worker_is_an_error(cluster, tmp_path):
 @pytest.mark.slow
 def test_errors_of_a_worker_come_back_as_they_are(cluster):
     images, labels = oracles.sample(3)
+    wrong = {"c": (images, labels * 0 + 9)}
     with pytest.raises(InputError, match="label 9 is out of range: the model has 3 outputs"):
-        profile_on_ray({"x": oracles.TinyNet()}, {"c": (images, labels * 0 + 9)}, Protocol(3))
+        profile_on_ray({"x": oracles.TinyNet()}, wrong, Protocol(3), n_workers=1)
     with pytest.raises(InputError, match="training mode"):
-        profile_on_ray({"x": oracles.TinyNet().train()}, {"c": (images, labels)})
+        profile_on_ray({"x": oracles.TinyNet().train()}, {"c": (images, labels)}, n_workers=1)
 
 
 @pytest.mark.slow
@@ -164,7 +171,8 @@ def test_a_whole_machine_may_die(ray_alone, tmp_path, caplog):
     if ray_alone.is_initialized():
         ray_alone.shutdown()
     node = {"object_store_memory": 80 * 2**20}
-    machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **node})
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": SOON, **node}
+    machines = Cluster(initialize_head=True, head_node_args=head)
     try:
         nodes = [machines.add_node(num_cpus=1, **node) for _ in range(2)]
         ray_alone.init(address=machines.address, **QUIET)
@@ -179,7 +187,7 @@ def test_a_whole_machine_may_die(ray_alone, tmp_path, caplog):
 
         ending = threading.Thread(target=end_one)
         ending.start()
-        data = oracles.sample(40)
+        data = oracles.sample(16)
         found = profile_on_ray({"x": net}, {"c": data}, Protocol(3), **OPTIONS)["x", "c"]
         ending.join()
         same(found, spectral_importance(oracles.TinyNet(), data, Protocol(3), **OPTIONS))

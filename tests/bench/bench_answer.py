@@ -42,7 +42,6 @@ from iaside_plugins.workflows.source import DataSource, open_images, open_model
 
 WIDTH = 0.02  # half-width of the signed score
 BATCH, SCRIPT_BATCH = 32, 10
-N_BARE = 512  # rows that are timed
 DRAWS = 400  # of the script's images
 COMMANDS: dict[str, list[str]] = {
     "profile": [],
@@ -55,6 +54,7 @@ FULL = {
     "commands": ",".join(COMMANDS),
     "n_table": 150,
     "n_timed": SCRIPT_BATCH,
+    "n_bare": 512,  # rows that are timed
     "more": [],
 }
 QUICK = {
@@ -63,6 +63,7 @@ QUICK = {
     "commands": "profile,explain",
     "n_table": 8,
     "n_timed": 2,
+    "n_bare": 64,
     "more": ["--n-images", "4", "--n-bands", "3"],
 }
 Array = np.ndarray
@@ -106,13 +107,13 @@ def n_passes(found: dict[str, Any]) -> int:
     return int(found["n_forward"])
 
 
-def bare_seconds(spec: str, data: Path) -> float:
-    """CPU seconds of a bare forward pass of one row."""
+def bare_seconds(spec: str, data: Path, n: int) -> float:
+    """CPU seconds of a bare forward pass of one row, of n."""
     net = open_model(spec, device="cpu")
     images, _, _ = next(iter(open_images(DataSource(data, n_images=BATCH, batch_size=BATCH), net)))
     rows = images.repeat(-(-BATCH // len(images)), 1, 1, 1)[:BATCH]
     forwards(net, rows, BATCH)
-    return seconds(lambda: forwards(net, rows, N_BARE))[1] / N_BARE
+    return seconds(lambda: forwards(net, rows, n))[1] / n
 
 
 def script_seconds(spec: str, data: Path, script: Path, n: int, m: int) -> dict[str, float]:
@@ -147,7 +148,7 @@ def script_images(table: Array, rng: np.random.Generator) -> int:
 def measure(spec: str, options: argparse.Namespace, choices: dict[str, Any]) -> dict[str, Any]:
     """Everything about one model."""
     data = options.data or KIT / ("cifar10" if ":c10_" in spec else "images")
-    more, bare = list(choices["more"]), bare_seconds(spec, data)
+    more, bare = list(choices["more"]), bare_seconds(spec, data, choices["n_bare"])
     found: dict[str, Any] = {"model": spec, "bare_s_a_pass": bare, "commands": {}}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

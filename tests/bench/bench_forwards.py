@@ -41,12 +41,11 @@ def seconds(run: Callable[[], Any]) -> tuple[Any, float]:
     return found, time.process_time() - start
 
 
-def open_model(spec: str, data: str | None, n: int) -> tuple[nn.Module, Tensor, Tensor]:
+def open_model(spec: str, data: str | None, n: int, side: int) -> tuple[nn.Module, Tensor, Tensor]:
     """A network of standard shape with random weights and noise, or a real one and photographs."""
     if spec in NETWORKS:
         torch.manual_seed(0)
-        size = 224
-        return NETWORKS[spec](), torch.rand(n, 3, size, size), torch.zeros(n, dtype=torch.long)
+        return NETWORKS[spec](), torch.rand(n, 3, side, side), torch.zeros(n, dtype=torch.long)
     from iaside_plugins.workflows.source import DataSource, open_images
     from iaside_plugins.workflows.source import open_model as load
 
@@ -92,7 +91,7 @@ def script_run(
 def measure(spec: str, options: Choices) -> dict[str, Any]:
     """Seconds an image of every way, medians of rounds that take turns."""
     n = options.n_images
-    model, images, labels = open_model(spec, options.data, n)
+    model, images, labels = open_model(spec, options.data, n, 48 if options.quick else 224)
     rows = 2**options.n_bands
     ready = torch.rand(options.batch_size, *images.shape[1:])
 

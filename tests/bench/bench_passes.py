@@ -32,6 +32,7 @@ SAMPLED = [
 ]
 FULL = {
     "models": ["c10_resnet20", "c10_resnet2b_adv", "mobilenet_v1_025_128", "mcunet_5fps"],
+    "n_table": None,  # all images
     "budget": 51_000,
     "draws": 20,
     "samples": 400,
@@ -41,6 +42,7 @@ FULL = {
 }
 QUICK = {
     "models": ["c10_resnet2b_adv"],
+    "n_table": 40,
     "budget": 10_000,
     "draws": 2,
     "samples": 10,
@@ -135,7 +137,7 @@ def measure(folder: Path, choices: dict[str, Any], run: bool) -> dict[str, Any]:
     """Everything, as JSON values."""
     report: dict[str, Any] = {**choices, "simulated": [], "runs": []}
     for name in choices["models"]:
-        tables = value_table(folder, name)
+        tables = value_table(folder, name, n_images=choices["n_table"])
         exact = simulate(tables, EXACT, choices)
         for row in (exact, *(simulate(tables, protocol, choices) for protocol in SAMPLED)):
             fewer = {f"fewer_by_{by}": (exact[by] / row[by]) ** 2 for by in ("sd", "half_width")}

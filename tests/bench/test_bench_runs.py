@@ -5,23 +5,45 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import runpy
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-BENCH = Path(__file__).with_name("bench_importance.py")
+FOLDER = Path(__file__).parent
 HAS_SHAPIQ = importlib.util.find_spec("shapiq") is not None
 
 
-def test_the_quick_benchmark_reports_every_figure(tmp_path):
-    command = [sys.executable, str(BENCH), "--quick", "--json", str(tmp_path / "bench.json")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    assert "| inputs / bare | total / bare |" in done.stdout
-    assert "| ResNet-18 |" in done.stdout
-    report = json.loads((tmp_path / "bench.json").read_text())
+@pytest.fixture
+def script(monkeypatch, capsys):
+    """Run a script as its command does, in this process, where torch is imported already."""
+    monkeypatch.setattr(sys, "path", [str(FOLDER), *sys.path])
+
+    def run(name: str, *options: object) -> str:
+        monkeypatch.setattr(sys, "argv", [str(FOLDER / name), *map(str, options)])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an error in the tests alone
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def bench(script, tmp_path):
+    """Run a benchmark: what it prints, and its JSON report."""
+    file = tmp_path / "bench.json"
+    return lambda *command: (script(*command, "--json", file), json.loads(file.read_text()))
+
+
+def test_the_quick_benchmark_reports_every_figure(bench):
+    text, report = bench("bench_importance.py", "--quick")
+    assert "| inputs / bare | total / bare |" in text
+    assert "| ResNet-18 |" in text
     for network in ("ResNet-18", "MobileNetV2"):
         found = report["networks"][network]
         assert len(found["rounds"]) == report["rounds"] == 2
@@ -35,21 +57,24 @@ def test_the_quick_benchmark_reports_every_figure(tmp_path):
     assert all(row["inputs/copy"]["median"] > 0 for row in report["scaling"])
 
 
-def test_the_quick_benchmark_of_faster_passes_reports_every_figure(tmp_path):
-    bench = BENCH.with_name("bench_forwards.py")
-    options = ["--quick", "--models", "MobileNetV2", "--json", str(tmp_path / "bench.json")]
-    command = [sys.executable, str(bench), *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    assert "| model | bare, ms/row | plain | fast | settling, in images |" in done.stdout
-    report = json.loads((tmp_path / "bench.json").read_text())
+def test_the_quick_benchmark_of_faster_passes_reports_every_figure(bench):
+    text, report = bench("bench_forwards.py", "--quick", "--models", "MobileNetV2")
+    assert "| model | bare, ms/row | plain | fast | settling, in images |" in text
     (row,) = report["models"]
     assert row["greatest_difference_nats"]["fast"] < 1e-3  # what a step may move at most
     assert report["device"]
 
 
 def test_the_quick_check_of_a_gpu_runs_on_the_cpu_from_a_copied_tree(tmp_path):
-    bench = BENCH.with_name("gpu_check.py")
-    command = [sys.executable, str(bench), "--quick", "--device", "cpu", "--out", str(tmp_path)]
+    command = [
+        sys.executable,
+        str(FOLDER / "gpu_check.py"),
+        "--quick",
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path),
+    ]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=300, env=environment, cwd=tmp_path
@@ -77,24 +102,18 @@ def test_the_quick_check_of_a_gpu_runs_on_the_cpu_from_a_copied_tree(tmp_path):
         assert row["memory"]["MB bound"] == pytest.approx((16 + 2 * 11) * 3 * 16**2 * 4 / 1e6)
 
 
-def test_the_quick_captum_benchmark_reports_every_figure(tmp_path):
-    bench = BENCH.with_name("bench_captum.py")
-    command = [sys.executable, str(bench), "--quick", "--json", str(tmp_path / "bench.json")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    report = json.loads((tmp_path / "bench.json").read_text())
-    assert "| bands | passes an image: ours | Captum |" in done.stdout
+def test_the_quick_captum_benchmark_reports_every_figure(bench):
+    text, report = bench("bench_captum.py", "--quick")
+    assert "| bands | passes an image: ours | Captum |" in text
     for row in report["records"]:
         assert row["ours_rows"] == report["n_images"] * 2 ** row["n_bands"]
         assert row["captum_rows"] > row["ours_rows"]
         assert row["difference"] < 1e-5  # Captum sums in single precision
 
 
-def test_the_quick_cluster_benchmark_reports_every_figure(tmp_path):
-    bench, plan = BENCH.with_name("bench_cluster.py"), BENCH.with_name("plan_cluster.py")
-    command = [sys.executable, str(bench), "--quick", "--json", str(tmp_path / "bench.json")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    report = json.loads((tmp_path / "bench.json").read_text())
-    assert "Rows equal to those of one process: yes" in done.stdout
+def test_the_quick_cluster_benchmark_reports_every_figure(bench, script, tmp_path):
+    text, report = bench("bench_cluster.py", "--quick")
+    assert "Rows equal to those of one process: yes" in text
     found = report["speed"]
     assert found["equal"]
     assert set(found["speed"]) == set(found["start_seconds"]) == {"1 worker", "2 workers"}
@@ -106,24 +125,18 @@ def test_the_quick_cluster_benchmark_reports_every_figure(tmp_path):
     assert many["sent_bytes"] < 200
     page = tmp_path / "page.md"
     page.write_text("Above\n<!-- plan -->\nold\n<!-- end of plan -->\nbelow\n")
-    options = [str(tmp_path / "bench.json"), "--gpus", "8", "--page", str(page)]
-    command = [sys.executable, str(plan), *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    assert "| gpus | 8 |" in done.stdout
+    shown = script("plan_cluster.py", tmp_path / "bench.json", "--gpus", 8, "--page", page)
+    assert "| gpus | 8 |" in shown
     start, end = "Above\n<!-- plan -->\n\n", "\n<!-- end of plan -->\nbelow\n"
-    assert page.read_text() == f"{start}{done.stdout}{end}"
-    assert f"| sent_bytes | {many['sent_bytes']:.3g} | measured" in done.stdout
+    assert page.read_text() == f"{start}{shown}{end}"
+    assert f"| sent_bytes | {many['sent_bytes']:.3g} | measured" in shown
 
 
-def test_the_quick_benchmark_of_evaluate_reports_every_figure(tmp_path):
+def test_the_quick_benchmark_of_evaluate_reports_every_figure(bench):
     pytest.importorskip("cv2")
-    bench = BENCH.with_name("bench_evaluate.py")
-    options = ["--quick", "--profile", "--explain", "--json", str(tmp_path / "bench.json")]
-    command = [sys.executable, str(bench), *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    assert "| pairs | CPU s | decodings | corruptions made |" in done.stdout
-    assert "| decodings of a file | pool starts |" in done.stdout
-    report = json.loads((tmp_path / "bench.json").read_text())
+    text, report = bench("bench_evaluate.py", "--quick", "--profile", "--explain")
+    assert "| pairs | CPU s | decodings | corruptions made |" in text
+    assert "| decodings of a file | pool starts |" in text
     (row,) = report["records"]
     assert (row["decodings of a file"], row["pool starts"]) == (1, 1)
     bound = max(row["passes, s"], row["making, s"] / row["n_workers"])
@@ -137,44 +150,35 @@ def test_the_quick_benchmark_of_evaluate_reports_every_figure(tmp_path):
     assert apart["corruptions made"] == 2 * once["corruptions made"]
 
 
-def test_the_quick_statistics_benchmark_reports_every_figure(tmp_path):
+def test_the_quick_statistics_benchmark_reports_every_figure(bench, tmp_path):
     table = tmp_path / "published.csv"
     rows = [f"{0.5 + k / 100},{1.2 - k / 100 + (k % 3) / 50}" for k in range(40)]
     table.write_text("\n".join(["clean_accuracy,mce", *rows]))
-    bench = BENCH.with_name("bench_statistics.py")
-    command = [sys.executable, str(bench), "--quick", "--published", str(table)]
-    command += ["--json", str(tmp_path / "bench.json")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    assert "clean accuracy against mCE, n = 40: spearman -0.99" in done.stdout
-    report = json.loads((tmp_path / "bench.json").read_text())
+    text, report = bench("bench_statistics.py", "--quick", "--published", table)
+    assert "clean accuracy against mCE, n = 40: spearman -0.99" in text
     assert len(report["rates"]) == 10  # five kinds of models, two numbers of them
     for row in report["rates"]:
-        assert f"{row['kind']}, n = {row['n_models']}: p of ranks" in done.stdout
+        assert f"{row['kind']}, n = {row['n_models']}: p of ranks" in text
         assert 0 <= row["verdict"] <= row["p of ranks"] <= 1
 
 
-def _quick(bench: str, kit: Path, folder: Path, *options: str) -> tuple[str, dict]:
-    """A quick benchmark on value tables of the kit, which it keeps in the folder."""
-    command = [
-        sys.executable,
-        str(BENCH.with_name(bench)),
-        str(folder),
-        "--quick",
-        "--json",
-        str(folder / "bench.json"),
-        *options,
-    ]
-    environment = {**os.environ, "IASIDE_KIT": str(kit)}
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, check=True, env=environment
-    )
-    return done.stdout, json.loads((folder / "bench.json").read_text())
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """Where value tables of the kit are kept, which more than one script needs."""
+    return tmp_path_factory.mktemp("tables")
+
+
+@pytest.fixture
+def kit_bench(bench, kit, monkeypatch):
+    """Run a script on models of the kit."""
+    monkeypatch.setenv("IASIDE_KIT", str(kit))
+    return bench
 
 
 @pytest.mark.kit
 @pytest.mark.slow
-def test_the_quick_coverage_study_reports_every_interval(kit, tmp_path):
-    text, report = _quick("bench_coverage.py", kit, tmp_path)
+def test_the_quick_coverage_study_reports_every_interval(kit_bench, tables):
+    text, report = kit_bench("bench_coverage.py", tables, "--quick")
     assert "| of | tied bands | images | score | signed score | Shapley values, by band |" in text
     assert len(report["fixed"]) == 6
     assert len(report["stopped"]) == 18
@@ -184,14 +188,14 @@ def test_the_quick_coverage_study_reports_every_interval(kit, tmp_path):
         assert len(row["shapley_values"]["coverage"]) == 8
         wide, plain = row["signed_score"], row["signed_score, jackknife alone"]
         assert wide["half_width"] >= plain["half_width"] - 1e-9
-    assert (tmp_path / "c10_resnet2b_adv-m8-nall.npz").is_file()
+    assert (tables / "c10_resnet2b_adv-m8-n40.npz").is_file()
     assert all(row["n_5"] >= 100 for row in report["stopped"])
 
 
 @pytest.mark.kit
 @pytest.mark.slow
-def test_the_quick_study_of_passes_reports_every_estimator(kit, tmp_path):
-    text, report = _quick("bench_passes.py", kit, tmp_path, "--run")
+def test_the_quick_study_of_passes_reports_every_estimator(kit_bench, tables):
+    text, report = kit_bench("bench_passes.py", tables, "--quick", "--run")
     assert "| c10_resnet2b_adv | permutation 8 | 57.0 |" in text
     assert [row["method"] for row in report["runs"]] == ["exact", "permutation 8"]
     passes = {row["method"]: row["passes_an_image"] for row in report["simulated"]}
@@ -201,8 +205,8 @@ def test_the_quick_study_of_passes_reports_every_estimator(kit, tmp_path):
 
 @pytest.mark.kit
 @pytest.mark.slow
-def test_the_quick_study_of_estimators_counts_passes_and_errors(kit, tmp_path):
-    _, report = _quick("bench_estimators.py", kit, tmp_path)
+def test_the_quick_study_of_estimators_counts_passes_and_errors(kit_bench, tables):
+    _, report = kit_bench("bench_estimators.py", tables, "--quick")
     ours = {
         (row["method"], row["budget"]): row
         for row in report["records"]
@@ -229,32 +233,26 @@ def test_the_quick_study_of_estimators_counts_passes_and_errors(kit, tmp_path):
 @pytest.mark.skipif(
     not HAS_SHAPIQ, reason="shapiq is not installed (pip install shapiq lightgbm xgboost)"
 )
-def test_shapiq_has_the_same_exact_values(kit, tmp_path):
-    _, report = _quick("bench_estimators.py", kit, tmp_path)
+def test_shapiq_has_the_same_exact_values(kit_bench, tables):
+    _, report = kit_bench("bench_estimators.py", tables, "--quick")
     assert [row["difference"] < 1e-12 for row in report["oracle"]] == [True]
     rivals = {row["method"] for row in report["records"] if row["method"].startswith("shapiq")}
     assert len(rivals) + len(report["missing"]) == 10
     assert "shapiq SVARM" in rivals
 
 
-def test_the_quick_benchmark_of_compare_makes_the_passes_that_it_announces(tmp_path):
+def test_the_quick_benchmark_of_compare_makes_the_passes_that_it_announces(bench):
     pytest.importorskip("captum", reason="needs the extra captum")
-    bench = BENCH.with_name("bench_compare.py")
-    command = [sys.executable, str(bench), "--quick", "--json", str(tmp_path / "bench.json")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    record = json.loads((tmp_path / "bench.json").read_text())
-    assert "| greatest memory, GB |" in done.stdout
+    text, record = bench("bench_compare.py", "--quick")
+    assert "| greatest memory, GB |" in text
     assert record["made_rows"] == record["announced_rows"] > 0
     assert record["peak_gb"] >= record["peak_before_gb"] > 0
 
 
-def test_the_quick_benchmark_of_the_board_reports_every_figure(tmp_path):
-    bench = BENCH.with_name("bench_board.py")
-    command = [sys.executable, str(bench), "--quick", "--json", str(tmp_path / "bench.json")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    records = json.loads((tmp_path / "bench.json").read_text())
-    assert "| part | 1 models | 2 models | 8 models |" in done.stdout
-    assert "| statistics |" in done.stdout
+def test_the_quick_benchmark_of_the_board_reports_every_figure(bench):
+    text, records = bench("bench_board.py", "--quick")
+    assert "| part | 1 models | 2 models | 8 models |" in text
+    assert "| statistics |" in text
     assert [record["models"] for record in records] == [1, 2, 8]
     pages = [record["bytes"]["index.html"] for record in records]
     assert pages == sorted(pages)
@@ -263,16 +261,11 @@ def test_the_quick_benchmark_of_the_board_reports_every_figure(tmp_path):
 
 @pytest.mark.kit
 @pytest.mark.slow
-def test_the_quick_study_of_forecasts_reports_every_figure(kit, tmp_path):
-    command = [sys.executable, str(BENCH.with_name("bench_forecast.py")), str(tmp_path)]
-    command += ["--models", "c10_small_pgd,c10_marabou_small", "--images", "6", "--bands", "4"]
-    command += ["--json", str(tmp_path / "bench.json")]
-    environment = {**os.environ, "IASIDE_KIT": str(kit)}
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, check=True, env=environment
-    )
-    assert "| forecast: mean absolute error |" in done.stdout
-    report = json.loads((tmp_path / "bench.json").read_text())
+def test_the_quick_study_of_forecasts_reports_every_figure(kit_bench, tmp_path):
+    models = ("--models", "c10_small_pgd,c10_marabou_small")
+    sizes = ("--images", 3, "--bands", 4, "--resamples", 20)
+    text, report = kit_bench("bench_forecast.py", tmp_path, *models, *sizes)
+    assert "| forecast: mean absolute error |" in text
     assert (report["n_nets"], report["n_cells"]) == (2, 75)
     for row in report["nets"]:  # shipped spectra are those of more images of the same kind
         shipped, own = np.array(row["forecast"]), np.array(row["forecast_own_spectra"])
@@ -284,31 +277,21 @@ def test_the_quick_study_of_forecasts_reports_every_figure(kit, tmp_path):
 
 @pytest.mark.kit
 @pytest.mark.slow
-def test_the_quick_benchmark_of_engines_reports_every_engine(kit, tmp_path):
-    command = [sys.executable, str(BENCH.with_name("bench_engines.py")), "--quick"]
-    command += ["--models", "kit:c10_resnet2b_adv", "--json", str(tmp_path / "bench.json")]
-    environment = {**os.environ, "IASIDE_KIT": str(kit)}
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, check=True, env=environment
-    )
-    assert "| model | batch | engine | CPU ms a row |" in done.stdout
-    report = json.loads((tmp_path / "bench.json").read_text())
+def test_the_quick_benchmark_of_engines_reports_every_engine(kit_bench):
+    models = ("--models", "kit:c10_resnet2b_adv")
+    text, report = kit_bench("bench_engines.py", "--quick", *models)
+    assert "| model | batch | engine | CPU ms a row |" in text
     found = {row["engine"]: row for row in report["rows"]}
     assert {"plain", "fast"} <= set(found)
     assert found["plain"]["logits"] == 0
     assert all(row["shapley"] < 1e-3 for row in found.values())
-    assert all(name in done.stdout for name in report["missing"])
+    assert all(name in text for name in report["missing"])
 
 
-def test_the_quick_benchmark_of_answers_reports_every_figure(tmp_path, kit):
-    bench = BENCH.with_name("bench_answer.py")
-    command = [sys.executable, str(bench), "--quick", "--json", str(tmp_path / "bench.json")]
-    environment = os.environ | {"IASIDE_KIT": str(kit)}
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, check=True, env=environment
-    )
-    assert "| model | command | images | passes | CPU s | over bare | peak MB |" in done.stdout
-    (row,) = json.loads((tmp_path / "bench.json").read_text())["models"]
+def test_the_quick_benchmark_of_answers_reports_every_figure(kit_bench):
+    text, report = kit_bench("bench_answer.py", "--quick")
+    assert "| model | command | images | passes | CPU s | over bare | peak MB |" in text
+    (row,) = report["models"]
     assert row["bare_s_a_pass"] > 0
     profile, explain = (row["commands"][name] for name in ("profile", "explain"))
     assert (profile["n_images"], profile["n_passes"]) == (4, 4 * 7 + 1)

@@ -20,7 +20,7 @@ import oracles
 from iaside_plugins import Protocol, spectral_importance
 from iaside_plugins.storage import row_store as store_module
 
-N_IMAGES = 200
+N_IMAGES = 120
 
 
 class Slow(oracles.TinyNet):

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from few_steps import few_steps
+
+
+@pytest.fixture
+def quick_attacks() -> Iterator[None]:
+    """AutoAttack takes a tenth of its steps."""
+    with few_steps():
+        yield
 
 
 @pytest.fixture

@@ -68,6 +68,7 @@ def show(threat_model: str, theirs: tuple[float, float], ours: tuple[float, floa
         print(f"{name:<16}{a:>20.16f}{b:>20.16f}")
 
 
+@pytest.mark.usefixtures("quick_attacks")
 @pytest.mark.parametrize(("threat_model", "eps"), [("Linf", 4 / 255), ("L2", 0.6)])
 def test_attacks_give_the_same_two_numbers(
     layout: Layout, monkeypatch: pytest.MonkeyPatch, threat_model: str, eps: float
@@ -172,6 +173,7 @@ def test_robustbench_reads_our_table_and_keeps_our_keys(layout: Layout) -> None:
     }
 
 
+@pytest.mark.usefixtures("quick_attacks")
 def test_robustbenchs_own_listing_reads_our_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

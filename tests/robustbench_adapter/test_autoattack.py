@@ -23,6 +23,7 @@ from iaside_plugins.adapters.robustbench_adapter.autoattack import (
 )
 from iaside_plugins.errors import InputError, InputTypeError
 
+pytestmark = pytest.mark.usefixtures("quick_attacks")
 EPS = 3 / 255
 FAST = AutoAttackSpec("Linf", (EPS,), ("apgd-ce", "apgd-t"))
 
