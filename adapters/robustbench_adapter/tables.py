@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.errors import InputError
 from iaside_plugins.storage.files import write_atomic
@@ -30,6 +28,8 @@ def read_table(file: Path) -> Any:
     Raises:
         InputError: The file is not such a table.
     """
+    import pandas as pd
+
     try:
         table: Any = pd.read_csv(file, header=[0, 1], index_col=0, dtype=str)
         table.columns = pd.MultiIndex.from_tuples(
@@ -81,6 +81,8 @@ def upsert(file: Path, model: str, cells: Cells, corruptions: Sequence[str]) -> 
     Raises:
         InputError: The file is not such a table, or cannot be written.
     """
+    import pandas as pd
+
     order = [(name, severity) for name in corruptions for severity in SEVERITIES]
     columns = pd.MultiIndex.from_tuples(order)
     table: Any = read_table(file) if file.is_file() else pd.DataFrame(columns=columns, dtype=float)

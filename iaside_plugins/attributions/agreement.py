@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from iaside_plugins.display.html import html_table
 from iaside_plugins.errors import InputError
@@ -31,6 +30,7 @@ from iaside_plugins.stats.intervals import (
 from iaside_plugins.storage.files import jsonable, read_json, write_json
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 Array = npt.NDArray[np.float64]
@@ -111,6 +111,8 @@ class AgreementReport:
         Attributions are in nats (Saliency: without unit). A share is the band's part of the summed
         absolute values, with a bootstrap interval; it keeps its sign.
         """
+        import pandas as pd
+
         parts = []
         for k, method in enumerate(self.methods):
             shares = normalised(method.per_image.mean(axis=0))
@@ -150,6 +152,8 @@ class AgreementReport:
         return self._pairs(combinations(range(len(self.methods)), 2))
 
     def _pairs(self, pairs: Iterable[tuple[int, int]]) -> pd.DataFrame:
+        import pandas as pd
+
         rows = []
         for i, j in pairs:
             first, second = self.methods[i], self.methods[j]
@@ -185,6 +189,8 @@ class AgreementReport:
         `_high`) and the number of images (`_n`); forward and backward passes and seconds of one
         image.
         """
+        import pandas as pd
+
         against = self._pairs((0, j) for j in range(1, len(self.methods))).set_index("second")
         rows = []
         for method in self.methods:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from iaside_plugins.attributions.agreement import AgreementReport
 from iaside_plugins.display.text import aligned, markdown_table, row_number
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 AGREEMENT = {  # column of `to_frame`: heading and format
     "rank_correlation": ("rank correlation", "+.2f"),

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from iaside_plugins.decomposition.contributions import Condition, Contributions, Split
 from iaside_plugins.display.html import html_table
@@ -23,6 +22,7 @@ from iaside_plugins.stats.intervals import Estimate, jackknife
 from iaside_plugins.storage.files import jsonable, parse_json, read_npz, write_atomic
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 Array = npt.NDArray[np.float64]
@@ -153,6 +153,8 @@ class ErrorDecomposition:
         Args:
             game: "error" (shares) or "loss" (nats).
         """
+        import pandas as pd
+
         rows = []
         for k, condition in enumerate(self.conditions):
             split = self._game(game).over([condition])
@@ -392,6 +394,8 @@ def difference(first: ErrorDecomposition, second: ErrorDecomposition) -> Decompo
 
 def _points(game: Contributions, last: str) -> pd.DataFrame:
     """Return clean, contributions and the end in points: a row a condition, and their mean."""
+    import pandas as pd
+
     rows = []
     for one in [*game.conditions, None]:
         split = game.over(None if one is None else [one])

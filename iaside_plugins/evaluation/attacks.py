@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from iaside_plugins.display.html import html_table
 from iaside_plugins.display.masking import is_weaker
 from iaside_plugins.stats.intervals import mean_interval, median_interval, wilson
 from iaside_plugins.storage.files import jsonable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Array = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -185,6 +187,8 @@ class RobustEvaluation:
         `n_robust` of `n_images` are correct and withstand the attack; `n_adv` counts the library's
         `is_adv`.
         """
+        import pandas as pd
+
         rows = []
         for outcome in self.outcomes:
             for epsilon, is_adv in zip(outcome.epsilons, outcome.is_adv, strict=True):
@@ -204,6 +208,8 @@ class RobustEvaluation:
 
         See the function `worst_case` for which attacks count at a budget.
         """
+        import pandas as pd
+
         rows = []
         for norm, attacks in self._by_norm().items():
             for epsilon in sorted({e for _, successes in attacks for e in successes}):
@@ -226,6 +232,8 @@ class RobustEvaluation:
         infinite if more than half fail. For an attack of fixed budgets the distances are those
         budgets, an upper bound.
         """
+        import pandas as pd
+
         rows = []
         for outcome in self.outcomes:
             far = outcome.distances[self.correct]
@@ -251,6 +259,8 @@ class RobustEvaluation:
         divided by the greatest: the mean accuracy over budgets. The interval is normal, over
         images.
         """
+        import pandas as pd
+
         rows = []
         for norm, attacks in self._by_norm().items():
             budgets = sorted({e for _, successes in attacks for e in successes if e > 0})

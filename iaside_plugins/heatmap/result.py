@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from iaside_plugins.display.html import html_table
 from iaside_plugins.errors import InputError
@@ -20,6 +19,7 @@ from iaside_plugins.stats.intervals import rate_interval, wilson
 from iaside_plugins.storage.files import jsonable, read_npz, write_atomic
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 Array = npt.NDArray[np.float64]
@@ -126,6 +126,8 @@ class FourierHeatMap:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a band: cycles/image, number of frequencies, error with its interval."""
+        import pandas as pd
+
         edges, interval = self.band_edges(), self.band_means_interval
         m = self.partition.n_bands
         return pd.DataFrame(

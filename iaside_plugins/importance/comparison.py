@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
 
 from iaside_plugins.display.html import html_table
@@ -28,6 +27,9 @@ from iaside_plugins.stats.intervals import jackknife
 from iaside_plugins.storage.files import jsonable
 from iaside_plugins.value_table.progress import progress_bar, times
 from iaside_plugins.value_table.stream import check_max_images, count, items
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Array = npt.NDArray[np.float64]
 
@@ -74,6 +76,8 @@ class Comparison:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a band: differences of Shapley values and of shares, with intervals."""
+        import pandas as pd
+
         return pd.DataFrame(
             {
                 "band": np.arange(self.protocol.n_bands),

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from iaside_plugins.display.html import html_table
 from iaside_plugins.errors import InputError
@@ -27,6 +26,7 @@ from iaside_plugins.stats.intervals import Estimate, jackknife
 from iaside_plugins.storage.files import jsonable, parse_json, read_npz, write_atomic
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 Array = npt.NDArray[np.float64]
@@ -274,6 +274,8 @@ class SpectralImportance:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a band: cycles/image, Shapley value, standard error, share, interval."""
+        import pandas as pd
+
         edges, interval = self.band_edges(), self.distribution_interval
         return pd.DataFrame(
             {
@@ -294,6 +296,8 @@ class SpectralImportance:
         `band_i` is the mean over the class's images and `se_i` its standard error, in nats; NaN
         for a single image.
         """
+        import pandas as pd
+
         bands = range(self.protocol.n_bands)
         frame = pd.DataFrame(self.per_image, columns=[f"band_{i}" for i in bands])
         grouped = frame.groupby(self.labels)

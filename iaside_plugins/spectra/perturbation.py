@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
 
 from iaside_plugins.errors import InputError, InputTypeError
@@ -32,6 +31,9 @@ from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.stats.intervals import Estimate, jackknife
 from iaside_plugins.storage.files import jsonable
 from iaside_plugins.value_table.stream import tensor
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Array = npt.NDArray[np.float64]
 COLUMNS = ("clean_energy", "energy", "density", "share", "snr_db", "snr_without_dc_db")
@@ -176,6 +178,8 @@ class PerturbationSpectrum:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per band: range and frequency (cycles/image), energies, shares, SNR."""
+        import pandas as pd
+
         edges = self.partition.edges_in_cycles(*self.image_size)
         columns: dict[str, Any] = {
             "band": np.arange(self._m),

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from iaside_plugins.display.plots import new_figure, titled
 from iaside_plugins.display.style import COLOURS
@@ -16,6 +15,7 @@ from iaside_plugins.spectra.forecasts import NO_NOISE
 from iaside_plugins.spectra.text import is_headline, label
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -36,6 +36,8 @@ def plot_spectrum(data: Mapping[str, Any]) -> Figure:
     Raises:
         MissingExtraError: If matplotlib is not installed.
     """
+    import pandas as pd
+
     frame, bands = pd.DataFrame(data["conditions"]), pd.DataFrame(data["bands"])
     chosen = [row for row in frame.to_dict("records") if is_headline(_named(row))]
     joined = data["importance"] is not None

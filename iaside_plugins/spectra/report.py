@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from iaside_plugins.decomposition.contributions import Condition
 from iaside_plugins.display.html import html_table
@@ -26,6 +25,7 @@ from iaside_plugins.stats.intervals import Estimate, bootstrap, wilson
 from iaside_plugins.storage.files import jsonable, write_json
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 Array = npt.NDArray[np.float64]
@@ -101,6 +101,8 @@ class SpectrumReport:
         `success` of an attack: on which share of the images that are classified correctly without
         it (`n_correct`). With 95 % intervals over images (`_low`, `_high`).
         """
+        import pandas as pd
+
         rows = []
         for condition, spectrum in self.spectra:
             row: dict[str, Any] = {
@@ -119,6 +121,8 @@ class SpectrumReport:
 
     def bands(self) -> pd.DataFrame:
         """Return `PerturbationSpectrum.to_frame` of every condition, one row per band."""
+        import pandas as pd
+
         parts = []
         for condition, spectrum in self.spectra:
             part = spectrum.to_frame()
@@ -134,6 +138,8 @@ class SpectrumReport:
         (`energy`), its density per frequency bin (`density`) and its SNR (`snr`), with bootstrap
         intervals over the images that both have. Empty without a model.
         """
+        import pandas as pd
+
         if self.importance is None:
             return pd.DataFrame()
         rows = []

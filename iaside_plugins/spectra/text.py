@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from iaside_plugins.budgets import format_budget
 from iaside_plugins.display.text import NOTHING, aligned, markdown_table, number, row_number
 from iaside_plugins.spectra.forecast_text import check_text
 from iaside_plugins.spectra.verdict import verdict
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 def spectrum_text(data: Mapping[str, Any]) -> str:
     """Return the tables of a report's `to_dict`: SNR by band, power laws, and the joined view."""
+    import pandas as pd
+
     frame, bands = pd.DataFrame(data["conditions"]), pd.DataFrame(data["bands"])
     height, width = data["image_size"]
     lines = [
@@ -39,6 +43,8 @@ def spectrum_text(data: Mapping[str, Any]) -> str:
 
 def spectrum_summary(data: Mapping[str, Any]) -> str:
     """Return a report's `to_dict` in short: one row a perturbation, and what all of it says."""
+    import pandas as pd
+
     frame, bands = pd.DataFrame(data["conditions"]), pd.DataFrame(data["bands"])
     height, width = data["image_size"]
     with_error = bool(frame["error"].notna().any())
@@ -62,6 +68,8 @@ def spectrum_summary(data: Mapping[str, Any]) -> str:
 
 def fit_table(data: Mapping[str, Any]) -> str:
     """Return the power laws of a report's `to_dict` as one Markdown table."""
+    import pandas as pd
+
     return markdown_table(_fit_rows(pd.DataFrame(data["conditions"]), headline=True))
 
 
@@ -95,6 +103,8 @@ def _snr_cells(
     frame: pd.DataFrame, bands: pd.DataFrame, show: Callable[[float], object]
 ) -> Iterator[tuple[dict[str, Any], list[str]]]:
     """Yield every headline, and its SNR by band in text."""
+    import pandas as pd
+
     count = int(bands["band"].max()) + 1
     for k, row in enumerate(frame.to_dict("records")):
         named = {str(key): value for key, value in row.items()}

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +28,7 @@ from iaside_plugins.value_table.layout import RowLayout
 from iaside_plugins.value_table.stream import count
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 Bytes = npt.NDArray[np.uint8]
@@ -147,6 +147,8 @@ class SpectralHistory:
         `se_i` in nats; with pairs, the mean error under their conditions and the bands'
         contributions `error_band_i` to it, shares of images.
         """
+        import pandas as pd
+
         return pd.DataFrame([self._row(epoch) for epoch in sorted(self.importances)])
 
     def to_csv(self, path: Path | str) -> None:

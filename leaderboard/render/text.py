@@ -9,8 +9,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
-
 from iaside_plugins.leaderboard.board import Board, Section
 from iaside_plugins.leaderboard.table import formatting as fmt
 from iaside_plugins.leaderboard.table.frame import TEXTS, Row, Table, concatenated, records
@@ -93,6 +91,8 @@ def _json_table(table: Table) -> Row:
 
 
 def _missing(value: Any) -> bool:
+    import pandas as pd
+
     return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
 
 

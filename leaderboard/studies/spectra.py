@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from iaside_plugins.budgets import format_budget
 from iaside_plugins.display.plots import new_figure, save_figure, titled
@@ -29,6 +28,7 @@ from iaside_plugins.spectra.verdict import follows
 from iaside_plugins.storage.files import rounded, write_atomic, write_json
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -225,6 +225,8 @@ def _evidence_table(models: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _band_table(models: Mapping[str, Mapping[str, Any]]) -> str:
+    import pandas as pd
+
     n = next(iter(models.values()))["n_bands"]
     rows = [["model", "eps (L2)", *(f"band {band}" for band in range(n))]]
     for name, one in models.items():
@@ -278,6 +280,8 @@ def spectra_figure(data: Mapping[str, Any]) -> Figure:
 
 
 def _perturbations(ax: Axes, models: Mapping[str, Any]) -> None:
+    import pandas as pd
+
     first = next(iter(models.values()))
     bands = pd.DataFrame(first["bands"])
     for name, text, style in CURVES:
@@ -321,6 +325,8 @@ def _importance(ax: Axes, models: Mapping[str, Any]) -> None:
 
 
 def _success(ax: Axes, models: Mapping[str, Any]) -> None:
+    import pandas as pd
+
     for (name, one), colour in zip(models.items(), COLOURS, strict=False):
         rows = pd.DataFrame(
             [

@@ -6,10 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS, CORRUPTIONS
 from iaside_plugins.entry.schema import Corruption, Entry
@@ -24,6 +23,9 @@ from iaside_plugins.leaderboard.table.rows import (
 )
 from iaside_plugins.leaderboard.table.splits import corruption_split
 from iaside_plugins.stats.intervals import mean_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Row = dict[str, Any]
 TEXTS = (
@@ -107,6 +109,8 @@ def tables(entries: Iterable[Entry]) -> list[Table]:
 
 def concatenated(parts: list[Table]) -> pd.DataFrame:
     """Concatenate all tables; a column that a table lacks is empty there."""
+    import pandas as pd
+
     if not parts:
         return pd.DataFrame({name: [] for name in KEYS})
     columns: dict[str, None] = {}
@@ -123,6 +127,8 @@ def records(frame: pd.DataFrame) -> list[Row]:
 
 
 def _table(rows: tuple[ModelRow, ...]) -> Table:
+    import pandas as pd
+
     attack_columns = tuple(sorted({column for row in rows for column in row.cases}))
     frame = _typed(pd.DataFrame([_row(row, attack_columns) for row in rows], dtype=object))
     return Table(rows, attack_columns, frame)
