@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
+from multiprocessing import forkserver
 from pathlib import Path
 
 import hypothesis
@@ -36,6 +38,26 @@ def kit() -> Path:
     if not (folder / "models.json").is_file():
         pytest.skip(f"the kit is not at {folder}; set IASIDE_KIT")
     return folder
+
+
+@pytest.fixture
+def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worker processes start at once: forks of a process that has imported what they need.
+
+    They get all that they are given by pickle, as those of a new interpreter do. Such ones are in
+    `tests/parallel/test_processes.py`.
+    """
+    get_context = multiprocessing.get_context
+    forks = get_context("forkserver")
+    forks.set_forkserver_preload(["iaside_plugins", "oracles"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+        forkserver.ensure_running()
+
+    def context(method: str | None = None) -> multiprocessing.context.BaseContext:
+        return forks if method == "spawn" else get_context(method)
+
+    monkeypatch.setattr(multiprocessing, "get_context", context)
 
 
 @pytest.fixture

@@ -7,9 +7,14 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import oracles
 import torch
+
+from iaside_plugins.parallel import processes
+
+_work = processes._work
 
 
 class Deadly(oracles.TinyNet):
@@ -53,6 +58,12 @@ def local_class() -> torch.nn.Module:
 def exits(*_arguments: object) -> None:
     """End the process that calls it."""
     os._exit(3)
+
+
+def beats_often(*arguments: Any) -> None:
+    """Work as a worker does, with ten signs of life for one."""
+    processes.BEAT /= 10
+    _work(*arguments)
 
 
 class StartMethod:

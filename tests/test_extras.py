@@ -2,14 +2,18 @@
 
 A child process runs the smallest real call of an extra while every distribution that the extra
 does not install, directly or through its requirements, is hidden. The requirements of the package
-are read from pyproject.toml, those of others from what is installed.
+are read from pyproject.toml, those of others from what is installed. The children are forks of one
+process that has imported the package, while all was hidden that not every installation has.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -27,6 +31,7 @@ else:
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 ENTRIES = sorted((ROOT / "leaderboard" / "entries").rglob("*.json"))[:2]
+PACKAGES = cache(metadata.packages_distributions)  # of every top-level module, read but once
 HIDE = """
 import sys
 
@@ -51,6 +56,26 @@ class Visible:
         return (one for one in found if one.metadata["Name"] not in {distributions!r})
 
 sys.meta_path[:] = map(Visible, sys.meta_path)
+"""
+FORKS = """
+import json, os, signal
+import iaside_plugins.cli
+
+for line in sys.stdin:
+    code, folder = json.loads(line)
+    if pid := os.fork():
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        continue
+    signal.alarm(120)
+    os.chdir(folder)
+    os.environ["IASIDE_CACHE"] = os.path.join(folder, "cache")
+    said = os.open("said", os.O_CREAT | os.O_WRONLY)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    sys.meta_path[:] = [getattr(one, "finder", one) for one in sys.meta_path]
+    exec(code)
+    break
 """
 COMMAND = """
 import sys
@@ -234,31 +259,42 @@ def hidden(extra: str) -> list[str]:
     allowed = closure(extra)
     return sorted(
         module
-        for module, names in metadata.packages_distributions().items()
+        for module, names in PACKAGES().items()
         if allowed.isdisjoint(map(canonicalize_name, names))
     )
 
 
-def run(extra: str, modules: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run an extra's code in a folder, without some top-level modules."""
+def hiding(modules: list[str]) -> str:
+    """Return the code that hides the distributions of some top-level modules."""
     assert "hypothesis" in modules  # something is hidden
     assert not {"torch", "numpy", "iaside_plugins"} & set(modules)
-    known = metadata.packages_distributions()
-    names = sorted({name for module in modules for name in known[module]})
-    code = HIDE.format(hidden=modules, distributions=names) + CODE[extra]
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
-            "IASIDE_CACHE": str(folder / "cache"),
-        },
-        capture_output=True,
+    names = sorted({name for module in modules for name in PACKAGES()[module]})
+    return HIDE.format(hidden=modules, distributions=names)
+
+
+Run = Callable[[str, list[str], Path], tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """Run an extra's code in a folder, without some top-level modules: exit code, what it said."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    with subprocess.Popen(
+        [sys.executable, "-c", hiding(hidden("")) + FORKS],
+        env={**os.environ, "PYTHONPATH": path},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        timeout=120,
-        check=False,
-    )
+    ) as process:
+
+        def forked(extra: str, modules: list[str], folder: Path) -> tuple[int, str]:
+            assert process.stdin
+            assert process.stdout
+            job = json.dumps([hiding(modules) + CODE[extra], str(folder)])
+            print(job, file=process.stdin, flush=True)
+            return int(process.stdout.readline()), (folder / "said").read_text()
+
+        yield forked
 
 
 def test_every_extra_is_tried():
@@ -266,7 +302,7 @@ def test_every_extra_is_tried():
 
 
 @pytest.mark.parametrize("extra", CODE, ids=lambda extra: extra or "core")
-def test_an_extra_suffices(extra, tmp_path):
+def test_an_extra_suffices(extra, tmp_path, run):
     direct = requirements(PROJECT["name"], frozenset({extra})) if extra else []
     for one in direct:
         try:
@@ -277,12 +313,12 @@ def test_an_extra_suffices(extra, tmp_path):
         make_tree(tmp_path / "images")
     if extra == "robustbench":
         make_cifar(tmp_path / "data", 4)
-    done = run(extra, hidden(extra), tmp_path)
-    assert done.returncode == 0, done.stderr[-2000:]
+    code, said = run(extra, hidden(extra), tmp_path)
+    assert code == 0, said[-2000:]
 
 
-def test_a_requirement_that_is_not_named_is_noticed(tmp_path):
+def test_a_requirement_that_is_not_named_is_noticed(tmp_path, run):
     pytest.importorskip("jinja2", reason="needs Jinja2, of the extra leaderboard")
-    done = run("leaderboard", [*hidden("leaderboard"), "jinja2"], tmp_path)
-    assert done.returncode != 0
-    assert "need jinja2" in done.stderr
+    code, said = run("leaderboard", [*hidden("leaderboard"), "jinja2"], tmp_path)
+    assert code != 0
+    assert "need jinja2" in said

@@ -33,6 +33,7 @@ HEAVY = (
     "scipy",
     "PIL",
     "sklearn",
+    "pandas",
     "pydantic",
     "ray",
     "lightning",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 
+import pytest
 import torch
 
 from iaside_plugins.cli import groups
@@ -17,6 +18,7 @@ def _options(images):
     return ("--data", images, "--n-bands", 3, "--batch-size", 8, "--json", "-")
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_two_devices_give_what_one_gives(iaside, images, tmp_path):
     one = json.loads(iaside("profile", MODEL, *_options(images), "--device", "cpu").out)
     two = json.loads(iaside("profile", MODEL, *_options(images), "--device", "cpu,cpu").out)
@@ -40,6 +42,7 @@ def test_devices_that_are_not_there(iaside, images):
     )
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_ray_cluster_gets_what_one_process_would_do(iaside, images, monkeypatch, tmp_path):
     """What the command asks for; `test_ray_adapter` has a cluster."""
     asked = []

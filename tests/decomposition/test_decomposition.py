@@ -281,6 +281,7 @@ def test_a_resumed_run_repeats_what_the_first_one_chose_for_all_its_parts(tmp_pa
     assert run() > 0
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_run_resumes_and_several_devices_give_the_same_numbers(tmp_path):
     x, perturbed, y = _pairs(5)
     net = oracles.TinyNet(scale=30)

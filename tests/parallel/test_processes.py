@@ -1,4 +1,7 @@
-"""Real worker processes: equal numbers, kills, errors, and nothing that outlives its parent."""
+"""Real worker processes: equal numbers, kills, errors, and nothing that outlives its parent.
+
+Where nothing is said of `forked_workers`, each is a new interpreter, as for users.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ import numpy as np
 import oracles
 import pytest
 import torch
-from deadly import Deadly, Slow, StartMethod, exits, local_class
+from deadly import Deadly, Slow, StartMethod, beats_often, exits, local_class
 
 from iaside_plugins import InputError, Protocol, spectral_importance
 from iaside_plugins.errors import InputTypeError
@@ -56,21 +59,28 @@ def test_device_lists():
         one_or_several("cpu,gpu")
 
 
-def test_a_killed_worker_loses_nothing_and_changes_nothing(tmp_path):
+def same_though_a_worker_is_killed(protocol, folder):
     data = oracles.sample(8)
-    for protocol in (Protocol(4), Protocol.reference(3, image_batch=3)):
-        folder = tmp_path / protocol.protocol_id
-        folder.mkdir()
-        whole = spectral_importance(Deadly(folder, times=0), data, protocol, **OPTIONS)
-        found = spectral_importance(
-            Deadly(folder), data, protocol, device=TWO, resume=folder / "run", **OPTIONS
-        )
-        assert list(folder.glob("killed-*"))
-        for name in ("per_image", "values", "ends", "labels", "correct"):
-            np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
-        assert (found.ids, found.score) == (whole.ids, whole.score)
+    whole = spectral_importance(Deadly(folder, times=0), data, protocol, **OPTIONS)
+    found = spectral_importance(
+        Deadly(folder), data, protocol, device=TWO, resume=folder / "run", **OPTIONS
+    )
+    assert list(folder.glob("killed-*"))
+    for name in ("per_image", "values", "ends", "labels", "correct"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
+    assert (found.ids, found.score) == (whole.ids, whole.score)
 
 
+def test_a_killed_worker_loses_nothing_and_changes_nothing(tmp_path):
+    same_though_a_worker_is_killed(Protocol(4), tmp_path)
+
+
+@pytest.mark.usefixtures("forked_workers")
+def test_a_killed_worker_of_the_reference_protocol(tmp_path):
+    same_though_a_worker_is_killed(Protocol.reference(3, image_batch=3), tmp_path)
+
+
+@pytest.mark.usefixtures("forked_workers")
 def test_rows_and_images_larger_than_a_pipe_holds():
     """A parent that waited to be read, and a worker that waited to be read, would wait forever."""
     data, protocol = oracles.sample(240, (16, 16)), Protocol.reference(8, image_batch=120)
@@ -80,6 +90,7 @@ def test_rows_and_images_larger_than_a_pipe_holds():
     assert np.isfinite(found.values).all()
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_what_reads_for_a_worker_starts_as_in_the_parent():
     """Not by `spawn`, as the worker itself: each would import torch for every batch."""
     with device_pool([torch.device("cpu")]) as pool:
@@ -88,6 +99,7 @@ def test_what_reads_for_a_worker_starts_as_in_the_parent():
     assert found == multiprocessing.get_start_method(allow_none=True)
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_model_that_always_kills_is_an_error(tmp_path):
     net = Deadly(tmp_path, at=1, times=99)
     with pytest.raises(InputError, match=r"3 workers died.*killed by signal 9"):
@@ -96,6 +108,7 @@ def test_a_model_that_always_kills_is_an_error(tmp_path):
     assert all(gone(int(path.name.split("-")[1])) for path in tmp_path.glob("killed-*"))
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_errors_and_stopping_end_the_workers(tmp_path):
     images, labels = oracles.sample(4)
     with pytest.raises(InputError, match="label 9 is out of range: the model has 3 outputs"):
@@ -147,6 +160,7 @@ def test_workers_end_with_their_parent(tmp_path, end):
         assert error.count("Traceback") == 1, error  # the parent's own: workers are silent
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_what_cannot_be_sent():
     with pytest.raises(InputTypeError, match=r"need a torch\.nn\.Module.* got function"):
         spectral_importance(lambda x: x, oracles.sample(2), Protocol(2), device=TWO)
@@ -179,6 +193,7 @@ def lost():
     raise FileNotFoundError("no such thing")
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_worker_that_does_not_start_says_so(monkeypatch):
     monkeypatch.setattr(processes, "_work", exits)
     with pytest.raises(InputError, match=r"a worker does not start: exit code 3; .*__main__"):
@@ -198,6 +213,7 @@ def _running(net, then, n_images=6):
     return found
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_worker_that_dies_while_it_starts_is_replaced():
     net = oracles.TinyNet()
     found = _running(net, lambda pids: os.kill(pids[0], signal.SIGKILL))
@@ -206,8 +222,11 @@ def test_a_worker_that_dies_while_it_starts_is_replaced():
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="stops a process")
+@pytest.mark.usefixtures("forked_workers")
 def test_a_worker_that_stands_still_is_replaced(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(processes, "SILENT", 8)
+    assert processes.BEAT < processes.SILENT / 2
+    monkeypatch.setattr(processes, "_work", beats_often)
+    monkeypatch.setattr(processes, "SILENT", 3)
 
     def stop(pids):
         threading.Thread(target=stop_one, args=(pids[0],)).start()
@@ -219,4 +238,4 @@ def test_a_worker_that_stands_still_is_replaced(tmp_path, monkeypatch, caplog):
     found = _running(Slow(tmp_path), stop, 20)
     whole = spectral_importance(oracles.TinyNet(), oracles.sample(20), Protocol(3), **OPTIONS)
     np.testing.assert_array_equal(found.per_image, whole.per_image)
-    assert "no sign of life for 8 seconds" in caplog.text
+    assert "no sign of life for 3 seconds" in caplog.text
