@@ -1,12 +1,10 @@
-"""A run to be killed: `python foolbox_kill_target.py attacks|corruptions RESUME LOG`.
+"""A run to be killed.
 
 Appends the number of images of every forward pass to LOG, so that the test knows where it is.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -60,9 +58,3 @@ def run(kind: str, resume: Path | None, log: Path, pause: float = 0.0) -> dict[s
     plan = SpectrumPlan(images(), CorruptionPlan(("dim",), (), corrupted, {"source": "here"}), (1,))
     report = study_perturbations(plan, net, protocol=Protocol(n_bands=2), resume=resume)
     return {row: vars(value)["energies"].tolist() for row, value in enumerate(report.conditions)}
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    run(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), pause=0.02)
-    os._exit(0)

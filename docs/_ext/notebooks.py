@@ -19,14 +19,20 @@ METADATA = {
 }
 
 
-def run(path: Path) -> nbformat.NotebookNode:
+def run(path: Path, before: str = "") -> nbformat.NotebookNode:
     """Return the notebook with the outputs of a run of all its cells.
+
+    Args:
+        path: Of the notebook.
+        before: Code that its kernel runs first.
 
     Raises:
         CellExecutionError: A cell raised an error.
         CellTimeoutError: A cell took longer than `LIMIT_S`.
     """
     notebook = nbformat.read(path, as_version=4)
+    if before:
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(before))
     client = nbclient.NotebookClient(
         notebook,
         timeout=LIMIT_S,
