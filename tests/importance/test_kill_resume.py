@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 
+import importance_kill_run
 import numpy as np
 import pytest
 
@@ -17,18 +18,26 @@ from iaside_plugins import SpectralImportance
 from iaside_plugins.importance.run import read_run
 
 KILLS = 20
-TARGET = Path(__file__).with_name("kill_run.py")
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 
 
-def _start(*paths: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, str(TARGET), *map(str, paths)]
-    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+def _start(*paths: Path) -> ForkProcess:
+    """Start a fork, which has imported everything and keeps its settings to itself."""
+    process = multiprocessing.get_context("fork").Process(
+        target=importance_kill_run.main, args=tuple(map(str, paths))
+    )
+    process.start()
+    return process
 
 
-def _wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+def _end(process: ForkProcess) -> int | None:
+    process.join(120)
+    return process.exitcode
+
+
+def _wait_for(path: Path, process: ForkProcess) -> None:
     while not path.exists():
-        assert process.poll() is None, "the run ended before it could be killed"
+        assert process.is_alive(), "the run ended before it could be killed"
         time.sleep(0.005)
 
 
@@ -36,7 +45,7 @@ def _wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
 def test_killed_twenty_times(tmp_path):
     """Every attempt is a fork of one process that has imported everything: it starts at once."""
     whole = tmp_path / "whole.npz"
-    assert _start(tmp_path / "whole", whole).wait(timeout=120) == 0
+    assert _end(_start(tmp_path / "whole", whole)) == 0
     moments = random.Random(0)
     out, folder = tmp_path / "killed.npz", tmp_path / "killed"
     ready, pids = tmp_path / "ready", []
@@ -53,7 +62,7 @@ def test_killed_twenty_times(tmp_path):
             kept.append(len(_rows(folder)))
             span *= 1 if kept[-1] else 1.5  # a busy machine has not finished an image yet
         _wait_for(ready, server)  # the last attempt is left alone
-        assert server.wait(timeout=120) == 0
+        assert _end(server) == 0
     finally:
         server.kill()
     assert len(set(pids)) == KILLS

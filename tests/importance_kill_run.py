@@ -1,8 +1,4 @@
-"""A run to be killed: `python kill_run.py RESUME OUT [READY]`.
-
-With READY, every attempt is a fork of this process: the fork writes its process id to READY and
-runs; where it is killed the next attempt begins. Without, it runs once.
-"""
+"""A run to be killed."""
 
 from __future__ import annotations
 
@@ -11,11 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 import oracles
+from torch import Tensor
 
 from iaside_plugins import Protocol, spectral_importance
 from iaside_plugins.storage import row_store as store_module
@@ -39,7 +32,11 @@ def run(folder: str, out: str) -> None:
 
 
 def main(folder: str, out: str, ready: str | None = None) -> None:
-    torch.set_num_threads(1)
+    """Run once, or, with `ready`, again after every kill.
+
+    Each attempt is then a fork of this process: it writes its process id to `ready` and runs; where
+    it is killed the next attempt begins.
+    """
     if ready is None:
         run(folder, out)
         return
@@ -56,7 +53,3 @@ def main(folder: str, out: str, ready: str | None = None) -> None:
             sys.exit(os.waitstatus_to_exitcode(status))
         while Path(ready).exists():
             time.sleep(0.002)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
