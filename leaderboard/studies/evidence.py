@@ -8,6 +8,7 @@ names; without a folder it makes the table of outcomes, outcomes.json, from evid
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -44,13 +45,13 @@ README = BOARD.parent / "README.md"
 BLOCK = "<!-- outcomes -->"
 PARTS = ("nets", "views", "choices", "filters")
 QUESTIONS = {
-    "a": "Does a score go with robustness beyond what clean accuracy says?",
+    "a": "Does a score go, as expected (above 0), with robustness beyond what clean accuracy says?",
     "b": "Do other views of a band agree with contributions per energy?",
     "c": "Do other bands, seeds and images say the same of the networks?",
     "d": "Do filters repair what the decomposition says they would?",
     "e": "Is the forecast from clean images nearer to errors than the clean error?",
 }
-NAMED = 3  # rows of one verdict, above which they are counted only
+NAMED = 5  # rows of one verdict, above which they are counted only
 BUDGET = 2 / 255  # Linf, at which robust accuracies are compared
 PER_ENERGY = "contribution per energy"
 VIEWS = {  # as `iaside heatmap --views` names them
@@ -289,7 +290,8 @@ def _named(rows: Sequence[Mapping[str, Any]]) -> str:
     if len(rows) > NAMED:
         return ""
     return ": " + "; ".join(
-        row["what"].partition(" (")[0] + ("" if row["value"] is None else f" ({value_text(row)})")
+        re.split(r" \(|, given", row["what"])[0]
+        + ("" if row["value"] is None else f" ({value_text(row)})")
         for row in rows
     )
 

@@ -365,7 +365,7 @@ def test_a_few_rows_of_one_verdict_are_named_with_their_values():
         }
 
     rows = [row("absolute error of it", 0.02, criteria.SHOWN), row("b", None, criteria.TOO_FEW)]
-    rows += [row(f"order {k} (+: as expected)", 0.2, criteria.NOT_SHOWN) for k in range(2)]
+    rows += [row(f"order {k}, given x (+: as expected)", 0.2, criteria.NOT_SHOWN) for k in range(2)]
     said = evidence.verdicts(rows)[evidence.QUESTIONS["d"]]
     assert said == (
         "Shown (1 of 4): absolute error of it (+2.0 points [+1.0, +3.0]). Not shown (2 of 4): "
