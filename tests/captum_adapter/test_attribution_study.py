@@ -143,9 +143,9 @@ def test_a_run_that_stops_goes_on_where_it_was(report, tmp_path, after):
     done = net.rows
     net.stop_after, net.rows = 10**9, 0
     resumed = compare(net, resume=tmp_path)
-    whole = Counted()
-    compare(whole)
     if after == 2500:
+        whole = Counted()
+        compare(whole)
         assert net.rows < whole.rows - done / 2, "finished images are not explained again"
     for one, other in zip(report.methods, resumed.methods, strict=True):
         for name in ("per_image", "residual", "infidelity", "sensitivity", "rows"):
