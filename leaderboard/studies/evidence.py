@@ -51,7 +51,7 @@ QUESTIONS = {
     "d": "Do filters repair what the decomposition says they would?",
     "e": "Is the forecast from clean images nearer to errors than the clean error?",
 }
-NAMED = 5  # rows of one verdict, above which they are counted only
+NAMED = 6  # rows of one verdict, above which they are counted only
 BUDGET = 2 / 255  # Linf, at which robust accuracies are compared
 PER_ENERGY = "contribution per energy"
 VIEWS = {  # as `iaside heatmap --views` names them
@@ -289,11 +289,12 @@ def _named(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the rows of one verdict with their values, unless they are many."""
     if len(rows) > NAMED:
         return ""
-    return ": " + "; ".join(
-        re.split(r" \(|, given", row["what"])[0]
-        + ("" if row["value"] is None else f" ({value_text(row)})")
-        for row in rows
-    )
+    said = []
+    for row in rows:
+        what = re.split(r" \(|, given", row["what"])[0]
+        among = "" if row["among"] == "all networks" else f", {row['among']}"
+        said.append(what + among + ("" if row["value"] is None else f" ({value_text(row)})"))
+    return ": " + "; ".join(said)
 
 
 def value_text(row: Mapping[str, Any]) -> str:

@@ -358,16 +358,18 @@ def test_outcomes_are_json(tmp_path):
 
 
 def test_a_few_rows_of_one_verdict_are_named_with_their_values():
-    def row(what, value, verdict):
+    def row(what, value, verdict, among="all networks"):
         ends = None if value is None else [value - 0.01, value + 0.01]
-        return {"criterion": "d", "what": what, "value": value, "interval": ends} | {
-            "verdict": verdict
-        }
+        found = {"criterion": "d", "what": what, "value": value, "interval": ends}
+        return found | {"verdict": verdict, "among": among}
 
-    rows = [row("absolute error of it", 0.02, criteria.SHOWN), row("b", None, criteria.TOO_FEW)]
+    rows = [
+        row("absolute error of it", 0.02, criteria.SHOWN),
+        row("b", None, criteria.TOO_FEW, "some"),
+    ]
     rows += [row(f"order {k}, given x (+: as expected)", 0.2, criteria.NOT_SHOWN) for k in range(2)]
     said = evidence.verdicts(rows)[evidence.QUESTIONS["d"]]
     assert said == (
         "Shown (1 of 4): absolute error of it (+2.0 points [+1.0, +3.0]). Not shown (2 of 4): "
-        "order 0 (+0.20 [+0.19, +0.21]); order 1 (+0.20 [+0.19, +0.21]). Too few (1 of 4): b."
+        "order 0 (+0.20 [+0.19, +0.21]); order 1 (+0.20 [+0.19, +0.21]). Too few (1 of 4): b, some."
     )
