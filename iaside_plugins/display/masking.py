@@ -13,6 +13,7 @@ from typing import Any
 from iaside_plugins.budgets import format_budget
 
 _log = logging.getLogger(__name__)
+# What tells an attack from others, whatever its budget.
 SETTINGS = ("name", "norm", "steps", "rel_stepsize", "random_start", "restarts")
 APART = 0.02  # of accuracies of two implementations of one attack
 
@@ -33,7 +34,7 @@ def masking_reasons(
     found += [
         _rising(smaller, larger)
         for smaller, larger in _neighbours(adversarial["attacks"])
-        if is_rising(smaller, larger)
+        if _is_rising(smaller, larger)
         and (norm is None or _of(smaller, norm, epsilon) or _of(larger, norm, epsilon))
     ]
     cells = [c for c in adversarial["attacks"] if norm is None or _of(c, norm, epsilon)]
@@ -74,7 +75,7 @@ def is_weaker(iterated: Mapping[str, Any], single: Mapping[str, Any]) -> bool:
     )
 
 
-def is_rising(smaller: Mapping[str, Any], larger: Mapping[str, Any]) -> bool:
+def _is_rising(smaller: Mapping[str, Any], larger: Mapping[str, Any]) -> bool:
     """Whether an attack of many steps leaves more images at the larger of two budgets.
 
     Carlini et al., On Evaluating Adversarial Robustness (2019), ask that a larger budget never
@@ -84,12 +85,13 @@ def is_rising(smaller: Mapping[str, Any], larger: Mapping[str, Any]) -> bool:
     return not single and larger["accuracy"]["value"] > smaller["accuracy"]["value"]
 
 
-def _neighbours(cells: Sequence[Mapping[str, Any]]) -> list[Any]:
+def _neighbours(
+    cells: Sequence[Mapping[str, Any]],
+) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
     """Return the pairs of one attack at budgets that follow each other, the smaller first."""
-    runs: dict[str, list[Mapping[str, Any]]] = {}
+    runs: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for cell in cells:
-        settings = {key: cell.get(key) for key in SETTINGS}
-        runs.setdefault(repr(settings), []).append(cell)
+        runs.setdefault(tuple(cell.get(key) for key in SETTINGS), []).append(cell)
     ordered = (sorted(run, key=lambda cell: cell["epsilon"]) for run in runs.values())
     return [pair for run in ordered for pair in pairwise(run)]
 
