@@ -23,7 +23,8 @@ test: setup  # ARGS="-k absence", ARGS="tests/spectral", ARGS='-m "not slow"'
 test-captum-0.8: setup  # the published wheel asks for an older numpy than it needs
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
 		--target $(VENV)/captum-0.8 captum==0.8.0
-	PYTHONPATH=$(VENV)/captum-0.8 $(PYTHON) -m pytest -n auto -m captum
+	PYTHONPATH=$(VENV)/captum-0.8 $(PYTHON) -m pytest -n auto -m captum \
+		$$(grep -rl --include='*.py' 'mark.captum' tests)
 
 # The newest of everything, also of what RobustBench pins (timm), in an environment of its own.
 test-latest:

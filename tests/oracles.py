@@ -6,6 +6,7 @@ image at a time, in exact fractions or in complex128, so that a mistake made onc
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -177,6 +178,7 @@ def cross_fitted_regression(
     grand = 2**n_bands - 1
     ends = float(values[0]), float(values[grand])
 
+    @functools.cache
     def size(s: int) -> int:
         return min(len(members(s, n_bands)), n_bands - len(members(s, n_bands)))
 

@@ -44,9 +44,7 @@ def facts() -> dict[str, str]:
         ),
         "evidence_missing": _missing(evidence["missing"], len(evidence["families"])),
         "evidence_rerun": _rerun(study("criteria/rerun")),
-        "evidence_minutes": ", ".join(
-            f"{part} {seconds / 60:.0f}" for part, seconds in evidence["seconds"].items()
-        ),
+        "evidence_minutes": _minutes(evidence["seconds"]),
         "views_answer": " ".join(
             f"With {row['what'].rpartition(' and ')[2]}: {value_text(row)}, {row['verdict']}."
             for row in rows
@@ -56,6 +54,15 @@ def facts() -> dict[str, str]:
         "equal_counter": _counter_examples(),
         "adversarial_answer": _adversarial_answer(),
     }
+
+
+def _minutes(seconds: dict[str, int]) -> str:
+    """Return how many minutes the files of each part took together."""
+    parts: dict[str, int] = {}
+    for file, one in seconds.items():
+        part = file.partition("/")[0]
+        parts[part] = parts.get(part, 0) + one
+    return ", ".join(f"{part} {total / 60:.0f}" for part, total in parts.items())
 
 
 def _missing(missing: dict[str, list[str]], n_networks: int) -> str:

@@ -1,8 +1,8 @@
 """What adversarial training buys and costs: paired decompositions of pairs of networks.
 
 ``python -m iaside_plugins.leaderboard.studies.adversarial FOLDER`` reads what the targets
-`explained` and `attacked` of `leaderboard/entries.mk` wrote into adversarial.json; without it draws
-the figure from adversarial.json again.
+`explained` and `attacked` of `leaderboard/entries.mk` wrote into adversarial.json, where pairs of
+other folders stay; without it draws the figure from adversarial.json again.
 """
 
 from __future__ import annotations
@@ -44,8 +44,13 @@ PAIRS = (  # trained against attacks or certified, standard, how alike they are
 )
 
 
-def condense(folder: Path) -> dict[str, Any]:
-    """Return the differences of every pair whose networks both have files below a folder."""
+def condense(folder: Path, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the differences of every pair whose networks both have files below a folder.
+
+    Args:
+        folder: OUT of `leaderboard/entries.mk`.
+        known: What this function returned of other folders: pairs that this one lacks.
+    """
 
     def load(name: str) -> ErrorDecomposition | None:
         files = [folder / "explained" / f"{name}--8.npz", folder / "attacked" / f"{name}.npz"]
@@ -54,12 +59,17 @@ def condense(folder: Path) -> dict[str, Any]:
         return joined([ErrorDecomposition.load(file) for file in files])
 
     names = dict.fromkeys(name for first, second, _ in PAIRS for name in (first, second))
-    known = {name: load(name) for name in names}
-    rows, missing = [], [name for name, one in known.items() if one is None]
+    splits = {name: load(name) for name in names}
+    before = {(row["first"], row["second"]): row for row in (known or {"pairs": []})["pairs"]}
+    rows = []
     for first, second, alike in PAIRS:
-        a, b = known[first], known[second]
+        a, b = splits[first], splits[second]
         if a is not None and b is not None:
             rows.append({"first": first, "second": second, "alike": alike, **_contrast(a, b)})
+        elif (first, second) in before:
+            rows.append(before[first, second])
+    there = {row[end] for row in rows for end in ("first", "second")}
+    missing = [name for name in names if name not in there]
     found: dict[str, Any] = rounded({"pairs": rows, "missing": missing}, DIGITS)
     return found
 
@@ -125,7 +135,8 @@ def main(folders: Iterable[str]) -> None:
     """Take new files in, if a folder is given, and draw the figure."""
     source = FOLDER / "adversarial.json"
     for folder in folders:
-        write_json(source, condense(Path(folder)))
+        known = json.loads(source.read_text(encoding="utf-8"))
+        write_json(source, condense(Path(folder), known))
     data = json.loads(source.read_text(encoding="utf-8"))
     save_figure(adversarial_figure(data), FOLDER / "adversarial.png")
 

@@ -2,7 +2,8 @@
 
 ``python -m iaside_plugins.leaderboard.studies.evidence FOLDER`` reads what the targets of
 `leaderboard/entries.mk` wrote below a folder into evidence.json, of the networks that families.json
-names; without a folder it makes the table of outcomes, outcomes.json, from evidence.json again.
+names; what was measured before and is not in the folder stays. Without a folder it makes the table
+of outcomes, outcomes.json, from evidence.json again.
 """
 
 from __future__ import annotations
@@ -61,12 +62,15 @@ VIEWS = {  # as `iaside heatmap --views` names them
 }
 
 
-def condense(folder: Path, families: Mapping[str, str]) -> dict[str, Any]:
-    """Return what the criteria need of the files below a folder.
+def condense(
+    folder: Path, families: Mapping[str, str], known: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what the criteria need of the files below a folder, and what was known before.
 
     Args:
         folder: OUT of `leaderboard/entries.mk`.
         families: Family of every network that is judged, by its name.
+        known: What this function returned of other folders; a file of this one goes before it.
     """
     entries = parse_files(sorted(folder.glob("cifar10/*.json")))
     attacked = {e.model.name: e for e in parse_files(sorted(folder.glob("autoattack/*.json")))}
@@ -74,23 +78,31 @@ def condense(folder: Path, families: Mapping[str, str]) -> dict[str, Any]:
         path.stem.partition("-")[2]: _forecast(_json(path))
         for path in folder.glob("forecast-*.json")
     }
-    found: dict[str, Any] = {
-        "families": dict(families),
-        "nets": {
-            e.model.name: _net(e, attacked.get(e.model.name), families.get(e.model.name, ""))
-            for e in sorted(entries, key=lambda e: e.model.name)
-        },
-        "views": {path.stem: _views(_json(path)) for path in sorted(folder.glob("views/*.json"))},
+    new = {
+        "nets": {e.model.name: _net(e, families.get(e.model.name, "")) for e in entries},
+        "views": {path.stem: _views(_json(path)) for path in folder.glob("views/*.json")},
         "choices": _choices(folder),
-        "filters": {path.stem: _json(path) for path in sorted(folder.glob("filters/*.json"))},
+        "filters": {path.stem: _json(path) for path in folder.glob("filters/*.json")},
         "forecasts": forecasts,
+        "seconds": _seconds(folder),
     }
+    parts = {part: dict(sorted(found.items())) for part, found in _over(known or {}, new).items()}
+    found: dict[str, Any] = {**parts, "families": dict(families)}
+    for name, one in found["nets"].items():
+        one["autoattack"] = _robust(attacked[name]) if name in attacked else one.get("autoattack")
     if unknown := sorted({name for part in PARTS for name in found[part]} - set(families)):
         raise InputError(f"families.json names no family of {', '.join(unknown)}")
-    found["seconds"] = _seconds(folder)
-    found["missing"] = _missing(found, forecasts.get("cifar10", {}).get("names", []))
+    found["missing"] = _missing(found, found["forecasts"].get("cifar10", {}).get("names", []))
     compact: dict[str, Any] = rounded(jsonable(found), DIGITS)
     return compact
+
+
+def _over(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return both, nested ones too; where both have a value, the new one."""
+    return {**old} | {
+        key: _over(old.get(key) or {}, value) if isinstance(value, Mapping) else value
+        for key, value in new.items()
+    }
 
 
 def _missing(found: Mapping[str, Any], forecast: Sequence[str]) -> dict[str, list[str]]:
@@ -118,14 +130,14 @@ def _missing(found: Mapping[str, Any], forecast: Sequence[str]) -> dict[str, lis
 
 
 def _seconds(folder: Path) -> dict[str, int]:
-    """Return how many seconds the files of each part took together, resumed runs included."""
+    """Return how many seconds each file took, by its path in the folder; resumed runs included."""
     path = folder / "seconds.txt"
     lines = read_file(path).decode().splitlines() if path.exists() else []
     found: dict[str, int] = {}
     for file, seconds in (line.rsplit(" ", 1) for line in lines):
         path = Path(file)
-        part = path.stem if path.parent.name == folder.name else path.parent.name
-        found[part] = found.get(part, 0) + int(seconds)
+        name = path.stem if path.parent.name == folder.name else f"{path.parent.name}/{path.stem}"
+        found[name] = found.get(name, 0) + int(seconds)
     return found
 
 
@@ -139,7 +151,7 @@ def _json(path: Path) -> Any:
     return parse_json(read_file(path).decode())
 
 
-def _net(entry: Entry, attacked: Entry | None, family: str) -> dict[str, Any]:
+def _net(entry: Entry, family: str) -> dict[str, Any]:
     """Return the columns of one network that criterion a compares."""
     if entry.corruption is None:
         raise InputError(f"{entry.entry_id}: expected an entry with corruptions")
@@ -157,7 +169,6 @@ def _net(entry: Entry, attacked: Entry | None, family: str) -> dict[str, Any]:
         "upper_nats": sum(psi[len(psi) // 2 :]),
         "robust": _robust(entry),
         "too_high": _too_high(entry),
-        "autoattack": None if attacked is None else _robust(attacked),
         "noise_error": float(np.mean(noise)),
     }
 
@@ -324,7 +335,8 @@ def main(folders: Iterable[str]) -> None:
     source = FOLDER / "evidence.json"
     families = json.loads((FOLDER / "families.json").read_text(encoding="utf-8"))
     for folder in folders:
-        write_json(source, condense(Path(folder), families))
+        known = json.loads(source.read_text(encoding="utf-8"))
+        write_json(source, condense(Path(folder), families, known))
     found = outcomes(json.loads(source.read_text(encoding="utf-8")))
     rows = rounded(jsonable([asdict(row) for row in found]), DIGITS)
     write_json(FOLDER / "outcomes.json", rows)

@@ -327,13 +327,13 @@ def test_evidence_is_condensed_and_judged_from_entries(make_entry, tmp_path):
     write_json(tmp_path / "views" / f"{names[0]}.json", {"views": views})
     lines = [
         f"{tmp_path}/views/a.json 3",
-        f"{tmp_path}/views/b.json 4",
+        f"{tmp_path}/views/a.json 4",
         f"{tmp_path}/forecast.json 9",
     ]
     (tmp_path / "seconds.txt").write_text("\n".join(lines))
     known = dict.fromkeys([*names, "c10_other"], "one")
     found = evidence.condense(tmp_path, known)
-    assert found["seconds"] == {"views": 7, "forecast": 9}
+    assert found["seconds"] == {"views/a": 7, "forecast": 9}
     net, entry = found["nets"]["c10_net1"], raw["c10_net1"]
     psi = entry["spectral"]["shapley_values"]
     assert net["upper_nats"] == pytest.approx(sum(psi[2:]), rel=1e-5)
@@ -348,6 +348,26 @@ def test_evidence_is_condensed_and_judged_from_entries(make_entry, tmp_path):
     assert "Too few (12 of 12)." in evidence.summary([asdict(row) for row in rows])
     with pytest.raises(InputError, match="no family of c10_net0"):
         evidence.condense(tmp_path, {})
+
+
+def test_evidence_of_other_folders_stays(make_entry, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    families = {"c10_a": "one", "c10_b": "two"}
+    attacked = make_entry("c10_a")
+    for one in (attacked["adversarial"][key] for key in ("attacks", "worst_case")):
+        one[0]["epsilon"] = evidence.BUDGET
+    write_json(first / "autoattack" / "c10_a.json", attacked)
+    for folder, name in ((first, "c10_a"), (second, "c10_b")):
+        write_json(folder / "cifar10" / f"{name}.json", make_entry(name))
+        (folder / "seconds.txt").write_text(f"{folder}/cifar10/{name}.json 3\n")
+    known = evidence.condense(first, families)
+    assert known["missing"]["entries"] == ["c10_b"]
+    both = evidence.condense(second, families, known)
+    assert both["nets"]["c10_a"] == known["nets"]["c10_a"]
+    assert both["nets"]["c10_a"]["autoattack"] is not None
+    assert both["seconds"] == {"cifar10/c10_a": 3, "cifar10/c10_b": 3}
+    assert "entries" not in both["missing"]
+    assert evidence.condense(second, families, both) == both
 
 
 def test_outcomes_are_json(tmp_path):

@@ -75,3 +75,8 @@ def test_differences_of_pairs_add_up(pairs):
     missing = set(pairs["missing"])
     for first, second, _ in adversarial.PAIRS:
         assert ((first, second) in told) != bool({first, second} & missing)
+
+
+def test_pairs_of_other_folders_stay(pairs, tmp_path):
+    assert adversarial.condense(tmp_path, pairs)["pairs"] == pairs["pairs"]
+    assert adversarial.condense(tmp_path)["pairs"] == []
