@@ -46,13 +46,14 @@ README = BOARD.parent / "README.md"
 BLOCK = "<!-- outcomes -->"
 PARTS = ("nets", "views", "choices", "filters")
 QUESTIONS = {
-    "a": "Does a score go, as expected (above 0), with robustness beyond what clean accuracy says?",
+    "a": "Do the signed score and the nats of the upper bands go, as expected (above 0), with "
+    "accuracy under attack and errors under noise, beyond what clean accuracy says?",
     "b": "Do other views of a band agree with contributions per energy?",
     "c": "Do other bands, seeds and images say the same of the networks?",
     "d": "Do filters repair what the decomposition says they would?",
     "e": "Is the forecast from clean images nearer to errors than the clean error?",
 }
-NAMED = 6  # rows of one verdict, above which they are counted only
+NAMED = 3  # rows of one verdict, above which they are counted only
 BUDGET = 2 / 255  # Linf, at which robust accuracies are compared
 PER_ENERGY = "contribution per energy"
 VIEWS = {  # as `iaside heatmap --views` names them
@@ -297,9 +298,13 @@ def verdicts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _named(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the rows of one verdict with their values, unless they are many."""
+    """Return the rows of one verdict with their values; of many, the range if they are alike."""
     if len(rows) > NAMED:
-        return ""
+        alike = {(row["what"].rpartition(", ")[2], row["among"]) for row in rows}
+        values = [row["value"] for row in rows]
+        if len(alike) > 1 or None in values:
+            return ""
+        return f": {rows[0]['among']}, {min(values):+.2f} to {max(values):+.2f}"
     said = []
     for row in rows:
         what = re.split(r" \(|, given", row["what"])[0]

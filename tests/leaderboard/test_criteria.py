@@ -393,3 +393,8 @@ def test_a_few_rows_of_one_verdict_are_named_with_their_values():
         "Shown (1 of 4): absolute error of it (+2.0 points [+1.0, +3.0]). Not shown (2 of 4): "
         "order 0 (+0.20 [+0.19, +0.21]); order 1 (+0.20 [+0.19, +0.21]). Too few (1 of 4): b, some."
     )
+    many = [row(f"order {k}, given x (+: as expected)", k / 10, criteria.SHOWN) for k in range(4)]
+    said = evidence.verdicts(many)[evidence.QUESTIONS["d"]]
+    assert said == "Shown (4 of 4): all networks, +0.00 to +0.30."
+    unlike = [*many[1:], row("absolute error of it", 0.02, criteria.SHOWN)]
+    assert evidence.verdicts(unlike)[evidence.QUESTIONS["d"]] == "Shown (4 of 4)."
