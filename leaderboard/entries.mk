@@ -124,17 +124,18 @@ $(OUT)/photos-autoattack/%.json:
 # Studies of quantised networks and of temperatures.
 QUANTISED ?= c10_resnet2b_adv c10_sri_resnet_a c10_biasfield_base c10_mlperf_resnet8 mobilenet_v1_025_128 \
 	c10_resnet20 mcunet_5fps
-TEMPERED ?= $(filter c10_%,$(CIFAR)) $(PHOTOS)
+TEMPERED ?= $(CIFAR) $(PHOTOS) $(LARGE)
 quantised: $(QUANTISED:%=$(OUT)/quantised/%.json)
 temperature: $(TEMPERED:%=$(OUT)/temperature/%.json)
-images = $(KIT)/$(if $(filter c10_%,$*),cifar10,photos)
+of_cifar = $(filter c10_% %_cifar10,$*)
+pictures = $(KIT)/$(if $(of_cifar),cifar10,photos)
 
 $(OUT)/quantised/%.json:
-	$(call timed,$(VENV)/bin/python tests/bench/bench_quantised.py kit:$* --data $(images) --out $@ \
-		--cache $(OUT)/corrupted $(if $(filter c10_%,$*),--n-images 100 --bits 8$(,)4,--n-images 60 --n-systematic 100))
+	$(call timed,$(VENV)/bin/python tests/bench/bench_quantised.py $(call spec,$*) --data $(pictures) --out $@ \
+		--cache $(OUT)/corrupted $(if $(of_cifar),--n-images 100 --bits 8$(,)4,--n-images 60 --n-systematic 100))
 
 $(OUT)/temperature/%.json:
-	$(call timed,$(VENV)/bin/python tests/bench/bench_temperature.py kit:$* --data $(images) --out $@ \
-		$(if $(filter c10_%,$*),--epsilon 2/255,--epsilon 0.25/255 --n-images 200))
+	$(call timed,$(VENV)/bin/python tests/bench/bench_temperature.py $(call spec,$*) --data $(pictures) --out $@ \
+		$(if $(of_cifar),--epsilon 2/255,--epsilon 0.25/255 --n-images 200))
 
 , := ,
