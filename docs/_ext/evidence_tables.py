@@ -198,13 +198,19 @@ def _beside(found: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
+def marked(name: str) -> str:
+    """Return a network's short name, with a dagger where PGD may leave too many images."""
+    one = study("criteria/evidence")["nets"].get(name, {})
+    return short(name) + (" †" if one.get("too_high") else "")
+
+
 def adversarial_short() -> pd.DataFrame:
     """Return what each pair of networks differs by, in points, where the answer counts it."""
     rows = []
     for pair in study("adversarial/adversarial")["pairs"]:
         row = {
-            "first": short(pair["first"]),
-            "second": f"{short(pair['second'])} ({pair['alike']})",
+            "first": marked(pair["first"]),
+            "second": f"{marked(pair['second'])} ({pair['alike']})",
             "clean": points(pair["clean"]),
         }
         for name, half in LESS + MORE:
