@@ -124,7 +124,7 @@ $(OUT)/photos-autoattack/%.json:
 # Studies of quantised networks and of temperatures.
 QUANTISED ?= c10_resnet2b_adv c10_sri_resnet_a c10_biasfield_base c10_mlperf_resnet8 mobilenet_v1_025_128 \
 	c10_resnet20 mcunet_5fps
-TEMPERED ?= $(CIFAR) $(PHOTOS) $(LARGE)
+TEMPERED ?= $(CIFAR) $(PHOTOS)
 quantised: $(QUANTISED:%=$(OUT)/quantised/%.json)
 temperature: $(TEMPERED:%=$(OUT)/temperature/%.json)
 of_cifar = $(filter c10_% %_cifar10,$*)

@@ -36,7 +36,7 @@ NAME = "iaside"
 ARGUMENTS = {"max_images": "n_images", "n_workers": "workers", "frost_textures": "frost"}
 
 app = typer.Typer(
-    help="How much of a classifier's predictive power each spatial-frequency band carries.",
+    help="Why an image classifier fails and what it reads, by band of spatial frequencies.",
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,

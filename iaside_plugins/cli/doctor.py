@@ -25,7 +25,7 @@ def doctor(
     json_file: opt.JsonFile = None,
     quiet: opt.Quiet = False,
 ) -> None:
-    """What a data tree or the installation lacks, and the mend; problems end with exit 2."""
+    """What a data tree or the installation lacks, and how to mend it; problems end with exit 2."""
     findings = check_installation() if folder is None else diagnose(folder)
     lines = [str(f) for f in findings if not quiet or f.kind == PROBLEM]
     found = {"findings": [dataclasses.asdict(finding) for finding in findings]}

@@ -87,7 +87,7 @@ def evaluate(
         bool, typer.Option("--explain", help="Split the errors over bands too, see iaside explain")
     ] = False,
     n_explain: Annotated[
-        int | None, typer.Option(help="Images for that", show_default="200 of them")
+        int | None, typer.Option(help="Images whose errors are split", show_default="200 of them")
     ] = None,
 ) -> None:
     """One leaderboard entry: clean, corrupted, attacked, spectral; checked before it is written."""

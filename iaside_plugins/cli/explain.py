@@ -124,7 +124,8 @@ def explain(
         int, typer.Option(help="Images on which to measure what removing bands would repair")
     ] = N_REPAIR,
     target_error: Annotated[
-        float, typer.Option(help="Stop once the mean's bands are known so closely; 0: never")
+        float,
+        typer.Option(help="Stop once each band of the mean is known to this share; 0: never"),
     ] = TARGET,
 ) -> None:
     """Why a model fails: every error under corruption or attack, split exactly over bands."""

@@ -61,7 +61,8 @@ def heatmap(
     step: Annotated[
         int | None,
         typer.Option(
-            help="Only multiples of it", show_default="1; above 64 pixels about 33 an axis"
+            help="Only frequencies that are multiples of it",
+            show_default="1; above 64 pixels about 33 an axis",
         ),
     ] = None,
     views: Annotated[

@@ -47,7 +47,7 @@ def profile(
     target_error: Annotated[
         float | None,
         typer.Option(
-            help="Stop once the target's half-width is at most this; 0: never",
+            help="Stop once the half-width of the target's interval is at most this; 0: never",
             show_default=f"{TARGET_ERROR} with more than {MIN_IMAGES} images",
         ),
     ] = None,

@@ -10,7 +10,11 @@ from iaside_plugins.protocol import Protocol
 
 
 def command(entry: Entry) -> str:
-    """Return the command line, or Python for a run inside a host benchmark; DIR is the images'."""
+    """Return the command line, or Python for a run inside a host benchmark.
+
+    DIR holds the images, CORRUPTED_DIR a distributed set; the reference of an mCE is the file of
+    its entry, named after the model.
+    """
     return _evaluate(entry) if entry.benchmark is None else _robustbench(entry)
 
 
@@ -28,10 +32,10 @@ def _evaluate(entry: Entry) -> str:
         words += ["--corruptions", "none"]
     elif corruption.source == "distributed":
         words += ["--corruptions", "CORRUPTED_DIR"]
-    for name in ("mce", "error_over_published"):
-        if corruption is not None and (claim := getattr(corruption, name)) is not None:
-            words += ["--reference", claim.reference]
-            break
+    if corruption is not None and corruption.mce is not None:
+        words += ["--reference", f"{corruption.mce.reference}.json"]
+    elif corruption is not None and corruption.error_over_published is not None:
+        words += ["--reference", corruption.error_over_published.reference]
     words += _attacks(entry.adversarial, data.n_images)
     if entry.systematic is not None:
         words.append("--systematic")
@@ -72,9 +76,12 @@ def _robustbench(entry: Entry) -> str:
     group = entry.adversarial
     budgets = sorted({a.epsilon for a in group.attacks}) if group is not None else []
     eps = f", eps=[{', '.join(map(format_budget, budgets))}]" if budgets else ""
+    made = entry.corruption is not None and entry.corruption.source == "generated"
+    corrupted = ', corruptions_data_dir="generate"' if made else ""
     return (
         "from iaside_plugins.adapters.robustbench_adapter import evaluate\n"
         f"evaluate({entry.model.spec!r}, dataset={entry.data.name!r}, "
         f"threat_model={entry.benchmark.threat_model!r}{eps}, "
-        f'n_examples={entry.data.n_images}, data_dir="DIR", entry_path="entry.json")'
+        f'n_examples={entry.data.n_images}, data_dir="DIR"{corrupted}, '
+        'entry_path="entry.json")'
     )

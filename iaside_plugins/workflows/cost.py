@@ -86,7 +86,8 @@ class Cost:
         memory = "" if self.memory is None else f"; memory at least {self.memory / 1e9:.1f} GB"
         less = "" if self.forwards == "plain" else " or less"
         cost = f"cost of {self.of}" if self.of else "cost"
-        return f"{cost}: {most}{' and '.join(counts)}, about {in_words(self.seconds)}{less}{memory}"
+        counted = f"{most}{' and '.join(counts)}, " if counts else ""
+        return f"{cost}: {counted}about {in_words(self.seconds)}{less}{memory}"
 
     @property
     def whole(self) -> str:

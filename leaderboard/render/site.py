@@ -45,6 +45,9 @@ def _add(board: Board) -> str:
             update={"model": entry.model.model_copy(update={"spec": "MODEL"})}
         )
         notes = [entry.data.note] if entry.data.note else []
+        if entry.corruption is not None and entry.corruption.mce is not None:
+            reference = entry.corruption.mce.reference
+            notes.append(f"{reference}.json is the entry of {reference}, the reference of the mCE.")
         tables.append(
             {"heading": heading(section.table), "command": command(anyone), "notes": notes}
         )

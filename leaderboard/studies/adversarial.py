@@ -21,6 +21,7 @@ from iaside_plugins.decomposition.contributions import Contributions
 from iaside_plugins.decomposition.result import ErrorDecomposition, difference, joined
 from iaside_plugins.display.plots import new_figure, save_figure, titled
 from iaside_plugins.display.style import DIVERGING, LABEL, SMALL
+from iaside_plugins.leaderboard.studies.measured import folder_of
 from iaside_plugins.storage.files import rounded, write_json
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def main(folders: Iterable[str]) -> None:
     source = FOLDER / "adversarial.json"
     for folder in folders:
         known = json.loads(source.read_text(encoding="utf-8"))
-        write_json(source, condense(Path(folder), known))
+        write_json(source, condense(folder_of(folder), known))
     data = json.loads(source.read_text(encoding="utf-8"))
     save_figure(adversarial_figure(data), FOLDER / "adversarial.png")
 

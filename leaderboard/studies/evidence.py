@@ -28,6 +28,7 @@ from iaside_plugins.entry.schema import Entry
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.leaderboard.studies.criteria import BESIDE, CHOICES, LABELS, VERDICTS, outcomes
+from iaside_plugins.leaderboard.studies.measured import folder_of
 from iaside_plugins.leaderboard.studies.spectra import filled
 from iaside_plugins.shapley.score import importance_distribution, signed_score
 from iaside_plugins.storage.files import (
@@ -46,8 +47,8 @@ README = BOARD.parent / "README.md"
 BLOCK = "<!-- outcomes -->"
 PARTS = ("nets", "views", "choices", "filters")
 QUESTIONS = {
-    "a": "Do the signed score and the nats of the upper bands go, as expected (above 0), with "
-    "accuracy under attack and errors under noise, beyond what clean accuracy says?",
+    "a": "Do networks that read lower bands keep more accuracy under attack and err less under "
+    "noise, beyond what clean accuracy says (partial rank correlations; above 0: yes)?",
     "b": "Do other views of a band agree with contributions per energy?",
     "c": "Do other bands, seeds and images say the same of the networks?",
     "d": "Do filters repair what the decomposition says they would?",
@@ -341,7 +342,7 @@ def main(folders: Iterable[str]) -> None:
     families = json.loads((FOLDER / "families.json").read_text(encoding="utf-8"))
     for folder in folders:
         known = json.loads(source.read_text(encoding="utf-8"))
-        write_json(source, condense(Path(folder), families, known))
+        write_json(source, condense(folder_of(folder), families, known))
     found = outcomes(json.loads(source.read_text(encoding="utf-8")))
     rows = rounded(jsonable([asdict(row) for row in found]), DIGITS)
     write_json(FOLDER / "outcomes.json", rows)

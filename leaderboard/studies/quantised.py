@@ -1,8 +1,9 @@
 """Networks of 8-bit integers beside the float networks they were made from.
 
 ``python -m iaside_plugins.leaderboard.studies.quantised FOLDER`` reads what the target `quantised`
-of `leaderboard/entries.mk` wrote into quantised.json; without it draws the figure from
-quantised.json again. The criteria are those of `docs/studies/quantised.md`.
+of `leaderboard/entries.mk` wrote into quantised.json, where networks of other folders stay; without
+it draws the figure from quantised.json again. The criteria are those of
+`docs/studies/quantised.md`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 from iaside_plugins.display.plots import draw_dots, new_figure, save_figure, titled
 from iaside_plugins.display.style import COLOURS, FAINT, LABEL, MARKS
 from iaside_plugins.leaderboard.studies.adversarial import short
+from iaside_plugins.leaderboard.studies.measured import folder_of, networks
 from iaside_plugins.storage.files import rounded, write_json
 
 if TYPE_CHECKING:
@@ -37,11 +39,9 @@ BITS = {"8": "8 bits less float", "4": "weights of 4 bits less float"}
 Ends = Sequence[float]
 
 
-def condense(folder: Path) -> dict[str, Any]:
-    """Return what was measured below a folder, by network, those of CIFAR-10 first."""
-    files = sorted((folder / "quantised").glob("*.json"))
-    found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    nets = {one["name"]: one for one in sorted(found, key=lambda one: one["data"])}
+def condense(folder: Path, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return what was measured below a folder, and what was known, see `networks`."""
+    nets = networks(folder / "quantised", known)
     out: dict[str, Any] = rounded(nets, DIGITS)
     return out
 
@@ -181,7 +181,8 @@ def main(folders: Iterable[str]) -> None:
     """Take new files in, if a folder is given, and draw the figure."""
     source = FOLDER / "quantised.json"
     for folder in folders:
-        write_json(source, condense(Path(folder)), indent=None)
+        known = json.loads(source.read_text(encoding="utf-8"))
+        write_json(source, condense(folder_of(folder), known), indent=None)
     nets = json.loads(source.read_text(encoding="utf-8"))
     save_figure(quantised_figure(nets), FOLDER / "quantised.png")
 

@@ -1,8 +1,9 @@
 """Signed scores and robustness at other temperatures of the logits.
 
 ``python -m iaside_plugins.leaderboard.studies.temperature FOLDER`` reads what the target
-`temperature` of `leaderboard/entries.mk` wrote into temperature.json; without it draws the figure
-from temperature.json again. The criteria are those of `docs/studies/temperature.md`.
+`temperature` of `leaderboard/entries.mk` wrote into temperature.json, where networks of other
+folders stay; without it draws the figure from temperature.json again. The criteria are those of
+`docs/studies/temperature.md`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from iaside_plugins.display.plots import draw_dots, new_figure, save_figure
 from iaside_plugins.display.style import COLOURS, FAINT, LABEL, MARKS
 from iaside_plugins.leaderboard.statistics.estimates import N_RESAMPLES, SEED
 from iaside_plugins.leaderboard.studies.adversarial import short
+from iaside_plugins.leaderboard.studies.measured import folder_of, networks
 from iaside_plugins.leaderboard.studies.quantised import NOT_SHOWN, SHOWN, side
 from iaside_plugins.stats.correlation import rank_correlation
 from iaside_plugins.stats.intervals import paired_change, percentile_interval, wilson
@@ -37,11 +39,9 @@ OTHER = "fitted (score), or every one of five (PGD)"
 ILLUSION, MORE_TRIES, HOLDS, TOO_FEW = "illusion", "more tries", "no", "too few left to tell"
 
 
-def condense(folder: Path) -> dict[str, Any]:
-    """Return what was measured below a folder, by network, those of CIFAR-10 first."""
-    files = sorted((folder / "temperature").glob("*.json"))
-    found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    nets = {one["name"]: one for one in sorted(found, key=lambda one: one["data"])}
+def condense(folder: Path, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return what was measured below a folder, and what was known, see `networks`."""
+    nets = networks(folder / "temperature", known)
     out: dict[str, Any] = rounded(nets, DIGITS, exact=("epsilon",))
     return out
 
@@ -170,7 +170,8 @@ def main(folders: Iterable[str]) -> None:
     """Take new files in, if a folder is given, and draw the figure."""
     source = FOLDER / "temperature.json"
     for folder in folders:
-        write_json(source, condense(Path(folder)))
+        known = json.loads(source.read_text(encoding="utf-8"))
+        write_json(source, condense(folder_of(folder), known))
     nets = json.loads(source.read_text(encoding="utf-8"))
     save_figure(temperature_figure(nets), FOLDER / "temperature.png")
 

@@ -33,6 +33,7 @@ def test_every_part_is_there(make_entry: Make) -> None:
     assert found["attack_steps"] == 10
     assert found["explain"]
     assert found["n_explain"] == 20
+    assert found["reference"] == "AlexNet.json"  # the file of its entry
     assert dict(part.split("=") for part in found["protocol"].split(",")) == {
         "n_bands": "4",
         "beta": "0.5",
@@ -58,5 +59,6 @@ def test_commands_of_the_committed_entries(host: bool) -> None:
         text = command(entry)
         if host:
             compile(text, "entry", "exec")
+            assert ('corruptions_data_dir="generate"' in text) == (entry.corruption is not None)
         else:
             assert options(text)["spec"] == entry.model.spec

@@ -118,3 +118,12 @@ def test_files_of_a_folder_become_one(tmp_path, nets):
         (folder / f"{name}.json").write_text(json.dumps(one), encoding="utf-8")
     assert list(quantised.condense(tmp_path)) == list(nets)
     assert quantised.condense(tmp_path) == nets
+    first = next(iter(nets))
+    (folder / f"{first}.json").unlink()
+    assert first not in quantised.condense(tmp_path)
+    assert quantised.condense(tmp_path, nets) == nets
+
+
+def test_a_folder_that_is_not_there_is_one_line():
+    with pytest.raises(SystemExit, match="nothing: expected the folder that leaderboard/entries"):
+        quantised.main(["nothing"])
