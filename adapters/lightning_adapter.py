@@ -49,8 +49,8 @@ class SpectralCallback(*_bases()):  # type: ignore[misc]  # no types
     measured, or what `wrap` makes of the module. Logged are `iaside/signed_score`,
     `iaside/clean_accuracy` and, for each band, `iaside/nats_band_i`: at the end of the training
     epoch, where a `ModelCheckpoint` or an `EarlyStopping` sees them. Checkpoints hold the history,
-    so that a training that is resumed goes on with it. Of several processes the first one records
-    and the others wait.
+    so that a training that is resumed goes on with it. Of several processes the first one records,
+    the others wait and log what it found.
 
     Args:
         data: As for `SpectralHistory`; the same images at every record.
@@ -104,11 +104,13 @@ class SpectralCallback(*_bases()):  # type: ignore[misc]  # no types
             )
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Record and log, in the first process."""
+        """Record in the first process; log in all, where callbacks look for it together."""
+        found = None
         if trainer.is_global_zero:
             found = self.history.record(pl_module, trainer.current_epoch)
-            if found is not None:
-                pl_module.log_dict(_logged(found), rank_zero_only=True)
+        logged = trainer.strategy.broadcast(None if found is None else _logged(found))
+        if logged is not None:
+            pl_module.log_dict(logged, sync_dist=True)  # the same in all: their mean is it
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the history for a checkpoint."""

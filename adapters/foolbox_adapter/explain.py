@@ -64,7 +64,8 @@ def explain(
     labels = checked_labels(labels_of(criterion), len(pixels)).cpu()
     several = isinstance(clipped, (list, tuple))
     batches = list(clipped) if several else [clipped]
-    levels: list[Any] = list(epsilons) if isinstance(epsilons, Sequence) else [epsilons]
+    given = getattr(epsilons, "tolist", lambda: epsilons)()  # of an array or a tensor
+    levels: list[Any] = list(given) if isinstance(given, Sequence) else [given]
     if epsilons is None and several:
         levels = list(range(1, len(batches) + 1))
     if len(levels) != len(batches):

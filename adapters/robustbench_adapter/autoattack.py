@@ -225,10 +225,10 @@ def run_autoattack(
             bar.set_description(f"{attack} ({len(left)} left)")
             later = spec.order[spec.order.index(attack) :]
             bar.set_left(times(attacks_work(later), len(left)))
-        for part, fooled in zip(parts, run.attack(attack, parts, digests, images), strict=True):
-            robust[part[fooled]] = False
+        for part, _ in zip(parts, run.attack(attack, parts, digests, images), strict=True):
             if bar is not None:
                 bar.update(times(attacks_work([attack]), len(part)))
+        robust &= [digest not in run.result.places for digest in digests]  # copies fall together
         run.result.accuracy_after[attack] = float(robust.mean())
     _warn_of_square(run.result.accuracy_after)
     return run.result

@@ -101,11 +101,16 @@ class ErrorDecomposition:
             game: "error" or "loss".
 
         Raises:
-            InputError: Unless the estimator is exact.
+            InputError: Unless the estimator is exact; of the loss, also if decompositions of
+                different images were joined.
         """
-        if self.wrong is None or self.loss_table is None:
-            raise InputError("interactions need every set of bands: use estimator='exact'")
-        tables = self.wrong.mean(axis=1) if game == "error" else self.loss_table
+        tables = self.loss_table
+        if game == "error":
+            tables = None if self.wrong is None else self.wrong.mean(axis=1)
+        if tables is None:
+            raise InputError(
+                "interactions need every set of bands on the same images: use estimator='exact'"
+            )
         return shapley.interactions(self.error.weights(conditions) @ tables)
 
     def repaired_without(self, bands: Sequence[int], conditions: Conditions = None) -> Estimate:
@@ -346,6 +351,7 @@ def joined(parts: Sequence[ErrorDecomposition]) -> ErrorDecomposition:
         )
 
     tables = [part.loss_table for part in parts if part.loss_table is not None]
+    whole = len(tables) == len(parts) and all(part.n_images == len(ids) for part in parts)
     wrong = [p.wrong[:, own] for p, own in zip(parts, rows, strict=True) if p.wrong is not None]
     return replace(
         first,
@@ -353,7 +359,7 @@ def joined(parts: Sequence[ErrorDecomposition]) -> ErrorDecomposition:
         loss=game("loss"),
         energy=np.concatenate([p.energy[:, own] for p, own in zip(parts, rows, strict=True)]),
         wrong=np.concatenate(wrong) if wrong else None,
-        loss_table=np.concatenate(tables) if tables and len(ids) == first.n_images else None,
+        loss_table=np.concatenate(tables) if whole else None,  # means over all images of a part
         labels=first.labels[rows[0]],
         ids=ids,
         n_forward=sum(part.n_forward for part in parts),

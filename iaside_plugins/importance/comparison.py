@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,18 +14,20 @@ import torch
 from iaside_plugins.display.html import html_table
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance import ties
+from iaside_plugins.importance.chance import warn_at_chance
 from iaside_plugins.importance.result import SpectralImportance
-from iaside_plugins.importance.run import importance_work, spectral_importance
+from iaside_plugins.importance.run import ImportanceRun, importance_work
 from iaside_plugins.importance.stopping import CHECK_EVERY, Stopping
 from iaside_plugins.inference.checks import KnownClasses, model_device
 from iaside_plugins.inference.forward import Model
-from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley.score import importance_distribution, score, signed_score
 from iaside_plugins.stats.intervals import jackknife
 from iaside_plugins.storage.files import jsonable
+from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.progress import progress_bar, times
-from iaside_plugins.value_table.stream import check_max_images, count, items
+from iaside_plugins.value_table.rows import prepare_store, restore
+from iaside_plugins.value_table.stream import count, items
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -185,54 +186,45 @@ def paired_importance(  # noqa: PLR0913  the public signature
             f"{choice}={getattr(protocol, choice)!r}; run spectral_importance on each model and "
             "compare"
         )
-    check_max_images(max_images)
-    models = first, second
-    for model in models:  # what is wrong with the second must not come out after the first's work
-        ModelRunner(model, model_device(model, device), batch_size, precision)
-    folders = [None if resume is None else Path(resume) / name for name in ("first", "second")]
-    results: tuple[list[SpectralImportance], list[SpectralImportance]] = [], []
-    stream, classes = items(data, protocol.n_bands, max_images), KnownClasses.of(data)
+    games, runs = [], []
+    for name, model in (("first", first), ("second", second)):
+        where = model_device(model, device)
+        games.append(Game.of(model, protocol, where, batch_size, precision))
+        games[-1].runner.known_classes = KnownClasses.of(data)
+        runs.append(
+            ImportanceRun(
+                model,
+                data,
+                protocol,
+                precision=precision,
+                resume=None if resume is None else Path(resume) / name,
+                max_images=max_images,
+                target_error=None,
+            )
+        )
+    for game, run in zip(games, runs, strict=True):
+        prepare_store(run.store, protocol)
+        restore(game.runner, run.store)
+    stream = items(data, protocol.n_bands, max_images)
     known, each = count(data, max_images), times(importance_work(protocol), 2)
-    with progress_bar(None if known is None else times(each, known), show_progress) as bar:
-        while chunk := list(islice(stream, CHECK_EVERY)):
-            batches = [
-                (item.image[None], torch.tensor([item.label]), [item.name]) for item in chunk
-            ]
-            for model, folder, done in zip(models, folders, results, strict=True):
-                done.append(
-                    spectral_importance(
-                        model,
-                        batches,
-                        protocol,
-                        device=device,
-                        batch_size=batch_size,
-                        precision=precision,
-                        resume=folder,
-                    )
-                )
-                if classes is not None:
-                    classes.check(done[-1].n_classes)
-            if len(chunk) == CHECK_EVERY:
-                rows = [np.concatenate([one.per_image for one in done]) for done in results]
-                check = stopping.check(*rows)
-                bar.set_work(times(each, check.expected(known)))
-                if check.done:
-                    break
-    if not results[0]:
-        raise InputError("no images: the data are empty")
-    return _joined(results[0]), _joined(results[1])
-
-
-def _joined(results: Sequence[SpectralImportance]) -> SpectralImportance:
-    """Return one result of the images of several, in their order."""
-    tables = [r.values for r in results if r.values is not None]  # noqa: PD011  not pandas
-    return replace(
-        results[0],
-        per_image=np.concatenate([part.per_image for part in results]),
-        ends=np.concatenate([part.ends for part in results]),
-        values=np.concatenate(tables) if tables else None,
-        labels=np.concatenate([part.labels for part in results]),
-        ids=tuple(name for part in results for name in part.ids),
-        correct=np.concatenate([part.correct for part in results]),
-        n_forward=sum(part.n_forward for part in results),
-    )
+    try:
+        with progress_bar(None if known is None else times(each, known), show_progress) as bar:
+            while chunk := list(islice(stream, CHECK_EVERY)):
+                for game, run in zip(games, runs, strict=True):
+                    run.take(game, chunk)
+                bar.update(times(each, len(chunk)))
+                if len(chunk) == CHECK_EVERY:
+                    check = stopping.check(*(run.per_image for run in runs))
+                    bar.set_work(times(each, check.expected(known)))
+                    if check.done:
+                        break
+    finally:
+        for run in runs:
+            run.store.flush()
+    results = [
+        run.result(game.n_forward, tuple(game.runner.forward.choices()))
+        for game, run in zip(games, runs, strict=True)
+    ]
+    for one in results:
+        warn_at_chance(int(one.correct.sum()), one.n_images, one.n_classes)
+    return results[0], results[1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -36,8 +36,9 @@ from iaside_plugins.value_table.rows import (
     images_a_group,
     prepare_store,
     restore,
+    stored_groups,
 )
-from iaside_plugins.value_table.stream import are_files, check_max_images, count, items
+from iaside_plugins.value_table.stream import Item, are_files, check_max_images, count, items
 
 Array = npt.NDArray[np.float64]
 ROWS = {"rows": 2}  # what a stored row holds; 1, without hits of the coalitions, was not recorded
@@ -235,6 +236,24 @@ class ImportanceRun:
                 self._finished = self._finished[:n]
                 break
         return check
+
+    def take(self, game: Game, images: Iterable[Item]) -> None:
+        """Add the next images, whose rows are stored or made here.
+
+        Args:
+            game: Of this run's model and protocol.
+            images: Whose rows depend on one image alone.
+        """
+        n_rows = first_batch_size(game.runner.batch_size, game.runner.device)
+        groups = image_groups(iter(images), self.protocol, n_rows)
+        for group in stored_groups(game, groups, self.store, self._layout):
+            self.add(group)
+
+    @property
+    def per_image(self) -> Array:
+        """Shapley values (K, M) of the images so far, of which there is at least one."""
+        rows = np.stack([row for _, row in self._finished])
+        return self._layout.unpack(rows).shapley_values
 
     def result(self, n_forward: int, forwards: tuple[str, ...]) -> SpectralImportance:
         """Return the result of all groups, and store the order of their images.

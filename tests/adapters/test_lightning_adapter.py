@@ -42,7 +42,7 @@ class Net(host.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.5)
 
 
-def fit(folder, callbacks, epochs=2, checkpoint=None):
+def fit(folder, callbacks, epochs=2, checkpoint=None, **options):
     torch.manual_seed(1)
     net = Net()
     data = list(zip(IMAGES, LABELS, strict=True))
@@ -52,10 +52,10 @@ def fit(folder, callbacks, epochs=2, checkpoint=None):
         callbacks=callbacks,
         accelerator="cpu",
         logger=False,
-        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=folder,
+        **{"enable_checkpointing": False, **options},
     )
     trainer.fit(net, shuffled, torch.utils.data.DataLoader(data, 4), ckpt_path=checkpoint)
     return net, trainer
@@ -85,14 +85,26 @@ def test_a_resumed_fit_keeps_the_history(tmp_path):
     assert (kept == first.history.importances[0].per_image).all()
 
 
-def test_other_processes_and_split_weights_do_not_record():
+def test_two_processes_see_what_the_first_one_recorded(tmp_path):
+    """Callbacks that monitor a metric look for it in every process, and wait for one another."""
+    callback = adapter.SpectralCallback((IMAGES, LABELS), FOUR)
+    callbacks = host.callbacks
+    kept = callbacks.ModelCheckpoint(tmp_path, monitor="iaside/signed_score", mode="max")
+    stop = callbacks.EarlyStopping("iaside/clean_accuracy", mode="max", patience=5)
+    options = {"devices": 2, "strategy": "ddp_fork", "enable_checkpointing": True}
+    fit(tmp_path, [callback, kept, stop], **options)
+    states = torch.load(kept.best_model_path, weights_only=True)["callbacks"]
+    callback.load_state_dict(states["SpectralCallback"])
+    best = max(one.signed_score for one in callback.history.importances.values())
+    seen = next(state for name, state in states.items() if name.startswith("ModelCheckpoint"))
+    assert float(seen["best_model_score"]) == pytest.approx(best)
+
+
+def test_split_weights_are_refused():
     class Trainer:
-        is_global_zero = False
         strategy = type("FSDPStrategy", (), {})()
 
     callback = adapter.SpectralCallback((IMAGES, LABELS), FOUR)
-    callback.on_train_epoch_end(Trainer, Net())
-    assert not callback.history.importances
     with pytest.raises(InputError, match=r"split over processes \(FSDPStrategy\)"):
         callback.on_fit_start(Trainer, Net())
 

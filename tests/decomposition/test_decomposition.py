@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from iaside_plugins import InputError, Protocol, error_decomposition
-from iaside_plugins.decomposition.result import ErrorDecomposition, difference
+from iaside_plugins.decomposition.result import ErrorDecomposition, difference, joined
 from iaside_plugins.errors import InputTypeError
 from iaside_plugins.inference import tuning
 from iaside_plugins.spectral.band_maps import keep_bands
@@ -166,6 +166,25 @@ def test_chains_are_unbiased_and_their_nested_sets_are_those_of_the_table():
         np.testing.assert_allclose(nested, getattr(exact, game).nested, atol=1e-5)
 
 
+def test_decompositions_of_different_images_are_joined_on_those_of_both():
+    x, perturbed, y = _pairs(6)
+    net, (first, second, _) = oracles.TinyNet(scale=30), perturbed
+    few = error_decomposition(net, (x[:3], {first: perturbed[first][:3]}, y[:3]), Protocol(3))
+    many = error_decomposition(net, (x, {second: perturbed[second]}, y), Protocol(3))
+    both = joined([few, many])
+    assert both.ids == few.ids
+    alone = error_decomposition(net, (x[:3], {second: perturbed[second][:3]}, y[:3]), Protocol(3))
+    np.testing.assert_allclose(
+        np.diag(both.interactions([second])), both.error.over([second]).bands.value, atol=1e-12
+    )
+    with pytest.raises(InputError, match="on the same images"):  # a mean over others is left
+        both.interactions([second], "loss")
+    same = joined([few, alone])
+    np.testing.assert_allclose(
+        np.diag(same.interactions([second], "loss")), same.loss.over([second]).bands.value
+    )
+
+
 def test_what_taking_bands_out_repairs_is_read_from_the_table():
     pairs = _grey_pairs(6)
     found = error_decomposition(Loud().eval(), pairs, Protocol(4))
@@ -183,6 +202,8 @@ def test_what_taking_bands_out_repairs_is_read_from_the_table():
     assert 0 < table.mean() < 1
     np.testing.assert_allclose(found.interactions(), oracles.interactions(table), atol=1e-12)
     chains = error_decomposition(Loud().eval(), pairs, CHAINS)
+    with pytest.raises(InputError, match="exact"):
+        chains.interactions(game="loss")
     with pytest.raises(InputError, match="exact"):
         chains.interactions()
     with pytest.raises(InputError, match="repair=True"):

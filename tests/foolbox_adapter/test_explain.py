@@ -47,6 +47,13 @@ def test_one_epsilon_and_no_names_are_the_same_numbers_as_without_foolbox():
     assert len(explain(model, x, y, clipped).conditions) == 3
 
 
+@pytest.mark.parametrize("kind", [tuple, np.array, torch.tensor])
+def test_epsilons_are_what_the_attack_takes(kind):
+    model, x, y, clipped, _ = attacked()
+    found = explain(model, x, y, clipped, epsilons=kind(EPSILONS), protocol=Protocol(3))
+    assert [one.level for one in found.conditions] == pytest.approx(EPSILONS)
+
+
 def test_batches_that_do_not_fit_are_refused():
     model, x, y, clipped, _ = attacked()
     for batches, epsilons, message in (

@@ -9,7 +9,16 @@ import oracles
 import pytest
 import torch
 
-from iaside_plugins import InputError, Protocol, compare, paired_importance, spectral_importance
+from iaside_plugins import (
+    InputError,
+    Protocol,
+    SpectralImportance,
+    compare,
+    paired_importance,
+    spectral_importance,
+)
+from iaside_plugins.importance.chance import chance_warning
+from iaside_plugins.importance.result import OPTIONAL
 from iaside_plugins.importance.stopping import CHECK_EVERY, MIN_IMAGES, Stopping, check_points
 
 NETS = oracles.TinyNet(), oracles.TinyNet(seed=1)
@@ -45,11 +54,14 @@ def test_each_result_is_that_of_the_model_alone(protocol):
         np.testing.assert_allclose(found.ends, alone.ends, rtol=0, atol=1e-5)
         np.testing.assert_array_equal(found.labels, alone.labels)
         np.testing.assert_array_equal(found.correct, alone.correct)
-        assert (found.values is None) == (alone.values is None)
-        if alone.values is not None:
-            np.testing.assert_allclose(found.values, alone.values, rtol=0, atol=1e-5)
-        # the black image once for every 25 images
-        assert alone.n_forward <= found.n_forward <= alone.n_forward + 2
+        for name in OPTIONAL:
+            expected = getattr(alone, name)
+            if expected is None:
+                assert getattr(found, name) is None
+            else:
+                np.testing.assert_allclose(getattr(found, name), expected, rtol=0, atol=1e-5)
+        assert found.n_forward == alone.n_forward
+        assert found.forwards == alone.forwards
 
 
 @pytest.mark.parametrize("target", ["signed_score", "score", "sign"])
@@ -80,6 +92,19 @@ def test_it_goes_on_where_it_was(tmp_path):
     again = paired_importance(*NETS, data, Protocol(3), **options)
     assert again[0].n_forward == again[1].n_forward == 0
     np.testing.assert_array_equal(again[1].per_image, whole[1].per_image)
+    stored = SpectralImportance.load(tmp_path / "run" / "first")
+    assert stored.ids == whole[0].ids
+
+
+def test_an_accuracy_at_chance_is_said_of_all_images_together(caplog):
+    wrong = []
+    for x, _, ids in _data(60):
+        logits = NETS[0](x)
+        wrong.append((x, (logits.argmax(dim=1) + 1) % logits.shape[1], ids))
+    pair = paired_importance(*NETS, wrong, Protocol(3), target_error=1e-9)
+    expected = [chance_warning(int(one.correct.sum()), 60, one.n_classes) for one in pair]
+    assert "0 of 60" in expected[0]
+    assert [record.message for record in caplog.records] == [said for said in expected if said]
 
 
 @pytest.mark.parametrize(

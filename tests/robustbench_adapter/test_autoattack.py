@@ -122,6 +122,20 @@ def test_seeds_draw_otherwise(data, tmp_path: Path) -> None:
     assert not torch.equal(first, other)
 
 
+def test_copies_of_an_image_fall_together(data, tmp_path: Path) -> None:
+    """Each draws its own random numbers, and what fools the model is one image for all."""
+    net, x, y = data
+    x, y = x[[1] * 8 + [2]], y[[1] * 8 + [2]]
+    spec = AutoAttackSpec("Linf", (4 / 255,), ("square",))
+    options = {"spec": spec, "epsilon": 4 / 255, "batch_size": 4}
+    alone = run(net, x[:4], y[:4], tmp_path, **options)
+    assert alone.places  # of four copies at least one falls
+    found = run(net, x, y, tmp_path, **options)
+    left = net(images(found, x, y)).argmax(dim=1) == y
+    assert left.tolist() == [False] * 8 + [True]
+    assert found.accuracy_after["square"] == pytest.approx(1 / 9)
+
+
 def test_a_damaged_file_is_computed_again(data, tmp_path: Path) -> None:
     net, x, y = data
     first = run(net, x, y, tmp_path)
