@@ -21,6 +21,7 @@ from torch import nn
 
 from iaside_plugins.adapters.models.load import load_model
 from iaside_plugins.errors import InputError, MissingExtraError
+from iaside_plugins.importance.chance import warn_at_chance
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import ImportanceRun, importance_work
 from iaside_plugins.inference.checks import model_device
@@ -140,10 +141,13 @@ def profile_on_ray(  # noqa: PLR0913  the public signature
     finally:
         for _, run in runs.values():
             run.store.flush()
-    return {
+    results = {
         key: run.result(request.n_forward, tuple(request.forwards))
         for request, (key, run) in runs.items()
     }
+    for key, one in results.items():
+        warn_at_chance(int(one.correct.sum()), one.n_images, one.n_classes, ", ".join(key))
+    return results
 
 
 @contextmanager

@@ -48,10 +48,10 @@ def chance_warning(hits: int, n: int, n_classes: int) -> str:
     )
 
 
-def warn_at_chance(hits: int, n: int, n_classes: int) -> None:
-    """Log `chance_warning`, unless within `not_judged`."""
+def warn_at_chance(hits: int, n: int, n_classes: int, of: str = "") -> None:
+    """Log `chance_warning`, unless within `not_judged`; `of` names one model among several."""
     if not _silent.get() and (text := chance_warning(hits, n, n_classes)):
-        _log.warning("%s", text)
+        _log.warning("%s", f"{of}: {text}" if of else text)
 
 
 @contextlib.contextmanager

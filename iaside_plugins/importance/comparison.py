@@ -225,6 +225,6 @@ def paired_importance(  # noqa: PLR0913  the public signature
         run.result(game.n_forward, tuple(game.runner.forward.choices()))
         for game, run in zip(games, runs, strict=True)
     ]
-    for one in results:
-        warn_at_chance(int(one.correct.sum()), one.n_images, one.n_classes)
+    for name, one in zip(("first model", "second model"), results, strict=True):
+        warn_at_chance(int(one.correct.sum()), one.n_images, one.n_classes, name)
     return results[0], results[1]

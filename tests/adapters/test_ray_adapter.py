@@ -22,6 +22,7 @@ from iaside_plugins.adapters.ray_adapter import profile_on_ray
 from iaside_plugins.decomposition.contributions import Condition
 from iaside_plugins.errors import MissingExtraError
 from iaside_plugins.evaluation.pairs import PairedStreams
+from iaside_plugins.importance.chance import chance_warning
 
 OPTIONS = {"batch_size": 8}
 SOON = {  # that a machine is dead is noticed within a second
@@ -58,7 +59,9 @@ def same(found, whole):
 
 
 @pytest.mark.slow
-def test_models_and_conditions_as_one_process_makes_them_though_a_worker_dies(cluster, tmp_path):
+def test_models_and_conditions_as_one_process_makes_them_though_a_worker_dies(
+    cluster, tmp_path, caplog
+):
     """The second model kills the first worker that runs it, in the middle of a group."""
     nets = {"timm:a/b": oracles.TinyNet(seed=1), "deadly": Deadly(tmp_path, at=2)}
     models = {"timm:a/b": partial(oracles.TinyNet, seed=1), "deadly": nets["deadly"]}
@@ -66,6 +69,13 @@ def test_models_and_conditions_as_one_process_makes_them_though_a_worker_dies(cl
     protocol, folder = Protocol(4, absence="replacement"), tmp_path / "run"
     found = profile_on_ray(models, data, protocol, resume=folder, **OPTIONS)
     assert list(found) == [(model, condition) for model in models for condition in data]
+    told = [
+        f"{model}, {condition}: {said}"
+        for (model, condition), one in found.items()
+        if (said := chance_warning(int(one.correct.sum()), one.n_images, one.n_classes))
+    ]
+    assert told
+    assert [r.message for r in caplog.records if "chance" in r.message] == told
     for (model, condition), result in found.items():
         net = nets[model] if model == "timm:a/b" else Deadly(tmp_path, times=0)
         same(result, spectral_importance(net, data[condition], protocol, **OPTIONS))

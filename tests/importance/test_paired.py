@@ -104,7 +104,11 @@ def test_an_accuracy_at_chance_is_said_of_all_images_together(caplog):
     pair = paired_importance(*NETS, wrong, Protocol(3), target_error=1e-9)
     expected = [chance_warning(int(one.correct.sum()), 60, one.n_classes) for one in pair]
     assert "0 of 60" in expected[0]
-    assert [record.message for record in caplog.records] == [said for said in expected if said]
+    assert [record.message for record in caplog.records] == [
+        f"{name} model: {said}"
+        for name, said in zip(("first", "second"), expected, strict=True)
+        if said
+    ]
 
 
 @pytest.mark.parametrize(
