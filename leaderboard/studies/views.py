@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from iaside_plugins.display.plots import new_figure, save_figure, titled
-from iaside_plugins.display.style import DIVERGING, LABEL, SMALL
+from iaside_plugins.display.style import DIVERGING, SMALL
 from iaside_plugins.leaderboard.studies.criteria import VIEWS
 from iaside_plugins.leaderboard.studies.evidence import FOLDER
 
@@ -29,8 +29,8 @@ def views_figure(data: Mapping[str, Any]) -> Figure:
     values = np.array(
         [[_or_nan(data["views"][name][view]) for view in VIEWS] for name in names], float
     )
-    figure, (ax,) = new_figure(6.5, 1.2 + 0.22 * len(names))
-    shown = ax.imshow(values, cmap=DIVERGING, vmin=-1, vmax=1, aspect="auto")
+    figure, (ax,) = new_figure(6.2, 1.2 + 0.2 * len(names))
+    ax.imshow(values, cmap=DIVERGING, vmin=-1, vmax=1, aspect="auto")
     for row, column in np.ndindex(values.shape):
         value = values[row, column]
         if np.isfinite(value):
@@ -47,11 +47,14 @@ def views_figure(data: Mapping[str, Any]) -> Figure:
     ax.set_xticks(
         range(len(VIEWS)), [view.replace("-restricted ", "-restricted\n") for view in VIEWS]
     )
-    labels = [f"{name.removeprefix('c10_')} ({kinds[name]})" for name in names]
+    labels = [name.removeprefix("c10_") for name in names]
+    for row, name in enumerate(names):
+        if row == 0 or kinds[name] != kinds[names[row - 1]]:
+            labels[row] = f"{kinds[name]}: {labels[row]}"
+            ax.axhline(row - 0.5, color="white", linewidth=3)
     ax.set_yticks(range(len(names)), labels)
-    figure.colorbar(shown, ax=ax).set_label("rank correlation over bands", fontsize=LABEL)
     n_images = data["views"][names[0]]["n_images"]
-    title = "Views of a band beside contributions per energy"
+    title = "Views of a band and contributions per energy: rank correlation over bands"
     figure.suptitle(titled(title, n_images))
     return figure
 
