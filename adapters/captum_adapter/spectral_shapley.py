@@ -223,12 +223,7 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
             )
         if target not in ("label", "predicted"):
             raise InputError(f"target must be 'label' or 'predicted', got {target!r}")
-        if protocol is not None and n_bands not in (8, protocol.n_bands):
-            raise InputError(
-                f"n_bands={n_bands} does not fit the protocol's n_bands={protocol.n_bands}; "
-                "give one of them"
-            )
-        protocol = protocol or Protocol(n_bands=n_bands)
+        protocol = _protocol(protocol, Protocol(n_bands=n_bands))
         data = (
             dataloader
             if target == "label"
@@ -273,7 +268,7 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         return error_decomposition(
             self.forward_func,
             pairs,
-            protocol or Protocol(n_bands=n_bands, estimator="permutation"),
+            _protocol(protocol, Protocol(n_bands=n_bands, estimator="permutation")),
             show_progress=show_progress,
             **options,
         )
@@ -312,11 +307,6 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         images = tuple(image.clone() for image in as_images(end_point))  # the model may write
         check_device(self.forward_func, images)
         first = attributions[0] if isinstance(attributions, tuple) else attributions
-        if not 2 <= first.ndim <= 3 or len(first) != len(images[0]):
-            raise InputError(
-                f"expected attributions of shape ({len(images[0])}, n_bands), got "
-                f"{tuple(first.shape)}; painted ones have no residual: leave return_input_shape out"
-            )
         starts = [
             torch.zeros_like(image) if one is None else one.clone()
             for one, image in zip(as_baselines(start_point, images), images, strict=True)
@@ -325,12 +315,31 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
             self.forward_func, self.value_fn, images, target, additional_forward_args
         )
         with torch.no_grad(), preserved_generators(images[0].device):
-            gain = value(images, 1).double() - value(tuple(starts), 1).double()
+            gain: Tensor = value(images, 1).double() - value(tuple(starts), 1).double()
+        if first.shape[:-1] != gain.shape:
+            raise InputError(
+                f"expected attributions of shape ({', '.join(map(str, gain.shape))}, n_bands), got "
+                f"{tuple(first.shape)}; painted ones have no residual: leave return_input_shape out"
+            )
         return (first.double().sum(dim=-1) - gain).cpu()
 
     def get_name(self) -> str:
         """Return the method's name."""
         return "I-ASIDE"
+
+
+def _protocol(given: Protocol | None, default: Protocol) -> Protocol:
+    """Return the protocol that is given, or the default one of so many bands.
+
+    Raises:
+        InputError: If the numbers of bands of the two differ, and both were chosen.
+    """
+    if given is not None and default.n_bands not in (Protocol().n_bands, given.n_bands):
+        raise InputError(
+            f"n_bands={default.n_bands} does not fit the protocol's n_bands={given.n_bands}; "
+            "give one of them"
+        )
+    return given or default
 
 
 def _chains(

@@ -265,6 +265,11 @@ def _check_arguments(request: Request, threat: Threat) -> None:
         raise InputError("an entry holds the spectral importance: not with spectral=False")
     if not request.spectral and request.explain:
         raise InputError("the split of errors goes to the entry: not with spectral=False")
+    if request.explain and 1 in (request.n_spectral, request.n_examples):
+        raise InputError(
+            "errors are split over bands with intervals, on at least 2 images: see n_spectral and "
+            "n_examples"
+        )
     if request.bundle and not request.model_name:
         raise InputError("bundle=... needs model_name=..., the name of the files")
     name = request.model_name

@@ -34,7 +34,7 @@ from iaside_plugins.evaluation.evaluate import AttackPlan, EvaluationPlan, condi
 from iaside_plugins.evaluation.pairs import PairedStreams
 from iaside_plugins.importance.chance import not_judged
 from iaside_plugins.importance.result import SpectralImportance
-from iaside_plugins.importance.run import spectral_importance
+from iaside_plugins.importance.run import ImportanceRun, spectral_importance
 from iaside_plugins.inference.checks import model_device
 from iaside_plugins.storage.files import jsonable, write_json
 from iaside_plugins.storage.provenance import ids_digest, model_digest
@@ -104,6 +104,16 @@ def run_benchmark(ready: PreparedRequest, cost: Cost) -> Iterator[BenchmarkResul
         if request.aa_state_path is not None:
             check_same_model(Path(request.aa_state_path), kind, cost.logits, in_cache=False)
         with progress_bar(cost.work, request.show_progress, "robustbench_adapter"):
+            if request.spectral:  # an earlier run of another protocol is refused before attacks
+                ImportanceRun(
+                    ready.model,
+                    (),
+                    ready.protocol,
+                    precision=request.precision,
+                    resume=folder / "spectral",
+                    max_images=None,
+                    target_error=None,
+                )
             attacked: dict[float, AdversarialImages] = {}
             if ready.spec is not None:
                 attacked = {

@@ -113,7 +113,7 @@ def corruption_errors(
             a corruption that the reference lacks, or a reference that never errs on one.
         InputTypeError: Something other than a mapping of numbers.
     """
-    return _ratios(_mean_errors(errors), _reference_means(reference))
+    return over_reference(_mean_errors(errors), reference_means(reference))
 
 
 def mean_corruption_error(
@@ -134,10 +134,9 @@ def mean_corruption_error(
         InputError: As `corruption_errors`, and for a corruption too few or too many.
         InputTypeError: Something other than a mapping of numbers.
     """
-    ours, theirs = _mean_errors(errors), _reference_means(reference)
-    _check_set(theirs, _benchmark_of(theirs), "the reference")
-    _check_set(ours, theirs, "the errors")
-    ratios = _ratios(ours, theirs)
+    ours, theirs = _mean_errors(errors), reference_means(reference)
+    check_benchmark(ours, theirs)
+    ratios = over_reference(ours, theirs)
     return math.fsum(ratios.values()) / len(ratios)
 
 
@@ -173,7 +172,23 @@ def mean_accuracy(cells: Mapping[tuple[str, int], float]) -> float:
     return float(np.mean(list(cells.values())))  # as there, to the last digit: not fsum
 
 
-def _ratios(ours: Mapping[str, float], theirs: Mapping[str, float]) -> dict[str, float]:
+def check_benchmark(ours: Iterable[str], theirs: Iterable[str]) -> None:
+    """Raise InputError, as `mean_corruption_error`, unless a mean over these is an mCE.
+
+    Args:
+        ours: Corruptions of the model's errors.
+        theirs: Corruptions of the reference's.
+    """
+    _check_set(theirs, _benchmark_of(theirs), "the reference")
+    _check_set(ours, theirs, "the errors")
+
+
+def over_reference(ours: Mapping[str, float], theirs: Mapping[str, float]) -> dict[str, float]:
+    """Return numbers of corruptions over the reference's mean errors.
+
+    Raises:
+        InputError: The reference lacks one, or never errs on one.
+    """
     unknown = [c for c in ours if c not in theirs]
     if unknown:
         raise InputError(
@@ -205,7 +220,8 @@ def _mean_errors(errors: CorruptionErrors) -> dict[str, float]:
     return {c: _mean(_severity_errors(values, c)) for c, values in errors.items()}
 
 
-def _reference_means(reference: CorruptionErrors | ReferenceTable | str) -> dict[str, float]:
+def reference_means(reference: CorruptionErrors | ReferenceTable | str) -> dict[str, float]:
+    """Return a reference's mean error over severities of each corruption, checked."""
     if isinstance(reference, str):
         reference = load_reference(reference)
     if isinstance(reference, ReferenceTable):

@@ -10,14 +10,22 @@ a reference's errors (CE, mCE) and differences of two models keep that equation.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from iaside_plugins.corruptions.apply import CORRUPTIONS
-from iaside_plugins.corruptions.error_rates import CORRUPTIONS_3DCC, SEVERITIES
+from iaside_plugins.corruptions.error_rates import (
+    CORRUPTIONS_3DCC,
+    SEVERITIES,
+    CorruptionErrors,
+    ReferenceTable,
+    check_benchmark,
+    over_reference,
+    reference_means,
+)
 from iaside_plugins.corruptions.systematic import READINGS
 from iaside_plugins.errors import InputError
 from iaside_plugins.stats.intervals import Estimate, sparse_mean
@@ -70,6 +78,7 @@ class Contributions:
         nested: Values with the perturbation left in the lowest k bands alone, k = 1 to M - 1, and
             then in all but those (C, K, 2 M - 2); NaN for images on which they were not measured,
             None where they were on no image.
+        rates: Whether values are errors, 0 or 1, so that intervals of rates end there.
     """
 
     conditions: tuple[Condition, ...]
@@ -77,6 +86,7 @@ class Contributions:
     perturbed: Array
     bands: Array
     nested: Array | None = None
+    rates: bool = False
 
     @property
     def n_images(self) -> int:
@@ -92,6 +102,7 @@ class Contributions:
             self.perturbed[:, images],
             self.bands[:, images],
             nested,
+            self.rates,
         )
 
     @property
@@ -149,10 +160,16 @@ class Contributions:
         Intervals are 95 % intervals over images; all conditions have the same images.
         """
         w = np.asarray(weights, dtype=np.float64)
+        clean, perturbed = sum_over(self.clean[None], [w.sum()]), sum_over(self.perturbed, w)
+        if self.rates:
+            ends = np.minimum(w, 0).sum(), np.maximum(w, 0).sum()
+            clean, perturbed = (
+                replace(one, interval=one.interval.clip(*ends)) for one in (clean, perturbed)
+            )
         return Split(
-            clean=sum_over(self.clean[None], [w.sum()]),
+            clean=clean,
             bands=sum_over(self.bands, w),
-            perturbed=sum_over(self.perturbed, w),
+            perturbed=perturbed,
             added=sum_over(self.perturbed - self.clean, w),
         )
 
@@ -208,22 +225,32 @@ class Contributions:
         return np.asarray(self.perturbed[:, there, None] - self.nested[:, there])
 
     def corruption_errors(
-        self, reference: Mapping[str, Sequence[float] | float]
-    ) -> tuple[dict[str, Split], Split]:
+        self, reference: CorruptionErrors | Mapping[str, float] | ReferenceTable | str
+    ) -> tuple[dict[str, Split], Split | None]:
         """Return the splits of every CE, and of the mCE, normalised by a reference's errors.
 
         ``CE_c = sum over s of E(c, s) / sum over s of E_ref(c, s)``; mCE is their mean. Only for
         the game of errors.
 
         Args:
-            reference: Corruption -> the reference model's errors at severities 1 to 5, or their
-                mean.
+            reference: As for `error_rates.corruption_errors`, or the mean error by corruption.
+
+        Returns:
+            Corruption -> its split, and that of the mCE: None where `mean_corruption_error` would
+            refuse a mean over these corruptions.
 
         Raises:
-            InputError: If the conditions are not corruptions at the severities 1 to 5, or the
-                reference lacks one.
+            InputError: If the conditions are not corruptions at the severities 1 to 5, and as
+                `error_rates.corruption_errors`.
         """
+        if isinstance(reference, Mapping):
+            reference = {
+                name: [errors] * len(SEVERITIES) if isinstance(errors, float | int) else errors
+                for name, errors in reference.items()
+            }
+        theirs = reference_means(reference)
         names = list(dict.fromkeys(one.name for one in self.conditions))
+        scales = over_reference(dict.fromkeys(names, 1 / len(SEVERITIES)), theirs)
         weights = {}
         for name in names:
             levels = sorted(one.level or 0 for one in self.conditions if one.name == name)
@@ -231,13 +258,14 @@ class Contributions:
                 raise InputError(
                     f"a CE needs the severities 1 to 5; {name} was measured at {levels}"
                 )
-            if name not in reference:
-                raise InputError(f"the reference has no errors under {name}")
-            total = len(SEVERITIES) * float(np.mean(reference[name]))
             mask = np.array([one.name == name for one in self.conditions], dtype=np.float64)
-            weights[name] = mask / total
-        mean = np.mean(list(weights.values()), axis=0)
-        return {name: self.weighted(w) for name, w in weights.items()}, self.weighted(mean)
+            weights[name] = mask * scales[name]
+        errors = {name: self.weighted(w) for name, w in weights.items()}
+        try:
+            check_benchmark(names, theirs)
+        except InputError:
+            return errors, None
+        return errors, self.weighted(np.mean(list(weights.values()), axis=0))
 
     def __repr__(self) -> str:
         n_bands = self.bands.shape[2]

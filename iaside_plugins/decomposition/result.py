@@ -236,7 +236,9 @@ class ErrorDecomposition:
             conditions = tuple(Condition(*one) for one in head.pop("conditions"))
             games: dict[str, Any] = {
                 game: Contributions(
-                    conditions, **{part: arrays.pop(f"{game}_{part}", None) for part in PARTS}
+                    conditions,
+                    **{part: arrays.pop(f"{game}_{part}", None) for part in PARTS},
+                    rates=game == "error",
                 )
                 for game in GAMES
             }
@@ -307,7 +309,7 @@ class DecompositionDifference:
         return plot_difference(self, first, second)
 
     def __repr__(self) -> str:
-        mean = self.error.over().perturbed
+        mean = self.error.over(self.error.corruptions).perturbed
         low, high = 100 * mean.interval
         return (
             f"DecompositionDifference({len(self.ids)} images, {len(self.error.conditions)} "
@@ -348,6 +350,7 @@ def joined(parts: Sequence[ErrorDecomposition]) -> ErrorDecomposition:
             np.concatenate([one.perturbed for one in games]),
             np.concatenate([one.bands for one in games]),
             np.concatenate(nested) if len(nested) == len(games) else None,
+            games[0].rates,
         )
 
     tables = [part.loss_table for part in parts if part.loss_table is not None]
@@ -399,12 +402,15 @@ def difference(first: ErrorDecomposition, second: ErrorDecomposition) -> Decompo
 
 
 def _points(game: Contributions, last: str) -> pd.DataFrame:
-    """Return clean, contributions and the end in points: a row a condition, and their mean."""
+    """Return clean, contributions and the end in points: a row a condition, and a mean.
+
+    The mean is over the corruptions, where there are some.
+    """
     import pandas as pd
 
     rows = []
     for one in [*game.conditions, None]:
-        split = game.over(None if one is None else [one])
+        split = game.over(game.corruptions if one is None else [one])
         values = [split.clean.value, *split.bands.value, split.perturbed.value]
         rows.append(["mean" if one is None else str(one), *(100 * np.array(values))])
     bands = [f"band {i}" for i in range(game.bands.shape[2])]

@@ -82,9 +82,9 @@ def error_decomposition(  # noqa: PLR0913  the public signature
         precision: As for `spectral_importance`.
         resume: Folder in which finished work is stored; a run that stopped resumes from there.
         max_images: Stop after so many images.
-        target_error: Stop once the contribution of every band to the mean error over all
-            conditions is known to this half-width, a share (0.005 is half a point); checked every
-            25 images from 100 on.
+        target_error: Stop once the contribution of every band to the mean error (over the
+            corruptions, where there are some) is known to this half-width, a share (0.005 is half
+            a point); checked every 25 images from 100 on.
         show_progress: Whether to show a progress bar on stderr.
 
     Raises:
@@ -341,7 +341,7 @@ def _games(
 ) -> tuple[Contributions, Contributions]:
     """Return the games of errors and of the loss in nats, of rows of K images x C conditions."""
 
-    def game(ends: Array, bands: Array, nested: Array | None) -> Contributions:
+    def game(ends: Array, bands: Array, nested: Array | None, *, rates: bool) -> Contributions:
         c = len(conditions)
         return Contributions(
             conditions,
@@ -349,13 +349,14 @@ def _games(
             _by_condition(ends, c)[:, :, 1],
             _by_condition(bands, c),
             None if nested is None else _by_condition(nested, c),
+            rates,
         )
 
     wrong = None if found.nested_hits is None else 1.0 - found.nested_hits
     lost = None if found.nested is None else -found.nested
     return (
-        game(1.0 - found.hit_ends.astype(np.float64), -found.hit_shapley_values, wrong),
-        game(-found.ends, -found.shapley_values, lost),
+        game(1.0 - found.hit_ends.astype(np.float64), -found.hit_shapley_values, wrong, rates=True),
+        game(-found.ends, -found.shapley_values, lost, rates=False),
     )
 
 

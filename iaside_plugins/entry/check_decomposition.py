@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from iaside_plugins.corruptions.error_rates import SEVERITIES
+from iaside_plugins.decomposition.contributions import CORRUPTION_NAMES
 from iaside_plugins.decomposition.run import check_protocol
 from iaside_plugins.entry.parse import pointer
 from iaside_plugins.entry.schema import Decomposition, Entry, Split
@@ -14,6 +16,7 @@ from iaside_plugins.protocol import Protocol
 
 Problems = Iterator[str]
 ROUNDING = 1e-9
+RESIDUAL = 1e-3  # of sums in single precision
 HOME = "decomposition"
 
 
@@ -43,6 +46,12 @@ def decomposition_problems(entry: Entry) -> Problems:
     for home, one in splits.items():
         yield from _sums(home, one, group)
     yield from _mean(group)
+    if abs(group.efficiency_residual) > RESIDUAL:
+        yield (
+            f"{pointer(HOME, 'efficiency_residual')}: expected 0 but for rounding, got "
+            f"{group.efficiency_residual:.3g}"
+        )
+    yield from _levels(group)
     yield from _against_corruption(entry, group)
 
 
@@ -94,6 +103,16 @@ def _mean(group: Decomposition) -> Problems:
             f"{pointer(HOME, 'mean', 'perturbed')}: expected {perturbed:.9g}, got "
             f"{group.mean.perturbed:.9g}"
         )
+
+
+def _levels(group: Decomposition) -> Problems:
+    """Yield corruptions at a level that is no severity, which no other check would know."""
+    for k, one in enumerate(group.conditions):
+        if one.condition in CORRUPTION_NAMES and one.level not in SEVERITIES:
+            yield (
+                f"{pointer(HOME, 'conditions', k, 'level')}: expected a severity of "
+                f"{one.condition}, one of {list(SEVERITIES)}, got {one.level}"
+            )
 
 
 def _against_corruption(entry: Entry, group: Decomposition) -> Problems:

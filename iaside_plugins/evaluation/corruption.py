@@ -19,7 +19,7 @@ from iaside_plugins.entry.build import mean, proportion
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import ConditionRows, ConditionRunner, Images, Outcome
 from iaside_plugins.evaluation.reading import Stream, Together
-from iaside_plugins.stats.intervals import jackknife
+from iaside_plugins.stats.intervals import ROUNDING, jackknife, rate_interval
 from iaside_plugins.storage.files import read_json
 from iaside_plugins.storage.provenance import ids_digest
 from iaside_plugins.value_table.progress import Work
@@ -241,6 +241,8 @@ def _mean_error(
     per_image = np.array([[cell[name] for cell in wrong] for name in shared], dtype=float)
     estimate = jackknife(per_image.mean(axis=1, keepdims=True), lambda x: x[..., 0])
     half = float(np.diff(estimate.interval)[0]) / 2
+    if half < ROUNDING:  # all images err equally often, which does not make the mean certain
+        half = float(np.abs(np.subtract(rate_interval(per_image.mean(axis=1)), value)).max())
     interval = np.clip([value - half, value + half], 0, 1)
     return {"value": value, "interval": interval, "n": len(shared), "n_corruptions": n}
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from iaside_plugins.display.html import html_table
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.importance import ties
 from iaside_plugins.importance.chance import warn_at_chance
 from iaside_plugins.importance.result import SpectralImportance
@@ -100,12 +100,19 @@ def compare(first: SpectralImportance, second: SpectralImportance) -> Comparison
 
     Raises:
         InputError: If the images or the protocols differ.
+        InputTypeError: For other results, such as error decompositions: see `difference`.
     """
     if not first.protocol.same(second.protocol):
         raise InputError(
             f"results of different protocols cannot be compared: {first.protocol.protocol_id} "
             f"and {second.protocol.protocol_id}"
         )
+    for one in (first, second):
+        if not isinstance(one, SpectralImportance):
+            raise InputTypeError(
+                f"expected two results of spectral_importance, got {type(one).__name__}; two "
+                "error decompositions are compared by difference(first, second)"
+            )
     if first.ids != second.ids:
         shared = len(set(first.ids) & set(second.ids))
         raise InputError(

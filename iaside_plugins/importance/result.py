@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -319,25 +319,13 @@ class SpectralImportance:
         Raises:
             InputError: If the file cannot be written.
         """
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        arrays = {name: one for name, one in values.items() if isinstance(one, np.ndarray)}
         head = {
             "format": FORMAT,
+            **{k: v for k, v in values.items() if k not in (*arrays, *OPTIONAL)},
             "protocol": asdict(self.protocol),
-            "ids": self.ids,
-            "n_classes": self.n_classes,
-            "n_forward": self.n_forward,
-            "image_size": self.image_size,
-            "precision": self.precision,
-            "forwards": self.forwards,
         }
-        arrays = {
-            "per_image": self.per_image,
-            "ends": self.ends,
-            "labels": self.labels,
-            "correct": self.correct,
-        }
-        for name in OPTIONAL:
-            if (array := getattr(self, name)) is not None:
-                arrays[name] = array
         with io.BytesIO() as file:
             np.savez_compressed(file, head=np.array(json.dumps(head)), **arrays)  # type: ignore[arg-type]
             write_atomic(Path(path), file.getvalue())
@@ -364,15 +352,15 @@ class SpectralImportance:
         if version != FORMAT:
             raise InputError(f"{path} was written by another version of iaside-plugins")
         try:
-            return cls(
-                protocol=Protocol(**head.pop("protocol")),
-                ids=tuple(head.pop("ids")),
-                image_size=tuple(head.pop("image_size")),
-                **{name: arrays.pop(name, None) for name in OPTIONAL},
-                forwards=tuple(head.pop("forwards", ())),
-                **arrays,
-                **head,
-            )
+            known = {one.name for one in fields(cls)}  # an adapter's result may hold more
+            held: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in head.items()
+                if name in known
+            }
+            held["protocol"] = Protocol(**head["protocol"])
+            given: dict[str, Any] = {**dict.fromkeys(OPTIONAL), **arrays, **held}
+            return cls(**given)
         except (KeyError, TypeError) as error:
             raise InputError(f"{path} is not a saved SpectralImportance: {error}") from error
 

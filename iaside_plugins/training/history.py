@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import re
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -22,7 +24,7 @@ from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.protocol import Protocol
-from iaside_plugins.storage.files import read_npz, write_atomic
+from iaside_plugins.storage.files import parse_json, read_npz, write_atomic
 from iaside_plugins.training.measuring import measured
 from iaside_plugins.value_table.layout import RowLayout
 from iaside_plugins.value_table.stream import count
@@ -37,6 +39,7 @@ KINDS: Mapping[str, type[SpectralImportance | ErrorDecomposition]] = {
     "importance": SpectralImportance,
     "decomposition": ErrorDecomposition,
 }
+PROTOCOL = "protocol"
 _NAME = re.compile(rf"({'|'.join(KINDS)})-(\d{{1,15}})")  # of a stored result: its kind, its epoch
 _log = logging.getLogger(__name__)
 
@@ -200,8 +203,7 @@ class SpectralHistory:
                 that is given.
         """
         found = _unpacked(read_npz(Path(path)))
-        first = next(iter(found["importance"].values()), None)
-        arguments.setdefault("protocol", None if first is None else first.protocol)
+        arguments.setdefault("protocol", found.protocol)
         history = cls(data, **arguments)
         history._take(found)
         return history
@@ -267,48 +269,65 @@ class SpectralHistory:
         return row
 
     def _packed(self) -> dict[str, Bytes]:
-        """Return every result as the bytes of its own file, by kind and epoch."""
-        out = {}
+        """Return every result as the bytes of its own file, by kind and epoch; and the protocol."""
+        out = {PROTOCOL: _bytes(json.dumps(asdict(self.protocol)).encode())}
         with TemporaryDirectory() as folder:
             file = Path(folder) / "result.npz"
             for kind, results in self._results().items():
                 for epoch, result in results.items():
                     result.save(file)
-                    out[f"{kind}-{epoch}"] = np.frombuffer(bytearray(file.read_bytes()), np.uint8)
+                    out[f"{kind}-{epoch}"] = _bytes(file.read_bytes())
         return out
 
     def _results(self) -> dict[str, Mapping[int, Result]]:
         return {"importance": self.importances, "decomposition": self.decompositions}
 
-    def _take(self, found: Mapping[str, Mapping[int, Any]]) -> None:
+    def _take(self, found: _Held) -> None:
         """Keep results instead of those here.
 
         Raises:
             InputError: If they are of another protocol.
         """
-        other = {one.protocol.protocol_id for one in found["importance"].values()}
-        if other - {self.protocol.protocol_id}:
+        known = found.protocol or self.protocol
+        if known.protocol_id != self.protocol.protocol_id:
             raise InputError(
-                f"the history is of the protocol {', '.join(sorted(other))}, and this one of "
+                f"the history is of the protocol {known.protocol_id}, and this one of "
                 f"{self.protocol.protocol_id}: give protocol= as it was"
             )
-        self.importances = dict(found["importance"])
-        self.decompositions = dict(found["decomposition"])
+        self.importances = dict(found.results["importance"])
+        self.decompositions = dict(found.results["decomposition"])
 
 
-def _unpacked(held: Mapping[str, npt.NDArray[Any]]) -> dict[str, dict[int, Any]]:
-    """Return results by kind and epoch, of `SpectralHistory._packed`.
+@dataclass(frozen=True)
+class _Held:
+    """What a file holds: results by kind and epoch, and their protocol if it is known."""
+
+    protocol: Protocol | None
+    results: dict[str, dict[int, Any]]
+
+
+def _bytes(data: bytes) -> Bytes:
+    return np.frombuffer(bytearray(data), np.uint8)
+
+
+def _unpacked(held: Mapping[str, npt.NDArray[Any]]) -> _Held:
+    """Return what `SpectralHistory._packed` holds; earlier versions held no protocol beside it.
 
     Raises:
         InputError: If something else is held.
     """
     out: dict[str, dict[int, Any]] = {kind: {} for kind in KINDS}
+    protocol = None
     with TemporaryDirectory() as folder:
         file = Path(folder) / "result.npz"
         for name, array in held.items():
             found = _NAME.fullmatch(name)
+            if name == PROTOCOL and array.dtype == np.uint8:
+                protocol = Protocol.from_dict(parse_json(array.tobytes().decode()))
+                continue
             if found is None or array.dtype != np.uint8:
                 raise InputError(f"expected a saved SpectralHistory, got something named {name!r}")
             file.write_bytes(array.tobytes())
             out[found[1]][int(found[2])] = KINDS[found[1]].load(file)
-    return out
+    first = next(iter(out["importance"].values()), None)
+    return _Held(protocol or (first and first.protocol), out)

@@ -129,12 +129,17 @@ def with_explained(
     """
     given: dict[str, Any] = {"corruptions": corruptions, "generation": generation}
     if plan.corruptions is not None:
-        pairs = explain_plan(source, model, severities=SEVERITIES, **given)
-        plan = replace(plan, explained=pairs)
-        if not attacks:
-            return plan
-    apart = explain_plan(source, model, severities=(), attacks=attacks, **given)
-    return replace(plan, perturbed=[apart])
+        plan = replace(plan, explained=explain_plan(source, model, severities=SEVERITIES, **given))
+    if attacks or plan.corruptions is None:
+        apart = explain_plan(source, model, severities=(), attacks=attacks, **given)
+        plan = replace(plan, perturbed=[apart])
+    for pairs in filter(None, (plan.explained, *plan.perturbed)):
+        if len(pairs) < 2:
+            raise InputError(
+                f"errors are split over bands with intervals, on at least 2 images, got "
+                f"{len(pairs)}: see n_explain and n_images"
+            )
+    return plan
 
 
 def evaluation_cost(

@@ -296,6 +296,11 @@ def test_the_convergence_delta_is_the_efficiency_residual():
     assert (
         float(method.compute_convergence_delta(pair, None, (images,), LABELS).abs().max()) < 1e-12
     )
+    several = SpectralShapley(lambda x: torch.stack([bare(x), -bare(x)], 1), lambda out: out)
+    found = several.attribute(images, n_bands=M)
+    assert found.ndim == 4  # outputs (N, 2, n_classes)
+    assert float(several.compute_convergence_delta(found, None, images).abs().max()) < 1e-12
+    found = method.attribute(images, target=LABELS, n_bands=M)
     for target in (LABELS, None):
         painted = method.attribute(images, target=target, n_bands=M, return_input_shape=True)
         with pytest.raises(InputError, match="painted"):
@@ -634,6 +639,8 @@ def test_errors_under_a_perturbation_are_split_as_attribute_does_for_each_exampl
     costs = -method.attribute(perturbed, baselines=images, target=labels, n_bands=4)
     np.testing.assert_allclose(split.loss.bands[0], costs.numpy(), atol=1e-5)
     assert method.explain_dataset((images, perturbed, labels), n_bands=3).n_forward == 4 * 6
+    with pytest.raises(InputError, match="n_bands=4 does not fit the protocol's n_bands=3"):
+        method.explain_dataset((images, perturbed, labels), n_bands=4, protocol=Protocol(3))
     with pytest.raises(InputError, match="value_fn"):
         SpectralShapley(oracles.TinyNet(), lambda out: out).explain_dataset(
             (images, perturbed, labels)

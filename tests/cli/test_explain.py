@@ -36,6 +36,14 @@ def test_the_rows_add_up_and_the_files_hold_the_same(iaside, images, tmp_path):
     assert run.out.index("this model") < run.out.index("points of error")
 
 
+def test_one_image_has_no_interval_and_is_refused_before_the_work(iaside, images, tmp_path):
+    given = ("--data", images, "--corruptions", "fog", "--attacks", "none", "--explain")
+    for few in (("--n-explain", 1), ("--n-images", 1)):
+        run = iaside("evaluate", MODEL, *given, *few, "--out", tmp_path / "e.json")
+        assert run.code == 2
+        assert "on at least 2 images, got 1: see --n-explain and --n-images" in run.err
+
+
 def test_no_repair_attacks_and_another_model(iaside, images):
     pytest.importorskip("foolbox", reason="needs the extra foolbox")
     run = iaside(

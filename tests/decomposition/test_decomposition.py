@@ -12,8 +12,15 @@ import pytest
 import torch
 from torch import nn
 
-from iaside_plugins import InputError, Protocol, error_decomposition
-from iaside_plugins.decomposition.result import ErrorDecomposition, difference, joined
+from iaside_plugins import InputError, Protocol, compare, error_decomposition
+from iaside_plugins.corruptions import error_rates
+from iaside_plugins.corruptions.apply import CORRUPTIONS
+from iaside_plugins.decomposition.result import (
+    ErrorDecomposition,
+    _points,
+    difference,
+    joined,
+)
 from iaside_plugins.errors import InputTypeError
 from iaside_plugins.inference import tuning
 from iaside_plugins.spectral.band_maps import keep_bands
@@ -239,20 +246,87 @@ def test_means_sums_and_ratios_to_a_reference_stay_exact():
     assert mean.perturbed.value == pytest.approx(found.perturbed.mean())
     parts = [found.over([name]).bands.value for name in ("fog", "snow")]
     np.testing.assert_allclose(mean.bands.value, np.mean(parts, axis=0), atol=1e-12)
-    reference = {"fog": [0.1, 0.2, 0.3, 0.4, 0.5], "snow": 0.25}
-    ces, mce = found.corruption_errors(reference)
-    fog = found.perturbed[:5].mean(axis=1).sum() / 1.5
-    assert ces["fog"].perturbed.value == pytest.approx(fog)
-    split = ces["fog"].clean.value + ces["fog"].bands.value.sum()
-    assert split == pytest.approx(fog)
-    assert mce.perturbed.value == pytest.approx((fog + ces["snow"].perturbed.value) / 2)
-    one = error_decomposition(oracles.TinyNet(), (x, perturbed["noise", 1], y), CHAINS)
-    with pytest.raises(InputError, match="severities 1 to 5"):
-        one.error.corruption_errors(reference)
-    with pytest.raises(InputError, match="no errors under snow"):
-        found.corruption_errors({"fog": 0.2})
     with pytest.raises(InputError, match="not measured"):
         found.over(["rain"])
+
+
+def test_ratios_to_a_reference_are_those_of_error_rates():
+    x, perturbed, y = _grey_pairs(6, n_conditions=5)
+    every = {(name, s): z for name in CORRUPTIONS for (_, s), z in perturbed.items()}
+    found = error_decomposition(Loud().eval(), (x, every, y), CHAINS).error
+    reference = {name: [0.1, 0.2, 0.3, 0.4, 0.5] for name in CORRUPTIONS}
+    ces, mce = found.corruption_errors(reference)
+    measured = found.perturbed.mean(axis=1).reshape(len(CORRUPTIONS), 5)
+    rates = dict(zip(CORRUPTIONS, measured, strict=True))
+    expected = error_rates.corruption_errors(rates, reference)
+    for name, split in ces.items():
+        assert split.perturbed.value == pytest.approx(expected[name])
+        assert split.clean.value + split.bands.value.sum() == pytest.approx(expected[name])
+    total = error_rates.mean_corruption_error(rates, reference)
+    assert mce.perturbed.value == pytest.approx(total)
+    assert mce.clean.value + mce.bands.value.sum() == pytest.approx(total)
+    means = dict.fromkeys(CORRUPTIONS, 0.3)
+    assert found.corruption_errors(means)[1].perturbed.value == pytest.approx(total)
+    table = "alexnet_hendrycks_50k"
+    own = error_rates.mean_corruption_error(rates, table)
+    assert found.corruption_errors(table)[1].perturbed.value == pytest.approx(own)
+
+
+def test_a_mean_is_over_the_corruptions_at_every_door():
+    x, perturbed, y = _grey_pairs(6)
+    weak, _, strong = perturbed.values()
+    named = {("fog", 1): weak, ("pgd Linf", 0.1): strong}
+    first, second = (
+        error_decomposition(net.eval(), (x, named, y), CHAINS)
+        for net in (Loud(), Planted(3, 4, (12, 12)))
+    )
+    found = difference(first, second)
+    for one in (first, found):
+        mean = one.to_dict()["error"]["mean"]["perturbed"]["value"]
+        assert mean == one.error.over(["fog"]).perturbed.value != one.error.over().perturbed.value
+        assert f"{100 * mean:.1f} %" in repr(one) or f"{100 * mean:+.1f} points" in repr(one)
+        shown = _points(one.error, "end")  # the table in a notebook
+        assert shown["end"].iloc[-1] == pytest.approx(100 * mean)
+
+
+def test_what_is_no_ratio_to_a_reference():
+    x, perturbed, y = _grey_pairs(4, n_conditions=5)
+    fog = {("fog", s): z for (_, s), z in perturbed.items()}
+    found = error_decomposition(Loud().eval(), (x, fog, y), CHAINS).error
+    ces, mce = found.corruption_errors({"fog": 0.3, "snow": 0.2})
+    assert list(ces) == ["fog"]
+    assert mce is None  # a mean over some corruptions is another quantity
+    for reference, message in (
+        ({"snow": 0.25}, "no errors for fog"),
+        ({"fog": [50, 60, 70, 80, 90]}, "percents"),
+        ({"fog": [0.5, 0.6]}, "expected 5 error rates"),
+        ({"fog": 0.0}, "sum to 0"),
+        ("some_table", "no reference table"),
+    ):
+        with pytest.raises(InputError, match=message):
+            found.corruption_errors(reference)
+    one = error_decomposition(oracles.TinyNet(), (x, perturbed["noise", 1], y), CHAINS)
+    with pytest.raises(InputError, match="severities 1 to 5"):
+        one.error.corruption_errors({"perturbed": 0.3})
+
+
+def test_intervals_of_errors_end_at_0_and_1(tmp_path):
+    x, perturbed, y = _grey_pairs(6)
+    found = error_decomposition(Loud().eval(), (x, perturbed, y), CHAINS)
+    found.save(tmp_path / "a.npz")
+    again = ErrorDecomposition.load(tmp_path / "a.npz")
+    for one in (found, again, joined([found, again])):
+        for split in (
+            one.error.over(),
+            one.error.over([("noise", 1)]),
+            one.error.at([0, 1]).over(),
+        ):
+            for rate in (split.clean, split.perturbed):
+                assert 0 <= rate.interval[0] <= rate.value <= rate.interval[1] <= 1
+                assert rate.interval[0] < rate.interval[1]
+    assert found.error.over([("noise", 1)]).clean.interval[0] == 0  # no image is wrong
+    gap = difference(found, again).error.over().perturbed
+    assert gap.interval[0] < 0 < gap.interval[1]  # a difference has no such ends
 
 
 def test_a_difference_of_two_models_is_paired(tmp_path):
@@ -267,6 +341,8 @@ def test_a_difference_of_two_models_is_paired(tmp_path):
         np.testing.assert_allclose(both, one - two, atol=1e-12)
     same = difference(first, first).error.over()
     assert not same.bands.value.any()
+    with pytest.raises(TypeError, match=r"are compared by difference\(first, second\)"):
+        compare(first, second)
     half = x[:4], {k: z[:4] for k, z in perturbed.items()}, y[:4]
     less = error_decomposition(oracles.TinyNet(), half, CHAINS)
     with pytest.raises(InputError, match="same images"):

@@ -14,7 +14,7 @@ from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.entry.build import entry_id, mean, proportion
 from iaside_plugins.entry.per_image import pack_bits
 from iaside_plugins.errors import InputError
-from iaside_plugins.evaluation.corruption import CorruptionPlan
+from iaside_plugins.evaluation.corruption import CorruptionPlan, _mean_error
 from iaside_plugins.evaluation.evaluate import AttackPlan, EvaluationPlan, evaluate
 from iaside_plugins.inference.gradients import N_TRIED
 from iaside_plugins.protocol import Protocol
@@ -159,6 +159,16 @@ def test_corruption_group_by_plain_loops(net, through_geometry):
     assert entry["clean_accuracy"]["value"] == 1 - wrong(net, IMAGES).mean()
     assert group["mce"] is None  # not all 15
     assert {key: group[key] for key in SETTINGS} == SETTINGS
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_mean_error_is_not_certain_where_all_images_err_alike(share):
+    shares = [share, share] if share in (0, 1) else [0.0, 1.0]
+    cells = [{"error": {"value": one}} for one in shares]
+    missed = [dict.fromkeys(IDS, one > 0) for one in shares]
+    found = _mean_error(cells, missed, IDS, 1)
+    assert found["value"] == share
+    assert found["interval"] == pytest.approx(wilson(share * N, N))
 
 
 def test_adversarial_group_by_plain_loops(net):

@@ -11,7 +11,7 @@ import torch
 from foolbox_nets import generator, images, small_net
 from torch import Tensor, nn
 
-from iaside_plugins import InputError, Protocol, spectral_importance
+from iaside_plugins import InputError, Protocol, SpectralImportance, spectral_importance
 from iaside_plugins.adapters import foolbox_adapter
 from iaside_plugins.adapters.foolbox_adapter import SpectralEvaluator, spectral_score
 from iaside_plugins.adapters.foolbox_adapter.models import foolbox
@@ -126,6 +126,16 @@ def test_the_mask_space_is_pixel_and_recorded(labels):
     assert record["mask_space"] == "pixel"
     assert record["bounds"] == [0, 255]
     json.dumps(record, allow_nan=False)
+
+
+def test_a_saved_result_comes_back_with_its_bounds(labels, tmp_path):
+    result = EVALUATE(fmodel().transform_bounds((-1, 3)), 4 * images() - 1, labels)
+    result.save(tmp_path / "a.npz")
+    again = type(result).load(tmp_path / "a.npz")
+    assert again.to_dict() == result.to_dict()
+    assert again.bounds == (-1, 3)
+    plain = SpectralImportance.load(tmp_path / "a.npz")  # what `iaside show` reads
+    np.testing.assert_array_equal(plain.per_image, result.per_image)
 
 
 def test_repr_gives_the_evaluator_back():

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from iaside_plugins.corruptions.error_rates import load_reference, mean_corruption_error
+from iaside_plugins.decomposition.run import chains_like
 from iaside_plugins.entry.build import entry_id, mean, proportion, spectral_group
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.protocol import Protocol
@@ -145,7 +146,7 @@ def decomposition(rng: np.random.Generator, protocol: Protocol, conditions: list
         )
     mean_bands = np.mean([one["bands"] for one in splits], axis=0)
     return {
-        "protocol": {**protocol.to_dict(), "estimator": "permutation"},
+        "protocol": chains_like(protocol).to_dict(),
         "n_images": N,
         "image_ids_sha256": sha256("explained"),
         "n_forward": N * len(splits) * 2 * protocol.n_bands,

@@ -57,6 +57,18 @@ def test_valid_entries_have_no_problem(make_entry: Make, options: dict[str, Any]
     assert problems(make_entry(**options)) == []
 
 
+def test_a_split_of_errors_cannot_hide_behind_another_level(make_entry: Make) -> None:
+    raw = make_entry(explained=True)
+    assert problems(raw) == []
+    for condition in raw["decomposition"]["conditions"]:
+        if condition["condition"] == "gaussian_noise":
+            condition["level"] += 0.5
+    raw["decomposition"]["efficiency_residual"] = 0.7
+    found = problems(raw)
+    assert len([one for one in found if "expected a severity of gaussian_noise" in one]) == 5
+    assert any("efficiency_residual: expected 0 but for rounding, got 0.7" in one for one in found)
+
+
 def test_what_attacks_saw_belongs_to_an_entry(make_entry: Make) -> None:
     raw = make_entry()
     raw["adversarial"]["masking"] = masked(

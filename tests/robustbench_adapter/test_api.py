@@ -224,6 +224,17 @@ def test_a_kept_run_is_not_another_models(
 
 
 @needs_host
+def test_a_folder_of_another_protocol_is_refused_before_the_attack(
+    net: Pooled, cifar: Path
+) -> None:
+    benchmark(net, **options(cifar, resume="kept", attacks=["apgd-ce"], eps=1 / 255))
+    seen = net.rows
+    with pytest.raises(InputError, match=r"spectral holds another run: protocol n_bands was 4"):
+        benchmark(net, **options(cifar, resume="kept", n_bands=5, **ATTACK))
+    assert net.rows - seen < 100
+
+
+@needs_host
 def test_a_resumed_attack_is_not_told_by_former_outcomes(
     net: Pooled, cifar: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -173,6 +173,18 @@ def test_saved_loaded_and_gone_on_with(history, tmp_path):
     assert (tmp_path / "history.csv").read_text().startswith("epoch,n_images,clean_accuracy,")
 
 
+def test_the_protocol_is_kept_before_anything_is_recorded(tmp_path):
+    path = tmp_path / "history.npz"
+    started = SpectralHistory((IMAGES, LABELS), THREE)
+    started.save(path)
+    assert SpectralHistory.load(path).protocol == THREE
+    with pytest.raises(InputError, match=r"give protocol= as it was"):
+        SpectralHistory((IMAGES, LABELS)).load_state_dict(started.state_dict())
+    kept = {name: held for name, held in started.state_dict().items() if name != "protocol"}
+    started.load_state_dict(kept)  # of earlier versions
+    assert started.protocol == THREE
+
+
 def test_a_checkpoint_holds_it_without_code(history, tmp_path):
     torch.save({"history": history.state_dict()}, tmp_path / "a.pt")
     state = torch.load(tmp_path / "a.pt", weights_only=True)["history"]
