@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from bench_forecast import INSTALLED
 from torch import Tensor, nn
 
 from iaside_plugins import Protocol, compare, spectral_importance
@@ -125,10 +126,11 @@ def main(arguments: list[str] | None = None) -> None:
     some = slice(options.n_attack)
     temperatures = checked_temperatures(logits, labels.numpy())
     known = json.loads((kit_folder() / "models.json").read_text(encoding="utf-8"))["models"]
-    (family,) = {one["family"] for one in known if one["name"] == model.info.name}
+    families = {one["name"]: one["family"] for one in known}
+    families |= {name: family for name, (_, family) in INSTALLED.items()}
     found = {
         "name": model.info.name,
-        "family": family,
+        "family": families[model.info.name],
         "data": options.data.name,
         "n_images": len(images),
         "accuracy": float(np.mean(logits.argmax(axis=1) == labels.numpy())),
