@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -245,7 +246,7 @@ class Contributions:
         """
         if isinstance(reference, Mapping):
             reference = {
-                name: [errors] * len(SEVERITIES) if isinstance(errors, float | int) else errors
+                name: [errors] * len(SEVERITIES) if isinstance(errors, Real) else errors
                 for name, errors in reference.items()
             }
         theirs = reference_means(reference)
