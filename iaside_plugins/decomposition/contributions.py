@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -246,7 +245,9 @@ class Contributions:
         """
         if isinstance(reference, Mapping):
             reference = {
-                name: [errors] * len(SEVERITIES) if isinstance(errors, Real) else errors
+                name: [errors] * len(SEVERITIES)
+                if isinstance(errors, float | int | np.floating)
+                else errors
                 for name, errors in reference.items()
             }
         theirs = reference_means(reference)
