@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_forecast import INSTALLED
 from torch import Tensor, nn
 
 from iaside_plugins import Protocol, compare, spectral_importance
@@ -107,6 +106,8 @@ def attacked(
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure one network and write its JSON file."""
+    from bench_forecast import INSTALLED  # of this folder, which is on the path of a program here
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="kit:NAME")
     parser.add_argument("--data", type=Path, required=True)
