@@ -59,7 +59,8 @@ def equal_accuracy_figure(data: Mapping[str, Any]) -> Figure:
                 )
         ax.set_xlabel(label)
     axes[0].set_ylabel("accuracy in % under PGD at 2/255")
-    axes[0].legend(title=f"clean accuracy {EQUAL[0]:.2f} to {EQUAL[1]:.2f}", fontsize=SMALL)
+    title = f"clean accuracy {EQUAL[0]:.2f} to {EQUAL[1]:.2f}"
+    axes[0].legend(title=title, fontsize=SMALL, loc="lower right")
     n_images = next(iter(nets.values()))["n_images"]
     figure.suptitle(
         titled("Equal accuracy, different robustness (grey: other accuracies)", n_images)

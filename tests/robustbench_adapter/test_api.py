@@ -266,6 +266,14 @@ def test_an_accuracy_that_is_not_the_last_attacks_is_refused(
         benchmark(net, **options(cifar, spectral=False, **ATTACK))
 
 
+@pytest.mark.parametrize("few", ["n_spectral", "n_examples"])
+def test_errors_are_not_split_on_one_image(net: Pooled, cifar: Path, few: str) -> None:
+    given = options(cifar, threat_model="corruptions", explain=True, entry_path="e.json")
+    with pytest.raises(InputError, match="on at least 2 images: see n_spectral and n_examples"):
+        benchmark(net, **{**given, few: 1})
+    assert net.rows == 0
+
+
 @needs_host
 def test_a_profile_under_each_condition_is_that_of_its_images(net: Pooled, cifar: Path) -> None:
     protocol = Protocol(n_bands=4)
