@@ -10,10 +10,12 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+SEED_BITS = 63  # of `seed_of`
+
 
 def seed_of(*parts: object) -> int:
     """Return a seed in [0, 2**63) made from any parts, joined as text with ``|``."""
-    return seed_of_text("|".join(str(part) for part in parts), 63)
+    return seed_of_text("|".join(str(part) for part in parts), SEED_BITS)
 
 
 def seed_of_text(text: str, bits: int) -> int:

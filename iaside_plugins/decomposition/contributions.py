@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from numbers import Integral, Real
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -42,8 +43,20 @@ class Condition(NamedTuple):
 
     @classmethod
     def of(cls, key: Condition | tuple[str, float] | str) -> Condition:
-        """Return a condition from itself, a pair (name, level), or a name."""
-        return cls(key) if isinstance(key, str) else cls(*key)
+        """Return a condition from itself, a pair (name, level), or a name.
+
+        Raises:
+            InputError: For anything else.
+        """
+        pair: Any = key if isinstance(key, (tuple, list)) else (key, None)
+        name, level = pair if len(pair) == 2 else (None, None)
+        if not isinstance(name, str) or not (level is None or isinstance(level, Real)):
+            raise InputError(
+                f"expected a condition: a name, or a pair of a name and a number, got {key!r}"
+            )
+        if level is None:
+            return cls(name)
+        return cls(name, int(level) if isinstance(level, Integral) else float(level))
 
     def __str__(self) -> str:
         return self.name if self.level is None else f"{self.name} {self.level:g}"
@@ -120,6 +133,8 @@ class Contributions:
         """
         if conditions is None:
             return np.full(len(self.conditions), 1 / len(self.conditions))
+        if isinstance(conditions, (str, Condition)):
+            conditions = [conditions]
         chosen = np.zeros(len(self.conditions))
         for key in conditions:
             wanted = Condition.of(key)
@@ -132,6 +147,8 @@ class Contributions:
                 known = ", ".join(map(str, self.conditions))
                 raise InputError(f"{wanted} was not measured; there are {known}")
             chosen[found] = 1
+        if not chosen.any():
+            raise InputError("expected at least one condition, got none")
         return np.asarray(chosen / chosen.sum())
 
     @property

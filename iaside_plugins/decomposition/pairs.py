@@ -15,7 +15,7 @@ from iaside_plugins.inference.checks import check_images, check_labels
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.provenance import image_digest
 from iaside_plugins.value_table.rows import Group, ImageWithDonor, split_by_shape
-from iaside_plugins.value_table.stream import Item, named_fields, places_of, tensor
+from iaside_plugins.value_table.stream import Item, named_fields, names_of, places_of, tensor
 
 
 class PairStream:
@@ -85,7 +85,7 @@ class PairStream:
             check_images(clean, self._n_bands)
             labels = check_labels(tensor(batch[2]), len(clean)).tolist()
             perturbed = self._by_condition(batch[1], clean)
-            names = [str(name) for name in batch[3]] if len(batch) > 3 else None
+            names = names_of(batch[3]) if len(batch) > 3 else None
             if names is not None and len(names) != len(clean):
                 raise InputError(f"got {len(names)} ids for {len(clean)} images")
             for k, (image, label) in enumerate(zip(clean, labels, strict=True)):

@@ -14,18 +14,20 @@ import numpy.typing as npt
 
 from iaside_plugins.decomposition.contributions import Condition, Contributions, Split
 from iaside_plugins.display.html import html_table
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.importance.result import band_edges
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley import exact as shapley
 from iaside_plugins.stats.intervals import Estimate, jackknife
 from iaside_plugins.storage.files import jsonable, parse_json, read_npz, write_atomic
+from iaside_plugins.value_table.stream import numbered
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 Array = npt.NDArray[np.float64]
+ROUNDING = 1e-12  # share of an energy below which single precision rounds
 Conditions = Iterable[Condition | tuple[str, float] | str] | None
 FORMAT = 1
 GAMES = ("error", "loss")
@@ -114,7 +116,7 @@ class ErrorDecomposition:
         return shapley.interactions(self.error.weights(conditions) @ tables)
 
     def repaired_without(self, bands: Sequence[int], conditions: Conditions = None) -> Estimate:
-        """Return the share of errors that go where the perturbation is taken out of some bands.
+        """Return by how much the error rate falls with the perturbation taken out of some bands.
 
         Args:
             bands: Numbers of the bands.
@@ -148,9 +150,7 @@ class ErrorDecomposition:
         """
         weights = self.error.weights(conditions)
         rows = [np.tensordot(weights, x, axes=1) for x in (self.error.bands, self.energy)]
-        m = self.protocol.n_bands
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return jackknife(np.concatenate(rows, axis=1), lambda x: x[..., :m] / x[..., m:])
+        return jackknife(np.concatenate(rows, axis=1), over_energy)
 
     def to_frame(self, game: str = "error") -> pd.DataFrame:
         """Return one row a condition and band: contribution with its interval, energy.
@@ -326,6 +326,17 @@ class DecompositionDifference:
         return {"n_images": len(self.ids), **jsonable(out)}
 
 
+def over_energy(means: Array) -> Array:
+    """Return contributions over energies (..., M), of means of both (..., 2 M).
+
+    NaN in a band that is not perturbed: energy below `ROUNDING` of the whole is that of numbers.
+    """
+    contributions, energy = np.split(means, 2, axis=-1)
+    touched = energy > ROUNDING * energy.sum(axis=-1, keepdims=True)
+    out = np.full(energy.shape, np.nan)
+    return np.asarray(np.divide(contributions, energy, out=out, where=touched))
+
+
 def joined(parts: Sequence[ErrorDecomposition]) -> ErrorDecomposition:
     """Return one decomposition of the conditions of several, on the images that all of them have.
 
@@ -335,21 +346,25 @@ def joined(parts: Sequence[ErrorDecomposition]) -> ErrorDecomposition:
     first = parts[0]
     if len(parts) == 1:
         return first
-    shared = set(first.ids).intersection(*(part.ids for part in parts[1:]))
-    if not shared or not all(first.protocol.same(part.protocol) for part in parts):
+    places = [{name: k for k, name in enumerate(numbered(part.ids))} for part in parts]
+    names = [name for name in places[0] if all(name in own for own in places)]
+    if not names or not all(_alike(first, part) for part in parts):
         raise InputError("expected decompositions of one protocol with images in common")
-    ids = tuple(name for name in first.ids if name in shared)
-    rows = [[part.ids.index(name) for name in ids] for part in parts]
+    ids = tuple(name for name, _ in names)
+    rows = [[own[name] for name in names] for own in places]
 
     def game(name: str) -> Contributions:
         games = [part._game(name).at(own) for part, own in zip(parts, rows, strict=True)]
-        nested = [one.nested for one in games if one.nested is not None]
+        measured = [one.nested for one in games if one.nested is not None]
+        nested = np.concatenate(measured) if len(measured) == len(games) else None
+        if nested is not None and np.isnan(nested).any(axis=(0, 2)).all():
+            nested = None  # no image has it under all conditions
         return Contributions(
             tuple(condition for one in games for condition in one.conditions),
             games[0].clean,
             np.concatenate([one.perturbed for one in games]),
             np.concatenate([one.bands for one in games]),
-            np.concatenate(nested) if len(nested) == len(games) else None,
+            nested,
             games[0].rates,
         )
 
@@ -376,8 +391,15 @@ def difference(first: ErrorDecomposition, second: ErrorDecomposition) -> Decompo
 
     Raises:
         InputError: If the images, the conditions or the protocols differ.
+        InputTypeError: For other results, such as importances: see `compare`.
     """
-    if not first.protocol.same(second.protocol):
+    for one in (first, second):
+        if not isinstance(one, ErrorDecomposition):
+            raise InputTypeError(
+                f"expected two results of error_decomposition, got {type(one).__name__}; two "
+                "importances are compared by compare(first, second)"
+            )
+    if not _alike(first, second):
         raise InputError(
             f"decompositions of different protocols cannot be compared: "
             f"{first.protocol.protocol_id} and {second.protocol.protocol_id}"
@@ -399,6 +421,11 @@ def difference(first: ErrorDecomposition, second: ErrorDecomposition) -> Decompo
         first.ids,
         first.band_edges(),
     )
+
+
+def _alike(first: ErrorDecomposition, second: ErrorDecomposition) -> bool:
+    """Whether two protocols give equal decompositions: beta, of the scores, is not used."""
+    return replace(first.protocol, beta=second.protocol.beta).same(second.protocol)
 
 
 def _points(game: Contributions, last: str) -> pd.DataFrame:

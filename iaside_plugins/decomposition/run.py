@@ -168,8 +168,8 @@ def error_decomposition(  # noqa: PLR0913  the public signature
 
 def engine_of(protocol: Protocol) -> Protocol:
     """Return the protocol by which the engine makes the rows of a decomposition."""
-    # The engine's name for "the given image stands in for the missing bands".
-    return replace(protocol, absence="replacement")
+    # The engine's name for "the given image stands in for the missing bands", for all of them too.
+    return replace(protocol, absence="replacement", black_empty=False)
 
 
 def run_identity(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from iaside_plugins.errors import InputError
-from iaside_plugins.seeds import seed_of
+from iaside_plugins.seeds import SEED_BITS, seed_of
 
 IntArray = npt.NDArray[np.int64]
 Array = npt.NDArray[np.float64]
@@ -85,8 +85,15 @@ def signs(digest: str, frequencies: IntArray, n_channels: int, seed: int) -> Arr
     Made from the seed, the image's digest and the frequency: neither the order of images nor the
     other frequencies matter.
     """
-    drawn = [seed_of("fourier", seed, digest, int(ky), int(kx)) for ky, kx in frequencies]
-    bits = [[(number >> channel) & 1 for channel in range(n_channels)] for number in drawn]
+    blocks = [() if k == 0 else (k,) for k in range(-(-n_channels // SEED_BITS))]
+    drawn = [
+        [seed_of("fourier", seed, digest, int(ky), int(kx), *block) for block in blocks]
+        for ky, kx in frequencies
+    ]
+    bits = [
+        [(numbers[k // SEED_BITS] >> k % SEED_BITS) & 1 for k in range(n_channels)]
+        for numbers in drawn
+    ]
     return 2.0 * np.array(bits, dtype=np.float64).reshape(-1, n_channels) - 1
 
 

@@ -94,6 +94,8 @@ def fourier_heatmap(  # noqa: PLR0913  the public signature
     """
     bands = partition or SpectralPartition()
     check_max_images(max_images)
+    if type(seed) is not int or seed < 0:
+        raise InputError(f"seed must be an integer of at least 0, got {seed!r}")
     if norm is not None and not 0 < norm < math.inf:
         raise InputError(f"norm must be above 0, got {norm!r}")
     runner = ModelRunner(model, model_device(model, device), batch_size, precision)
@@ -170,12 +172,12 @@ def _wrong(runner: ModelRunner, item: Item, frequencies: IntArray, norm: float, 
     sign = to_device(drawn, runner.device, runner.dtype)
 
     def logits(n_rows: int) -> Tensor:
-        parts = [runner.logits(image[None].clone(), item.label)]
+        parts = [runner.logits(image[None].clone(), item.label).clone()]
         n_parts = -(-len(frequencies) // n_rows)
         for part in np.array_split(np.arange(len(frequencies)), n_parts):
             basis = basis_images(frequencies[part], image.shape[1:], runner.dtype, runner.device)
             noisy = noisy_images(image, basis, sign[part[0] : part[-1] + 1], norm)
-            parts.append(runner.logits(noisy, item.label))
+            parts.append(runner.logits(noisy, item.label).clone())  # a model may reuse its output
         return torch.cat(parts)
 
     found = runner.within_memory(logits)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from iaside_plugins.decomposition.result import ErrorDecomposition
+from iaside_plugins.decomposition.result import ErrorDecomposition, over_energy
 from iaside_plugins.errors import InputError
 from iaside_plugins.heatmap.result import FourierHeatMap
 from iaside_plugins.importance.result import SpectralImportance
@@ -27,6 +27,7 @@ from iaside_plugins.stats.intervals import (
     rate_interval,
 )
 from iaside_plugins.storage.files import jsonable
+from iaside_plugins.value_table.stream import numbered
 
 Array = npt.NDArray[np.float64]
 
@@ -73,8 +74,8 @@ class BandView:
 
     def at(self, ids: Sequence[str]) -> BandView:
         """Return the view on some of its images, in their order."""
-        place = {name: k for k, name in enumerate(self.ids)}
-        rows = self.rows[[place[name] for name in ids]]
+        place = {name: k for k, name in enumerate(numbered(self.ids))}
+        rows = self.rows[[place[name] for name in numbered(ids)]]
         return replace(self, ids=tuple(ids), rows=rows)
 
 
@@ -102,15 +103,9 @@ def attack_view(
 def per_energy_view(result: ErrorDecomposition) -> BandView:
     """Return contributions to the mean error per energy, see `ErrorDecomposition.per_energy`."""
     rows = np.concatenate([result.error.bands.mean(axis=0), result.energy.mean(axis=0)], axis=1)
-    m = result.protocol.n_bands
-
-    def ratio(mean: Array) -> Array:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(100 * mean[..., :m] / mean[..., m:])
-
     name = "contribution per energy"
     unit = f"points a squared pixel, {_conditions(result)}"
-    return BandView(name, unit, result.ids, rows, ratio)
+    return BandView(name, unit, result.ids, rows, lambda means: 100 * over_energy(means))
 
 
 def heatmap_view(result: FourierHeatMap) -> BandView:
@@ -153,7 +148,9 @@ class BandViews:
                     f"expected views of {heat_map.partition.n_bands} bands, got "
                     f"{len(view.value)} of {view.name}"
                 )
-        shared = [name for name in heat_map.ids if all(name in view.ids for view in others)]
+        known = [set(numbered(view.ids)) for view in others]
+        names = numbered(heat_map.ids)
+        shared = [one[0] for one in names if all(one in own for own in known)]
         if not shared:
             raise InputError("expected views of the same images, got none in common")
         return cls(tuple(view.at(shared) for view in views), heat_map)

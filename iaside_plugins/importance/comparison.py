@@ -102,17 +102,17 @@ def compare(first: SpectralImportance, second: SpectralImportance) -> Comparison
         InputError: If the images or the protocols differ.
         InputTypeError: For other results, such as error decompositions: see `difference`.
     """
-    if not first.protocol.same(second.protocol):
-        raise InputError(
-            f"results of different protocols cannot be compared: {first.protocol.protocol_id} "
-            f"and {second.protocol.protocol_id}"
-        )
     for one in (first, second):
         if not isinstance(one, SpectralImportance):
             raise InputTypeError(
                 f"expected two results of spectral_importance, got {type(one).__name__}; two "
                 "error decompositions are compared by difference(first, second)"
             )
+    if not first.protocol.same(second.protocol):
+        raise InputError(
+            f"results of different protocols cannot be compared: {first.protocol.protocol_id} "
+            f"and {second.protocol.protocol_id}"
+        )
     if first.ids != second.ids:
         shared = len(set(first.ids) & set(second.ids))
         raise InputError(

@@ -77,12 +77,13 @@ def spectral_importance(  # noqa: PLR0913  the public signature
             images if they are files, for the same numbers; or the workers of a cluster, of
             `ray_adapter.workers_on_ray`. The model here stays where it is; scripts that start
             processes need ``if __name__ == "__main__":``.
-        batch_size: Rows in one forward pass; "auto" begins with 512 on a GPU (64 elsewhere),
-            halves them where memory runs out, and on a CPU takes the quickest of 4, 16 and 64 on
-            the first image. Beside the model, and what it needs for a batch,
-            the device holds at most batch_size coalition images and 3 * n_bands + 2 images for
-            each image in work (one, or batch_size / 2**n_bands where that is more); the host
-            8 * (2**n_bands + 2) bytes for every finished one.
+        batch_size: Rows in one forward pass; "auto" begins with 512 on a GPU (64 elsewhere) and
+            halves them where memory runs out; on a CPU, where passes may be made faster
+            (`forwards`), it takes the quickest of 4, 16 and 64 on the first image. Beside the
+            model, and what it needs for a batch, the device holds at most batch_size coalition
+            images and 3 * n_bands + 2 images for each image in work (one, or
+            batch_size / 2**n_bands where that is more); the host 8 * (2**n_bands + 2) bytes for
+            every finished one.
         precision: "float32", "float64", or "bfloat16" / "float16" (autocast, less exact).
         resume: Folder in which finished images are stored; a run that stopped resumes from there.
         max_images: Stop after so many images.
@@ -296,7 +297,7 @@ def read_run(folder: Path | str, beta: float | None = None) -> SpectralImportanc
     identity, choices = read_header(folder)
     start = "protocol "
     fields = {k.removeprefix(start): v for k, v in identity.items() if k.startswith(start)}
-    if not fields or "precision" not in identity:
+    if not fields or "precision" not in identity or "decomposition" in identity:
         raise InputError(f"{folder} holds no run of spectral_importance")
     check_identity(folder, {"method_version": identity.get("method_version", 1)}, method_identity())
     chosen = choices.get("beta", BETA) if beta is None else beta

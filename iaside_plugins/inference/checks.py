@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from iaside_plugins.devices import pick_device
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.spectral.partition import check_image_size
 
@@ -50,10 +51,10 @@ def model_device(model: Any, device: torch.device | str | None = None) -> torch.
     """Return the device to run on: the model's own; the model is never moved.
 
     Raises:
-        InputError: If `device` is given and the model's weights are elsewhere, if the model
-            is in training mode, or if its weights were never loaded.
+        InputError: If `device` is none, or the model's weights are elsewhere, if the model is in
+            training mode, or if its weights were never loaded.
     """
-    wanted = None if device is None else torch.device(device)
+    wanted = None if device is None else _named(device)
     if not isinstance(model, nn.Module):
         return wanted or torch.device("cpu")
     check_eval_mode(model)
@@ -71,6 +72,15 @@ def model_device(model: Any, device: torch.device | str | None = None) -> torch.
             f"model.to('{wanted}') or leave device out"
         )
     return own
+
+
+def _named(device: torch.device | str) -> torch.device:
+    """Return a device by its name, or raise InputError."""
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"device must be cpu, cuda[:i] or alike, got {device!r}") from error
+    return pick_device(str(found)) if found.type == "cuda" else found
 
 
 def check_images(images: Tensor, n_bands: int | None = None) -> None:

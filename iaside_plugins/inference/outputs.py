@@ -333,9 +333,12 @@ def random_state(device: torch.device) -> tuple[Any, ...]:
 
 
 def may_vary(model: Any) -> bool:
-    """Return whether a model holds a generator of its own, or a batch norm of the batch at hand."""
+    """Return whether a model may hold a generator of its own, or a batch norm of the batch at hand.
+
+    Of a callable that is no ``nn.Module`` nobody knows, not even in which mode its modules are.
+    """
     if not isinstance(model, nn.Module):
-        return False
+        return True
     for part in model.modules():
         if isinstance(part, NORMS) and part.running_mean is None:
             return True

@@ -99,15 +99,18 @@ class ForecastCheck:
     def by_name(self) -> ForecastCheck:
         """Return the means over the conditions of one name, such as severities."""
         names = list(dict.fromkeys(one.name for one in self.conditions))
-        of = np.array([[one.name == name for name in names] for one in self.conditions], float)
-        of /= of.sum(axis=0)
+        of = [[one.name == name for one in self.conditions] for name in names]
+
+        def means(x: Array) -> Array:  # no product of matrices: 0 times an infinite SNR is NaN
+            return np.stack([x[..., own].mean(axis=-1) for own in of], axis=-1)
+
         return ForecastCheck(
             tuple(map(Condition, names)),
-            self.forecast @ of,
-            self.measured @ of,
+            means(self.forecast),
+            means(self.measured),
             self.clean,
-            self.image_share @ of,
-            self.snr_db @ of,
+            means(self.image_share),
+            means(self.snr_db),
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -119,10 +119,13 @@ def save_spectra(path: Path, spectra: Sequence[StoredSpectrum], info: dict[str, 
         info: Where they come from: settings, provenance.
 
     Raises:
-        InputError: If there are none, or the file cannot be written.
+        InputError: If there are none, one has no inner products, or the file cannot be written.
     """
     if not spectra:
         raise InputError("there are no spectra to save")
+    for one in spectra:
+        if not np.isfinite(one.product).all():
+            raise InputError(f"{one.condition} has no inner products to save: measure it again")
     first = spectra[0]
     conditions = [
         {

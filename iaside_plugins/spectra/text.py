@@ -140,7 +140,7 @@ def _band_attack_rows(data: Mapping[str, Any]) -> list[list[str]]:
     for row in data["conditions"]:
         if row["kind"] == "band attack":
             band = int(row["name"].rpartition("_")[2])
-            by_budget.setdefault(row["strength"], {})[band] = f"{row['success']:.0%}"
+            by_budget.setdefault(row["strength"], {})[band] = number(row["success"], spec=".0%")
     bands = range(data["n_bands"])
     rows = [["success of PGD L2 inside one band", *map(str, bands)]]
     for budget, cells in by_budget.items():

@@ -19,7 +19,8 @@ Array = npt.NDArray[np.float64]
 def band_energies(clean: Any, perturbed: Any, partition: SpectralPartition) -> Array:
     """Return rows (N, 2 M + 2): band energies of x, of x' - x, and the energies of their DC bins.
 
-    By Parseval, in squared pixels summed over channels; float64.
+    By Parseval, in squared pixels summed over channels; float64. An energy of x' - x that the
+    rounding of pixels can make, the squared precision of the image's energy, is 0.
 
     Raises:
         InputError: Shapes that differ or are not (N, C, H, W), or values that are not finite.
@@ -40,6 +41,9 @@ def band_energies(clean: Any, perturbed: Any, partition: SpectralPartition) -> A
     parts += [
         part.sum(dim=(2, 3)).square().sum(1, True) / (size[0] * size[1]) for part in (x, delta)
     ]
+    precision = max(torch.finfo(one.dtype).eps for one in (clean, perturbed))
+    least = precision**2 * parts[0].sum(dim=1, keepdim=True)
+    parts[1::2] = [torch.where(part > least, part, 0.0) for part in parts[1::2]]
     return np.asarray(torch.cat(parts, dim=1).cpu().numpy())
 
 

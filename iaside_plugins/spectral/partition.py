@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from iaside_plugins.errors import InputError
-from iaside_plugins.spectral.band_maps import image_size, split_bands
+from iaside_plugins.spectral.band_maps import computable, image_size, split_bands
 
 BAND_NORMS = ("chebyshev", "euclidean")
 
@@ -107,13 +107,15 @@ class SpectralPartition:
     def energy(self, images: Tensor) -> Tensor:
         """Return the energy of each band, (N, n_bands): by Parseval, together all squared pixels.
 
-        The sum over channels and the band's bins of ``|FFT2|^2 / (H W)``, unnormalised FFT.
+        The sum over channels and the band's bins of ``|FFT2|^2 / (H W)``, unnormalised FFT, in the
+        precision of the images, single at least.
 
         Raises:
             InputError: If the shape is not (N, C, H, W) or the images are too small.
             InputTypeError: If the images are not real floating-point numbers.
         """
         height, width = image_size(images)
+        images = computable(images)
         if not len(images):  # which the FFT refuses
             return images.new_zeros(0, self.n_bands)
         power = torch.fft.fft2(images).abs().square().sum(dim=1) / (height * width)

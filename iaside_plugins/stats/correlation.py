@@ -36,12 +36,15 @@ def ranks(values: npt.ArrayLike) -> Array:
 
 
 def rank_correlation(first: npt.ArrayLike, second: npt.ArrayLike) -> Array:
-    """Return Spearman's correlation of two columns (..., n), in [-1, 1]; NaN if one is constant.
+    """Return Spearman's correlation of two columns (..., n), in [-1, 1].
 
-    Pearson's correlation of the ranks (Spearman, American Journal of Psychology 15, 1904).
+    NaN if one is constant, or holds NaN, which has no rank. Pearson's correlation of the ranks
+    (Spearman, American Journal of Psychology 15, 1904).
     """
     a, b = (ranks(x) - ranks(x).mean(axis=-1, keepdims=True) for x in (first, second))
-    return scaled((a * b).sum(axis=-1), (a**2).sum(axis=-1), (b**2).sum(axis=-1))
+    found = scaled((a * b).sum(axis=-1), (a**2).sum(axis=-1), (b**2).sum(axis=-1))
+    unranked = np.isnan(first).any(axis=-1) | np.isnan(second).any(axis=-1)
+    return np.where(unranked, np.nan, found)
 
 
 def spearman_matrix(scores: npt.ArrayLike) -> Array:

@@ -11,6 +11,7 @@ import sys
 import sysconfig
 import types
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -145,7 +146,7 @@ def model_code(model: Any) -> str | None:
 def _collect(one: Any, texts: dict[str, str]) -> None:
     """Add the texts of a function or of the functions of a class, and of those that they name."""
     if isinstance(one, type):
-        if _is_own_object(one):
+        if is_own_object(one):
             for value in vars(one).values():
                 for part in _functions(value):
                     _collect(part, texts)
@@ -154,18 +155,17 @@ def _collect(one: Any, texts: dict[str, str]) -> None:
         name = f"{part.__module__}.{part.__qualname__}"
         if name in texts:
             continue
-        cells = [cell.cell_contents for cell in part.__closure__ or () if _is_filled(cell)]
-        if not _is_own_object(part):
+        cells = list(contents(part).values())
+        if not is_own_object(part):
             for value in cells:  # what a decorator of a library wraps
                 if isinstance(value, types.FunctionType):
                     _collect(value, texts)
             continue
         texts[name] = ""
-        known = [part.__globals__[n] for n in _names(part.__code__) if n in part.__globals__]
-        defaults = part.__defaults__ or ()
-        simple = [repr(value) for value in defaults if isinstance(value, _SIMPLE)]
+        known = [part.__globals__[n] for n in code_names(part.__code__) if n in part.__globals__]
+        simple = [repr(value) for value in part.__defaults__ or () if isinstance(value, _SIMPLE)]
         texts[name] = f"{part.__qualname__} {_code_text(part.__code__)} {simple}"
-        for value in (*known, *cells, *defaults):
+        for value in (*known, *cells):
             if isinstance(value, types.FunctionType):
                 _collect(value, texts)
 
@@ -179,15 +179,20 @@ def _functions(value: Any) -> Iterator[types.FunctionType]:
         yield value
 
 
-def _is_filled(cell: types.CellType) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018  raises while it is empty
-    except ValueError:
-        return False
-    return True
+def contents(function: types.FunctionType) -> dict[str, Any]:
+    """Return the values that a function closes over, and those of its defaults, by their names."""
+    found = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):  # of a cell that is still empty
+            found[name] = cell.cell_contents
+    return {
+        **found,
+        **{f"default {k}": value for k, value in enumerate(function.__defaults__ or ())},
+        **(function.__kwdefaults__ or {}),
+    }
 
 
-def _is_own_object(one: Any) -> bool:
+def is_own_object(one: Any) -> bool:
     """Whether a class or function is of the user's own code, a script or a notebook among it."""
     module = sys.modules.get(one.__module__ or "")
     if one.__module__ == "__main__":
@@ -195,9 +200,9 @@ def _is_own_object(one: Any) -> bool:
     return module is not None and is_own(getattr(module, "__file__", None))
 
 
-def _names(code: types.CodeType) -> set[str]:
+def code_names(code: types.CodeType) -> set[str]:
     """Return the names that code reads, with those of the functions in it."""
-    inner = (_names(part) for part in code.co_consts if isinstance(part, types.CodeType))
+    inner = (code_names(part) for part in code.co_consts if isinstance(part, types.CodeType))
     return set(code.co_names).union(*inner)
 
 

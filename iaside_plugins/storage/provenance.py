@@ -17,6 +17,7 @@ from torch import nn
 
 from iaside_plugins._version import __version__
 from iaside_plugins.storage.code import model_code
+from iaside_plugins.storage.held import held
 
 RECORDED = (
     "torch",
@@ -67,6 +68,11 @@ def _parts(value: Any) -> Iterator[str | bytes]:
         array = value.detach().cpu().contiguous()
         yield f"{array.dtype}|{tuple(array.shape)}"
         yield array.reshape(-1).view(torch.uint8).numpy().tobytes()
+    elif isinstance(value, nn.Module):
+        yield model_digest(value)
+    elif isinstance(value, (np.ndarray, np.generic)):
+        yield f"{value.dtype}|{value.shape}"
+        yield repr(value.tolist()) if value.dtype.hasobject else value.tobytes()
     elif isinstance(value, Mapping):
         for key, one in value.items():
             yield str(key)
@@ -74,7 +80,7 @@ def _parts(value: Any) -> Iterator[str | bytes]:
     elif isinstance(value, (list, tuple)):
         for one in value:
             yield from _parts(one)
-    elif isinstance(value, (str, bytes, int, float, torch.dtype, type(None))):
+    elif isinstance(value, (str, bytes, int, float, complex, torch.dtype, type(None))):
         yield value if isinstance(value, bytes) else repr(value)
     else:  # its text may hold an address
         yield type(value).__qualname__
@@ -83,16 +89,20 @@ def _parts(value: Any) -> Iterator[str | bytes]:
 def model_digest(model: Any) -> str:
     """Return a digest of what decides a model's outputs, as far as it can be read.
 
-    For an ``nn.Module``: its class, its modules as they print, its state, and buffers that the
-    state leaves out; the code of its forward method is not read (see `model_identity`). For
-    another callable only its qualified name is known.
+    For an ``nn.Module``: its class, its modules as they print, its state, buffers that the state
+    leaves out, and constants of the user's own classes; the code of its forward method is not read
+    (see `model_identity`). For another callable: its qualified name, and the modules and constants
+    that it holds (see `held`).
     """
     kind = type(model)
+    more = {} if hasattr(model, "code_sha256") else held(model)
     if isinstance(model, nn.Module):
-        tensors = {**model.state_dict(), **dict(model.named_buffers())}
-        text = f"{model!r}|{_tensors_digest(tensors)}"
-        return f"{kind.__qualname__}:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    return f"callable:{getattr(model, '__qualname__', kind.__qualname__)}"
+        text = repr(model)
+        more = {**model.state_dict(), **dict(model.named_buffers()), **more}
+    else:
+        text = f"callable:{getattr(model, '__qualname__', kind.__qualname__)}"
+    text = f"{text}|{_tensors_digest(more)}"
+    return f"{kind.__qualname__}:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def model_identity(model: Any, folder: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -143,7 +144,7 @@ def _items(data: Any, n_bands: int, first: int) -> Iterator[Item]:
         images = tensor(batch[0])
         check_images(images, n_bands)
         labels = check_labels(tensor(batch[1]), len(images))
-        names = [None] * len(images) if len(batch) == 2 else _names(batch[2])
+        names = [None] * len(images) if len(batch) == 2 else names_of(batch[2])
         if len(names) != len(images):
             raise InputError(f"got {len(names)} ids for {len(images)} images")
         for image, label, name in zip(images, labels.tolist(), names, strict=True):
@@ -182,9 +183,19 @@ def _shown(values: Any) -> str:
     return f"a {kind}"
 
 
-def _names(ids: Any) -> list[Any]:
+def names_of(ids: Any) -> list[str]:
     """Return ids as text; tensors and arrays of numbers by their values."""
-    return [str(name) for name in (ids.tolist() if hasattr(ids, "tolist") else ids)]
+    return [str(name.item() if torch.is_tensor(name) else name) for name in ids]
+
+
+def numbered(ids: Iterable[str]) -> list[tuple[str, int]]:
+    """Return ids, each with how often it came before: images of one id are told apart."""
+    before: Counter[str] = Counter()
+    found = []
+    for name in ids:
+        found.append((name, before[name]))
+        before[name] += 1
+    return found
 
 
 def _is_pair(data: Any) -> bool:

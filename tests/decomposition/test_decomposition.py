@@ -12,7 +12,14 @@ import pytest
 import torch
 from torch import nn
 
-from iaside_plugins import InputError, Protocol, compare, error_decomposition
+from iaside_plugins import (
+    InputError,
+    Protocol,
+    SpectralImportance,
+    compare,
+    error_decomposition,
+    spectral_importance,
+)
 from iaside_plugins.corruptions import error_rates
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.decomposition.result import (
@@ -341,8 +348,13 @@ def test_a_difference_of_two_models_is_paired(tmp_path):
         np.testing.assert_allclose(both, one - two, atol=1e-12)
     same = difference(first, first).error.over()
     assert not same.bands.value.any()
-    with pytest.raises(TypeError, match=r"are compared by difference\(first, second\)"):
+    with pytest.raises(InputTypeError, match=r"are compared by difference\(first, second\)"):
         compare(first, second)
+    for wrong in ((spectral_importance(oracles.TinyNet(), (x, y), Protocol(4)), first), (1, 2)):
+        with pytest.raises(InputTypeError, match=r"are compared by compare\(first, second\)"):
+            difference(*wrong)
+        with pytest.raises(InputTypeError):
+            compare(*wrong[::-1])
     half = x[:4], {k: z[:4] for k, z in perturbed.items()}, y[:4]
     less = error_decomposition(oracles.TinyNet(), half, CHAINS)
     with pytest.raises(InputError, match="same images"):
@@ -452,6 +464,80 @@ def test_pairs_that_do_not_fit_are_refused():
             error_decomposition(net, pairs, CHAINS)
     with pytest.raises(InputTypeError):
         error_decomposition(net, ((255 * x).byte(), one, y), CHAINS)
+
+
+def test_choices_of_the_clean_game_change_no_decomposition(tmp_path):
+    """A black image for no band, and beta: the absence here is the clean image."""
+    net, pairs = oracles.TinyNet(scale=30), _pairs(5)
+    plain = error_decomposition(net, pairs, CHAINS)
+    other = replace(CHAINS, black_empty=True, beta=0.9)
+    same = error_decomposition(net, pairs, other, resume=tmp_path)
+    for game in ("error", "loss"):
+        for name in ("clean", "perturbed", "bands"):
+            one, two = (getattr(getattr(found, game), name) for found in (plain, same))
+            np.testing.assert_array_equal(one, two)
+    assert not difference(plain, same).error.over().bands.value.any()
+    assert joined([plain, same]).n_images == 5
+    with pytest.raises(InputError, match="no run of spectral_importance"):
+        SpectralImportance.load(tmp_path / "chains")
+
+
+def test_images_of_one_name_are_told_apart_by_their_order():
+    net, (x, perturbed, y) = oracles.TinyNet(scale=30), _pairs(4)
+    ids = ["a", "b", "a", "b"]
+    first, second, _ = perturbed
+    parts = [
+        error_decomposition(net, [(x[own], {c: perturbed[c][own]}, y[own], some)], CHAINS)
+        for c, own, some in ((first, slice(4), ids), (second, slice(3), ids[:3]))
+    ]
+    both = joined(parts)
+    assert both.ids == ("a", "b", "a")
+    some = x[:3], {c: perturbed[c][:3] for c in (first, second)}, y[:3]
+    whole = error_decomposition(net, some, CHAINS)
+    np.testing.assert_array_equal(both.loss.perturbed, whole.loss.perturbed)
+
+
+def test_a_repair_that_no_shared_image_has_is_left_out():
+    net, (x, perturbed, y) = oracles.TinyNet(scale=30), _pairs(4)
+    first, second, _ = perturbed
+    one = error_decomposition(net, (x, {first: perturbed[first]}, y), CHAINS, repair=1)
+    turned = x[[1, 0]], {second: perturbed[second][[1, 0]]}, y[[1, 0]]
+    both = joined([one, error_decomposition(net, turned, CHAINS, repair=1)])
+    assert both.error.nested is None
+    assert "repaired_without_high" not in both.to_dict()["error"]["mean"]
+
+
+def test_names_may_be_numbers_of_any_kind():
+    x, perturbed, y = _pairs(3, n_conditions=1)
+    one = next(iter(perturbed.values()))
+    for ids in (torch.arange(3), np.arange(3), list(torch.arange(3)), [0, 1, 2]):
+        found = error_decomposition(oracles.TinyNet(), [(x, one, y, ids)], CHAINS)
+        assert found.ids == ("0", "1", "2")
+
+
+def test_conditions_are_names_with_numbers_or_without(tmp_path):
+    x, perturbed, y = _pairs(2)
+    one = next(iter(perturbed.values()))
+    keys = ("fog", np.int64(3)), ("blur", np.float32(0.5)), "rain"
+    found = error_decomposition(oracles.TinyNet(), (x, dict.fromkeys(keys, one), y), CHAINS)
+    found.save(tmp_path / "d.npz")
+    known = ErrorDecomposition.load(tmp_path / "d.npz").conditions
+    assert known == (("fog", 3), ("blur", 0.5), ("rain", None))
+    assert found.error.over(known[0]).added.value == found.error.over("fog").added.value
+    with pytest.raises(InputError, match="at least one condition"):
+        found.error.over([])
+    for key in (1, ("fog", "3"), ("pgd", "Linf", 0.03), (3, "fog")):
+        with pytest.raises(InputError, match="expected a condition: a name, or a pair"):
+            error_decomposition(oracles.TinyNet(), (x, {key: one}, y), CHAINS)
+
+
+def test_a_band_that_only_rounding_touches_has_nothing_per_energy():
+    x, _ = oracles.sample(6, (16, 16))
+    noise = 0.05 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    x, net = 0.25 + 0.5 * x, oracles.TinyNet(scale=30)
+    perturbed = x + SpectralPartition(4).split(noise)[:, 2]
+    found = error_decomposition(net, (x, perturbed, net(x).argmax(dim=1)), Protocol(4))
+    assert np.isnan(found.per_energy().value).tolist() == [True, True, False, True]
 
 
 def test_batches_and_names_change_nothing():

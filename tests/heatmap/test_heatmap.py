@@ -107,6 +107,10 @@ def test_signs_are_of_the_image_the_frequency_and_the_channel_alone():
     np.testing.assert_array_equal(signs("abc", half, 1, 0), drawn[:, :1])
     assert (signs("abd", half, 3, 0) != drawn).any()
     assert (signs("abc", half, 3, 1) != drawn).any()
+    many = signs("abc", half, 200, 0)  # more channels than a seed has bits
+    np.testing.assert_array_equal(many[:, :3], drawn)
+    assert np.abs(many.mean(axis=0)).max() < 0.35
+    assert len(np.unique(many, axis=1).T) == 200
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 12)])
@@ -200,6 +204,27 @@ def test_results_are_saved_and_said(tmp_path):
         FourierHeatMap.load(tmp_path / "other.npz")
 
 
+class Reused(nn.Module):
+    """Writes every answer into the same memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.memory = Shy(2, 4, (8, 8)), torch.empty(64, 2)
+        self.eval()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.memory[: len(images)].copy_(self.net(images))
+
+
+def test_a_model_may_reuse_the_memory_of_its_answers():
+    plain, reused = (
+        fourier_heatmap(model, grey(2, (8, 8)), norm=0.3, partition=FOUR, batch_size=4)
+        for model in (Shy(2, 4, (8, 8)), Reused())
+    )
+    assert 0 < plain.wrong.mean() < 1
+    np.testing.assert_array_equal(reused.wrong, plain.wrong)
+
+
 def test_bad_input_is_refused_before_the_work():
     net, (x, y) = oracles.TinyNet(), oracles.sample(2, (8, 8))
     for norm in (0, -1.0, float("nan"), float("inf")):
@@ -207,6 +232,11 @@ def test_bad_input_is_refused_before_the_work():
             fourier_heatmap(net, (x, y), norm=norm, partition=FOUR)
     with pytest.raises(InputError, match="no images"):
         fourier_heatmap(net, [], partition=FOUR)
+    for seed in (-1, 1.0, True, np.random.default_rng(0)):
+        with pytest.raises(InputError, match="seed must be an integer of at least 0"):
+            fourier_heatmap(net, (x, y), seed=seed, partition=FOUR)
+    with pytest.raises(InputError, match="device must be cpu"):
+        fourier_heatmap(net, (x, y), device="gpu", partition=FOUR)
     other = torch.rand(1, 3, 9, 8)
     with pytest.raises(InputError, match="images of one size, 8 x 8 as the first, got 9 x 8"):
         fourier_heatmap(net, [(x, y), (other, y[:1])], partition=FOUR)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import oracles
@@ -100,6 +101,12 @@ def test_views_are_on_the_images_that_all_have(results):
         BandViews.of(heat)
     alone = BandViews.of(heat, attack_view(wrong[:1], "a", 0.5))
     assert np.isnan(alone.agreement_interval).all()
+
+
+def test_images_of_one_name_are_told_apart_by_their_order(results):
+    importance, _, heat = (replace(one, ids=tuple("aabcdefg")) for one in results)
+    views = BandViews.of(heat, importance_view(importance))
+    np.testing.assert_array_equal(views.views[0].rows, importance.per_image)
 
 
 def test_a_band_without_a_frequency_is_left_out_of_the_agreement(results):

@@ -37,7 +37,7 @@ def test_a_run_says_it_once_and_not_of_attacked_images(caplog):
     good = torch.eye(10)[labels] * 9
 
     def guessing(x):
-        return torch.zeros(len(x), 10).index_fill(1, torch.tensor([3]), 1.0) + x.mean()
+        return torch.zeros(len(x), 10).index_fill(1, torch.tensor([3]), 1.0)
 
     def knowing(x):  # whatever stands in the image, the classes of the first images
         return good[: len(x)].clone() + 0 * x.mean()

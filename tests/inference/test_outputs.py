@@ -140,6 +140,12 @@ def test_random_answers_are_warned_of_once(caplog, kind):
     assert len([m for m in caplog.messages if "otherwise in a second pass" in m]) == 1
 
 
+def test_a_callable_whose_batch_norm_is_in_training_mode_is_noticed(caplog):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(400, 4))
+    spectral_importance(lambda x: net(x), DATA, Protocol(2))
+    assert len([m for m in caplog.messages if "the other images of a batch" in m]) == 1
+
+
 def test_a_steady_model_is_not_run_twice(caplog):
     net = oracles.TinyNet(n_classes=4)
     rows = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import oracles
@@ -90,3 +91,5 @@ def test_severities_are_averaged_by_name():
     np.testing.assert_allclose(both.forecast[0], [0.3, 0.4])
     text = "\n".join(check_text("corruptions", both.to_dict()))
     assert "for snow:" in text
+    nothing = replace(planted(), snr_db=np.array([np.inf, 7, 5, 3]))  # fog 1 changes no pixel
+    np.testing.assert_array_equal(nothing.by_name().snr_db, [np.inf, 4])

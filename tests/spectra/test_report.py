@@ -13,7 +13,13 @@ from iaside_plugins import Protocol, SpectralPartition, spectral_importance
 from iaside_plugins.spectra.perturbation import perturbation_spectrum
 from iaside_plugins.spectra.plots import plot_spectrum
 from iaside_plugins.spectra.report import PerturbedCondition, SpectrumReport, pooled
-from iaside_plugins.spectra.text import fit_table, label, spectrum_summary, spectrum_text
+from iaside_plugins.spectra.text import (
+    _band_attack_rows,
+    fit_table,
+    label,
+    spectrum_summary,
+    spectrum_text,
+)
 from iaside_plugins.spectra.verdict import verdict
 from iaside_plugins.spectral.energy import band_energies, band_products
 from iaside_plugins.stats.correlation import rank_correlation
@@ -264,3 +270,11 @@ def test_the_picture_of_any_number_of_bands_has_ticks_that_do_not_overlap(n_band
     (text,) = ax.texts
     assert ("R²" in text.get_text()) == (n_bands > 2)  # two points are on any line
     assert figure.get_suptitle().startswith(f"8 images, {n_bands} bands (chebyshev)")
+
+
+def test_a_band_attack_that_no_image_counts_for_has_no_success():
+    bands = [
+        {"kind": "band attack", "name": f"band_pgd_{k}", "strength": 0.5, "success": success}
+        for k, success in enumerate((None, 0.25))
+    ]
+    assert _band_attack_rows({"conditions": bands, "n_bands": 2})[1][1:] == ["–", "25%"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -95,6 +96,12 @@ def test_a_file_gives_back_what_was_saved(tmp_path):
         np.testing.assert_allclose(one.coherence, other.coherence, atol=0.0051)
     with pytest.raises(InputError, match="no spectra to save"):
         save_spectra(tmp_path / "none.json", [], {})
+
+
+def test_a_spectrum_without_inner_products_is_not_saved(tmp_path):
+    one = shipped_spectra(32)[0]
+    with pytest.raises(InputError, match="has no inner products"):
+        save_spectra(tmp_path / "s.json", [replace(one, product=one.product * np.nan)], {})
 
 
 def test_files_of_something_else_are_refused(tmp_path):

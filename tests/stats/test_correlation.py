@@ -142,6 +142,12 @@ def test_ranks_and_their_correlation_are_scipys(values, seed):
         assert found == pytest.approx(stats.spearmanr(values, other).statistic, abs=1e-12)
 
 
+def test_nan_has_no_rank():
+    columns = [[np.nan, 1, 2, 3], [4, 1, 2, 3]]
+    np.testing.assert_array_equal(rank_correlation(columns, [4, 1, 2, 3]), [np.nan, 1])
+    np.testing.assert_array_equal(rank_correlation([4, 1, 2, 3], columns), [np.nan, 1])
+
+
 def test_they_work_on_the_last_axis():
     a, b = np.random.default_rng(0).normal(size=(2, 5, 4, 6))
     for statistic in (rank_correlation, sign_agreement, profile_distance):

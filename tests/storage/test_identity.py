@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+from functools import partial
 
 import numpy as np
 import oracles
@@ -180,12 +181,71 @@ def test_the_code_of_a_model_is_known(tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             change(patch)
             assert model_code(net) != before
-            with pytest.raises(InputError, match=r"the model's code was '.*' and is now '"):
+            with pytest.raises(InputError, match=r"(code|model) was '.*' and is now '"):
                 _run(tmp_path, net)
-    monkeypatch.setitem(globals(), "SCALE", 3.0)  # it may be a counter of the model's own
-    assert model_code(net) == before
+    monkeypatch.setitem(globals(), "SCALE", 3.0)
+    assert model_code(net) == before  # it is no code, but see `held`
+    with pytest.raises(InputError, match=r"model was '.*' and is now '"):
+        _run(tmp_path, net)
     assert model_code(torch.nn.Linear(1, 1)) is None  # of a library alone
     assert model_code(lambda x: x + 1) != model_code(lambda x: x + 2)
+
+
+MEAN, PASSES = torch.zeros(1), 0
+
+
+class _Normalised(torch.nn.Module):
+    """A wrapper as people write them: its mean is no buffer; it counts and keeps an answer."""
+
+    def __init__(self, net, mean):
+        super().__init__()
+        self.net, self.mean, self.passes, self.last = net, torch.tensor(mean), 0, None
+
+    def forward(self, x):
+        global PASSES
+        PASSES += 1
+        self.passes += 1
+        self.last = self.net(x - self.mean + MEAN)
+        return self.last
+
+
+class _Callable:
+    def __init__(self, net):
+        self.net = net
+
+    def __call__(self, x):
+        return self.net(x)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda net, mean: lambda x: net(x - mean),
+        lambda net, mean: partial(lambda x, net, mean: net(x - mean), net=net, mean=mean),
+        lambda net, mean: _Normalised(net, mean).eval(),
+        lambda net, mean: _Callable(_Normalised(net, mean).eval()),
+        lambda net, mean: _Normalised(net, mean).eval().forward,
+        lambda net, mean: lambda x, net=net, means=[mean, mean]: net(x - means[0]),
+    ],
+    ids=["closure", "partial", "module", "object", "method", "defaults"],
+)
+def test_rows_are_of_the_weights_and_constants_that_a_model_holds(tmp_path, monkeypatch, make):
+    one, other = oracles.TinyNet(seed=0), oracles.TinyNet(seed=1)
+    _run(tmp_path, make(one, 0.1))
+    assert _run(tmp_path, make(one, 0.1)).n_forward == 0
+    for net, mean in ((other, 0.1), (one, 0.2)):
+        with pytest.raises(InputError, match="holds another run"):
+            _run(tmp_path, make(net, mean))
+
+
+def test_what_a_model_counts_is_none_of_its_constants(tmp_path, monkeypatch):
+    net = _Normalised(oracles.TinyNet(), 0.1).eval()
+    _run(tmp_path, net)
+    assert net.passes > 0
+    assert _run(tmp_path, net).n_forward == 0
+    monkeypatch.setitem(globals(), "MEAN", torch.ones(1))
+    with pytest.raises(InputError, match="holds another run"):
+        _run(tmp_path, net)
 
 
 def test_a_folder_that_does_not_say_its_code_is_taken(tmp_path):

@@ -1,0 +1,105 @@
+"""What the user's own code holds beside the state of its modules: constants, and its closures."""
+
+from __future__ import annotations
+
+import dis
+import functools
+import inspect
+import types
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from iaside_plugins.storage.code import code_names, contents, is_own_object
+
+_CONSTANTS = (torch.Tensor, np.ndarray, np.inexact, float, complex)  # an integer may be a count
+_STORES = ("STORE_ATTR", "DELETE_ATTR", "STORE_GLOBAL", "DELETE_GLOBAL")
+
+
+def held(model: Any) -> dict[str, Any]:
+    """Return modules and constants that decide a model's outputs, outside of its own state.
+
+    Of an ``nn.Module``: constants of the user's own classes, in attributes (a mean that is no
+    buffer) and in the module variables that their code names. Of another callable: whatever its
+    code reaches in closures, defaults, arguments of `functools.partial`, attributes and module
+    variables. What such code sets itself, other than in ``__init__``, is no constant: a model may
+    count its passes there.
+
+    Returns:
+        Modules, tensors, arrays, real numbers and lists of them, by where they were found.
+    """
+    found: dict[str, Any] = {}
+    seen: dict[int, Any] = {}
+    if isinstance(model, nn.Module):
+        for name, part in model.named_modules():
+            for key, value in _own_parts(part):
+                if not isinstance(value, nn.Module):
+                    _reach(f"{name}.{key}", value, found, seen)
+    else:
+        _reach("model", model, found, seen)
+    return found
+
+
+def _reach(where: str, one: Any, found: dict[str, Any], seen: dict[int, Any]) -> None:
+    """Add what an object is or holds; `seen` keeps objects, so that their ids stay theirs."""
+    if isinstance(one, nn.Module) or _is_constant(one):
+        found[where] = one
+    elif id(one) not in seen:
+        seen[id(one)] = one
+        for name, part in _parts(one):
+            _reach(f"{where}.{name}", part, found, seen)
+
+
+def _parts(one: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what a function holds, or an object that is no module."""
+    if isinstance(one, functools.partial):
+        yield from {"func": one.func, "args": one.args, **one.keywords}.items()
+    elif isinstance(one, Mapping):
+        yield from ((str(key), value) for key, value in one.items())
+    elif isinstance(one, (list, tuple)):
+        yield from ((str(k), value) for k, value in enumerate(one))
+    elif inspect.ismethod(one):
+        yield from {"self": one.__self__, "func": one.__func__}.items()
+    elif isinstance(one, types.FunctionType):
+        yield from contents(one).items()
+        if is_own_object(one):
+            names = code_names(one.__code__) - _set_by(one.__code__)
+            known = one.__globals__
+            yield from ((name, known[name]) for name in sorted(names) if name in known)
+    elif not isinstance(one, type):
+        yield from _own_parts(one)
+        attributes = getattr(one, "__dict__", {})
+        yield from ((key, v) for key, v in attributes.items() if isinstance(v, nn.Module))
+
+
+def _own_parts(one: Any) -> Iterator[tuple[str, Any]]:
+    """Yield attributes and functions of an object whose class is the user's own code."""
+    kinds = [kind for kind in type(one).__mro__ if is_own_object(kind)]
+    functions = {
+        key: value
+        for kind in kinds
+        for key, value in vars(kind).items()
+        if inspect.isfunction(value)
+    }
+    yield from functions.items()
+    later = [_set_by(value.__code__) for key, value in functions.items() if key != "__init__"]
+    for key, value in vars(one).items() if kinds else ():
+        if not key.startswith("_") and key not in set().union(*later):
+            yield key, value
+
+
+def _is_constant(value: Any) -> bool:
+    """Whether a value is a tensor, an array or a real number, or a list of such and integers."""
+    if isinstance(value, (list, tuple)):
+        return all(isinstance(one, int) or _is_constant(one) for one in value)
+    return isinstance(value, _CONSTANTS)
+
+
+def _set_by(code: types.CodeType) -> set[str]:
+    """Return the attributes and module variables that code sets, with those of functions in it."""
+    own = {one.argval for one in dis.get_instructions(code) if one.opname in _STORES}
+    inner = (_set_by(part) for part in code.co_consts if isinstance(part, types.CodeType))
+    return own.union(*inner)
