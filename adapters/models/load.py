@@ -162,7 +162,8 @@ def load_model(
     if not network.says_preprocessing and mean is None and std is None:
         _log.warning(
             "%s does not say how its images are prepared: they are taken as they are in [0, 1]%s; "
-            "mean and std (--mean, --std) normalise them, resize and crop change their size",
+            "mean and std (--mean, --std; --versus-mean, --versus-std) normalise them, resize and "
+            "crop change their size",
             network.name,
             "" if preprocessing.resize is None else f", short side {preprocessing.resize} pixels",
         )

@@ -120,6 +120,8 @@ def explain(
         str | None, typer.Option(help="Another MODEL: also the difference, on the same images")
     ] = None,
     versus_weights: Annotated[Path | None, typer.Option(help="Weights of the other model")] = None,
+    versus_mean: Annotated[str | None, typer.Option(help="--mean of the other model")] = None,
+    versus_std: Annotated[str | None, typer.Option(help="--std of the other model")] = None,
     repair: Annotated[
         int, typer.Option(help="Images on which to measure what removing bands would repair")
     ] = N_REPAIR,
@@ -129,18 +131,22 @@ def explain(
     ] = TARGET,
 ) -> None:
     """Why a model fails: every error under corruption or attack, split exactly over bands."""
-    more = map(_beside, (output.save, output.plot)) if corrupted.systematic else ()
+    kinds = [SYSTEMATIC] * corrupted.systematic
+    more = [_beside(file, kind) for file in (output.save, output.plot) for kind in kinds]
+    if versus is not None:
+        more += [_beside(output.save, kind) for kind in ("versus", *(f"{k}-versus" for k in kinds))]
     outputs = output.open(*more)
     attacked.check()
     corrupted.check_all()
-    check_needs("--versus", versus is not None, versus_weights=versus_weights)
+    of_versus = {"versus_weights": versus_weights, "versus_mean": versus_mean}
+    check_needs("--versus", versus is not None, **of_versus, versus_std=versus_std)
     rows, _ = run.rows()
     chosen = bands.pick(images.seed, forwards=run.forwards)
     specs = attacked.specs()
     source = images.source()
     nets = [model.open(spec, run.own_device, precision=run.precision)]
     if versus is not None:
-        other = replace(model, weights=versus_weights, name=None, mean=None, std=None)
+        other = replace(model, name=None, weights=versus_weights, mean=versus_mean, std=versus_std)
         nets.append(other.open(versus, run.own_device, precision=run.precision))
     sets = corrupted.sets(source, nets, specs)
     options: dict[str, Any] = {"batch_size": rows, "precision": run.precision, "repair": repair}
@@ -205,20 +211,25 @@ def _write(
     nets: list[Classifier],
     found: dict[str, list[ErrorDecomposition]],
 ) -> None:
-    """Write the decompositions of every kind: the first as such, another one beside it."""
+    """Write the decompositions of every kind: the first as such, others beside it."""
     (_, results), *more = found.items()
-    if output.save is not None:
-        results[0].save(output.save)
+    _save(results, output.save)
     values, text = _values(results, nets), _text(results, nets)
     for kind, others in more:
         values[kind] = {k: v for k, v in _values(others, nets).items() if k != "model"}
         text += f"\n\n{kind} noise: the same files read otherwise\n{_text(others, nets)}"
-        if (save := _beside(output.save)) is not None:
-            others[0].save(save)
-        if (plot := _beside(output.plot)) is not None:
+        _save(others, _beside(output.save, kind))
+        if (plot := _beside(output.plot, kind)) is not None:
             save_figure(_figure(others, nets), plot)
     verdicts = [sentence for one in results for sentence in conclusion(one)]
     outputs.write(*images.with_words(values, text), lambda: _figure(results, nets), verdicts)
+
+
+def _save(results: list[ErrorDecomposition], file: Path | None) -> None:
+    """Save the decomposition of a model, and that of another model beside it."""
+    for result, own in zip(results, (file, _beside(file, "versus")), strict=False):
+        if own is not None:
+            result.save(own)
 
 
 def _values(results: list[ErrorDecomposition], nets: list[Classifier]) -> dict[str, Any]:
@@ -251,9 +262,9 @@ def _figure(results: list[ErrorDecomposition], nets: list[Classifier]) -> Figure
     return plot_difference(difference(*results), *_names(nets))
 
 
-def _beside(file: Path | None) -> Path | None:
-    """Return the file of systematic noise where there are corruptions or attacks too."""
-    return None if file is None else file.with_name(f"{file.stem}-{SYSTEMATIC}{file.suffix}")
+def _beside(file: Path | None, kind: str) -> Path | None:
+    """Return the file of another kind of result: of systematic noise, or of the other model."""
+    return None if file is None else file.with_name(f"{file.stem}-{kind}{file.suffix}")
 
 
 def _of(resume: Path | None, model: Classifier, models: list[Classifier], kind: str) -> Path | None:

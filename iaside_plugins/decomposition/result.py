@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from iaside_plugins.decomposition.contributions import Condition, Contributions, Split
 from iaside_plugins.display.html import html_table
+from iaside_plugins.display.text import number
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.importance.result import band_edges
 from iaside_plugins.protocol import Protocol
@@ -310,10 +311,10 @@ class DecompositionDifference:
 
     def __repr__(self) -> str:
         mean = self.error.over(self.error.corruptions).perturbed
-        low, high = 100 * mean.interval
+        found = number(100 * float(mean.value), *(100 * mean.interval), spec="+.1f", unit=" points")
         return (
             f"DecompositionDifference({len(self.ids)} images, {len(self.error.conditions)} "
-            f"conditions, error {100 * float(mean.value):+.1f} points [{low:+.1f}, {high:+.1f}])"
+            f"conditions, error {found})"
         )
 
     def _repr_html_(self) -> str:

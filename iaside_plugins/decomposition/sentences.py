@@ -16,6 +16,7 @@ from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS
 from iaside_plugins.corruptions.systematic import READINGS
 from iaside_plugins.decomposition.contributions import Contributions, sum_over
 from iaside_plugins.decomposition.result import DecompositionDifference, ErrorDecomposition
+from iaside_plugins.display.text import interval
 from iaside_plugins.stats.intervals import Estimate
 
 Array = npt.NDArray[np.float64]
@@ -200,7 +201,7 @@ def _sign(estimate: Estimate, place: int | None = None) -> int:
 
 def _points(estimate: Estimate) -> str:
     low, high = (100 * float(np.clip(end, -1, 1)) for end in estimate.interval)
-    return f"{100 * float(estimate.value):.1f} [{low:.1f}, {high:.1f}]"
+    return f"{100 * float(estimate.value):.1f} {interval(low, high, spec='.1f')}".rstrip()
 
 
 def _gap(difference: Estimate) -> str:

@@ -67,9 +67,10 @@ class Comparison:
 
     def __repr__(self) -> str:
         low, high = self.signed_score_difference_interval
+        ends = f" [{low:+.3f}, {high:+.3f}]" if self.n_images > 1 else ""
         return (
             f"Comparison({self.n_images} images, {self.protocol.n_bands} bands, signed score "
-            f"{self.signed_score_difference:+.3f} [{low:+.3f}, {high:+.3f}])"
+            f"{self.signed_score_difference:+.3f}{ends})"
         )
 
     def _repr_html_(self) -> str:

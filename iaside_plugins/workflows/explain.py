@@ -98,6 +98,9 @@ class PerturbedImages:
         systematic: Other readings of the same files, instead of corruptions and attacks; clean
             images are the model's own input then.
 
+    Raises:
+        InputError: For a single image.
+
     Attributes:
         records: The images' records, also of those that turn out to be unreadable.
         label_space: What the labels mean.
@@ -118,6 +121,11 @@ class PerturbedImages:
         model: Any,
         systematic: SystematicPlan | None = None,
     ) -> None:
+        if len(clean.records) < 2:
+            raise InputError(
+                "errors are split over bands with intervals, on at least 2 images, got "
+                f"{len(clean.records)}: take more"
+            )
         self.records: Sequence[ImageRecord] = clean.records
         self.label_space: LabelSpace = clean.label_space
         self.clean, self.corruptions, self.attacks = clean, corruptions, attacks

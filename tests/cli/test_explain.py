@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import numpy as np
 import pytest
 
 from iaside_plugins import ErrorDecomposition
@@ -41,7 +42,9 @@ def test_one_image_has_no_interval_and_is_refused_before_the_work(iaside, images
     for few in (("--n-explain", 1), ("--n-images", 1)):
         run = iaside("evaluate", MODEL, *given, *few, "--out", tmp_path / "e.json")
         assert run.code == 2
-        assert "on at least 2 images, got 1: see --n-explain and --n-images" in run.err
+        assert "on at least 2 images, got 1: take more" in run.err
+    run = iaside("explain", MODEL, "--data", images, "--corruptions", "fog", "--n-images", 1)
+    run.refused("on at least 2 images, got 1: take more")
 
 
 def test_no_repair_attacks_and_another_model(iaside, images):
@@ -76,6 +79,20 @@ def test_no_repair_attacks_and_another_model(iaside, images):
     assert between["bands"]["value"] == [0, 0]
 
 
+def test_another_model_has_a_mean_and_a_file_of_its_own(iaside, images, tmp_path):
+    command = ("explain", MODEL, "--data", images, *FAST, "--n-bands", 2, "--repair", 0, "--quiet")
+    file = tmp_path / "one.npz"
+    other = ("--versus", MODEL, "--versus-mean", 0.5, "--versus-std", 0.25)
+    assert iaside(*command, *other, "--save", file).code == 0
+    alone = ("--mean", 0.5, "--std", 0.25, "--save", tmp_path / "alone.npz")
+    assert iaside(*command, *alone).code == 0
+    found = ErrorDecomposition.load(tmp_path / "one-versus.npz").loss.perturbed
+    np.testing.assert_array_equal(
+        found, ErrorDecomposition.load(tmp_path / "alone.npz").loss.perturbed
+    )
+    assert (found != ErrorDecomposition.load(file).loss.perturbed).any()
+
+
 def test_a_stopped_run_goes_on(iaside, images, tmp_path):
     plain = ("--forwards", "plain")  # what is quickest is timed, and may be another in another run
     command = ("explain", MODEL, "--data", images, *FAST, *plain, "--quiet", "--json")
@@ -97,6 +114,7 @@ def test_a_stopped_run_goes_on(iaside, images, tmp_path):
         (("--severities", "7"), "severities"),
         (("--epsilons", "8/255"), "--epsilons needs --attacks"),
         (("--versus-weights", "w.pth"), "--versus"),
+        (("--versus-mean", "0.5"), "--versus"),
         (("--protocol", "absence=gaussian"), "absence"),
         (("--protocol", "range_handling=rescale"), "range_handling"),
         (("--target-error", "-1"), "above 0"),

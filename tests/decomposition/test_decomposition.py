@@ -28,6 +28,7 @@ from iaside_plugins.decomposition.result import (
     difference,
     joined,
 )
+from iaside_plugins.decomposition.sentences import conclusion, versus_conclusion
 from iaside_plugins.errors import InputTypeError
 from iaside_plugins.inference import tuning
 from iaside_plugins.spectral.band_maps import keep_bands
@@ -505,6 +506,16 @@ def test_a_repair_that_no_shared_image_has_is_left_out():
     both = joined([one, error_decomposition(net, turned, CHAINS, repair=1)])
     assert both.error.nested is None
     assert "repaired_without_high" not in both.to_dict()["error"]["mean"]
+
+
+def test_of_one_image_no_interval_is_told():
+    net, pairs = oracles.TinyNet(scale=30), _pairs(1)
+    one = error_decomposition(net, pairs, CHAINS)
+    two = error_decomposition(oracles.TinyNet(seed=1), pairs, CHAINS)
+    told = [*conclusion(one), *versus_conclusion(difference(one, two), "a", "b"), repr(one)]
+    told += [repr(difference(one, two))]
+    importances = [spectral_importance(n, pairs[::2], Protocol(4)) for n in (net, net)]
+    assert "nan" not in " ".join([*told, repr(compare(*importances))])
 
 
 def test_names_may_be_numbers_of_any_kind():
