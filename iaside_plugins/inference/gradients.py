@@ -79,7 +79,7 @@ def try_gradient(model: Any, images: Tensor) -> None:
     with _differentiable(some):
         probe = some.detach().clone().requires_grad_()
         try:
-            logits = logits_in(run_model(model, probe.clone()))
+            logits = logits_in(run_model(model, probe.clone()), model)
         except InputError:
             return
         is_rows = torch.is_tensor(logits) and logits.ndim == 2 and len(logits) == len(some)
@@ -119,10 +119,10 @@ def gradient_rows(model: Any, images: Tensor, labels: Tensor) -> Array:
     """
     with _differentiable(images):
         probe = images.detach().clone().requires_grad_()
-        logits = logits_in(run_model(model, probe.clone()))
+        logits = logits_in(run_model(model, probe.clone()), model)
         gradient = _gradient(model, logits, probe, labels)
         with torch.no_grad():
-            again = logits_in(run_model(model, images.detach().clone()))
+            again = logits_in(run_model(model, images.detach().clone()), model)
     first = logits.detach()
     size = torch.linalg.vector_norm(gradient.double().flatten(1), dim=1)
     kinds = torch.where(size < VANISHED, ZERO, FINE)
