@@ -50,7 +50,8 @@ PLAIN = ("--corruptions", "none", "--attacks", "none")
         (("--crop", 64), ["crop of 64", "32"]),
         (("--mean", "half"), ["--mean must be numbers", "imagenet", "half"]),
         (("--mean", "0.1,0.2", "--std", "1,1"), ["(N, 2, H, W)", "3, 32, 32"]),
-        (("--std", "0"), ["std > 0"]),
+        (("--mean", "0.1,0.2", "--std", "1,1,1"), ["--mean 0.1,0.2 and --std 1,1,1 are of"]),
+        (("--std", "0"), ["--std must be numbers above 0", "got 0"]),
         (("--colour", "red"), ["--colour"]),
     ],
 )
