@@ -26,6 +26,7 @@ from iaside_plugins.adapters.imagenet.folders import (
 )
 from iaside_plugins.adapters.imagenet.layouts import arrays_of_cifar_c
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
+from iaside_plugins.adapters.imagenet.record import of_image
 from iaside_plugins.adapters.imagenet.stream import FileReader, ImageStream, StreamGroup
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.corruptions.error_rates import SEVERITIES
@@ -163,13 +164,16 @@ def _tree_geometry(
     """Return the resize and crop of the clean images that a tree's corrupted ones are made of.
 
     Raises:
-        InputError: The tree's images are smaller than 224 pixels, and not of the clean ones' size.
+        InputError: The tree's images are smaller than 224 pixels, and not of the clean ones' size;
+            or the first image, clean or of the tree, has pixels of no fixed range.
     """
     first = matched_records(tree_cells(root)[name][SEVERITIES[0]], clean.records)[0]
     try:
         corrupted, plain = decode(first.read()).size, decode(clean.records[0].read()).size
     except UnreadableImageError:
         return STANDARD
+    except InputError as error:
+        raise of_image(error, first) from error
     if min(corrupted) >= PUBLISHED_SIZE:
         return STANDARD
     if corrupted != plain or corrupted[0] != corrupted[1]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from image_files import gathered, random_pixels, save
+from image_files import gathered, random_pixels, save, save_floats
 from PIL import Image
 from robustbench_layout import make_cifar
 
@@ -246,6 +246,9 @@ def test_tiny_imagenet_and_its_corrupted_images(tmp_path: Path, caplog: Any) -> 
     photos = ImageFolderData(_class_folders(tmp_path / "photos"), **options)
     with pytest.raises(InputError, match="4 of 4 images are not in"):
         distributed(root / "Tiny-ImageNet-C", photos, Preprocessing(64, 64), seed=0)
+    save_floats(root / "Tiny-ImageNet-C/gaussian_noise/1/n01443537/val_1.PNG")
+    with pytest.raises(InputError, match=r"val_1\.PNG: expected pixels of 8 or 16"):
+        distributed(root / "Tiny-ImageNet-C", data, Preprocessing(64, 64), seed=0)
 
 
 def test_the_archive_of_cifar_and_its_corrupted_arrays(tmp_path: Path) -> None:
