@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from math import ceil
 from typing import Any, NoReturn, TypeVar
@@ -36,7 +37,7 @@ from iaside_plugins.attributions.per_example import (
 from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.decomposition.run import error_decomposition
 from iaside_plugins.errors import InputError
-from iaside_plugins.importance.result import SpectralImportance
+from iaside_plugins.importance.result import PREDICTED, SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley.coalitions import cyclic_chains
@@ -238,13 +239,14 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
             if target == "label"
             else predicted(self.forward_func, dataloader, protocol, **options)
         )
-        return spectral_importance(
+        result = spectral_importance(
             self.forward_func,
             data,
             protocol,
             show_progress=show_progress,
             **options,
         )
+        return result if target == "label" else replace(result, label_space=PREDICTED)
 
     def explain_dataset(
         self,

@@ -490,6 +490,7 @@ def test_predicted_classes_instead_of_labels(net):
     )
     found = SpectralShapley(net).attribute_dataset(loader, n_bands=M, target="predicted")
     assert found.labels.tolist() == predicted.tolist()
+    assert found.label_space == "predicted"
     assert found.clean_accuracy == 1
     same = spectral_importance(net, (IMAGES, predicted), Protocol(M))
     np.testing.assert_array_equal(found.per_image, same.per_image)
