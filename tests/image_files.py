@@ -38,6 +38,12 @@ def save(path: Path, pixels: npt.NDArray[np.uint8]) -> Path:
     return path
 
 
+def save_floats(path: Path) -> Path:
+    """A file of 32-bit floats, which have no fixed range; TIFF, whatever its ending."""
+    Image.fromarray(np.ones((8, 8), np.float32)).save(path, "TIFF")
+    return path
+
+
 def make_tree(
     root: Path, folders: tuple[str, ...] = WNIDS, n: int = 3, height: int = 40, width: int = 52
 ) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from math import ceil
 from typing import Any, NoReturn, TypeVar
@@ -36,7 +37,7 @@ from iaside_plugins.attributions.per_example import (
 from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.decomposition.run import error_decomposition
 from iaside_plugins.errors import InputError
-from iaside_plugins.importance.result import SpectralImportance
+from iaside_plugins.importance.result import PREDICTED, SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley.coalitions import cyclic_chains
@@ -97,7 +98,8 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         norm: str = "chebyshev",
         return_input_shape: bool = False,
         generator: torch.Generator | None = None,
-    ) -> Images:
+        return_convergence_delta: bool = False,
+    ) -> Images | tuple[Images, Tensor]:
         r"""Return the Shapley values of the bands of every example.
 
         The model is called without gradients; its mode, its device and the global generators are
@@ -132,12 +134,15 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
                 grid, every bin with its band's value, (N, C, H, W). Default: False
             generator (torch.Generator, optional): Draws the permutations. Default: None, for
                 permutations that are the same in every call
+            return_convergence_delta (bool, optional): Whether to return the efficiency residual
+                too, see `compute_convergence_delta`, as a second element. Default: False
 
         Returns:
             *Tensor* or *tuple[Tensor, ...]* of **attributions**: (N, n_bands), in nats, of the
             inputs' dtype and on their device; a tuple for a tuple, each with the same values. With
             ``target=None`` and outputs (N, n_classes): (N, n_classes, n_bands). An example's
-            values sum to value(inputs) - value(baselines).
+            values sum to value(inputs) - value(baselines). With ``return_convergence_delta`` a pair
+            of these and of the residuals.
 
         Raises:
             InputError: A ValueError that says what to do, for input that cannot be used.
@@ -171,7 +176,12 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
             (_painted(values, one.index, image) if return_input_shape else values).to(image)
             for image, one in zip(images, examples, strict=True)
         )
-        return out if isinstance(inputs, tuple) else out[0]
+        found = out if isinstance(inputs, tuple) else out[0]
+        if not return_convergence_delta:
+            return found
+        return found, self.compute_convergence_delta(
+            (values.to(images[0]),), baselines, images, target, additional_forward_args
+        )
 
     def attribute_future(self) -> NoReturn:
         """Raise NotImplementedError.
@@ -229,13 +239,14 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
             if target == "label"
             else predicted(self.forward_func, dataloader, protocol, **options)
         )
-        return spectral_importance(
+        result = spectral_importance(
             self.forward_func,
             data,
             protocol,
             show_progress=show_progress,
             **options,
         )
+        return result if target == "label" else replace(result, label_space=PREDICTED)
 
     def explain_dataset(
         self,

@@ -26,6 +26,7 @@ from iaside_plugins.adapters.imagenet.folders import (
 )
 from iaside_plugins.adapters.imagenet.layouts import arrays_of_cifar_c
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
+from iaside_plugins.adapters.imagenet.record import of_image
 from iaside_plugins.adapters.imagenet.stream import FileReader, ImageStream, StreamGroup
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.corruptions.error_rates import SEVERITIES
@@ -96,7 +97,11 @@ def generated(
 
 
 def distributed(
-    root: Path, clean: ImageFolderData, own: Preprocessing, seed: int
+    root: Path,
+    clean: ImageFolderData,
+    own: Preprocessing,
+    seed: int,
+    severities: Sequence[int] = SEVERITIES,
 ) -> CorruptionPlan:
     """Plan corruptions read from a distributed set; those it lacks are logged and left out.
 
@@ -107,33 +112,38 @@ def distributed(
         clean: The images, as the model takes them.
         own: The model's preprocessing.
         seed: Recorded in the plan's settings.
+        severities: Those that a corruption must have.
 
     Raises:
-        InputError: If it holds none of the 15 at all five severities, or other images.
+        InputError: If it holds none of the 15 at all of the severities, or other images.
     """
     rows = [record.part for record in clean.records if isinstance(record.part, ArchiveRow)]
     if rows and len(rows) == len(clean.records) and arrays_of_cifar_c(root):
         plan = _array_plan(root, clean, rows, own, seed)
     else:
-        plan = _tree_plan(root, clean, own, seed)
+        plan = _tree_plan(root, clean, own, seed, severities)
     if plan.missing:
         logger.warning("%s lacks %s: the mean is not an mCE", root.name, ", ".join(plan.missing))
     return plan
 
 
-def _tree_plan(root: Path, clean: ImageFolderData, own: Preprocessing, seed: int) -> CorruptionPlan:
+def _tree_plan(
+    root: Path, clean: ImageFolderData, own: Preprocessing, seed: int, severities: Sequence[int]
+) -> CorruptionPlan:
     """Plan the corruptions of a tree of image files."""
     available = ImageNetC.available(root)
-    names = tuple(name for name in CORRUPTIONS if len(available.get(name, ())) == len(SEVERITIES))
+    names = tuple(name for name in CORRUPTIONS if set(severities) <= {*available.get(name, ())})
     if not names:
         if hint := arrays_of_cifar_c(root):
             raise InputError(hint)
         raise InputError(
-            f"{root} holds none of the 15 corruptions at 5 severities; expected "
-            "DIR/<corruption>/<severity>/<class>/<file> or DIR/<group>/<corruption>/...; "
-            "use corruptions='generate' to make them"
+            f"{root} holds none of the 15 corruptions with severities "
+            f"{', '.join(map(str, severities))}; expected "
+            "DIR/<corruption>/<severity>/<class>/<file> or DIR/<group>/<corruption>/..., "
+            f"found {ImageNetC.held(root)}; use corruptions='generate' to make them"
         )
-    geometry = _tree_geometry(root, names[0], clean, own)
+    first = tree_cells(root)[names[0]][severities[0]]
+    geometry = _tree_geometry(root, first, clean, own)
     size = geometry.crop or PUBLISHED_SIZE
 
     def images(name: str | None, severity: int) -> Images | None:
@@ -158,18 +168,27 @@ def _tree_plan(root: Path, clean: ImageFolderData, own: Preprocessing, seed: int
 
 
 def _tree_geometry(
-    root: Path, name: str, clean: ImageFolderData, own: Preprocessing
+    root: Path, folder: Path, clean: ImageFolderData, own: Preprocessing
 ) -> Preprocessing:
     """Return the resize and crop of the clean images that a tree's corrupted ones are made of.
 
+    Args:
+        root: The tree.
+        folder: One corruption of it at one severity.
+        clean: The images, as the model takes them.
+        own: The model's preprocessing.
+
     Raises:
-        InputError: The tree's images are smaller than 224 pixels, and not of the clean ones' size.
+        InputError: The tree's images are smaller than 224 pixels, and not of the clean ones' size;
+            or the first image, clean or of the tree, has pixels of no fixed range.
     """
-    first = matched_records(tree_cells(root)[name][SEVERITIES[0]], clean.records)[0]
+    first = matched_records(folder, clean.records)[0]
     try:
         corrupted, plain = decode(first.read()).size, decode(clean.records[0].read()).size
     except UnreadableImageError:
         return STANDARD
+    except InputError as error:
+        raise of_image(error, first) from error
     if min(corrupted) >= PUBLISHED_SIZE:
         return STANDARD
     if corrupted != plain or corrupted[0] != corrupted[1]:

@@ -130,10 +130,9 @@ class ImageNetC(ImageStream):
         pillow()
         folder = tree_cells(Path(root)).get(corruption, {}).get(severity)
         if folder is None:
-            there = "; ".join(f"{name} {grades}" for name, grades in self.available(root).items())
             raise InputError(
                 f"{root} has no {corruption!r} of severity {severity!r}; expected "
-                f"<corruption>/<severity>/<wnid>/<file>, found {there or 'no corruption at all'}"
+                f"<corruption>/<severity>/<wnid>/<file>, found {self.held(root)}"
             )
         # Checks the output size too, which is a length in pixels like a resize.
         Preprocessing(output_size, None, interpolation)
@@ -148,6 +147,12 @@ class ImageNetC(ImageStream):
         official = [name for name in CORRUPTION_GROUPS if name in cells]
         others = sorted(cells.keys() - set(official))
         return {name: sorted(cells[name]) for name in official + others}
+
+    @classmethod
+    def held(cls, root: Path | str) -> str:
+        """Return the corruptions of a tree with their severities, for messages."""
+        there = "; ".join(f"{name} {grades}" for name, grades in cls.available(root).items())
+        return there or "no corruption at all"
 
 
 def tree_cells(root: Path) -> dict[str, dict[int, Path]]:

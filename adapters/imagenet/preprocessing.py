@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -57,12 +58,20 @@ class Preprocessing:
                 f"got {self.interpolation!r}"
             )
         # Lists are accepted; object.__setattr__, because the class is frozen.
-        for name in ("mean", "std"):
-            object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
-        if len(self.mean) != len(self.std) or not self.mean or min(self.std) <= 0:
+        n_channels = max(len(self.mean), len(self.std))
+        for name, least in (("mean", -math.inf), ("std", 0.0)):
+            values = tuple(float(v) for v in getattr(self, name))
+            if not values or not all(least < v < math.inf for v in values):
+                raise InputError(
+                    f"{name} must be {'numbers' if least else 'numbers above 0'}, one a channel "
+                    f"or one for all, got {_listed(values)}"
+                )
+            values *= n_channels if len(values) == 1 else 1
+            object.__setattr__(self, name, values)
+        if len(self.mean) != len(self.std):
             raise InputError(
-                "mean and std must have one value per channel each, std > 0; "
-                f"got mean {self.mean}, std {self.std}"
+                f"mean='{_listed(self.mean)}' and std='{_listed(self.std)}' are of different "
+                "numbers of channels: give one value a channel in both, or one for all"
             )
 
     @property
@@ -87,3 +96,7 @@ class Preprocessing:
     def to_dict(self) -> dict[str, Any]:
         """Return the attributes as JSON values."""
         return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ",".join(f"{value:g}" for value in values) or "none"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from iaside_plugins.adapters.imagenet.decoding import read_bytes
+from iaside_plugins.errors import InputError
 
 
 class Part(Protocol):
@@ -50,3 +51,8 @@ class ImageRecord:
             UnreadableImageError: It cannot be read.
         """
         return read_bytes(self.path) if self.part is None else self.part.read(self.path)
+
+
+def of_image(error: InputError, record: ImageRecord) -> InputError:
+    """Return an error about the pixels of an image with the image's name before it."""
+    return type(error)(f"image {record.image_id}: {error}")

@@ -28,7 +28,7 @@ from iaside_plugins.adapters.imagenet.decoding import (
     to_pixels,
 )
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
-from iaside_plugins.adapters.imagenet.record import ImageRecord
+from iaside_plugins.adapters.imagenet.record import ImageRecord, of_image
 from iaside_plugins.allocator import keep_freed_memory
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.checks import size_clash
@@ -412,8 +412,7 @@ def _read_chunk(
             unreadable.append((record.image_id, str(error)))
             continue
         except InputError as error:
-            named = type(error)(f"image {record.image_id}: {error}")
-            return _Chunk(stream, None, [], [], unreadable, named)
+            return _Chunk(stream, None, [], [], unreadable, of_image(error, record))
         if pixels and image.shape != pixels[0].shape:
             clash = size_clash(records[0].image_id, pixels[0].shape, record.image_id, image.shape)
             return _Chunk(stream, None, [], [], unreadable, clash)

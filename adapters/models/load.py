@@ -193,7 +193,7 @@ def _with_weights(network: LoadedNetwork, spec: str, weights: str | Path) -> Loa
     prepared = network.preprocessing
     if found.normalisation is not None:
         mean, std = found.normalisation
-        if not np.allclose((*mean, *std), (*prepared.mean, *prepared.std), atol=1e-4):
+        if not np.allclose([mean, std], [prepared.mean, prepared.std], atol=1e-4):
             _log.warning("%s: its own mean %s and std %s are used", file.name, mean, std)
         prepared = dataclasses.replace(prepared, mean=mean, std=std)
     return dataclasses.replace(

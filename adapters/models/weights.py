@@ -61,7 +61,7 @@ def read_weights(path: str | Path) -> Weights:
     Args:
         path: A `.safetensors` file, or anything `torch.load(weights_only=True)` reads. The state
             dict may be under one key of `WRAPPERS` or, without one, `EMA_WRAPPERS`, and all its
-            names may have one prefix of `PREFIXES`; both are removed. Of a checkpoint of the
+            names may have prefixes of `PREFIXES`; both are removed. Of a checkpoint of the
             library `robustness` the network's tensors are taken, and its normalisation.
 
     Raises:
@@ -302,10 +302,10 @@ def _contents(loaded: Any) -> str:
 
 
 def plain_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Remove a common prefix, and respell the names of torchvision's published DenseNet files."""
+    """Remove common prefixes, and respell the names of torchvision's published DenseNet files."""
     for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in state):
-            state = {name[len(prefix) :]: tensor for name, tensor in state.items()}
+        if state and all(name.startswith(prefix) for name in state):
+            return plain_names({name[len(prefix) :]: tensor for name, tensor in state.items()})
     # Those files were saved when `conv1` could still be spelled `conv.1`.
     old = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
     return {old.sub(r"\1\2.", name): tensor for name, tensor in state.items()}

@@ -30,6 +30,7 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import Images
 from iaside_plugins.inference.checks import check_images, check_labels, model_device
 from iaside_plugins.inference.gradients import backward_failure, try_gradient
+from iaside_plugins.inference.outputs import described, logits_in, run_model
 from iaside_plugins.storage.files import read_npz, write_atomic, write_json
 from iaside_plugins.storage.provenance import image_digest, model_digest
 from iaside_plugins.value_table.progress import Progress, Work, added, times
@@ -312,10 +313,12 @@ class _AttackRun:
     @torch.no_grad()
     def _clean(self, x: Tensor, y: Tensor) -> tuple[Any, Any]:
         """Return which images are misclassified, and no adversarial images."""
-        logits = self.model(x.to(self.device))
-        if logits.ndim != 2 or logits.shape[1] <= int(y.max()):
+        logits = logits_in(run_model(self.model, x.to(self.device)), self.model)
+        rows = torch.is_tensor(logits) and logits.ndim == 2
+        if not rows or logits.shape[1] <= int(y.max()):
             raise InputError(
-                f"the model gives {tuple(logits.shape)} logits, the labels go up to {int(y.max())}"
+                f"expected logits of shape ({len(x)}, n_classes), and the labels go up to "
+                f"{int(y.max())}; got {described(logits)}"
             )
         targeted = {"apgd-t", "fab-t"} & set(self.spec.order)
         if targeted and logits.shape[1] < MIN_CLASSES:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from iaside_plugins.adapters.imagenet.cifar import ARCHIVES, CORRUPTED, read_cifar, read_cifar_c
@@ -15,7 +16,6 @@ from iaside_plugins.adapters.imagenet.labels import (
     known_map,
 )
 from iaside_plugins.adapters.imagenet.listing import image_names, read_listing, subfolders
-from iaside_plugins.adapters.imagenet.record import ImageRecord
 from iaside_plugins.adapters.imagenet.records import find_records, source_of
 from iaside_plugins.adapters.imagenet.remote import local_or_remote
 from iaside_plugins.adapters.imagenet.sources.flat_validation import is_flat_validation
@@ -94,8 +94,7 @@ def _records(root: Path, part: str) -> Iterator[Finding]:
         said = with_options(str(error), {"classes": "--classes", "labels": "--labels"})
         yield Finding(PROBLEM, part, f"{said.rstrip('.')}; mend it as it says")
         return
-    if bad := _undecodable(records):
-        yield Finding(PROBLEM, part, f"{_some(bad)} cannot be decoded; copy them again")
+    yield from _unusable(part, [(PurePosixPath(r.image_id).name, r.read) for r in records])
     n_classes = len({record.label for record in records})
     of = "" if space.name in PLAIN_INTEGERS else f" of {space.name}"
     yield Finding(
@@ -135,8 +134,7 @@ def _clean(root: Path) -> Iterator[Finding]:
     if not files:
         yield Finding(PROBLEM, part, "its class folders are empty; unpack the images into them")
         return
-    if bad := _damaged([home / name for name in sorted(files)]):
-        yield Finding(PROBLEM, part, f"{_some(bad)} cannot be decoded; copy them again")
+    yield from _unusable(part, _read(home / name for name in sorted(files)))
     missing = sorted(set(wnids) - {folder.name for folder in folders})
     if missing:
         yield Finding(
@@ -158,26 +156,37 @@ def _clean(root: Path) -> Iterator[Finding]:
     yield Finding(OK, part, f"{len(files)} images in {len(folders)} classes")
 
 
-def _damaged(files: list[Path], n: int = N_DECODED) -> list[str]:
-    """Return the names of files that cannot be decoded, among n that are evenly spread."""
-    bad = []
-    for file in files[:: max(1, len(files) // n)]:
+def _unusable(
+    part: str,
+    images: Sequence[tuple[str, Callable[[], bytes]]],
+    remedy: str = "copy them again",
+    of: str = "",
+    n: int = N_DECODED,
+) -> Iterator[Finding]:
+    """Report images that cannot be decoded, or used, among n that are evenly spread.
+
+    Args:
+        part: Of the tree.
+        images: Name of each, and what reads its file.
+        remedy: What to do about files that cannot be decoded.
+        of: What follows the names.
+        n: So many are decoded.
+    """
+    bad: dict[str, list[str]] = {}
+    for name, read in images[:: max(1, len(images) // n)]:
         try:
-            decode(read_bytes(file))
+            decode(read())
         except UnreadableImageError:
-            bad.append(file.name)
-    return bad
+            bad.setdefault(f" cannot be decoded; {remedy}", []).append(name)
+        except InputError as error:  # pixels of no fixed range
+            bad.setdefault(f": {error}", []).append(name)
+    for said, names in bad.items():
+        yield Finding(PROBLEM, part, f"{_some(names)}{of}{said}")
 
 
-def _undecodable(records: Sequence[ImageRecord]) -> list[str]:
-    """Return the names of images that cannot be decoded, among some that are evenly spread."""
-    bad = []
-    for record in records[:: max(1, len(records) // N_DECODED)]:
-        try:
-            decode(record.read())
-        except UnreadableImageError:
-            bad.append(PurePosixPath(record.image_id).name)
-    return bad
+def _read(files: Iterable[Path]) -> list[tuple[str, Callable[[], bytes]]]:
+    """Return the name of each file, and what reads it."""
+    return [(file.name, partial(read_bytes, file)) for file in files]
 
 
 def _trees(root: Path) -> Iterator[Finding]:
@@ -217,13 +226,9 @@ def _tree(home: Path, part: str, names: tuple[str, ...], clean: Path) -> Iterato
     yield from _unequal(part, contents)
     yield from _unlike(part, files, _wanted(clean))
     for (name, severity), path in paths.items():
-        own = [path / c / file for c, found in files[name, severity].items() for file in found]
-        if bad := _damaged(own, N_PER_CELL):
-            yield Finding(
-                PROBLEM,
-                part,
-                f"{_some(bad)} of {name}/{severity} cannot be decoded; unpack its archive again",
-            )
+        own = _read(path / c / file for c, found in files[name, severity].items() for file in found)
+        of = f" of {name}/{severity}"
+        yield from _unusable(part, own, "unpack its archive again", of, N_PER_CELL)
     grouped = grouped_corruptions(home)
     if grouped:
         yield Finding(

@@ -22,6 +22,7 @@ from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError, deco
 from iaside_plugins.adapters.imagenet.folders import ImageNetC, matched_records, tree_cells
 from iaside_plugins.adapters.imagenet.labels import PLAIN_INTEGERS
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
+from iaside_plugins.adapters.imagenet.record import of_image
 from iaside_plugins.adapters.imagenet.records import ImageRecord, find_records, select
 from iaside_plugins.adapters.imagenet.stream import ImageStream
 from iaside_plugins.adapters.models.robustbench_preprocessing import GeometryReader
@@ -288,6 +289,8 @@ class ImageSource:
                 decode(record.read())
             except UnreadableImageError as error:
                 bad.append(f"{record.image_id} {error}")
+            except InputError as error:
+                raise of_image(error, record) from error
         if 100 * len(bad) > len(records):
             raise InputError(
                 f"{self.corrupted_root}: {len(bad)} of a few images of {name} at severity "

@@ -36,7 +36,7 @@ from iaside_plugins.parallel.processes import Devices
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import check_writable
 from iaside_plugins.workflows.cost import Cost
-from iaside_plugins.workflows.labels import PREDICTED, PREDICTED_WORDS
+from iaside_plugins.workflows.labels import with_words
 from iaside_plugins.workflows.source import DataSource, open_model
 
 MANY_PASSES = 5_000  # from here on, trying faster ones saves more than it takes: up to 1,000
@@ -146,9 +146,7 @@ class ImageOptions:
 
     def with_words(self, found: dict[str, Any], text: str) -> tuple[dict[str, Any], str]:
         """Return a result's JSON and text, which say so where labels are predictions."""
-        if self.labels != PREDICTED:
-            return found, text
-        return {**found, "label_space": PREDICTED}, f"{PREDICTED_WORDS}\n{text}"
+        return with_words(self.labels, found, text)
 
 
 @dataclass(frozen=True)

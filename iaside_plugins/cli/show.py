@@ -22,6 +22,7 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.storage.files import parse_json, read_json, read_npz, write_atomic
 from iaside_plugins.storage.row_store import HEADER
+from iaside_plugins.workflows.labels import with_words
 
 
 def show(
@@ -59,7 +60,8 @@ def show(
         check_clash("a result of iaside explain", True, beta=beta, by_class=by_class)
         found = ErrorDecomposition.load(source)
         drawn = partial(plot_decomposition, found, source.stem)
-        outputs.write(found.to_dict(), decomposition_text(found), drawn, conclusion(found))
+        said = with_words(found.label_space, found.to_dict(), decomposition_text(found))
+        outputs.write(*said, drawn, conclusion(found))
         return
     result = SpectralImportance.load(source)
     if beta is not None:
@@ -67,8 +69,7 @@ def show(
     if by_class is not None:
         write_atomic(by_class, result.by_class().to_csv(index=False).encode())
     outputs.write(
-        result.to_dict(),
-        spectral_report(result),
+        *with_words(result.label_space, result.to_dict(), spectral_report(result)),
         lambda: plot_profiles({source.stem: result}),
         [result.evidence.sentence],
     )

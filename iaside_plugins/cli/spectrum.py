@@ -106,7 +106,8 @@ def spectrum(
         cache=corrupted.cache,
         attacks=None if attacked.attacks == "none" else attacked.attacks,
     )
-    check_needs("--model", model is not None, weights=built.weights, name=built.name)
+    own = {name: getattr(built, name) for name in ("weights", "name", "mean", "std")}
+    check_needs("--model", model is not None, **own)
     attacked.check(n_attack=attacked.n_attack)
     pick_device(run.device)
     # Without a model nothing passes forward, so that any number of bands is cheap.

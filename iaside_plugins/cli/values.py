@@ -84,32 +84,35 @@ def pick_protocol(
     """Return a protocol from "default", "reference", a JSON file, or "field=value,field=value".
 
     Args:
-        text: These, or an estimator's name alone, such as "exact", also several with commas.
+        text: These, or an estimator's name alone, such as "exact", also several with commas; what
+            is said here, and by the options below, goes before the fields of a file.
         n_bands: Number of bands, or None for the protocol's.
         seed: Where the protocol names none.
         forwards: Its ``forwards``; "auto" for "fast" where the protocol names none and takes it.
 
     Raises:
-        InputError: For an unknown name or field, or a value out of range.
+        InputError: For an unknown name or field, a value out of range, or two values of a field.
     """
-    given: dict[str, Any] = {}
+    filed: dict[str, Any] = {}
+    said: dict[str, Any] = {}
     make: Any = Protocol
     for part in (text or "default").split(","):
         key, equals, value = part.strip().partition("=")
         if equals:
+            found: Any = value
             try:
-                given[key] = parse_json(value)
+                found = parse_json(value)
             except ValueError as error:
                 if value.startswith(("[", "{")):
                     raise InputError(f"{key}={cut(value, 80)} is not JSON: {error}") from error
-                given[key] = value
+            _say(said, key, found)
         elif key == "reference":
             make = Protocol.reference
         elif key in CHOICES["estimator"]:
-            given["estimator"] = key
+            _say(said, "estimator", key)
         elif Path(key).is_file() if key == "default" else _exists(key):
             try:
-                given.update(read_json(Path(key)))
+                filed.update(read_json(Path(key)))
             except (ValueError, TypeError) as error:
                 raise InputError(f"{key} is not a JSON file of fields: {error}") from error
         elif key != "default":
@@ -118,11 +121,11 @@ def pick_protocol(
                 "regression, reference, a JSON file of fields, or field=value pairs such as "
                 "'absence=gaussian,range_handling=clip'"
             )
-    given.setdefault("seed", seed)
     if n_bands is not None:
-        given["n_bands"] = n_bands
+        _say(said, "n_bands", n_bands)
     if forwards not in (None, "auto"):
-        given["forwards"] = forwards
+        _say(said, "forwards", forwards)
+    given = {"seed": seed, **filed, **said}
     given.pop("protocol_id", None)
     try:
         protocol: Protocol = make(**given)
@@ -132,6 +135,15 @@ def pick_protocol(
     if forwards == "auto" and "forwards" not in given and not protocol.is_script:
         return dataclasses.replace(protocol, forwards="fast")
     return protocol
+
+
+def _say(said: dict[str, Any], field: str, value: Any) -> None:
+    """Keep a field of a protocol; raise InputError if another value was said before."""
+    if said.setdefault(field, value) != value:
+        raise InputError(
+            f"'{field}' of the protocol is said to be {shown(said[field])} and {shown(value)}: "
+            "say one of them"
+        )
 
 
 def _exists(name: str) -> bool:

@@ -58,6 +58,7 @@ class ErrorDecomposition:
         n_forward: Images that went through the model in this run (0 if all rows were resumed).
         precision: Of the forward passes.
         forwards: What makes them faster; empty for the plain model.
+        label_space: As of a `SpectralImportance`.
     """
 
     protocol: Protocol
@@ -73,6 +74,7 @@ class ErrorDecomposition:
     n_forward: int
     precision: str
     forwards: tuple[str, ...] = ()
+    label_space: str = ""
 
     @property
     def n_images(self) -> int:
@@ -211,6 +213,7 @@ class ErrorDecomposition:
             "n_forward": self.n_forward,
             "precision": self.precision,
             "forwards": self.forwards,
+            "label_space": self.label_space,
         }
         arrays: dict[str, Any] = {"energy": self.energy, "labels": self.labels}
         arrays |= {"wrong": self.wrong, "loss_table": self.loss_table}

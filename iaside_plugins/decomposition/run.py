@@ -161,6 +161,7 @@ def error_decomposition(  # noqa: PLR0913  the public signature
         n_forward=sum(r.n_forward for r in requests) if devices else game.n_forward,
         precision=precision,
         forwards=tuple(dict.fromkeys(name for used in own for name in used)),  # by either part
+        label_space=getattr(game.runner.known_classes, "name", ""),
     )
     warn_at_chance(int((result.error.clean == 0).sum()), result.n_images, result.n_classes)
     return result
@@ -373,6 +374,7 @@ def result_of(
     n_forward: int,
     precision: str,
     forwards: tuple[str, ...],
+    label_space: str,
 ) -> ErrorDecomposition:
     """Return the result from rows, the conditions of the first image first."""
     found, c = _unpacked(parts), len(conditions)
@@ -392,4 +394,5 @@ def result_of(
         n_forward=n_forward,
         precision=precision,
         forwards=forwards,
+        label_space=label_space,
     )

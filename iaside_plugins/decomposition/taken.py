@@ -189,6 +189,7 @@ class TakenPairs:
             n_forward=request.n_forward + self._game.n_forward,
             precision=request.precision,
             forwards=tuple(request.forwards or self._game.runner.forward.choices()),
+            label_space=getattr(request.known_classes, "name", ""),
         )
 
 

@@ -20,7 +20,7 @@ from iaside_plugins.display.text import (
 )
 from iaside_plugins.importance.chance import chance_warning
 from iaside_plugins.importance.evidence import Evidence
-from iaside_plugins.importance.result import SpectralImportance
+from iaside_plugins.importance.result import PREDICTED, SpectralImportance
 from iaside_plugins.spectral.range_handling import RANGE_HANDLINGS
 from iaside_plugins.stats.intervals import wilson
 
@@ -31,7 +31,7 @@ ERROR_LINE = 63  # characters of a row of errors
 def spectral_report(result: SpectralImportance) -> str:
     """Return range and Shapley value of each band with its interval; then the scores.
 
-    An accuracy at chance is said first.
+    An accuracy at chance is said first, and none where labels are the model's own predictions.
     """
     text = chance_warning(int(result.correct.sum()), result.n_images, result.n_classes)
     return "\n".join([*_warning(text), *_spectral_lines(result)])
@@ -71,6 +71,8 @@ def _spectral_lines(result: SpectralImportance) -> list[str]:
             f"  bands {names} tie for the least Shapley value: scores are biased towards 0 there "
             f"(estimated bias of the signed score {result.signed_score_bias:+.3f})"
         )
+    if result.label_space == PREDICTED:  # accuracy is 1 by construction
+        return lines
     hits = int(result.correct.sum())
     low, high = wilson(hits, result.n_images)
     rescaled = RANGE_HANDLINGS[result.protocol.range_handling].changes_images

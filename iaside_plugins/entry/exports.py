@@ -37,7 +37,10 @@ def export(entry: Entry, to: str) -> str:
         InputError: There is no such format, or the entry cannot be exported to it.
     """
     if to not in FORMATS:
-        raise InputError(f"expected a format among {', '.join(FORMATS)}; got {to!r}")
+        raise InputError(
+            f"expected a format among {', '.join(FORMATS)}, or hf, a folder (iaside leaderboard "
+            f"export ENTRY --to hf --out DIR --benchmark OWNER/NAME); got {to!r}"
+        )
     return FORMATS[to](entry)
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 FORMAT = 1
+PREDICTED = "predicted"  # label space of a model's own predictions
 OPTIONAL = ("values", "hits", "per_image_accuracy")  # arrays that not every result has
 ATTRIBUTES = (
     "n_images",
@@ -88,6 +89,8 @@ class SpectralImportance:
         per_image_accuracy: Shapley values of every image (K, M) in the game of those hits: they
             sum to the accuracy of the grand coalition less that of the empty one. None in files
             of earlier versions.
+        label_space: What the labels are: "imagenet", `PREDICTED`, ...; empty where the data do not
+            say, and in files of earlier versions.
     """
 
     protocol: Protocol
@@ -104,6 +107,7 @@ class SpectralImportance:
     forwards: tuple[str, ...] = ()
     hits: npt.NDArray[np.bool_] | None = None
     per_image_accuracy: Array | None = None
+    label_space: str = ""
 
     @property
     def n_images(self) -> int:

@@ -41,6 +41,7 @@ from iaside_plugins.value_table.rows import (
 from iaside_plugins.value_table.stream import Item, are_files, check_max_images, count, items
 
 Array = npt.NDArray[np.float64]
+LABELS = "label_space"  # what the labels of the last run in a folder are
 ROWS = {"rows": 2}  # what a stored row holds; 1, without hits of the coalitions, was not recorded
 
 
@@ -183,6 +184,9 @@ class ImportanceRun:
         self._layout = RowLayout(protocol)
         self.store = RowStore(resume, identity, width=self._layout.width, finite=True)
         self._known_classes = KnownClasses.of(data)
+        self._label_space = getattr(self._known_classes, "name", "")
+        if self.store.choices.get(LABELS, "") != self._label_space:
+            self.store.record_choice(LABELS, self._label_space)
         self._finished: list[tuple[ImageNote, Array]] = []
         self._order: list[tuple[str, str]] = []
 
@@ -267,7 +271,12 @@ class ImportanceRun:
         if not self._finished:
             raise InputError("no images: the data are empty")
         return _result(
-            self.protocol, self._finished, self.precision, n_forward=n_forward, forwards=forwards
+            self.protocol,
+            self._finished,
+            self.precision,
+            n_forward=n_forward,
+            forwards=forwards,
+            label_space=self._label_space,
         )
 
 
@@ -316,6 +325,7 @@ def read_run(folder: Path | str, beta: float | None = None) -> SpectralImportanc
         identity["precision"],
         n_forward=0,
         forwards=tuple(choices.get("forwards", {})),
+        label_space=str(choices.get(LABELS, "")),
     )
 
 
@@ -326,6 +336,7 @@ def _result(
     *,
     n_forward: int,
     forwards: tuple[str, ...],
+    label_space: str,
 ) -> SpectralImportance:
     rows = np.stack([row for _, row in finished])
     found = RowLayout(protocol).unpack(rows)
@@ -344,4 +355,5 @@ def _result(
         image_size=finished[0][0].size,
         precision=precision,
         forwards=forwards,
+        label_space=label_space,
     )

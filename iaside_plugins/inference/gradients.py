@@ -19,6 +19,7 @@ from torch import Tensor
 from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.outputs import HALF_SAME, SAME, logits_in, run_model
+from iaside_plugins.inference.quantised import is_quantised
 
 VANISHED = 1e-12  # norm of a gradient: Foolbox's L2 steps divide by no less
 FINE, ZERO, NON_FINITE = 0.0, 1.0, 2.0
@@ -26,6 +27,10 @@ N_TRIED = 2  # images of a trial before the long work
 NO_GRADIENT = (
     "attacks follow gradients, and the model gives none with respect to its images (no_grad, "
     "detach, argmax or NumPy inside?): give a model that PyTorch can differentiate, or attacks=none"
+)
+NO_INTEGER_GRADIENT = (
+    "attacks follow gradients, and a model of 8-bit integers has none: give the network of floats "
+    "that it was made from, or attacks=none"
 )
 Array = npt.NDArray[np.float64]
 
@@ -74,12 +79,12 @@ def try_gradient(model: Any, images: Tensor) -> None:
     with _differentiable(some):
         probe = some.detach().clone().requires_grad_()
         try:
-            logits = logits_in(run_model(model, probe.clone()))
+            logits = logits_in(run_model(model, probe.clone()), model)
         except InputError:
             return
         is_rows = torch.is_tensor(logits) and logits.ndim == 2 and len(logits) == len(some)
         if is_rows and logits.shape[1] > 1:
-            _gradient(logits, probe, logits.detach().argmax(dim=1))
+            _gradient(model, logits, probe, logits.detach().argmax(dim=1))
 
 
 def try_first_gradient(model: Any, batches: Iterable[Any], device: torch.device) -> None:
@@ -114,10 +119,10 @@ def gradient_rows(model: Any, images: Tensor, labels: Tensor) -> Array:
     """
     with _differentiable(images):
         probe = images.detach().clone().requires_grad_()
-        logits = logits_in(run_model(model, probe.clone()))
-        gradient = _gradient(logits, probe, labels)
+        logits = logits_in(run_model(model, probe.clone()), model)
+        gradient = _gradient(model, logits, probe, labels)
         with torch.no_grad():
-            again = logits_in(run_model(model, images.detach().clone()))
+            again = logits_in(run_model(model, images.detach().clone()), model)
     first = logits.detach()
     size = torch.linalg.vector_norm(gradient.double().flatten(1), dim=1)
     kinds = torch.where(size < VANISHED, ZERO, FINE)
@@ -140,26 +145,32 @@ def _differentiable(images: Tensor) -> Iterator[None]:
         yield
 
 
-def _gradient(logits: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+def _gradient(model: Any, logits: Tensor, images: Tensor, labels: Tensor) -> Tensor:
     """Return the gradient of the summed cross-entropy with respect to the images."""
     if not logits.requires_grad:
-        raise InputError(NO_GRADIENT)
+        raise _no_gradient(model)
     try:
         loss = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
         (found,) = torch.autograd.grad(loss, images, allow_unused=True)
     except (Exception, SystemExit) as error:
         if is_out_of_memory(error):
             raise
-        raise backward_failure(error) from error
+        raise backward_failure(error, model=model) from error
     if found is None:
-        raise InputError(NO_GRADIENT)
+        raise _no_gradient(model)
     return found
+
+
+def _no_gradient(model: Any) -> InputError:
+    """Return the error for a model without gradients: its cause, and what to do."""
+    return InputError(NO_INTEGER_GRADIENT if is_quantised(model) else NO_GRADIENT)
 
 
 def backward_failure(
     error: BaseException,
     what: str = "the model's backward pass",
     instead: str = "attacks=none",
+    model: Any = None,
 ) -> InputError:
     """Return the error for an attack or backward pass that failed: its cause, and what to do.
 
@@ -167,10 +178,11 @@ def backward_failure(
         error: What was raised.
         what: What failed.
         instead: What to choose where the model cannot be differentiated.
+        model: The model, if it is at hand.
     """
     reason = (str(error).strip() or "no reason given").splitlines()[0][:300].rstrip(".")
     if "does not require grad" in reason or "appears to not have been used" in reason:
-        return InputError(NO_GRADIENT)
+        return _no_gradient(model)
     said = reason if type(error) is RuntimeError else f"{type(error).__name__}: {reason}"
     return InputError(
         f"{what} failed: {said}; give a model that PyTorch can differentiate, or {instead}"

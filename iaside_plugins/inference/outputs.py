@@ -309,7 +309,7 @@ def last_operation(model: Any, images: Tensor, *further: Any) -> str:
         with torch.inference_mode(False), torch.enable_grad():
             some = images if further else images[:1]
             probe = some.detach().clone().requires_grad_()
-            node = getattr(logits_in(model(probe.clone(), *further)), "grad_fn", None)
+            node = getattr(logits_in(model(probe.clone(), *further), model), "grad_fn", None)
     except (Exception, SystemExit):  # noqa: BLE001  it cannot be told
         return ""
     for _ in range(8):
@@ -360,7 +360,7 @@ def check_same_again(
         model: The model, which is warned of once.
     """
     try:
-        again = logits_in(run(head))
+        again = logits_in(run(head), model)
     except (Exception, SystemExit):  # noqa: BLE001  a model of one shape of batches only
         return
     if not torch.is_tensor(again) or again.shape != logits.shape:

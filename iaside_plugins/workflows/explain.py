@@ -233,7 +233,7 @@ def explain_plan(
 
     def planned(images: ImageFolderData) -> CorruptionPlan | None:
         if wanted is None:
-            return distributed(Path(corruptions), images, own, source.seed)
+            return distributed(Path(corruptions), images, own, source.seed, severities)
         if not wanted:
             return None
         made = generated(images, own, source.seed, generation or GenerationOptions())

@@ -13,10 +13,8 @@ from iaside_plugins.adapters.imagenet.labels import LabelSpace
 from iaside_plugins.adapters.imagenet.record import ImageRecord
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.errors import InputError
+from iaside_plugins.importance.result import PREDICTED as PREDICTED
 from iaside_plugins.inference.checks import check_images, model_device
-
-PREDICTED = "predicted"
-"""Way to get labels, and name of the label space: what the model predicts for the clean images."""
 
 PREDICTED_WORDS = (
     "labels: the model's own predictions on the clean images. Nothing below says how often it is "
@@ -26,6 +24,19 @@ _N_SUBSET = 200  # classes of ImageNet-R, ImageNet-A and others like them
 _log = logging.getLogger(__name__)
 
 Listing = tuple[list[ImageRecord], LabelSpace]
+
+
+def with_words(label_space: str, found: dict[str, Any], text: str) -> tuple[dict[str, Any], str]:
+    """Return a result's JSON and text, which say so where labels are predictions.
+
+    Args:
+        label_space: What the labels are.
+        found: JSON values.
+        text: What is printed.
+    """
+    if label_space != PREDICTED:
+        return found, text
+    return {**found, "label_space": PREDICTED}, f"{PREDICTED_WORDS}\n{text}"
 
 
 def check_labels_are_given(labels: str, what: str) -> None:

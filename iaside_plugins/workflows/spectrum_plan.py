@@ -100,7 +100,7 @@ def spectrum_plan(
         own = model.info.preprocessing
     plan: CorruptionPlan | None = None
     if wanted is None and corruptions != "none":
-        plan = distributed(Path(corruptions), clean, own, source.seed)
+        plan = distributed(Path(corruptions), clean, own, source.seed, severities)
     elif wanted:
         plan = generated(clean, own, source.seed, generation).only(wanted)
     attacked = None

@@ -316,6 +316,24 @@ def test_the_convergence_delta_is_the_efficiency_residual():
     assert torch.equal(images, before), "a model that writes to its input writes to a copy"
 
 
+@pytest.mark.parametrize("painted", [False, True])
+def test_the_convergence_delta_comes_with_the_attributions(painted):
+    method = SpectralShapley(oracles.TinyNet())
+    given = {"target": LABELS, "n_bands": M, "return_input_shape": painted}
+    found, delta = method.attribute(IMAGES, 0.3, return_convergence_delta=True, **given)
+    assert torch.equal(found, method.attribute(IMAGES, 0.3, **given))
+    plain = method.attribute(IMAGES, 0.3, target=LABELS, n_bands=M)
+    assert torch.equal(delta, method.compute_convergence_delta(plain, 0.3, IMAGES, LABELS))
+    both, pair_delta = method.attribute((IMAGES,), 0.3, return_convergence_delta=True, **given)
+    assert torch.equal(both[0], found)
+    assert torch.equal(pair_delta, delta)
+    _, deltas = NoiseTunnel(method).attribute(
+        IMAGES, nt_samples=2, baselines=0.3, return_convergence_delta=True, **given
+    )
+    assert deltas.shape == (10,)  # one a noisy image, as of Captum's own methods
+    assert float(deltas.abs().max()) < 1e-5
+
+
 def test_infidelity_runs_unchanged_and_exact_values_of_an_additive_model_have_none():
     split = BandSplit(M)
     weights = torch.linspace(-1, 1, 270)
@@ -472,6 +490,7 @@ def test_predicted_classes_instead_of_labels(net):
     )
     found = SpectralShapley(net).attribute_dataset(loader, n_bands=M, target="predicted")
     assert found.labels.tolist() == predicted.tolist()
+    assert found.label_space == "predicted"
     assert found.clean_accuracy == 1
     same = spectral_importance(net, (IMAGES, predicted), Protocol(M))
     np.testing.assert_array_equal(found.per_image, same.per_image)

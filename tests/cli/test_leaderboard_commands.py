@@ -120,7 +120,7 @@ def test_export_to_screen_and_file(iaside, entry, tmp_path):
     run = iaside("leaderboard", "export", entry, "--to", "model-card", "--out", file)
     assert (run.code, run.out, run.err) == (0, "", "")
     assert file.read_text().startswith("model-index:\n")
-    iaside("leaderboard", "export", entry, "--to", "csv").refused("robustbench, model-card, bibtex")
+    iaside("leaderboard", "export", entry, "--to", "csv").refused("model-card, bibtex, or hf")
     iaside("leaderboard", "export", entry, "--to", "robustbench").refused("not made inside")
     entry.write_text("{}")
     iaside("leaderboard", "export", entry, "--to", "bibtex").refused("Field required")

@@ -242,6 +242,8 @@ def test_an_interrupted_run_goes_on_and_finds_the_same(iaside, images, tmp_path)
         (("--data", "missing"), ["missing"]),
         (("--device", "banana"), ["device must be auto, cpu or cuda[:i], got 'banana'"]),
         (("--weights", "w.pth"), ["--weights needs --model"]),
+        (("--mean", "0.5"), ["--mean needs --model"]),
+        (("--std", "imagenet"), ["--std needs --model"]),
         (("--epsilons", "2/255"), ["--epsilons needs --attacks"]),
         (("--n-attack", 3), ["--n-attack needs --attacks"]),
     ],

@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import pickle
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from image_files import gathered, random_pixels, save
+from image_files import gathered, random_pixels, save, save_floats
 from PIL import Image
 from robustbench_layout import make_cifar
 
@@ -246,6 +247,26 @@ def test_tiny_imagenet_and_its_corrupted_images(tmp_path: Path, caplog: Any) -> 
     photos = ImageFolderData(_class_folders(tmp_path / "photos"), **options)
     with pytest.raises(InputError, match="4 of 4 images are not in"):
         distributed(root / "Tiny-ImageNet-C", photos, Preprocessing(64, 64), seed=0)
+    save_floats(root / "Tiny-ImageNet-C/gaussian_noise/1/n01443537/val_1.PNG")
+    with pytest.raises(InputError, match=r"val_1\.PNG: expected pixels of 8 or 16"):
+        distributed(root / "Tiny-ImageNet-C", data, Preprocessing(64, 64), seed=0)
+
+
+def test_a_tree_needs_the_severities_that_are_asked_for(tmp_path: Path) -> None:
+    root = _tiny(tmp_path)
+    data = ImageFolderData(root / "tiny-imagenet-200", resize=64, crop=64)
+    tree = root / "Tiny-ImageNet-C"
+    for corruption, severity in itertools.product(CORRUPTIONS, range(1, 6)):
+        if (corruption, severity) not in (("fog", 1), ("fog", 3), ("snow", 3)):
+            shutil.rmtree(tree / corruption / str(severity))
+    own = Preprocessing(64, 64)
+    assert distributed(tree, data, own, 0, (3, 1)).names == ("fog",)
+    assert distributed(tree, data, own, 0, (3,)).names == ("snow", "fog")
+    lacking = r"with severities 1, 2; .* found snow \[3\]; fog \[1, 3\]"
+    with pytest.raises(InputError, match=lacking):
+        distributed(tree, data, own, 0, (1, 2))
+    with pytest.raises(InputError, match="none of the 15"):
+        distributed(tree, data, own, 0)
 
 
 def test_the_archive_of_cifar_and_its_corrupted_arrays(tmp_path: Path) -> None:

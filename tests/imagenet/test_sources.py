@@ -365,6 +365,18 @@ def test_two_classes_of_one_image_are_refused(tmp_path: Path) -> None:
         find_records(tmp_path)
 
 
+@pytest.mark.parametrize("held", ["ILSVRC2012_val_00000002.JPEG 5\n", "junk"])
+def test_a_list_is_not_needed_where_nobody_reads_labels(tmp_path: Path, held: str) -> None:
+    name = VALIDATION.replace("JPEG", "png")
+    save(tmp_path / name, random_pixels(0))
+    (tmp_path / "val.txt").write_text(held)
+    with pytest.raises(InputError, match=r"val\.txt"):
+        find_records(tmp_path)
+    assert found(tmp_path, labels=UNLABELLED)[0] == [(name, 0)]
+    (tmp_path / "val.txt").write_text(f"{VALIDATION} 5\n")  # a corrupted set is found by its class
+    assert found(tmp_path, labels=UNLABELLED)[0] == [(f"{WNIDS[5]}/{name}", 0)]
+
+
 def test_damaged_lists_of_labels(tmp_path: Path) -> None:
     pytest.importorskip("scipy.io")
     save(tmp_path / VALIDATION.replace("JPEG", "png"), random_pixels(0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import int8_nets
 import numpy as np
 import pytest
 import torch
@@ -50,6 +51,13 @@ def test_a_sound_net_and_one_that_varies():
 def test_a_missing_gradient_is_refused(how):
     with pytest.raises(InputError, match="the model gives none with respect to its images"):
         try_gradient(Spoilt(how), X)
+
+
+@pytest.mark.parametrize("make", [int8_nets.static, int8_nets.dynamic])
+@pytest.mark.filterwarnings("ignore:.*(quantize|autograd kernel):UserWarning")
+def test_integers_have_no_gradients(make):
+    with pytest.raises(InputError, match="a model of 8-bit integers has none: give"):
+        try_gradient(make(), torch.rand(2, 3, 32, 32))
 
 
 def test_a_backward_pass_that_fails_is_named():

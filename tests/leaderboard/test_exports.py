@@ -96,7 +96,7 @@ def test_robustbench_json_is_that_of_its_adapter(committed: list[Entry]) -> None
 def test_other_entries_have_no_number_of_robustbench(make_entry: Make) -> None:
     with pytest.raises(InputError, match="was not made inside RobustBench"):
         export(parsed(make_entry()), "robustbench")
-    with pytest.raises(InputError, match="among robustbench, model-card, bibtex; got 'csv'"):
+    with pytest.raises(InputError, match="among robustbench, model-card, bibtex, or hf"):
         export(parsed(make_entry()), "csv")
     assert list(FORMATS) == ["robustbench", "model-card", "bibtex"]
 

@@ -150,6 +150,23 @@ def test_overrides_replace_the_models_own(here: Path) -> None:
     assert torch.equal(model(images(24)), model.net((images(24) - 0.1) / 2.0))
 
 
+def test_normalisation_in_the_weights_of_a_network_that_says_none(here: Path, caplog: Any) -> None:
+    state = load_model("python:own_nets:plain").net.state_dict()
+    names = {f"model.{name}": one for name, one in state.items()}
+    for name in ("mean", "std"):
+        names[f"normalizer.new_{name}"] = torch.full((3, 1, 1), 0.25)
+    torch.save({"model": names}, here / "w.pt")
+    model = load_model("python:own_nets:plain", weights=here / "w.pt")
+    assert model.info.preprocessing.std == (0.25, 0.25, 0.25)
+    assert "w.pt: its own mean (0.25, 0.25, 0.25) and std" in caplog.text
+
+
+def test_one_number_stands_for_all_channels(here: Path) -> None:
+    prepared = load_model("python:own_nets:prepared", mean=[0.5]).info.preprocessing
+    assert (prepared.mean, prepared.std) == ((0.5, 0.5, 0.5), (0.2, 0.3, 0.4))
+    assert Preprocessing(mean=(0.1, 0.2), std=(2,)).std == (2.0, 2.0)
+
+
 @pytest.mark.parametrize(
     ("spec", "text"),
     [
@@ -246,8 +263,10 @@ def test_unusable_images_are_explained(
         ({"resize": 10, "crop": 20}, r"crop \(20\) must not exceed resize \(10\)"),
         ({"crop": 2.5}, "crop must be .* got 2.5"),
         ({"interpolation": "cubic"}, "got 'cubic'"),
-        ({"mean": (0.5, 0.5)}, r"mean \(0.5, 0.5\), std \(1.0,\)"),
-        ({"std": (0.0,)}, r"std > 0; got mean \(0.0,\), std \(0.0,\)"),
+        ({"mean": (0.5, 0.5), "std": (1,) * 3}, "mean='0.5,0.5' and std='1,1,1' are of different"),
+        ({"std": (0.0,)}, "std must be numbers above 0, one a channel or one for all, got 0"),
+        ({"mean": (float("nan"),)}, "mean must be numbers, one a channel or one for all, got nan"),
+        ({"mean": ()}, "got none"),
     ],
 )
 def test_unusable_preprocessing_is_explained(values: dict[str, Any], text: str) -> None:

@@ -38,13 +38,25 @@ def load(file: Path) -> nn.Module:
 
 @pytest.mark.parametrize(
     "form",
-    ["bare", "wrapped", "model", "trainer", "prefixed", "wrapped prefixed", "safetensors", "half"],
+    [
+        "bare",
+        "wrapped",
+        "model",
+        "trainer",
+        "prefixed",
+        "compiled prefixed",
+        "wrapped prefixed",
+        "safetensors",
+        "half",
+    ],
 )
 def test_weights_come_back_from_every_form_of_file(tmp_path: Path, form: str) -> None:
     net = tiny()
     state: Any = net.state_dict()
     if "prefixed" in form:
         state = {f"module.{name}": tensor for name, tensor in state.items()}
+    if "compiled" in form:
+        state = {f"_orig_mod.{name}": tensor for name, tensor in state.items()}
     if "wrapped" in form:
         state = {"epoch": 3, "state_dict": state, "optimizer": {"lr": 0.1}}
     if form == "model":

@@ -213,6 +213,34 @@ def test_models_and_images_that_are_refused(data, tmp_path: Path) -> None:
         run_autoattack(net, [], FAST, EPS, seed=0, batch_size=3, folder=tmp_path / "f")
 
 
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("form", [lambda out: {"logits": out}, lambda out: (out, out.sum())])
+def test_logits_in_a_mapping_or_a_tuple(data, tmp_path: Path, norm: str, form, caplog) -> None:
+    class Wrapped(Pooled):
+        def forward(self, x: Tensor) -> Tensor:
+            return form(super().forward(x))
+
+    net, x, y = data
+    wrapped = Wrapped(10).eval()
+    wrapped.load_state_dict(net.state_dict())
+    spec = AutoAttackSpec(norm, (EPS,), ("apgd-ce",))
+    plain, found = (
+        run(one, x, y, tmp_path / name, spec=spec) for name, one in (("a", net), ("b", wrapped))
+    )
+    assert found.accuracy_after == plain.accuracy_after
+    assert torch.equal(images(found, x, y), images(plain, x, y))
+    assert sum("taken as the logits" in one.getMessage() for one in caplog.records) == 1
+
+
+def test_outputs_without_logits_are_refused(data, tmp_path: Path) -> None:
+    class Other(Pooled):
+        def forward(self, x: Tensor) -> Tensor:
+            return {"scores": super().forward(x)}
+
+    with pytest.raises(InputError, match="'scores' and no tensor 'logits'"):
+        run(Other(10).eval(), *data[1:], tmp_path)
+
+
 def test_masked_gradients_are_said(data, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Only the Square attack, which needs no gradients, gets through quantised images."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_files import random_pixels, save
+from image_files import random_pixels, save, save_floats
 from robustbench_layout import make_cifar, make_folder
 
 from iaside_plugins.adapters.models.robustbench_zoo import ORDER
@@ -78,6 +78,14 @@ BROKEN = {
     "strange folder": (lambda r: (r / "val/cats").mkdir(), "cats are no ImageNet classes"),
     "empty": (lambda r: _strip(r, "val/*/*"), "its class folders are empty"),
     "damaged": (lambda r: (r / f"val/{WNIDS[0]}/a.png").write_bytes(b"x"), "a.png cannot be deco"),
+    "floats": (
+        lambda r: save_floats(r / f"val/{WNIDS[0]}/a.png"),
+        "val: a.png: expected pixels of 8 or 16 bits, got TIFF of mode 'F'",
+    ),
+    "corrupted floats": (
+        lambda r: save_floats(r / f"ImageNet-C/snow/2/{WNIDS[1]}/a.png"),
+        "a.png of snow/2: expected pixels of 8 or 16 bits",
+    ),
     "corruption": (lambda r: _strip(r, "ImageNet-C/fog"), "ImageNet-C: fog is missing"),
     "3D": (lambda r: _strip(r, "ImageNet-3DCC/flash"), "ImageNet-3DCC: flash is missing"),
     "severity": (lambda r: _strip(r, "ImageNet-C/fog/3"), "fog has no severity 3"),
@@ -134,6 +142,10 @@ def test_class_folders_of_cifar_and_manifests_are_known(tmp_path: Path) -> None:
     for source in (root, manifest):
         (line,) = lines(source, PROBLEM)
         assert "1.png cannot be decoded" in line
+    save_floats(root / "cat/1.png")
+    for source in (root, manifest):
+        (line,) = lines(source, PROBLEM)
+        assert "1.png: expected pixels of 8 or 16 bits" in line
     manifest.write_text("path,label\ndata/cat/9.png,3\n")
     (line,) = lines(manifest, PROBLEM)
     assert "there is no file" in line

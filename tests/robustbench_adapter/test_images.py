@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from image_files import save_floats
 from robustbench_layout import Layout, Pooled, make_folder, make_imagenet
 
 from iaside_plugins.adapters.models.robustbench_zoo import ORDER
@@ -146,6 +147,12 @@ def test_unreadable_corrupted_images_are_named_before_any_work(
     (tree / "fog" / "3" / layout.names[0]).write_bytes(b"junk")
     with (
         pytest.raises(InputError, match="images of fog at severity 3 are unreadable"),
+        prepared(request(net, layout, n_examples=1, corruptions_data_dir=tree)),
+    ):
+        pass
+    save_floats(tree / "fog" / "3" / layout.names[0])
+    with (
+        pytest.raises(InputError, match=f"image {layout.names[0]}: expected pixels of 8 or 16"),
         prepared(request(net, layout, n_examples=1, corruptions_data_dir=tree)),
     ):
         pass

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from image_files import gathered, picture, save
@@ -160,9 +162,9 @@ def test_errors_of_predictions_are_changes(flat: Path, crop: int) -> None:
     assert torch.cat(changed).mean() > 0
 
 
-def test_the_command_line_says_what_the_labels_are(
-    flat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """The command line; returns its exit code."""
     from iaside_plugins.cli import command
 
     def run(*arguments: object) -> int:
@@ -171,6 +173,12 @@ def test_the_command_line_says_what_the_labels_are(
             command.main()
         return int(end.value.code or 0)
 
+    return run
+
+
+def test_the_command_line_says_what_the_labels_are(
+    flat: Path, tmp_path: Path, run: Callable[..., int], capsys: Any
+) -> None:
     out, given = tmp_path / "o.json", ("--data", flat, "--labels", "predicted")
     spec = f"python:{__name__}:thousand"
     assert run("profile", spec, *given, "--n-bands", 3, "--json", out) == 0
@@ -179,6 +187,33 @@ def test_the_command_line_says_what_the_labels_are(
     assert json.loads(out.read_text())["label_space"] == "predicted"
     assert run("evaluate", spec, *given, "--out", tmp_path / "e.json") == 2
     assert "--labels predicted is for profile, explain, heatmap" in capsys.readouterr().err
+
+
+def test_what_is_kept_says_what_the_labels_are(
+    flat: Path, tmp_path: Path, run: Callable[..., int], capsys: Any
+) -> None:
+    """Also an unfinished run; files of earlier versions do not say it, and load."""
+    given = (f"python:{__name__}:thousand", "--data", flat, "--labels", "predicted", "--n-bands", 3)
+    result, split, folder = tmp_path / "r.npz", tmp_path / "s.npz", tmp_path / "unfinished"
+    assert run("profile", *given, "--save", result, "--resume", folder) == 0
+    assert "accuracy on" not in capsys.readouterr().out
+    fog = ("--corruptions", "gaussian_noise", "--severities", 5, "--repair", 0)
+    assert run("explain", *given, *fog, "--save", split) == 0
+    capsys.readouterr()
+    for source in (result, folder, split):
+        assert run("show", source, "--json", out := tmp_path / "o.json") == 0
+        text = capsys.readouterr().out
+        assert text.startswith("labels: the model's own predictions")
+        assert "accuracy on" not in text
+        assert json.loads(out.read_text())["label_space"] == "predicted"
+    for source in (result, split):
+        with np.load(source) as file:
+            arrays = dict(file)
+        head = json.loads(str(arrays.pop("head")))
+        del head["label_space"]
+        np.savez(source, head=np.array(json.dumps(head)), **arrays)
+        assert run("show", source) == 0
+        assert "predictions" not in capsys.readouterr().out
 
 
 def test_a_model_that_names_its_outputs_has_the_labels_in_its_order(

@@ -75,11 +75,23 @@ def validation_labels(root: Path, numbers: Collection[int], *, needed: bool = Tr
     Args:
         root: Folder of the images, or file that holds them.
         numbers: Of the images.
-        needed: Whether missing lists are an error; else the classes are empty then.
+        needed: Whether lists that are missing, damaged or not whole are an error; else the
+            classes are empty then.
 
     Raises:
         InputError: See `read_flat_validation`.
+        MissingExtraError: The same.
     """
+    try:
+        return _listed(root, numbers)
+    except InputError:
+        if needed:
+            raise
+        return dict.fromkeys(numbers, "")
+
+
+def _listed(root: Path, numbers: Collection[int]) -> Labels:
+    """Return the labels of validation images from the first list that is found."""
     here = root if root.is_dir() else root.parent
     for place in (here, *here.absolute().parents[:_N_ABOVE]):
         for name, read in _LISTS:
@@ -93,8 +105,6 @@ def validation_labels(root: Path, numbers: Collection[int], *, needed: bool = Tr
                         )
                     _log.warning("labels of %s from %s", root, file)
                     return known
-    if not needed:
-        return dict.fromkeys(numbers, "")
     expected = ", ".join(name for name, _ in _LISTS)
     raise InputError(
         f"{root} holds ImageNet's validation images without their labels: put one of {expected} "
