@@ -38,6 +38,7 @@ from iaside_plugins.evaluation.corruption import PUBLISHED_SIZE, CorruptionPlan
 
 logger = logging.getLogger(__name__)
 STANDARD = Preprocessing(256, PUBLISHED_SIZE, "bilinear")  # of ImageNet-C
+N_SIZES = 8  # images whose sizes are looked at
 SMALL = 96  # pixels; models with a smaller input are corrupted at their own size
 
 
@@ -172,6 +173,9 @@ def _tree_geometry(
 ) -> Preprocessing:
     """Return the resize and crop of the clean images that a tree's corrupted ones are made of.
 
+    Those of ImageNet-C where the tree's are of 224 pixels and the clean ones are not; none where
+    both are of one size.
+
     Args:
         root: The tree.
         folder: One corruption of it at one severity.
@@ -179,17 +183,21 @@ def _tree_geometry(
         own: The model's preprocessing.
 
     Raises:
-        InputError: The tree's images are smaller than 224 pixels, and not of the clean ones' size;
-            or the first image, clean or of the tree, has pixels of no fixed range.
+        InputError: The tree's images are neither of 224 pixels nor squares of the clean ones' size;
+            or one of the first images, clean or of the tree, has pixels of no fixed range.
     """
-    first = matched_records(folder, clean.records)[0]
-    try:
-        corrupted, plain = decode(first.read()).size, decode(clean.records[0].read()).size
-    except UnreadableImageError:
+    sizes = []  # of a few, since an original may have the size of a crop
+    for pair in zip(matched_records(folder, clean.records), clean.records[:N_SIZES], strict=False):
+        try:
+            sizes.append(tuple(decode(one.read()).size for one in pair))
+        except UnreadableImageError:
+            continue
+        except InputError as error:
+            raise of_image(error, pair[0]) from error
+    if not sizes:
         return STANDARD
-    except InputError as error:
-        raise of_image(error, first) from error
-    if min(corrupted) >= PUBLISHED_SIZE:
+    corrupted, plain = next((pair for pair in sizes if pair[0] != pair[1]), sizes[0])
+    if corrupted == (PUBLISHED_SIZE, PUBLISHED_SIZE) and corrupted != plain:
         return STANDARD
     if corrupted != plain or corrupted[0] != corrupted[1]:
         raise InputError(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from image_files import gathered, random_pixels, save, save_floats
+from image_files import gathered, make_tree, random_pixels, save, save_floats
 from PIL import Image
 from robustbench_layout import make_cifar
 
@@ -267,6 +267,35 @@ def test_a_tree_needs_the_severities_that_are_asked_for(tmp_path: Path) -> None:
         distributed(tree, data, own, 0, (1, 2))
     with pytest.raises(InputError, match="none of the 15"):
         distributed(tree, data, own, 0)
+
+
+@pytest.mark.parametrize("side", [224, 250])
+def test_a_tree_and_clean_images_of_one_size_go_one_way(tmp_path: Path, side: int) -> None:
+    """Corrupted images that are copies of the clean ones are no perturbation."""
+    clean, own = (
+        make_tree(tmp_path / "clean", n=1, height=side, width=side),
+        Preprocessing(256, 224),
+    )
+    shutil.copytree(clean, tmp_path / "tree" / "fog" / "1")
+    data = ImageFolderData(clean, resize=256, crop=224)
+    plan = distributed(tmp_path / "tree", data, own, 0, (1,))
+    plain = plan.images(None, 0)
+    images, _, _ = gathered(plan.corrupted("fog", 1))  # type: ignore[arg-type]
+    assert torch.equal(images, gathered(plain)[0])  # type: ignore[arg-type]
+    assert images.shape[2:] == (224, 224)
+
+
+def test_a_tree_that_is_no_crop_of_the_clean_images_is_refused(tmp_path: Path) -> None:
+    tree = tmp_path / "tree" / "fog" / "1"
+    clean = make_tree(tmp_path / "clean", n=2, height=230, width=260)
+    data = ImageFolderData(clean, resize=256, crop=224)
+    for height, width in ((230, 260), (299, 299)):
+        make_tree(tree, n=2, height=height, width=width)
+        with pytest.raises(InputError, match=f"holds images of {width} x {height} pixels"):
+            distributed(tmp_path / "tree", data, Preprocessing(256, 224), 0, (1,))
+    for one in sorted(make_tree(tree, n=2, height=224, width=224).rglob("*.png"))[1:]:
+        shutil.copy(one, clean / one.relative_to(tree))  # an original may have the size of a crop
+    assert distributed(tmp_path / "tree", data, Preprocessing(256, 224), 0, (1,)).names == ("fog",)
 
 
 def test_the_archive_of_cifar_and_its_corrupted_arrays(tmp_path: Path) -> None:
