@@ -272,10 +272,8 @@ def test_a_tree_needs_the_severities_that_are_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize("side", [224, 250])
 def test_a_tree_and_clean_images_of_one_size_go_one_way(tmp_path: Path, side: int) -> None:
     """Corrupted images that are copies of the clean ones are no perturbation."""
-    clean, own = (
-        make_tree(tmp_path / "clean", n=1, height=side, width=side),
-        Preprocessing(256, 224),
-    )
+    clean = make_tree(tmp_path / "clean", n=1, height=side, width=side)
+    own = Preprocessing(256, 224)
     shutil.copytree(clean, tmp_path / "tree" / "fog" / "1")
     data = ImageFolderData(clean, resize=256, crop=224)
     plan = distributed(tmp_path / "tree", data, own, 0, (1,))
