@@ -71,8 +71,7 @@ def _parts(one: Any) -> Iterator[tuple[str, Any]]:
             yield from ((name, known[name]) for name in sorted(names) if name in known)
     elif not isinstance(one, type):
         yield from _own_parts(one)
-        attributes = getattr(one, "__dict__", {})
-        yield from ((key, v) for key, v in attributes.items() if isinstance(v, nn.Module))
+        yield from ((key, v) for key, v in _attributes(one).items() if isinstance(v, nn.Module))
 
 
 def _own_parts(one: Any) -> Iterator[tuple[str, Any]]:
@@ -85,10 +84,17 @@ def _own_parts(one: Any) -> Iterator[tuple[str, Any]]:
         if inspect.isfunction(value)
     }
     yield from functions.items()
-    later = [_set_by(value.__code__) for key, value in functions.items() if key != "__init__"]
-    for key, value in vars(one).items() if kinds else ():
-        if not key.startswith("_") and key not in set().union(*later):
+    later = (_set_by(value.__code__) for key, value in functions.items() if key != "__init__")
+    state = set().union(*later)
+    for key, value in _attributes(one).items() if kinds else ():
+        if not key.startswith("_") and key not in state:
             yield key, value
+
+
+def _attributes(one: Any) -> dict[str, Any]:
+    """Return the attributes of an object, none where its class has slots."""
+    found: dict[str, Any] = getattr(one, "__dict__", {})
+    return found
 
 
 def _is_constant(value: Any) -> bool:
