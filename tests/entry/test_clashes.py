@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from typing import Any
 
+import oracles
 import pytest
 
 from iaside_plugins.entry.build import entry_id
@@ -14,6 +16,7 @@ from iaside_plugins.entry.clashes import clashes
 from iaside_plugins.entry.parse import parse_entry
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.importance.comparison import compare
+from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.leaderboard.build import BOARD
 from iaside_plugins.leaderboard.table.frame import tables
 from iaside_plugins.protocol import Protocol
@@ -61,12 +64,10 @@ def test_a_forged_protocol_id_is_refused_and_shares_no_table() -> None:
 
 
 def test_results_of_forged_protocols_are_not_compared() -> None:
-    class Result:
-        def __init__(self, protocol: Protocol) -> None:
-            self.protocol = protocol
-
+    found = spectral_importance(oracles.TinyNet(), oracles.sample(2, (8, 8)), Protocol(2))
+    forged = replace(found, protocol=Protocol(2, temperature=FORGED))
     with pytest.raises(ValueError, match="different protocols cannot be compared"):
-        compare(Result(Protocol()), Result(Protocol(temperature=FORGED)))  # type: ignore[arg-type]
+        compare(found, forged)
 
 
 @pytest.mark.parametrize("kept", ["spectral", "corruption", "adversarial"])

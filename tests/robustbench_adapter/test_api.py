@@ -180,14 +180,14 @@ def test_an_attack_to_entry_and_external_tensor(net: Pooled, cifar: Path) -> Non
 
 
 class Own(nn.Module):
-    """A number of the caller's, outside the state and the text of the module."""
+    """An integer of the caller's, outside the state, the text and the constants of the module."""
 
-    def __init__(self, net: Pooled, k: float) -> None:
+    def __init__(self, net: Pooled, k: int) -> None:
         super().__init__()
         self.net, self.k = net, k
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x - self.k * (x > 0.5))
+        return self.net(x - 0.4 * self.k * (x > 0.5))
 
 
 @pytest.mark.parametrize("name", ["resume", "aa_state_path"])
@@ -199,14 +199,14 @@ def test_a_kept_run_is_not_another_models(
         if not HOST:
             pytest.skip("RobustBench is not installed")
         given = options(cifar, spectral=False, **ATTACK)
-    first = benchmark(Own(net, 0.0).eval(), **given, **{name: "kept"})
-    assert benchmark(Own(net, 0.0).eval(), **given, **{name: "kept"}) == first
+    first = benchmark(Own(net, 0).eval(), **given, **{name: "kept"})
+    assert benchmark(Own(net, 0).eval(), **given, **{name: "kept"}) == first
     with pytest.raises(InputError, match="kept holds the work of another model"):
-        benchmark(Own(net, 0.4).eval(), **given, **{name: "kept"})
+        benchmark(Own(net, 1).eval(), **given, **{name: "kept"})
     if name == "aa_state_path":  # other weights have a folder of their own in it
         with torch.no_grad():
             net.head.bias[0] += 2.0
-        benchmark(Own(net, 0.4).eval(), **given, **{name: "kept"})
+        benchmark(Own(net, 1).eval(), **given, **{name: "kept"})
     # In the cache, where a stopped run left it, the other model starts anew.
     from iaside_plugins.adapters.robustbench_adapter import api as robustbench_adapter
 
@@ -216,9 +216,9 @@ def test_a_kept_run_is_not_another_models(
     with monkeypatch.context() as broken:
         broken.setattr(robustbench_adapter, "_write", stopped)
         with pytest.raises(KeyboardInterrupt):
-            benchmark(Own(net, 0.0).eval(), **given)
-    other = benchmark(Own(net, 0.4).eval(), **given)
-    assert other == benchmark(Own(net, 0.4).eval(), **given, resume="new")
+            benchmark(Own(net, 0).eval(), **given)
+    other = benchmark(Own(net, 1).eval(), **given)
+    assert other == benchmark(Own(net, 1).eval(), **given, resume="new")
     if name == "resume":
         assert other != first
 
