@@ -101,16 +101,11 @@ $(OUT)/filters/%.json:
 AT_224 ?= mobilenet_v2_100_qat squeezenet1_0_dc efficientnet_lite0 resnet18_pqf resnet18_ktb_large resnet50_pqf_large
 FORECAST = $(call timed,$(VENV)/bin/python tests/bench/bench_forecast.py $(<D) --entries --dataset $(1) \
 	--models $(subst $() ,$(,),$(basename $(notdir $^))) --json $@)
-IMPORTANCE = $(IASIDE) profile $(call spec,$*) --data $(KIT)/$(1) --n-images $(2) --resume $(@:.npz=.run)/spectral --save $@
 forecast: $(OUT)/forecast-cifar10.json $(OUT)/forecast-photos.json
-$(OUT)/forecast-cifar10.json: $(CIFAR:%=$(OUT)/cifar10/%.npz)
+$(OUT)/forecast-cifar10.json: $(CIFAR:%=$(OUT)/cifar10/%.json)
 	$(call FORECAST,cifar10)
-$(OUT)/forecast-photos.json: $(AT_224:%=$(OUT)/photos/%.npz)
+$(OUT)/forecast-photos.json: $(AT_224:%=$(OUT)/photos/%.json)
 	$(call FORECAST,imagenet)
-$(OUT)/cifar10/%.npz: $(OUT)/cifar10/%.json
-	$(call IMPORTANCE,cifar10,222)
-$(OUT)/photos/%.npz: $(OUT)/photos/%.json
-	$(call IMPORTANCE,photos,48)
 
 # All photographs for the small networks, 200 of them for the others.
 $(LARGE:%=$(OUT)/photos/%.json): SOME := --n-images 200 --n-spectral 48 --n-explain 24 --n-attack 48

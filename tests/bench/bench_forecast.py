@@ -9,8 +9,8 @@ images. The rival
 takes the clean error for the error under every corruption; a second one, within nets, ranks
 corruptions by overall SNR. 95 % intervals are of a bootstrap over the nets' families, all nets
 of a family drawn together; images and corruptions are the same throughout. Finished work is kept
-in FOLDER (IASIDE_KIT: the kit). With `--entries` nothing is measured: FOLDER holds entries
-(`iaside evaluate`), NAME.json, and the importance beside them (`iaside profile --save`), NAME.npz.
+in FOLDER (IASIDE_KIT: the kit). With `--entries` nothing is measured: FOLDER holds entries,
+NAME.json, and their runs, NAME.run (`iaside evaluate --out NAME.json --resume NAME.run`).
 """
 
 from __future__ import annotations
@@ -93,9 +93,11 @@ def measure(net: dict[str, Any], folder: Path, n_images: int, n_bands: int) -> d
 
 
 def of_entry(net: dict[str, Any], file: Path) -> dict[str, Any]:
-    """What an entry holds of one net, and forecasts of the importance beside it."""
+    """What an entry holds of one net, and forecasts of the importance that its run stored."""
     (entry,) = parse_files([file])
-    importance = SpectralImportance.load(file.with_suffix(".npz"))
+    importance = SpectralImportance.load(file.with_suffix(".run"))
+    if not np.allclose(importance.shapley_values, entry.spectral.shapley_values, atol=1e-6):
+        raise SystemExit(f"{file}: its run has gone on with other images than the entry's")
     spectra = shipped_spectra(importance.image_size[0])
     conditions = [one.condition for one in spectra]
     errors = entry.corruption.errors

@@ -284,16 +284,12 @@ def test_forecasts_of_an_entry_are_those_of_the_images_it_was_made_of(
 ):
     net, few = "c10_marabou_small", ("--images", 3, "--resamples", 20)
     entry = tmp_path / "entries" / f"{net}.json"
-    images = ("--data", kit / "cifar10", "--n-images", 3)
-    stored = ("--resume", tmp_path / "run" / "spectral", "--save", entry.with_suffix(".npz"))
-    for command in (
-        ("evaluate", f"kit:{net}", *images, "--resume", tmp_path / "run", "--out", entry),
-        ("profile", f"kit:{net}", *images, *stored),
-    ):
-        monkeypatch.setattr(sys, "argv", ["iaside", *map(str, command)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        assert end.value.code == 0
+    run = ("--resume", entry.with_suffix(".run"), "--out", entry)
+    command = ("evaluate", f"kit:{net}", "--data", kit / "cifar10", "--n-images", 3, *run)
+    monkeypatch.setattr(sys, "argv", ["iaside", *map(str, command)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
     _, own = kit_bench("bench_forecast.py", entry.parent, "--entries", "--models", net)
     _, again = kit_bench("bench_forecast.py", tmp_path / "measured", "--models", net, *few)
     ((read,), (measured,)) = own["nets"], again["nets"]
