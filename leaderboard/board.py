@@ -28,6 +28,13 @@ class Section:
     statistics: Record
 
 
+def largest_first(sections: Iterable[Section]) -> list[Section]:
+    """Return sections by models, the most first; of as many, by images."""
+    return sorted(
+        sections, key=lambda one: (-len(one.table.models), -one.table.entries[0].data.n_images)
+    )
+
+
 @dataclass(frozen=True)
 class Board:
     """All tables of the board, computed once.

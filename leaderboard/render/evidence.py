@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from iaside_plugins.leaderboard.board import Board, Section
+from iaside_plugins.leaderboard.board import Board, Section, largest_first
 from iaside_plugins.leaderboard.render.grids import correlation_rows, heat_map
 from iaside_plugins.leaderboard.render.html import render
 from iaside_plugins.leaderboard.render.page import family_mark, model_file, short_id
@@ -18,15 +18,12 @@ WIDTH = 200  # of the axis from -1 to +1
 
 
 def to_html(board: Board) -> str:
-    """Return the page, the tables of most models first."""
+    """Return the page, the largest tables first."""
     return render(
         "evidence.html",
         board,
         here="evidence.html",
-        sections=[
-            _section(section)
-            for section in sorted(board.sections, key=lambda one: -len(one.table.models))
-        ],
+        sections=[_section(section) for section in largest_first(board.sections)],
         method=board.statistics["method"],
         area=AREA,
     )

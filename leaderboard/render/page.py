@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from iaside_plugins.entry.schema import Entry
-from iaside_plugins.leaderboard.board import Board, Section
+from iaside_plugins.leaderboard.board import Board, Section, largest_first
 from iaside_plugins.leaderboard.findings import findings
 from iaside_plugins.leaderboard.render import drawings
 from iaside_plugins.leaderboard.render.html import render
@@ -69,16 +69,12 @@ def model_file(entry: Entry) -> str:
 
 
 def _tabs(sections: Sequence[Section]) -> list[dict[str, Any]]:
-    """Return a tab a data set, with the tables of its images, most models first."""
+    """Return a tab a data set, with the tables of its images, the largest first."""
     by_data = groupby(sections, key=lambda section: section.table.entries[0].data.name)
     return [
-        {"name": fmt.plain(name), "tables": [_choice(section) for section in _largest(held)]}
+        {"name": fmt.plain(name), "tables": [_choice(section) for section in largest_first(held)]}
         for name, held in by_data
     ]
-
-
-def _largest(sections: Any) -> list[Section]:
-    return sorted(sections, key=lambda section: -len(section.table.models))
 
 
 def _choice(section: Section) -> dict[str, Any]:

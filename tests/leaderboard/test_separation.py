@@ -6,7 +6,7 @@ from board_entries import Make, parsed
 
 from iaside_plugins.entry.read import load_entries
 from iaside_plugins.entry.schema import Benchmark
-from iaside_plugins.leaderboard.board import Board
+from iaside_plugins.leaderboard.board import Board, largest_first
 from iaside_plugins.leaderboard.build import BOARD
 from iaside_plugins.leaderboard.render.text import to_csv
 from iaside_plugins.leaderboard.table.frame import tables
@@ -51,3 +51,14 @@ def test_committed_tables_share_every_key() -> None:
     assert sum(len(table.entries) for table in parts) >= 22
     for table in parts:
         assert (table.frame[list(KEYS)].nunique(dropna=False) == 1).all()
+
+
+def test_of_tables_with_as_many_models_that_of_most_images_comes_first(make_entry: Make) -> None:
+    entries = parsed(*(make_entry(name, k) for k, name in enumerate("abcde")))
+    for k, n in enumerate((48, 48, 200, 200, 450)):
+        other = {"n_images": n, "image_ids_sha256": f"{n:064x}"}
+        data = entries[k].data.model_copy(update=other)
+        entries[k] = entries[k].model_copy(update={"data": data})
+    board = Board.of(entries)
+    shown = [one.table.entries[0].data.n_images for one in largest_first(board.sections)]
+    assert shown == [200, 48, 450]
