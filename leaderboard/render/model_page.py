@@ -23,6 +23,7 @@ from iaside_plugins.leaderboard.table.splits import MeanSplit, corruption_split,
 SCRIPTS = ("dom.js", "profile_chart.js", "model.js")
 STEPS = 8  # shades of a heat map
 Point = tuple[float, float, float, float]  # budget, accuracy, interval
+LABEL = 32  # pixels that a label of the axis takes
 CHART = {"width": 560, "height": 230, "left": 52, "right": 12, "top": 12, "bottom": 40}
 
 
@@ -194,9 +195,18 @@ def _lines(entry: Entry, lines: Mapping[str, Sequence[Point]], scale: int) -> di
         drawn.append((label, f"M{path}", "".join(ends)))
     return {
         "lines": drawn,
-        "x": [(x(epsilon), f"{scale * epsilon:.3g}") for epsilon in (0, *budgets)],
+        "x": _apart([(x(epsilon), f"{scale * epsilon:.3g}") for epsilon in (0, *budgets)]),
         "y": [(y(share), f"{100 * share:.0f} %") for share in (0, 0.5, 1)],
     }
+
+
+def _apart(labels: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Return the labels of an axis that do not lie on another's; the ends are among them."""
+    found, last = [labels[0]], labels[-1]
+    for place, text in labels[1:-1]:
+        if place - found[-1][0] >= LABEL and last[0] - place >= LABEL:
+            found.append((place, text))
+    return [*found, last]
 
 
 def _systematic(entry: Entry) -> list[tuple[str, str, str]]:

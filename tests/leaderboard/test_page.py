@@ -241,3 +241,9 @@ def test_short_id() -> None:
 def test_rebuild_is_the_same(make_entry: Make) -> None:
     entries = parsed(*(make_entry(f"m{k}", k) for k in range(3)))
     assert board_files(entries) == board_files(entries[::-1])
+
+
+def test_labels_of_an_axis_do_not_lie_on_one_another() -> None:
+    places = (52, 68, 83, 176, 520, 548)
+    shown = [text for _, text in model_page._apart([(place, str(place)) for place in places])]
+    assert shown == ["52", "176", "548"]

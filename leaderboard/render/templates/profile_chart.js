@@ -13,7 +13,7 @@ function profileChart(models) {
     viewBox: `0 0 ${width} ${height}`, class: "chart", role: "img",
     "aria-label": `Shapley values by band in nats: ${models.map((m) => `${m.name} ${m.bands.map(([value]) => value).join(", ")}`).join("; ")}`,
   });
-  for (const tick of [...(least < 0 ? [least] : []), 0, most]) {
+  for (const tick of [...(y(least) - y(0) > 14 ? [least] : []), 0, most]) {  // its text must not lie on that of 0
     chart.append(draw("path", { class: "rule", d: `M${left} ${y(tick)}H${width - 8}` }),
       draw("text", { x: left - 6, y: y(tick) + 4, "text-anchor": "end" }, (Math.abs(tick) < 0.005 ? 0 : tick).toFixed(2)));
   }
