@@ -9,6 +9,7 @@ a selection drawn with the seed.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ from iaside_plugins.entry.build import LISTED, SELECTED_ALL, SELECTED_FIRST, SEL
 from iaside_plugins.entry.robustbench_json import robustbench_ids
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import Images
+
+logger = logging.getLogger(__name__)
 
 WHOLE_LIST = 5000  # images in RobustBench's list
 N_DECODED = 8  # images of every corruption and severity that are decoded before any work
@@ -273,7 +276,24 @@ class ImageSource:
                     raise InputError(f"{lacking}; give another folder{self._or_generate}")
                 self._check_readable(name, severity, matched_records(folder, records))
                 cells[name, severity] = folder
+        first = next(iter(cells.values()))
+        self._warn_of_crops(records[0], matched_records(first, records[:1])[0])
         return cells
+
+    def _warn_of_crops(self, clean: ImageRecord, corrupted: ImageRecord) -> None:
+        """Say where clean images seem cropped already: they are then cropped once more, alone."""
+        try:
+            sizes = {decode(record.read()).size for record in (clean, corrupted)}
+        except UnreadableImageError:
+            return
+        if len(sizes) == 1 and not self.geometry.same_pixels(self.corrupted):
+            width, height = sizes.pop()
+            logger.warning(
+                "the clean images are of %d x %d pixels, as the corrupted ones are, and are "
+                "resized and cropped as RobustBench does (%s), the corrupted ones are not: the two "
+                "show different parts; give the images that the corrupted ones were made of",
+                *(width, height, self.geometry.name),
+            )
 
     @property
     def _or_generate(self) -> str:

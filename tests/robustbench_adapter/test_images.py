@@ -140,6 +140,17 @@ def test_a_broken_tree_is_named_before_any_work(
     assert net.rows == 0
 
 
+def test_clean_images_that_were_cropped_before_are_said(
+    net: Pooled, layout: Layout, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tree = _copy(layout, tmp_path / "tree")
+    with prepared(request(net, layout, n_examples=1, corruptions_data_dir=tree)):
+        assert "the two show different parts" in caplog.text
+    caplog.clear()
+    with prepared(request(net, layout, n_examples=1)):
+        assert "the two show different parts" not in caplog.text
+
+
 def test_unreadable_corrupted_images_are_named_before_any_work(
     net: Pooled, layout: Layout, tmp_path: Path
 ) -> None:
