@@ -51,7 +51,7 @@ def model_device(model: Any, device: torch.device | str | None = None) -> torch.
     """Return the device to run on: the model's own; the model is never moved.
 
     Raises:
-        InputError: If `device` is none, or the model's weights are elsewhere, if the model is in
+        InputError: If `device` names none, or the weights are elsewhere, if the model is in
             training mode, or if its weights were never loaded.
     """
     wanted = None if device is None else _named(device)
