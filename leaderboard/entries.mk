@@ -128,7 +128,7 @@ QUANTISED ?= c10_resnet2b_adv c10_sri_resnet_a c10_biasfield_base c10_mlperf_res
 TEMPERED ?= $(CIFAR) $(PHOTOS)
 quantised: $(QUANTISED:%=$(OUT)/quantised/%.json)
 temperature: $(TEMPERED:%=$(OUT)/temperature/%.json)
-of_cifar = $(filter c10_% %_cifar10,$*)
+of_cifar = $(filter $(CIFAR) c10_% %_cifar10,$*)
 pictures = $(KIT)/$(if $(of_cifar),cifar10,photos)
 
 $(OUT)/quantised/%.json:

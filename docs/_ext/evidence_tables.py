@@ -14,7 +14,7 @@ from iaside_plugins.leaderboard.statistics.comparison import EXPLORATORY
 from iaside_plugins.leaderboard.studies.adversarial import SAME, short
 from iaside_plugins.leaderboard.studies.criteria import BESIDE, VIEWS
 from iaside_plugins.leaderboard.studies.equal_accuracy import is_equal
-from iaside_plugins.leaderboard.studies.evidence import estimate_text, value_text, verdicts
+from iaside_plugins.leaderboard.studies.verdicts import estimate_text, value_text, verdicts
 from iaside_plugins.leaderboard.studies.views import KINDS, kind
 
 HALVES = ("lower", "upper")
@@ -42,7 +42,7 @@ def facts() -> dict[str, str]:
         "evidence_answer": "\n".join(
             f"- **{question}** {answer}" for question, answer in verdicts(rows).items()
         ),
-        "evidence_missing": _missing(evidence["missing"], len(evidence["families"])),
+        "evidence_missing": _missing(evidence["missing"]),
         "evidence_rerun": _rerun(study("criteria/rerun")),
         "evidence_minutes": _minutes(evidence["seconds"]),
         "views_answer": " ".join(
@@ -57,15 +57,15 @@ def facts() -> dict[str, str]:
 
 
 def _minutes(seconds: dict[str, int]) -> str:
-    """Return how many minutes the files of each part took together."""
-    parts: dict[str, int] = {}
+    """Return how many minutes the files of each part took together, of those that noted it."""
+    parts: dict[str, list[int]] = {}
     for file, one in seconds.items():
-        part = file.partition("/")[0]
-        parts[part] = parts.get(part, 0) + one
-    return ", ".join(f"{part} {total / 60:.0f}" for part, total in parts.items())
+        parts.setdefault(file.partition("/")[0], []).append(one)
+    said = {part: f"{sum(each) / 60:.0f} ({len(each)})" for part, each in parts.items()}
+    return ", ".join(f"{part} {text}" for part, text in said.items())
 
 
-def _missing(missing: dict[str, list[str]], n_networks: int) -> str:
+def _missing(missing: dict[str, list[str]]) -> str:
     """Return which networks lack which parts of the evidence; of many, how many."""
     if not missing:
         return "No network is missing."
@@ -73,7 +73,7 @@ def _missing(missing: dict[str, list[str]], n_networks: int) -> str:
     for part, names in missing.items():
         parts.setdefault(tuple(names), []).append(part)
     lines = [
-        f"- {', '.join(names) if len(names) < FEW else f'{len(names)} of {n_networks}'}: "
+        f"- {', '.join(names) if len(names) < FEW else f'{len(names)} networks'}: "
         f"{'; '.join(lacking)}"
         for names, lacking in parts.items()
     ]
@@ -180,6 +180,7 @@ def outcomes_table() -> pd.DataFrame:
 
 WORDS = {  # other numbers of a rule: their words, and whether they are shares of images
     "least_without_a_family": ("least without a family", False),
+    "interval_of_new_ranks": ("interval of ranks made anew", False),
     "mean_absolute_difference": ("mean absolute difference", True),
     "rival_less_own": ("rival's error less this", True),
     "own_less_rival": ("less the rival's", False),
@@ -191,8 +192,12 @@ COUNTS = {"n_groups": "groups", "undefined": "networks without an order"}
 def _beside(found: dict[str, Any]) -> str:
     """Return the other numbers of a rule in words."""
     parts = [f"{name} {found[key]}" for key, name in COUNTS.items() if key in found]
+    if found.get("reason"):
+        parts.append(found["reason"])
     for key, (name, in_points) in WORDS.items():
-        if found.get(key) is not None:
+        if isinstance(found.get(key), list):
+            parts.append(f"{name} [{', '.join(number(end) for end in found[key])}]")
+        elif found.get(key) is not None:
             ends = found.get("interval") if key in ("rival_less_own", "own_less_rival") else None
             parts.append(f"{name} {estimate_text(found[key], ends, in_points=in_points)}")
     return "; ".join(parts)
@@ -241,7 +246,7 @@ def equal_accuracy() -> pd.DataFrame:
     evidence = study("criteria/evidence")
     names = [name for name, one in evidence["nets"].items() if is_equal(one)]
     rows = []
-    for name in sorted(names, key=lambda name: -evidence["nets"][name]["robust"]):
+    for name in sorted(names, key=lambda name: -(evidence["nets"][name]["robust"] or 0)):
         one = evidence["nets"][name]
         rates = {
             "clean": one["clean"],
@@ -264,10 +269,11 @@ def equal_accuracy() -> pd.DataFrame:
 def views_short() -> pd.DataFrame:
     """Return, by kind of training, how well each view ranks the bands; and over all families."""
     evidence = study("criteria/evidence")
+    there = {kind(evidence["nets"][name]) for name in evidence["views"] if name in evidence["nets"]}
     rows = []
     for view in VIEWS:
         row = {"view": view}
-        for training in KINDS:
+        for training in [one for one in KINDS if one in there]:
             values = [
                 one[view]
                 for name, one in evidence["views"].items()

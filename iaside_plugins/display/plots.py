@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,6 +62,12 @@ def empty_figure(width: float, height: float) -> tuple[Figure, type[Axes]]:
 def titled(name: str, n_images: int | str, *parts: str) -> str:
     """Return the title of a plot: the model if it is known, number of images, what else matters."""
     return ", ".join(part for part in (name, f"{n_images} images", *parts) if part)
+
+
+def counted(n_images: Iterable[int]) -> str:
+    """Return a number of images, or the least and the greatest of several."""
+    counts = sorted(n_images)
+    return " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
 
 
 def label_bands(ax: Axes, edges: npt.NDArray[np.float64]) -> None:

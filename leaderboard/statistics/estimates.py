@@ -229,7 +229,8 @@ def _interval(
     drawn = statistic(counts())
     defined = 1 - float(np.isnan(drawn).mean())
     if defined < MIN_DEFINED:
-        reasons.append(f"no interval over {of}: defined in {defined:.0%} of resamples")
+        least = f"needs {MIN_DEFINED:.0%}"
+        reasons.append(f"no interval over {of}: defined in {defined:.2%} of resamples, {least}")
         return None
     found = percentile_interval(drawn)
     if found[1] - found[0] < NO_WIDTH:

@@ -8,7 +8,6 @@ other folders stay; without it draws the figure from adversarial.json again.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +18,10 @@ from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS
 from iaside_plugins.decomposition.contributions import Contributions
 from iaside_plugins.decomposition.result import ErrorDecomposition, difference, joined
-from iaside_plugins.display.plots import new_figure, save_figure, titled
+from iaside_plugins.display.plots import counted, new_figure, save_figure, titled
 from iaside_plugins.display.style import DIVERGING, LABEL, SMALL
-from iaside_plugins.leaderboard.studies.measured import folder_of
+from iaside_plugins.errors import InputError
+from iaside_plugins.leaderboard.studies.measured import folder_of, run
 from iaside_plugins.storage.files import rounded, write_json
 
 if TYPE_CHECKING:
@@ -106,7 +106,9 @@ def _halves(game: Contributions, conditions: list[Any]) -> dict[str, Any]:
 def adversarial_figure(data: Mapping[str, Any]) -> Figure:
     """Draw, for every pair, how the points of error differ by band: white is no difference."""
     rows = data["pairs"]
-    names = list(rows[0]["conditions"])
+    names = list(dict.fromkeys(name for row in rows for name in row["conditions"]))
+    if not names or any(set(row["conditions"]) != set(names) for row in rows):
+        raise InputError(f"expected pairs under the same conditions, got {names or 'none'}")
     figure, axes = new_figure(11, 1.4 + 0.35 * len(rows), columns=len(names), shared=False)
     values = {
         name: 100 * np.array([row["conditions"][name]["bands"] for row in rows]) for name in names
@@ -123,7 +125,7 @@ def adversarial_figure(data: Mapping[str, Any]) -> Figure:
     bar.set_label("points of error, first less second", fontsize=LABEL)
     bar.ax.tick_params(labelsize=SMALL)
     title = "Networks trained for robustness less others, what each adds to its error by band"
-    figure.suptitle(titled(title, rows[0]["n_images"]))
+    figure.suptitle(titled(title, counted(row["n_images"] for row in rows)))
     return figure
 
 
@@ -143,4 +145,4 @@ def main(folders: Iterable[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run(main)

@@ -22,7 +22,8 @@ from iaside_plugins.leaderboard.statistics.estimates import (
     correlation,
     partial_spearman,
 )
-from iaside_plugins.stats.correlation import rank_correlation
+from iaside_plugins.leaderboard.studies.forecast import RIVAL_LESS_OWN, figures, with_intervals
+from iaside_plugins.stats.correlation import partial_correlation, rank_correlation, spearman
 from iaside_plugins.stats.intervals import percentile_interval
 from iaside_plugins.stats.permutation import family_counts, holm
 
@@ -60,8 +61,7 @@ CHOICES = {
     "seed1": "another seed",
     "halves": "the other half of the images",
 }
-RIVAL_LESS_OWN = "clean error - forecast: mean absolute error"
-FIGURES = {  # of `tests/bench/bench_forecast.py`; the first is judged
+FIGURES = {  # of `studies.forecast`; the first is judged
     RIVAL_LESS_OWN: "mean absolute error: of the clean error less that of the forecast",
     "forecast: mean absolute error": "mean absolute error of the forecast",
     "clean error: mean absolute error": "mean absolute error of the clean error",
@@ -131,21 +131,23 @@ def _partial(
     row = Outcome("a", what, among, len(some), len(set(families)), None, None, TOO_FEW)
     found = partial_spearman(sign * x, y, z, sample)
     if found["value"] is None or found["family_interval"] is None:
-        return replace(row, value=found["value"])
+        return replace(row, value=found["value"], beside={"reason": found["reason"]})
     without = [part["partial_spearman"] for part in left_out(sign * x, y, z, sample)]
     known = [value for value in without if value is not None]
     least = min(known) if len(known) == len(without) else None
     ends = tuple(map(float, found["family_interval"]))
-    beside = {"least_without_a_family": least}
+    anew = partial_correlation(spearman, sign * x, y, z, sample.by_family)
+    new_ranks = tuple(map(float, percentile_interval(anew)))
+    beside = {"least_without_a_family": least, "interval_of_new_ranks": new_ranks}
     return replace(
         row, value=found["value"], interval=(ends[0], ends[1]), p=found["p"], beside=beside
     )
 
 
 def _judged(row: Outcome) -> Outcome:
-    if row.interval is None or row.p is None or row.beside is None:
+    if row.interval is None or row.p is None:
         return row
-    least = row.beside["least_without_a_family"]
+    least = (row.beside or {})["least_without_a_family"]
     if row.interval[1] < 0:
         return replace(row, verdict=CONTRADICTED)
     clear = row.interval[0] > 0 and row.p < LEVEL and least is not None and least > 0
@@ -243,7 +245,7 @@ def _same_order(
     own = tuple(families[name] for name in some)
     text = f"{CHOICES[choice]}: {LABELS[column]}, order of the networks"
     row = Outcome("c", text, "all networks", len(some), len(set(own)), None, None, TOO_FEW)
-    if len(some) < MIN_INTERVAL:
+    if row.n_families < MIN_INTERVAL:
         return row, float("nan")
     x, y = np.array(list(some.values()), float).T
     estimate = correlation("spearman", x, y, Sample(own))
@@ -368,27 +370,35 @@ def _in_order(
 
 
 # ---- e. forecast ------------------------------------------------------------------------------
-def forecasts(report: Mapping[str, Any] | None, among: str) -> list[Outcome]:
+def forecasts(
+    families: Mapping[str, str], nets: Mapping[str, Mapping[str, Any]], among: str
+) -> list[Outcome]:
     """Return whether forecasts from clean images are nearer to errors than the clean error is.
 
     Args:
-        report: What `tests/bench/bench_forecast.py` writes: its figures have the intervals of the
-            same bootstrap over families. None if it was not made.
+        families: Network -> its family.
+        nets: Network -> "clean", its error, and by cell the "measured" errors and the "forecast".
         among: Which networks they are.
     """
-    if report is None:
+    own = [families[name] for name in nets]
+    n_families = len(set(own))
+    if not nets:
         return [Outcome("e", FIGURES[RIVAL_LESS_OWN], among, 0, 0, None, None, TOO_FEW)]
-    n_families = report["n_families"]
+    tables = {
+        key: np.array([one[key] for one in nets.values()]) for key in ("measured", "forecast")
+    }
+    tables["clean"] = np.array([[one["clean"]] for one in nets.values()])
+    known = with_intervals(tables, own, figures)
     found = []
     for figure, what in FIGURES.items():
-        value, *ends = report["figures"][figure]
+        value, *ends = known[figure]
         interval = None if n_families < MIN_INTERVAL else (ends[0], ends[1])
         verdict = BESIDE
         if figure == RIVAL_LESS_OWN:
             verdict = TOO_FEW
             if interval is not None:
                 verdict = SHOWN if interval[0] > 0 else NOT_SHOWN
-        row = Outcome("e", what, among, report["n_nets"], n_families, value, interval, verdict)
+        row = Outcome("e", what, among, len(nets), n_families, value, interval, verdict)
         found.append(row)
     return found
 
@@ -400,11 +410,12 @@ def outcomes(data: Mapping[str, Any]) -> list[Outcome]:
         data: What `studies.evidence.condense` returns.
     """
     families = data["families"]
+    photographs = {name: one["family"] for name, one in data["photographs"].items()}
     return [
         *beyond_accuracy(data["nets"]),
         *agreeing_views(families, data["views"]),
         *other_choices(families, data["choices"]),
         *repairs(families, data["filters"]),
-        *forecasts(data["forecasts"].get("cifar10"), "CIFAR-10 networks"),
-        *forecasts(data["forecasts"].get("photos"), "networks of photographs"),
+        *forecasts(families, data["forecast"], "CIFAR-10 networks"),
+        *forecasts(photographs, data["photos_forecast"], "networks of photographs"),
     ]

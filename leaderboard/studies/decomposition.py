@@ -8,7 +8,6 @@ files it builds page and figure from decomposition.json again.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +19,10 @@ from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS, CORRUPTIONS
 from iaside_plugins.decomposition.contributions import Contributions, Split
 from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.decomposition.sentences import conclusion
-from iaside_plugins.display.plots import new_figure, save_figure, titled
+from iaside_plugins.display.plots import counted, new_figure, save_figure, titled
 from iaside_plugins.display.style import DIVERGING, LABEL, SMALL
 from iaside_plugins.display.text import markdown_table, rounded_to_sum
+from iaside_plugins.leaderboard.studies.measured import run
 from iaside_plugins.leaderboard.studies.spectra import filled
 from iaside_plugins.storage.files import rounded, write_atomic, write_json
 
@@ -182,8 +182,7 @@ def decomposition_figure(data: Mapping[str, Any]) -> Figure:
     bar = figure.colorbar(shown, ax=axes)
     bar.set_label("points of error", fontsize=LABEL)
     bar.ax.tick_params(labelsize=SMALL)
-    counts = sorted({one["n_images"] for one in nets.values()})
-    n_images = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    n_images = counted(one["n_images"] for one in nets.values())
     protocols = dict.fromkeys(one["protocol"]["protocol_id"] for one in nets.values())
     title = f"What corruptions cost {len(nets)} networks, split over bands"
     figure.suptitle(titled(title, n_images, *protocols))
@@ -203,4 +202,4 @@ def main(files: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run(main)

@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from iaside_plugins.display.plots import new_figure, save_figure, titled
+from iaside_plugins.display.plots import counted, new_figure, save_figure, titled
 from iaside_plugins.display.style import COLOURS, FAINT, LINE, MARKS, SMALL
+from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.studies.adversarial import short
 from iaside_plugins.leaderboard.studies.criteria import EQUAL
 from iaside_plugins.leaderboard.studies.evidence import FOLDER
+from iaside_plugins.leaderboard.studies.measured import run
 from iaside_plugins.leaderboard.studies.views import KINDS, kind
 
 if TYPE_CHECKING:
@@ -28,8 +30,12 @@ def equal_accuracy_figure(data: Mapping[str, Any]) -> Figure:
     )
     figure, axes = new_figure(10, 4.4, columns=len(columns), shared=False)
     nets = {name: one for name, one in data["nets"].items() if one["robust"] is not None}
+    if not nets:
+        raise InputError("expected networks with an accuracy under PGD at 2/255, there are none")
+    kinds = [wanted for wanted in KINDS if wanted in map(kind, nets.values())]
     for ax, (column, label) in zip(axes, columns, strict=True):
-        for k, wanted in enumerate(KINDS):
+        for wanted in kinds:
+            k = KINDS.index(wanted)
             for equal in (False, True):
                 some = {
                     name: one
@@ -61,7 +67,7 @@ def equal_accuracy_figure(data: Mapping[str, Any]) -> Figure:
     axes[0].set_ylabel("accuracy in % under PGD at 2/255")
     title = f"clean accuracy {EQUAL[0]:.2f} to {EQUAL[1]:.2f}"
     axes[0].legend(title=title, fontsize=SMALL, loc="lower right")
-    n_images = next(iter(nets.values()))["n_images"]
+    n_images = counted(one["n_images"] for one in nets.values())
     figure.suptitle(
         titled("Equal accuracy, different robustness (grey: other accuracies)", n_images)
     )
@@ -73,11 +79,11 @@ def is_equal(net: Mapping[str, Any]) -> bool:
     return bool(EQUAL[0] <= net["clean"] <= EQUAL[1])
 
 
-def main() -> None:
+def main(_: Iterable[str] = ()) -> None:
     """Draw the figure."""
     data = json.loads((FOLDER / "evidence.json").read_text(encoding="utf-8"))
     save_figure(equal_accuracy_figure(data), FOLDER / "equal-accuracy.png")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -2,14 +2,13 @@
 
 ``python -m iaside_plugins.leaderboard.studies.evidence FOLDER`` reads what the targets of
 `leaderboard/entries.mk` wrote below a folder into evidence.json, of the networks that families.json
-names; what was measured before and is not in the folder stays. Without a folder it makes the table
-of outcomes, outcomes.json, from evidence.json again.
+(CIFAR-10) and photographs.json (ImageNet) name; of other networks what was measured before stays,
+if it is of the same images and protocol. Without a folder it makes the table of outcomes,
+outcomes.json, from evidence.json again.
 """
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -22,21 +21,14 @@ from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS
 from iaside_plugins.decomposition.contributions import Contributions
 from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.display.masking import masking_reasons
-from iaside_plugins.display.text import markdown_table, number
 from iaside_plugins.entry.outcomes import parse_files
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import SpectralImportance
-from iaside_plugins.leaderboard.studies.criteria import (
-    BESIDE,
-    CHOICES,
-    FIGURES,
-    LABELS,
-    VERDICTS,
-    outcomes,
-)
-from iaside_plugins.leaderboard.studies.measured import folder_of
+from iaside_plugins.leaderboard.studies.criteria import CHOICES, LABELS, outcomes
+from iaside_plugins.leaderboard.studies.measured import folder_of, run
 from iaside_plugins.leaderboard.studies.spectra import filled
+from iaside_plugins.leaderboard.studies.verdicts import summary
 from iaside_plugins.shapley.score import importance_distribution, signed_score
 from iaside_plugins.storage.files import (
     jsonable,
@@ -46,22 +38,17 @@ from iaside_plugins.storage.files import (
     write_atomic,
     write_json,
 )
+from iaside_plugins.storage.provenance import ids_digest
 
 BOARD = Path(__file__).resolve().parents[1]
 FOLDER = BOARD / "criteria"
 DIGITS = 6  # significant ones that evidence.json keeps
 README = BOARD.parent / "README.md"
 BLOCK = "<!-- outcomes -->"
-PARTS = ("nets", "views", "choices", "filters")
-QUESTIONS = {
-    "a": "Do networks that read lower bands keep more accuracy under attack and err less under "
-    "noise, beyond what clean accuracy says (partial rank correlations; above 0: yes)?",
-    "b": "Do other views of a band agree with contributions per energy?",
-    "c": "Do other bands, seeds and images say the same of the networks?",
-    "d": "Do filters repair what the decomposition says they would?",
-    "e": "Is the forecast from clean images nearer to errors than the clean error?",
-}
-NAMED = 3  # rows of one verdict, above which they are counted only
+PARTS = ("nets", "views", "choices", "filters", "forecast")  # of CIFAR-10
+PHOTO_PARTS = ("photos", "photos_forecast")
+NAMED_BY = {PARTS: "families.json", PHOTO_PARTS: "photographs.json"}
+PIXELS = 224  # of photographs, of which spectra of corruptions are shipped
 BUDGET = 2 / 255  # Linf, at which robust accuracies are compared
 PER_ENERGY = "contribution per energy"
 VIEWS = {  # as `iaside heatmap --views` names them
@@ -72,38 +59,85 @@ VIEWS = {  # as `iaside heatmap --views` names them
 
 
 def condense(
-    folder: Path, families: Mapping[str, str], known: Mapping[str, Any] | None = None
+    folder: Path,
+    families: Mapping[str, str],
+    known: Mapping[str, Any] | None = None,
+    photographs: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Return what the criteria need of the files below a folder, and what was known before.
 
     Args:
         folder: OUT of `leaderboard/entries.mk`.
-        families: Family of every network that is judged, by its name.
+        families: Family of every CIFAR-10 network that is judged, by its name.
         known: What this function returned of other folders; a file of this one goes before it.
+        photographs: "family" and "pixels" of every ImageNet network that is judged, by its name.
+
+    Raises:
+        InputError: If the folder holds nothing, a network has no family or two entries, or
+            networks were measured on unlike images or by unlike protocols.
     """
-    entries = parse_files(sorted(folder.glob("cifar10/*.json")))
-    attacked = {e.model.name: e for e in parse_files(sorted(folder.glob("autoattack/*.json")))}
-    forecasts = {
-        path.stem.partition("-")[2]: _forecast(_json(path))
-        for path in folder.glob("forecast-*.json")
-    }
-    new = {
-        "nets": {e.model.name: _net(e, families.get(e.model.name, "")) for e in entries},
+    known, photographs = known or {}, photographs or {}
+    attacked = _entries(folder, "autoattack")
+    new: dict[str, dict[str, Any]] = {
+        "nets": {name: _net(entry) for name, entry in _entries(folder, "cifar10").items()},
         "views": {path.stem: _views(_json(path)) for path in folder.glob("views/*.json")},
         "choices": _choices(folder),
-        "filters": {path.stem: _json(path) for path in folder.glob("filters/*.json")},
-        "forecasts": forecasts,
-        "seconds": _seconds(folder),
+        "filters": {path.stem: _filters(_json(path)) for path in folder.glob("filters/*.json")},
+        "forecast": _forecast(folder / "forecast-cifar10.json"),
+        "photos": {
+            name: {"n_images": e.clean_accuracy.n} for name, e in _entries(folder, "photos").items()
+        },
+        "photos_forecast": _forecast(folder / "forecast-photos.json"),
     }
-    parts = {part: dict(sorted(found.items())) for part, found in _over(known or {}, new).items()}
-    found: dict[str, Any] = {**parts, "families": dict(families)}
+    if not attacked and not any(new.values()):
+        raise InputError(f"{folder}: expected what leaderboard/entries.mk wrote (OUT=...)")
+    for part, rows in new.items():
+        _check_alike(part, known.get(part, {}), rows)
+    new["seconds"] = _seconds(folder)
+    found: dict[str, Any] = {k: dict(sorted(v.items())) for k, v in _over(known, new).items()}
+    found |= {"families": dict(families), "photographs": dict(photographs)}
+    for parts, file in NAMED_BY.items():
+        names = families if parts is PARTS else photographs
+        if unknown := sorted({name for part in parts for name in found[part]} - set(names)):
+            raise InputError(f"{FOLDER / file}: expected a family of {', '.join(unknown)}")
     for name, one in found["nets"].items():
-        one["autoattack"] = _robust(attacked[name]) if name in attacked else one.get("autoattack")
-    if unknown := sorted({name for part in PARTS for name in found[part]} - set(families)):
-        raise InputError(f"families.json names no family of {', '.join(unknown)}")
-    found["missing"] = _missing(found, found["forecasts"].get("cifar10", {}).get("names", []))
+        one["family"] = families[name]
+        one.setdefault("autoattack", None)
+    for name, entry in attacked.items():
+        own, n = found["nets"].get(name, {"n_images": 0}), entry.clean_accuracy.n
+        if n != own["n_images"]:
+            raise InputError(f"{name}: AutoAttack of {n} images, its entry of {own['n_images']}")
+        own["autoattack"] = _robust(entry)
+    found["missing"] = _missing(found)
     compact: dict[str, Any] = rounded(jsonable(found), DIGITS)
     return compact
+
+
+def _entries(folder: Path, part: str) -> dict[str, Entry]:
+    """Return the entries of a part of the folder by the names of their networks."""
+    found: dict[str, Entry] = {}
+    for file in sorted(folder.glob(f"{part}/*.json")):
+        (entry,) = parse_files([file])
+        if entry.model.name in found:
+            raise InputError(f"{file}: expected one entry of {entry.model.name}, there are two")
+        found[entry.model.name] = entry
+    return found
+
+
+def _check_alike(part: str, *found: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise InputError unless networks were measured on the same images by one protocol."""
+    names: dict[str, list[str]] = {}
+    for name, row in (item for rows in found for item in rows.items()):
+        if "made_of" in row:
+            names.setdefault(row["made_of"], []).append(name)
+    if len(names) > 1:
+        *odd, (usual, others) = sorted(names.items(), key=lambda item: len(item[1]))
+        said = "; ".join(f"{', '.join(some)}: {made_of}" for made_of, some in odd)
+        raise InputError(
+            f"{part}: expected all networks on the same images by one protocol, got {said}; "
+            f"{len(others)} others: {usual}. Leave those out, or measure all of them again and "
+            f"begin anew without {FOLDER / 'evidence.json'}"
+        )
 
 
 def _over(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,7 +148,7 @@ def _over(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _missing(found: Mapping[str, Any], forecast: Sequence[str]) -> dict[str, list[str]]:
+def _missing(found: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return the networks that lack a part of the evidence, by the part."""
     nets, choices = found["nets"], found["choices"]
     there: dict[str, Iterable[str]] = {
@@ -123,7 +157,7 @@ def _missing(found: Mapping[str, Any], forecast: Sequence[str]) -> dict[str, lis
         "AutoAttack": [n for n, one in nets.items() if one["autoattack"] is not None],
         "views": found["views"],
         "filters": found["filters"],
-        "forecast": forecast,
+        "forecast": found["forecast"],
     }
     for column in ("added_upper", "signed_score"):
         for choice in ("8", *CHOICES):
@@ -131,11 +165,12 @@ def _missing(found: Mapping[str, Any], forecast: Sequence[str]) -> dict[str, lis
                 there[f"{LABELS[column]}, {CHOICES.get(choice, 'the default')}"] = [
                     name for name, one in choices.items() if choice in one[column]
                 ]
-    return {
-        part: names
-        for part, known in there.items()
-        if (names := sorted(set(found["families"]) - set(known)))
-    }
+    lacking = {part: set(found["families"]) - set(some) for part, some in there.items()}
+    photographs = found["photographs"]
+    lacking["photographs"] = set(photographs) - set(found["photos"])
+    forecast = {name for name, one in photographs.items() if one["pixels"] == PIXELS}
+    lacking["forecast on photographs"] = forecast - set(found["photos_forecast"])
+    return {part: sorted(names) for part, names in lacking.items() if names}
 
 
 def _seconds(folder: Path) -> dict[str, int]:
@@ -150,12 +185,17 @@ def _seconds(folder: Path) -> dict[str, int]:
     return found
 
 
-def _forecast(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what criterion e needs of a report of `tests/bench/bench_forecast.py`."""
+def _forecast(file: Path) -> dict[str, Any]:
+    """Return what criterion e needs of a report of `tests/bench/bench_forecast.py`, if any."""
+    rows = _json(file)["nets"] if file.exists() else []
+    kept = ("clean", "measured", "forecast")
     return {
-        **{key: report[key] for key in ("n_nets", "n_families", "n_images")},
-        "figures": {figure: report["figures"][figure] for figure in FIGURES},
-        "names": [net["name"] for net in report["nets"]],
+        row["name"]: {
+            "made_of": f"{row['n_images']} images, {row['n_bands']} bands, "
+            f"{len(row['conditions'])} conditions",
+            **{key: row[key] for key in kept},
+        }
+        for row in rows
     }
 
 
@@ -163,17 +203,16 @@ def _json(path: Path) -> Any:
     return parse_json(read_file(path).decode())
 
 
-def _net(entry: Entry, family: str) -> dict[str, Any]:
+def _net(entry: Entry) -> dict[str, Any]:
     """Return the columns of one network that criterion a compares."""
-    if entry.corruption is None:
-        raise InputError(f"{entry.entry_id}: expected an entry with corruptions")
-    errors = entry.corruption.errors
-    noise = [
-        np.mean(list(errors[n].values())) for n, g in CORRUPTION_GROUPS.items() if g == "noise"
-    ]
+    errors = {} if entry.corruption is None else entry.corruption.errors
+    noises = [name for name, group in CORRUPTION_GROUPS.items() if group == "noise"]
+    if lacking := [name for name in noises if name not in errors]:
+        raise InputError(f"{entry.entry_id}: expected errors under {', '.join(lacking)}")
     psi = entry.spectral.shapley_values
+    images = entry.data.image_ids_sha256[:16]
     return {
-        "family": family,
+        "made_of": f"{entry.clean_accuracy.n} images ({images}), {entry.protocol.protocol_id}",
         "training": entry.model.training,
         "n_images": entry.clean_accuracy.n,
         "clean": entry.clean_accuracy.value,
@@ -181,7 +220,7 @@ def _net(entry: Entry, family: str) -> dict[str, Any]:
         "upper_nats": sum(psi[len(psi) // 2 :]),
         "robust": _robust(entry),
         "too_high": _too_high(entry),
-        "noise_error": float(np.mean(noise)),
+        "noise_error": float(np.mean([list(errors[name].values()) for name in noises])),
     }
 
 
@@ -210,19 +249,26 @@ def _views(report: Mapping[str, Any]) -> dict[str, Any]:
         name: own[names.index(given)] if given in names else None for name, given in VIEWS.items()
     }
     bands = {view["name"]: view["value"] for view in report["views"]["views"]}
-    return {**agreement, "bands": bands, "n_images": report["views"]["n_images"]}
+    n_images = report["views"]["n_images"]
+    return {**agreement, "bands": bands, "n_images": n_images, "made_of": f"{n_images} images"}
+
+
+def _filters(report: Mapping[str, Any]) -> dict[str, Any]:
+    return {**report, "made_of": f"{report['n_images']} images"}
 
 
 def _choices(folder: Path) -> dict[str, Any]:
     """Return what other choices say of every network, see `criteria.other_choices`.
 
-    Halves are of the images in the random order of the default's decomposition.
+    Halves are of the images in the random order of the default's decomposition, which a network
+    needs to have some.
 
     Raises:
         InputError: If a choice was measured on other images than the default.
     """
     found: dict[str, Any] = {}
     ids: dict[str, tuple[str, ...]] = {}
+    orders: dict[str, Sequence[str]] = {}  # of the default's decompositions
     files = sorted(folder.glob("explained/*.npz"), key=lambda path: not path.stem.endswith("--8"))
     for path in [*files, *sorted(folder.glob("profiles/*.npz"))]:
         name, _, choice = path.stem.partition("--")
@@ -230,10 +276,12 @@ def _choices(folder: Path) -> dict[str, Any]:
         if path.parent.name == "profiles":
             importance = SpectralImportance.load(path)
             measured = importance.ids
-            one["signed_score"] |= _scores(choice, importance, ids.get(name, measured))
+            one["signed_score"] |= _scores(choice, importance, orders.get(name))
         else:
             split = ErrorDecomposition.load(path)
             measured = split.ids
+            if choice == "8":
+                orders[name] = measured
             for key, game in _parts(choice, split.error).items():
                 one["added_upper"][key] = _upper(game, sign=0)[0]
                 one["groups"][key] = {
@@ -242,6 +290,7 @@ def _choices(folder: Path) -> dict[str, Any]:
                 }
         if set(measured) != set(ids.setdefault(name, tuple(measured))):
             raise InputError(f"{path}: expected the images of {name}--8.npz, got others")
+        one["made_of"] = f"{len(measured)} images ({ids_digest(sorted(measured))[:16]})"
     return found
 
 
@@ -271,16 +320,18 @@ def _upper(game: Contributions, *, sign: int, group: str | None = None) -> list[
     return [float(found.value), *map(float, found.interval)]
 
 
-def _scores(choice: str, importance: SpectralImportance, order: Sequence[str]) -> dict[str, float]:
+def _scores(
+    choice: str, importance: SpectralImportance, order: Sequence[str] | None
+) -> dict[str, float]:
     """Return the signed score of a choice; of the default also those of halves of the images.
 
     Args:
         choice: Its name.
         importance: Of the choice.
-        order: Ids of its images, whose first half is one half.
+        order: Ids of its images, whose first half is one half; None for no halves.
     """
     found = {choice: importance.signed_score}
-    if choice == "8":
+    if choice == "8" and order is not None:
         place = {name: k for k, name in enumerate(importance.ids)}
         half = len(order) // 2
         for key, some in (("first", order[:half]), ("second", order[half:])):
@@ -290,70 +341,17 @@ def _scores(choice: str, importance: SpectralImportance, order: Sequence[str]) -
     return found
 
 
-def verdicts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the question of every criterion, with its verdicts: how many rows, a few by name.
-
-    Args:
-        rows: Of outcomes.json.
-    """
-    found = {}
-    for criterion, question in QUESTIONS.items():
-        judged = [r for r in rows if r["criterion"] == criterion and r["verdict"] != BESIDE]
-        each = [(v, [row for row in judged if row["verdict"] == v]) for v in VERDICTS]
-        found[question] = " ".join(
-            f"{verdict.capitalize()} ({len(some)} of {len(judged)}){_named(some)}."
-            for verdict, some in each
-            if some
-        )
-    return found
-
-
-def _named(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the rows of one verdict with their values; of many, the range if they are alike."""
-    if len(rows) > NAMED:
-        alike = {(row["what"].rpartition(", ")[2], row["among"]) for row in rows}
-        values = [row["value"] for row in rows]
-        if len(alike) > 1 or None in values:
-            return ""
-        return f": {rows[0]['among']}, {min(values):+.2f} to {max(values):+.2f}"
-    said = []
-    for row in rows:
-        what = re.split(r" \(|, given", row["what"])[0]
-        among = "" if row["among"] == "all networks" else f", {row['among']}"
-        said.append(what + among + ("" if row["value"] is None else f" ({value_text(row)})"))
-    return ": " + "; ".join(said)
-
-
-def value_text(row: Mapping[str, Any]) -> str:
-    """Return the value of a row of outcomes.json with its interval; of errors, in points."""
-    in_points = "absolute error" in row["what"]
-    return estimate_text(row["value"], row["interval"], in_points=in_points)
-
-
-def estimate_text(
-    value: float | None, ends: Sequence[float] | None, *, in_points: bool = False
-) -> str:
-    """Return a number with its interval; of shares, in points."""
-    found = [value, *(ends or (None, None))]
-    if not in_points:
-        return number(*found)
-    scaled = [None if one is None else 100 * one for one in found]
-    return number(*scaled, spec="+.1f", unit=" points")
-
-
-def summary(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the `verdicts` as a Markdown table."""
-    return markdown_table([["question", "outcome"], *map(list, verdicts(rows).items())])
-
-
 def main(folders: Iterable[str]) -> None:
     """Take new files in, if a folder is given, and make the table of outcomes."""
     source = FOLDER / "evidence.json"
-    families = json.loads((FOLDER / "families.json").read_text(encoding="utf-8"))
-    for folder in folders:
-        known = json.loads(source.read_text(encoding="utf-8"))
-        write_json(source, condense(folder_of(folder), families, known))
-    found = outcomes(json.loads(source.read_text(encoding="utf-8")))
+    families, photographs = (_json(FOLDER / file) for file in NAMED_BY.values())
+    for folder in map(folder_of, folders):
+        known = _json(source) if source.exists() else None
+        data = condense(folder, families, known, photographs)
+        write_json(source, data)
+        counts = (f"{part} {len(data[part])}" for part in PARTS + PHOTO_PARTS)
+        sys.stdout.write(f"networks in {source.name}: {', '.join(counts)}\n")
+    found = outcomes(_json(source))
     rows = rounded(jsonable([asdict(row) for row in found]), DIGITS)
     write_json(FOLDER / "outcomes.json", rows)
     text = README.read_text(encoding="utf-8")
@@ -363,4 +361,4 @@ def main(folders: Iterable[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run(main)

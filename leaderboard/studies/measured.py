@@ -4,9 +4,37 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from iaside_plugins.errors import InputError
+
+CRITERIA = Path(__file__).resolve().parents[1] / "criteria"
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+    """Run a study with the arguments of its command; end with one line on an InputError."""
+    try:
+        main(sys.argv[1:])
+    except InputError as error:
+        sys.exit(str(error))
+
+
+def family_of(name: str) -> str:
+    """Return a network's family: by families.json of CIFAR-10, photographs.json of ImageNet.
+
+    Raises:
+        InputError: If neither names it.
+    """
+    cifar, photographs = (
+        json.loads((CRITERIA / file).read_text(encoding="utf-8"))
+        for file in ("families.json", "photographs.json")
+    )
+    found = cifar.get(name) or photographs.get(name, {}).get("family")
+    if found is None:
+        raise InputError(f"{CRITERIA}: expected a family of {name} in families.json")
+    return str(found)
 
 
 def folder_of(argument: str) -> Path:

@@ -9,17 +9,16 @@ it draws the figure from quantised.json again. The criteria are those of
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from iaside_plugins.display.plots import draw_dots, new_figure, save_figure, titled
+from iaside_plugins.display.plots import counted, draw_dots, new_figure, save_figure, titled
 from iaside_plugins.display.style import COLOURS, FAINT, LABEL, MARKS
 from iaside_plugins.leaderboard.studies.adversarial import short
-from iaside_plugins.leaderboard.studies.measured import folder_of, networks
+from iaside_plugins.leaderboard.studies.measured import folder_of, networks, run
 from iaside_plugins.storage.files import rounded, write_json
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def moved(nets: Mapping[str, Any], bits: str = "8", part: str = "added") -> dict
 def outcomes(nets: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the criteria with how many networks meet them, and the verdict."""
     found, control = moved(nets), moved(nets, "4")
-    shown = 2 * len(found) >= len(nets)
+    shown = 0 < len(nets) <= 2 * len(found)
     rows = [("quantisation moves robustness", len(found), len(nets), shown)]
     for half in ("upper", "lower"):
         there = [
@@ -171,9 +170,9 @@ def quantised_figure(nets: Mapping[str, Any]) -> Figure:
         ax.set_yticks(range(len(nets)), [short(name) for name in nets] if k == 0 else [])
         ax.invert_yaxis()
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    counts = " or ".join(map(str, sorted({one["n_images"] for one in nets.values()})))
+    n_images = counted(one["n_images"] for one in nets.values())
     title = "Quantised less float, 15 corruptions at severity 3"
-    figure.suptitle(titled(title, counts, "95 % intervals"))
+    figure.suptitle(titled(title, n_images, "95 % intervals"))
     return figure
 
 
@@ -188,4 +187,4 @@ def main(folders: Iterable[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run(main)

@@ -9,7 +9,6 @@ folders stay; without it draws the figure from temperature.json again. The crite
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,9 +18,10 @@ import numpy as np
 
 from iaside_plugins.display.plots import draw_dots, new_figure, save_figure
 from iaside_plugins.display.style import COLOURS, FAINT, LABEL, MARKS
-from iaside_plugins.leaderboard.statistics.estimates import N_RESAMPLES, SEED
+from iaside_plugins.leaderboard.statistics.estimates import MIN_INTERVAL, N_RESAMPLES, SEED
+from iaside_plugins.leaderboard.studies import criteria
 from iaside_plugins.leaderboard.studies.adversarial import short
-from iaside_plugins.leaderboard.studies.measured import folder_of, networks
+from iaside_plugins.leaderboard.studies.measured import folder_of, networks, run
 from iaside_plugins.leaderboard.studies.quantised import NOT_SHOWN, SHOWN, side
 from iaside_plugins.stats.correlation import rank_correlation
 from iaside_plugins.stats.intervals import paired_change, percentile_interval, wilson
@@ -70,9 +70,14 @@ def turned(nets: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def same_order(nets: Mapping[str, Any]) -> list[float]:
-    """Return the rank correlation of CIFAR-10 networks' scores, and its interval over families."""
+def same_order(nets: Mapping[str, Any]) -> list[float] | None:
+    """Return the rank correlation of CIFAR-10 networks' scores, and its interval over families.
+
+    None of too few families.
+    """
     some = [one for one in nets.values() if one["data"] == CIFAR]
+    if len({one["family"] for one in some}) < MIN_INTERVAL:
+        return None
     both = np.array([[one["score"][key][0] for key in ("1", "fitted")] for one in some]).T
     counts = family_counts([one["family"] for one in some], N_RESAMPLES, SEED).astype(int)
     drawn = [rank_correlation(*both[:, np.repeat(np.arange(len(some)), row)]) for row in counts]
@@ -81,12 +86,13 @@ def same_order(nets: Mapping[str, Any]) -> list[float]:
 
 def outcomes(nets: Mapping[str, Any]) -> dict[str, str]:
     """Return the verdicts on robustness (of all networks) and on the score, by name."""
-    moves = same_order(nets)[0] < SAME_ORDER or bool(turned(nets))
-    illusion = any(verdict(one) == ILLUSION for one in nets.values())
-    return {
-        "robustness": SHOWN if illusion else NOT_SHOWN,
-        "score": SHOWN if moves else NOT_SHOWN,
-    }
+    found, order = {verdict(one) for one in nets.values()}, same_order(nets)
+    robustness = SHOWN if ILLUSION in found else NOT_SHOWN
+    if turned(nets) or (order is not None and order[0] < SAME_ORDER):
+        score = SHOWN
+    else:
+        score = criteria.TOO_FEW if order is None else NOT_SHOWN
+    return {"robustness": robustness if found - {TOO_FEW} else criteria.TOO_FEW, "score": score}
 
 
 def answer(nets: Mapping[str, Any]) -> str:
@@ -96,17 +102,21 @@ def answer(nets: Mapping[str, Any]) -> str:
     illusions = [short(name) for name in told if of[name] == ILLUSION]
     families = {nets[name]["family"] for name in told}
     found = f"that of {', '.join(illusions)} is" if illusions else "none is"
-    value, low, high = same_order(nets)
     n = sum(one["data"] == CIFAR for one in nets.values())
-    changed = turned(nets)
+    changed, order = turned(nets), same_order(nets)
     signs = f"the sign of {', '.join(map(short, changed))}" if changed else "no sign"
+    text = (
+        f"Of the {len(told)} networks ({len(families)} families) that keep enough under attack to "
+        f"tell, {found} an illusion of the temperature. "
+    )
+    if order is None:
+        return f"{text}{n} CIFAR-10 networks are of too few families to tell whether scores move."
+    value, low, high = order
     moves = "move" if outcomes(nets)["score"] == SHOWN else "do not move"
     return (
-        f"Of the {len(told)} networks ({len(families)} families) that keep enough under attack to "
-        f"tell, {found} an illusion of the temperature. Signed scores {moves} with it: over {n} "
-        f"CIFAR-10 networks their rank correlation at both temperatures is {value:+.3f} "
-        f"[{low:+.3f}, {high:+.3f}], where {SAME_ORDER} is asked for, and {signs} changes beyond "
-        "its interval."
+        f"{text}Signed scores {moves} with it: over {n} CIFAR-10 networks their rank correlation "
+        f"at both temperatures is {value:+.3f} [{low:+.3f}, {high:+.3f}], where {SAME_ORDER} is "
+        f"asked for, and {signs} changes beyond its interval."
     )
 
 
@@ -177,4 +187,4 @@ def main(folders: Iterable[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run(main)

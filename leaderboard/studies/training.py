@@ -8,7 +8,6 @@ from training.json again. What is judged, and how, was committed first: `trainin
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from iaside_plugins.display.plots import new_figure, save_figure
 from iaside_plugins.display.style import COLOURS, DIVERGING, FAINT, LABEL, MARKS, SMALL
 from iaside_plugins.display.text import markdown_table, number
 from iaside_plugins.errors import InputError
+from iaside_plugins.leaderboard.studies.measured import run
 from iaside_plugins.leaderboard.studies.spectra import filled
 from iaside_plugins.storage.files import rounded, write_atomic, write_json
 
@@ -434,4 +434,4 @@ def main(files: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run(main)

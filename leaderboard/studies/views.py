@@ -6,26 +6,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from iaside_plugins.display.plots import new_figure, save_figure, titled
+from iaside_plugins.display.plots import counted, new_figure, save_figure, titled
 from iaside_plugins.display.style import DIVERGING, SMALL
+from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.studies.criteria import VIEWS
 from iaside_plugins.leaderboard.studies.evidence import FOLDER
+from iaside_plugins.leaderboard.studies.measured import run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-KINDS = ("standard", "adversarial", "certified")  # of training
+KINDS = ("standard", "adversarial", "certified", "other")  # of training
 
 
 def views_figure(data: Mapping[str, Any]) -> Figure:
     """Draw how each view ranks the bands beside contributions per energy, network by network."""
     kinds = {name: kind(data["nets"][name]) for name in data["views"] if name in data["nets"]}
-    names = sorted(kinds, key=lambda name: (kinds[name], name))
+    names = sorted(kinds, key=lambda name: (KINDS.index(kinds[name]), name))
+    if not names:
+        raise InputError("expected networks with views and an entry, there are none")
     values = np.array(
         [[_or_nan(data["views"][name][view]) for view in VIEWS] for name in names], float
     )
@@ -53,26 +57,27 @@ def views_figure(data: Mapping[str, Any]) -> Figure:
             labels[row] = f"{kinds[name]}: {labels[row]}"
             ax.axhline(row - 0.5, color="white", linewidth=3)
     ax.set_yticks(range(len(names)), labels)
-    n_images = data["views"][names[0]]["n_images"]
+    n_images = counted(data["views"][name]["n_images"] for name in names)
     title = "Views of a band and contributions per energy: rank correlation over bands"
     figure.suptitle(titled(title, n_images))
     return figure
 
 
 def kind(net: Mapping[str, Any]) -> str:
-    """Return the first word of its training."""
-    return str(net["training"] or "unstated").split()[0].rstrip(",")
+    """Return which of `KINDS` its training is, by the first word."""
+    word = str(net["training"] or "").partition(" ")[0].rstrip(",")
+    return word if word in KINDS else KINDS[-1]
 
 
 def _or_nan(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def main() -> None:
+def main(_: Iterable[str] = ()) -> None:
     """Draw the figure from evidence.json."""
     data = json.loads((FOLDER / "evidence.json").read_text(encoding="utf-8"))
     save_figure(views_figure(data), FOLDER / "views.png")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

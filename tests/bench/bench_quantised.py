@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -25,11 +24,11 @@ from torch import Tensor, nn
 
 from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
 from iaside_plugins.adapters.models.classifier import Classifier
-from iaside_plugins.adapters.models.local import kit_folder
 from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS
 from iaside_plugins.decomposition.contributions import Condition, Contributions
 from iaside_plugins.decomposition.run import error_decomposition
 from iaside_plugins.errors import InputError
+from iaside_plugins.leaderboard.studies.measured import family_of
 from iaside_plugins.stats.intervals import Estimate
 from iaside_plugins.storage.files import write_json
 from iaside_plugins.workflows.explain import explain_plan, systematic_pairs
@@ -228,6 +227,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(arguments)
     model = open_model(options.model, device="cpu")
+    family = family_of(model.info.name)
     source = DataSource(options.data, n_images=options.n_images)
     generation = GenerationOptions(cache=options.cache)
     pairs = explain_plan(source, model, severities=(SEVERITY,), generation=generation)
@@ -238,11 +238,9 @@ def main(arguments: list[str] | None = None) -> None:
     clean = others(source, model, {one.image_id for one in taken}, N_CALIBRATION)
     bits = list(map(int, options.bits.split(",")))
     models = {"float": model} | {str(k): quantised(model, clean, k) for k in bits}
-    known = json.loads((kit_folder() / "models.json").read_text(encoding="utf-8"))["models"]
-    families = {one["name"]: one["family"] for one in known}
     found = {
         "name": model.info.name,
-        "family": families[model.info.name],
+        "family": family,
         "data": options.data.name,
         "severity": SEVERITY,
         "n_calibration": len(clean),

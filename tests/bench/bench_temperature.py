@@ -12,7 +12,6 @@ excludes 0, as many random starts at temperature 1 are tried beside them.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -24,9 +23,9 @@ from torch import Tensor, nn
 
 from iaside_plugins import Protocol, compare, spectral_importance
 from iaside_plugins.adapters.foolbox_adapter import AttackSpec, adversarial, parse_attacks
-from iaside_plugins.adapters.models.local import kit_folder
 from iaside_plugins.budgets import parse_budget
 from iaside_plugins.evaluation.temperature import Tempered, checked_temperatures
+from iaside_plugins.leaderboard.studies.measured import family_of
 from iaside_plugins.sensitivity.logits import CachedLogits, fitted_temperature
 from iaside_plugins.stats.intervals import paired_change
 from iaside_plugins.storage.files import write_json
@@ -106,8 +105,6 @@ def attacked(
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure one network and write its JSON file."""
-    from bench_forecast import INSTALLED  # of this folder, which is on the path of a program here
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="kit:NAME")
     parser.add_argument("--data", type=Path, required=True)
@@ -117,6 +114,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(arguments)
     model = open_model(options.model, device="cpu")
+    family = family_of(model.info.name)
     source = DataSource(options.data, n_images=options.n_images)
     batches = list(open_images(source, model, shuffled=True))
     images, labels = (torch.cat([batch[k] for batch in batches]) for k in (0, 1))
@@ -126,12 +124,9 @@ def main(arguments: list[str] | None = None) -> None:
     (spec,) = parse_attacks("pgd", [parse_budget(options.epsilon)])
     some = slice(options.n_attack)
     temperatures = checked_temperatures(logits, labels.numpy())
-    known = json.loads((kit_folder() / "models.json").read_text(encoding="utf-8"))["models"]
-    families = {one["name"]: one["family"] for one in known}
-    families |= {name: family for name, (_, family) in INSTALLED.items()}
     found = {
         "name": model.info.name,
-        "family": families[model.info.name],
+        "family": family,
         "data": options.data.name,
         "n_images": len(images),
         "accuracy": float(np.mean(logits.argmax(axis=1) == labels.numpy())),

@@ -12,7 +12,7 @@ import pytest
 from iaside_plugins import InputError, Protocol, error_decomposition, spectral_importance
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.decomposition.result import ErrorDecomposition
-from iaside_plugins.leaderboard.studies import criteria, evidence
+from iaside_plugins.leaderboard.studies import criteria, evidence, verdicts
 from iaside_plugins.storage.files import write_json
 
 N_NETS = 24
@@ -230,18 +230,41 @@ def test_halves_of_the_images_may_differ_by_more():
     assert of(criteria.other_choices(known, some), what="4 bands: same half").value == 0
 
 
-def test_forecasts_are_shown_where_they_are_nearer():
-    def report(low: float, n_families: int = 15) -> dict:
-        figures = {name: [0.3, low, 0.4] for name in criteria.FIGURES}
-        return {"n_nets": N_NETS, "n_families": n_families, "figures": figures}
+def forecast_nets(error: float, n_nets: int = N_NETS) -> dict:
+    """Networks whose forecasts are off by so much; the clean error is off by 0.2 to 0.4."""
+    rng = np.random.default_rng(3)
+    out = {}
+    for k in range(n_nets):
+        clean = rng.uniform(0.05, 0.3)
+        measured = clean + rng.uniform(0.2, 0.4, size=6)
+        own = measured + error * rng.choice([-1, 1], size=6)
+        out[f"net {k}"] = {
+            "clean": clean,
+            "measured": measured.tolist(),
+            "forecast": own.tolist(),
+        }
+    return out
 
-    rows = criteria.forecasts(report(0.1), "all")
+
+def test_forecasts_are_shown_where_they_are_nearer():
+    rows = criteria.forecasts(families(), forecast_nets(0.1), "all")
     assert [row.verdict for row in rows] == [criteria.SHOWN] + [criteria.BESIDE] * 5
-    assert rows[0].interval == (0.1, 0.4)
-    assert criteria.forecasts(report(-0.1), "all")[0].verdict == criteria.NOT_SHOWN
-    few = criteria.forecasts(report(0.1, 4), "few")[0]
+    some = forecast_nets(0.1)
+    rival = np.mean([abs(x - one["clean"]) for one in some.values() for x in one["measured"]])
+    assert rows[0].value == pytest.approx(rival - 0.1)
+    assert rows[0].interval[0] < rows[0].value < rows[0].interval[1]
+    far = criteria.forecasts(families(), forecast_nets(0.5), "all")[0]
+    assert (far.verdict, far.value < 0) == (criteria.NOT_SHOWN, True)
+    few = criteria.forecasts(families(), forecast_nets(0.1, 4), "few")[0]
     assert (few.interval, few.verdict) == (None, criteria.TOO_FEW)
-    assert criteria.forecasts(None, "none")[0].verdict == criteria.TOO_FEW
+    assert criteria.forecasts({}, {}, "none")[0].verdict == criteria.TOO_FEW
+
+
+def test_one_network_has_errors_and_no_correlation_over_networks():
+    rows = criteria.forecasts(families(), forecast_nets(0.1, 1), "one")
+    values = {row.what: row.value for row in rows}
+    assert values[criteria.FIGURES["forecast: mean absolute error"]] == pytest.approx(0.1)
+    assert np.isnan(values[criteria.FIGURES["forecast: rank correlation, double-centred"]])
 
 
 @pytest.mark.parametrize(
@@ -345,8 +368,8 @@ def test_evidence_is_condensed_and_judged_from_entries(make_entry, tmp_path):
     assert found["missing"]["views"] == sorted([*names[1:], "c10_other"])
     rows = criteria.outcomes(found)
     assert {row.criterion for row in rows} == set("abcde")
-    assert "Too few (12 of 12)." in evidence.summary([asdict(row) for row in rows])
-    with pytest.raises(InputError, match="no family of c10_net0"):
+    assert "Too few (12 of 12)." in verdicts.summary([asdict(row) for row in rows])
+    with pytest.raises(InputError, match=r"families\.json: expected a family of c10_net0"):
         evidence.condense(tmp_path, {})
 
 
@@ -370,6 +393,68 @@ def test_evidence_of_other_folders_stays(make_entry, tmp_path):
     assert evidence.condense(second, families, both) == both
 
 
+def forecast_report(name: str, n_images: int = 20) -> dict:
+    own = {"name": name, "n_images": n_images, "n_bands": 8, "conditions": [["fog", 1]]}
+    return {"nets": [own | {"clean": 0.1, "measured": [0.3], "forecast": [0.2]}]}
+
+
+def test_a_forecast_of_one_network_leaves_those_of_others(tmp_path):
+    families = {"c10_a": "one", "c10_b": "two"}
+    known = None
+    for name in families:
+        write_json(tmp_path / name / "forecast-cifar10.json", forecast_report(name))
+        known = evidence.condense(tmp_path / name, families, known)
+    assert list(known["forecast"]) == ["c10_a", "c10_b"]
+    assert "forecast" not in known["missing"]
+    write_json(tmp_path / "c10_a" / "forecast-cifar10.json", forecast_report("c10_a", 30))
+    with pytest.raises(InputError, match="same images by one protocol, got c10_a: 30 images"):
+        evidence.condense(tmp_path / "c10_a", families, known)
+
+
+def test_photographs_that_are_missing_are_named(tmp_path):
+    write_json(tmp_path / "forecast-photos.json", forecast_report("a"))
+    some = {name: {"family": name, "pixels": 224} for name in "ab"}
+    some["c"] = {"family": "c", "pixels": 192}
+    found = evidence.condense(tmp_path, {}, None, some)
+    assert found["missing"]["photographs"] == ["a", "b", "c"]
+    assert found["missing"]["forecast on photographs"] == ["b"]
+
+
+def test_entries_of_other_images_or_of_one_network_twice_are_refused(make_entry, tmp_path):
+    families = dict.fromkeys(["c10_a", "c10_b"], "one")
+    known = None
+    for folder, name in (("first", "c10_a"), ("second", "c10_b")):
+        raw = make_entry(name)
+        if folder == "second":
+            raw["data"]["image_ids_sha256"] = "0" * 64
+        write_json(tmp_path / folder / "cifar10" / f"{name}.json", raw)
+    known = evidence.condense(tmp_path / "first", families)
+    with pytest.raises(InputError, match="nets: expected all networks on the same images"):
+        evidence.condense(tmp_path / "second", families, known)
+    write_json(tmp_path / "first" / "cifar10" / "again.json", make_entry("c10_a"))
+    with pytest.raises(InputError, match="expected one entry of c10_a, there are two"):
+        evidence.condense(tmp_path / "first", families)
+
+
+def test_a_folder_without_results_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"expected what leaderboard/entries\.mk wrote"):
+        evidence.condense(tmp_path, {})
+
+
+def test_halves_of_the_score_are_those_of_the_default_decomposition_alone(tmp_path):
+    images, labels = oracles.sample(6, (16, 16))
+    own = spectral_importance(oracles.TinyNet(), (images, labels), Protocol(8))
+    (tmp_path / "profiles").mkdir()
+    own.save(tmp_path / "profiles" / "tiny--8.npz")
+    assert list(evidence._choices(tmp_path)["tiny"]["signed_score"]) == ["8"]
+
+
+def test_choices_of_few_families_are_not_judged():
+    few = {name: f"family {k % 4}" for k, name in enumerate(families())}
+    rows = criteria.other_choices(few, choices(1e-4))
+    assert {row.verdict for row in rows} == {criteria.TOO_FEW}
+
+
 def test_outcomes_are_json(tmp_path):
     rows = criteria.beyond_accuracy(nets(1.0))
     write_json(tmp_path / "rows.json", evidence.jsonable([asdict(row) for row in rows]))
@@ -388,13 +473,13 @@ def test_a_few_rows_of_one_verdict_are_named_with_their_values():
         row("b", None, criteria.TOO_FEW, "some"),
     ]
     rows += [row(f"order {k}, given x (+: as expected)", 0.2, criteria.NOT_SHOWN) for k in range(2)]
-    said = evidence.verdicts(rows)[evidence.QUESTIONS["d"]]
+    said = verdicts.verdicts(rows)[verdicts.QUESTIONS["d"]]
     assert said == (
         "Shown (1 of 4): absolute error of it (+2.0 points [+1.0, +3.0]). Not shown (2 of 4): "
         "order 0 (+0.20 [+0.19, +0.21]); order 1 (+0.20 [+0.19, +0.21]). Too few (1 of 4): b, some."
     )
     many = [row(f"order {k}, given x (+: as expected)", k / 10, criteria.SHOWN) for k in range(4)]
-    said = evidence.verdicts(many)[evidence.QUESTIONS["d"]]
+    said = verdicts.verdicts(many)[verdicts.QUESTIONS["d"]]
     assert said == "Shown (4 of 4): all networks, +0.00 to +0.30."
     unlike = [*many[1:], row("absolute error of it", 0.02, criteria.SHOWN)]
-    assert evidence.verdicts(unlike)[evidence.QUESTIONS["d"]] == "Shown (4 of 4)."
+    assert verdicts.verdicts(unlike)[verdicts.QUESTIONS["d"]] == "Shown (4 of 4)."

@@ -9,7 +9,13 @@ from dataclasses import asdict
 import pytest
 
 from iaside_plugins.leaderboard.settings import BoardSettings
-from iaside_plugins.leaderboard.studies import adversarial, equal_accuracy, evidence, views
+from iaside_plugins.leaderboard.studies import (
+    adversarial,
+    equal_accuracy,
+    evidence,
+    verdicts,
+    views,
+)
 from iaside_plugins.leaderboard.studies.criteria import outcomes
 from iaside_plugins.storage.files import jsonable, rounded
 
@@ -31,8 +37,8 @@ def test_the_table_of_outcomes_follows_from_the_evidence(data):
     rows = rounded(jsonable([asdict(row) for row in outcomes(data)]), evidence.DIGITS)
     assert rows == known
     text = evidence.README.read_text(encoding="utf-8")
-    assert evidence.summary(known) in text
-    assert {row["criterion"] for row in known} == set(evidence.QUESTIONS)
+    assert verdicts.summary(known) in text
+    assert {row["criterion"] for row in known} == set(verdicts.QUESTIONS)
 
 
 def test_families_are_those_of_the_board(data):

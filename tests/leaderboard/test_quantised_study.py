@@ -45,6 +45,7 @@ def test_half_of_the_networks_decide():
     assert verdicts(population(1, TO_THE_RIGHT)) == [no] * 5
     assert verdicts(population(2, TO_THE_RIGHT)) == [yes, yes, no, no, no]
     assert verdicts(population(4, ACROSS)) == [yes, no, no, yes, no]
+    assert verdicts({}) == [no] * 5
 
 
 def test_a_half_on_the_other_side_is_not_where_it_moved():

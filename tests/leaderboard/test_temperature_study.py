@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from iaside_plugins.leaderboard.studies import temperature
+from iaside_plugins.leaderboard.studies import criteria, temperature
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -66,15 +66,24 @@ def test_verdicts(held, found):
 
 
 def test_the_score_moves_by_its_order_or_by_a_sign():
-    same = scored(*[(x, x + 0.01) for x in (0.1, 0.2, 0.3, 0.4)])
+    same = scored(*[(x, x + 0.01) for x in (0.1, 0.2, 0.3, 0.4, 0.5)])
     assert temperature.outcomes(same)["score"] == temperature.NOT_SHOWN
     assert temperature.same_order(same)[0] == pytest.approx(1)
-    turned = scored((-0.2, 0.2), (0.3, 0.3), (0.4, 0.4), (0.5, 0.5))
+    turned = scored((-0.2, 0.2), (0.3, 0.3), (0.4, 0.4), (0.5, 0.5))  # one is enough
     assert temperature.turned(turned) == ["net0"]
     assert temperature.outcomes(turned)["score"] == temperature.SHOWN
-    shuffled = scored((0.2, 0.5), (0.3, 0.4), (0.4, 0.3), (0.5, 0.2))
+    shuffled = scored((0.2, 0.5), (0.3, 0.4), (0.35, 0.35), (0.4, 0.3), (0.5, 0.2))
     assert temperature.turned(shuffled) == []
     assert temperature.outcomes(shuffled)["score"] == temperature.SHOWN
+
+
+def test_too_few_families_or_nothing_left_is_no_verdict():
+    few = scored(*[(x, x) for x in (0.1, 0.2, 0.3, 0.4)])
+    assert temperature.outcomes(few)["score"] == criteria.TOO_FEW
+    assert "4 CIFAR-10 networks are of too few families" in temperature.answer(few)
+    for one in few.values():
+        one |= attacked(2, 2)
+    assert temperature.outcomes(few)["robustness"] == criteria.TOO_FEW
 
 
 def test_an_illusion_is_named_in_the_answer():
