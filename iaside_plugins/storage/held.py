@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dis
+import enum
 import functools
 import inspect
+import re
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,8 @@ from torch import nn
 
 from iaside_plugins.storage.code import code_names, contents, is_own_object
 
-_CONSTANTS = (torch.Tensor, np.ndarray, np.inexact, float, complex)  # an integer may be a count
+_CONSTANTS = (torch.Tensor, np.ndarray, np.generic, int, float, complex, bytes, enum.Enum)
+_DEVICE = re.compile(r"(cpu|cuda|mps|xpu)(:\d+)?")  # where a model runs does not decide its outputs
 _STORES = ("STORE_ATTR", "DELETE_ATTR", "STORE_GLOBAL", "DELETE_GLOBAL")
 
 
@@ -29,7 +32,7 @@ def held(model: Any) -> dict[str, Any]:
     count its passes there.
 
     Returns:
-        Modules, tensors, arrays, real numbers and lists of them, by where they were found.
+        Modules, tensors, arrays, numbers, texts and lists of them, by where they were found.
     """
     found: dict[str, Any] = {}
     seen: dict[int, Any] = {}
@@ -64,11 +67,12 @@ def _parts(one: Any) -> Iterator[tuple[str, Any]]:
     elif inspect.ismethod(one):
         yield from {"self": one.__self__, "func": one.__func__}.items()
     elif isinstance(one, types.FunctionType):
-        yield from contents(one).items()
+        own, closed = (_set_by(one.__code__, stores) for stores in (_STORES, ("STORE_DEREF",)))
+        yield from ((name, value) for name, value in contents(one).items() if name not in closed)
         if is_own_object(one):
-            names = code_names(one.__code__) - _set_by(one.__code__)
-            known = one.__globals__
-            yield from ((name, known[name]) for name in sorted(names) if name in known)
+            names = sorted(code_names(one.__code__) - own)
+            known = {name: v for name, v in one.__globals__.items() if not name.startswith("__")}
+            yield from ((name, known[name]) for name in names if name in known)
     elif not isinstance(one, type):
         yield from _own_parts(one)
         yield from ((key, v) for key, v in _attributes(one).items() if isinstance(v, nn.Module))
@@ -87,7 +91,7 @@ def _own_parts(one: Any) -> Iterator[tuple[str, Any]]:
     later = (_set_by(value.__code__) for key, value in functions.items() if key != "__init__")
     state = set().union(*later)
     for key, value in _attributes(one).items() if kinds else ():
-        if not key.startswith("_") and key not in state:
+        if not key.startswith("_") and key not in state and key != "training":
             yield key, value
 
 
@@ -98,14 +102,21 @@ def _attributes(one: Any) -> dict[str, Any]:
 
 
 def _is_constant(value: Any) -> bool:
-    """Whether a value is a tensor, an array or a real number, or a list of such and integers."""
+    """Whether a value is a tensor, an array, a number or a text, or a list of such."""
     if isinstance(value, (list, tuple)):
-        return all(isinstance(one, int) or _is_constant(one) for one in value)
+        return all(map(_is_constant, value))
+    if isinstance(value, str):
+        return not _DEVICE.fullmatch(value)
     return isinstance(value, _CONSTANTS)
 
 
-def _set_by(code: types.CodeType) -> set[str]:
-    """Return the attributes and module variables that code sets, with those of functions in it."""
-    own = {one.argval for one in dis.get_instructions(code) if one.opname in _STORES}
-    inner = (_set_by(part) for part in code.co_consts if isinstance(part, types.CodeType))
+def _set_by(code: types.CodeType, stores: Collection[str] = _STORES) -> set[str]:
+    """Return the attributes and module variables that code sets, with those of functions in it.
+
+    Args:
+        code: Of a function.
+        stores: Instructions that set: STORE_DEREF for what functions close over.
+    """
+    own = {one.argval for one in dis.get_instructions(code) if one.opname in stores}
+    inner = (_set_by(part, stores) for part in code.co_consts if isinstance(part, types.CodeType))
     return own.union(*inner)

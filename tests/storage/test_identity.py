@@ -246,6 +246,65 @@ def test_rows_are_of_the_weights_and_constants_that_a_model_holds(tmp_path, monk
             _run(tmp_path, make(net, mean))
 
 
+class _Resized(torch.nn.Module):
+    """A defence as people write them: its settings are integers and words."""
+
+    def __init__(self, net, size=2, mode="nearest", device="cpu"):
+        super().__init__()
+        self.net, self.size, self.mode, self.device = net, size, mode, device
+
+    def forward(self, x):
+        return self.net(
+            torch.nn.functional.interpolate(x[:, :, :: self.size], x.shape[2:], mode=self.mode)
+        )
+
+
+def _resizing(x, net, size):
+    return net(x[:, :, ::size])
+
+
+def _counting(net, size):
+    passes = 0
+
+    def model(x):
+        nonlocal passes
+        passes += size
+        return net(x[:, :, ::size])
+
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "before", "now"),
+    [
+        (_Resized, {"size": 1}, {"size": 2}),
+        (_Resized, {"mode": "nearest"}, {"mode": "bilinear"}),
+        (lambda net, size: partial(_resizing, net=net, size=size), {"size": 1}, {"size": 2}),
+        (_counting, {"size": 1}, {"size": 2}),
+    ],
+    ids=["integer", "word", "partial", "closure"],
+)
+def test_rows_are_of_the_integers_and_words_that_a_model_holds(tmp_path, make, before, now):
+    net = oracles.TinyNet()
+
+    def model(**settings):
+        made = make(net, **settings)
+        return made.eval() if isinstance(made, torch.nn.Module) else made
+
+    one = model(**before)
+    _run(tmp_path, one)
+    assert _run(tmp_path, one).n_forward == 0  # whatever it counted
+    assert _run(tmp_path, model(**before)).n_forward == 0
+    with pytest.raises(InputError, match="holds another run"):
+        _run(tmp_path, model(**now))
+
+
+def test_where_a_model_runs_does_not_decide_its_rows(tmp_path):
+    net = oracles.TinyNet()
+    _run(tmp_path, _Resized(net, device="cuda:1").eval())
+    assert _run(tmp_path, _Resized(net, device="cpu").eval()).n_forward == 0
+
+
 def test_what_a_model_counts_is_none_of_its_constants(tmp_path, monkeypatch):
     net = _Normalised(oracles.TinyNet(), 0.1).eval()
     _run(tmp_path, net)
