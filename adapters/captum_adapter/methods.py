@@ -30,6 +30,7 @@ from iaside_plugins.adapters.models.classifier import unknown_name
 from iaside_plugins.attributions.band_space import BandForward, BandSplit, GateForward
 from iaside_plugins.attributions.per_example import Output, class_log_likelihoods
 from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.inference.outputs import OutputCheck
 from iaside_plugins.seeds import seed_of
 from iaside_plugins.storage.provenance import image_digest
 
@@ -146,6 +147,7 @@ class BandRun:
             self._class: Any = getattr(captum_host.attr, self._known.captum, SpectralShapley)
         else:
             self._known, self._class = method_of_class(self.method), self.method
+        self._judged = OutputCheck(self.model)
         self._takes = set(inspect.signature(self._class.attribute).parameters)
         options = sorted(self._takes - GIVEN)
         if unknown := sorted(set(self.options) - set(options)):
@@ -304,6 +306,8 @@ class BandRun:
         """Return a function of outputs to values, which refuses a target that they do not have."""
 
         def values(output: Tensor) -> Tensor:
+            if self.value_fn is None:
+                self._judged.see(output)
             found = (self.value_fn or class_log_likelihoods)(output)
             check_target(found, target)
             return found

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from iaside_plugins.attributions.per_example import Output, check_rows, class_log_likelihoods
 from iaside_plugins.errors import InputError
-from iaside_plugins.inference.outputs import logits_in, run_model
+from iaside_plugins.inference.outputs import OutputCheck, logits_in, run_model
 from iaside_plugins.spectral.band_maps import (
     check_band_map,
     check_no_gaps,
@@ -104,6 +104,7 @@ class _Counted(nn.Module):
         super().__init__()
         self.split, self.model = split, model
         self.value_fn = value_fn or class_log_likelihoods
+        self._judged = None if value_fn else OutputCheck(model)
         self.rows = self.gradient_rows = 0
         self.training = bool(getattr(model, "training", False))  # `train` would reach the model
 
@@ -111,7 +112,10 @@ class _Counted(nn.Module):
         self.rows += len(images)
         if images.requires_grad:
             self.gradient_rows += len(images)
-        return self.value_fn(check_rows(self._output(images, arguments), len(images)))
+        rows = check_rows(self._output(images, arguments), len(images))
+        if self._judged is not None:
+            self._judged.see(rows)
+        return self.value_fn(rows)
 
     def _output(self, images: Tensor, arguments: tuple[Any, ...]) -> Any:
         return logits_in(run_model(self.model, images, *arguments), self.model)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.quantised import is_quantised
+from iaside_plugins.storage.code import own_names
 
 SUM_TOLERANCE = 1e-3  # of the sum of a row of probabilities
 HALF_SUM_TOLERANCE = 2e-2  # where they were computed in half precision
@@ -333,9 +334,10 @@ def random_state(device: torch.device) -> tuple[Any, ...]:
 
 
 def may_vary(model: Any) -> bool:
-    """Return whether a model may hold a generator of its own, or a batch norm of the batch at hand.
+    """Return whether a model may hold a generator of its own, or normalise by the batch at hand.
 
-    Of a callable that is no ``nn.Module`` nobody knows, not even in which mode its modules are.
+    Of a callable that is no ``nn.Module`` nobody knows, not even in which mode its modules are. Of
+    the user's own classes those that call ``batch_norm`` themselves may use the batch.
     """
     if not isinstance(model, nn.Module):
         return True
@@ -343,6 +345,8 @@ def may_vary(model: Any) -> bool:
         if isinstance(part, NORMS) and part.running_mean is None:
             return True
         if any(isinstance(one, GENERATORS) for one in vars(part).values()):
+            return True
+        if "batch_norm" in own_names(type(part)):
             return True
     return False
 
@@ -363,10 +367,10 @@ def check_same_again(
         again = logits_in(run(head), model)
     except (Exception, SystemExit):  # noqa: BLE001  a model of one shape of batches only
         return
-    if not torch.is_tensor(again) or again.shape != logits.shape:
+    if not torch.is_tensor(again) or again.shape != logits.shape or logits.ndim < 2:
         return
-    off = (again.to(logits) - logits).abs().amax(dim=1)
-    size = logits.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
+    off = (again.to(logits) - logits).abs().flatten(1).amax(dim=1)
+    size = logits.abs().flatten(1).amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
     most = float((off / size).max())
     if most > (HALF_SAME if half else SAME):
         _say_once(

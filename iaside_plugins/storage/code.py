@@ -206,6 +206,13 @@ def code_names(code: types.CodeType) -> set[str]:
     return set(code.co_names).union(*inner)
 
 
+def own_names(kind: type) -> set[str]:
+    """Return the names that functions of the user's own classes read, of a class and its bases."""
+    kinds = [one for one in kind.__mro__ if is_own_object(one)]
+    functions = [one for k in kinds for value in vars(k).values() for one in _functions(value)]
+    return set().union(*(code_names(one.__code__) for one in functions))
+
+
 def _code_text(code: types.CodeType) -> str:
     """Return byte code as text, without lines and files."""
     constants = [

@@ -37,11 +37,11 @@ class Counted(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.net = oracles.TinyNet()
-        self.rows, self.stop_after = 0, 10**9
+        self.rows, self._stop_after = 0, 10**9
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        if self.rows >= self.stop_after:
+        if self.rows >= self._stop_after:
             raise KeyboardInterrupt
         self.rows += len(images)
         return self.net(images)
@@ -137,11 +137,11 @@ def test_two_runs_agree_and_batches_do_not_matter(report):
 @pytest.mark.parametrize("after", [40, 400, 2500])
 def test_a_run_that_stops_goes_on_where_it_was(report, tmp_path, after):
     net = Counted()
-    net.stop_after = after
+    net._stop_after = after
     with pytest.raises(KeyboardInterrupt):
         compare(net, resume=tmp_path)
     done = net.rows
-    net.stop_after, net.rows = 10**9, 0
+    net._stop_after, net.rows = 10**9, 0
     resumed = compare(net, resume=tmp_path)
     if after == 2500:
         whole = Counted()

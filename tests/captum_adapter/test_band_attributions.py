@@ -271,6 +271,13 @@ def test_classes_that_cannot_run_on_bands_are_refused(net, kind, message):
         run(getattr(captum_attr, kind), net)
 
 
+@pytest.mark.parametrize("method", ["ig", "shapley_sampling", "iaside"])
+def test_probabilities_are_refused(method):
+    net = nn.Sequential(network(), nn.Softmax(dim=1)).eval()
+    with pytest.raises(InputError, match="returns probabilities"):
+        band_attributions(method, net, IMAGES, LABELS, n_bands=3)
+
+
 def test_rows_are_counted(net):
     def count(name):
         one = BandRun(name, net, BandSplit(M))

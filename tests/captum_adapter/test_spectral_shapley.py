@@ -40,6 +40,23 @@ class Counted(nn.Module):
         return self.net(images)
 
 
+class Drops(oracles.TinyNet):
+    """A network whose dropout is left on."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(nn.functional.dropout(images, 0.3, training=True))
+
+
+def test_a_model_that_draws_random_numbers_is_said(caplog):
+    explain(oracles.TinyNet())
+    assert not caplog.messages
+    state = torch.get_rng_state()
+    explain(Drops())
+    (said,) = caplog.messages
+    assert "answers the same images otherwise" in said
+    torch.set_rng_state(state)
+
+
 @pytest.fixture
 def net():
     """A fresh counting network."""

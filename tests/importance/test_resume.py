@@ -17,11 +17,11 @@ class Breaks(oracles.TinyNet):
 
     def __init__(self, at: int | None = None, error: type[BaseException] = RuntimeError):
         super().__init__()
-        self.at, self.error, self.calls = at, error, 0
+        self._at, self.error, self.calls = at, error, 0  # where it stops is no setting
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         self.calls += 1
-        if self.calls == self.at:
+        if self.calls == self._at:
             raise self.error("stopped")
         return super().forward(images)
 

@@ -146,6 +146,15 @@ def test_a_callable_whose_batch_norm_is_in_training_mode_is_noticed(caplog):
     assert len([m for m in caplog.messages if "the other images of a batch" in m]) == 1
 
 
+def test_a_batch_norm_of_the_batch_that_is_no_module_is_said(caplog):
+    class Adapts(oracles.TinyNet):
+        def forward(self, x):
+            return super().forward(torch.nn.functional.batch_norm(x, None, None, training=True))
+
+    spectral_importance(Adapts(n_classes=4), DATA, Protocol(2))
+    assert len([m for m in caplog.messages if "the other images of a batch" in m]) == 1
+
+
 def test_a_steady_model_is_not_run_twice(caplog):
     net = oracles.TinyNet(n_classes=4)
     rows = []
