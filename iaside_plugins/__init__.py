@@ -4,12 +4,12 @@ from iaside_plugins import interrupts as _interrupts  # noqa: F401  first: the o
 from iaside_plugins._version import __version__ as __version__
 from iaside_plugins.corruptions.error_rates import mean_corruption_error
 from iaside_plugins.decomposition.contributions import Condition
-from iaside_plugins.decomposition.result import ErrorDecomposition, difference
+from iaside_plugins.decomposition.result import ErrorDecomposition, combine, compare, difference
 from iaside_plugins.decomposition.run import error_decomposition
 from iaside_plugins.errors import InputError
 from iaside_plugins.heatmap.result import FourierHeatMap
 from iaside_plugins.heatmap.run import fourier_heatmap
-from iaside_plugins.importance.comparison import Comparison, compare, paired_importance
+from iaside_plugins.importance.comparison import Comparison, paired_importance
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.protocol import Protocol
@@ -24,6 +24,7 @@ __all__ = [
     "Protocol",
     "SpectralImportance",
     "SpectralPartition",
+    "combine",
     "compare",
     "difference",
     "error_decomposition",

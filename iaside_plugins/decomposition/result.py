@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,9 @@ from iaside_plugins.decomposition.contributions import Condition, Contributions,
 from iaside_plugins.display.html import html_table
 from iaside_plugins.display.text import number
 from iaside_plugins.errors import InputError, InputTypeError
-from iaside_plugins.importance.result import band_edges
+from iaside_plugins.importance import comparison
+from iaside_plugins.importance.comparison import Comparison, check_same_labels
+from iaside_plugins.importance.result import SpectralImportance, band_edges
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley import exact as shapley
 from iaside_plugins.stats.intervals import Estimate, jackknife
@@ -94,6 +96,108 @@ class ErrorDecomposition:
     def band_edges(self) -> Array:
         """Return band edges (M + 1,) in cycles/image, see `SpectralPartition`."""
         return band_edges(self.protocol, self.image_size)
+
+    # ---- of the mean over conditions: the corruptions, or all where there are none ---------------
+    def _mean(self, game: str = "error") -> Split:
+        return self._game(game).over(self.error.corruptions)
+
+    @property
+    def clean_error(self) -> float:
+        """Share of the images that are misclassified without perturbation."""
+        return float(self._mean().clean.value)
+
+    @property
+    def clean_error_interval(self) -> Array:
+        """95 % interval of `clean_error` (2,)."""
+        return self._mean().clean.interval
+
+    @property
+    def perturbed_error(self) -> float:
+        """Share of the images that are misclassified under the perturbation."""
+        return float(self._mean().perturbed.value)
+
+    @property
+    def perturbed_error_interval(self) -> Array:
+        """95 % interval of `perturbed_error` (2,)."""
+        return self._mean().perturbed.interval
+
+    @property
+    def contributions(self) -> Array:
+        """Contributions of the bands (M,), shares: `perturbed_error` less `clean_error` in all."""
+        return self._mean().bands.value
+
+    @property
+    def contributions_se(self) -> Array:
+        """Standard errors of `contributions` (M,)."""
+        return self._mean().bands.se
+
+    @property
+    def contributions_interval(self) -> Array:
+        """95 % intervals of `contributions` (M, 2)."""
+        return self._mean().bands.interval
+
+    @property
+    def loss_contributions(self) -> Array:
+        """Contributions of the bands to the loss (M,), nats."""
+        return self._mean("loss").bands.value
+
+    @property
+    def loss_contributions_se(self) -> Array:
+        """Standard errors of `loss_contributions` (M,)."""
+        return self._mean("loss").bands.se
+
+    @property
+    def loss_contributions_interval(self) -> Array:
+        """95 % intervals of `loss_contributions` (M, 2)."""
+        return self._mean("loss").bands.interval
+
+    @property
+    def per_image(self) -> Array:
+        """Contributions of the bands to the error on every image (K, M), see `contributions`."""
+        return self._of_images("error")
+
+    @property
+    def loss_per_image(self) -> Array:
+        """Contributions of the bands to the loss of every image (K, M), nats."""
+        return self._of_images("loss")
+
+    def _of_images(self, game: str) -> Array:
+        weights = self.error.weights(self.error.corruptions)
+        return np.asarray(np.tensordot(weights, self._game(game).bands, axes=1))
+
+    @property
+    def values(self) -> Array | None:
+        """Error of every image with each set of bands perturbed (K, 2**M); None unless exact."""
+        if self.wrong is None:
+            return None
+        return np.asarray(
+            np.tensordot(self.error.weights(self.error.corruptions), self.wrong, axes=1)
+        )
+
+    def repair(self, conditions: Conditions = None) -> dict[str, Array]:
+        """Return the error that is left with the perturbation taken out of some bands.
+
+        Args:
+            conditions: Their mean; by default of the corruptions, or of all where there are none.
+
+        Returns:
+            "without_costliest" (M,): without the k bands that cost most, k = 1 to M.
+            "without_high" (M - 1,): without bands k to M - 1, k = 1 to M - 1.
+            "without_low" (M - 1,): without bands 0 to k - 1, k = 1 to M - 1.
+
+        Raises:
+            InputError: Unless the estimator is exact; see `Contributions.repaired` for others.
+        """
+        some = self.error.corruptions if conditions is None else conditions
+        order = self.costliest(some)
+        high, low = self.error.repaired(some)
+        error = self.error.over(some).perturbed.value
+        won = [self.repaired_without(order[:k], some).value for k in range(1, len(order) + 1)]
+        return {
+            "without_costliest": error - np.array(won),
+            "without_high": error - high.value,
+            "without_low": error - low.value,
+        }
 
     def interactions(self, conditions: Conditions = None, game: str = "error") -> Array:
         """Return the Shapley interaction index (M, M) of the mean over some conditions.
@@ -341,7 +445,7 @@ def over_energy(means: Array) -> Array:
     return np.asarray(np.divide(contributions, energy, out=out, where=touched))
 
 
-def joined(parts: Sequence[ErrorDecomposition]) -> ErrorDecomposition:
+def combine(parts: Sequence[ErrorDecomposition]) -> ErrorDecomposition:
     """Return one decomposition of the conditions of several, on the images that all of them have.
 
     Raises:
@@ -394,14 +498,14 @@ def difference(first: ErrorDecomposition, second: ErrorDecomposition) -> Decompo
     Models may differ in input size as long as the images carry names that say they are the same.
 
     Raises:
-        InputError: If the images, the conditions or the protocols differ.
-        InputTypeError: For other results, such as importances: see `compare`.
+        InputError: If the images, their labels, the conditions or the protocols differ.
+        InputTypeError: For other results, such as importances.
     """
     for one in (first, second):
         if not isinstance(one, ErrorDecomposition):
             raise InputTypeError(
-                f"expected two results of error_decomposition, got {type(one).__name__}; two "
-                "importances are compared by compare(first, second)"
+                f"expected two results of error_decomposition, got {type(one).__name__}: an "
+                "importance is compared with an importance"
             )
     if not _alike(first, second):
         raise InputError(
@@ -418,6 +522,7 @@ def difference(first: ErrorDecomposition, second: ErrorDecomposition) -> Decompo
             f"expected the same images in the same order, got {first.n_images} and "
             f"{second.n_images} with {shared} in common"
         )
+    check_same_labels(first, second, range(first.n_images))
     return DecompositionDifference(
         first.error - second.error,
         first.loss - second.loss,
@@ -425,6 +530,28 @@ def difference(first: ErrorDecomposition, second: ErrorDecomposition) -> Decompo
         first.ids,
         first.band_edges(),
     )
+
+
+@overload
+def compare(first: SpectralImportance, second: SpectralImportance) -> Comparison: ...
+
+
+@overload
+def compare(first: ErrorDecomposition, second: ErrorDecomposition) -> DecompositionDifference: ...
+
+
+def compare(first: Any, second: Any) -> Comparison | DecompositionDifference:
+    """Return first minus second of two results on the same images, with paired intervals.
+
+    Of two importances see `importance.comparison.compare`, of two decompositions `difference`.
+
+    Raises:
+        InputError: If the images, their labels, the conditions or the protocols differ.
+        InputTypeError: For other results, or one of each kind.
+    """
+    if isinstance(first, ErrorDecomposition):
+        return difference(first, second)
+    return comparison.compare(first, second)
 
 
 def _alike(first: ErrorDecomposition, second: ErrorDecomposition) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iaside_plugins.decomposition.result import joined
+from iaside_plugins.decomposition.result import combine
 from iaside_plugins.decomposition.run import chains_like, error_decomposition
 from iaside_plugins.decomposition.taken import TakenPairs
 from iaside_plugins.display.masking import warn_of_masking
@@ -185,7 +185,7 @@ def evaluate(
                 error_decomposition(model, pairs, chains_like(protocol), **given)
                 for pairs in plan.perturbed
             ]
-    decomposition = decomposition_group(joined(splits), clean.ids) if splits else None
+    decomposition = decomposition_group(combine(splits), clean.ids) if splits else None
     n_unreadable = len(getattr(plan.clean, "unreadable", ()))
     n_taken = len(clean.ids) + n_unreadable
     selected = n_taken if n_taken < plan.data["n_available"] else None

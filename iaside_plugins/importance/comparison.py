@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,7 +16,7 @@ from iaside_plugins.display.html import html_table
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.importance import ties
 from iaside_plugins.importance.chance import warn_at_chance
-from iaside_plugins.importance.result import SpectralImportance
+from iaside_plugins.importance.result import PREDICTED, SpectralImportance
 from iaside_plugins.importance.run import ImportanceRun, importance_work
 from iaside_plugins.importance.stopping import CHECK_EVERY, Stopping
 from iaside_plugins.inference.checks import KnownClasses, model_device
@@ -27,7 +28,7 @@ from iaside_plugins.storage.files import jsonable
 from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.progress import progress_bar, times
 from iaside_plugins.value_table.rows import prepare_store, restore
-from iaside_plugins.value_table.stream import count, items
+from iaside_plugins.value_table.stream import count, items, numbered
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,32 +98,34 @@ def compare(first: SpectralImportance, second: SpectralImportance) -> Comparison
     """Return paired differences (first minus second) of two models on the same images.
 
     Models may differ in input size as long as the images carry names (`ids`) that say they are
-    the same; images without names are known by the digest of their pixels.
+    the same; images without names are known by the digest of their pixels. Their order may differ.
 
     Raises:
-        InputError: If the images or the protocols differ.
-        InputTypeError: For other results, such as error decompositions: see `difference`.
+        InputError: If the images, their labels or the protocols differ.
+        InputTypeError: For other results, such as error decompositions.
     """
     for one in (first, second):
         if not isinstance(one, SpectralImportance):
             raise InputTypeError(
-                f"expected two results of spectral_importance, got {type(one).__name__}; two "
-                "error decompositions are compared by difference(first, second)"
+                f"expected two results of spectral_importance, got {type(one).__name__}: an error "
+                "decomposition is compared with an error decomposition"
             )
     if not first.protocol.same(second.protocol):
         raise InputError(
             f"results of different protocols cannot be compared: {first.protocol.protocol_id} "
             f"and {second.protocol.protocol_id}"
         )
-    if first.ids != second.ids:
-        shared = len(set(first.ids) & set(second.ids))
+    names, place = numbered(first.ids), {name: k for k, name in enumerate(numbered(second.ids))}
+    if set(names) != set(place):
         raise InputError(
-            f"expected the same images in the same order, got {first.n_images} and "
-            f"{second.n_images} with {shared} in common; for models of different input size pass "
+            f"expected the same images, got {first.n_images} and {second.n_images} with "
+            f"{len(set(names) & set(place))} in common; for models of different input size pass "
             "batches of (images, labels, ids)"
         )
+    order = [place[name] for name in names]
+    check_same_labels(first, second, order)
     m, beta = first.protocol.n_bands, first.protocol.beta
-    psi = first.per_image, second.per_image
+    psi = first.per_image, second.per_image[order]
     rows = np.concatenate(psi, axis=1)
 
     def difference(statistic: Any) -> Any:
@@ -144,6 +147,24 @@ def compare(first: SpectralImportance, second: SpectralImportance) -> Comparison
         signed_score_difference=float(signed.value),
         signed_score_difference_interval=signed.interval,
     )
+
+
+def check_same_labels(first: Any, second: Any, order: Sequence[int]) -> None:
+    """Raise InputError if two results explain other classes of the same images.
+
+    Models may each be held against their own predictions, if the data say so.
+
+    Args:
+        first: A result with `labels` and `label_space`.
+        second: Another one.
+        order: Places of the first one's images in the second.
+    """
+    n_other = int((first.labels != second.labels[order]).sum())
+    if n_other and not first.label_space == second.label_space == PREDICTED:
+        raise InputError(
+            f"expected the same labels, got others for {n_other} of {first.n_images} images: "
+            "measure both models against the same classes"
+        )
 
 
 def paired_importance(  # noqa: PLR0913  the public signature

@@ -17,7 +17,7 @@ import numpy as np
 from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS
 from iaside_plugins.decomposition.contributions import Contributions
-from iaside_plugins.decomposition.result import ErrorDecomposition, difference, joined
+from iaside_plugins.decomposition.result import ErrorDecomposition, combine, difference
 from iaside_plugins.display.plots import counted, new_figure, save_figure, titled
 from iaside_plugins.display.style import DIVERGING, LABEL, SMALL
 from iaside_plugins.errors import InputError
@@ -57,7 +57,7 @@ def condense(folder: Path, known: Mapping[str, Any] | None = None) -> dict[str, 
         files = [folder / "explained" / f"{name}--8.npz", folder / "attacked" / f"{name}.npz"]
         if not all(file.exists() for file in files):
             return None
-        return joined([ErrorDecomposition.load(file) for file in files])
+        return combine([ErrorDecomposition.load(file) for file in files])
 
     names = dict.fromkeys(name for first, second, _ in PAIRS for name in (first, second))
     splits = {name: load(name) for name in names}

@@ -25,8 +25,8 @@ from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.decomposition.result import (
     ErrorDecomposition,
     _points,
+    combine,
     difference,
-    joined,
 )
 from iaside_plugins.decomposition.sentences import conclusion, versus_conclusion
 from iaside_plugins.errors import InputTypeError
@@ -186,7 +186,7 @@ def test_decompositions_of_different_images_are_joined_on_those_of_both():
     net, (first, second, _) = oracles.TinyNet(scale=30), perturbed
     few = error_decomposition(net, (x[:3], {first: perturbed[first][:3]}, y[:3]), Protocol(3))
     many = error_decomposition(net, (x, {second: perturbed[second]}, y), Protocol(3))
-    both = joined([few, many])
+    both = combine([few, many])
     assert both.ids == few.ids
     alone = error_decomposition(net, (x[:3], {second: perturbed[second][:3]}, y[:3]), Protocol(3))
     np.testing.assert_allclose(
@@ -194,7 +194,7 @@ def test_decompositions_of_different_images_are_joined_on_those_of_both():
     )
     with pytest.raises(InputError, match="on the same images"):  # a mean over others is left
         both.interactions([second], "loss")
-    same = joined([few, alone])
+    same = combine([few, alone])
     np.testing.assert_allclose(
         np.diag(same.interactions([second], "loss")), same.loss.over([second]).bands.value
     )
@@ -323,7 +323,7 @@ def test_intervals_of_errors_end_at_0_and_1(tmp_path):
     found = error_decomposition(Loud().eval(), (x, perturbed, y), CHAINS)
     found.save(tmp_path / "a.npz")
     again = ErrorDecomposition.load(tmp_path / "a.npz")
-    for one in (found, again, joined([found, again])):
+    for one in (found, again, combine([found, again])):
         for split in (
             one.error.over(),
             one.error.over([("noise", 1)]),
@@ -335,6 +335,52 @@ def test_intervals_of_errors_end_at_0_and_1(tmp_path):
     assert found.error.over([("noise", 1)]).clean.interval[0] == 0  # no image is wrong
     gap = difference(found, again).error.over().perturbed
     assert gap.interval[0] < 0 < gap.interval[1]  # a difference has no such ends
+
+
+def test_the_mean_over_conditions_has_names_of_its_own():
+    pairs, net = _pairs(9, n_conditions=2), oracles.TinyNet(scale=30)
+    found = error_decomposition(net, pairs, Protocol(4))
+    split, loss = found.error.over(), found.loss.over()
+    assert found.perturbed_error - found.clean_error == pytest.approx(found.contributions.sum())
+    assert found.clean_error == split.clean.value
+    for name, part in (("clean_error", split.clean), ("perturbed_error", split.perturbed)):
+        np.testing.assert_array_equal(getattr(found, f"{name}_interval"), part.interval)
+    for name, part in (("contributions", split.bands), ("loss_contributions", loss.bands)):
+        np.testing.assert_array_equal(getattr(found, name), part.value)
+        np.testing.assert_array_equal(getattr(found, f"{name}_se"), part.se)
+        np.testing.assert_array_equal(getattr(found, f"{name}_interval"), part.interval)
+    np.testing.assert_allclose(found.per_image.mean(axis=0), found.contributions, atol=1e-15)
+    np.testing.assert_allclose(found.loss_per_image.mean(axis=0), found.loss_contributions)
+    assert found.values.shape == (9, 16)
+    assert found.values[:, 0].mean() == pytest.approx(found.clean_error)
+    assert found.values[:, -1].mean() == pytest.approx(found.perturbed_error)
+    left = found.repair()
+    worst = found.costliest()
+    kept = 15 - sum(1 << i for i in worst[:2])
+    assert left["without_costliest"][1] == pytest.approx(found.values[:, kept].mean())
+    assert left["without_costliest"][-1] == pytest.approx(found.clean_error)
+    assert left["without_high"][0] == pytest.approx(found.values[:, 1].mean())
+    assert left["without_low"][0] == pytest.approx(found.values[:, 14].mean())
+    chains = error_decomposition(net, pairs, CHAINS)
+    assert chains.values is None
+    with pytest.raises(InputError, match="exact"):
+        chains.repair()
+
+
+def test_other_labels_are_no_difference_of_models():
+    x, perturbed, y = _pairs(6)
+    net, ids = oracles.TinyNet(), list("abcdef")
+    one, other = (
+        error_decomposition(net, [(x, perturbed, z, ids)], CHAINS) for z in (y, (y + 1) % 3)
+    )
+    with pytest.raises(InputError, match="got others for 6 of 6 images"):
+        compare(one, other)
+
+
+def test_a_mapping_of_conditions_says_how_they_are_given():
+    x, perturbed, y = _pairs(6)
+    with pytest.raises(InputError, match="give several conditions of the same images as"):
+        error_decomposition(oracles.TinyNet(), {"fog": (x, perturbed, y)}, CHAINS)
 
 
 def test_a_difference_of_two_models_is_paired(tmp_path):
@@ -349,10 +395,9 @@ def test_a_difference_of_two_models_is_paired(tmp_path):
         np.testing.assert_allclose(both, one - two, atol=1e-12)
     same = difference(first, first).error.over()
     assert not same.bands.value.any()
-    with pytest.raises(InputTypeError, match=r"are compared by difference\(first, second\)"):
-        compare(first, second)
+    np.testing.assert_array_equal(compare(first, second).error.bands, found.bands)
     for wrong in ((spectral_importance(oracles.TinyNet(), (x, y), Protocol(4)), first), (1, 2)):
-        with pytest.raises(InputTypeError, match=r"are compared by compare\(first, second\)"):
+        with pytest.raises(InputTypeError, match="an importance is compared with an"):
             difference(*wrong)
         with pytest.raises(InputTypeError):
             compare(*wrong[::-1])
@@ -478,7 +523,7 @@ def test_choices_of_the_clean_game_change_no_decomposition(tmp_path):
             one, two = (getattr(getattr(found, game), name) for found in (plain, same))
             np.testing.assert_array_equal(one, two)
     assert not difference(plain, same).error.over().bands.value.any()
-    assert joined([plain, same]).n_images == 5
+    assert combine([plain, same]).n_images == 5
     with pytest.raises(InputError, match="no run of spectral_importance"):
         SpectralImportance.load(tmp_path / "chains")
 
@@ -491,7 +536,7 @@ def test_images_of_one_name_are_told_apart_by_their_order():
         error_decomposition(net, [(x[own], {c: perturbed[c][own]}, y[own], some)], CHAINS)
         for c, own, some in ((first, slice(4), ids), (second, slice(3), ids[:3]))
     ]
-    both = joined(parts)
+    both = combine(parts)
     assert both.ids == ("a", "b", "a")
     some = x[:3], {c: perturbed[c][:3] for c in (first, second)}, y[:3]
     whole = error_decomposition(net, some, CHAINS)
@@ -503,7 +548,7 @@ def test_a_repair_that_no_shared_image_has_is_left_out():
     first, second, _ = perturbed
     one = error_decomposition(net, (x, {first: perturbed[first]}, y), CHAINS, repair=1)
     turned = x[[1, 0]], {second: perturbed[second][[1, 0]]}, y[[1, 0]]
-    both = joined([one, error_decomposition(net, turned, CHAINS, repair=1)])
+    both = combine([one, error_decomposition(net, turned, CHAINS, repair=1)])
     assert both.error.nested is None
     assert "repaired_without_high" not in both.to_dict()["error"]["mean"]
 

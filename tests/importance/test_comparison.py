@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import oracles
 import pytest
+import torch
 
 from iaside_plugins import InputError, Protocol, compare, spectral_importance
 from iaside_plugins.stats.intervals import Z95
@@ -91,7 +92,7 @@ def test_the_protocols_beta_is_used(pair):
 def test_other_images_are_refused(pair):
     images, labels = oracles.sample(12)
     net, protocol = oracles.TinyNet(), Protocol(4)
-    for data in ((images[:6], labels[:6]), (images.flip(0), labels.flip(0))):
+    for data in ((images[:6], labels[:6]), (images.flip(3), labels)):
         other = spectral_importance(net, data, protocol)
         with pytest.raises(InputError, match=rf"got 12 and {len(data[0])} with \d+ in common"):
             compare(pair[0], other)
@@ -108,6 +109,28 @@ def test_named_images_of_other_sizes_are_the_same_images():
         )
     assert compare(*results).n_images == 5
     assert results[0].ids == tuple(names)
+
+
+def test_the_order_of_the_images_may_differ():
+    images, labels = oracles.sample(6, (10, 9))
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    net = oracles.TinyNet()
+    first = spectral_importance(net, (images, labels), Protocol(3))
+    second = spectral_importance(net, (images[order], labels[order]), Protocol(3))
+    assert np.abs(compare(first, second).shapley_difference).max() < 1e-6
+    assert np.abs(compare(first, second).shapley_difference_interval).max() < 1e-6
+
+
+def test_other_labels_are_refused_unless_both_are_predictions():
+    images, labels = oracles.sample(6, (10, 9))
+    net, ids = oracles.TinyNet(), list("abcdef")
+    one, other = (
+        spectral_importance(net, [(images, z, ids)], Protocol(3))
+        for z in (labels, (labels + 1) % 3)
+    )
+    with pytest.raises(InputError, match="got others for 6 of 6 images"):
+        compare(one, other)
+    compare(*(replace(x, label_space="predicted") for x in (one, other)))
 
 
 def test_other_protocols_are_refused(pair):
