@@ -276,13 +276,14 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         """
         if self.value_fn is not None:
             raise InputError("explain_dataset counts errors of logits: leave value_fn out")
-        return error_decomposition(
+        found: ErrorDecomposition = error_decomposition(
             self.forward_func,
             pairs,
             _protocol(protocol, Protocol(n_bands=n_bands, estimator="permutation")),
             show_progress=show_progress,
             **options,
         )
+        return found
 
     def has_convergence_delta(self) -> bool:
         """Return whether there is a convergence delta: yes, the efficiency residual."""

@@ -136,11 +136,6 @@ def _batches(pairs: Any) -> Iterator[Sequence[Any]]:
     )
     found = [pairs] if is_one else pairs
     expected = "expected (clean, perturbed, labels), or an iterable of batches of them"
-    if isinstance(found, Mapping) and not {"clean", "perturbed", "labels"} <= set(found):
-        raise InputError(
-            f"{expected}; got a mapping: give several conditions of the same images as "
-            "(clean, {condition: perturbed}, labels), others one after the other"
-        )
     if not isinstance(found, Iterable):
         raise InputError(f"{expected}; got {type(pairs).__name__}")
     for given in found:

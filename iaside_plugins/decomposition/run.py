@@ -6,13 +6,14 @@ engine, the estimators, the store and the workers are those of `importance.run`.
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -40,8 +41,43 @@ from iaside_plugins.value_table.rows import Group, ImageNote, images_a_pass, res
 from iaside_plugins.value_table.stream import are_files, check_max_images, count
 
 Array = npt.NDArray[np.float64]
+K = TypeVar("K")
 DEFAULT = Protocol(estimator="permutation")
 FLUSH_EVERY = 512  # rows of one file of the store
+
+
+@overload
+def error_decomposition(
+    model: Model,
+    pairs: Mapping[K, Any],
+    protocol: Protocol | None = ...,
+    *,
+    repair: bool | int = ...,
+    device: Devices = ...,
+    batch_size: int | str = ...,
+    precision: str = ...,
+    resume: Path | str | None = ...,
+    max_images: int | None = ...,
+    target_error: float | None = ...,
+    show_progress: bool = ...,
+) -> dict[K, ErrorDecomposition]: ...
+
+
+@overload
+def error_decomposition(
+    model: Model,
+    pairs: Any,
+    protocol: Protocol | None = ...,
+    *,
+    repair: bool | int = ...,
+    device: Devices = ...,
+    batch_size: int | str = ...,
+    precision: str = ...,
+    resume: Path | str | None = ...,
+    max_images: int | None = ...,
+    target_error: float | None = ...,
+    show_progress: bool = ...,
+) -> ErrorDecomposition: ...
 
 
 def error_decomposition(  # noqa: PLR0913  the public signature
@@ -57,7 +93,7 @@ def error_decomposition(  # noqa: PLR0913  the public signature
     max_images: int | None = None,
     target_error: float | None = None,
     show_progress: bool = False,
-) -> ErrorDecomposition:
+) -> ErrorDecomposition | dict[Any, ErrorDecomposition]:
     """Split the errors that perturbations cause exactly over the bands that were perturbed.
 
     Over any set of images, ``error under the perturbation = error on clean images + sum of the
@@ -70,7 +106,8 @@ def error_decomposition(  # noqa: PLR0913  the public signature
             several conditions, a mapping from condition to them: the condition is a name, or a
             pair of a name and a severity or budget, and every batch has the same ones. All images
             are floating point in [0, 1], "clean" ones through the same geometry as the perturbed
-            ones. Where a run may stop early they must come in random order.
+            ones. Where a run may stop early they must come in random order. A mapping from
+            conditions to such pairs gives one of results, each in a folder of its own in `resume`.
         protocol: Bands, estimator, seed, temperature, range handling and forwards; by default one
             antithetic pair of chains drawn for each image and condition (2 n_bands - 1 passes).
             The absence is the clean image, and beta is not used.
@@ -92,6 +129,23 @@ def error_decomposition(  # noqa: PLR0913  the public signature
             are stored in `resume`.
         InputTypeError: For images that are not floating-point numbers.
     """
+    if isinstance(pairs, Mapping):
+        results: dict[Any, Any] = {}
+        for key, one in pairs.items():
+            results[key] = error_decomposition(
+                model,
+                one,
+                protocol,
+                repair=repair,
+                device=device,
+                batch_size=batch_size,
+                precision=precision,
+                resume=None if resume is None else Path(resume) / _folder(key),
+                max_images=max_images,
+                target_error=target_error,
+                show_progress=show_progress,
+            )
+        return results
     protocol = protocol or DEFAULT
     check_protocol(protocol)
     check_max_images(max_images)
@@ -165,6 +219,11 @@ def error_decomposition(  # noqa: PLR0913  the public signature
     )
     warn_at_chance(int((result.error.clean == 0).sum()), result.n_images, result.n_classes)
     return result
+
+
+def _folder(key: Any) -> str:
+    """Return a name for the folder of a condition."""
+    return re.sub(r"[^\w.]+", "-", str(Condition.of(key)))
 
 
 def engine_of(protocol: Protocol) -> Protocol:

@@ -181,7 +181,10 @@ class ModelRunner:
         needed, it is called with them first.
         """
         if self.needs_tuning:
-            self.tune(images[: self.n_probe(len(images), len(images))], torch.tensor([top_label]))
+            self.tune(
+                images[: self.n_probe(len(images), len(images))],
+                torch.tensor([top_label], device=self.device),
+            )
         if self.batch_size != "auto":
             return self.logits(self.forward.copy_of(images), top_label)
         return self.within_memory(

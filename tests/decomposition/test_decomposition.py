@@ -377,10 +377,16 @@ def test_other_labels_are_no_difference_of_models():
         compare(one, other)
 
 
-def test_a_mapping_of_conditions_says_how_they_are_given():
-    x, perturbed, y = _pairs(6)
-    with pytest.raises(InputError, match="give several conditions of the same images as"):
-        error_decomposition(oracles.TinyNet(), {"fog": (x, perturbed, y)}, CHAINS)
+def test_a_mapping_of_conditions_gives_a_mapping_of_results(tmp_path):
+    x, perturbed, y = _pairs(6, n_conditions=2)
+    net = oracles.TinyNet(scale=30)
+    both = error_decomposition(net, (x, perturbed, y), CHAINS)
+    given = {key: (x, {key: images}, y) for key, images in perturbed.items()}
+    found = error_decomposition(net, given, CHAINS, resume=tmp_path)
+    assert list(found) == list(perturbed)
+    np.testing.assert_array_equal(combine(list(found.values())).error.bands, both.error.bands)
+    again = error_decomposition(net, given, CHAINS, resume=tmp_path)
+    assert [one.n_forward for one in again.values()] == [0, 0]
 
 
 def test_a_difference_of_two_models_is_paired(tmp_path):
