@@ -130,6 +130,8 @@ def decode(data: bytes, *, grey: bool = False) -> Image.Image:
                 reason = "it is PostScript, a program; convert it to an image"
             raise UnreadableImageError(f"cannot be decoded: {reason}") from error
         image = _eight_bits(image, library)
+        if image.mode == "LAB":  # which Pillow converts to colour alone
+            image = image.convert("RGB")
         converted: Image.Image = image.convert("L" if grey else "RGB")
         return converted
 

@@ -54,6 +54,13 @@ def test_every_mode_becomes_rgb_or_grey(mode: str) -> None:
     assert to_pixels(decode(data, grey=True)).shape == (*expected.shape[:2], 1)
 
 
+def test_lab_is_read_in_colour_and_in_grey() -> None:
+    colour = to_pixels(decode(_file(Image.new("LAB", (4, 3), (128, 140, 100)), "TIFF")))
+    assert len(set(colour[0, 0].tolist())) == 3
+    grey = to_pixels(decode(_file(Image.new("LAB", (4, 3), (128, 140, 100)), "TIFF"), grey=True))
+    assert (grey[..., 0] == np.array(Image.fromarray(colour).convert("L"))).all()
+
+
 def test_palette_with_transparency_keeps_the_colours() -> None:
     palette = COLOUR.quantize(16)
     data = _file(palette, "PNG", transparency=bytes(range(16)))
