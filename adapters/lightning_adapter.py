@@ -50,7 +50,7 @@ class SpectralCallback(*_bases()):  # type: ignore[misc]  # no types
     `iaside/clean_accuracy` and, for each band, `iaside/nats_band_i`: at the end of the training
     epoch, where a `ModelCheckpoint` or an `EarlyStopping` sees them. Checkpoints hold the history,
     so that a training that is resumed goes on with it. Of several processes the first one records,
-    the others wait and log what it found.
+    the others wait and log what it found. A second callback, of other images, needs a `name`.
 
     Args:
         data: As for `SpectralHistory`; the same images at every record.
@@ -61,6 +61,8 @@ class SpectralCallback(*_bases()):  # type: ignore[misc]  # no types
         batch_size: As for `SpectralHistory`.
         precision: As for `SpectralHistory`.
         max_images: As for `SpectralHistory`.
+        name: Tells this one from others of the same training, in what is logged
+            (`iaside/NAME/signed_score`) and in checkpoints.
 
     Attributes:
         history: What was recorded.
@@ -71,7 +73,7 @@ class SpectralCallback(*_bases()):  # type: ignore[misc]  # no types
         MissingExtraError: On import, if Lightning is not installed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the public signature
         self,
         data: Any,
         protocol: Protocol | None = None,
@@ -82,7 +84,9 @@ class SpectralCallback(*_bases()):  # type: ignore[misc]  # no types
         batch_size: int | str = 64,
         precision: str = "float32",
         max_images: int | None = None,
+        name: str = "",
     ) -> None:
+        self.name = name
         self.history = SpectralHistory(
             data,
             protocol,
@@ -93,6 +97,12 @@ class SpectralCallback(*_bases()):  # type: ignore[misc]  # no types
             precision=precision,
             max_images=max_images,
         )
+
+    @property
+    def state_key(self) -> str:
+        """Key of the history in a checkpoint."""
+        own: str = super().state_key
+        return f"{own}/{self.name}" if self.name else own
 
     def on_fit_start(self, trainer: Any, _pl_module: Any) -> None:
         """Refuse what cannot be recorded."""
@@ -108,7 +118,7 @@ class SpectralCallback(*_bases()):  # type: ignore[misc]  # no types
         found = None
         if trainer.is_global_zero:
             found = self.history.record(pl_module, trainer.current_epoch)
-        logged = trainer.strategy.broadcast(None if found is None else _logged(found))
+        logged = trainer.strategy.broadcast(None if found is None else self._logged(found))
         if logged is not None:
             pl_module.log_dict(logged, sync_dist=True)  # the same in all: their mean is it
 
@@ -120,10 +130,10 @@ class SpectralCallback(*_bases()):  # type: ignore[misc]  # no types
         """Take the history of a checkpoint."""
         self.history.load_state_dict(state_dict)
 
-
-def _logged(found: SpectralImportance) -> dict[str, float]:
-    return {
-        "iaside/signed_score": found.signed_score,
-        "iaside/clean_accuracy": found.clean_accuracy,
-        **{f"iaside/nats_band_{i}": float(v) for i, v in enumerate(found.shapley_values)},
-    }
+    def _logged(self, found: SpectralImportance) -> dict[str, float]:
+        group = f"iaside/{self.name}" if self.name else "iaside"
+        return {
+            f"{group}/signed_score": found.signed_score,
+            f"{group}/clean_accuracy": found.clean_accuracy,
+            **{f"{group}/nats_band_{i}": float(v) for i, v in enumerate(found.shapley_values)},
+        }

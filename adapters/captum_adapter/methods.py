@@ -30,7 +30,7 @@ from iaside_plugins.adapters.models.classifier import unknown_name
 from iaside_plugins.attributions.band_space import BandForward, BandSplit, GateForward
 from iaside_plugins.attributions.per_example import Output, class_log_likelihoods
 from iaside_plugins.errors import InputError, InputTypeError
-from iaside_plugins.inference.outputs import OutputCheck
+from iaside_plugins.inference.outputs import OutputCheck, logits_in, run_model
 from iaside_plugins.seeds import seed_of
 from iaside_plugins.storage.provenance import image_digest
 
@@ -199,7 +199,13 @@ class BandRun:
         self, images: Tensor, target: Any, baseline: Tensor | None, further: tuple[Any, ...]
     ) -> Tensor:
         """Attribute images that go through the method together."""
-        with preserved_generators(images.device), warnings.catch_warnings():
+        with (
+            torch.inference_mode(False),  # there are no gradients in it, nor of what is made in it
+            preserved_generators(images.device),
+            warnings.catch_warnings(),
+        ):
+            images, baseline, *rest = map(_outside, (images, baseline, *further))
+            further = tuple(rest)
             # Captum's own remarks on hooks, one image at a time, and the like: for its authors.
             warnings.simplefilter("ignore")
             seed = self.seed
@@ -246,7 +252,7 @@ class BandRun:
     ) -> Tensor:
         def counted(batch: Tensor, *arguments: Any) -> Any:
             self.rows += len(batch)
-            return self.model(batch, *arguments)
+            return logits_in(run_model(self.model, batch, *arguments), self.model)
 
         method = SpectralShapley(counted, self.value_fn)
         attributions: Tensor = method.attribute(
@@ -342,6 +348,11 @@ class BandRun:
             attributions = attributions.abs()
         found: Tensor = attributions.detach()
         return found
+
+
+def _outside(one: Any) -> Any:
+    """Return a copy of a tensor that was made in inference mode; anything else as it is."""
+    return one.clone() if torch.is_tensor(one) and one.is_inference() else one
 
 
 @dataclass(frozen=True)

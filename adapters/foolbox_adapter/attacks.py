@@ -149,9 +149,11 @@ class BandAttack:
 
     Attributes:
         title: Name in tables, with the norm.
+        norm: Of the budget.
     """
 
     title: str
+    norm: str = "L2"
 
 
 # Iterated gradient attacks take steps of 2.5 epsilon / steps (Madry et al., Towards Deep Learning
@@ -282,7 +284,7 @@ class AttackRun:
         nothing = not self.epsilons and not self.clean
         if nothing or any(not 0 < e < float("inf") for e in numbers):
             raise InputError(
-                f"{self.name}: expected budgets of at least 0, got {list(self.epsilons) or 'none'}"
+                f"{self.name}: expected budgets above 0, got {list(self.epsilons) or 'none'}"
             )
         if None in self.epsilons and not self.minimal:
             raise InputError(f"{self.name} attacks at fixed budgets: give it some")
@@ -362,13 +364,17 @@ def attack_runs(
         attack = CATALOGUE[name]
         if isinstance(attack, AttackSpec):
             (spec,) = parse_attacks(name, epsilons_linf, epsilons_l2, steps)
-            epsilons = tuple(sorted({e for e in spec.epsilons if e > 0}))
-            runs.append(AttackRun(name, foolbox_attack(spec), epsilons))
+            runs.append(AttackRun(name, foolbox_attack(spec), _but_zero(spec.epsilons)))
         elif isinstance(attack, BandAttack):
             runs += _band_runs(name, epsilons_l2, steps, partition or SpectralPartition())
         else:
             runs.append(AttackRun(name, _minimal_attack(name, attack, steps), (None,)))
     return runs
+
+
+def _but_zero(epsilons: Sequence[float]) -> tuple[float, ...]:
+    """Return budgets in order, without that of the clean images if there are others."""
+    return tuple(sorted({float(e) for e in epsilons if e != 0})) or tuple(epsilons)
 
 
 def _minimal_attack(name: str, attack: MinimalAttack, steps: int | None) -> Any:
@@ -387,7 +393,6 @@ def _band_runs(
     """Return one band-restricted attack for every band."""
     from iaside_plugins.adapters.foolbox_adapter.band_pgd import BandRestrictedPGD
 
-    budgets = tuple(sorted({float(e) for e in epsilons or EPSILONS_L2 if e > 0}))
     length: dict[str, Any] = (
         {} if steps is None else {"steps": steps, "rel_stepsize": 2 / max(steps, 1)}
     )
@@ -401,7 +406,7 @@ def _band_runs(
                 keep="bounds",
                 **length,
             ),
-            budgets,
+            _but_zero(epsilons or EPSILONS_L2),
         )
         for band in range(partition.n_bands)
     ]

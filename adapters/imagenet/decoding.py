@@ -7,6 +7,7 @@ published ImageNet accuracies were measured.
 from __future__ import annotations
 
 import io
+import logging
 import struct
 import warnings
 from collections.abc import Callable, Iterator
@@ -31,10 +32,12 @@ Pixels = npt.NDArray[np.uint8]
 Resample = Callable[["Image.Image", tuple[int, int]], "Image.Image"]
 """Image, (width, height) -> the image resized to that."""
 
+_log = logging.getLogger(__name__)
 _MOST_BYTES = 2**30  # of an image file
 _MOST_PIXELS = 2 * 89_478_485  # of an image, also resized: where Pillow refuses to decode
 _POSTSCRIPT = "EPS"  # the format for which Pillow starts another program, Ghostscript
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
+_BITS_PER_SAMPLE = 258  # tag of TIFF
 _SIXTEEN_BIT_FORMATS = ("PNG", "PPM")  # a 32-bit mode read from these holds at most 16 bits
 
 
@@ -88,7 +91,8 @@ def decode(data: bytes, *, grey: bool = False) -> Image.Image:
     """Decode an image file completely.
 
     Palettes, CMYK, grey and other modes become RGB; alpha is dropped. Of 16-bit images the high
-    byte is kept, which is also what Pillow does to 16-bit RGB.
+    byte is kept, which is also what Pillow does to 16-bit RGB; of TIFF files of 12 bits a pixel the
+    high 8 bits. Grey images of 16 bits whose values need no more than 12 are said, once a process.
 
     Args:
         data: Content of the file.
@@ -130,6 +134,8 @@ def decode(data: bytes, *, grey: bool = False) -> Image.Image:
                 reason = "it is PostScript, a program; convert it to an image"
             raise UnreadableImageError(f"cannot be decoded: {reason}") from error
         image = _eight_bits(image, library)
+        if image.mode == "LAB":  # which Pillow converts to colour alone
+            image = image.convert("RGB")
         converted: Image.Image = image.convert("L" if grey else "RGB")
         return converted
 
@@ -157,18 +163,33 @@ def _strict(library: Any) -> Iterator[None]:
 
 
 def _eight_bits(image: Any, library: Any) -> Any:
-    """Return images of 16 bits by their high byte; all others as they are."""
+    """Return images of 12 or 16 bits by their high 8 bits; all others as they are."""
     sixteen = image.mode in _SIXTEEN_BITS
     if image.mode == "I" and image.format in _SIXTEEN_BIT_FORMATS:
         sixteen = True
     if sixteen:
-        return library.Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+        pixels = np.asarray(image).astype(np.uint32)
+        tags = getattr(image, "tag_v2", {})  # of TIFF, whose 12 bits Pillow leaves as they are
+        n_bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]
+        if n_bits == 16 and 0 < pixels.max(initial=0) < 2**12:
+            _say_few_bits()
+        return library.Image.fromarray((pixels >> n_bits - 8).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise InputError(
             f"expected pixels of 8 or 16 bits, got {image.format} of mode {image.mode!r} "
             "(32 bits, no fixed range); save the images with 8 bits"
         )
     return image
+
+
+@cache
+def _say_few_bits() -> None:
+    """Log a doubt about 16-bit images, once a process and not once an image."""
+    _log.warning(
+        "an image of 16 bits a pixel has no value above 4,095: it is very dark, or holds 12 bits "
+        "or fewer and becomes almost black, as only the high byte is kept; if so, multiply the "
+        "values (12 bits: by 16) and save the images again"
+    )
 
 
 def shaped(

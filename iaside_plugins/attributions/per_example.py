@@ -94,6 +94,8 @@ def example_shapley_values(
 def class_log_likelihoods(output: Tensor) -> Tensor:
     """Return the log softmax of logits (N, n_classes) in nats; values (N,) stay as they are.
 
+    It is computed in single precision at least, as `ModelRunner.logits` has it.
+
     Raises:
         InputError: For outputs of more axes, where it is not known which one holds the classes, and
             for a single class.
@@ -106,7 +108,7 @@ def class_log_likelihoods(output: Tensor) -> Tensor:
         )
     if output.ndim == 2 and output.shape[1] == 1:
         raise InputError(SINGLE_LOGIT)
-    return output if output.ndim == 1 else output.log_softmax(dim=1)
+    return output if output.ndim == 1 else computable(output).log_softmax(dim=1)
 
 
 def check_rows(output: object, n_rows: int) -> Tensor:

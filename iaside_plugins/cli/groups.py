@@ -10,7 +10,7 @@ import copy
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 import typer
 
 from iaside_plugins.adapters.foolbox_adapter import ATTACKS, AttackSpec, parse_attacks
+from iaside_plugins.adapters.foolbox_adapter.attacks import CATALOGUE, MinimalAttack
 from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.adapters.ray_adapter import workers_on_ray
@@ -197,12 +198,17 @@ class AttackOptions:
         names = "" if self.attacks == "none" else self.attacks
         budgets = parse_budgets(self.epsilons), parse_budgets(self.epsilons_l2)
         specs = list(parse_attacks(names, *budgets, self.attack_steps))
-        check_needs("an Linf attack", any(s.norm == "Linf" for s in specs), epsilons=self.epsilons)
-        of_l2 = any(s.norm == "L2" for s in specs)
-        check_needs("an L2 attack", of_l2, epsilons_l2=self.epsilons_l2)
-        iterated = any(s.steps for s in specs)
-        check_needs("an attack of several steps", iterated, attack_steps=self.attack_steps)
+        self.check_taken(spec.name for spec in specs)
         return specs
+
+    def check_taken(self, names: Iterable[str]) -> None:
+        """Raise InputError for budgets or steps that no attack of these names takes."""
+        attacks = [CATALOGUE[name] for name in names]
+        norms = {one.norm for one in attacks if not isinstance(one, MinimalAttack)}
+        check_needs("an Linf attack of given budgets", "Linf" in norms, epsilons=self.epsilons)
+        check_needs("an L2 attack of given budgets", "L2" in norms, epsilons_l2=self.epsilons_l2)
+        iterated = any(not isinstance(one, AttackSpec) or one.steps for one in attacks)
+        check_needs("an attack of several steps", iterated, attack_steps=self.attack_steps)
 
 
 @dataclass(frozen=True)

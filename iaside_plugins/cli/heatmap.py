@@ -23,7 +23,7 @@ from iaside_plugins.heatmap.text import heatmap_text, views_text
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.storage.resume_folder import resume_folder
 from iaside_plugins.workflows.cost import planned
-from iaside_plugins.workflows.heatmap import band_views, heatmap_cost, views_protocol
+from iaside_plugins.workflows.heatmap import band_views, heatmap_cost, views_pairs, views_protocol
 from iaside_plugins.workflows.source import open_images
 
 N_IMAGES = 200
@@ -82,6 +82,7 @@ def heatmap(
     net = model.open(spec, run.device, precision=run.precision)
     taken = open_images(source, net)
     outputs.say(describe(net.info))
+    pairs = views_pairs(source, net) if views else None
     other = views_protocol(partition, images.seed) if views else None
     cost = heatmap_cost(net, taken, step, other=other, **given)
     if outputs.plan(run.dry_run, cost, **planned(net, taken, None)):
@@ -103,7 +104,9 @@ def heatmap(
             if output.save is not None:
                 result.save(output.save)
             beside = (
-                band_views(net, source, taken, result, folder=folder, **shared) if views else None
+                None
+                if pairs is None
+                else band_views(net, pairs, taken, result, folder=folder, **shared)
             )
         found, text = {"model": net.info.to_dict(), **result.to_dict()}, heatmap_text(result)
         if beside is not None:

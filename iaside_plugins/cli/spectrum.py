@@ -123,6 +123,7 @@ def spectrum(
             "--save keeps the spectra of corruptions or of --perturbed: there are none"
         )
     names = attack_names(attacked.attacks)
+    attacked.check_taken(names)
     runs = attack_runs(
         names,
         parse_budgets(attacked.epsilons),

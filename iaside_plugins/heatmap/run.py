@@ -32,6 +32,7 @@ from iaside_plugins.storage.provenance import model_identity
 from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.tensors import to_device
 from iaside_plugins.value_table.progress import Work, progress_bar, times
+from iaside_plugins.value_table.rows import record_choices, restore
 from iaside_plugins.value_table.stream import Item, check_max_images, count, items
 
 Array = npt.NDArray[np.float64]
@@ -116,6 +117,7 @@ def fourier_heatmap(  # noqa: PLR0913  the public signature
     }
     width = 2 + len(frequencies)  # classes, wrong on the clean image, wrong at every frequency
     store = RowStore(resume, identity, FLUSH_EVERY, width=width, finite=True)
+    restore(runner, store)
     done: list[Item] = []
     try:
         known, each = count(data, max_images), heatmap_work(len(frequencies))
@@ -124,6 +126,7 @@ def fourier_heatmap(  # noqa: PLR0913  the public signature
             for item in _of_one_size(chain([first], stream), size):
                 if item.digest not in store.rows:
                     wrong = _wrong(runner, item, frequencies, norm, seed)
+                    record_choices(runner, store)
                     store.add(item.digest, np.array([float(runner.n_classes or 0), *wrong]))
                 done.append(item)
                 bar.update(each)
@@ -177,6 +180,9 @@ def _wrong(runner: ModelRunner, item: Item, frequencies: IntArray, norm: float, 
         for part in np.array_split(np.arange(len(frequencies)), n_parts):
             basis = basis_images(frequencies[part], image.shape[1:], runner.dtype, runner.device)
             noisy = noisy_images(image, basis, sign[part[0] : part[-1] + 1], norm)
+            if runner.needs_tuning:
+                probe = noisy[: runner.n_probe(len(noisy), len(noisy))]
+                runner.tune(probe, torch.tensor([item.label], device=runner.device))
             parts.append(runner.logits(noisy, item.label).clone())  # a model may reuse its output
         return torch.cat(parts)
 

@@ -104,18 +104,28 @@ def _remedy(model: Any, images: Tensor, error: BaseException) -> str:
         return precision
     if takes_pixel_values(model):
         return "it takes its images by name: give lambda x: model(pixel_values=x).logits instead"
-    if len(images) == 1 and not isinstance(error, SystemExit):
-        try:
-            with torch.no_grad():
-                model(images.detach().repeat(2, *[1] * (images.ndim - 1)))
-        except (Exception, SystemExit):  # noqa: BLE001  it fails on others too
-            pass
-        else:
-            return (
-                "it runs on two images and fails on a single one: keep the axis of images, for "
-                "example flatten(1) instead of squeeze()"
-            )
+    again = not isinstance(error, SystemExit)
+    if again and len(images) == 1 and _runs(model, images.repeat(2, *[1] * (images.ndim - 1))):
+        return (
+            "it runs on two images and fails on a single one: keep the axis of images, for "
+            "example flatten(1) instead of squeeze()"
+        )
+    if again and images.ndim == 4 and images.shape[1] == 3 and _runs(model, images[:, :1]):
+        return (
+            "it runs on images of one channel: give it those; commands read images in grey where "
+            "the network says net.in_channels = 1"
+        )
     return "check resize and crop, or lower batch_size where memory is short"
+
+
+def _runs(model: Any, images: Tensor) -> bool:
+    """Return whether a model takes these images, whatever it makes of them."""
+    try:
+        with torch.no_grad():
+            model(images.detach())
+    except (Exception, SystemExit):  # noqa: BLE001  it fails on others too
+        return False
+    return True
 
 
 def takes_pixel_values(model: Any) -> bool:

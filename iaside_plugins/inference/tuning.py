@@ -231,7 +231,7 @@ def _check_half(plain: Forward, probe: Tensor, labels: Tensor, expected: Tensor)
     if not difference <= HALF_TOLERANCE:
         raise InputError(
             f"precision={plain.precision!r} moves this model's log-likelihoods by "
-            f"{difference:.2g} nats in the mean over {len(probe)} coalition images, more "
+            f"{difference:.2g} nats in the mean over {len(probe)} images, more "
             f"than {HALF_TOLERANCE:g}; use "
             + ("'float16' or 'float32'" if plain.precision == "bfloat16" else "'float32'")
         )

@@ -17,9 +17,13 @@ BAND_NORMS = ("chebyshev", "euclidean")
 def check_image_size(height: int, width: int, n_bands: int) -> None:
     """Raise InputError unless every band can hold a frequency: height, width >= 2 * n_bands."""
     if min(height, width) < 2 * n_bands:
+        most = min(height, width) // 2
+        remedy = f"use n_bands <= {most}"
+        if most < 2:
+            remedy = "if the channels are the last axis: images.permute(0, 3, 1, 2)"
         raise InputError(
             f"images of {height} x {width} are too small for n_bands={n_bands}: expected height "
-            f"and width >= 2 * n_bands = {2 * n_bands}; use n_bands <= {min(height, width) // 2}"
+            f"and width >= 2 * n_bands = {2 * n_bands}; {remedy}"
         )
 
 

@@ -29,7 +29,7 @@ from iaside_plugins.protocol import Protocol
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.value_table.progress import Work, added, times
 from iaside_plugins.workflows.cost import Cost, probed
-from iaside_plugins.workflows.explain import explain_plan
+from iaside_plugins.workflows.explain import PerturbedImages, explain_plan
 from iaside_plugins.workflows.source import DataSource
 
 NOISE, SEVERITY = "gaussian_noise", 3  # touches every band alike
@@ -80,9 +80,18 @@ def views_protocol(partition: SpectralPartition, seed: int) -> Protocol:
     return Protocol(m, partition.norm, estimator=estimator, seed=seed)
 
 
+def views_pairs(source: DataSource, model: Classifier) -> PerturbedImages:
+    """Return the noisy images of the other views, checked before any of the work.
+
+    Raises:
+        InputError: As `explain_plan`, for a single image for one.
+    """
+    return explain_plan(source, model, corruptions=NOISE, severities=(SEVERITY,))
+
+
 def band_views(
     model: Classifier,
-    source: DataSource,
+    pairs: PerturbedImages,
     images: ImageFolderData,
     heat_map: FourierHeatMap,
     *,
@@ -96,7 +105,7 @@ def band_views(
 
     Args:
         model: The model.
-        source: Where the images come from.
+        pairs: The images with noise, see `views_pairs`.
         images: The images of the heat map.
         heat_map: Its heat map.
         folder: Where finished work is stored, or None.
@@ -111,7 +120,6 @@ def band_views(
     ]
     attacked = _attacked(model, images, protocol, folder, bool(options.get("show_progress")))
     views += [] if attacked is None else [attacked]
-    pairs = explain_plan(source, model, corruptions=NOISE, severities=(SEVERITY,))
     with not_judged():  # the importance judged the same images
         split = error_decomposition(model, pairs, protocol, resume=where["explain"], **options)
     return BandViews.of(heat_map, *views, per_energy_view(split))

@@ -29,6 +29,7 @@ from iaside_plugins.storage.files import check_writable
 from iaside_plugins.storage.provenance import provenance
 from iaside_plugins.storage.resume_folder import resume_folder
 from iaside_plugins.value_table.progress import added, part, times
+from iaside_plugins.value_table.stream import items
 from iaside_plugins.workflows.cost import Cost, probed
 from iaside_plugins.workflows.labels import check_labels_are_given
 from iaside_plugins.workflows.source import DataSource, open_images, open_model
@@ -267,8 +268,8 @@ def study_cost(models: Sequence[ModelWithImages], design: Design, batch_size: in
 
 def _off_range(images: ImageFolderData, design: Design) -> tuple[float, ...]:
     """Return `off_range_share` of every variant, on the first images."""
-    batch = next(iter(images))
-    sample, known = torch.as_tensor(batch[0])[:RANGE_IMAGES], {}
+    first = items(images, max(design.levels["n_bands"]), RANGE_IMAGES)
+    sample, known = torch.stack([item.image for item in first]), {}
     for variant in design.variants():
         chosen = variant.protocol
         key = (chosen.n_bands, chosen.band_norm, chosen.absence)

@@ -109,7 +109,7 @@ def open_model(
 
 
 def is_grey(model: nn.Module) -> bool:
-    """Whether a model, by its own word or by its first convolution, reads one channel."""
+    """Whether a model reads one channel, by its `in_channels` or by its first convolution."""
     said = getattr(getattr(model, "net", None), "in_channels", None)
     if isinstance(said, int):
         return said == 1

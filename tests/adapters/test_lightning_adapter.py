@@ -85,6 +85,23 @@ def test_a_resumed_fit_keeps_the_history(tmp_path):
     assert (kept == first.history.importances[0].per_image).all()
 
 
+def test_several_callbacks_are_told_apart_by_their_names(tmp_path):
+    few = IMAGES[:4], LABELS[:4]
+    whole = adapter.SpectralCallback((IMAGES, LABELS), FOUR)
+    part = adapter.SpectralCallback(few, FOUR, name="part")
+    _, trainer = fit(tmp_path, [whole, part], 1)
+    for callback, group in ((whole, "iaside"), (part, "iaside/part")):
+        score = callback.history.importances[0].signed_score
+        assert trainer.callback_metrics[f"{group}/signed_score"] == pytest.approx(score)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    again = [adapter.SpectralCallback((IMAGES, LABELS), FOUR)]
+    again.append(adapter.SpectralCallback(few, FOUR, name="part"))
+    fit(tmp_path, again, 2, tmp_path / "a.ckpt")
+    for callback, n_images in ((again[0], 8), (again[1], 4)):
+        found = callback.history.importances
+        assert [found[epoch].n_images for epoch in (0, 1)] == [n_images, n_images]
+
+
 def test_two_processes_see_what_the_first_one_recorded(tmp_path):
     """Callbacks that monitor a metric look for it in every process, and wait for one another."""
     callback = adapter.SpectralCallback((IMAGES, LABELS), FOUR)

@@ -300,6 +300,30 @@ def test_names_are_found_in_any_case():
         find_method("")
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_inference_mode_changes_nothing(net, method):
+    expected = run(method, net, baselines=0.3)
+    with torch.inference_mode():
+        found = band_attributions(
+            method, net, IMAGES.clone(), LABELS.clone(), n_bands=M, baselines=0.3
+        )
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("method", ["iaside", "ig"])
+def test_a_model_of_another_precision_or_of_a_tuple_is_called_what_it_is(net, method, caplog):
+    with pytest.raises(InputError, match=r"its weights are float64 and the images float32"):
+        band_attributions(method, net, IMAGES.float(), LABELS, n_bands=M)
+
+    class Pair(nn.Module):
+        def forward(self, images):
+            return net(images), images
+
+    assert torch.equal(run(method, Pair().eval()), run(method, net))
+    (said,) = caplog.messages
+    assert said.startswith("the model (Pair) returns a tuple of 2")
+
+
 def test_a_module_used_twice_is_an_error_that_says_so():
     class Twice(nn.Module):
         def __init__(self):

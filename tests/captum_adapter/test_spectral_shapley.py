@@ -99,6 +99,14 @@ def test_bfloat16_in_bfloat16_out():
     assert np.abs(expected()).max() > 0.3, "beside which 0.03 is little: 8 bits of logits of 6"
 
 
+def test_logits_in_half_precision_are_valued_in_single():
+    bare = oracles.TinyNet()
+    # Both round the same logits to bfloat16, and nothing else.
+    found = explain(lambda x: bare(x).bfloat16())
+    single = explain(lambda x: bare(x).bfloat16().float())
+    assert torch.equal(found, single)
+
+
 def test_one_by_one_equals_the_batch(net):
     whole = explain(net)
     for k in range(5):

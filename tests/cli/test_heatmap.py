@@ -47,7 +47,7 @@ def test_a_stopped_run_goes_on_where_it_was(iaside, images, tmp_path, monkeypatc
     assert found == first
 
 
-def test_mistakes_are_one_line(iaside, images):
+def test_mistakes_are_one_line(iaside, images, monkeypatch):
     def refused(*arguments: object) -> None:
         iaside("heatmap", MODEL, "--data", images, "--device", "cpu", *arguments[:-1]).refused(
             arguments[-1]
@@ -58,6 +58,9 @@ def test_mistakes_are_one_line(iaside, images):
     refused("--band-norm", "round", "chebyshev, euclidean")
     refused("--n-bands", 40, "too small")
     refused("--plot", "map.txt", ".png")
+    monkeypatch.setattr(WATCH, "rows", 0)
+    refused(*SOME[2:], "--views", "--n-images", 1, "at least 2 images, got 1")
+    assert WATCH.rows == 0
 
 
 def test_views_stand_beside_the_map_with_and_without_foolbox(

@@ -114,6 +114,19 @@ def test_entries_give_associations(iaside, images, weights, tmp_path):
     assert said["accuracy Linf 4/255"] == pytest.approx(case, rel=1e-4)
 
 
+def test_the_share_out_of_range_does_not_depend_on_the_batch_size(iaside, images):
+    """In a batch of one image each would stand in for its own absent bands."""
+    found = []
+    for size in (1, 64):
+        choices = ("--absence", "replacement", "--band-norm", "chebyshev", "--beta", "0.75")
+        given = ("--data", images, *SMALL, *choices, "--batch-size", size, "--json", "-")
+        run = iaside("sensitivity", MODEL, *given)
+        assert run.code == 0, run.err
+        found.append([one["off_range"] for one in json.loads(run.out)["variants"]])
+    assert found[0] == found[1]
+    assert max(found[0]) > 0
+
+
 def test_an_interrupted_run_goes_on_and_finds_the_same(iaside, images, weights, tmp_path):
     arguments = (
         "sensitivity",

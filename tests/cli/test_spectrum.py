@@ -246,6 +246,26 @@ def test_an_interrupted_run_goes_on_and_finds_the_same(iaside, images, tmp_path)
         (("--std", "imagenet"), ["--std needs --model"]),
         (("--epsilons", "2/255"), ["--epsilons needs --attacks"]),
         (("--n-attack", 3), ["--n-attack needs --attacks"]),
+        (
+            ("--attacks", "band_pgd", "--epsilons", "1/255", *MODEL),
+            ["--epsilons needs an Linf attack"],
+        ),
+        (
+            ("--attacks", "fgsm,deepfool", "--epsilons-l2", 1, *MODEL),
+            ["--epsilons-l2 needs an L2 attack of given budgets"],
+        ),
+        (
+            ("--attacks", "fgsm,fgm", "--attack-steps", 5, *MODEL),
+            ["--attack-steps needs an attack of several steps"],
+        ),
+        (
+            ("--attacks", "fgsm", "--epsilons", 0, *MODEL),
+            ["fgsm: expected budgets above 0, got [0.0]"],
+        ),
+        (
+            ("--attacks", "band_pgd", "--epsilons-l2", "-1,0.5", *MODEL),
+            ["band_pgd_0: expected budgets above 0, got [-1.0, 0.5]"],
+        ),
     ],
 )
 def test_mistakes_end_with_one_line_before_the_work(iaside, images, arguments, fragments):

@@ -23,6 +23,7 @@ from iaside_plugins.heatmap.basis import (
 )
 from iaside_plugins.heatmap.run import default_norm
 from iaside_plugins.heatmap.text import heatmap_text
+from iaside_plugins.inference import tuning
 from iaside_plugins.spectral.band_maps import keep_bands
 from iaside_plugins.storage.provenance import image_digest
 
@@ -249,6 +250,17 @@ def test_bad_input_is_refused_before_the_work():
 
     with pytest.raises(InputError, match="non-finite logits"):
         fourier_heatmap(Broken().eval(), (x * 0.5, y), norm=9, partition=FOUR)
+
+
+def test_half_precision_is_refused_where_it_is_too_coarse(tmp_path, monkeypatch):
+    x, y = oracles.sample(2, (8, 8))
+    given = {"partition": FOUR, "precision": "bfloat16", "batch_size": 8}
+    with pytest.raises(InputError, match=r"bfloat16.* nats in the mean over 7 images.*float32"):
+        fourier_heatmap(oracles.TinyNet(scale=300), (x, y), **given)
+    found = fourier_heatmap(oracles.TinyNet(), (x[:1], y[:1]), **given, resume=tmp_path)
+    assert found.n_forward == 1 + len(found.frequencies)
+    monkeypatch.setattr(tuning, "HALF_TOLERANCE", 0.0)  # a run that goes on is judged no more
+    assert fourier_heatmap(oracles.TinyNet(), (x, y), **given, resume=tmp_path).n_images == 2
 
 
 def test_the_picture_is_point_symmetric_around_dc():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from image_files import random_pixels, save
 from PIL import Image, ImageFile
 
 from iaside_plugins.adapters import compat
+from iaside_plugins.adapters.imagenet import decoding
 from iaside_plugins.adapters.imagenet.decoding import (
     UnreadableImageError,
     decode,
@@ -54,6 +56,13 @@ def test_every_mode_becomes_rgb_or_grey(mode: str) -> None:
     assert to_pixels(decode(data, grey=True)).shape == (*expected.shape[:2], 1)
 
 
+def test_lab_is_read_in_colour_and_in_grey() -> None:
+    colour = to_pixels(decode(_file(Image.new("LAB", (4, 3), (128, 140, 100)), "TIFF")))
+    assert len(set(colour[0, 0].tolist())) == 3
+    grey = to_pixels(decode(_file(Image.new("LAB", (4, 3), (128, 140, 100)), "TIFF"), grey=True))
+    assert (grey[..., 0] == np.array(Image.fromarray(colour).convert("L"))).all()
+
+
 def test_palette_with_transparency_keeps_the_colours() -> None:
     palette = COLOUR.quantize(16)
     data = _file(palette, "PNG", transparency=bytes(range(16)))
@@ -65,6 +74,31 @@ def test_sixteen_bits_keep_the_high_byte() -> None:
     pixels = to_pixels(decode(_file(Image.fromarray(values), "PNG")))
     assert pixels[..., 0].tolist() == [[0, 0, 1], [128, 254, 255]]
     assert (pixels == pixels[..., :1]).all()
+
+
+def _twelve_bit_tiff(values: list[int]) -> bytes:
+    """Return a TIFF file of one row of an even number of pixels, which Pillow cannot write."""
+    bits = int("".join(f"{value:012b}" for value in values), 2).to_bytes(len(values) * 3 // 2)
+    tags = {256: len(values), 257: 1, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1}
+    tags[279] = len(bits)
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(bits)) + bits + directory
+
+
+def test_twelve_bits_of_tiff_keep_the_high_eight(caplog: pytest.LogCaptureFixture) -> None:
+    decoding._say_few_bits.cache_clear()
+    pixels = to_pixels(decode(_twelve_bit_tiff([0, 15, 16, 2048, 4079, 4095])))
+    assert pixels[0, :, 0].tolist() == [0, 0, 1, 128, 254, 255]
+    assert caplog.messages == []
+
+
+def test_sixteen_bits_that_hold_twelve_are_doubted_once(caplog: pytest.LogCaptureFixture) -> None:
+    decoding._say_few_bits.cache_clear()
+    for most, kind in ((0, "PNG"), (4096, "PNG"), (4095, "PNG"), (4095, "TIFF")):
+        decode(_file(Image.fromarray(np.full((2, 2), most, np.uint16)), kind))
+        assert len(caplog.messages) == (most == 4095)
+    assert "very dark, or holds 12 bits" in caplog.text
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])

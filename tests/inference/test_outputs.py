@@ -213,6 +213,9 @@ def test_causes_that_are_known_are_named():
 
     with pytest.raises(InputError, match=r"fails on a single one: .* squeeze\(\)"):
         spectral_importance(Squeezed(), DATA, Protocol(2))
+    of_one_channel = nn.Sequential(nn.Flatten(), nn.Linear(144, 4)).eval()
+    with pytest.raises(InputError, match=r"runs on images of one channel.*net\.in_channels = 1"):
+        spectral_importance(of_one_channel, DATA, Protocol(2))
 
 
 def test_log_likelihoods_that_overflow_are_refused():

@@ -38,6 +38,7 @@ def test_integer_images_are_refused(run, images, message):
         (torch.zeros(3, 12, 12), r"\(N, C, H, W\), got \(3, 12, 12\)"),
         (torch.zeros(1, 3, 12, 7), r"12 x 7 are too small for n_bands=4: .* = 8; .*<= 3"),
         (torch.zeros(1, 3, 7, 12), r"7 x 12 are too small"),
+        (torch.zeros(1, 16, 16, 3), r"16 x 3 are too small.*the last axis: .*permute\(0, 3, 1, 2"),
     ],
 )
 def test_bad_images_are_refused(run, images, message):

@@ -13,6 +13,7 @@ from torch import nn
 
 from iaside_plugins.adapters.foolbox_adapter import parse_attacks
 from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
+from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.corruptions.apply import corrupt, corruption_seed
 from iaside_plugins.corruptions.frost import FROST_FILES
 from iaside_plugins.entry.write import typed_entry, write_entry
@@ -133,6 +134,9 @@ def test_grey_models(photographs, frost):
     model = open_model(f"{SPEC}grey", resize=32, crop=32)
     assert is_grey(model)
     assert not is_grey(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)))
+    model_of_rows = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)), model.info)
+    model_of_rows.net.in_channels = 1
+    assert is_grey(model_of_rows)
     plan = evaluation_plan(
         DataSource(photographs),
         model,
