@@ -15,7 +15,7 @@ class Watch:
     """What the networks below do beside computing; reset by the tests that use it."""
 
     rows: int = 0  # images that went through `Counted` so far
-    interrupt_after: int | None = None  # raise KeyboardInterrupt once so many went through
+    _interrupt_after: int | None = None  # raise KeyboardInterrupt once so many are through
 
 
 WATCH = Watch()
@@ -35,7 +35,7 @@ class Counted(nn.Module):
         self.num_classes = N_CLASSES
 
     def forward(self, x: Tensor) -> Tensor:
-        if WATCH.interrupt_after is not None and WATCH.rows >= WATCH.interrupt_after:
+        if WATCH._interrupt_after is not None and WATCH.rows >= WATCH._interrupt_after:
             raise KeyboardInterrupt
         WATCH.rows += len(x)
         fine = self.first(x).relu()

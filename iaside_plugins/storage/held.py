@@ -8,7 +8,7 @@ import functools
 import inspect
 import re
 import types
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,8 @@ def held(model: Any) -> dict[str, Any]:
     Of an ``nn.Module``: constants of the user's own classes, in attributes (a mean that is no
     buffer) and in the module variables that their code names. Of another callable: whatever its
     code reaches in closures, defaults, arguments of `functools.partial`, attributes and module
-    variables. What such code sets itself, other than in ``__init__``, is no constant: a model may
-    count its passes there.
+    variables. What such code sets itself, other than in ``__init__``, is no constant, also in an
+    object that it holds: a model may count its passes there.
 
     Returns:
         Modules, tensors, arrays, numbers, texts and lists of them, by where they were found.
@@ -38,26 +38,45 @@ def held(model: Any) -> dict[str, Any]:
     seen: dict[int, Any] = {}
     if isinstance(model, nn.Module):
         for name, part in model.named_modules():
-            for key, value in _own_parts(part):
+            own = _sets(part)
+            for key, value in _own_parts(part, own):
                 if not isinstance(value, nn.Module):
-                    _reach(f"{name}.{key}", value, found, seen)
+                    _reach(f"{name}.{key}", value, found, seen, own)
     else:
         _reach("model", model, found, seen)
     return found
 
 
-def _reach(where: str, one: Any, found: dict[str, Any], seen: dict[int, Any]) -> None:
-    """Add what an object is or holds; `seen` keeps objects, so that their ids stay theirs."""
+def _reach(
+    where: str, one: Any, found: dict[str, Any], seen: dict[int, Any], state: Set[str] = frozenset()
+) -> None:
+    """Add what an object is or holds.
+
+    Args:
+        where: Its place.
+        one: The object.
+        found: To which it is added.
+        seen: Objects by their ids, which so stay theirs.
+        state: What the code through which it was reached sets.
+    """
     if isinstance(one, nn.Module) or _is_constant(one):
         found[where] = one
     elif id(one) not in seen:
         seen[id(one)] = one
-        for name, part in _parts(one):
-            _reach(f"{where}.{name}", part, found, seen)
+        own = state | _sets(one)
+        for name, part in _parts(one, own):
+            _reach(f"{where}.{name}", part, found, seen, own)
 
 
-def _parts(one: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what a function holds, or an object that is no module."""
+def _sets(one: Any) -> Set[str]:
+    """Return the attributes and module variables that a function, or an object's class, sets."""
+    if isinstance(one, types.FunctionType):
+        return frozenset() if one.__name__ == "__init__" else _set_by(one.__code__)
+    return frozenset().union(*map(_sets, _functions(one).values()))
+
+
+def _parts(one: Any, state: Set[str]) -> Iterator[tuple[str, Any]]:
+    """Yield what a function holds, or an object that is no module, but for what code sets."""
     if isinstance(one, functools.partial):
         yield from {"func": one.func, "args": one.args, **one.keywords}.items()
     elif isinstance(one, Mapping):
@@ -67,32 +86,36 @@ def _parts(one: Any) -> Iterator[tuple[str, Any]]:
     elif inspect.ismethod(one):
         yield from {"self": one.__self__, "func": one.__func__}.items()
     elif isinstance(one, types.FunctionType):
-        own, closed = (_set_by(one.__code__, stores) for stores in (_STORES, ("STORE_DEREF",)))
+        closed = _set_by(one.__code__, ("STORE_DEREF",))
         yield from ((name, value) for name, value in contents(one).items() if name not in closed)
         if is_own_object(one):
-            names = sorted(code_names(one.__code__) - own)
+            names = sorted(code_names(one.__code__) - state)
             known = {name: v for name, v in one.__globals__.items() if not name.startswith("__")}
             yield from ((name, known[name]) for name in names if name in known)
     elif not isinstance(one, type):
-        yield from _own_parts(one)
+        yield from _own_parts(one, state)
         yield from ((key, v) for key, v in _attributes(one).items() if isinstance(v, nn.Module))
 
 
-def _own_parts(one: Any) -> Iterator[tuple[str, Any]]:
+def _own_parts(one: Any, state: Set[str]) -> Iterator[tuple[str, Any]]:
     """Yield attributes and functions of an object whose class is the user's own code."""
-    kinds = [kind for kind in type(one).__mro__ if is_own_object(kind)]
-    functions = {
+    yield from _functions(one).items()
+    for key, value in (
+        _attributes(one).items() if any(map(is_own_object, type(one).__mro__)) else ()
+    ):
+        if not key.startswith("_") and key not in state and key != "training":
+            yield key, value
+
+
+def _functions(one: Any) -> dict[str, types.FunctionType]:
+    """Return the functions of an object's class that are the user's own code."""
+    return {
         key: value
-        for kind in kinds
+        for kind in type(one).__mro__
+        if is_own_object(kind)
         for key, value in vars(kind).items()
         if inspect.isfunction(value)
     }
-    yield from functions.items()
-    later = (_set_by(value.__code__) for key, value in functions.items() if key != "__init__")
-    state = set().union(*later)
-    for key, value in _attributes(one).items() if kinds else ():
-        if not key.startswith("_") and key not in state and key != "training":
-            yield key, value
 
 
 def _attributes(one: Any) -> dict[str, Any]:

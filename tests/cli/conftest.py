@@ -42,7 +42,7 @@ Iaside = Callable[..., Run]
 
 def _uncounted(*arguments: Any, **options: Any) -> Speed:
     """Time a model as the commands do, without a trace in `WATCH`."""
-    before, WATCH.interrupt_after = vars(WATCH).copy(), None
+    before, WATCH._interrupt_after = vars(WATCH).copy(), None
     try:
         return speed_of(*arguments, **options)
     finally:
@@ -56,7 +56,7 @@ def iaside(
     """Runs `iaside` with arguments; unfinished work goes to tmp_path/cache."""
     monkeypatch.setenv("IASIDE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(cost, "speed_of", _uncounted)
-    monkeypatch.setattr(WATCH, "interrupt_after", None)
+    monkeypatch.setattr(WATCH, "_interrupt_after", None)
     monkeypatch.setattr(WATCH, "rows", 0)
 
     def run(*arguments: object) -> Run:

@@ -76,11 +76,11 @@ def test_json_on_stdout_is_alone_there(iaside, images):
 
 
 def test_an_interrupted_run_goes_on(iaside, images):
-    WATCH.interrupt_after = 700
+    WATCH._interrupt_after = 700
     run = iaside("compare", MODEL, "--data", images, *QUICK)
     assert run.code == 2
     assert "run the same command again" in run.err
-    WATCH.interrupt_after, WATCH.rows = None, 0
+    WATCH._interrupt_after, WATCH.rows = None, 0
     assert iaside("compare", MODEL, "--data", images, *QUICK).code == 0
     resumed, WATCH.rows = WATCH.rows, 0
     assert iaside("compare", MODEL, "--data", images, *QUICK).code == 0

@@ -37,9 +37,9 @@ def test_a_stopped_run_goes_on_where_it_was(iaside, images, tmp_path, monkeypatc
     whole = tmp_path / "whole.json"
     assert iaside(*command, whole).code == 0
     monkeypatch.setattr(WATCH, "rows", 0)
-    monkeypatch.setattr(WATCH, "interrupt_after", 142)
+    monkeypatch.setattr(WATCH, "_interrupt_after", 142)
     assert iaside(*command, tmp_path / "no.json", "--resume", tmp_path / "run").code == 2
-    monkeypatch.setattr(WATCH, "interrupt_after", None)
+    monkeypatch.setattr(WATCH, "_interrupt_after", None)
     later = tmp_path / "later.json"
     assert iaside(*command, later, "--resume", tmp_path / "run").code == 0
     found, first = (json.loads(path.read_text()) for path in (later, whole))

@@ -43,13 +43,13 @@ def test_the_same_command_goes_on(
     iaside, images, frost, tmp_path, monkeypatch, caplog, command, stop
 ):
     command = _commands(images, frost, tmp_path)[command]
-    monkeypatch.setattr(WATCH, "interrupt_after", stop)
+    monkeypatch.setattr(WATCH, "_interrupt_after", stop)
     stopped = iaside(*command)
     stopped.refused("interrupted", "same command")
     kept = re.search(r"; (\d+) finished images are kept", stopped.err)[1]
     assert stopped.out == ""
     rows = WATCH.rows
-    monkeypatch.setattr(WATCH, "interrupt_after", None)
+    monkeypatch.setattr(WATCH, "_interrupt_after", None)
     WATCH.rows = 0
     resumed = json.loads(iaside(*command).out)
     assert f"holds {kept} finished images" in caplog.text
@@ -65,9 +65,9 @@ def test_the_same_command_goes_on(
 
 def test_an_interrupted_run_with_its_own_folder(iaside, images, frost, tmp_path, monkeypatch):
     command = (*_commands(images, frost, tmp_path)["profile"], "--resume", tmp_path / "mine")
-    monkeypatch.setattr(WATCH, "interrupt_after", 40)
+    monkeypatch.setattr(WATCH, "_interrupt_after", 40)
     iaside(*command).refused("interrupted; 2 finished images are kept")
-    monkeypatch.setattr(WATCH, "interrupt_after", None)
+    monkeypatch.setattr(WATCH, "_interrupt_after", None)
     WATCH.rows = 0
     found = json.loads(iaside(*command).out)
     assert found["n_forward"] == WATCH.rows == 4 * 15 + 1  # two of six images were kept
@@ -76,9 +76,9 @@ def test_an_interrupted_run_with_its_own_folder(iaside, images, frost, tmp_path,
 
 def test_another_seed_of_the_protocol_is_another_run(iaside, images, frost, tmp_path, monkeypatch):
     command = _commands(images, frost, tmp_path)["profile"]
-    monkeypatch.setattr(WATCH, "interrupt_after", 40)
+    monkeypatch.setattr(WATCH, "_interrupt_after", 40)
     iaside(*command, "--protocol", "seed=1").refused("interrupted")
-    monkeypatch.setattr(WATCH, "interrupt_after", None)
+    monkeypatch.setattr(WATCH, "_interrupt_after", None)
     # The zero absence uses no seed: the protocol id is the same, and so is the cache's folder.
     run = iaside(*command)
     assert run.code == 0, run.err

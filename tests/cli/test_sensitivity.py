@@ -145,11 +145,11 @@ def test_an_interrupted_run_goes_on_and_finds_the_same(iaside, images, weights, 
     )
     assert iaside(*arguments, tmp_path / "whole.json").code == 0
     whole = WATCH.rows
-    WATCH.interrupt_after, WATCH.rows = 3 * whole // 4, 0
+    WATCH._interrupt_after, WATCH.rows = 3 * whole // 4, 0
     run = iaside(*arguments, tmp_path / "no.json")
     assert run.code == 2
     assert "run the same command again" in run.err
-    WATCH.interrupt_after, WATCH.rows = None, 0
+    WATCH._interrupt_after, WATCH.rows = None, 0
     assert iaside(*arguments, tmp_path / "resumed.json").code == 0
     assert WATCH.rows < whole / 2
     first, second = (

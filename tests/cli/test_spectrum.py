@@ -209,11 +209,11 @@ def test_an_interrupted_run_goes_on_and_finds_the_same(iaside, images, tmp_path)
     )
     assert iaside(*arguments, tmp_path / "whole.json").code == 0
     whole = WATCH.rows
-    WATCH.interrupt_after, WATCH.rows = whole - 10, 0
+    WATCH._interrupt_after, WATCH.rows = whole - 10, 0
     run = iaside(*arguments, tmp_path / "no.json")
     assert run.code == 2
     assert "run the same command again" in run.err
-    WATCH.interrupt_after, WATCH.rows = None, 0
+    WATCH._interrupt_after, WATCH.rows = None, 0
     assert iaside(*arguments, tmp_path / "resumed.json").code == 0
     assert WATCH.rows < 0.7 * whole  # the attack, and what it sees of the images, runs again
     first, second = (

@@ -37,11 +37,31 @@ COMMANDS = {
         ("sensitivity_text",),
     ),
     "spectrum": (
-        (*SOME, "--severities", "1", "--model", MODEL, *SAMPLED, "--attacks", "band_pgd", *BUDGETS),
+        (
+            *SOME,
+            "--severities",
+            "1",
+            "--model",
+            MODEL,
+            *SAMPLED,
+            "--attacks",
+            "band_pgd",
+            *BUDGETS[2:],
+        ),
         ("spectrum_summary",),
     ),
     "spectrum --long": (
-        (*SOME, "--severities", "1", "--model", MODEL, *SAMPLED, "--attacks", "band_pgd", *BUDGETS),
+        (
+            *SOME,
+            "--severities",
+            "1",
+            "--model",
+            MODEL,
+            *SAMPLED,
+            "--attacks",
+            "band_pgd",
+            *BUDGETS[2:],
+        ),
         ("spectrum_text",),
     ),
 }

@@ -26,10 +26,10 @@ def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
     plain = robust_evaluation(net, batches(), attacks, [0.05, 0.1], seed=1)
     whole = WATCH.rows
     monkeypatch.setattr(WATCH, "rows", 0)
-    monkeypatch.setattr(WATCH, "interrupt_after", whole - 8)
+    monkeypatch.setattr(WATCH, "_interrupt_after", whole - 8)
     with pytest.raises(KeyboardInterrupt):
         robust_evaluation(net, batches(), attacks, [0.05, 0.1], **options)
-    monkeypatch.setattr(WATCH, "interrupt_after", None)
+    monkeypatch.setattr(WATCH, "_interrupt_after", None)
     monkeypatch.setattr(WATCH, "rows", 0)
     resumed = robust_evaluation(net, batches(), attacks, [0.05, 0.1], **options)
     assert WATCH.rows < whole / 2

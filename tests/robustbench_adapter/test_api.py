@@ -560,10 +560,10 @@ def test_a_run_that_failed_goes_on(cifar: Path, tmp_path: Path, monkeypatch) -> 
     """RobustBench loses all 75 cells (D7)."""
     monkeypatch.setattr(WATCH, "rows", 0)
     given = options(cifar, threat_model="corruptions", resume=tmp_path / "kept")
-    monkeypatch.setattr(WATCH, "interrupt_after", 500)
+    monkeypatch.setattr(WATCH, "_interrupt_after", 500)
     with pytest.raises(KeyboardInterrupt):
         benchmark("python:tiny_model:network", **given)
-    monkeypatch.setattr(WATCH, "interrupt_after", None)
+    monkeypatch.setattr(WATCH, "_interrupt_after", None)
     WATCH.rows = 0
     resumed = benchmark("python:tiny_model:network", **given)
     rest = WATCH.rows

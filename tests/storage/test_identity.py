@@ -315,6 +315,33 @@ def test_what_a_model_counts_is_none_of_its_constants(tmp_path, monkeypatch):
         _run(tmp_path, net)
 
 
+class _Meter:
+    def __init__(self):
+        self.passes, self.scale = 0, 1
+
+
+class _Metered(torch.nn.Module):
+    """A network that counts in an object that it holds."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.meter = net, _Meter()
+
+    def forward(self, x):
+        self.meter.passes += 1
+        return self.net(x) * self.meter.scale
+
+
+def test_what_a_model_counts_in_an_object_is_none_of_its_constants(tmp_path):
+    net = _Metered(oracles.TinyNet()).eval()
+    _run(tmp_path, net)
+    assert net.meter.passes > 0
+    assert _run(tmp_path, net).n_forward == 0
+    net.meter.scale = 2
+    with pytest.raises(InputError, match="holds another run"):
+        _run(tmp_path, net)
+
+
 def test_a_folder_that_does_not_say_its_code_is_taken(tmp_path):
     _run(tmp_path, _Own().eval())
     header = tmp_path / "run.json"

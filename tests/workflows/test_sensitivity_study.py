@@ -33,7 +33,7 @@ def images():
 @pytest.fixture
 def model(monkeypatch):
     monkeypatch.setattr(WATCH, "rows", 0)
-    monkeypatch.setattr(WATCH, "interrupt_after", None)
+    monkeypatch.setattr(WATCH, "_interrupt_after", None)
     return load_model("python:tiny_model:network")
 
 
