@@ -12,18 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from iaside_plugins.adapters.isolation import preserved_generators
 from iaside_plugins.attributions.per_example import Output, Value, check_rows, class_log_likelihoods
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.inference.checks import check_images, model_device, modules_in_training
 from iaside_plugins.inference.outputs import (
-    AGAIN_ROWS,
     OutputCheck,
-    check_same_again,
     last_operation,
     logits_in,
-    random_state,
     run_model,
+    said_if_random,
 )
 from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.protocol import MAX_BANDS, MAX_EXACT_BANDS, Protocol
@@ -247,48 +244,18 @@ def target_values(
     index, further = as_target(target, n_examples), as_arguments(arguments)
     repeat(further, 1, n_examples)  # says now what cannot be repeated
     judged = OutputCheck(forward_func)
-    passes = 0
 
     def value(batch: tuple[Tensor, ...], times: int) -> Tensor:
-        nonlocal passes
         given = (*batch, *repeat(further, times, n_examples))
-        passes += 1
-        head = _head(given) if passes <= 2 else ()  # the first may be of baselines, all alike
-        before = random_state(batch[0].device)
-        output = logits_in(run_model(forward_func, *given), forward_func)
+        with said_if_random(forward_func, batch[0].device):
+            output = logits_in(run_model(forward_func, *given), forward_func)
         rows = check_rows(output, n_examples * times)
-        if head and before != random_state(batch[0].device):
-            _check_same_again(forward_func, head, rows)
         if value_fn is None:
             judged.see(rows, lambda: last_operation(forward_func, *given))
         values = (value_fn or class_log_likelihoods)(rows)
         return select(check_rows(values, len(rows)), index, times)
 
     return value
-
-
-def _head(given: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return copies of what a forward function is given for the last rows, of whole images."""
-    n = len(given[0])
-    return tuple(
-        one[-AGAIN_ROWS:].clone() if torch.is_tensor(one) and one.ndim and len(one) == n else one
-        for one in given
-    )
-
-
-def _check_same_again(
-    forward_func: Callable[..., Any], head: tuple[Any, ...], rows: Tensor
-) -> None:
-    """Log a warning if a second pass answers the head otherwise; generators stay as they are."""
-    images, *further = head
-    with preserved_generators(images.device), torch.no_grad():
-        check_same_again(
-            lambda some: forward_func(some, *further),
-            images,
-            rows[-len(images) :],
-            half=rows.dtype in (torch.float16, torch.bfloat16),
-            model=forward_func,
-        )
 
 
 def select(values: Tensor, target: Target, times: int) -> Tensor:

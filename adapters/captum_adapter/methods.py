@@ -148,6 +148,12 @@ class BandRun:
         else:
             self._known, self._class = method_of_class(self.method), self.method
         self._judged = OutputCheck(self.model)
+
+        def counted(batch: Tensor, *arguments: Any) -> Any:
+            self.rows += len(batch)
+            return logits_in(run_model(self.model, batch, *arguments), self.model)
+
+        self._counted = counted  # one of all images: a model is warned of once
         self._takes = set(inspect.signature(self._class.attribute).parameters)
         options = sorted(self._takes - GIVEN)
         if unknown := sorted(set(self.options) - set(options)):
@@ -250,11 +256,7 @@ class BandRun:
         further: tuple[Any, ...],
         seed: int,
     ) -> Tensor:
-        def counted(batch: Tensor, *arguments: Any) -> Any:
-            self.rows += len(batch)
-            return logits_in(run_model(self.model, batch, *arguments), self.model)
-
-        method = SpectralShapley(counted, self.value_fn)
+        method = SpectralShapley(self._counted, self.value_fn)
         attributions: Tensor = method.attribute(
             images,
             baseline,

@@ -284,7 +284,8 @@ class AttackRun:
         nothing = not self.epsilons and not self.clean
         if nothing or any(not 0 < e < float("inf") for e in numbers):
             raise InputError(
-                f"{self.name}: expected budgets above 0, got {list(self.epsilons) or 'none'}"
+                f"{self.name}: expected finite budgets of at least 0, some above 0, got "
+                f"{list(self.epsilons) or 'none'}"
             )
         if None in self.epsilons and not self.minimal:
             raise InputError(f"{self.name} attacks at fixed budgets: give it some")

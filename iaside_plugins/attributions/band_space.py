@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from iaside_plugins.attributions.per_example import Output, check_rows, class_log_likelihoods
 from iaside_plugins.errors import InputError
-from iaside_plugins.inference.outputs import OutputCheck, logits_in, run_model
+from iaside_plugins.inference.outputs import OutputCheck, logits_in, run_model, said_if_random
 from iaside_plugins.spectral.band_maps import (
     check_band_map,
     check_no_gaps,
@@ -112,7 +112,9 @@ class _Counted(nn.Module):
         self.rows += len(images)
         if images.requires_grad:
             self.gradient_rows += len(images)
-        rows = check_rows(self._output(images, arguments), len(images))
+        with said_if_random(self.model, images.device):
+            output = self._output(images, arguments)
+        rows = check_rows(output, len(images))
         if self._judged is not None:
             self._judged.see(rows)
         return self.value_fn(rows)

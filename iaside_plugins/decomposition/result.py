@@ -17,7 +17,7 @@ from iaside_plugins.display.html import html_table
 from iaside_plugins.display.text import number
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.importance import comparison
-from iaside_plugins.importance.comparison import Comparison, check_same_labels
+from iaside_plugins.importance.comparison import Comparison, check_same_labels, same_images
 from iaside_plugins.importance.result import SpectralImportance, band_edges
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley import exact as shapley
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 ROUNDING = 1e-12  # share of an energy below which single precision rounds
+SAME_LOSS = 0.05  # of 1 nat and the loss: another batch size or half precision moves it by less
 Conditions = Iterable[Condition | tuple[str, float] | str] | None
 FORMAT = 1
 GAMES = ("error", "loss")
@@ -96,6 +97,11 @@ class ErrorDecomposition:
     def band_edges(self) -> Array:
         """Return band edges (M + 1,) in cycles/image, see `SpectralPartition`."""
         return band_edges(self.protocol, self.image_size)
+
+    def called(self, condition: Condition) -> ErrorDecomposition:
+        """Return the same of a single condition under another name."""
+        error, loss = (replace(self._game(game), conditions=(condition,)) for game in GAMES)
+        return replace(self, error=error, loss=loss)
 
     # ---- of the mean over conditions: the corruptions, or all where there are none ---------------
     def _mean(self, game: str = "error") -> Split:
@@ -188,7 +194,7 @@ class ErrorDecomposition:
         Raises:
             InputError: Unless the estimator is exact; see `Contributions.repaired` for others.
         """
-        some = self.error.corruptions if conditions is None else conditions
+        some = self.error.corruptions if conditions is None else tuple(conditions)
         order = self.costliest(some)
         high, low = self.error.repaired(some)
         error = self.error.over(some).perturbed.value
@@ -448,9 +454,15 @@ def over_energy(means: Array) -> Array:
 def combine(parts: Sequence[ErrorDecomposition]) -> ErrorDecomposition:
     """Return one decomposition of the conditions of several, on the images that all of them have.
 
+    Args:
+        parts: Of one model, each of other conditions.
+
     Raises:
-        InputError: For parts of different protocols, or without an image in common.
+        InputError: For no parts, parts of different protocols, models or labels, or no image in
+            common.
     """
+    if not parts:
+        raise InputError("expected decompositions to combine, got none")
     first = parts[0]
     if len(parts) == 1:
         return first
@@ -460,6 +472,15 @@ def combine(parts: Sequence[ErrorDecomposition]) -> ErrorDecomposition:
         raise InputError("expected decompositions of one protocol with images in common")
     ids = tuple(name for name, _ in names)
     rows = [[own[name] for name in names] for own in places]
+    for part, own in zip(parts[1:], rows[1:], strict=True):
+        check_same_labels(first, part, rows[0], own)
+        loss, other = first.loss.clean[rows[0]], part.loss.clean[own]
+        off = np.abs(other - loss)
+        if part.n_classes != first.n_classes or (off > SAME_LOSS * (1 + loss)).any():
+            raise InputError(
+                "expected decompositions of one model: losses on the same clean images differ by "
+                f"up to {off.max():.2g} nats"
+            )
 
     def game(name: str) -> Contributions:
         games = [part._game(name).at(own) for part, own in zip(parts, rows, strict=True)]
@@ -496,6 +517,7 @@ def difference(first: ErrorDecomposition, second: ErrorDecomposition) -> Decompo
     """Return first minus second, paired over images.
 
     Models may differ in input size as long as the images carry names that say they are the same.
+    Their order may differ.
 
     Raises:
         InputError: If the images, their labels, the conditions or the protocols differ.
@@ -504,8 +526,8 @@ def difference(first: ErrorDecomposition, second: ErrorDecomposition) -> Decompo
     for one in (first, second):
         if not isinstance(one, ErrorDecomposition):
             raise InputTypeError(
-                f"expected two results of error_decomposition, got {type(one).__name__}: an "
-                "importance is compared with an importance"
+                f"expected two results of error_decomposition, got {type(one).__name__}; "
+                "importances are compared by compare(first, second)"
             )
     if not _alike(first, second):
         raise InputError(
@@ -516,16 +538,11 @@ def difference(first: ErrorDecomposition, second: ErrorDecomposition) -> Decompo
         only = sorted(map(str, set(first.conditions) ^ set(second.conditions)))
         what = f"only one has {only[0]}" if only else "their order differs"
         raise InputError(f"expected the same conditions in the same order: {what}")
-    if first.ids != second.ids:
-        shared = len(set(first.ids) & set(second.ids))
-        raise InputError(
-            f"expected the same images in the same order, got {first.n_images} and "
-            f"{second.n_images} with {shared} in common"
-        )
-    check_same_labels(first, second, range(first.n_images))
+    order = same_images(first.ids, second.ids)
+    check_same_labels(first, second, range(first.n_images), order)
     return DecompositionDifference(
-        first.error - second.error,
-        first.loss - second.loss,
+        first.error - second.error.at(order),
+        first.loss - second.loss.at(order),
         first.protocol,
         first.ids,
         first.band_edges(),
@@ -543,7 +560,9 @@ def compare(first: ErrorDecomposition, second: ErrorDecomposition) -> Decomposit
 def compare(first: Any, second: Any) -> Comparison | DecompositionDifference:
     """Return first minus second of two results on the same images, with paired intervals.
 
-    Of two importances see `importance.comparison.compare`, of two decompositions `difference`.
+    Models may differ in input size as long as the images carry names (`ids`) that say they are the
+    same, and in the order of the images, but not in the numbering of the classes. Of two
+    decompositions it is their `difference`.
 
     Raises:
         InputError: If the images, their labels, the conditions or the protocols differ.

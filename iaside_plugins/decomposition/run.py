@@ -107,7 +107,8 @@ def error_decomposition(  # noqa: PLR0913  the public signature
             pair of a name and a severity or budget, and every batch has the same ones. All images
             are floating point in [0, 1], "clean" ones through the same geometry as the perturbed
             ones. Where a run may stop early they must come in random order. A mapping from
-            conditions to such pairs gives one of results, each in a folder of its own in `resume`.
+            names of conditions to such pairs gives one of results, each in a folder of its own in
+            `resume`; a single condition is called by its key.
         protocol: Bands, estimator, seed, temperature, range handling and forwards; by default one
             antithetic pair of chains drawn for each image and condition (2 n_bands - 1 passes).
             The absence is the clean image, and beta is not used.
@@ -130,9 +131,14 @@ def error_decomposition(  # noqa: PLR0913  the public signature
         InputTypeError: For images that are not floating-point numbers.
     """
     if isinstance(pairs, Mapping):
-        results: dict[Any, Any] = {}
+        conditions = {key: Condition.of(key) for key in pairs}
+        if not pairs or any(isinstance(one, Mapping) for one in pairs.values()):
+            raise InputError(
+                "expected a mapping from conditions to pairs (clean, perturbed, labels)"
+            )
+        results: dict[Any, ErrorDecomposition] = {}
         for key, one in pairs.items():
-            results[key] = error_decomposition(
+            found: Any = error_decomposition(
                 model,
                 one,
                 protocol,
@@ -140,11 +146,13 @@ def error_decomposition(  # noqa: PLR0913  the public signature
                 device=device,
                 batch_size=batch_size,
                 precision=precision,
-                resume=None if resume is None else Path(resume) / _folder(key),
+                resume=None if resume is None else Path(resume) / _folder(conditions[key]),
                 max_images=max_images,
                 target_error=target_error,
                 show_progress=show_progress,
             )
+            is_one = len(found.conditions) == 1
+            results[key] = found.called(conditions[key]) if is_one else found
         return results
     protocol = protocol or DEFAULT
     check_protocol(protocol)
@@ -221,9 +229,9 @@ def error_decomposition(  # noqa: PLR0913  the public signature
     return result
 
 
-def _folder(key: Any) -> str:
+def _folder(condition: Condition) -> str:
     """Return a name for the folder of a condition."""
-    return re.sub(r"[^\w.]+", "-", str(Condition.of(key)))
+    return re.sub(r"[^\w.]+", "-", str(condition))
 
 
 def engine_of(protocol: Protocol) -> Protocol:

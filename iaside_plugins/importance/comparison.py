@@ -107,23 +107,16 @@ def compare(first: SpectralImportance, second: SpectralImportance) -> Comparison
     for one in (first, second):
         if not isinstance(one, SpectralImportance):
             raise InputTypeError(
-                f"expected two results of spectral_importance, got {type(one).__name__}: an error "
-                "decomposition is compared with an error decomposition"
+                f"expected two results of spectral_importance, or two of error_decomposition, got "
+                f"{type(one).__name__}"
             )
     if not first.protocol.same(second.protocol):
         raise InputError(
             f"results of different protocols cannot be compared: {first.protocol.protocol_id} "
             f"and {second.protocol.protocol_id}"
         )
-    names, place = numbered(first.ids), {name: k for k, name in enumerate(numbered(second.ids))}
-    if set(names) != set(place):
-        raise InputError(
-            f"expected the same images, got {first.n_images} and {second.n_images} with "
-            f"{len(set(names) & set(place))} in common; for models of different input size pass "
-            "batches of (images, labels, ids)"
-        )
-    order = [place[name] for name in names]
-    check_same_labels(first, second, order)
+    order = same_images(first.ids, second.ids)
+    check_same_labels(first, second, range(first.n_images), order)
     m, beta = first.protocol.n_bands, first.protocol.beta
     psi = first.per_image, second.per_image[order]
     rows = np.concatenate(psi, axis=1)
@@ -149,7 +142,25 @@ def compare(first: SpectralImportance, second: SpectralImportance) -> Comparison
     )
 
 
-def check_same_labels(first: Any, second: Any, order: Sequence[int]) -> None:
+def same_images(first: Sequence[str], second: Sequence[str]) -> list[int]:
+    """Return the places of the first result's images in the second, by their ids.
+
+    Raises:
+        InputError: If one has other images.
+    """
+    names, place = numbered(first), {name: k for k, name in enumerate(numbered(second))}
+    if set(names) != set(place):
+        raise InputError(
+            f"expected the same images, got {len(first)} and {len(second)} with "
+            f"{len(set(names) & set(place))} in common; for models of different input size pass "
+            "the ids of the images with every batch"
+        )
+    return [place[name] for name in names]
+
+
+def check_same_labels(
+    first: Any, second: Any, places: Sequence[int], others: Sequence[int]
+) -> None:
     """Raise InputError if two results explain other classes of the same images.
 
     Models may each be held against their own predictions, if the data say so.
@@ -157,13 +168,14 @@ def check_same_labels(first: Any, second: Any, order: Sequence[int]) -> None:
     Args:
         first: A result with `labels` and `label_space`.
         second: Another one.
-        order: Places of the first one's images in the second.
+        places: Of the images in the first.
+        others: Of the same images in the second.
     """
-    n_other = int((first.labels != second.labels[order]).sum())
+    n_other = int((first.labels[places] != second.labels[others]).sum())
     if n_other and not first.label_space == second.label_space == PREDICTED:
         raise InputError(
-            f"expected the same labels, got others for {n_other} of {first.n_images} images: "
-            "measure both models against the same classes"
+            f"expected the same labels, got others for {n_other} of {len(others)} images: measure "
+            "both models against the same classes, in one numbering"
         )
 
 

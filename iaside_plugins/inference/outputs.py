@@ -10,7 +10,8 @@ from __future__ import annotations
 import inspect
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.quantised import is_quantised
-from iaside_plugins.storage.code import own_names
+from iaside_plugins.storage.code import code_names, own_functions
 
 SUM_TOLERANCE = 1e-3  # of the sum of a row of probabilities
 HALF_SUM_TOLERANCE = 2e-2  # where they were computed in half precision
@@ -343,6 +344,19 @@ def random_state(device: torch.device) -> tuple[Any, ...]:
     return *state, random.getstate()
 
 
+@contextmanager
+def said_if_random(model: Any, device: torch.device) -> Iterator[None]:
+    """Log a warning, once for every model, if the passes inside draw random numbers."""
+    before = random_state(device)
+    yield
+    if before != random_state(device):
+        _say_once(
+            model,
+            "the model draws random numbers (dropout, noise): the numbers below are those of one "
+            "run only",
+        )
+
+
 def may_vary(model: Any) -> bool:
     """Return whether a model may hold a generator of its own, or normalise by the batch at hand.
 
@@ -356,7 +370,7 @@ def may_vary(model: Any) -> bool:
             return True
         if any(isinstance(one, GENERATORS) for one in vars(part).values()):
             return True
-        if "batch_norm" in own_names(type(part)):
+        if any("batch_norm" in code_names(one.__code__) for one in own_functions(type(part))):
             return True
     return False
 
@@ -377,10 +391,10 @@ def check_same_again(
         again = logits_in(run(head), model)
     except (Exception, SystemExit):  # noqa: BLE001  a model of one shape of batches only
         return
-    if not torch.is_tensor(again) or again.shape != logits.shape or logits.ndim < 2:
+    if not torch.is_tensor(again) or again.shape != logits.shape:
         return
-    off = (again.to(logits) - logits).abs().flatten(1).amax(dim=1)
-    size = logits.abs().flatten(1).amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
+    off = (again.to(logits) - logits).abs().amax(dim=1)
+    size = logits.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
     most = float((off / size).max())
     if most > (HALF_SAME if half else SAME):
         _say_once(

@@ -206,11 +206,15 @@ def code_names(code: types.CodeType) -> set[str]:
     return set(code.co_names).union(*inner)
 
 
-def own_names(kind: type) -> set[str]:
-    """Return the names that functions of the user's own classes read, of a class and its bases."""
+def own_functions(kind: type) -> list[types.FunctionType]:
+    """Return the functions of a class and its bases that are the user's own code, unwrapped.
+
+    Static and class methods and the getters of properties are among them.
+    """
     kinds = [one for one in kind.__mro__ if is_own_object(one)]
-    functions = [one for k in kinds for value in vars(k).values() for one in _functions(value)]
-    return set().union(*(code_names(one.__code__) for one in functions))
+    found = [one for k in kinds for value in vars(k).values() for one in _functions(value)]
+    unwrapped = map(inspect.unwrap, found)
+    return [one for one in unwrapped if isinstance(one, types.FunctionType)]
 
 
 def _code_text(code: types.CodeType) -> str:

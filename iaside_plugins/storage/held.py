@@ -9,16 +9,18 @@ import inspect
 import re
 import types
 from collections.abc import Collection, Iterator, Mapping, Set
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from iaside_plugins.storage.code import code_names, contents, is_own_object
+from iaside_plugins.storage.code import code_names, contents, is_own_object, own_functions
 
 _CONSTANTS = (torch.Tensor, np.ndarray, np.generic, int, float, complex, bytes, enum.Enum)
-_DEVICE = re.compile(r"(cpu|cuda|mps|xpu)(:\d+)?")  # where a model runs does not decide its outputs
+# Devices and paths: where a model runs, or its weights were, does not decide its outputs.
+_PLACE = re.compile(r"(cpu|cuda|mps|xpu)(:\d+)?|.*[/\\].*", re.DOTALL)
 _STORES = ("STORE_ATTR", "DELETE_ATTR", "STORE_GLOBAL", "DELETE_GLOBAL")
 
 
@@ -29,7 +31,7 @@ def held(model: Any) -> dict[str, Any]:
     buffer) and in the module variables that their code names. Of another callable: whatever its
     code reaches in closures, defaults, arguments of `functools.partial`, attributes and module
     variables. What such code sets itself, other than in ``__init__``, is no constant, also in an
-    object that it holds: a model may count its passes there.
+    object that it holds, nor is an integer in a mapping: a model may count its passes there.
 
     Returns:
         Modules, tensors, arrays, numbers, texts and lists of them, by where they were found.
@@ -38,49 +40,54 @@ def held(model: Any) -> dict[str, Any]:
     seen: dict[int, Any] = {}
     if isinstance(model, nn.Module):
         for name, part in model.named_modules():
-            own = _sets(part)
-            for key, value in _own_parts(part, own):
+            inside = _Code().within(part)
+            for key, value in _own_parts(part, _Code()):
                 if not isinstance(value, nn.Module):
-                    _reach(f"{name}.{key}", value, found, seen, own)
+                    _reach(f"{name}.{key}", value, found, seen, inside)
     else:
-        _reach("model", model, found, seen)
+        _reach("model", model, found, seen, _Code())
     return found
 
 
-def _reach(
-    where: str, one: Any, found: dict[str, Any], seen: dict[int, Any], state: Set[str] = frozenset()
-) -> None:
-    """Add what an object is or holds.
+@dataclass(frozen=True)
+class _Code:
+    """The code through which an object was reached.
 
-    Args:
-        where: Its place.
-        one: The object.
-        found: To which it is added.
-        seen: Objects by their ids, which so stay theirs.
-        state: What the code through which it was reached sets.
+    Attributes:
+        sets: Attributes and module variables that it sets, other than its own object's attributes.
+        own: Attributes of the object whose method it is.
     """
+
+    sets: Set[str] = frozenset()
+    own: Set[str] = frozenset()
+
+    def within(self, one: Any) -> _Code:
+        """Return the code through which the parts of an object or function are reached."""
+        if isinstance(one, types.FunctionType):
+            return _Code(self.sets | (_sets(one) - self.own), self.own)
+        own = frozenset(_attributes(one))
+        return _Code(self.sets | (_sets(one) - own), own)
+
+
+def _reach(
+    where: str, one: Any, found: dict[str, Any], seen: dict[int, Any], through: _Code
+) -> None:
+    """Add what an object is or holds; `seen` keeps objects, so that their ids stay theirs."""
     if isinstance(one, nn.Module) or _is_constant(one):
         found[where] = one
     elif id(one) not in seen:
         seen[id(one)] = one
-        own = state | _sets(one)
-        for name, part in _parts(one, own):
-            _reach(f"{where}.{name}", part, found, seen, own)
+        inside = through.within(one)
+        for name, part in _parts(one, through):
+            _reach(f"{where}.{name}", part, found, seen, inside)
 
 
-def _sets(one: Any) -> Set[str]:
-    """Return the attributes and module variables that a function, or an object's class, sets."""
-    if isinstance(one, types.FunctionType):
-        return frozenset() if one.__name__ == "__init__" else _set_by(one.__code__)
-    return frozenset().union(*map(_sets, _functions(one).values()))
-
-
-def _parts(one: Any, state: Set[str]) -> Iterator[tuple[str, Any]]:
+def _parts(one: Any, through: _Code) -> Iterator[tuple[str, Any]]:
     """Yield what a function holds, or an object that is no module, but for what code sets."""
     if isinstance(one, functools.partial):
         yield from {"func": one.func, "args": one.args, **one.keywords}.items()
     elif isinstance(one, Mapping):
-        yield from ((str(key), value) for key, value in one.items())
+        yield from ((str(key), value) for key, value in one.items() if type(value) is not int)
     elif isinstance(one, (list, tuple)):
         yield from ((str(k), value) for k, value in enumerate(one))
     elif inspect.ismethod(one):
@@ -89,33 +96,29 @@ def _parts(one: Any, state: Set[str]) -> Iterator[tuple[str, Any]]:
         closed = _set_by(one.__code__, ("STORE_DEREF",))
         yield from ((name, value) for name, value in contents(one).items() if name not in closed)
         if is_own_object(one):
-            names = sorted(code_names(one.__code__) - state)
+            names = sorted(code_names(one.__code__) - through.sets - _sets(one))
             known = {name: v for name, v in one.__globals__.items() if not name.startswith("__")}
             yield from ((name, known[name]) for name in names if name in known)
     elif not isinstance(one, type):
-        yield from _own_parts(one, state)
+        yield from _own_parts(one, through)
         yield from ((key, v) for key, v in _attributes(one).items() if isinstance(v, nn.Module))
 
 
-def _own_parts(one: Any, state: Set[str]) -> Iterator[tuple[str, Any]]:
+def _own_parts(one: Any, through: _Code) -> Iterator[tuple[str, Any]]:
     """Yield attributes and functions of an object whose class is the user's own code."""
-    yield from _functions(one).items()
-    for key, value in (
-        _attributes(one).items() if any(map(is_own_object, type(one).__mro__)) else ()
-    ):
-        if not key.startswith("_") and key not in state and key != "training":
+    functions = own_functions(type(one))
+    yield from ((function.__name__, function) for function in functions)
+    left_out = through.sets | _sets(one) | {"training"}
+    for key, value in _attributes(one).items() if functions else ():
+        if not key.startswith("_") and key not in left_out:
             yield key, value
 
 
-def _functions(one: Any) -> dict[str, types.FunctionType]:
-    """Return the functions of an object's class that are the user's own code."""
-    return {
-        key: value
-        for kind in type(one).__mro__
-        if is_own_object(kind)
-        for key, value in vars(kind).items()
-        if inspect.isfunction(value)
-    }
+def _sets(one: Any) -> Set[str]:
+    """Return the attributes and module variables that a function, or an object's class, sets."""
+    if isinstance(one, types.FunctionType):
+        return frozenset() if one.__name__ == "__init__" else _set_by(one.__code__)
+    return frozenset().union(*map(_sets, own_functions(type(one))))
 
 
 def _attributes(one: Any) -> dict[str, Any]:
@@ -129,7 +132,7 @@ def _is_constant(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return all(map(_is_constant, value))
     if isinstance(value, str):
-        return not _DEVICE.fullmatch(value)
+        return not _PLACE.fullmatch(value)
     return isinstance(value, _CONSTANTS)
 
 

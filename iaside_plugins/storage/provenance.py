@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import platform
 import subprocess
@@ -82,6 +83,8 @@ def _parts(value: Any) -> Iterator[str | bytes]:
             yield from _parts(one)
     elif isinstance(value, (str, bytes, int, float, complex, torch.dtype, type(None))):
         yield value if isinstance(value, bytes) else repr(value)
+    elif isinstance(value, enum.Enum):
+        yield str(value)
     else:  # its text may hold an address
         yield type(value).__qualname__
 

@@ -2,9 +2,9 @@
 
 ``python -m iaside_plugins.leaderboard.studies.evidence FOLDER`` reads what the targets of
 `leaderboard/entries.mk` wrote below a folder into evidence.json, of the networks that families.json
-(CIFAR-10) and photographs.json (ImageNet) name; of other networks what was measured before stays,
-if it is of the same images and protocol. Without a folder it makes the table of outcomes,
-outcomes.json, from evidence.json again.
+(CIFAR-10) and photographs.json (ImageNet) name; of other networks what was measured before stays.
+Entries of other images or protocols than the others are refused. Without a folder it makes the
+table of outcomes, outcomes.json, from evidence.json again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,13 @@ from iaside_plugins.entry.schema import Entry
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.leaderboard.studies.criteria import CHOICES, LABELS, outcomes
-from iaside_plugins.leaderboard.studies.measured import folder_of, run
+from iaside_plugins.leaderboard.studies.measured import (
+    CRITERIA,
+    FAMILIES,
+    PHOTOGRAPHS,
+    folder_of,
+    run,
+)
 from iaside_plugins.leaderboard.studies.spectra import filled
 from iaside_plugins.leaderboard.studies.verdicts import summary
 from iaside_plugins.shapley.score import importance_distribution, signed_score
@@ -41,13 +47,13 @@ from iaside_plugins.storage.files import (
 from iaside_plugins.storage.provenance import ids_digest
 
 BOARD = Path(__file__).resolve().parents[1]
-FOLDER = BOARD / "criteria"
+FOLDER = CRITERIA
 DIGITS = 6  # significant ones that evidence.json keeps
 README = BOARD.parent / "README.md"
 BLOCK = "<!-- outcomes -->"
 PARTS = ("nets", "views", "choices", "filters", "forecast")  # of CIFAR-10
 PHOTO_PARTS = ("photos", "photos_forecast")
-NAMED_BY = {PARTS: "families.json", PHOTO_PARTS: "photographs.json"}
+NAMED_BY = {PARTS: FAMILIES, PHOTO_PARTS: PHOTOGRAPHS}
 PIXELS = 224  # of photographs, of which spectra of corruptions are shipped
 BUDGET = 2 / 255  # Linf, at which robust accuracies are compared
 PER_ENERGY = "contribution per energy"
@@ -73,8 +79,8 @@ def condense(
         photographs: "family" and "pixels" of every ImageNet network that is judged, by its name.
 
     Raises:
-        InputError: If the folder holds nothing, a network has no family or two entries, or
-            networks were measured on unlike images or by unlike protocols.
+        InputError: If the folder holds nothing, a network has no family or two entries, AutoAttack
+            has none, or entries, choices of bands or numbers of images are unlike.
     """
     known, photographs = known or {}, photographs or {}
     attacked = _entries(folder, "autoattack")
@@ -104,9 +110,10 @@ def condense(
         one["family"] = families[name]
         one.setdefault("autoattack", None)
     for name, entry in attacked.items():
-        own, n = found["nets"].get(name, {"n_images": 0}), entry.clean_accuracy.n
-        if n != own["n_images"]:
-            raise InputError(f"{name}: AutoAttack of {n} images, its entry of {own['n_images']}")
+        own, n = found["nets"].get(name), entry.clean_accuracy.n
+        if own is None or n != own["n_images"]:
+            expected = "an entry" if own is None else f"AutoAttack of its {own['n_images']} images"
+            raise InputError(f"{name}: expected {expected}, got AutoAttack of {n} images")
         own["autoattack"] = _robust(entry)
     found["missing"] = _missing(found)
     compact: dict[str, Any] = rounded(jsonable(found), DIGITS)

@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from iaside_plugins.leaderboard.statistics.estimates import NO_WIDTH
 from iaside_plugins.stats.correlation import rank_correlation
+from iaside_plugins.stats.intervals import percentile_interval
 
 Array = npt.NDArray[np.float64]
 N_RESAMPLES, SEED = 1000, 0
@@ -27,7 +29,7 @@ def double_centred(table: Array) -> Array:
 
 def flat_ranks(first: Array, second: Array) -> float:
     """Return Spearman's correlation over all networks and cells; NaN of a table of one value."""
-    if not np.ptp(first) or not np.ptp(second):
+    if min(np.ptp(first), np.ptp(second)) < NO_WIDTH:
         return float("nan")
     from scipy.stats import spearmanr
 
@@ -90,12 +92,6 @@ def with_intervals(
         drawn.append(list(statistic(some).values()))
     values = statistic(tables)
     return {
-        name: [float(value), *_ends(column)]
+        name: [float(value), *percentile_interval(column).tolist()]
         for (name, value), column in zip(values.items(), np.array(drawn).T, strict=True)
     }
-
-
-def _ends(drawn: Array) -> list[float]:
-    """Return the ends of the interval of resamples, of those in which the figure exists."""
-    known = drawn[np.isfinite(drawn)]
-    return np.quantile(known, [0.025, 0.975]).tolist() if len(known) else [np.nan] * 2

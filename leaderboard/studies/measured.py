@@ -11,6 +11,7 @@ from typing import Any
 from iaside_plugins.errors import InputError
 
 CRITERIA = Path(__file__).resolve().parents[1] / "criteria"
+FAMILIES, PHOTOGRAPHS = "families.json", "photographs.json"  # of CIFAR-10 and of ImageNet
 
 
 def run(main: Callable[[list[str]], None]) -> None:
@@ -22,18 +23,18 @@ def run(main: Callable[[list[str]], None]) -> None:
 
 
 def family_of(name: str) -> str:
-    """Return a network's family: by families.json of CIFAR-10, photographs.json of ImageNet.
+    """Return a network's family, by `FAMILIES` or `PHOTOGRAPHS`.
 
     Raises:
         InputError: If neither names it.
     """
     cifar, photographs = (
         json.loads((CRITERIA / file).read_text(encoding="utf-8"))
-        for file in ("families.json", "photographs.json")
+        for file in (FAMILIES, PHOTOGRAPHS)
     )
     found = cifar.get(name) or photographs.get(name, {}).get("family")
     if found is None:
-        raise InputError(f"{CRITERIA}: expected a family of {name} in families.json")
+        raise InputError(f"{CRITERIA}: expected a family of {name} in {FAMILIES} or {PHOTOGRAPHS}")
     return str(found)
 
 

@@ -110,7 +110,8 @@ def answer(nets: Mapping[str, Any]) -> str:
         f"tell, {found} an illusion of the temperature. "
     )
     if order is None:
-        return f"{text}{n} CIFAR-10 networks are of too few families to tell whether scores move."
+        few = f"{n} CIFAR-10 networks are of too few families to tell whether their order moves"
+        return f"{text}{few}; {signs} changes beyond its interval."
     value, low, high = order
     moves = "move" if outcomes(nets)["score"] == SHOWN else "do not move"
     return (

@@ -278,6 +278,20 @@ def test_probabilities_are_refused(method):
         band_attributions(method, net, IMAGES, LABELS, n_bands=3)
 
 
+@pytest.mark.parametrize("method", ["ig", "saliency", "shapley_sampling", "iaside"])
+def test_a_model_that_draws_random_numbers_is_said_once(method, caplog):
+    class Drops(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = network()
+
+        def forward(self, x):
+            return self.net(nn.functional.dropout(x, 0.3, training=True))
+
+    band_attributions(method, Drops().eval(), IMAGES, LABELS, n_bands=3)
+    assert len([m for m in caplog.messages if "draws random numbers" in m]) == 1
+
+
 def test_rows_are_counted(net):
     def count(name):
         one = BandRun(name, net, BandSplit(M))

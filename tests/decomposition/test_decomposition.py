@@ -381,12 +381,51 @@ def test_a_mapping_of_conditions_gives_a_mapping_of_results(tmp_path):
     x, perturbed, y = _pairs(6, n_conditions=2)
     net = oracles.TinyNet(scale=30)
     both = error_decomposition(net, (x, perturbed, y), CHAINS)
-    given = {key: (x, {key: images}, y) for key, images in perturbed.items()}
+    given = {key: (x, images, y) for key, images in perturbed.items()}
     found = error_decomposition(net, given, CHAINS, resume=tmp_path)
     assert list(found) == list(perturbed)
-    np.testing.assert_array_equal(combine(list(found.values())).error.bands, both.error.bands)
+    whole = combine(list(found.values()))
+    assert whole.conditions == both.conditions
+    np.testing.assert_allclose(whole.error.perturbed, both.error.perturbed)
     again = error_decomposition(net, given, CHAINS, resume=tmp_path)
     assert [one.n_forward for one in again.values()] == [0, 0]
+    for wrong in ({}, {"fog": {"snow": (x, x, y)}}):
+        with pytest.raises(InputError, match="expected a mapping from conditions to pairs"):
+            error_decomposition(net, wrong, CHAINS)
+    with pytest.raises(InputError, match="expected a condition"):
+        error_decomposition(net, {"fog": (x, x, y), 3: (x, x, y)}, CHAINS)
+
+
+def test_only_decompositions_of_one_model_are_combined():
+    x, perturbed, y = _pairs(6, n_conditions=2)
+    (one, first), (other, second) = perturbed.items()
+    nets = [oracles.TinyNet(scale=30, seed=s) for s in (0, 1)]
+    ids = list("abcdef")
+
+    def split(net, condition, images, labels=y):
+        return error_decomposition(net, [(x, {condition: images}, labels, ids)], CHAINS)
+
+    known = split(nets[0], one, first)
+    assert combine([known, split(nets[0], other, second)]).efficiency_residual < 1e-9
+    with pytest.raises(InputError, match="decompositions of one model"):
+        combine([known, split(nets[1], other, second)])
+    with pytest.raises(InputError, match="got others for 6 of 6 images"):
+        combine([known, split(nets[0], other, second, (y + 1) % 3)])
+    with pytest.raises(InputError, match="got none"):
+        combine([])
+
+
+def test_the_order_of_the_images_of_a_difference_may_differ():
+    x, perturbed, y = _pairs(6)
+    nets = [oracles.TinyNet(scale=30, seed=s) for s in (0, 1)]
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    exact = Protocol(4)
+    first, second = (error_decomposition(net, (x, perturbed, y), exact) for net in nets)
+    turned = x[order], {k: z[order] for k, z in perturbed.items()}, y[order]
+    again = error_decomposition(nets[1], turned, exact)
+    np.testing.assert_allclose(
+        compare(first, again).loss.bands, compare(first, second).loss.bands, atol=1e-6
+    )
 
 
 def test_a_difference_of_two_models_is_paired(tmp_path):
@@ -403,7 +442,7 @@ def test_a_difference_of_two_models_is_paired(tmp_path):
     assert not same.bands.value.any()
     np.testing.assert_array_equal(compare(first, second).error.bands, found.bands)
     for wrong in ((spectral_importance(oracles.TinyNet(), (x, y), Protocol(4)), first), (1, 2)):
-        with pytest.raises(InputTypeError, match="an importance is compared with an"):
+        with pytest.raises(InputTypeError, match=r"are compared by compare\(first, second\)"):
             difference(*wrong)
         with pytest.raises(InputTypeError):
             compare(*wrong[::-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import io
 import json
 import os
@@ -321,25 +322,51 @@ class _Meter:
 
 
 class _Metered(torch.nn.Module):
-    """A network that counts in an object that it holds."""
+    """A network that counts in what it holds, behind a decorator, and sets a scale of its own."""
 
     def __init__(self, net):
         super().__init__()
-        self.net, self.meter = net, _Meter()
+        self.net, self.meter, self.stats = net, _Meter(), {"passes": 0}
+        self.calls = self.scale = 0
 
+    @torch.no_grad()
     def forward(self, x):
+        self.calls += 1
+        self.stats["passes"] += 1
+        self.scale = 2
         self.meter.passes += 1
         return self.net(x) * self.meter.scale
 
 
-def test_what_a_model_counts_in_an_object_is_none_of_its_constants(tmp_path):
+def test_what_a_model_counts_in_what_it_holds_is_none_of_its_constants(tmp_path):
     net = _Metered(oracles.TinyNet()).eval()
     _run(tmp_path, net)
     assert net.meter.passes > 0
     assert _run(tmp_path, net).n_forward == 0
-    net.meter.scale = 2
+    net.meter.scale = 3
     with pytest.raises(InputError, match="holds another run"):
         _run(tmp_path, net)
+
+
+class _Kind(enum.Enum):
+    """Two settings by name."""
+
+    MEAN = "mean"
+    MAX = "max"
+
+
+def test_settings_by_name_are_known_and_places_are_not(tmp_path):
+    net = oracles.TinyNet()
+
+    def model(kind, place):
+        made = _Resized(net, device="cuda").eval()
+        made.kind, made.place = kind, place
+        return made
+
+    _run(tmp_path, model(_Kind.MEAN, "/weights/first.pt"))
+    assert _run(tmp_path, model(_Kind.MEAN, "/weights/moved.pt")).n_forward == 0
+    with pytest.raises(InputError, match="holds another run"):
+        _run(tmp_path, model(_Kind.MAX, "/weights/first.pt"))
 
 
 def test_a_folder_that_does_not_say_its_code_is_taken(tmp_path):
