@@ -36,10 +36,10 @@ class Net(nn.Module):
         rng = torch.Generator().manual_seed(1)
         self.weight = nn.Parameter(torch.randn(3 * SIDE * SIDE, CLASSES, generator=rng) / 3)
         self.rows = 0
-        self.stop = None
+        self._stop = None
 
     def forward(self, x):
-        if self.stop is not None and self.rows >= self.stop:
+        if self._stop is not None and self.rows >= self._stop:
             raise KeyboardInterrupt
         self.rows += len(x)
         return (x - 0.5).flatten(1) @ self.weight
@@ -289,10 +289,10 @@ def test_stopped_run_goes_on(net, tmp_path, stop, together):
     """11 clean, 110 corrupted, 44 attacked, then 78 rows of coalitions."""
     one = plan_of(corruptions=plan(together=together), attacks=attacks(spec("one"), spec("three")))
     whole = comparable(run(net, one))
-    n_rows, net.rows, net.stop = net.rows, 0, stop
+    n_rows, net.rows, net._stop = net.rows, 0, stop
     with pytest.raises(KeyboardInterrupt):
         run(net, one, resume=tmp_path)
-    done, net.rows, net.stop = net.rows, 0, None
+    done, net.rows, net._stop = net.rows, 0, None
     assert comparable(run(net, one, resume=tmp_path)) == whole
     # twice: the batch under way (4 rows, or 8 of an attack's two budgets, or a batch of
     # coalitions) and the black image
