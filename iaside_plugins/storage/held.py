@@ -121,6 +121,20 @@ def _sets(one: Any) -> Set[str]:
     return frozenset().union(*map(_sets, own_functions(type(one))))
 
 
+def integers(model: Any) -> dict[str, int]:
+    """Return the integers and truth values among what is `held`, also by the modules in it.
+
+    One may be a setting, or a count that another object keeps: they are told apart by the user.
+    """
+    out: dict[str, int] = {}
+    for key, value in held(model).items():
+        if isinstance(value, nn.Module):
+            out |= {f"{key}.{name}": one for name, one in integers(value).items()}
+        elif isinstance(value, int):
+            out[key] = value
+    return out
+
+
 def _attributes(one: Any) -> dict[str, Any]:
     """Return the attributes of an object, none where its class has slots."""
     found: dict[str, Any] = getattr(one, "__dict__", {})

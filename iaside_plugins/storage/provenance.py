@@ -18,7 +18,8 @@ from torch import nn
 
 from iaside_plugins._version import __version__
 from iaside_plugins.storage.code import model_code
-from iaside_plugins.storage.held import held
+from iaside_plugins.storage.held import held, integers
+from iaside_plugins.storage.row_store import INTEGERS
 
 RECORDED = (
     "torch",
@@ -95,10 +96,11 @@ def model_digest(model: Any) -> str:
     For an ``nn.Module``: its class, its modules as they print, its state, buffers that the state
     leaves out, and constants of the user's own classes; the code of its forward method is not read
     (see `model_identity`). For another callable: its qualified name, and the modules and constants
-    that it holds (see `held`).
+    that it holds (see `held`). Integers are left out, see `integers`.
     """
     kind = type(model)
-    more = {} if hasattr(model, "code_sha256") else held(model)
+    known = {} if hasattr(model, "code_sha256") else held(model)
+    more = {key: value for key, value in known.items() if not isinstance(value, int)}
     if isinstance(model, nn.Module):
         text = repr(model)
         more = {**model.state_dict(), **dict(model.named_buffers()), **more}
@@ -111,6 +113,8 @@ def model_digest(model: Any) -> str:
 def model_identity(model: Any, folder: Any) -> dict[str, Any]:
     """Return what the identity of a run says of its model: its digest and the user's own code.
 
+    Integers that the model holds stand beside them.
+
     Args:
         model: Any callable. Of one that knows the digest of its code (`code_sha256`), that is in
             its digest.
@@ -118,8 +122,11 @@ def model_identity(model: Any, folder: Any) -> dict[str, Any]:
     """
     if folder is None:
         return {"model": None}
-    code = None if hasattr(model, "code_sha256") else model_code(model)
-    return {"model": model_digest(model), **({} if code is None else {"code": code})}
+    found: dict[str, Any] = {"model": model_digest(model)}
+    if hasattr(model, "code_sha256"):
+        return found
+    beside = {"code": model_code(model), INTEGERS: integers(model)}
+    return found | {key: value for key, value in beside.items() if value}
 
 
 def image_digest(image: torch.Tensor, label: int) -> str:

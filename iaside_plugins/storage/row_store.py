@@ -35,6 +35,7 @@ CHOICES = "settled"  # the key in it
 ORDER = "order.json"
 PROTOCOL, FORWARDS = "protocol ", "forwards"  # keys of the protocol's choices begin, or are, so
 EARLIER = {"method_version": 1, "rows": 1}  # of folders from before it was recorded
+INTEGERS = "integers"  # that the model holds: settings, or counts of its passes
 UNKNOWN = "code"  # folders from before it was recorded are taken: nothing says what theirs was
 _log = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ class RowStore:
             return
         found, self.choices = read_header(folder)
         check_identity(folder, found, self._identity)
+        _say_integers(folder, found.get(INTEGERS, {}), self._identity.get(INTEGERS, {}))
         if not self._read_only:
             sweep(folder)
         chunks = sorted(folder.glob("rows-*.npz"))
@@ -245,7 +247,7 @@ def read_header(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def check_identity(folder: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     """Raise InputError, naming what changed, unless a folder's run is the one expected."""
     # The code comes last: another model has other code too.
-    for key in sorted({*found, *expected}, key=lambda key: (key == UNKNOWN, key)):
+    for key in sorted({*found, *expected} - {INTEGERS}, key=lambda key: (key == UNKNOWN, key)):
         if key == UNKNOWN and key not in found:
             continue
         before, now = (run.get(key, EARLIER.get(key)) for run in (found, expected))
@@ -257,6 +259,21 @@ def check_identity(folder: Path, found: Mapping[str, Any], expected: Mapping[str
                 f"{shown(now, 300)}{why}; resume with the same choices{_choices(found, expected)} "
                 "or give another folder"
             )
+
+
+def _say_integers(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Log a warning if the model holds other integers than when the rows were stored."""
+    other = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    if before and other:
+        said = ", ".join(
+            f"{key} was {before.get(key)} and is now {now.get(key)}" for key in other[:3]
+        )
+        _log.warning(
+            "%s holds rows of this model with other integers (%s): give another folder if they are "
+            "settings, not counts; finished rows are taken as they are",
+            folder,
+            said,
+        )
 
 
 def _choices(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:

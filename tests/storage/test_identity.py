@@ -279,13 +279,13 @@ def _counting(net, size):
     ("make", "before", "now"),
     [
         (_Resized, {"size": 1}, {"size": 2}),
-        (_Resized, {"mode": "nearest"}, {"mode": "bilinear"}),
+        (lambda net, size: _Callable(_Resized(net, size).eval()), {"size": 1}, {"size": 2}),
         (lambda net, size: partial(_resizing, net=net, size=size), {"size": 1}, {"size": 2}),
         (_counting, {"size": 1}, {"size": 2}),
     ],
-    ids=["integer", "word", "partial", "closure"],
+    ids=["module", "inside", "partial", "closure"],
 )
-def test_rows_are_of_the_integers_and_words_that_a_model_holds(tmp_path, make, before, now):
+def test_other_integers_that_a_model_holds_are_said(tmp_path, make, before, now, caplog):
     net = oracles.TinyNet()
 
     def model(**settings):
@@ -296,8 +296,16 @@ def test_rows_are_of_the_integers_and_words_that_a_model_holds(tmp_path, make, b
     _run(tmp_path, one)
     assert _run(tmp_path, one).n_forward == 0  # whatever it counted
     assert _run(tmp_path, model(**before)).n_forward == 0
+    assert "other integers" not in caplog.text
+    assert _run(tmp_path, model(**now)).n_forward == 0
+    assert "size was 1 and is now 2): give another folder if they are settings" in caplog.text
+
+
+def test_rows_are_of_the_words_that_a_model_holds(tmp_path):
+    net = oracles.TinyNet()
+    _run(tmp_path, _Resized(net, mode="nearest").eval())
     with pytest.raises(InputError, match="holds another run"):
-        _run(tmp_path, model(**now))
+        _run(tmp_path, _Resized(net, mode="bilinear").eval())
 
 
 def test_where_a_model_runs_does_not_decide_its_rows(tmp_path):
@@ -338,14 +346,15 @@ class _Metered(torch.nn.Module):
         return self.net(x) * self.meter.scale
 
 
-def test_what_a_model_counts_in_what_it_holds_is_none_of_its_constants(tmp_path):
+def test_what_a_model_counts_in_what_it_holds_is_none_of_its_constants(tmp_path, caplog):
     net = _Metered(oracles.TinyNet()).eval()
     _run(tmp_path, net)
     assert net.meter.passes > 0
     assert _run(tmp_path, net).n_forward == 0
+    assert "other integers" not in caplog.text
     net.meter.scale = 3
-    with pytest.raises(InputError, match="holds another run"):
-        _run(tmp_path, net)
+    _run(tmp_path, net)
+    assert "meter.scale was 1 and is now 3)" in caplog.text
 
 
 class _Kind(enum.Enum):
