@@ -107,7 +107,7 @@ def _parts(one: Any, through: _Code) -> Iterator[tuple[str, Any]]:
 def _own_parts(one: Any, through: _Code) -> Iterator[tuple[str, Any]]:
     """Yield attributes and functions of an object whose class is the user's own code."""
     functions = own_functions(type(one))
-    yield from ((function.__name__, function) for function in functions)
+    yield from ((function.__qualname__, function) for function in functions)
     left_out = through.sets | _sets(one) | {"training"}
     for key, value in _attributes(one).items() if functions else ():
         if not key.startswith("_") and key not in left_out:
@@ -121,16 +121,23 @@ def _sets(one: Any) -> Set[str]:
     return frozenset().union(*map(_sets, own_functions(type(one))))
 
 
-def integers(model: Any) -> dict[str, int]:
-    """Return the integers and truth values among what is `held`, also by the modules in it.
+def may_count(value: Any) -> bool:
+    """Whether a value is an integer, a truth value, or a list of such, which may be counts."""
+    if isinstance(value, list):
+        return all(isinstance(one, int) for one in value)
+    return isinstance(value, int)
+
+
+def integers(model: Any) -> dict[str, Any]:
+    """Return the integers, truth values and lists of them that a model and modules in it hold.
 
     One may be a setting, or a count that another object keeps: they are told apart by the user.
     """
-    out: dict[str, int] = {}
+    out: dict[str, Any] = {}
     for key, value in held(model).items():
         if isinstance(value, nn.Module):
             out |= {f"{key}.{name}": one for name, one in integers(value).items()}
-        elif isinstance(value, int):
+        elif may_count(value):
             out[key] = value
     return out
 

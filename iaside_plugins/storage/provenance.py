@@ -18,7 +18,7 @@ from torch import nn
 
 from iaside_plugins._version import __version__
 from iaside_plugins.storage.code import model_code
-from iaside_plugins.storage.held import held, integers
+from iaside_plugins.storage.held import held, integers, may_count
 from iaside_plugins.storage.row_store import INTEGERS
 
 RECORDED = (
@@ -96,11 +96,11 @@ def model_digest(model: Any) -> str:
     For an ``nn.Module``: its class, its modules as they print, its state, buffers that the state
     leaves out, and constants of the user's own classes; the code of its forward method is not read
     (see `model_identity`). For another callable: its qualified name, and the modules and constants
-    that it holds (see `held`). Integers are left out, see `integers`.
+    that it holds (see `held`), but for integers (see `integers`).
     """
     kind = type(model)
     known = {} if hasattr(model, "code_sha256") else held(model)
-    more = {key: value for key, value in known.items() if not isinstance(value, int)}
+    more = {key: value for key, value in known.items() if not may_count(value)}
     if isinstance(model, nn.Module):
         text = repr(model)
         more = {**model.state_dict(), **dict(model.named_buffers()), **more}

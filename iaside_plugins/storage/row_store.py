@@ -266,7 +266,8 @@ def _say_integers(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any
     other = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
     if before and other:
         said = ", ".join(
-            f"{key} was {before.get(key)} and is now {now.get(key)}" for key in other[:3]
+            f"{key} was {shown(before.get(key), 60)} and is now {shown(now.get(key), 60)}"
+            for key in other[:3]
         )
         _log.warning(
             "%s holds rows of this model with other integers (%s): give another folder if they are "

@@ -364,6 +364,26 @@ class _Kind(enum.Enum):
     MAX = "max"
 
 
+class _Listed(_Resized):
+    """A network that keeps what it saw: of its base class's `forward` and its own."""
+
+    def __init__(self, net, seen):
+        super().__init__(net)
+        self.seen = seen
+
+    def forward(self, x):
+        self.seen.append(len(x))
+        return super().forward(x)
+
+
+def test_a_list_of_counts_is_said_not_refused(tmp_path, caplog):
+    net = _Listed(oracles.TinyNet(), []).eval()
+    _run(tmp_path, net)
+    assert net.seen
+    assert _run(tmp_path, net).n_forward == 0
+    assert "seen was [] and is now [" in caplog.text
+
+
 def test_settings_by_name_are_known_and_places_are_not(tmp_path):
     net = oracles.TinyNet()
 
