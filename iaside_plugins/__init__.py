@@ -3,8 +3,9 @@
 from iaside_plugins import interrupts as _interrupts  # noqa: F401  first: the others take seconds
 from iaside_plugins._version import __version__ as __version__
 from iaside_plugins.corruptions.error_rates import mean_corruption_error
+from iaside_plugins.decomposition.comparison import combine, compare, difference
 from iaside_plugins.decomposition.contributions import Condition
-from iaside_plugins.decomposition.result import ErrorDecomposition, combine, compare, difference
+from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.decomposition.run import error_decomposition
 from iaside_plugins.errors import InputError
 from iaside_plugins.heatmap.result import FourierHeatMap

@@ -25,8 +25,9 @@ from iaside_plugins.cli.groups import (
     with_groups,
 )
 from iaside_plugins.cli.values import Outputs, check_needs
+from iaside_plugins.decomposition.comparison import difference
 from iaside_plugins.decomposition.plots import plot_decomposition, plot_difference
-from iaside_plugins.decomposition.result import ErrorDecomposition, difference
+from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.decomposition.run import error_decomposition
 from iaside_plugins.decomposition.sentences import conclusion
 from iaside_plugins.decomposition.text import condition_name, decomposition_text, versus_text

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from iaside_plugins.decomposition.comparison import DecompositionDifference
 from iaside_plugins.decomposition.contributions import Contributions
-from iaside_plugins.decomposition.result import DecompositionDifference, ErrorDecomposition
+from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.display.plots import empty_figure, label_bands
 from iaside_plugins.display.style import COSTS, DIVERGING, FAINT, HELPS, SMALL
 from iaside_plugins.stats.intervals import Estimate

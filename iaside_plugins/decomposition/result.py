@@ -7,23 +7,19 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from iaside_plugins.decomposition.contributions import Condition, Contributions, Split
 from iaside_plugins.display.html import html_table
-from iaside_plugins.display.text import number
-from iaside_plugins.errors import InputError, InputTypeError
-from iaside_plugins.importance import comparison
-from iaside_plugins.importance.comparison import Comparison, check_same_labels, same_images
-from iaside_plugins.importance.result import SpectralImportance, band_edges
+from iaside_plugins.errors import InputError
+from iaside_plugins.importance.result import band_edges
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley import exact as shapley
 from iaside_plugins.stats.intervals import Estimate, jackknife
 from iaside_plugins.storage.files import jsonable, parse_json, read_npz, write_atomic
-from iaside_plugins.value_table.stream import numbered
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +27,6 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 ROUNDING = 1e-12  # share of an energy below which single precision rounds
-SAME_LOSS = 0.05  # of 1 nat and the loss: another batch size or half precision moves it by less
 Conditions = Iterable[Condition | tuple[str, float] | str] | None
 FORMAT = 1
 GAMES = ("error", "loss")
@@ -100,12 +95,12 @@ class ErrorDecomposition:
 
     def called(self, condition: Condition) -> ErrorDecomposition:
         """Return the same of a single condition under another name."""
-        error, loss = (replace(self._game(game), conditions=(condition,)) for game in GAMES)
+        error, loss = (replace(self.game(game), conditions=(condition,)) for game in GAMES)
         return replace(self, error=error, loss=loss)
 
     # ---- of the mean over conditions: the corruptions, or all where there are none ---------------
     def _mean(self, game: str = "error") -> Split:
-        return self._game(game).over(self.error.corruptions)
+        return self.game(game).over(self.error.corruptions)
 
     @property
     def clean_error(self) -> float:
@@ -169,7 +164,7 @@ class ErrorDecomposition:
 
     def _of_images(self, game: str) -> Array:
         weights = self.error.weights(self.error.corruptions)
-        return np.asarray(np.tensordot(weights, self._game(game).bands, axes=1))
+        return np.asarray(np.tensordot(weights, self.game(game).bands, axes=1))
 
     @property
     def values(self) -> Array | None:
@@ -275,7 +270,7 @@ class ErrorDecomposition:
 
         rows = []
         for k, condition in enumerate(self.conditions):
-            split = self._game(game).over([condition])
+            split = self.game(game).over([condition])
             energy = self.energy[k].mean(axis=0)
             for i, value in enumerate(split.bands.value):
                 low, high = split.bands.interval[i]
@@ -297,12 +292,13 @@ class ErrorDecomposition:
             "efficiency_residual": self.efficiency_residual,
         }
         for game in GAMES:
-            out[game] = _game_dict(self._game(game))
+            out[game] = game_dict(self.game(game))
         for row, energy in zip(out["error"]["conditions"], self.energy.mean(axis=1), strict=True):
             row["energy"] = energy
         return {**jsonable(out), "ids": list(self.ids)}
 
-    def _game(self, name: str) -> Contributions:
+    def game(self, name: str) -> Contributions:
+        """Return the game of errors or of the loss, by its name in `GAMES`."""
         if name not in GAMES:
             raise InputError(f"game must be 'error' or 'loss', got {name!r}")
         return self.loss if name == "loss" else self.error
@@ -328,7 +324,7 @@ class ErrorDecomposition:
         arrays: dict[str, Any] = {"energy": self.energy, "labels": self.labels}
         arrays |= {"wrong": self.wrong, "loss_table": self.loss_table}
         for game in GAMES:
-            arrays |= {f"{game}_{part}": getattr(self._game(game), part) for part in PARTS}
+            arrays |= {f"{game}_{part}": getattr(self.game(game), part) for part in PARTS}
         given = {name: array for name, array in arrays.items() if array is not None}
         with io.BytesIO() as file:
             np.savez_compressed(file, head=np.array(json.dumps(head)), **given)
@@ -390,54 +386,7 @@ class ErrorDecomposition:
         return plot_decomposition(self, name)
 
     def _repr_html_(self) -> str:
-        return html_table(f"{self!r}; in points of error:", _points(self.error, "error"))
-
-
-@dataclass(frozen=True, eq=False)
-class DecompositionDifference:
-    """First model minus second on the same images and conditions, with paired intervals.
-
-    Attributes:
-        error: Difference of the games of errors.
-        loss: Difference of the games of the loss.
-        protocol: The protocol of both.
-        ids: Name or digest of every image, in order.
-        band_edges: Band edges of the first (M + 1,) in cycles/image.
-    """
-
-    error: Contributions
-    loss: Contributions
-    protocol: Protocol
-    ids: tuple[str, ...]
-    band_edges: Array
-
-    def plot(self, first: str = "first", second: str = "second") -> Figure:
-        """Plot the difference by condition and band in a new figure (needs matplotlib).
-
-        Args:
-            first: Name of the first model.
-            second: Name of the second.
-        """
-        from iaside_plugins.decomposition.plots import plot_difference
-
-        return plot_difference(self, first, second)
-
-    def __repr__(self) -> str:
-        mean = self.error.over(self.error.corruptions).perturbed
-        found = number(100 * float(mean.value), *(100 * mean.interval), spec="+.1f", unit=" points")
-        return (
-            f"DecompositionDifference({len(self.ids)} images, {len(self.error.conditions)} "
-            f"conditions, error {found})"
-        )
-
-    def _repr_html_(self) -> str:
-        return html_table(repr(self), _points(self.error, "difference"))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the splits of every condition and of their mean as JSON values, in both games."""
-        games = {"error": self.error, "loss": self.loss}
-        out = {name: _game_dict(game) for name, game in games.items()}
-        return {"n_images": len(self.ids), **jsonable(out)}
+        return html_table(f"{self!r}; in points of error:", points_table(self.error, "error"))
 
 
 def over_energy(means: Array) -> Array:
@@ -451,134 +400,7 @@ def over_energy(means: Array) -> Array:
     return np.asarray(np.divide(contributions, energy, out=out, where=touched))
 
 
-def combine(parts: Sequence[ErrorDecomposition]) -> ErrorDecomposition:
-    """Return one decomposition of the conditions of several, on the images that all of them have.
-
-    Args:
-        parts: Of one model, each of other conditions.
-
-    Raises:
-        InputError: For no parts, parts of different protocols, models or labels, or no image in
-            common.
-    """
-    if not parts:
-        raise InputError("expected decompositions to combine, got none")
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    places = [{name: k for k, name in enumerate(numbered(part.ids))} for part in parts]
-    names = [name for name in places[0] if all(name in own for own in places)]
-    if not names or not all(_alike(first, part) for part in parts):
-        raise InputError("expected decompositions of one protocol with images in common")
-    ids = tuple(name for name, _ in names)
-    rows = [[own[name] for name in names] for own in places]
-    for part, own in zip(parts[1:], rows[1:], strict=True):
-        check_same_labels(first, part, rows[0], own)
-        loss, other = first.loss.clean[rows[0]], part.loss.clean[own]
-        off = np.abs(other - loss)
-        if part.n_classes != first.n_classes or (off > SAME_LOSS * (1 + loss)).any():
-            raise InputError(
-                "expected decompositions of one model: losses on the same clean images differ by "
-                f"up to {off.max():.2g} nats"
-            )
-
-    def game(name: str) -> Contributions:
-        games = [part._game(name).at(own) for part, own in zip(parts, rows, strict=True)]
-        measured = [one.nested for one in games if one.nested is not None]
-        nested = np.concatenate(measured) if len(measured) == len(games) else None
-        if nested is not None and np.isnan(nested).any(axis=(0, 2)).all():
-            nested = None  # no image has it under all conditions
-        return Contributions(
-            tuple(condition for one in games for condition in one.conditions),
-            games[0].clean,
-            np.concatenate([one.perturbed for one in games]),
-            np.concatenate([one.bands for one in games]),
-            nested,
-            games[0].rates,
-        )
-
-    tables = [part.loss_table for part in parts if part.loss_table is not None]
-    whole = len(tables) == len(parts) and all(part.n_images == len(ids) for part in parts)
-    wrong = [p.wrong[:, own] for p, own in zip(parts, rows, strict=True) if p.wrong is not None]
-    return replace(
-        first,
-        error=game("error"),
-        loss=game("loss"),
-        energy=np.concatenate([p.energy[:, own] for p, own in zip(parts, rows, strict=True)]),
-        wrong=np.concatenate(wrong) if wrong else None,
-        loss_table=np.concatenate(tables) if whole else None,  # means over all images of a part
-        labels=first.labels[rows[0]],
-        ids=ids,
-        n_forward=sum(part.n_forward for part in parts),
-    )
-
-
-def difference(first: ErrorDecomposition, second: ErrorDecomposition) -> DecompositionDifference:
-    """Return first minus second, paired over images.
-
-    Models may differ in input size as long as the images carry names that say they are the same.
-    Their order may differ.
-
-    Raises:
-        InputError: If the images, their labels, the conditions or the protocols differ.
-        InputTypeError: For other results, such as importances.
-    """
-    for one in (first, second):
-        if not isinstance(one, ErrorDecomposition):
-            raise InputTypeError(
-                f"expected two results of error_decomposition, got {type(one).__name__}; "
-                "importances are compared by compare(first, second)"
-            )
-    if not _alike(first, second):
-        raise InputError(
-            f"decompositions of different protocols cannot be compared: "
-            f"{first.protocol.protocol_id} and {second.protocol.protocol_id}"
-        )
-    if first.conditions != second.conditions:
-        only = sorted(map(str, set(first.conditions) ^ set(second.conditions)))
-        what = f"only one has {only[0]}" if only else "their order differs"
-        raise InputError(f"expected the same conditions in the same order: {what}")
-    order = same_images(first.ids, second.ids)
-    check_same_labels(first, second, range(first.n_images), order)
-    return DecompositionDifference(
-        first.error - second.error.at(order),
-        first.loss - second.loss.at(order),
-        first.protocol,
-        first.ids,
-        first.band_edges(),
-    )
-
-
-@overload
-def compare(first: SpectralImportance, second: SpectralImportance) -> Comparison: ...
-
-
-@overload
-def compare(first: ErrorDecomposition, second: ErrorDecomposition) -> DecompositionDifference: ...
-
-
-def compare(first: Any, second: Any) -> Comparison | DecompositionDifference:
-    """Return first minus second of two results on the same images, with paired intervals.
-
-    Models may differ in input size as long as the images carry names (`ids`) that say they are the
-    same, and in the order of the images, but not in the numbering of the classes. Of two
-    decompositions it is their `difference`.
-
-    Raises:
-        InputError: If the images, their labels, the conditions or the protocols differ.
-        InputTypeError: For other results, or one of each kind.
-    """
-    if isinstance(first, ErrorDecomposition):
-        return difference(first, second)
-    return comparison.compare(first, second)
-
-
-def _alike(first: ErrorDecomposition, second: ErrorDecomposition) -> bool:
-    """Whether two protocols give equal decompositions: beta, of the scores, is not used."""
-    return replace(first.protocol, beta=second.protocol.beta).same(second.protocol)
-
-
-def _points(game: Contributions, last: str) -> pd.DataFrame:
+def points_table(game: Contributions, last: str) -> pd.DataFrame:
     """Return clean, contributions and the end in points: a row a condition, and a mean.
 
     The mean is over the corruptions, where there are some.
@@ -594,7 +416,7 @@ def _points(game: Contributions, last: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["condition", "clean", *bands, last])
 
 
-def _game_dict(game: Contributions) -> dict[str, Any]:
+def game_dict(game: Contributions) -> dict[str, Any]:
     """Return the splits of the mean and of every condition as values with intervals.
 
     The mean is over the corruptions, where there are some.

@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS
 from iaside_plugins.corruptions.systematic import READINGS
+from iaside_plugins.decomposition.comparison import DecompositionDifference
 from iaside_plugins.decomposition.contributions import Contributions, sum_over
-from iaside_plugins.decomposition.result import DecompositionDifference, ErrorDecomposition
+from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.display.text import interval
 from iaside_plugins.stats.intervals import Estimate
 

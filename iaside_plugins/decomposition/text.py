@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from iaside_plugins.budgets import format_budget
+from iaside_plugins.decomposition.comparison import DecompositionDifference
 from iaside_plugins.decomposition.contributions import Condition, Contributions
-from iaside_plugins.decomposition.result import DecompositionDifference, ErrorDecomposition
+from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.decomposition.sentences import conclusion, versus_conclusion
 from iaside_plugins.display.text import interval, rounded_to_sum
 from iaside_plugins.stats.intervals import Estimate

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iaside_plugins.decomposition.result import combine
+from iaside_plugins.decomposition.comparison import combine
 from iaside_plugins.decomposition.run import chains_like, error_decomposition
 from iaside_plugins.decomposition.taken import TakenPairs
 from iaside_plugins.display.masking import warn_of_masking

@@ -180,9 +180,7 @@ def _wrong(runner: ModelRunner, item: Item, frequencies: IntArray, norm: float, 
         for part in np.array_split(np.arange(len(frequencies)), n_parts):
             basis = basis_images(frequencies[part], image.shape[1:], runner.dtype, runner.device)
             noisy = noisy_images(image, basis, sign[part[0] : part[-1] + 1], norm)
-            if runner.needs_tuning:
-                probe = noisy[: runner.n_probe(len(noisy), len(noisy))]
-                runner.tune(probe, torch.tensor([item.label], device=runner.device))
+            runner.tune_if_needed(noisy, item.label)
             parts.append(runner.logits(noisy, item.label).clone())  # a model may reuse its output
         return torch.cat(parts)
 

@@ -174,17 +174,19 @@ class ModelRunner:
             half = self.forward.half
             check_same_again(self.forward, head, given, half=half, model=self.model)
 
+    def tune_if_needed(self, images: Tensor, label: int) -> None:
+        """Call `tune` with the first of a batch's images, and the class of the first one."""
+        if self.needs_tuning:
+            probe = images[: self.n_probe(len(images), len(images))]
+            self.tune(probe, torch.tensor([label], device=self.device))
+
     def batch_logits(self, images: Tensor, top_label: int = 0) -> Tensor:
         """Return the logits of one batch, split only if batch_size="auto"; see `logits`.
 
         The images stay as they are, whatever the model writes into its own copy. If `tune` is
         needed, it is called with them first.
         """
-        if self.needs_tuning:
-            self.tune(
-                images[: self.n_probe(len(images), len(images))],
-                torch.tensor([top_label], device=self.device),
-            )
+        self.tune_if_needed(images, top_label)
         if self.batch_size != "auto":
             return self.logits(self.forward.copy_of(images), top_label)
         return self.within_memory(

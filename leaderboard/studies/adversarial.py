@@ -16,8 +16,9 @@ import numpy as np
 
 from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS
+from iaside_plugins.decomposition.comparison import combine, difference
 from iaside_plugins.decomposition.contributions import Contributions
-from iaside_plugins.decomposition.result import ErrorDecomposition, combine, difference
+from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.display.plots import counted, new_figure, save_figure, titled
 from iaside_plugins.display.style import DIVERGING, LABEL, SMALL
 from iaside_plugins.errors import InputError

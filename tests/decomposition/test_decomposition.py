@@ -22,12 +22,8 @@ from iaside_plugins import (
 )
 from iaside_plugins.corruptions import error_rates
 from iaside_plugins.corruptions.apply import CORRUPTIONS
-from iaside_plugins.decomposition.result import (
-    ErrorDecomposition,
-    _points,
-    combine,
-    difference,
-)
+from iaside_plugins.decomposition.comparison import combine, difference
+from iaside_plugins.decomposition.result import ErrorDecomposition, points_table
 from iaside_plugins.decomposition.sentences import conclusion, versus_conclusion
 from iaside_plugins.errors import InputTypeError
 from iaside_plugins.inference import tuning
@@ -293,7 +289,7 @@ def test_a_mean_is_over_the_corruptions_at_every_door():
         mean = one.to_dict()["error"]["mean"]["perturbed"]["value"]
         assert mean == one.error.over(["fog"]).perturbed.value != one.error.over().perturbed.value
         assert f"{100 * mean:.1f} %" in repr(one) or f"{100 * mean:+.1f} points" in repr(one)
-        shown = _points(one.error, "end")  # the table in a notebook
+        shown = points_table(one.error, "end")  # the table in a notebook
         assert shown["end"].iloc[-1] == pytest.approx(100 * mean)
 
 

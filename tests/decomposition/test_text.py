@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from iaside_plugins import Protocol
+from iaside_plugins.decomposition.comparison import difference
 from iaside_plugins.decomposition.contributions import Condition, Contributions
 from iaside_plugins.decomposition.plots import plot_decomposition, plot_difference
-from iaside_plugins.decomposition.result import ErrorDecomposition, difference
+from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.decomposition.sentences import best_removal, conclusion, most_of
 from iaside_plugins.decomposition.text import (
     decomposition_table,
