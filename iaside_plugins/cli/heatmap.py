@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from dataclasses import dataclass, fields
+from typing import Annotated, Any
 
 import typer
 
@@ -13,20 +13,28 @@ from iaside_plugins.cli.groups import (
     ImageOptions,
     ModelOptions,
     PassOptions,
+    ProtocolOptions,
     SavedOutputOptions,
     with_groups,
 )
+from iaside_plugins.decomposition.run import check_protocol
 from iaside_plugins.devices import pick_device
+from iaside_plugins.errors import InputError
 from iaside_plugins.heatmap.plots import plot_heatmap
 from iaside_plugins.heatmap.run import fourier_heatmap
 from iaside_plugins.heatmap.text import heatmap_text, views_text
+from iaside_plugins.protocol import Protocol
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.storage.resume_folder import resume_folder
 from iaside_plugins.workflows.cost import planned
-from iaside_plugins.workflows.heatmap import band_views, heatmap_cost, views_pairs, views_protocol
+from iaside_plugins.workflows.heatmap import band_views, heatmap_cost, views_pairs
 from iaside_plugins.workflows.source import open_images
 
 N_IMAGES = 200
+EXACT_BANDS = 8  # up to here the other views run every coalition
+# An estimator is taken without the views too: that of the default stops at 12 bands.
+OF_MAP = {"n_bands", "band_norm", "seed", "estimator"}
+OF_VIEWS = [field.name for field in fields(Protocol) if field.name not in OF_MAP]
 
 
 @dataclass(frozen=True)
@@ -35,13 +43,28 @@ class _Images(ImageOptions):
 
 
 @dataclass(frozen=True)
-class _Bands:
-    TITLE: ClassVar[str] = "Bands"
+class _Bands(ProtocolOptions):
+    protocol: Annotated[
+        str | None, opt.protocol_option("default; above 8 bands estimator=permutation")
+    ] = None
 
-    n_bands: opt.NBands = None
-    band_norm: Annotated[
-        str, typer.Option(help="chebyshev (square rings) or euclidean (round rings)")
-    ] = "chebyshev"
+    def chosen(self, seed: int, views: bool) -> Protocol:
+        """Return the protocol of map and views, exact up to eight bands unless it says otherwise.
+
+        Raises:
+            InputError: For a choice that the views cannot take, or that only they would.
+        """
+        few = self.n_bands is None or self.n_bands <= EXACT_BANDS
+        chosen = self.pick(seed, None if few else "permutation")
+        if views:
+            check_protocol(chosen)
+            return chosen
+        for name in OF_VIEWS:
+            if getattr(chosen, name) != getattr(Protocol, name):
+                raise InputError(
+                    f"{name} of the protocol needs --views: the map takes its bands and its seed"
+                )
+        return chosen
 
 
 @with_groups
@@ -76,15 +99,15 @@ def heatmap(
     outputs = output.open()
     pick_device(run.device)
     rows, together = run.rows()
-    partition = SpectralPartition(8 if bands.n_bands is None else bands.n_bands, bands.band_norm)
+    chosen = bands.chosen(images.seed, views)
+    partition = SpectralPartition(chosen.n_bands, chosen.band_norm)
     source = images.source(together)
     given: dict[str, Any] = {"batch_size": rows, "precision": run.precision}
     net = model.open(spec, run.device, precision=run.precision)
     taken = open_images(source, net)
     outputs.say(describe(net.info))
     pairs = views_pairs(source, net) if views else None
-    other = views_protocol(partition, images.seed) if views else None
-    cost = heatmap_cost(net, taken, step, other=other, **given)
+    cost = heatmap_cost(net, taken, step, other=chosen if views else None, **given)
     if outputs.plan(run.dry_run, cost, **planned(net, taken, None)):
         return
     which = (*source.which(), *model.shape.values(), norm, step)
@@ -97,7 +120,7 @@ def heatmap(
                 norm=norm,
                 step=step,
                 partition=partition,
-                seed=images.seed,
+                seed=chosen.seed,
                 resume=folder,
                 **shared,
             )
@@ -106,11 +129,12 @@ def heatmap(
             beside = (
                 None
                 if pairs is None
-                else band_views(net, pairs, taken, result, folder=folder, **shared)
+                else band_views(net, pairs, taken, result, chosen, folder=folder, **shared)
             )
         found, text = {"model": net.info.to_dict(), **result.to_dict()}, heatmap_text(result)
         if beside is not None:
-            found["views"], text = beside.to_dict(), f"{text}\n{views_text(beside)}"
+            found |= {"protocol": chosen.to_dict(), "views": beside.to_dict()}
+            text = f"{text}\n{views_text(beside)}"
         outputs.write(
             *images.with_words(found, text),
             lambda: (

@@ -26,7 +26,6 @@ from iaside_plugins.heatmap.views import (
 from iaside_plugins.importance.chance import not_judged
 from iaside_plugins.importance.run import importance_work, spectral_importance
 from iaside_plugins.protocol import Protocol
-from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.value_table.progress import Work, added, times
 from iaside_plugins.workflows.cost import Cost, probed
 from iaside_plugins.workflows.explain import PerturbedImages, explain_plan
@@ -35,7 +34,6 @@ from iaside_plugins.workflows.source import DataSource
 NOISE, SEVERITY = "gaussian_noise", 3  # touches every band alike
 EPSILON = 0.5  # L2: RobustBench's for CIFAR, imagenet-testbed's for ImageNet
 STEPS = 20
-EXACT_BANDS = 8  # up to here every coalition is run
 _log = logging.getLogger(__name__)
 
 
@@ -73,13 +71,6 @@ def heatmap_cost(
     return Cost(parts, probed(model, images, protocol=other, **options), shorter)
 
 
-def views_protocol(partition: SpectralPartition, seed: int) -> Protocol:
-    """Return the protocol of the other views: the heat map's bands, exact up to eight."""
-    m = partition.n_bands
-    estimator = "exact" if m <= EXACT_BANDS else "permutation"
-    return Protocol(m, partition.norm, estimator=estimator, seed=seed)
-
-
 def views_pairs(source: DataSource, model: Classifier) -> PerturbedImages:
     """Return the noisy images of the other views, checked before any of the work.
 
@@ -94,6 +85,7 @@ def band_views(
     pairs: PerturbedImages,
     images: ImageFolderData,
     heat_map: FourierHeatMap,
+    protocol: Protocol,
     *,
     folder: Path | None = None,
     **options: Any,
@@ -108,10 +100,10 @@ def band_views(
         pairs: The images with noise, see `views_pairs`.
         images: The images of the heat map.
         heat_map: Its heat map.
+        protocol: Of importance and contributions, with the bands of the heat map.
         folder: Where finished work is stored, or None.
         options: batch_size, precision and show_progress of the passes.
     """
-    protocol = views_protocol(heat_map.partition, heat_map.seed)
     where = {name: None if folder is None else folder / name for name in ("importance", "explain")}
     views = [
         importance_view(

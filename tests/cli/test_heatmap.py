@@ -55,12 +55,32 @@ def test_mistakes_are_one_line(iaside, images, monkeypatch):
 
     refused("--norm", 0, "--norm must be above 0")
     refused("--step", 0, "--step must be an integer of at least 1")
-    refused("--band-norm", "round", "chebyshev, euclidean")
-    refused("--n-bands", 40, "too small")
+    refused("--protocol", "band_norm=round", "chebyshev, euclidean")
+    refused("--protocol", "temperature=2", "temperature of the protocol needs --views")
+    refused("--views", "--protocol", "absence=gaussian", "absence=gaussian does not go with")
+    refused("--n-bands", 32, "too small")
+    refused("--n-bands", 40, "--n-bands must be at most 32, got 40")
     refused("--plot", "map.txt", ".png")
     monkeypatch.setattr(WATCH, "rows", 0)
     refused(*SOME[2:], "--views", "--n-images", 1, "at least 2 images, got 1")
     assert WATCH.rows == 0
+
+
+def test_the_bands_of_a_protocol_are_those_of_map_and_views(iaside, images, tmp_path):
+    def found(*arguments: object) -> dict:
+        out = tmp_path / "found.json"
+        some = ("--device", "cpu", "--step", 4, "--quiet", "--json", out)
+        run = iaside("heatmap", MODEL, "--data", images, *some, *arguments)
+        assert run.code == 0, run.err
+        return json.loads(out.read_text())
+
+    alone = found("--protocol", "n_bands=4,band_norm=euclidean,seed=1")
+    assert [alone[name] for name in ("n_bands", "band_norm", "seed")] == [4, "euclidean", 1]
+    assert "protocol" not in alone
+    chains = found("--views", "--n-bands", 4, "--protocol", "permutation,band_norm=euclidean")
+    assert chains["protocol"]["estimator"] == "permutation"
+    assert chains["protocol"]["band_norm"] == "euclidean"
+    assert len(chains["views"]["views"][0]["value"]) == 4
 
 
 def test_views_stand_beside_the_map_with_and_without_foolbox(
