@@ -40,7 +40,7 @@ def facts() -> dict[str, str]:
     rows, evidence = study("criteria/outcomes"), study("criteria/evidence")
     return {
         "evidence_answer": "\n".join(
-            f"- **{question}** {answer}" for question, answer in verdicts(rows).items()
+            f"- **{one.question}** ({one.asked}) {one.outcome}" for one in verdicts(rows)
         ),
         "evidence_missing": _missing(evidence["missing"]),
         "evidence_rerun": _rerun(study("criteria/rerun")),

@@ -4,37 +4,76 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from iaside_plugins.display.text import markdown_table, number
-from iaside_plugins.leaderboard.studies.criteria import BESIDE, VERDICTS
+from iaside_plugins.leaderboard.studies.criteria import (
+    AGREEING,
+    BESIDE,
+    REPAIR_ORDER,
+    REPAIR_POINTS,
+    SAME_ORDER,
+    SAME_ORDER_HALVES,
+    VERDICTS,
+)
 
-QUESTIONS = {
-    "a": "Do networks that read lower bands keep more accuracy under attack and err less under "
-    "noise, beyond what clean accuracy says (partial rank correlations; above 0: yes)?",
-    "b": "Do other views of a band agree with contributions per energy?",
-    "c": "Do other bands, seeds and images say the same of the networks?",
-    "d": "Do filters repair what the decomposition says they would?",
-    "e": "Is the forecast from clean images nearer to errors than the clean error?",
+QUESTIONS = {  # what is asked, and what the criterion calls a yes
+    "a": (
+        "At equal clean accuracy, do networks that read lower bands keep more accuracy under "
+        "attack and err less under noise?",
+        "partial rank correlation above 0",
+    ),
+    "b": (
+        "Do other views rank the bands of a network as contributions per energy do?",
+        f"rank correlation of at least {AGREEING:+.1f}; in part: above 0",
+    ),
+    "c": (
+        "Do other bands, seeds and images say the same of the networks?",
+        f"rank correlation of at least {SAME_ORDER:+.1f}, of halves of the images "
+        f"{SAME_ORDER_HALVES:+.1f}",
+    ),
+    "d": (
+        "Do filters repair what the decomposition says they would?",
+        f"predicted repair at most {100 * REPAIR_POINTS:.0f} points off, its rank correlation at "
+        f"least {REPAIR_ORDER:+.1f}",
+    ),
+    "e": (
+        "Are errors nearer to their forecast from clean images than to the clean error?",
+        "nearer by more than 0 points",
+    ),
 }
 NAMED = 3  # rows of one verdict, above which they are counted only
+SAID = re.compile(  # of a row, what its question says already
+    "contribution per energy and |absolute error of the predicted repair, "
+    "|order of corruptions: predicted repair and |mean absolute error: .* of the forecast, "
+    r"| \(\+: as expected\)|, given clean accuracy"
+)
 
 
-def verdicts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the question of every criterion, with its verdicts: how many rows, a few by name.
+class Verdicts(NamedTuple):
+    """A question, what counts as yes, and its verdicts: how many rows, a few by name."""
+
+    question: str
+    asked: str
+    outcome: str
+
+
+def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[Verdicts]:
+    """Return the verdicts of every criterion.
 
     Args:
         rows: Of outcomes.json.
     """
-    found = {}
-    for criterion, question in QUESTIONS.items():
+    found = []
+    for criterion, (question, asked) in QUESTIONS.items():
         judged = [r for r in rows if r["criterion"] == criterion and r["verdict"] != BESIDE]
         each = [(v, [row for row in judged if row["verdict"] == v]) for v in VERDICTS]
-        found[question] = " ".join(
+        outcome = " ".join(
             f"{verdict.capitalize()} ({len(some)} of {len(judged)}){_named(some)}."
             for verdict, some in each
             if some
         )
+        found.append(Verdicts(question, asked, outcome))
     return found
 
 
@@ -48,9 +87,9 @@ def _named(rows: Sequence[Mapping[str, Any]]) -> str:
         return f": {rows[0]['among']}, {min(values):+.2f} to {max(values):+.2f}"
     said = []
     for row in rows:
-        what = re.split(r" \(|, given", row["what"])[0]
         among = "" if row["among"] == "all networks" else f", {row['among']}"
-        said.append(what + among + ("" if row["value"] is None else f" ({value_text(row)})"))
+        value = "" if row["value"] is None else f" {value_text(row)}"
+        said.append(SAID.sub("", row["what"] + among) + value)
     return ": " + "; ".join(said)
 
 
@@ -73,4 +112,4 @@ def estimate_text(
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the `verdicts` as a Markdown table."""
-    return markdown_table([["question", "outcome"], *map(list, verdicts(rows).items())])
+    return markdown_table([["question", "a yes is", "outcome"], *map(list, verdicts(rows))])
