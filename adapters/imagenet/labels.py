@@ -49,10 +49,11 @@ class LabelSpace:
     """What the label indices mean.
 
     Attributes:
-        name: "imagenet", "cifar10", "cifar100", "file" (a file of classes), "rank" (position of
-            the folder), "integers" (folders named by them), "manifest" (integers of a manifest),
-            "records", "names" (those that a Parquet file brings), "imagenet-200" and the like
-            (some classes of a data set), or "predicted" (the model's outputs).
+        name: "imagenet", "cifar10", "cifar100", "file" (a file of classes), "model" (a model that
+            names its outputs), "rank" (position of the folder), "integers" (folders named by
+            them), "manifest" (integers of a manifest), "records", "names" (those that a Parquet
+            file brings), "imagenet-200" and the like (some classes of a data set), or "predicted"
+            (the model's outputs).
         n_classes: Number of classes, also of those without an image here; for those of
             `PLAIN_INTEGERS` only the largest label + 1.
         names: Name of every class, for people; ImageNet has two "crane" and two "maillot".

@@ -153,10 +153,7 @@ class Contributions:
 
     @property
     def corruptions(self) -> tuple[Condition, ...]:
-        """The conditions that a mean error is of: the corruptions, or all where there are none.
-
-        Of systematic noise and attacks together, it is of the first.
-        """
+        """The conditions of the mean: the corruptions, else the readings, else all of them."""
         known = tuple(one for one in self.conditions if one.name in CORRUPTION_NAMES)
         return known or self.systematic or self.conditions
 

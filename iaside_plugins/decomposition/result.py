@@ -98,7 +98,7 @@ class ErrorDecomposition:
         error, loss = (replace(self.game(game), conditions=(condition,)) for game in GAMES)
         return replace(self, error=error, loss=loss)
 
-    # ---- of the mean over conditions: the corruptions, or all where there are none ---------------
+    # ---- of the mean over the conditions of `Contributions.corruptions` --------------------------
     def _mean(self, game: str = "error") -> Split:
         return self.game(game).over(self.error.corruptions)
 

@@ -246,7 +246,10 @@ def _worst_case(place: str, case: WorstCase, attacks: tuple[Attack, ...]) -> Pro
     own = [a for a in attacks if a.norm == case.norm and a.epsilon <= case.epsilon]
     names = [name for name, *_ in dict.fromkeys(_settings(attack) for attack in own)]
     if Counter(case.attacks) != Counter(names):
-        yield f"{place}/attacks: expected all of that norm and epsilon, {names}, got {case.attacks}"
+        yield (
+            f"{place}/attacks: expected all of that norm up to that epsilon, {names}, "
+            f"got {case.attacks}"
+        )
         return
     high = min(attack.accuracy.value for attack in own)
     low = max(0.0, 1 - sum(1 - attack.accuracy.value for attack in own))

@@ -193,7 +193,7 @@ class MeanCorruptionError(Normalised):
 
 
 class Corruption(Group):
-    """Errors under the 15 corruptions."""
+    """Errors under the 15 corruptions, or the 12 of ImageNet-3DCC."""
 
     source: Literal["generated", "distributed"]
     size: Positive | None
@@ -238,7 +238,7 @@ class Attack(Group):
 
 
 class WorstCase(Group):
-    """Images that survive every attack of one norm and budget."""
+    """Images that survive every attack of one norm up to this budget."""
 
     norm: Literal["Linf", "L2"]
     epsilon: Size

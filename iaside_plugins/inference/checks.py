@@ -170,7 +170,7 @@ class KnownClasses:
     """The classes of labelled images, where the source of the labels knows all of them.
 
     Attributes:
-        name: Of the label space: a known data set, "file" or "rank".
+        name: Of the label space: a known data set, "file", "model", "rank" or "names".
         n_classes: Number of its classes.
         n_found: Number of those that have an image here, or None.
     """
@@ -199,6 +199,7 @@ class KnownClasses:
             ways.append("or labels='rank' if the outputs are numbered as the sorted folders")
         read = {
             "file": "of the file of classes",
+            "model": "that the model names",
             "rank": "of the sorted folders",
             "names": "that the images' file names",
         }

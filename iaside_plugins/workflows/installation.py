@@ -6,6 +6,7 @@ import importlib
 import platform
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import metadata
 from typing import Any
 
@@ -18,15 +19,18 @@ from iaside_plugins.adapters.compat import (
     import_timm,
     import_torchvision,
 )
+from iaside_plugins.adapters.models.installed import PACKAGED, packaged_file
 from iaside_plugins.adapters.robustbench_adapter.doctor import NOTE, OK, PROBLEM, Finding
 from iaside_plugins.errors import MissingExtraError, how_to_install
 from iaside_plugins.storage.resume_folder import cache_folder
 
+WEIGHTS = {one.distribution: one.file for one in PACKAGED.values() if not one.extra}
 IMPORTS: dict[str, Callable[[], Any]] = {  # those that may need a repair, see `adapters.compat`
     "torchvision": import_torchvision,
     "timm": import_timm,
     "robustbench": import_robustbench,
     "pyautoattack": import_pyautoattack,
+    **{name: partial(packaged_file, name, file) for name, file in WEIGHTS.items()},  # not imported
 }
 EXTRAS = {  # of each extra: modules, by the names of their distributions
     "imagenet": {
@@ -36,15 +40,19 @@ EXTRAS = {  # of each extra: modules, by the names of their distributions
         "torchvision": "torchvision",
         "timm": "timm",
         "safetensors": "safetensors",
+        "threadpoolctl": "threadpoolctl",
     },
-    "foolbox": {"foolbox": "foolbox"},
+    "foolbox": {"foolbox": "foolbox", "scipy": "scipy"},
     "captum": {"captum": "captum", "scikit-learn": "sklearn"},
     "leaderboard": {"pydantic": "pydantic", "matplotlib": "matplotlib", "jinja2": "jinja2"},
+    "remote": {"s3fs": "s3fs", "gcsfs": "gcsfs"},
     "robustbench": {"robustbench": "robustbench", "pyautoattack": "pyautoattack"},
     "ray": {"ray": "ray"},
     "hf": {"huggingface_hub": "huggingface_hub", "transformers": "transformers"},
     "onnx": {"onnx": "onnx", "onnx2torch": "onnx2torch", "onnxruntime": "onnxruntime"},
     "parquet": {"pyarrow": "pyarrow"},
+    "lightning": {"lightning": "lightning"},
+    "demo": {"scikit-learn": "sklearn", "pyautoattack": "pyautoattack", **{n: n for n in WEIGHTS}},
 }
 
 

@@ -126,7 +126,7 @@ def _net_table(splits: Mapping[str, Any], nets: Mapping[str, Any]) -> str:
 
 
 def _group_table(nets: Mapping[str, Any]) -> str:
-    """Return, for each network and group, what it costs, and its share above the middle band."""
+    """Return the points of error of each network and group, below and above the middle band."""
     rows = [["network", *(f"{group}: low + high" for group in GROUPS)]]
     for name, one in sorted(nets.items()):
         halves = {
@@ -148,7 +148,7 @@ def _attack_table(nets: Mapping[str, Any]) -> str:
 
 
 def _choice_table(data: Mapping[str, Any]) -> str:
-    """Return the mean's split by thirds of the frequencies under other partitions."""
+    """Return the mean's split by quarters of the frequencies under other partitions."""
     rows = [["network", "partition", "lowest quarter", "second", "third", "highest quarter"]]
     for name in SAID:
         for key in (name, *(f"{name}--{choice}" for choice in CHOICES)):
@@ -163,7 +163,7 @@ def _choice_table(data: Mapping[str, Any]) -> str:
 
 
 def decomposition_figure(data: Mapping[str, Any]) -> Figure:
-    """Draw what noise, and what the weather, costs every network by band: heat maps, white is 0."""
+    """Draw what each group of corruptions costs every network by band; white is 0."""
     nets = {
         n: one for n, one in sorted(data.items()) if "--" not in n and one["image_size"][0] == 32
     }
