@@ -38,7 +38,7 @@ from iaside_plugins.protocol import METHOD_VERSION, Protocol
 from iaside_plugins.storage.files import jsonable
 from iaside_plugins.storage.provenance import model_identity, provenance
 from iaside_plugins.storage.row_store import RowStore
-from iaside_plugins.value_table.progress import Work, added, progress_bar, times
+from iaside_plugins.value_table.progress import Progress, Work, added, times
 from iaside_plugins.value_table.stream import Item, check_max_images, count, items
 
 Array = npt.NDArray[np.float64]
@@ -115,7 +115,7 @@ def compare_attributions(  # noqa: PLR0913  the public signature
     stream = items(data, protocol.n_bands, max_images)
     total = count(data, max_images)
     try:
-        with progress_bar(None, show_progress) as bar:
+        with Progress(None, show_progress) as bar:
             for group in _groups(stream):
                 if not ids:
                     study.attempt(group[0])

@@ -10,11 +10,7 @@ from pathlib import Path, PurePosixPath
 from iaside_plugins.adapters.imagenet.cifar import ARCHIVES, CORRUPTED, read_cifar, read_cifar_c
 from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError, decode, read_bytes
 from iaside_plugins.adapters.imagenet.folders import grouped_corruptions, tree_cells
-from iaside_plugins.adapters.imagenet.labels import (
-    PLAIN_INTEGERS,
-    UnknownClassesError,
-    known_map,
-)
+from iaside_plugins.adapters.imagenet.labels import UnknownClassesError, known_map
 from iaside_plugins.adapters.imagenet.listing import image_names, read_listing, subfolders
 from iaside_plugins.adapters.imagenet.records import find_records, source_of
 from iaside_plugins.adapters.imagenet.remote import local_or_remote
@@ -24,6 +20,7 @@ from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.display.errors import with_options
 from iaside_plugins.entry.robustbench_json import robustbench_ids
 from iaside_plugins.errors import InputError
+from iaside_plugins.inference.checks import PLAIN_INTEGERS
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 TREES = {"ImageNet-C": "corruptions", "ImageNet-3DCC": "corruptions_3d"}

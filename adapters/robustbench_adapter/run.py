@@ -39,7 +39,7 @@ from iaside_plugins.inference.checks import model_device
 from iaside_plugins.storage.files import jsonable, write_json
 from iaside_plugins.storage.provenance import ids_digest, model_digest
 from iaside_plugins.storage.resume_folder import resume_folder
-from iaside_plugins.value_table.progress import added, progress_bar, times
+from iaside_plugins.value_table.progress import Progress, added, times
 
 FILE = "model.json"  # the logits, in a folder of unfinished work
 TOLERANCE = 1e-3  # of the largest logit: other devices and batch sizes change less
@@ -103,7 +103,7 @@ def run_benchmark(ready: PreparedRequest, cost: Cost) -> Iterator[BenchmarkResul
         check_same_model(folder, kind, cost.logits, in_cache=given is None)
         if request.aa_state_path is not None:
             check_same_model(Path(request.aa_state_path), kind, cost.logits, in_cache=False)
-        with progress_bar(cost.work, request.show_progress, "robustbench_adapter"):
+        with Progress(cost.work, request.show_progress, "robustbench_adapter"):
             if request.spectral:  # an earlier run of another protocol is refused before attacks
                 ImportanceRun(
                     ready.model,
@@ -214,7 +214,7 @@ def _attack(
     request = ready.request
     own = request.aa_state_path
     each = added({"forward": 1}, attacks_work(spec.order))
-    with progress_bar(times(each, len(ready.images.ids)), request.show_progress) as bar:
+    with Progress(times(each, len(ready.images.ids)), request.show_progress) as bar:
         return run_autoattack(
             ready.model,
             ready.images.clean(None),

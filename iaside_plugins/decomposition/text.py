@@ -13,9 +13,8 @@ from iaside_plugins.budgets import format_budget
 from iaside_plugins.decomposition.comparison import DecompositionDifference
 from iaside_plugins.decomposition.contributions import Condition, Contributions
 from iaside_plugins.decomposition.result import ErrorDecomposition
-from iaside_plugins.decomposition.sentences import conclusion, versus_conclusion
-from iaside_plugins.display.text import interval, rounded_to_sum
-from iaside_plugins.stats.intervals import Estimate
+from iaside_plugins.decomposition.sentences import conclusion, points, versus_conclusion
+from iaside_plugins.display.text import rounded_to_sum
 
 Array = npt.NDArray[np.float64]
 NAME_WIDTH = 17  # of the longest corruption
@@ -103,16 +102,6 @@ def decomposition_table(game: Contributions, width: int | None, first: str, last
             + f"{shown[-1]:>{END_WIDTH}.1f}"
         )
     return lines
-
-
-def points(estimate: Estimate, place: int | None = None) -> str:
-    """Return an estimate in points with its interval, for example "24.0 [19.5, 28.5]"."""
-    value, ends = (estimate.value, estimate.interval)
-    if place is not None:
-        value, ends = value[place], ends[place]
-    low, high = (100 * float(np.clip(end, -1, 1)) for end in ends)
-    shown = interval(low, high, spec=".1f")
-    return f"{100 * float(value):.1f}" + (f" {shown}" if shown else "")
 
 
 def _shown(name: str) -> str:

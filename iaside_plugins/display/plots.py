@@ -143,8 +143,7 @@ def plot_profiles(results: Mapping[str, SpectralImportance]) -> Figure:
         MissingExtraError: If matplotlib is not installed.
     """
     figure, (ax,) = new_figure(7.5, 4.2)
-    counts = sorted({result.n_images for result in results.values()})
-    n_images = counts[0] if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    n_images = counted(result.n_images for result in results.values())
     protocols = dict.fromkeys(result.protocol.protocol_id for result in results.values())
     name = next(iter(results)) if len(results) == 1 else f"{len(results)} models"
     title = titled(name, n_images, *protocols)

@@ -57,6 +57,11 @@ class Proportion(Group):
     n: Positive
     images: Base64 | None = None
 
+    @property
+    def count(self) -> int:
+        """The k of n images."""
+        return round(self.value * self.n)
+
 
 class Chance(Group):
     """Clean accuracy against guessing, 1 of n_classes, by an exact one-sided binomial test."""

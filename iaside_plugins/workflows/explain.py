@@ -36,7 +36,7 @@ from iaside_plugins.inference.gradients import try_first_gradient
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.value_table.progress import Work, added, part, times
 from iaside_plugins.value_table.stream import places_of
-from iaside_plugins.workflows.corruption_options import check_corruptions
+from iaside_plugins.workflows.corruption_options import check_corruptions, check_each_severity
 from iaside_plugins.workflows.cost import Cost, probed
 from iaside_plugins.workflows.labels import PREDICTED
 from iaside_plugins.workflows.source import DataSource, open_images, with_predictions
@@ -224,9 +224,7 @@ def explain_plan(
     wanted = check_corruptions(corruptions)
     if not attacks and wanted == []:
         raise InputError("nothing to explain: give corruptions=..., attacks=..., or both")
-    for severity in severities:
-        if severity not in range(1, 6):
-            raise InputError(f"severities are 1 to 5, got {severity}")
+    check_each_severity(severities)
     few = replace(source, batch_size=IMAGES_AT_ONCE)
     clean = open_images(few, model, shuffled=True)
     own = model.info.preprocessing

@@ -52,7 +52,7 @@ def test_a_look_is_done_when_narrow_enough_but_not_too_early():
     ("n", "ratio", "expected"), [(100, 2.0, 400), (25, 1.0, 100), (200, 1.1, 250), (150, 0.5, 150)]
 )
 def test_images_to_come_are_foretold_by_the_square_root_law(n, ratio, expected):
-    assert StopCheck(n, ratio).n_expected == expected
+    assert StopCheck(n, ratio).expected() == expected
 
 
 @pytest.mark.parametrize(
