@@ -31,7 +31,7 @@ from iaside_plugins.entry.robustbench_json import read
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import Images
 from iaside_plugins.evaluation.evaluate import AttackPlan, EvaluationPlan, conditions, evaluate
-from iaside_plugins.evaluation.pairs import PairedStreams
+from iaside_plugins.evaluation.pairs import AlignedImages
 from iaside_plugins.importance.chance import not_judged
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import ImportanceRun, spectral_importance
@@ -314,7 +314,7 @@ def _conditions(
     ]
 
 
-def _pairs(ready: PreparedRequest, attacked: dict[float, AdversarialImages]) -> list[PairedStreams]:
+def _pairs(ready: PreparedRequest, attacked: dict[float, AdversarialImages]) -> list[AlignedImages]:
     """Return the pairs of images whose errors are decomposed: a corruption, or all budgets, each.
 
     One corruption after another, so that few of the images are held at a time.
@@ -328,13 +328,13 @@ def _pairs(ready: PreparedRequest, attacked: dict[float, AdversarialImages]) -> 
             Condition(name, epsilon): AttackedImages(images.clean(part), one)
             for epsilon, one in attacked.items()
         }
-        return [PairedStreams(images.clean(part), adversarial)]
+        return [AlignedImages(images.clean(part), adversarial)]
     plain = images.cell(None, 0, part)
     pairs = []
     for name in ready.threat.corruptions:
         cells = {Condition(name, s): images.cell(name, s, part) for s in SEVERITIES}
         found = {condition: cell for condition, cell in cells.items() if cell is not None}
-        pairs.append(PairedStreams(images.clean(part) if plain is None else plain, found))
+        pairs.append(AlignedImages(images.clean(part) if plain is None else plain, found))
     return pairs
 
 

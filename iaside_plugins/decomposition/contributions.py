@@ -152,7 +152,7 @@ class Contributions:
         return np.asarray(chosen / chosen.sum())
 
     @property
-    def corruptions(self) -> tuple[Condition, ...]:
+    def mean_conditions(self) -> tuple[Condition, ...]:
         """The conditions of the mean: the corruptions, else the readings, else all of them."""
         known = tuple(one for one in self.conditions if one.name in CORRUPTION_NAMES)
         return known or self.systematic or self.conditions

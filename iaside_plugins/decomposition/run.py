@@ -375,7 +375,7 @@ def _stop_check(
         some = [Rows(part.layout, list(part.rows)) for part in parts]
         _keep(some, n * len(conditions))
         error, _ = _games(_unpacked(some), conditions)
-        widths = np.diff(error.over(error.corruptions).bands.interval, axis=1) / 2
+        widths = np.diff(error.over(error.mean_conditions).bands.interval, axis=1) / 2
         check = StopCheck(n, float(widths.max()) / target_error)
         if check.done:
             break

@@ -74,7 +74,7 @@ def decomposition_table(game: Contributions, width: int | None, first: str, last
     """
     names = list(dict.fromkeys(one.name for one in game.conditions))
     rest, splits = names, []
-    for conditions in (game.corruptions, game.systematic):
+    for conditions in (game.mean_conditions, game.systematic):
         own = [name for name in rest if name in {one.name for one in conditions}]
         rest = [name for name in rest if name not in own]
         splits += [(_shown(name), game.over([name])) for name in own]
@@ -133,7 +133,7 @@ def _bands_line(result: ErrorDecomposition) -> str:
 
 def _costliest(game: Contributions) -> list[str]:
     """Return the bands and the conditions that cost most, with their intervals."""
-    mean = game.over(game.corruptions)
+    mean = game.over(game.mean_conditions)
     order = np.argsort(-mean.bands.value, kind="stable")[:N_COSTLIEST]
     bands = "; ".join(f"band {k} {points(mean.bands, int(k))}" for k in order)
     lines = [f"costliest bands of the mean, points [95 %]: {bands}"]
@@ -150,7 +150,7 @@ def _costliest(game: Contributions) -> list[str]:
 
 def _repairs(game: Contributions) -> list[str]:
     """Return what taking the perturbation out of the high, or the low, bands would repair."""
-    high, low = game.repaired(game.corruptions)
+    high, low = game.repaired(game.mean_conditions)
     m = game.bands.shape[2]
     cuts = range(1, m)
     bands = [_range(k, m - 1) for k in cuts], [_range(0, k - 1) for k in cuts]

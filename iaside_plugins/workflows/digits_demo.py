@@ -44,7 +44,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Demo:
+class DigitsDemo:
     """Options of the demo.
 
     Attributes:

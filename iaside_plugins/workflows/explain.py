@@ -29,7 +29,7 @@ from iaside_plugins.decomposition.contributions import Condition
 from iaside_plugins.decomposition.run import decomposition_work
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.corruption import CorruptionPlan
-from iaside_plugins.evaluation.pairs import PairedStreams
+from iaside_plugins.evaluation.pairs import AlignedImages
 from iaside_plugins.evaluation.systematic import SystematicPlan
 from iaside_plugins.inference.checks import model_device
 from iaside_plugins.inference.gradients import try_first_gradient
@@ -146,7 +146,7 @@ class PerturbedImages:
                 for name in corruptions.names
                 for s in severities
             }
-        self._pairs = PairedStreams(self._clean, cells, together)
+        self._pairs = AlignedImages(self._clean, cells, together)
         self.can_be_parted = self._pairs.can_be_parted
         attacked = [] if attacks is None else attacks.conditions
         self.conditions: tuple[Condition, ...] = (*cells, *attacked)

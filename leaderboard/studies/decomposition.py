@@ -41,7 +41,7 @@ def condense(results: Iterable[tuple[str, ErrorDecomposition]]) -> dict[str, Any
     out = {}
     for name, result in results:
         game = result.error
-        names = [one.name for one in game.corruptions]
+        names = [one.name for one in game.mean_conditions]
         groups = {
             group: sorted({n for n in names if CORRUPTION_GROUPS[n] == group}) for group in GROUPS
         }
@@ -51,8 +51,8 @@ def condense(results: Iterable[tuple[str, ErrorDecomposition]]) -> dict[str, Any
             "protocol": result.protocol.to_dict(),
             "image_size": list(result.image_size),
             "n_forward": result.n_forward,
-            "levels": sorted({one.level or 0.0 for one in game.corruptions}),
-            "mean": _split(game.over(game.corruptions)),
+            "levels": sorted({one.level or 0.0 for one in game.mean_conditions}),
+            "mean": _split(game.over(game.mean_conditions)),
             "corruptions": {n: _split(game.over([n])) for n in dict.fromkeys(names)},
             "groups": {g: _split(game.over(some)) for g, some in groups.items() if some},
             "attacks": [
@@ -81,7 +81,7 @@ def _peaks(game: Contributions) -> dict[str, float]:
     """
     out = {}
     for group in GROUPS:
-        names = [c.name for c in game.corruptions if CORRUPTION_GROUPS[c.name] == group]
+        names = [c.name for c in game.mean_conditions if CORRUPTION_GROUPS[c.name] == group]
         if not names:
             continue
         split = game.over(sorted(set(names)))
