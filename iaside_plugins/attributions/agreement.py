@@ -135,7 +135,7 @@ class AgreementReport:
         return pd.concat(parts, ignore_index=True)
 
     def evidence(self, method: BandMethod) -> Evidence:
-        """Return a method's mean attributions, and which of them are told from 0."""
+        """Return a method's mean attributions, and which intervals exclude 0."""
         errors = [np.nan] * self.protocol.n_bands
         if self.n_images > 1:
             errors = method.per_image.std(axis=0, ddof=1) / np.sqrt(self.n_images)

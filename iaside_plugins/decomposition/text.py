@@ -50,11 +50,11 @@ def versus_text(
         width: Greatest width of a line; by default the terminal's.
     """
     lines = ["", *_wrapped(versus_conclusion(found, first, second), width), ""]
-    told = (
+    note = (
         "Above: what is added to the clean errors. Below: "
         f"errors of {first} less those of {second}, in points (negative: {first} is better)."
     )
-    lines += [*_wrapped([told], width), ""]
+    lines += [*_wrapped([note], width), ""]
     lines += decomposition_table(found.error, width, "clean", "error")
     return "\n".join(lines)
 

@@ -93,7 +93,7 @@ def plot_profile(
 ) -> Axes:
     """Plot the Shapley value of each band (nats) against frequency, with 95 % intervals.
 
-    A band whose value is not told from 0 has a hollow mark.
+    A band whose interval includes 0 has a hollow mark.
 
     Args:
         result: The result to plot.
@@ -121,7 +121,7 @@ def plot_profile(
         capsize=3,
         label=label,
     )
-    hollow = evidence.untold
+    hollow = evidence.includes_zero
     ax.plot(
         centre[hollow],
         evidence.nats[hollow],
@@ -150,7 +150,7 @@ def plot_profiles(results: Mapping[str, SpectralImportance]) -> Figure:
     figure.suptitle(title)
     for name, result in results.items():
         plot_profile(result, ax, label=name)
-    ax.set_title("predictive power carried by each band (hollow: not told from 0)")
+    ax.set_title("predictive power carried by each band (hollow: interval includes 0)")
     ax.legend()
     return figure
 

@@ -327,7 +327,7 @@ def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict
         if iterated and plan.keep and (plan.temperatures or view.n_zero):
             check = temperature_check(runner, plan, *iterated[0], clean)
             group["masking"]["temperature"] = check
-        warn_of_masking(group, told=view)
+        warn_of_masking(group, warned=view)
     return group
 
 

@@ -157,7 +157,7 @@ def test_every_target_stops_a_run_where_its_look_says(target):
     net = oracles.TinyNet()
     whole = spectral_importance(net, Steps(), Protocol(4), max_images=300)
     ratio = Stopping(1.0, target).check(whole.per_image[:150]).ratio
-    if target == "sign":  # bands that are told from 0 need no error
+    if target == "sign":  # bands whose interval excludes 0 need no error
         half = whole.per_image[:150].std(axis=0, ddof=1) * sequence_width(150, 0.05 / 4)
         ratio = float(half.max())
     stopping = Stopping(ratio, target)
