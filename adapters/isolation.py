@@ -35,18 +35,26 @@ from iaside_plugins.seeds import preserved_generators as preserved_generators
 # torch's GPU memory cache                  inference.runner: emptied where memory was short
 # threads, backend flags and sys.path       parallel.session: of its own worker processes, not
 #   of workers                              restored
+# torch's check for waiting on the device   inference.forward, during a capture
+# glibc's allocator                         allocator: permanently, in the command lines and in
+#                                           worker processes
+# threads of BLAS                           imagenet.stream: of its own worker processes
 # signal mask                               parallel.processes, while it starts a worker
+# Ctrl-C and sys.unraisablehook             interrupts: in the command line, permanently
 # sys.path                                  models.local: the current directory, during an import
 # sys.modules                               compat: what a failed import left is removed;
-#                                           substitutes only while RobustBench is imported
+#                                           substitutes only while RobustBench is imported;
+#                                           foolbox_adapter.advlib_apgd: adv-lib's module
 # torch's operator registry                 compat: two signatures of torchvision, permanently
 # torch's printing of onnx graphs           inference.onnx_session, during an export
 # how processes are started                 parallel.processes: of its own worker processes
 # timm.models._hub                          compat: a repair, permanently; models.hubs
 # socket timeout                            models.downloads, during a download
-# stdout and stderr                         models.downloads, models.robustbench_zoo: in a download
-# levels and handlers of loggers            models.downloads, robustbench_adapter.autoattack; the
-#                                           two command lines call logging.basicConfig
+# stdout and stderr                         models.downloads, models.robustbench_zoo: in a download;
+#                                           cli.stdout: the file descriptor of stdout permanently
+# levels and handlers of loggers            models.downloads, robustbench_adapter.autoattack;
+#                                           models.programs, during a load; cli.command and
+#                                           robustbench_adapter call logging.basicConfig
 # bars and messages of huggingface_hub      models.hub_files, models.transformers_nets, during a
 #   and transformers                        download or a load
 # PIL.ImageFile.LOAD_TRUNCATED_IMAGES       imagenet.decoding

@@ -30,7 +30,7 @@ from iaside_plugins.parallel.pool import RETRIES, DiedError, Pool
 from iaside_plugins.parallel.session import Session, WorkerEnvironment
 from iaside_plugins.parallel.shards import RowRequest, worker_groups
 from iaside_plugins.protocol import Protocol
-from iaside_plugins.value_table.progress import progress_bar, times
+from iaside_plugins.value_table.progress import Progress, times
 from iaside_plugins.value_table.stream import count
 
 Source = nn.Module | str | Callable[[], nn.Module]
@@ -130,7 +130,7 @@ def profile_on_ray(  # noqa: PLR0913  the public signature
                 num_gpus=num_gpus,
                 retries=retries,
             ) as workers,
-            progress_bar(None if total is None else times(each, total), show_progress) as bar,
+            Progress(None if total is None else times(each, total), show_progress) as bar,
         ):
             for request, group in worker_groups(workers, requests(workers)):
                 key, run = runs[request]

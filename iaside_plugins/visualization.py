@@ -49,7 +49,7 @@ def visualize_bands(
         fig_size: Width and height in inches.
 
     Returns:
-        The figure, with hollow bars where an interval holds 0, which a notebook shows.
+        The figure, with hollow bars where an interval includes 0, which a notebook shows.
 
     Raises:
         InputError: For an image, values or intervals of another shape, or out of range.
@@ -136,8 +136,8 @@ def _bar(ax: Axes, band: int, heights: Array, ends: Array | None, label: str) ->
     value = heights[band]
     ax.set_axis_on()
     colour = COSTS if value > 0 else HELPS
-    is_told = ends is None or ends[band, 0] > 0 or ends[band, 1] < 0
-    ax.bar([0], [value], color=colour if is_told else "white", edgecolor=colour, width=0.5)
+    filled = ends is None or ends[band, 0] > 0 or ends[band, 1] < 0
+    ax.bar([0], [value], color=colour if filled else "white", edgecolor=colour, width=0.5)
     if ends is not None:
         error = np.abs(ends[band] - value)[:, None]
         ax.errorbar([0], [value], yerr=error, fmt="none", color="black", capsize=3)

@@ -29,7 +29,7 @@ class Finding:
         title: A few words.
         text: What was found, with numbers.
         counter: The strongest example against it; empty where there is none.
-        holds: Whether it says that something is so, not that it is not or cannot be told.
+        holds: Whether it says that something is so, not that it is not or is not known.
     """
 
     title: str
@@ -62,18 +62,20 @@ def _accurate_or_robust(rows: list[Row], attack: AttackColumn) -> Finding:
     both = f"{_standing(accurate, attack)}. {_standing(robust, attack)}"
     if accurate is robust:
         others = (row for row in rows if row is not robust)
-        told = all(robust[f"{attack.column}_low"] > row[f"{attack.column}_high"] for row in others)
+        shown = all(robust[f"{attack.column}_low"] > row[f"{attack.column}_high"] for row in others)
         return Finding(
-            "The most accurate is the most robust" if told else "No model is told as most robust",
+            "The most accurate is the most robust"
+            if shown
+            else "No model is shown to be the most robust",
             f"{_name(robust)} is right on {_percent(robust['clean_accuracy'])} of clean images and "
             f"keeps {_percent(robust[attack.column])} {where}, more than any other"
-            + ("." if told else ", but the intervals overlap."),
-            holds=told,
+            + ("." if shown else ", but the intervals overlap."),
+            holds=shown,
         )
     if accurate[f"{attack.column}_high"] < robust[f"{attack.column}_low"]:
         return Finding("The most accurate is not the most robust", f"{_upper(where)}: {both}.")
     return Finding(
-        "Accuracy and robustness are not told apart",
+        "The most accurate may be the most robust",
         f"{_upper(where)}: {both}. The intervals overlap.",
         holds=False,
     )
@@ -131,9 +133,9 @@ def _under_noise(table: Table) -> Iterator[Finding]:
     text = f"{_name(best)} errs on {least}, {_name(accurate)}, the most accurate, on {most}."
     if math.isnan(best["error_noise_high"]):
         text += " These entries give no intervals."
-    told = bool(best["error_noise_high"] < accurate["error_noise_low"])
-    title = "Under noise the most accurate errs more" if told else "Who errs least under noise"
-    yield Finding(title, text, holds=told)
+    shown = bool(best["error_noise_high"] < accurate["error_noise_low"])
+    title = "Under noise the most accurate errs more" if shown else "Who errs least under noise"
+    yield Finding(title, text, holds=shown)
 
 
 def _of_bands(table: Table) -> Iterator[Finding]:

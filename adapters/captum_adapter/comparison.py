@@ -28,7 +28,7 @@ from iaside_plugins.adapters.captum_adapter.metrics import (
     sensitivity,
 )
 from iaside_plugins.adapters.isolation import preserved_generators
-from iaside_plugins.attributions.agreement import COSTS, AgreementReport, BandMethod
+from iaside_plugins.attributions.agreement import MEASURES, AgreementReport, BandMethod
 from iaside_plugins.attributions.band_space import BandSplit
 from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.errors import InputError, InputTypeError
@@ -38,7 +38,7 @@ from iaside_plugins.protocol import METHOD_VERSION, Protocol
 from iaside_plugins.storage.files import jsonable
 from iaside_plugins.storage.provenance import model_identity, provenance
 from iaside_plugins.storage.row_store import RowStore
-from iaside_plugins.value_table.progress import Work, added, progress_bar, times
+from iaside_plugins.value_table.progress import Progress, Work, added, times
 from iaside_plugins.value_table.stream import Item, check_max_images, count, items
 
 Array = npt.NDArray[np.float64]
@@ -108,14 +108,14 @@ def compare_attributions(  # noqa: PLR0913  the public signature
         **model_identity(model, resume),
         **run_identity(protocol, metrics, study.device, batch_size),
     }
-    store = RowStore(resume, identity, width=protocol.n_bands + len(COSTS))
+    store = RowStore(resume, identity, width=protocol.n_bands + len(MEASURES))
     rows: dict[str, list[Array]] = {name: [] for name in study.names}
     ids: list[str] = []
     size = (0, 0)
     stream = items(data, protocol.n_bands, max_images)
     total = count(data, max_images)
     try:
-        with progress_bar(None, show_progress) as bar:
+        with Progress(None, show_progress) as bar:
             for group in _groups(stream):
                 if not ids:
                     study.attempt(group[0])
@@ -254,7 +254,7 @@ class Study:
         return added(*(self.method_work(name, 0, n) for name in self.names))
 
     def rows(self, name: str, group: Sequence[Item], first: int, store: RowStore) -> list[Array]:
-        """Return a group's rows by one method: attributions, then `COSTS`; stored ones if any."""
+        """Return a group's rows by one method: attributions, then `MEASURES`; stored if any."""
         measured = [first + k < self.metrics.n_sensitivity for k in range(len(group))]
         keys = [
             f"{name}-{item.digest}-{int(sensitive)}"
@@ -361,14 +361,14 @@ def check_protocol(protocol: Protocol) -> None:
 
 
 def _band_method(name: str, rows: Array) -> BandMethod:
-    """Return rows of attributions and `COSTS` as one method's part of the report."""
+    """Return rows of attributions and `MEASURES` as one method's part of the report."""
     method = find_method(name)
-    m = rows.shape[1] - len(COSTS)
+    m = rows.shape[1] - len(MEASURES)
     return BandMethod(
         name=name,
         title=method.title,
         complete=method.complete,
         signed=method.signed,
         per_image=rows[:, :m],
-        **dict(zip(COSTS, rows[:, m:].T, strict=True)),
+        **dict(zip(MEASURES, rows[:, m:].T, strict=True)),
     )

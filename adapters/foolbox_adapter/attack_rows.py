@@ -36,6 +36,7 @@ from iaside_plugins.adapters.isolation import same_logits, seed_generators
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import StoredRows, place_keys
 from iaside_plugins.evaluation.worked import digests_of
+from iaside_plugins.inference.checks import non_finite
 from iaside_plugins.inference.gradients import GradientView, gradient_rows
 from iaside_plugins.inference.outputs import OutputCheck, last_operation
 from iaside_plugins.storage.provenance import model_digest
@@ -82,11 +83,8 @@ def _check_finite(fmodel: Any, name: str, adversarial: Tensor) -> None:
         logits = native(fmodel(adversarial.detach().clone()))
     bad = ~torch.isfinite(logits).flatten(1).all(dim=1)
     if bool(bad.any()):
-        raise InputError(
-            f"the model gives non-finite logits (NaN or infinite) for {int(bad.sum())} of "
-            f"{len(bad)} images attacked by {name}: they are neither right nor wrong, so there is "
-            "no accuracy; check the model's precision, or return finite logits"
-        )
+        attacked = f"{int(bad.sum())} of {len(bad)} images attacked by {name}"
+        raise non_finite(f"{attacked}, which are neither right nor wrong")
 
 
 def checked_runs(attacks: Any, epsilons: Budgets | Mapping[str, Budgets]) -> list[AttackRun]:

@@ -26,7 +26,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from iaside_plugins.adapters.isolation import attack_mode, check_model, isolated, plain_passes
 from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.errors import InputError, InputTypeError, MissingExtraError
-from iaside_plugins.inference.checks import check_labels, check_range
+from iaside_plugins.inference.checks import check_labels, check_range, non_finite
 from iaside_plugins.inference.outputs import described, logits_in, model_failure
 from iaside_plugins.value_table.progress import advance
 
@@ -382,9 +382,6 @@ def checked_logits(logits: Any, labels: Tensor) -> Tensor:
             f"expected logits of shape ({len(labels)}, n_classes), got {described(logits)}"
         )
     if not bool(torch.isfinite(logits).all()):
-        raise InputError(
-            "the model gives non-finite logits (NaN or infinite) for clean images; check the "
-            "model's weights and precision"
-        )
+        raise non_finite("clean images")
     checked_labels(labels, len(labels), logits.shape[1])
     return logits

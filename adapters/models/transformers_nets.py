@@ -20,6 +20,7 @@ from iaside_plugins.storage.files import read_json
 
 _log = logging.getLogger(__name__)
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in the order of preference
+_LACKING = ("missing_keys", "mismatched_keys")
 
 
 def from_transformers(
@@ -70,9 +71,6 @@ def from_transformers(
         public_name=repository.public_name,
         says_preprocessing=preprocessing is not None,
     )
-
-
-_LACKING = ("missing_keys", "mismatched_keys")
 
 
 def _weights(repository: Repository) -> tuple[Path | None, bool]:

@@ -26,18 +26,18 @@ from torch import Tensor, nn
 from iaside_plugins.adapters.compat import import_pyautoattack
 from iaside_plugins.adapters.isolation import check_model, isolated
 from iaside_plugins.devices import is_out_of_memory
+from iaside_plugins.entry.build import CLEAN, STANDARD
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import Images
+from iaside_plugins.evaluation.worked import digests_of
 from iaside_plugins.inference.checks import check_images, check_labels, model_device
 from iaside_plugins.inference.gradients import backward_failure, try_gradient
 from iaside_plugins.inference.outputs import described, logits_in, run_model
 from iaside_plugins.storage.files import read_npz, write_atomic, write_json
-from iaside_plugins.storage.provenance import image_digest, model_digest
+from iaside_plugins.storage.provenance import model_digest
 from iaside_plugins.value_table.progress import Progress, Work, added, times
 
-STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 ATTACKS = (*STANDARD, "apgd-dlr", "fab")
-CLEAN = "clean"
 MIN_CLASSES = 10  # the targeted attacks aim at the 9 classes nearest to the true one
 DLR_CLASSES = 3  # the loss divides by the distance of the greatest logit to the third
 SQUARE_LIMIT = 0.002  # AutoAttack itself warns where the last attack lowers accuracy by more
@@ -134,8 +134,8 @@ class AdversarialImages:
     def batch(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the adversarial versions of clean images, (N, C, H, W) float32 on the CPU."""
         out = images.to("cpu", torch.float32, copy=True)
-        for k, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
-            place = self.places.get(image_digest(image, int(label)))
+        for k, digest in enumerate(digests_of(images, labels)):
+            place = self.places.get(digest)
             if place is not None:
                 out[k] = torch.from_numpy(self._images(place[0])[place[1]])
         return out
@@ -254,7 +254,7 @@ class _AttackRun:
         for x, labels, _ in images:
             check_images(x)
             y = check_labels(labels, len(x))
-            batch = _digests(x, y)
+            batch = digests_of(x, y)
             digests += batch
             right.append(~self._computed(CLEAN, batch, x, y))
             if bar is not None:
@@ -359,11 +359,6 @@ class _AttackRun:
                 raise backward_failure(error, f"AutoAttack's {attack}") from error
         fooled = (predicted.cpu() != y).numpy()
         return fooled, adversarial.detach().cpu().numpy()[fooled]
-
-
-def _digests(x: Tensor, y: Tensor) -> list[str]:
-    """Return the digest of every image with its label."""
-    return [image_digest(image, int(label)) for image, label in zip(x, y.tolist(), strict=True)]
 
 
 def _gathered(images: Images, parts: list[Any]) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:

@@ -18,7 +18,7 @@ from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.decomposition.run import chains_like
 from iaside_plugins.devices import peak_memory
 from iaside_plugins.errors import InputError
-from iaside_plugins.inference.checks import check_images, check_labels, model_device
+from iaside_plugins.inference.checks import check_images, check_labels, model_device, non_finite
 from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.provenance import image_digest
@@ -157,7 +157,7 @@ def _timed(
     with torch.no_grad():
         logits = runner.logits(images, int(labels.max()))  # warms up, and checks
         if not bool(torch.isfinite(logits).all()):
-            raise InputError("the model gives non-finite logits; check its weights")
+            raise non_finite("the first images")
         start = time.perf_counter()
         runner.logits(images).sum().item()
     forward = (time.perf_counter() - start) / len(images)

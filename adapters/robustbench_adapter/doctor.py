@@ -10,11 +10,7 @@ from pathlib import Path, PurePosixPath
 from iaside_plugins.adapters.imagenet.cifar import ARCHIVES, CORRUPTED, read_cifar, read_cifar_c
 from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError, decode, read_bytes
 from iaside_plugins.adapters.imagenet.folders import grouped_corruptions, tree_cells
-from iaside_plugins.adapters.imagenet.labels import (
-    PLAIN_INTEGERS,
-    UnknownClassesError,
-    known_map,
-)
+from iaside_plugins.adapters.imagenet.labels import UnknownClassesError, known_map
 from iaside_plugins.adapters.imagenet.listing import image_names, read_listing, subfolders
 from iaside_plugins.adapters.imagenet.records import find_records, source_of
 from iaside_plugins.adapters.imagenet.remote import local_or_remote
@@ -24,6 +20,7 @@ from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.display.errors import with_options
 from iaside_plugins.entry.robustbench_json import robustbench_ids
 from iaside_plugins.errors import InputError
+from iaside_plugins.inference.checks import PLAIN_INTEGERS
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 TREES = {"ImageNet-C": "corruptions", "ImageNet-3DCC": "corruptions_3d"}
@@ -34,7 +31,7 @@ _SHOWN = 3  # names in a message
 
 
 @dataclass(frozen=True)
-class Finding:
+class DoctorFinding:
     """One line about a part of the tree.
 
     Attributes:
@@ -51,7 +48,7 @@ class Finding:
         return f"{self.kind:<8} {self.part}: {self.text}"
 
 
-def diagnose(root: Path) -> list[Finding]:
+def diagnose(root: Path) -> list[DoctorFinding]:
     """Return findings on every part of a tree that is recognised: clean, corrupted, CIFAR.
 
     Args:
@@ -73,16 +70,18 @@ def diagnose(root: Path) -> list[Finding]:
     if not found:
         expected = "val/<wnid>/<file>, ImageNet-C, ImageNet-3DCC, CIFAR-10-C, CIFAR-100-C, "
         expected += ", ".join(name.split("/")[0] for name, _ in ARCHIVES.values())
-        found = [Finding(PROBLEM, root.name, f"nothing known in it; expected some of {expected}")]
+        found = [
+            DoctorFinding(PROBLEM, root.name, f"nothing known in it; expected some of {expected}")
+        ]
     return found
 
 
-def _records(root: Path, part: str) -> Iterator[Finding]:
+def _records(root: Path, part: str) -> Iterator[DoctorFinding]:
     """Check images as a run would read them."""
     try:
         records, space = find_records(root)
     except UnknownClassesError as error:
-        yield Finding(
+        yield DoctorFinding(
             NOTE,
             part,
             f"{len(error.names)} classes of your own ({_some(list(error.names))}): commands need "
@@ -92,33 +91,33 @@ def _records(root: Path, part: str) -> Iterator[Finding]:
         return
     except InputError as error:
         said = with_options(str(error), {"classes": "--classes", "labels": "--labels"})
-        yield Finding(PROBLEM, part, f"{said.rstrip('.')}; mend it as it says")
+        yield DoctorFinding(PROBLEM, part, f"{said.rstrip('.')}; mend it as it says")
         return
     yield from _unusable(part, [(PurePosixPath(r.image_id).name, r.read) for r in records])
     n_classes = len({record.label for record in records})
     of = "" if space.name in PLAIN_INTEGERS else f" of {space.name}"
-    yield Finding(
+    yield DoctorFinding(
         OK,
         part,
         f"{len(records)} images in {n_classes} classes{of}; iaside profile MODEL --data {root}",
     )
 
 
-def _clean(root: Path) -> Iterator[Finding]:
+def _clean(root: Path) -> Iterator[DoctorFinding]:
     """Check the class folders of the clean images."""
     wnids = known_map("imagenet").index
     home = root / "val" if (root / "val").is_dir() else root
     folders = [folder for folder in subfolders(home) if folder.name in wnids]
     if not folders:
         if is_flat_validation(home):
-            yield Finding(
+            yield DoctorFinding(
                 NOTE,
                 "val",
                 "its images lie in one folder, as distributed; RobustBench needs class folders",
             )
             yield from _records(home, "val")
         elif home != root:
-            yield Finding(
+            yield DoctorFinding(
                 PROBLEM,
                 "val",
                 "holds no class folders such as n01440764; sort the "
@@ -128,16 +127,20 @@ def _clean(root: Path) -> Iterator[Finding]:
     part = home.name if home != root else "clean images"
     strange = [folder.name for folder in subfolders(home) if folder.name not in wnids]
     if strange:
-        yield Finding(PROBLEM, part, f"{_some(strange)} are no ImageNet classes; move them away")
+        yield DoctorFinding(
+            PROBLEM, part, f"{_some(strange)} are no ImageNet classes; move them away"
+        )
     images = read_listing(home).images
     files = {f"{folder.name}/{name}" for folder in folders for name in images[folder.name]}
     if not files:
-        yield Finding(PROBLEM, part, "its class folders are empty; unpack the images into them")
+        yield DoctorFinding(
+            PROBLEM, part, "its class folders are empty; unpack the images into them"
+        )
         return
     yield from _unusable(part, _read(home / name for name in sorted(files)))
     missing = sorted(set(wnids) - {folder.name for folder in folders})
     if missing:
-        yield Finding(
+        yield DoctorFinding(
             NOTE,
             part,
             f"{len(missing)} of 1000 class folders are missing "
@@ -147,13 +150,13 @@ def _clean(root: Path) -> Iterator[Finding]:
     listed = robustbench_ids()
     there = sum(name in files for name in listed)
     if there < len(listed):
-        yield Finding(
+        yield DoctorFinding(
             NOTE,
             part,
             f"{there} of the {len(listed)} images of RobustBench's list are "
             "there: its published figures are of all of them",
         )
-    yield Finding(OK, part, f"{len(files)} images in {len(folders)} classes")
+    yield DoctorFinding(OK, part, f"{len(files)} images in {len(folders)} classes")
 
 
 def _unusable(
@@ -162,7 +165,7 @@ def _unusable(
     remedy: str = "copy them again",
     of: str = "",
     n: int = N_DECODED,
-) -> Iterator[Finding]:
+) -> Iterator[DoctorFinding]:
     """Report images that cannot be decoded, or used, among n that are evenly spread.
 
     Args:
@@ -181,7 +184,7 @@ def _unusable(
         except InputError as error:  # pixels of no fixed range
             bad.setdefault(f": {error}", []).append(name)
     for said, names in bad.items():
-        yield Finding(PROBLEM, part, f"{_some(names)}{of}{said}")
+        yield DoctorFinding(PROBLEM, part, f"{_some(names)}{of}{said}")
 
 
 def _read(files: Iterable[Path]) -> list[tuple[str, Callable[[], bytes]]]:
@@ -189,7 +192,7 @@ def _read(files: Iterable[Path]) -> list[tuple[str, Callable[[], bytes]]]:
     return [(file.name, partial(read_bytes, file)) for file in files]
 
 
-def _trees(root: Path) -> Iterator[Finding]:
+def _trees(root: Path) -> Iterator[DoctorFinding]:
     """Check ImageNet-C and ImageNet-3DCC, flat or in the groups of the archives."""
     for part, threat_model in TREES.items():
         home = root / part
@@ -207,7 +210,7 @@ def _has_trees(root: Path) -> bool:
     return any((root / part).is_dir() for part in TREES)
 
 
-def _tree(home: Path, part: str, names: tuple[str, ...], clean: Path) -> Iterator[Finding]:
+def _tree(home: Path, part: str, names: tuple[str, ...], clean: Path) -> Iterator[DoctorFinding]:
     """Check one tree of corrupted images."""
     cells = tree_cells(home)
     problems = []
@@ -219,7 +222,7 @@ def _tree(home: Path, part: str, names: tuple[str, ...], clean: Path) -> Iterato
         if lacking:
             severities = ", ".join(map(str, lacking))
             problems.append(f"{name} has no severity {severities}; unpack its archive again")
-    yield from (Finding(PROBLEM, part, problem) for problem in problems)
+    yield from (DoctorFinding(PROBLEM, part, problem) for problem in problems)
     paths = {(name, s): path for name in names for s, path in cells.get(name, {}).items()}
     files = {cell: {f.name: image_names(f) for f in subfolders(p)} for cell, p in paths.items()}
     contents = {cell: {c: len(own) for c, own in found.items()} for cell, found in files.items()}
@@ -231,7 +234,7 @@ def _tree(home: Path, part: str, names: tuple[str, ...], clean: Path) -> Iterato
         yield from _unusable(part, own, "unpack its archive again", of, N_PER_CELL)
     grouped = grouped_corruptions(home)
     if grouped:
-        yield Finding(
+        yield DoctorFinding(
             NOTE,
             part,
             f"{_some(grouped)} lie in group folders, which RobustBench does "
@@ -240,10 +243,12 @@ def _tree(home: Path, part: str, names: tuple[str, ...], clean: Path) -> Iterato
         )
     strange = [s.name for s in subfolders(home) if s.name not in names and s.name in cells]
     if strange:
-        yield Finding(NOTE, part, f"{_some(strange)} are not among the {len(names)}; not used")
+        yield DoctorFinding(
+            NOTE, part, f"{_some(strange)} are not among the {len(names)}; not used"
+        )
     if not problems and contents:
         n = sum(next(iter(contents.values())).values())
-        yield Finding(OK, part, f"{len(names)} corruptions at 5 severities, {n} images each")
+        yield DoctorFinding(OK, part, f"{len(names)} corruptions at 5 severities, {n} images each")
 
 
 def _wanted(clean: Path) -> set[tuple[str, str]]:
@@ -257,7 +262,7 @@ def _wanted(clean: Path) -> set[tuple[str, str]]:
 
 def _unlike(
     part: str, files: dict[tuple[str, int], dict[str, list[str]]], wanted: set[tuple[str, str]]
-) -> Iterator[Finding]:
+) -> Iterator[DoctorFinding]:
     """Report clean images that cells lack, in one line for all cells that lack the same."""
     lacking: dict[tuple[str, ...], list[str]] = {}
     for (name, severity), found in files.items():
@@ -265,7 +270,7 @@ def _unlike(
         if absent := sorted("/".join(image) for image in wanted - there):
             lacking.setdefault(tuple(absent), []).append(f"{name}/{severity}")
     for images, cells in lacking.items():
-        yield Finding(
+        yield DoctorFinding(
             PROBLEM,
             part,
             f"{_some(cells)} lack {len(images)} of the {len(wanted)} "
@@ -274,7 +279,7 @@ def _unlike(
         )
 
 
-def _unequal(part: str, contents: dict[tuple[str, int], dict[str, int]]) -> Iterator[Finding]:
+def _unequal(part: str, contents: dict[tuple[str, int], dict[str, int]]) -> Iterator[DoctorFinding]:
     """Report cells that lack classes or images which another cell has."""
     most: dict[str, int] = {}
     for classes in contents.values():
@@ -285,26 +290,26 @@ def _unequal(part: str, contents: dict[tuple[str, int], dict[str, int]]) -> Iter
         absent = [wnid for wnid in most if wnid not in classes]
         fewer = [wnid for wnid, n in classes.items() if n < most[wnid]]
         if absent:
-            yield Finding(
+            yield DoctorFinding(
                 PROBLEM,
                 part,
                 f"{cell} lacks the class folders {_some(absent)}, which "
                 "other cells have; unpack its archive again",
             )
         if fewer:
-            yield Finding(
+            yield DoctorFinding(
                 PROBLEM,
                 part,
                 f"{cell} has fewer images of {_some(fewer)} than other "
                 "cells; unpack its archive again",
             )
     if contents and not most:
-        yield Finding(
+        yield DoctorFinding(
             PROBLEM, part, "its severities hold no class folders; unpack the archives again"
         )
 
 
-def _cifar(root: Path) -> Iterator[Finding]:
+def _cifar(root: Path) -> Iterator[DoctorFinding]:
     """Check the archives of CIFAR and their corrupted arrays."""
     for dataset, (name, _) in ARCHIVES.items():
         part = name.split("/")[0]
@@ -313,13 +318,15 @@ def _cifar(root: Path) -> Iterator[Finding]:
             try:
                 archive = read_cifar(root, dataset)
             except InputError as error:
-                yield Finding(PROBLEM, part, f"{error}; unpack the archive again")
+                yield DoctorFinding(PROBLEM, part, f"{error}; unpack the archive again")
                 continue
             if archive is None:
-                yield Finding(PROBLEM, part, f"has no {Path(name).name}; unpack the archive again")
+                yield DoctorFinding(
+                    PROBLEM, part, f"has no {Path(name).name}; unpack the archive again"
+                )
                 continue
             labels = archive[1]
-            yield Finding(OK, part, f"{len(labels)} test images")
+            yield DoctorFinding(OK, part, f"{len(labels)} test images")
         home = root / CORRUPTED[dataset]
         if not home.is_dir() and root.name != home.name:
             continue
@@ -329,9 +336,9 @@ def _cifar(root: Path) -> Iterator[Finding]:
                 read_cifar_c(root, dataset, corruption, labels if labels is not None else [])
             except InputError as error:
                 problems.append(str(error))
-        yield from (Finding(PROBLEM, home.name, f"{p}; download it again") for p in problems)
+        yield from (DoctorFinding(PROBLEM, home.name, f"{p}; download it again") for p in problems)
         if not problems:
-            yield Finding(OK, home.name, "15 corruptions at 5 severities")
+            yield DoctorFinding(OK, home.name, "15 corruptions at 5 severities")
 
 
 def _some(names: list[str]) -> str:

@@ -21,7 +21,6 @@ from iaside_plugins.adapters.imagenet.cifar import ArrayImages, read_cifar, read
 from iaside_plugins.adapters.imagenet.corrupted import CorruptedData
 from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError, decode
 from iaside_plugins.adapters.imagenet.folders import ImageNetC, matched_records, tree_cells
-from iaside_plugins.adapters.imagenet.labels import PLAIN_INTEGERS
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.imagenet.record import of_image
 from iaside_plugins.adapters.imagenet.records import ImageRecord, find_records, select
@@ -30,14 +29,20 @@ from iaside_plugins.adapters.models.robustbench_preprocessing import GeometryRea
 from iaside_plugins.adapters.models.robustbench_zoo import N_CLASSES, STANDARD, Geometry, Threat
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.corruptions.frost import find_frost_textures, load_frost_textures
-from iaside_plugins.entry.build import LISTED, SELECTED_ALL, SELECTED_FIRST, SELECTED_RANDOM
+from iaside_plugins.entry.build import (
+    LISTED,
+    SELECTED_ALL,
+    SELECTED_FIRST,
+    SELECTED_RANDOM,
+    WHOLE_LIST,
+)
 from iaside_plugins.entry.robustbench_json import robustbench_ids
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import Images
+from iaside_plugins.inference.checks import PLAIN_INTEGERS
 
 logger = logging.getLogger(__name__)
 
-WHOLE_LIST = 5000  # images in RobustBench's list
 N_DECODED = 8  # images of every corruption and severity that are decoded before any work
 GENERATE = "generate"  # in place of a folder: make the corruptions here, as `iaside evaluate` does
 Part = Sequence[int] | None

@@ -31,7 +31,7 @@ from iaside_plugins.entry.robustbench_json import read
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import Images
 from iaside_plugins.evaluation.evaluate import AttackPlan, EvaluationPlan, conditions, evaluate
-from iaside_plugins.evaluation.pairs import PairedStreams
+from iaside_plugins.evaluation.pairs import AlignedImages
 from iaside_plugins.importance.chance import not_judged
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import ImportanceRun, spectral_importance
@@ -39,7 +39,7 @@ from iaside_plugins.inference.checks import model_device
 from iaside_plugins.storage.files import jsonable, write_json
 from iaside_plugins.storage.provenance import ids_digest, model_digest
 from iaside_plugins.storage.resume_folder import resume_folder
-from iaside_plugins.value_table.progress import added, progress_bar, times
+from iaside_plugins.value_table.progress import Progress, added, times
 
 FILE = "model.json"  # the logits, in a folder of unfinished work
 TOLERANCE = 1e-3  # of the largest logit: other devices and batch sizes change less
@@ -103,7 +103,7 @@ def run_benchmark(ready: PreparedRequest, cost: Cost) -> Iterator[BenchmarkResul
         check_same_model(folder, kind, cost.logits, in_cache=given is None)
         if request.aa_state_path is not None:
             check_same_model(Path(request.aa_state_path), kind, cost.logits, in_cache=False)
-        with progress_bar(cost.work, request.show_progress, "robustbench_adapter"):
+        with Progress(cost.work, request.show_progress, "robustbench_adapter"):
             if request.spectral:  # an earlier run of another protocol is refused before attacks
                 ImportanceRun(
                     ready.model,
@@ -214,7 +214,7 @@ def _attack(
     request = ready.request
     own = request.aa_state_path
     each = added({"forward": 1}, attacks_work(spec.order))
-    with progress_bar(times(each, len(ready.images.ids)), request.show_progress) as bar:
+    with Progress(times(each, len(ready.images.ids)), request.show_progress) as bar:
         return run_autoattack(
             ready.model,
             ready.images.clean(None),
@@ -314,7 +314,7 @@ def _conditions(
     ]
 
 
-def _pairs(ready: PreparedRequest, attacked: dict[float, AdversarialImages]) -> list[PairedStreams]:
+def _pairs(ready: PreparedRequest, attacked: dict[float, AdversarialImages]) -> list[AlignedImages]:
     """Return the pairs of images whose errors are decomposed: a corruption, or all budgets, each.
 
     One corruption after another, so that few of the images are held at a time.
@@ -328,13 +328,13 @@ def _pairs(ready: PreparedRequest, attacked: dict[float, AdversarialImages]) -> 
             Condition(name, epsilon): AttackedImages(images.clean(part), one)
             for epsilon, one in attacked.items()
         }
-        return [PairedStreams(images.clean(part), adversarial)]
+        return [AlignedImages(images.clean(part), adversarial)]
     plain = images.cell(None, 0, part)
     pairs = []
     for name in ready.threat.corruptions:
         cells = {Condition(name, s): images.cell(name, s, part) for s in SEVERITIES}
         found = {condition: cell for condition, cell in cells.items() if cell is not None}
-        pairs.append(PairedStreams(images.clean(part) if plain is None else plain, found))
+        pairs.append(AlignedImages(images.clean(part) if plain is None else plain, found))
     return pairs
 
 

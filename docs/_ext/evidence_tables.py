@@ -20,7 +20,7 @@ from iaside_plugins.leaderboard.studies.views import KINDS, kind
 HALVES = ("lower", "upper")
 LESS = [("PGD 2/255", "upper"), ("noise", "upper")]  # where robust networks may lose less ...
 MORE = [("weather", "lower")]  # ... and where more
-FEW = 8  # names, above which their number is told
+FEW = 8  # names, above which their number is given
 
 
 def frames() -> dict[str, pd.DataFrame]:

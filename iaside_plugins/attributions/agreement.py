@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 FORMAT = 1
-COSTS = ("residual", "infidelity", "sensitivity", "rows", "gradient_rows", "seconds")
+MEASURES = ("residual", "infidelity", "sensitivity", "rows", "gradient_rows", "seconds")
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +135,7 @@ class AgreementReport:
         return pd.concat(parts, ignore_index=True)
 
     def evidence(self, method: BandMethod) -> Evidence:
-        """Return a method's mean attributions, and which of them are told from 0."""
+        """Return a method's mean attributions, and which intervals exclude 0."""
         errors = [np.nan] * self.protocol.n_bands
         if self.n_images > 1:
             errors = method.per_image.std(axis=0, ddof=1) / np.sqrt(self.n_images)
@@ -279,7 +279,7 @@ class AgreementReport:
             shape = (report.n_images, report.protocol.n_bands)
             sound = all(
                 method.per_image.shape == shape
-                and all(getattr(method, name).shape == shape[:1] for name in COSTS)
+                and all(getattr(method, name).shape == shape[:1] for name in MEASURES)
                 for method in methods
             )
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
@@ -291,7 +291,7 @@ class AgreementReport:
 
 def _method(data: Mapping[str, Any]) -> BandMethod:
     """Return a method from JSON values; a null is a number that was not measured."""
-    numbers = {name: np.array(data[name], dtype=np.float64) for name in ("per_image", *COSTS)}
+    numbers = {name: np.array(data[name], dtype=np.float64) for name in ("per_image", *MEASURES)}
     return BandMethod(
         name=str(data["name"]),
         title=str(data["title"]),

@@ -27,7 +27,7 @@ from iaside_plugins.cli.show import show
 from iaside_plugins.cli.spectrum import spectrum
 from iaside_plugins.cli.stdout import stdout_for_json
 from iaside_plugins.display.colour import warning
-from iaside_plugins.display.errors import exit_on_bad_input, exit_with, one_line
+from iaside_plugins.display.errors import exit_on_bad_input, exit_with, one_line, with_options
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.value_table.progress import beside_bars
 
@@ -89,10 +89,10 @@ def _version(value: bool) -> None:
 
 
 class _OneLine(logging.Formatter):
-    """Formats a warning as one line, as `display.errors` does with errors."""
+    """Formats a warning as `display.errors` does an error: one line, with the command's options."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
-        return one_line(super().formatMessage(record))
+        return one_line(with_options(super().formatMessage(record), _options(sys.argv[1:])))
 
 
 class _BesideBars(logging.StreamHandler[TextIO]):

@@ -79,7 +79,7 @@ def demo(
     }
     if digits:
         given["protocol"] = bands.pick(seed)
-        _digits(digits_demo.Demo(out, **given), outputs)
+        _digits(digits_demo.DigitsDemo(out, **given), outputs)
         return
     chosen = bands.pick(seed, "estimator=permutation", "fast")
     outputs.say(
@@ -103,7 +103,7 @@ def demo(
     outputs.write(entries, f"{real_demo.summary(found)}\n\n{files}")
 
 
-def _digits(options: digits_demo.Demo, outputs: Outputs) -> None:
+def _digits(options: digits_demo.DigitsDemo, outputs: Outputs) -> None:
     """Run the demo on digits."""
     outputs.say(
         "Four trainings of one small network on real digits; then each network's accuracy "

@@ -19,7 +19,7 @@ from iaside_plugins.display.text import fitted, terminal_width
 from iaside_plugins.errors import InputError, cut, shown
 from iaside_plugins.protocol import CHOICES, Protocol
 from iaside_plugins.storage.files import check_writable, jsonable, parse_json, read_json, write_json
-from iaside_plugins.value_table.progress import Progress, beside_bars, progress_bar
+from iaside_plugins.value_table.progress import Progress, beside_bars
 from iaside_plugins.workflows.cost import Cost
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ class Outputs:
 
     def progress(self, title: str, cost: Cost) -> Progress:
         """Return the one bar of a command, which counts what its cost foretold."""
-        return progress_bar(cost.work, self.bars, title, cost.speed.weights)
+        return Progress(cost.work, self.bars, title, cost.speed.weights)
 
     def plan(self, dry_run: bool, *costs: Cost, **facts: Any) -> bool:
         """Say what the work will cost, and return whether that is all: in a dry run.

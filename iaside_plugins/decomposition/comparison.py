@@ -58,7 +58,7 @@ class DecompositionDifference:
         return plot_difference(self, first, second)
 
     def __repr__(self) -> str:
-        mean = self.error.over(self.error.corruptions).perturbed
+        mean = self.error.over(self.error.mean_conditions).perturbed
         found = number(100 * float(mean.value), *(100 * mean.interval), spec="+.1f", unit=" points")
         return (
             f"DecompositionDifference({len(self.ids)} images, {len(self.error.conditions)} "

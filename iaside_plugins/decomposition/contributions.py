@@ -152,11 +152,8 @@ class Contributions:
         return np.asarray(chosen / chosen.sum())
 
     @property
-    def corruptions(self) -> tuple[Condition, ...]:
-        """The conditions that a mean error is of: the corruptions, or all where there are none.
-
-        Of systematic noise and attacks together, it is of the first.
-        """
+    def mean_conditions(self) -> tuple[Condition, ...]:
+        """The conditions of the mean: the corruptions, else the readings, else all of them."""
         known = tuple(one for one in self.conditions if one.name in CORRUPTION_NAMES)
         return known or self.systematic or self.conditions
 

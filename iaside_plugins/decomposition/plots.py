@@ -29,7 +29,7 @@ def plot_decomposition(result: ErrorDecomposition, name: str = "") -> Figure:
     Raises:
         MissingExtraError: If matplotlib is not installed.
     """
-    mean = result.error.over(result.error.corruptions)
+    mean = result.error.over(result.error.mean_conditions)
     title = (
         f"{name or 'model'}: error {100 * float(mean.clean.value):.1f} % -> "
         f"{100 * float(mean.perturbed.value):.1f} %, "
@@ -58,7 +58,7 @@ def _heat_map(
 ) -> Figure:
     names = list(dict.fromkeys(one.name for one in game.conditions))
     splits = [game.over([name]) for name in names]
-    mean = game.over(game.corruptions)
+    mean = game.over(game.mean_conditions)
     figure, axes = empty_figure(8, 2.6 + 0.3 * len(names))
     figure.suptitle(title)
     grid = figure.add_gridspec(

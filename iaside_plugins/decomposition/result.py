@@ -98,9 +98,9 @@ class ErrorDecomposition:
         error, loss = (replace(self.game(game), conditions=(condition,)) for game in GAMES)
         return replace(self, error=error, loss=loss)
 
-    # ---- of the mean over conditions: the corruptions, or all where there are none ---------------
+    # ---- of the mean over the conditions of `Contributions.mean_conditions` ----------------------
     def _mean(self, game: str = "error") -> Split:
-        return self.game(game).over(self.error.corruptions)
+        return self.game(game).over(self.error.mean_conditions)
 
     @property
     def clean_error(self) -> float:
@@ -163,7 +163,7 @@ class ErrorDecomposition:
         return self._of_images("loss")
 
     def _of_images(self, game: str) -> Array:
-        weights = self.error.weights(self.error.corruptions)
+        weights = self.error.weights(self.error.mean_conditions)
         return np.asarray(np.tensordot(weights, self.game(game).bands, axes=1))
 
     @property
@@ -172,7 +172,7 @@ class ErrorDecomposition:
         if self.wrong is None:
             return None
         return np.asarray(
-            np.tensordot(self.error.weights(self.error.corruptions), self.wrong, axes=1)
+            np.tensordot(self.error.weights(self.error.mean_conditions), self.wrong, axes=1)
         )
 
     def repair(self, conditions: Conditions = None) -> dict[str, Array]:
@@ -189,7 +189,7 @@ class ErrorDecomposition:
         Raises:
             InputError: Unless the estimator is exact; see `Contributions.repaired` for others.
         """
-        some = self.error.corruptions if conditions is None else tuple(conditions)
+        some = self.error.mean_conditions if conditions is None else tuple(conditions)
         order = self.costliest(some)
         high, low = self.error.repaired(some)
         error = self.error.over(some).perturbed.value
@@ -367,7 +367,7 @@ class ErrorDecomposition:
             raise InputError(f"{path} is not a saved ErrorDecomposition: {error}") from error
 
     def __repr__(self) -> str:
-        mean = self.error.over(self.error.corruptions)
+        mean = self.error.over(self.error.mean_conditions)
         n = len(self.conditions)
         return (
             f"ErrorDecomposition({self.n_images} images, {n} condition{'s' * (n != 1)}, "
@@ -409,7 +409,7 @@ def points_table(game: Contributions, last: str) -> pd.DataFrame:
 
     rows = []
     for one in [*game.conditions, None]:
-        split = game.over(game.corruptions if one is None else [one])
+        split = game.over(game.mean_conditions if one is None else [one])
         values = [split.clean.value, *split.bands.value, split.perturbed.value]
         rows.append(["mean" if one is None else str(one), *(100 * np.array(values))])
     bands = [f"band {i}" for i in range(game.bands.shape[2])]
@@ -422,7 +422,7 @@ def game_dict(game: Contributions) -> dict[str, Any]:
     The mean is over the corruptions, where there are some.
     """
     return {
-        "mean": _split_dict(game.over(game.corruptions), game, game.corruptions),
+        "mean": _split_dict(game.over(game.mean_conditions), game, game.mean_conditions),
         "conditions": [
             {
                 "condition": one.name,

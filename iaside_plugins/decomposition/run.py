@@ -36,7 +36,7 @@ from iaside_plugins.storage.provenance import model_identity
 from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.layout import RowLayout, UnpackedRows
-from iaside_plugins.value_table.progress import Work, added, progress_bar, times
+from iaside_plugins.value_table.progress import Progress, Work, added, times
 from iaside_plugins.value_table.rows import Group, ImageNote, images_a_pass, restore
 from iaside_plugins.value_table.stream import are_files, check_max_images, count
 
@@ -190,7 +190,7 @@ def error_decomposition(  # noqa: PLR0913  the public signature
     known = count(pairs, max_images)
     try:
         work = partial(decomposition_work, pairs, protocol, repair=repair)
-        with progress_bar(work(known), show_progress) as bar, finished as each:
+        with Progress(work(known), show_progress) as bar, finished as each:
             bar.set_description("error by band")
             for request, group in each:
                 c, before = len(stream.conditions), _n_images(rows, stream)
@@ -375,7 +375,7 @@ def _stop_check(
         some = [Rows(part.layout, list(part.rows)) for part in parts]
         _keep(some, n * len(conditions))
         error, _ = _games(_unpacked(some), conditions)
-        widths = np.diff(error.over(error.corruptions).bands.interval, axis=1) / 2
+        widths = np.diff(error.over(error.mean_conditions).bands.interval, axis=1) / 2
         check = StopCheck(n, float(widths.max()) / target_error)
         if check.done:
             break

@@ -6,7 +6,7 @@ clause whose interval does not support it is not said, or its absence is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from iaside_plugins.decomposition.comparison import DecompositionDifference
 from iaside_plugins.decomposition.contributions import Contributions, sum_over
 from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.display.text import interval
+from iaside_plugins.importance.evidence import band_list
 from iaside_plugins.stats.intervals import Estimate
 
 Array = npt.NDArray[np.float64]
@@ -70,7 +71,7 @@ def versus_conclusion(found: DecompositionDifference, first: str, second: str) -
         if not sign:
             sentences.append(
                 f"Under {group.name} the two are not shown to lose unequally "
-                f"({_points(split.added)} points)."
+                f"({points(split.added)} points)."
             )
             continue
         better, worse = (first, second) if sign < 0 else (second, first)
@@ -81,9 +82,9 @@ def versus_conclusion(found: DecompositionDifference, first: str, second: str) -
             for side in (sign, -sign)
         )
         if wins:
-            text += f": less in {_bands(wins)}"
+            text += f": less in {band_list(wins)}"
         if pays:
-            text += f"{' and' if wins else ':'} more in {_bands(pays)}"
+            text += f"{' and' if wins else ':'} more in {band_list(pays)}"
         sentences.append(f"{text}.")
     return sentences
 
@@ -95,18 +96,18 @@ def _group_sentence(game: Contributions, group: _Group) -> str:
     if _sign(added) < 0:
         return _gain_sentence(lead, game, weights)
     if not _sign(added):
-        return f"{lead} is not shown to lose accuracy ({_points(added)} points)."
+        return f"{lead} is not shown to lose accuracy ({points(added)} points)."
     found = most_of(game, weights)
     if found is None:
-        text = f"{lead} loses {_points(added)} points; no few bands are shown to hold most of it"
+        text = f"{lead} loses {points(added)} points; no few bands are shown to hold most of it"
     else:
         bands, cost = found
-        text = f"{lead} loses {_points(added)} points, {_points(cost)} of them in {_bands(bands)}"
+        text = f"{lead} loses {points(added)} points, {points(cost)} of them in {band_list(bands)}"
     removal = best_removal(game, weights)
     if removal is not None:
         bands, won = removal
         text += (
-            f"; without the perturbation in {_bands(bands)} it would lose {_points(won)} points "
+            f"; without the perturbation in {band_list(bands)} it would lose {points(won)} points "
             "fewer"
         )
     return f"{text}."
@@ -115,11 +116,11 @@ def _group_sentence(game: Contributions, group: _Group) -> str:
 def _gain_sentence(lead: str, game: Contributions, weights: Array) -> str:
     """Return what is said of a perturbation that helps, and of the bands that hold most of that."""
     won = Contributions(game.conditions, -game.clean, -game.perturbed, -game.bands)
-    text = f"{lead} errs less than on clean images, by {_points(won.weighted(weights).added)}"
+    text = f"{lead} errs less than on clean images, by {points(won.weighted(weights).added)}"
     text += " points"
     if found := most_of(won, weights):
         bands, part = found
-        text += f", {_points(part)} of them in {_bands(bands)}"
+        text += f", {points(part)} of them in {band_list(bands)}"
     return f"{text}."
 
 
@@ -200,23 +201,18 @@ def _sign(estimate: Estimate, place: int | None = None) -> int:
     return int(low > 0) - int(high < 0)
 
 
-def _points(estimate: Estimate) -> str:
-    low, high = (100 * float(np.clip(end, -1, 1)) for end in estimate.interval)
-    return f"{100 * float(estimate.value):.1f} {interval(low, high, spec='.1f')}".rstrip()
+def points(estimate: Estimate, place: int | None = None) -> str:
+    """Return an estimate in points with its interval, for example "24.0 [19.5, 28.5]"."""
+    value, ends = (estimate.value, estimate.interval)
+    if place is not None:
+        value, ends = value[place], ends[place]
+    low, high = (100 * float(np.clip(end, -1, 1)) for end in ends)
+    return f"{100 * float(value):.1f} {interval(low, high, spec='.1f')}".rstrip()
 
 
 def _gap(difference: Estimate) -> str:
     """Return how far two models are apart, for "less by": with the sign of the one that loses."""
     if difference.value > 0:
-        return _points(difference)
+        return points(difference)
     turned = replace(difference, value=-difference.value, interval=-difference.interval[::-1])
-    return _points(turned)
-
-
-def _bands(bands: Sequence[int]) -> str:
-    """Return bands in words: "band 3", "bands 5-7", "bands 1, 4"."""
-    if len(bands) == 1:
-        return f"band {bands[0]}"
-    if list(bands) == list(range(bands[0], bands[-1] + 1)):
-        return f"bands {bands[0]}-{bands[-1]}"
-    return f"bands {', '.join(map(str, bands))}"
+    return points(turned)

@@ -13,9 +13,8 @@ from iaside_plugins.budgets import format_budget
 from iaside_plugins.decomposition.comparison import DecompositionDifference
 from iaside_plugins.decomposition.contributions import Condition, Contributions
 from iaside_plugins.decomposition.result import ErrorDecomposition
-from iaside_plugins.decomposition.sentences import conclusion, versus_conclusion
-from iaside_plugins.display.text import interval, rounded_to_sum
-from iaside_plugins.stats.intervals import Estimate
+from iaside_plugins.decomposition.sentences import conclusion, points, versus_conclusion
+from iaside_plugins.display.text import rounded_to_sum
 
 Array = npt.NDArray[np.float64]
 NAME_WIDTH = 17  # of the longest corruption
@@ -51,11 +50,11 @@ def versus_text(
         width: Greatest width of a line; by default the terminal's.
     """
     lines = ["", *_wrapped(versus_conclusion(found, first, second), width), ""]
-    told = (
+    note = (
         "Above: what is added to the clean errors. Below: "
         f"errors of {first} less those of {second}, in points (negative: {first} is better)."
     )
-    lines += [*_wrapped([told], width), ""]
+    lines += [*_wrapped([note], width), ""]
     lines += decomposition_table(found.error, width, "clean", "error")
     return "\n".join(lines)
 
@@ -75,7 +74,7 @@ def decomposition_table(game: Contributions, width: int | None, first: str, last
     """
     names = list(dict.fromkeys(one.name for one in game.conditions))
     rest, splits = names, []
-    for conditions in (game.corruptions, game.systematic):
+    for conditions in (game.mean_conditions, game.systematic):
         own = [name for name in rest if name in {one.name for one in conditions}]
         rest = [name for name in rest if name not in own]
         splits += [(_shown(name), game.over([name])) for name in own]
@@ -103,16 +102,6 @@ def decomposition_table(game: Contributions, width: int | None, first: str, last
             + f"{shown[-1]:>{END_WIDTH}.1f}"
         )
     return lines
-
-
-def points(estimate: Estimate, place: int | None = None) -> str:
-    """Return an estimate in points with its interval, for example "24.0 [19.5, 28.5]"."""
-    value, ends = (estimate.value, estimate.interval)
-    if place is not None:
-        value, ends = value[place], ends[place]
-    low, high = (100 * float(np.clip(end, -1, 1)) for end in ends)
-    shown = interval(low, high, spec=".1f")
-    return f"{100 * float(value):.1f}" + (f" {shown}" if shown else "")
 
 
 def _shown(name: str) -> str:
@@ -144,7 +133,7 @@ def _bands_line(result: ErrorDecomposition) -> str:
 
 def _costliest(game: Contributions) -> list[str]:
     """Return the bands and the conditions that cost most, with their intervals."""
-    mean = game.over(game.corruptions)
+    mean = game.over(game.mean_conditions)
     order = np.argsort(-mean.bands.value, kind="stable")[:N_COSTLIEST]
     bands = "; ".join(f"band {k} {points(mean.bands, int(k))}" for k in order)
     lines = [f"costliest bands of the mean, points [95 %]: {bands}"]
@@ -161,7 +150,7 @@ def _costliest(game: Contributions) -> list[str]:
 
 def _repairs(game: Contributions) -> list[str]:
     """Return what taking the perturbation out of the high, or the low, bands would repair."""
-    high, low = game.repaired(game.corruptions)
+    high, low = game.repaired(game.mean_conditions)
     m = game.bands.shape[2]
     cuts = range(1, m)
     bands = [_range(k, m - 1) for k in cuts], [_range(0, k - 1) for k in cuts]

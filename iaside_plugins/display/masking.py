@@ -52,14 +52,14 @@ def masking_reasons(
     return found
 
 
-def warn_of_masking(adversarial: Mapping[str, Any], told: Any = None) -> None:
+def warn_of_masking(adversarial: Mapping[str, Any], warned: Any = None) -> None:
     """Log the reasons, each a warning.
 
     Args:
         adversarial: As for `masking_reasons`.
-        told: Counts of gradients that were warned of already, with `to_dict`.
+        warned: Counts of gradients that were warned of already, with `to_dict`.
     """
-    known = [] if told is None else _gradient_reasons(told.to_dict())
+    known = [] if warned is None else _gradient_reasons(warned.to_dict())
     for reason in masking_reasons(adversarial):
         if reason not in known:
             _log.warning("accuracy under attack may be too high: %s", reason)

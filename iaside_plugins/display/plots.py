@@ -93,7 +93,7 @@ def plot_profile(
 ) -> Axes:
     """Plot the Shapley value of each band (nats) against frequency, with 95 % intervals.
 
-    A band whose value is not told from 0 has a hollow mark.
+    A band whose interval includes 0 has a hollow mark.
 
     Args:
         result: The result to plot.
@@ -121,7 +121,7 @@ def plot_profile(
         capsize=3,
         label=label,
     )
-    hollow = evidence.untold
+    hollow = evidence.includes_zero
     ax.plot(
         centre[hollow],
         evidence.nats[hollow],
@@ -143,15 +143,14 @@ def plot_profiles(results: Mapping[str, SpectralImportance]) -> Figure:
         MissingExtraError: If matplotlib is not installed.
     """
     figure, (ax,) = new_figure(7.5, 4.2)
-    counts = sorted({result.n_images for result in results.values()})
-    n_images = counts[0] if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    n_images = counted(result.n_images for result in results.values())
     protocols = dict.fromkeys(result.protocol.protocol_id for result in results.values())
     name = next(iter(results)) if len(results) == 1 else f"{len(results)} models"
     title = titled(name, n_images, *protocols)
     figure.suptitle(title)
     for name, result in results.items():
         plot_profile(result, ax, label=name)
-    ax.set_title("predictive power carried by each band (hollow: not told from 0)")
+    ax.set_title("predictive power carried by each band (hollow: interval includes 0)")
     ax.legend()
     return figure
 

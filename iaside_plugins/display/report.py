@@ -51,8 +51,7 @@ def _spectral_lines(result: SpectralImportance) -> list[str]:
     lines = [
         f"spectral importance: {result.n_images} images of {result.image_size[0]} x "
         f"{result.image_size[1]}, protocol {result.protocol.protocol_id}",
-        "  band  cycles/image   Shapley value (nats) and 95 % interval; bars from 0, where told "
-        "from it",
+        "  band  cycles/image   Shapley value (nats) and 95 % interval; bars where it excludes 0",
     ]
     width = terminal_width()
     room = np.inf if width is None else width - max(map(len, rows))
@@ -83,13 +82,14 @@ def _spectral_lines(result: SpectralImportance) -> list[str]:
 
 
 def _bars(evidence: Evidence, room: float) -> list[str]:
-    """Return bars from 0 of the bands that are told from it, their longest of at most `BAR`.
+    """Return bars from 0 of the bands whose interval excludes it, the longest of at most `BAR`.
 
     Args:
         evidence: The bands.
         room: Greatest width of a line.
     """
-    shown = np.where(np.isin(np.arange(len(evidence.nats)), evidence.told), evidence.nats, 0)
+    shown = np.zeros_like(evidence.nats)
+    shown[evidence.excludes_zero] = evidence.nats[evidence.excludes_zero]
     low, high = min(float(shown.min()), 0), max(float(shown.max()), 0)
     most = max(float(np.abs(evidence.nats).max()), 1e-12)
     # 2: the line of 0, and what rounding adds
@@ -146,7 +146,7 @@ def entry_report(entry: Mapping[str, Any], result: SpectralImportance) -> str:
 
 
 def _decomposition_lines(decomposition: Mapping[str, Any]) -> list[str]:
-    """Return the mean error split over bands, and the bands that are told from 0."""
+    """Return the mean error split over bands, and the bands whose interval excludes 0."""
     mean = decomposition["mean"]
     clean, *bands, error = rounded_to_sum(mean["clean"], mean["bands"], mean["perturbed"])
     shown = " ".join(f"{value:+.1f}" for value in bands)
@@ -159,7 +159,7 @@ def _decomposition_lines(decomposition: Mapping[str, Any]) -> list[str]:
         f"mean error of {len(decomposition['conditions'])} conditions "
         f"({decomposition['n_images']} images), split over the bands that were perturbed, points:",
         f"  clean {clean:.1f}, bands {shown}, error {error:.1f}",
-        f"  told from 0: {', '.join(costly) or 'none'}",
+        f"  interval excludes 0: {', '.join(costly) or 'none'}",
     ]
 
 

@@ -30,7 +30,10 @@ NOT_IN_ENTRY = {
 }
 # What the ``benchmark`` group says of an entry made through RobustBench's interface.
 CYCLED = "corruptions, each image under one cell in turn"
+CLEAN = "clean"  # the accuracy before any attack
+STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")  # of AutoAttack's version of this name
 LISTED = "RobustBench's list"
+WHOLE_LIST = 5000  # images in it
 SELECTED_ALL = "all images there are"
 SELECTED_FIRST = "the first of the test set"
 SELECTED_RANDOM = "a random selection of those there are, seed {seed}"

@@ -44,7 +44,7 @@ def _chance(entry: Entry) -> Problems:
     if said is None:
         return
     n_classes = entry.model.n_classes or round(1 / max(said.level, ROUNDING))
-    expected = chance(_hits(clean), clean.n, n_classes)
+    expected = chance(clean.count, clean.n, n_classes)
     for name in ("level", "p", "above"):
         if abs(getattr(said, name) - expected[name]) > ROUNDING:
             yield (
@@ -53,12 +53,8 @@ def _chance(entry: Entry) -> Problems:
             )
 
 
-def _hits(part: Proportion) -> int:
-    return round(part.value * part.n)
-
-
 def _of(part: Proportion) -> str:
-    return f"{_hits(part)} of {part.n} images"
+    return f"{part.count} of {part.n} images"
 
 
 def _likelihood(spectral: Spectral, n_classes: int | None, home: str) -> Problems:
@@ -67,7 +63,7 @@ def _likelihood(spectral: Spectral, n_classes: int | None, home: str) -> Problem
     A misclassified image has a probability of at most 1/2, at any temperature, as another class
     has no less; one that is classified correctly has at least 1 / n_classes.
     """
-    right, n, mean = _hits(spectral.clean_accuracy), spectral.clean_accuracy.n, spectral.ends[1]
+    right, n, mean = spectral.clean_accuracy.count, spectral.clean_accuracy.n, spectral.ends[1]
     place = f"{home}/clean_accuracy/value"
     if mean - NATS_SLACK > -(n - right) / n * math.log(2):
         least = math.ceil(n * (1 + (mean - NATS_SLACK) / math.log(2)))
@@ -101,14 +97,14 @@ def _spectral(entry: Entry) -> Problems:
     if own.n > whole.n:
         return  # a problem of counts
     if own.n == whole.n and entry.spectral.image_ids_sha256 == entry.data.image_ids_sha256:
-        if abs(_hits(own) - _hits(whole)) > slack:
+        if abs(own.count - whole.count) > slack:
             yield (
                 f"{place}: expected {_of(whole)}, as /clean_accuracy says of the same, "
                 f"got {_of(own)}"
             )
         return
-    most, least = _hits(whole), own.n - (whole.n - _hits(whole))
-    if not least - slack <= _hits(own) <= most + slack:
+    most, least = whole.count, own.n - (whole.n - whole.count)
+    if not least - slack <= own.count <= most + slack:
         yield (
             f"{place}: expected from {max(0, least)} to {min(own.n, most)} of {own.n}, as "
             f"/clean_accuracy is {_of(whole)}, these among them; got {_of(own)}"
@@ -126,7 +122,7 @@ def _uncorrupted(entry: Entry, corruption: Corruption) -> Problems:
         return
     place = "/corruption/uncorrupted_accuracy/value"
     if _same_input(entry, corruption):
-        if abs(_hits(own) - _hits(clean)) > _slack(entry):
+        if abs(own.count - clean.count) > _slack(entry):
             yield (
                 f"{place}: expected {_of(clean)}, as /clean_accuracy says of the same without "
                 f"resizing or JPEG, got {_of(own)}"
@@ -141,8 +137,8 @@ def _uncorrupted(entry: Entry, corruption: Corruption) -> Problems:
 def _own_reading(entry: Entry, systematic: Systematic) -> Problems:
     """Compare the accuracy of the model's own reading with the clean one, of no fewer images."""
     own, clean, slack = systematic.own_accuracy, entry.clean_accuracy, _slack(entry)
-    most, least = _hits(clean), _hits(clean) - (clean.n - own.n)
-    if own.n <= clean.n and not least - slack <= _hits(own) <= most + slack:
+    most, least = clean.count, clean.count - (clean.n - own.n)
+    if own.n <= clean.n and not least - slack <= own.count <= most + slack:
         yield (
             f"/systematic/own_accuracy/value: expected {_of(clean)}, as /clean_accuracy says of "
             f"the same, got {_of(own)}"
@@ -167,11 +163,11 @@ def _robust(clean: Proportion, adversarial: Adversarial) -> Problems:
 
     The attacked images are some or all of the clean ones.
     """
-    most = _hits(clean)
+    most = clean.count
     found = [("attacks", k, attack.accuracy) for k, attack in enumerate(adversarial.attacks)]
     found += [("worst_case", k, case.accuracy) for k, case in enumerate(adversarial.worst_case)]
     for name, k, robust in found:
-        if _hits(robust) > most:
+        if robust.count > most:
             yield (
                 f"{pointer('adversarial', name, k, 'accuracy', 'value')}: expected at most "
                 f"{_of(clean)}, as an image counts as robust if it is right without the attack "

@@ -20,11 +20,14 @@ from iaside_plugins.corruptions.error_rates import (
 )
 from iaside_plugins.display.masking import is_weaker
 from iaside_plugins.entry.build import (
+    CLEAN,
     CYCLED,
     LISTED,
     SELECTED_ALL,
     SELECTED_FIRST,
     SELECTED_RANDOM,
+    STANDARD,
+    WHOLE_LIST,
 )
 from iaside_plugins.entry.parse import pointer
 from iaside_plugins.entry.per_image import unpack_bits
@@ -43,12 +46,9 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.storage.provenance import ids_digest
 
 Problems = Iterator[str]
-CLEAN = "clean"
-STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 LIST_SHA256 = (
     "d4121626d07722a0126c35b1563042e46a546f1a05ce705f2cdc635896d58574"  # of the ids of all 5000
 )
-WHOLE_LIST = 5000
 ROUNDING = 1e-9
 
 
@@ -246,7 +246,10 @@ def _worst_case(place: str, case: WorstCase, attacks: tuple[Attack, ...]) -> Pro
     own = [a for a in attacks if a.norm == case.norm and a.epsilon <= case.epsilon]
     names = [name for name, *_ in dict.fromkeys(_settings(attack) for attack in own)]
     if Counter(case.attacks) != Counter(names):
-        yield f"{place}/attacks: expected all of that norm and epsilon, {names}, got {case.attacks}"
+        yield (
+            f"{place}/attacks: expected all of that norm up to that epsilon, {names}, "
+            f"got {case.attacks}"
+        )
         return
     high = min(attack.accuracy.value for attack in own)
     low = max(0.0, 1 - sum(1 - attack.accuracy.value for attack in own))

@@ -15,7 +15,7 @@ from iaside_plugins.corruptions.systematic import (
     own_reading,
 )
 from iaside_plugins.entry.parse import pointer
-from iaside_plugins.entry.schema import Difference, Entry, OtherReading, Proportion, Systematic
+from iaside_plugins.entry.schema import Difference, Entry, OtherReading, Systematic
 from iaside_plugins.stats.intervals import Z95, paired_change
 
 Problems = Iterator[str]
@@ -70,7 +70,7 @@ def _counts(group: Systematic) -> Problems:
 def _condition(group: Systematic, one: OtherReading, place: str) -> Problems:
     """Compute the difference of a reading again, and compare it with the errors."""
     n = group.n_images
-    own_right, wrong, changed = map(_hits, (group.own_accuracy, one.error, one.changed))
+    own_right, wrong, changed = group.own_accuracy.count, one.error.count, one.changed.count
     if one.n_lost > own_right or one.n_gained > n - own_right:
         yield (
             f"{place}: expected at most {own_right} lost and {n - own_right} gained images, got "
@@ -133,7 +133,3 @@ def _difference(
         for k, (end, wanted) in enumerate(zip(got.interval, interval, strict=True)):
             if end is not None and abs(end - wanted) > ROUNDING:
                 yield f"{place}/interval/{k}: expected {wanted:.9g}, got {end:.9g}"
-
-
-def _hits(part: Proportion) -> int:
-    return round(part.value * part.n)

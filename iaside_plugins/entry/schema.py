@@ -57,6 +57,11 @@ class Proportion(Group):
     n: Positive
     images: Base64 | None = None
 
+    @property
+    def count(self) -> int:
+        """The k of n images."""
+        return round(self.value * self.n)
+
 
 class Chance(Group):
     """Clean accuracy against guessing, 1 of n_classes, by an exact one-sided binomial test."""
@@ -193,7 +198,7 @@ class MeanCorruptionError(Normalised):
 
 
 class Corruption(Group):
-    """Errors under the 15 corruptions."""
+    """Errors under the 15 corruptions, or the 12 of ImageNet-3DCC."""
 
     source: Literal["generated", "distributed"]
     size: Positive | None
@@ -238,7 +243,7 @@ class Attack(Group):
 
 
 class WorstCase(Group):
-    """Images that survive every attack of one norm and budget."""
+    """Images that survive every attack of one norm up to this budget."""
 
     norm: Literal["Linf", "L2"]
     epsilon: Size

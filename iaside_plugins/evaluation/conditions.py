@@ -417,3 +417,8 @@ def _outcomes(rows: StoredRows, names: Sequence[Sequence[str]]) -> list[Outcome]
         Outcome(tuple(ids), table[:, 0], table[:, 1] > 0)
         for ids, table in zip(names, tables, strict=True)
     ]
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Return settings as they stand in the name of a condition, and so in the keys of its rows."""
+    return "-".join(f"{key}={value}" for key, value in sorted(settings.items()))

@@ -17,7 +17,13 @@ from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.corruptions.error_rates import SEVERITIES, load_reference, mean_corruption_error
 from iaside_plugins.entry.build import mean, proportion
 from iaside_plugins.errors import InputError
-from iaside_plugins.evaluation.conditions import ConditionRows, ConditionRunner, Images, Outcome
+from iaside_plugins.evaluation.conditions import (
+    ConditionRows,
+    ConditionRunner,
+    Images,
+    Outcome,
+    settings_text,
+)
 from iaside_plugins.evaluation.reading import Stream, Together
 from iaside_plugins.stats.intervals import ROUNDING, jackknife, rate_interval
 from iaside_plugins.storage.files import read_json
@@ -145,7 +151,7 @@ class CorruptedRows:
 
     def __init__(self, runner: ConditionRunner, plan: CorruptionPlan) -> None:
         self._plan = plan
-        settings = "-".join(f"{key}={value}" for key, value in sorted(plan.settings.items()))
+        settings = settings_text(plan.settings)
         self.cells = [(name, severity) for name in plan.names for severity in SEVERITIES]
         self.rows = [
             ConditionRows(runner, f"{settings}|{name}-{severity}", plan.work)

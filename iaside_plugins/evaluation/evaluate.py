@@ -30,7 +30,7 @@ from iaside_plugins.entry.build import (
     spectral_group,
 )
 from iaside_plugins.evaluation.attacks import apart, weaker, worst_case
-from iaside_plugins.evaluation.conditions import ConditionRunner, Images, Outcome
+from iaside_plugins.evaluation.conditions import ConditionRunner, Images, Outcome, settings_text
 from iaside_plugins.evaluation.corruption import CorruptionPlan
 from iaside_plugins.evaluation.plan_rows import PlanRows
 from iaside_plugins.evaluation.systematic import SystematicPlan
@@ -46,7 +46,7 @@ from iaside_plugins.parallel.processes import Devices, workers_of
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import jsonable
 from iaside_plugins.storage.provenance import ids_digest, provenance
-from iaside_plugins.value_table.progress import added, progress_bar
+from iaside_plugins.value_table.progress import Progress, added
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def evaluate(
         "resume": None if resume is None else Path(resume) / "decomposition",
     }
     with (
-        progress_bar(None if work is None else added(*work.values()), show_progress) as bar,
+        Progress(None if work is None else added(*work.values()), show_progress) as bar,
         workers_of(devices) as pool,
         nullcontext(_taken(model, plan, protocol, pool=pool, **split)) as taken,
         closing(
@@ -242,7 +242,7 @@ def conditions(
     work = conditions_work(plan)
     alone = replace(plan, systematic=None)
     with (
-        progress_bar(None if work is None else added(*work.values()), show_progress) as bar,
+        Progress(None if work is None else added(*work.values()), show_progress) as bar,
         closing(PlanRows(model, alone, bar, batch_size=batch_size, resume=resume)) as rows,
     ):
         rows.finish(n_classes)
@@ -285,7 +285,7 @@ def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict
     by_norm: dict[str, list[tuple[str, dict[float, Any]]]] = {}
     for spec in plan.specs:
         settings = spec.to_dict()
-        tag = "-".join(f"{key}={value}" for key, value in sorted(settings.items()))
+        tag = settings_text(settings)
         tag += f"-seed={plan.seed}-batch={plan.batch_size}"
         names = [f"{tag}|{spec.name} {epsilon!r}" for epsilon in spec.epsilons]
 
@@ -327,7 +327,7 @@ def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict
         if iterated and plan.keep and (plan.temperatures or view.n_zero):
             check = temperature_check(runner, plan, *iterated[0], clean)
             group["masking"]["temperature"] = check
-        warn_of_masking(group, told=view)
+        warn_of_masking(group, warned=view)
     return group
 
 

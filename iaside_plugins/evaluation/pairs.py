@@ -16,7 +16,7 @@ from iaside_plugins.evaluation.worked import Batch
 from iaside_plugins.value_table.stream import are_files
 
 
-class PairedStreams:
+class AlignedImages:
     """Batches for `error_decomposition`, from streams of the same images in the same order.
 
     An image that is unreadable under one condition is left out under all; the streams say which.
@@ -43,12 +43,12 @@ class PairedStreams:
 
     def with_part(
         self, part: Sequence[Any], _model: Any = None, n_workers: int = 0
-    ) -> PairedStreams:
+    ) -> AlignedImages:
         """Return the same with those images, see `parallel.shards.Files`."""
         pairs = zip(self._streams, part, strict=True)
         clean, *others = (stream.with_part(one, None, n_workers) for stream, one in pairs)
         perturbed = dict(zip(self.conditions, others, strict=True))
-        return PairedStreams(clean, perturbed, self._together)
+        return AlignedImages(clean, perturbed, self._together)
 
     @property
     def readers(self) -> int:

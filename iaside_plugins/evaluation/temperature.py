@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from iaside_plugins.evaluation.conditions import ConditionRunner, Images, Outcome
+from iaside_plugins.evaluation.conditions import ConditionRunner, Images, Outcome, settings_text
 from iaside_plugins.evaluation.work import FACTORS, N_CHECKED, attack_work
 from iaside_plugins.evaluation.worked import Batch
 from iaside_plugins.inference.outputs import logits_in
@@ -57,7 +57,7 @@ def temperature_check(
     """
     part = _first(plan.images)
     temperatures = _temperatures(runner, part)
-    tag = "-".join(f"{key}={value}" for key, value in sorted(spec.to_dict().items()))
+    tag = settings_text(spec.to_dict())
     found: list[list[Outcome]] = []
     for temperature in temperatures:
         net = Tempered(runner.model, temperature)

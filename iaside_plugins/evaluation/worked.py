@@ -18,7 +18,13 @@ from torch import Tensor, nn
 from iaside_plugins.decomposition.contributions import Condition
 from iaside_plugins.decomposition.taken import PairCollector, TakenPairs
 from iaside_plugins.errors import InputError
-from iaside_plugins.inference.checks import check_images, check_labels, model_device, size_clash
+from iaside_plugins.inference.checks import (
+    check_images,
+    check_labels,
+    model_device,
+    non_finite,
+    size_clash,
+)
 from iaside_plugins.inference.forward import Model
 from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.parallel.pool import Part, Pool
@@ -70,10 +76,7 @@ class Predictor:
         target = labels.to(self.runner.device)
         finite = torch.isfinite(logits).all(dim=1)
         if not bool(finite.all()):
-            raise InputError(
-                "the model gives non-finite logits (NaN or infinite) for image "
-                f"{ids[int(finite.int().argmin())]}; check the model's weights"
-            )
+            raise non_finite(f"image {ids[int(finite.int().argmin())]}")
         likelihood = self.runner.log_likelihood(logits, target).double().exp()
         predicted = logits.argmax(dim=1).double()
         return np.array(torch.stack([likelihood, predicted], dim=1).cpu().numpy())

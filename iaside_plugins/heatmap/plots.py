@@ -113,7 +113,7 @@ def plot_views(found: BandViews, name: str = "") -> Figure:
     n_columns = 1 + -(-len(found.views) // 2)
     figure, axes_class = empty_figure(1.2 + 4.2 * n_columns, 7.6)
     figure.suptitle(
-        titled(name, found.n_images, "95 % intervals over images (hollow: not told from 0)"),
+        titled(name, found.n_images, "95 % intervals over images (hollow: interval includes 0)"),
     )
     grid = figure.subplots(2, n_columns, squeeze=False, subplot_kw={"axes_class": axes_class})
     draw_map(grid[0, 0], found.heat_map)
@@ -128,12 +128,12 @@ def plot_views(found: BandViews, name: str = "") -> Figure:
 
 
 def draw_view(ax: Axes, view: BandView, edges: npt.NDArray[np.float64]) -> None:
-    """Draw the value of every band with its interval; a bar not told from 0 is hollow."""
+    """Draw the value of every band with its interval; hollow where it includes 0."""
     value = view.value
     bands = np.arange(len(value))
     low, high = view.interval.T
-    is_told = view.is_rate | (low > 0) | (high < 0)
-    colours = np.where(is_told, COSTS, "white")
+    filled = view.is_rate | (low > 0) | (high < 0)
+    colours = np.where(filled, COSTS, "white")
     ax.bar(bands, np.nan_to_num(value), color=colours.tolist(), edgecolor=COSTS, width=0.8)
     error = np.nan_to_num(np.abs(view.interval.T - value))
     ax.errorbar(bands, value, yerr=error, fmt="none", color="black", capsize=2)

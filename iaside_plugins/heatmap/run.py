@@ -23,7 +23,7 @@ from iaside_plugins.heatmap.basis import (
     signs,
 )
 from iaside_plugins.heatmap.result import FourierHeatMap
-from iaside_plugins.inference.checks import KnownClasses, model_device
+from iaside_plugins.inference.checks import KnownClasses, model_device, non_finite
 from iaside_plugins.inference.forward import Model
 from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.protocol import method_identity
@@ -31,7 +31,7 @@ from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.storage.provenance import model_identity
 from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.tensors import to_device
-from iaside_plugins.value_table.progress import Work, progress_bar, times
+from iaside_plugins.value_table.progress import Progress, Work, times
 from iaside_plugins.value_table.rows import record_choices, restore
 from iaside_plugins.value_table.stream import Item, check_max_images, count, items
 
@@ -121,7 +121,7 @@ def fourier_heatmap(  # noqa: PLR0913  the public signature
     done: list[Item] = []
     try:
         known, each = count(data, max_images), heatmap_work(len(frequencies))
-        with progress_bar(None if known is None else times(each, known), show_progress) as bar:
+        with Progress(None if known is None else times(each, known), show_progress) as bar:
             bar.set_description("noise")
             for item in _of_one_size(chain([first], stream), size):
                 if item.digest not in store.rows:
@@ -186,8 +186,5 @@ def _wrong(runner: ModelRunner, item: Item, frequencies: IntArray, norm: float, 
 
     found = runner.within_memory(logits)
     if not bool(torch.isfinite(found).all()):
-        raise InputError(
-            f"the model gives non-finite logits (NaN or infinite) for image {item.name}; check the "
-            "model's weights"
-        )
+        raise non_finite(f"image {item.name}")
     return np.asarray((found.argmax(dim=1) != item.label).double().cpu().numpy())

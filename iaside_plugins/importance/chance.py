@@ -39,7 +39,7 @@ def chance_warning(hits: int, n: int, n_classes: int) -> str:
     found = chance(hits, n, n_classes)
     if found["above"] or hits == n:
         return ""
-    said = "at or below" if hits <= n * found["level"] else "not told from"
+    said = "at or below" if hits <= n * found["level"] else "not distinguishable from"
     return (
         f"accuracy {hits / n:.1%} ({hits} of {n} images) is {said} chance, {found['level']:.2%} "
         f"for {n_classes} classes (exact binomial test, p = {found['p']:.2g}): check labels, "

@@ -26,7 +26,7 @@ from iaside_plugins.shapley.score import importance_distribution, score, signed_
 from iaside_plugins.stats.intervals import jackknife
 from iaside_plugins.storage.files import jsonable
 from iaside_plugins.value_table.game import Game
-from iaside_plugins.value_table.progress import progress_bar, times
+from iaside_plugins.value_table.progress import Progress, times
 from iaside_plugins.value_table.rows import prepare_store, restore
 from iaside_plugins.value_table.stream import count, items, numbered
 
@@ -249,7 +249,7 @@ def paired_importance(  # noqa: PLR0913  the public signature
     stream = items(data, protocol.n_bands, max_images)
     known, each = count(data, max_images), times(importance_work(protocol), 2)
     try:
-        with progress_bar(None if known is None else times(each, known), show_progress) as bar:
+        with Progress(None if known is None else times(each, known), show_progress) as bar:
             while chunk := list(islice(stream, CHECK_EVERY)):
                 for game, run in zip(games, runs, strict=True):
                     run.take(game, chunk)

@@ -1,4 +1,4 @@
-"""Where a model's evidence is: the bands whose Shapley value is told from 0, in nats.
+"""Where a model's evidence is: the bands whose interval excludes 0, in nats.
 
 Every sentence and every picture of the bands comes from here. The importance distribution is no
 such thing: it shifts the values so that the least is 0, and gives bands of no evidence at all a
@@ -48,15 +48,14 @@ class Evidence:
         return np.flatnonzero(self.intervals[:, 1] < 0).tolist()
 
     @property
-    def told(self) -> list[int]:
-        """Bands of evidence for the true class or against it."""
+    def excludes_zero(self) -> list[int]:
+        """Bands of evidence for the true class or against it: their interval excludes 0."""
         return sorted([*self.above, *self.below])
 
     @property
-    def untold(self) -> list[int]:
-        """Bands whose value is not told from 0: no evidence is drawn or named there."""
-        told = self.told
-        return [band for band in range(len(self.nats)) if band not in told]
+    def includes_zero(self) -> list[int]:
+        """All other bands, also without an interval: no evidence is drawn or named there."""
+        return sorted(set(range(len(self.nats))).difference(self.excludes_zero))
 
     @property
     def sentence(self) -> str:
@@ -64,8 +63,9 @@ class Evidence:
         parts = [f"evidence in {band_list(self.above)}" if self.above else "evidence in no band"]
         if self.below:
             parts.append(f"evidence against the true class in {band_list(self.below)}")
-        if self.untold:
-            parts.append(f"not told from 0: {band_list(self.untold)}")
+        if self.includes_zero:
+            what = "no interval" if np.isnan(self.intervals).all() else "interval includes 0"
+            parts.append(f"{what} in {band_list(self.includes_zero)}")
         return "; ".join(parts)
 
 

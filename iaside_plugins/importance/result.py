@@ -143,7 +143,7 @@ class SpectralImportance:
 
     @property
     def evidence(self) -> Evidence:
-        """Shapley values with intervals, and which of them are told from 0."""
+        """Shapley values with intervals, and which intervals exclude 0."""
         return Evidence.of(self.shapley_values, self.shapley_se)
 
     @cached_property
@@ -207,7 +207,7 @@ class SpectralImportance:
 
     @property
     def tied_bands(self) -> list[int]:
-        """Bands that cannot be told from the least important one, itself first.
+        """Bands not distinguishable from the least important one, itself first.
 
         Band j is tied where the paired difference of its Shapley value to the least one's is
         within 1.96 standard errors. With two or more the scores are biased towards 0, as the

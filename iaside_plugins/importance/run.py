@@ -27,7 +27,7 @@ from iaside_plugins.storage.provenance import model_identity
 from iaside_plugins.storage.row_store import RowStore, check_identity, read_header
 from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.layout import RowLayout
-from iaside_plugins.value_table.progress import Work, progress_bar, times
+from iaside_plugins.value_table.progress import Progress, Work, times
 from iaside_plugins.value_table.rows import (
     FinishedGroup,
     Group,
@@ -122,7 +122,7 @@ def spectral_importance(  # noqa: PLR0913  the public signature
     try:
         known, each_image = count(data, max_images), importance_work(protocol)
         all_work = None if known is None else times(each_image, known)
-        with progress_bar(all_work, show_progress) as bar, finished as each:
+        with Progress(all_work, show_progress) as bar, finished as each:
             bar.set_description("bands")
             for _, group in each:
                 bar.update(times(each_image, len(group.keys)))

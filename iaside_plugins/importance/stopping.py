@@ -44,15 +44,15 @@ class StopCheck:
         """Whether these images are enough."""
         return self.n_images >= MIN_IMAGES and self.ratio <= 1
 
-    @property
-    def n_expected(self) -> int:
-        """Images that are likely to be enough, as half-widths fall with the square root of n."""
-        checks = math.ceil(self.n_images * self.ratio**2 / CHECK_EVERY)
-        return max(MIN_IMAGES, CHECK_EVERY * checks, self.n_images)
+    def expected(self, known: int | None = None) -> int:
+        """Return the images that are likely to be enough: half-widths fall with the root of n.
 
-    def expected(self, known: int | None) -> int:
-        """Return the images that are likely to be enough, of so many where that is known."""
-        return self.n_expected if known is None else min(known, self.n_expected)
+        Args:
+            known: How many there are at most, if that is known.
+        """
+        checks = math.ceil(self.n_images * self.ratio**2 / CHECK_EVERY)
+        enough = max(MIN_IMAGES, CHECK_EVERY * checks, self.n_images)
+        return enough if known is None else min(known, enough)
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 The distribution subtracts the least Shapley value. Where several bands tie for it, the least
 estimate lies below each of them: scores are biased towards 0, and the jackknife, which takes the
-least band of these images for the least of all, is too narrow. There the bands that cannot be
-told from the least are also taken as one, their mean as the minimum. That estimate is smooth and
-without the bias if they do tie; the interval reaches over both. Coverage with and without ties is
-measured by `tests/bench/bench_coverage.py`.
+least band of these images for the least of all, is too narrow. There the bands that are not
+distinguishable from the least are also taken as one, their mean as the minimum. That estimate is
+smooth and without the bias if they do tie; the interval reaches over both. Coverage with and
+without ties is measured by `tests/bench/bench_coverage.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Statistic = Callable[[Array], Array]  # of distributions (..., M), to values (..
 
 
 def tied_bands(per_image: npt.ArrayLike, errors: float = Z95) -> list[int]:
-    """Return the bands that cannot be told from the one of the least mean, itself first.
+    """Return the bands not distinguishable from the one of the least mean, itself first.
 
     Args:
         per_image: Shapley values of every image (n_images, M).

@@ -13,6 +13,9 @@ from iaside_plugins.devices import pick_device
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.spectral.partition import check_image_size
 
+PLAIN_INTEGERS = ("integers", "manifest", "records")
+"""The label spaces that do not know how many classes there are."""
+
 SINGLE_LOGIT = (
     "expected logits of at least 2 classes, got (N, 1): the likelihood of a single class is always "
     "1; return two logits, for example torch.cat([torch.zeros_like(z), z], dim=1)"
@@ -128,6 +131,14 @@ def size_clash(id_a: str, shape_a: Sequence[int], id_b: str, shape_b: Sequence[i
     )
 
 
+def non_finite(whose: str, what: str = "logits") -> InputError:
+    """Return the error for outputs that are NaN or infinite, given what they are the outputs of."""
+    return InputError(
+        f"the model gives non-finite {what} (NaN or infinite) for {whose}; check the model's "
+        "weights and precision"
+    )
+
+
 def check_labels(labels: Tensor, n_images: int, n_classes: int | None = None) -> Tensor:
     """Return the labels as int64 (N,).
 
@@ -170,7 +181,7 @@ class KnownClasses:
     """The classes of labelled images, where the source of the labels knows all of them.
 
     Attributes:
-        name: Of the label space: a known data set, "file" or "rank".
+        name: Of the label space: a known data set, "file", "model", "rank" or "names".
         n_classes: Number of its classes.
         n_found: Number of those that have an image here, or None.
     """
@@ -183,7 +194,7 @@ class KnownClasses:
     def of(cls, data: Any) -> KnownClasses | None:
         """Return those of data with a `label_space`; None where labels are plain integers."""
         space = getattr(data, "label_space", None)
-        if space is None or space.name in ("integers", "manifest", "records"):
+        if space is None or space.name in PLAIN_INTEGERS:
             return None
         labels = {record.label for record in getattr(data, "records", ())}
         return cls(space.name, space.n_classes, len(labels) or None)
@@ -199,6 +210,7 @@ class KnownClasses:
             ways.append("or labels='rank' if the outputs are numbered as the sorted folders")
         read = {
             "file": "of the file of classes",
+            "model": "that the model names",
             "rank": "of the sorted folders",
             "names": "that the images' file names",
         }

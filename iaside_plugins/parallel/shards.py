@@ -377,7 +377,8 @@ class RowJob:
 
     Attributes:
         protocol: As of a `RowRequest`; so are those that follow.
-        files: Of the images that this process reads, `Files` and their `FileRange.groups`; or None.
+        files: Of the images that this process reads: `Files` and their `FileRange.grouping`, or
+            None.
         known: Keys of rows that are not to be made.
         readers: Processes that read the files of a worker.
     """

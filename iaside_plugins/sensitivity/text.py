@@ -9,6 +9,7 @@ import numpy as np
 
 from iaside_plugins.display.text import aligned, number
 from iaside_plugins.sensitivity.design import AXES
+from iaside_plugins.sensitivity.report import RETAINED
 
 Row = Sequence[str]
 CONVENTION = "0 by convention"  # an end of an interval
@@ -171,7 +172,7 @@ def association_rows(
 def retained_names(data: Mapping[str, Any]) -> list[str]:
     """Return the outcomes that the association is a mean over."""
     names = dict.fromkeys(one["outcome"] for one in data["associations"])
-    return [name for name in names if name.startswith("retained ")]
+    return [name for name in names if name.startswith(RETAINED)]
 
 
 def one_at_a_time(data: Mapping[str, Any]) -> list[tuple[int, str]]:

@@ -33,7 +33,7 @@ def forecast_text(data: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def check_text(group: str, check: Mapping[str, Any]) -> list[str]:
+def agreement_lines(group: str, check: Mapping[str, Any]) -> list[str]:
     """Return the lines of a forecast beside measured errors.
 
     Args:

@@ -159,7 +159,7 @@ def draw_evidence(
     color: str = "0.8",
     label: str | None = None,
 ) -> None:
-    """Draw a bar from a zero line for each band told from 0, and the interval of every band.
+    """Draw a bar from a zero line for each band whose interval excludes 0, and every interval.
 
     Args:
         ax: Axes to draw on.
@@ -170,8 +170,8 @@ def draw_evidence(
         label: Name in the legend.
     """
     ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-    told = evidence.told
-    ax.bar(np.array(told) + shift, evidence.nats[told], width, color=color, label=label)
+    bands = evidence.excludes_zero
+    ax.bar(np.array(bands) + shift, evidence.nats[bands], width, color=color, label=label)
     ax.errorbar(
         np.arange(len(evidence.nats)) + shift,
         evidence.nats,

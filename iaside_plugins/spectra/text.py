@@ -9,7 +9,7 @@ import numpy as np
 
 from iaside_plugins.budgets import format_budget
 from iaside_plugins.display.text import NOTHING, aligned, markdown_table, number, row_number
-from iaside_plugins.spectra.forecast_text import check_text
+from iaside_plugins.spectra.forecast_text import agreement_lines
 from iaside_plugins.spectra.verdict import verdict
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def spectrum_text(data: Mapping[str, Any]) -> str:
         lines += ["", *aligned(_match_rows(data))]
         lines.append("rank correlations, over bands, of Shapley values with the perturbation")
         for group, check in data["forecast"].items():
-            lines += ["", *check_text(group, check)]
+            lines += ["", *agreement_lines(group, check)]
     return "\n".join(lines)
 
 

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iaside_plugins.errors import InputError
-from iaside_plugins.inference.checks import check_in_range
+from iaside_plugins.inference.checks import check_in_range, non_finite
 from iaside_plugins.inference.forward import Model
 from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.protocol import Protocol
@@ -212,7 +211,7 @@ class Game:
             black = runner.forward.to_memory_format(black)
             logits = runner.logits(black, top_label, counted=False).clone()
             if not bool(torch.isfinite(logits).all()):
-                raise InputError("the model gives non-finite logits for a black image")
+                raise non_finite("a black image")
             self._black[shape] = logits
         check_in_range(top_label, self._black[shape].shape[1])  # of an image after the first
         return self._black[shape]

@@ -163,13 +163,6 @@ class Progress:
             self._shown.refresh()
 
 
-def progress_bar(
-    work: Work | None, show: bool, title: str = "", weights: Work | None = None
-) -> Progress:
-    """Return the progress of some work, see `Progress`."""
-    return Progress(work, show, title, weights)
-
-
 def advance(work: Work) -> None:
     """Count work in whatever progress there is now."""
     current = _current.get()

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from iaside_plugins.errors import InputError
+from iaside_plugins.inference.checks import non_finite
 from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.shapley.coalitions import BoolMatrix
 from iaside_plugins.tensors import to_host
@@ -47,11 +47,8 @@ def check_finite(
         return
     image, place = (int(k) for k in torch.nonzero(~finite)[0])
     own = coalitions if coalitions.ndim == 2 else coalitions[image]
-    raise InputError(
-        f"the model gives non-finite {what} (NaN or infinite) for {names[image]}, coalition of "
-        f"bands {np.flatnonzero(own[place]).tolist()}; check the model's weights and "
-        "precision"
-    )
+    bands = np.flatnonzero(own[place]).tolist()
+    raise non_finite(f"{names[image]}, coalition of bands {bands}", what)
 
 
 @dataclass

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from iaside_plugins.corruptions.apply import CORRUPTIONS
+from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.errors import InputError
 
 
@@ -30,6 +32,13 @@ def check_corruptions(text: str) -> list[str] | None:
     if not names:
         raise InputError("corruptions=... names none: expected generate, none, a folder, or names")
     return names
+
+
+def check_each_severity(severities: Iterable[int]) -> None:
+    """Raise InputError for a severity that is not one of 1 to 5."""
+    for severity in severities:
+        if severity not in SEVERITIES:
+            raise InputError(f"severities are 1 to 5, got {severity}")
 
 
 def check_severities(text: str) -> tuple[int, ...]:

@@ -28,7 +28,7 @@ from iaside_plugins.importance.chance import not_judged
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import check_writable
-from iaside_plugins.value_table.progress import progress_bar
+from iaside_plugins.value_table.progress import Progress
 from iaside_plugins.workflows.cost import Cost
 from iaside_plugins.workflows.evaluate import evaluation_cost, evaluation_plan
 from iaside_plugins.workflows.explain import explain_plan
@@ -179,7 +179,7 @@ class Demo:
             "batch_size": self.batch_size,
             "show_progress": self.show_progress,
         }
-        with progress_bar(one.cost.work, self.show_progress, name, one.cost.speed.weights):
+        with Progress(one.cost.work, self.show_progress, name, one.cost.speed.weights):
             entry, importance = evaluate(
                 one.model, one.plan, self.protocol, resume=resume, **options
             )

@@ -1,4 +1,4 @@
-"""Data and networks of the demo: scanned digits and four ways to train one small network.
+"""Data and networks of `demo --digits`: scanned digits and four ways to train one small network.
 
 scikit-learn's digits (1797 handwritten digits, 8 x 8 pixels, from the UCI repository) come with
 that library. Enlarged to 32 x 32 they train in seconds, to about equal clean accuracy whatever the
@@ -53,7 +53,7 @@ def load_digits(n_train: int = N_TRAIN) -> Digits:
     try:
         from sklearn import datasets
     except ImportError as error:
-        raise MissingExtraError.of("the demo needs scikit-learn", "demo") from error
+        raise MissingExtraError.of("demo --digits needs scikit-learn", "demo") from error
     pixels, labels = datasets.load_digits(return_X_y=True)
     small = torch.from_numpy(np.asarray(pixels / 16, dtype=np.float32)).view(-1, 1, 8, 8)
     images = functional.interpolate(small, size=(SIDE, SIDE), mode="nearest")
@@ -67,7 +67,7 @@ def network() -> nn.Sequential:
     """Return the small network of every training: three convolutions, 22 000 random weights.
 
     ``load_model("python:iaside_plugins.workflows.digits:network", weights=FILE)`` loads the
-    trained weights of a demo.
+    trained weights that `demo --digits` has kept.
     """
     layers: list[nn.Module] = []
     for c_in, c_out in ((1, 16), (16, 32), (32, 32)):

@@ -1,4 +1,4 @@
-"""The demo: train small networks, evaluate them, write entries, build the table."""
+"""`demo --digits`: train small networks, evaluate them, write entries, build the table."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Demo:
+class DigitsDemo:
     """Options of the demo.
 
     Attributes:

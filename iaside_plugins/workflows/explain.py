@@ -29,14 +29,14 @@ from iaside_plugins.decomposition.contributions import Condition
 from iaside_plugins.decomposition.run import decomposition_work
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.corruption import CorruptionPlan
-from iaside_plugins.evaluation.pairs import PairedStreams
+from iaside_plugins.evaluation.pairs import AlignedImages
 from iaside_plugins.evaluation.systematic import SystematicPlan
 from iaside_plugins.inference.checks import model_device
 from iaside_plugins.inference.gradients import try_first_gradient
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.value_table.progress import Work, added, part, times
 from iaside_plugins.value_table.stream import places_of
-from iaside_plugins.workflows.corruption_options import check_corruptions
+from iaside_plugins.workflows.corruption_options import check_corruptions, check_each_severity
 from iaside_plugins.workflows.cost import Cost, probed
 from iaside_plugins.workflows.labels import PREDICTED
 from iaside_plugins.workflows.source import DataSource, open_images, with_predictions
@@ -146,7 +146,7 @@ class PerturbedImages:
                 for name in corruptions.names
                 for s in severities
             }
-        self._pairs = PairedStreams(self._clean, cells, together)
+        self._pairs = AlignedImages(self._clean, cells, together)
         self.can_be_parted = self._pairs.can_be_parted
         attacked = [] if attacks is None else attacks.conditions
         self.conditions: tuple[Condition, ...] = (*cells, *attacked)
@@ -224,9 +224,7 @@ def explain_plan(
     wanted = check_corruptions(corruptions)
     if not attacks and wanted == []:
         raise InputError("nothing to explain: give corruptions=..., attacks=..., or both")
-    for severity in severities:
-        if severity not in range(1, 6):
-            raise InputError(f"severities are 1 to 5, got {severity}")
+    check_each_severity(severities)
     few = replace(source, batch_size=IMAGES_AT_ONCE)
     clean = open_images(few, model, shuffled=True)
     own = model.info.preprocessing

@@ -30,7 +30,7 @@ from iaside_plugins.spectral.energy import band_energies, band_products
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.storage.provenance import model_identity, provenance
 from iaside_plugins.storage.row_store import RowStore
-from iaside_plugins.value_table.progress import Progress, Work, added, progress_bar, times
+from iaside_plugins.value_table.progress import Progress, Work, added, times
 from iaside_plugins.value_table.stream import count
 from iaside_plugins.workflows.cost import Cost, probed
 from iaside_plugins.workflows.spectrum_plan import SpectrumPlan
@@ -80,7 +80,7 @@ def study_perturbations(
     conditions: list[PerturbedCondition] = []
     shape: tuple[int, ...] | None = None
     work = spectrum_work(plan, model, protocol)
-    with progress_bar(None if work is None else added(*work.values()), show_progress) as bar:
+    with Progress(None if work is None else added(*work.values()), show_progress) as bar:
         if model is not None:
             importance = spectral_importance(
                 model,

@@ -26,7 +26,7 @@ from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.corruptions.frost import find_frost_textures
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.corruption import CorruptionPlan
-from iaside_plugins.workflows.corruption_options import check_corruptions
+from iaside_plugins.workflows.corruption_options import check_corruptions, check_each_severity
 from iaside_plugins.workflows.labels import check_labels_are_given
 from iaside_plugins.workflows.source import DataSource, open_images, shaped_images
 
@@ -85,9 +85,7 @@ def spectrum_plan(
     check_labels_are_given(source.labels, "attacking" if runs else "measuring spectra")
     wanted = check_corruptions(corruptions)
     generation = generation or GenerationOptions()
-    for severity in severities:
-        if severity not in range(1, 6):
-            raise InputError(f"severities are 1 to 5, got {severity}")
+    check_each_severity(severities)
     if runs and model is None:
         raise InputError("attacks need a model: give model=SPEC, or leave attacks=... out")
     if corruptions == "none" and not runs:
@@ -99,7 +97,7 @@ def spectrum_plan(
         clean = open_images(source, model, shuffled=True)
         own = model.info.preprocessing
     plan: CorruptionPlan | None = None
-    if wanted is None and corruptions != "none":
+    if wanted is None:
         plan = distributed(Path(corruptions), clean, own, source.seed, severities)
     elif wanted:
         plan = generated(clean, own, source.seed, generation).only(wanted)

@@ -110,7 +110,7 @@ class Spark:
 
 
 def sparkline(evidence: Evidence, span: tuple[float, float]) -> Spark:
-    """Return the zero line and a bar for each band that is told from 0.
+    """Return the zero line and a bar for each band whose interval excludes 0.
 
     Args:
         evidence: Of a row; lowest band at the left.

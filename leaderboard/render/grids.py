@@ -39,7 +39,7 @@ def profiles(table: Table) -> Grid:
         "profiles",
         "Evidence by band",
         "Shapley value in nats with its 95 % interval. Band 0 is the lowest and holds the mean. "
-        "Where the interval holds 0, the value is not told from 0: no evidence is shown there.",
+        "Where the interval includes 0, no evidence is shown.",
         tuple(f"band {k}" for k in bands),
         tuple(
             tuple(fmt.signed_interval(one.nats[k], *one.intervals[k]) for k in bands)

@@ -193,9 +193,9 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _bars(evidence: Evidence, top: float) -> str:
-    """Return a bar up or down from the zero line for each band that is told from 0."""
+    """Return a bar up or down from the zero line for each band whose interval excludes 0."""
     bars = [ZERO_LINE] * len(evidence.nats)
-    for band in evidence.told:
+    for band in evidence.excludes_zero:
         height = BAR * abs(float(evidence.nats[band])) / top
         depth = 0.0 if evidence.nats[band] > 0 else -height
         bars[band] = rf"\iasidebar{{{depth:.1f}}}{{{height:.1f}}}"

@@ -132,7 +132,7 @@ def _order(table: Table) -> list[int]:
 
 
 def _ranks(found: Record, column: str) -> list[str]:
-    """Return each row's rank by a column, as a range where it is not told: "2-5"."""
+    """Return each row's rank by a column, as a range where intervals overlap: "2-5"."""
     by_id = {
         place["entry_id"]: place
         for one in found["ranks"]

@@ -72,7 +72,7 @@ FIGURES = {  # of `studies.forecast`; the first is judged
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CriterionOutcome:
     """One row of the table of outcomes.
 
     Attributes:
@@ -101,7 +101,7 @@ class Outcome:
 
 
 # ---- a. beyond clean accuracy -----------------------------------------------------------------
-def beyond_accuracy(nets: Mapping[str, Mapping[str, Any]]) -> list[Outcome]:
+def beyond_accuracy(nets: Mapping[str, Mapping[str, Any]]) -> list[CriterionOutcome]:
     """Return whether scores say more of outcomes than clean accuracy does.
 
     Args:
@@ -120,7 +120,7 @@ def beyond_accuracy(nets: Mapping[str, Mapping[str, Any]]) -> list[Outcome]:
 
 def _partial(
     predictor: str, outcome: str, among: str, nets: Mapping[str, Mapping[str, Any]]
-) -> Outcome:
+) -> CriterionOutcome:
     """Return a partial rank correlation, positive where it is on the expected side."""
     some = [one for one in nets.values() if one[outcome] is not None]
     families = tuple(one["family"] for one in some)
@@ -128,7 +128,7 @@ def _partial(
     x, y, z = (np.array([one[key] for one in some], float) for key in (predictor, outcome, "clean"))
     sample = Sample(families)
     what = f"{LABELS[predictor]} and {LABELS[outcome]}, given clean accuracy (+: as expected)"
-    row = Outcome("a", what, among, len(some), len(set(families)), None, None, TOO_FEW)
+    row = CriterionOutcome("a", what, among, len(some), len(set(families)), None, None, TOO_FEW)
     found = partial_spearman(sign * x, y, z, sample)
     if found["value"] is None or found["family_interval"] is None:
         return replace(row, value=found["value"], beside={"reason": found["reason"]})
@@ -144,7 +144,7 @@ def _partial(
     )
 
 
-def _judged(row: Outcome) -> Outcome:
+def _judged(row: CriterionOutcome) -> CriterionOutcome:
     if row.interval is None or row.p is None:
         return row
     least = (row.beside or {})["least_without_a_family"]
@@ -157,7 +157,7 @@ def _judged(row: Outcome) -> Outcome:
 # ---- b. views of a band -----------------------------------------------------------------------
 def agreeing_views(
     families: Mapping[str, str], views: Mapping[str, Mapping[str, Any]]
-) -> list[Outcome]:
+) -> list[CriterionOutcome]:
     """Return whether other views rank the bands as contributions per energy do.
 
     Args:
@@ -182,13 +182,13 @@ def _mean_over_families(
     what: str,
     families: Mapping[str, str],
     each: Mapping[str, float],
-) -> Outcome:
+) -> CriterionOutcome:
     """Return the mean of families' means of a number of each network."""
     of: dict[str, list[float]] = {}
     for name, value in each.items():
         of.setdefault(families[name], []).append(value)
     means = np.array([np.mean(values) for values in of.values()])
-    row = Outcome(criterion, what, "all networks", len(each), len(of), None, None, TOO_FEW)
+    row = CriterionOutcome(criterion, what, "all networks", len(each), len(of), None, None, TOO_FEW)
     if not len(means):
         return row
     row = replace(row, value=float(means.mean()))
@@ -202,7 +202,7 @@ def _mean_over_families(
 # ---- c. other choices -------------------------------------------------------------------------
 def other_choices(
     families: Mapping[str, str], choices: Mapping[str, Mapping[str, Any]]
-) -> list[Outcome]:
+) -> list[CriterionOutcome]:
     """Return whether other bands, seeds and images say the same of the networks.
 
     Args:
@@ -235,7 +235,7 @@ def _same_order(
     keys: tuple[str, str],
     families: Mapping[str, str],
     choices: Mapping[str, Mapping[str, Any]],
-) -> tuple[Outcome, float]:
+) -> tuple[CriterionOutcome, float]:
     """Return the rank correlation over networks of two choices, and their mean distance."""
     some = {
         name: [one[column][key] for key in keys]
@@ -244,7 +244,7 @@ def _same_order(
     }
     own = tuple(families[name] for name in some)
     text = f"{CHOICES[choice]}: {LABELS[column]}, order of the networks"
-    row = Outcome("c", text, "all networks", len(some), len(set(own)), None, None, TOO_FEW)
+    row = CriterionOutcome("c", text, "all networks", len(some), len(set(own)), None, None, TOO_FEW)
     if row.n_families < MIN_INTERVAL:
         return row, float("nan")
     x, y = np.array(list(some.values()), float).T
@@ -258,7 +258,7 @@ def _same_order(
 
 def _same_half(
     choice: str, families: Mapping[str, str], choices: Mapping[str, Mapping[str, Any]]
-) -> Outcome:
+) -> CriterionOutcome:
     """Return the share of clear groups of corruptions of which a choice names the same half.
 
     Of halves of the images, the second is compared with what is clear on the first.
@@ -274,7 +274,7 @@ def _same_half(
                 same.setdefault(name, []).append(bool(value * other > 0))
     text = f"{CHOICES[choice]}: same half costs more, share of clear groups of corruptions"
     n_families = len({families[name] for name in same})
-    row = Outcome("c", text, "all networks", len(same), n_families, None, None, TOO_FEW)
+    row = CriterionOutcome("c", text, "all networks", len(same), n_families, None, None, TOO_FEW)
     if n_families < MIN_INTERVAL:
         return row
     agreed, clear = np.array([[sum(found), len(found)] for found in same.values()], float).T
@@ -291,7 +291,9 @@ def _same_half(
 
 
 # ---- d. repair --------------------------------------------------------------------------------
-def repairs(families: Mapping[str, str], filters: Mapping[str, Mapping[str, Any]]) -> list[Outcome]:
+def repairs(
+    families: Mapping[str, str], filters: Mapping[str, Mapping[str, Any]]
+) -> list[CriterionOutcome]:
     """Return whether what the upper bands would repair is what filters repair.
 
     Args:
@@ -315,7 +317,7 @@ def _repairs_of(found: Mapping[str, Any]) -> dict[str, Array]:
     }
 
 
-def _near(families: Mapping[str, str], each: Mapping[str, Mapping[str, Array]]) -> Outcome:
+def _near(families: Mapping[str, str], each: Mapping[str, Mapping[str, Array]]) -> CriterionOutcome:
     """Judge the mean absolute error of the prediction for a low-pass on the perturbation."""
 
     def off(key: str) -> dict[str, float]:
@@ -341,7 +343,7 @@ def _in_order(
     families: Mapping[str, str],
     each: Mapping[str, Mapping[str, Array]],
     filters: Mapping[str, Mapping[str, Any]],
-) -> Outcome:
+) -> CriterionOutcome:
     """Judge whether the prediction orders corruptions by what a filter on the image repairs."""
 
     def order(key: str) -> dict[str, float]:
@@ -372,7 +374,7 @@ def _in_order(
 # ---- e. forecast ------------------------------------------------------------------------------
 def forecasts(
     families: Mapping[str, str], nets: Mapping[str, Mapping[str, Any]], among: str
-) -> list[Outcome]:
+) -> list[CriterionOutcome]:
     """Return whether forecasts from clean images are nearer to errors than the clean error is.
 
     Args:
@@ -383,7 +385,7 @@ def forecasts(
     own = [families[name] for name in nets]
     n_families = len(set(own))
     if not nets:
-        return [Outcome("e", FIGURES[RIVAL_LESS_OWN], among, 0, 0, None, None, TOO_FEW)]
+        return [CriterionOutcome("e", FIGURES[RIVAL_LESS_OWN], among, 0, 0, None, None, TOO_FEW)]
     tables = {
         key: np.array([one[key] for one in nets.values()]) for key in ("measured", "forecast")
     }
@@ -398,12 +400,12 @@ def forecasts(
             verdict = TOO_FEW
             if interval is not None:
                 verdict = SHOWN if interval[0] > 0 else NOT_SHOWN
-        row = Outcome("e", what, among, len(nets), n_families, value, interval, verdict)
+        row = CriterionOutcome("e", what, among, len(nets), n_families, value, interval, verdict)
         found.append(row)
     return found
 
 
-def outcomes(data: Mapping[str, Any]) -> list[Outcome]:
+def outcomes(data: Mapping[str, Any]) -> list[CriterionOutcome]:
     """Return the whole table of outcomes.
 
     Args:

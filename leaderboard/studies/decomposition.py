@@ -41,7 +41,7 @@ def condense(results: Iterable[tuple[str, ErrorDecomposition]]) -> dict[str, Any
     out = {}
     for name, result in results:
         game = result.error
-        names = [one.name for one in game.corruptions]
+        names = [one.name for one in game.mean_conditions]
         groups = {
             group: sorted({n for n in names if CORRUPTION_GROUPS[n] == group}) for group in GROUPS
         }
@@ -51,8 +51,8 @@ def condense(results: Iterable[tuple[str, ErrorDecomposition]]) -> dict[str, Any
             "protocol": result.protocol.to_dict(),
             "image_size": list(result.image_size),
             "n_forward": result.n_forward,
-            "levels": sorted({one.level or 0.0 for one in game.corruptions}),
-            "mean": _split(game.over(game.corruptions)),
+            "levels": sorted({one.level or 0.0 for one in game.mean_conditions}),
+            "mean": _split(game.over(game.mean_conditions)),
             "corruptions": {n: _split(game.over([n])) for n in dict.fromkeys(names)},
             "groups": {g: _split(game.over(some)) for g, some in groups.items() if some},
             "attacks": [
@@ -81,7 +81,7 @@ def _peaks(game: Contributions) -> dict[str, float]:
     """
     out = {}
     for group in GROUPS:
-        names = [c.name for c in game.corruptions if CORRUPTION_GROUPS[c.name] == group]
+        names = [c.name for c in game.mean_conditions if CORRUPTION_GROUPS[c.name] == group]
         if not names:
             continue
         split = game.over(sorted(set(names)))
@@ -126,7 +126,7 @@ def _net_table(splits: Mapping[str, Any], nets: Mapping[str, Any]) -> str:
 
 
 def _group_table(nets: Mapping[str, Any]) -> str:
-    """Return, for each network and group, what it costs, and its share above the middle band."""
+    """Return the points of error of each network and group, below and above the middle band."""
     rows = [["network", *(f"{group}: low + high" for group in GROUPS)]]
     for name, one in sorted(nets.items()):
         halves = {
@@ -148,7 +148,7 @@ def _attack_table(nets: Mapping[str, Any]) -> str:
 
 
 def _choice_table(data: Mapping[str, Any]) -> str:
-    """Return the mean's split by thirds of the frequencies under other partitions."""
+    """Return the mean's split by quarters of the frequencies under other partitions."""
     rows = [["network", "partition", "lowest quarter", "second", "third", "highest quarter"]]
     for name in SAID:
         for key in (name, *(f"{name}--{choice}" for choice in CHOICES)):
@@ -163,7 +163,7 @@ def _choice_table(data: Mapping[str, Any]) -> str:
 
 
 def decomposition_figure(data: Mapping[str, Any]) -> Figure:
-    """Draw what noise, and what the weather, costs every network by band: heat maps, white is 0."""
+    """Draw what each group of corruptions costs every network by band; white is 0."""
     nets = {
         n: one for n, one in sorted(data.items()) if "--" not in n and one["image_size"][0] == 32
     }

@@ -137,8 +137,8 @@ def facts(nets: Mapping[str, Any]) -> dict[str, str]:
     return {
         "quantised_answer": answer(nets),
         "quantised_outcomes": "; ".join(rows),
-        "quantised_errors": f"{_spread(nets, 'perturbed')} (told from 0: {_named(nets, '8')}; with "
-        f"weights of 4 bits: {_named(nets, '4')})",
+        "quantised_errors": f"{_spread(nets, 'perturbed')} (interval excludes 0: "
+        f"{_named(nets, '8')}; with weights of 4 bits: {_named(nets, '4')})",
     }
 
 

@@ -195,7 +195,7 @@ def _model_table(models: Mapping[str, Mapping[str, Any]]) -> str:
             "signed score",
             "evidence in",
             "evidence against the true class in",
-            "not told from 0",
+            "interval includes 0",
         ]
     ]
     for name, one in models.items():
@@ -207,7 +207,9 @@ def _model_table(models: Mapping[str, Mapping[str, Any]]) -> str:
                 str(one["model"]["training"]),
                 f"{found['clean_accuracy']:.0%}",
                 number(found["signed_score"], *found["signed_score_interval"]),
-                *(band_list(bands) for bands in (evidence.above, evidence.below, evidence.untold)),
+                band_list(evidence.above),
+                band_list(evidence.below),
+                band_list(evidence.includes_zero),
             ]
         )
     return markdown_table(rows)
@@ -320,7 +322,7 @@ def _importance(ax: Axes, models: Mapping[str, Any]) -> None:
             color=colour,
         )
     ax.set_title("2  Where each net looks")
-    ax.set_ylabel("Shapley value (nats); bar: told from 0")
+    ax.set_ylabel("Shapley value (nats)\nbar: interval excludes 0")
     ax.set_xlabel("band, low to high frequency")
 
 
@@ -348,7 +350,7 @@ def _success(ax: Axes, models: Mapping[str, Any]) -> None:
             label=_named(name, one),
         )
     ax.set_ylim(0, 1)
-    ax.set_title(f"3  Broken in one band alone (L2, {BUDGET})")
+    ax.set_title(f"3  Broken in one band (L2, {BUDGET})")
     ax.set_ylabel("share of correct images broken")
     ax.set_xlabel("band, low to high frequency")
 

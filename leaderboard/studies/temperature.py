@@ -98,16 +98,16 @@ def outcomes(nets: Mapping[str, Any]) -> dict[str, str]:
 def answer(nets: Mapping[str, Any]) -> str:
     """Return the answer in two sentences."""
     of = {name: verdict(one) for name, one in nets.items()}
-    told = [name for name, one in of.items() if one != TOO_FEW]
-    illusions = [short(name) for name in told if of[name] == ILLUSION]
-    families = {nets[name]["family"] for name in told}
+    judged = [name for name, one in of.items() if one != TOO_FEW]
+    illusions = [short(name) for name in judged if of[name] == ILLUSION]
+    families = {nets[name]["family"] for name in judged}
     found = f"that of {', '.join(illusions)} is" if illusions else "none is"
     n = sum(one["data"] == CIFAR for one in nets.values())
     changed, order = turned(nets), same_order(nets)
     signs = f"the sign of {', '.join(map(short, changed))}" if changed else "no sign"
     text = (
-        f"Of the {len(told)} networks ({len(families)} families) that keep enough under attack to "
-        f"tell, {found} an illusion of the temperature. "
+        f"Of the {len(judged)} networks ({len(families)} families) that keep enough under attack "
+        f"to tell, {found} an illusion of the temperature. "
     )
     if order is None:
         few = f"{n} CIFAR-10 networks are of too few families to tell whether their order moves"

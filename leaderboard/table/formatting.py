@@ -14,7 +14,7 @@ from iaside_plugins.display.text import number
 from iaside_plugins.importance.evidence import Evidence
 
 BARS = "▁▂▃▄▅▆▇█"
-BELOW, UNTOLD = "▽", "·"
+BELOW, INCLUDES_ZERO = "▽", "·"
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#!|~$^])")
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -116,10 +116,10 @@ def count(value: float) -> str:
 def sparkline(evidence: Evidence, top: float) -> str:
     """Draw one sign a band, low bands first: a bar on the table's scale 0 to `top` in nats.
 
-    `BELOW` stands for a value below 0, `UNTOLD` for one that is not told from 0.
+    `BELOW` stands for a value below 0, `INCLUDES_ZERO` for an interval that does.
     """
     steps = len(BARS) - 1
-    signs = [UNTOLD] * len(evidence.nats)
+    signs = [INCLUDES_ZERO] * len(evidence.nats)
     for band in evidence.below:
         signs[band] = BELOW
     for band in evidence.above:

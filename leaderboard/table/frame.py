@@ -209,7 +209,7 @@ def _corrupted(corruption: Corruption | None) -> Row:
 
 
 def _interval(corruption: Corruption, members: Sequence[str]) -> tuple[float | None, float | None]:
-    """Return the 95 % interval over images of a mean error; none where images are not told."""
+    """Return the 95 % interval over images of a mean error; none without errors by image."""
     by_image = errors_by_image(corruption, members)
     if by_image is None or len(by_image) < 2:
         return None, None

@@ -21,7 +21,7 @@ from iaside_plugins.adapters.imagenet import ImageFolderData
 from iaside_plugins.adapters.ray_adapter import profile_on_ray
 from iaside_plugins.decomposition.contributions import Condition
 from iaside_plugins.errors import MissingExtraError
-from iaside_plugins.evaluation.pairs import PairedStreams
+from iaside_plugins.evaluation.pairs import AlignedImages
 from iaside_plugins.importance.chance import chance_warning
 
 OPTIONS = {"batch_size": 8}
@@ -112,7 +112,7 @@ def test_workers_are_a_device_and_read_their_own_files(cluster, tmp_path):
     make_tree(tmp_path, ("a", "b", "c"), 4, 16, 16)
     data = ImageFolderData(tmp_path, resize=None, crop=None, labels="rank")
     perturbed = {Condition("dark", k): Darker(data, k) for k in (2, 3)}
-    pairs = PairedStreams(data, perturbed)
+    pairs = AlignedImages(data, perturbed)
     options = {"batch_size": 16, "device": None}
     importance = spectral_importance(oracles.TinyNet(), data, Protocol(3), **options)
     errors = error_decomposition(oracles.TinyNet(), pairs, **options)

@@ -16,7 +16,7 @@ from iaside_plugins.spectra.report import SpectrumReport
 from iaside_plugins.spectra.stored import SHIPPED, save_spectra
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.storage.provenance import provenance
-from iaside_plugins.value_table.progress import progress_bar
+from iaside_plugins.value_table.progress import Progress
 from iaside_plugins.workflows.source import DataSource
 from iaside_plugins.workflows.spectrum import CorruptionSpectra
 from iaside_plugins.workflows.spectrum_plan import spectrum_plan
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     spectra = CorruptionSpectra(plan, plan.corruptions, partition, None, None)
     channels, height, width = spectra.shape
     assert (height, width) == (options.size, options.size)
-    with progress_bar(None, True) as bar:
+    with Progress(None, True) as bar:
         conditions = tuple(
             spectra.condition(name, severity, bar)
             for name in plan.corruptions.names

@@ -13,7 +13,7 @@ from iaside_plugins import Protocol
 from iaside_plugins.shapley.coalitions import all_coalitions, members
 from iaside_plugins.storage.files import read_npz, write_atomic
 from iaside_plugins.value_table.game import Game
-from iaside_plugins.value_table.progress import progress_bar
+from iaside_plugins.value_table.progress import Progress
 from iaside_plugins.value_table.stream import Item, items
 from iaside_plugins.workflows.source import DataSource, open_images, open_model
 
@@ -45,7 +45,7 @@ def value_table(
     protocol = Protocol(n_bands, estimator="permutation")  # only its absence and range are used
     game = Game.of(net, protocol, torch.device("cpu"), 128)
     coalitions, values, hits = all_coalitions(n_bands), [], []
-    with torch.no_grad(), progress_bar({"forward": len(data.records)}, show=True) as bar:
+    with torch.no_grad(), Progress({"forward": len(data.records)}, show=True) as bar:
         for item in items(data, n_bands):
             labels = torch.tensor([item.label])
             table = game.start(item.image[None], None, labels, coalitions, [item.name])

@@ -95,7 +95,7 @@ def test_views_stand_beside_the_map_with_and_without_foolbox(
         in run.out
     )
     assert "views of the bands, 6 images" in run.out
-    assert caplog.text.count("not told from chance") == 1  # by both views of the images
+    assert caplog.text.count("not distinguishable from chance") == 1  # by both views of the images
     names = ["importance", "attack inside the band", "contribution per energy", "Fourier heat map"]
     found = json.loads(out.read_text())["views"]
     assert [view["name"] for view in found["views"]] == names

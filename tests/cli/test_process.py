@@ -50,7 +50,7 @@ def test_profile_prints_without_bars_where_stderr_is_no_terminal(images, tmp_pat
     assert done.returncode == 0, done.stderr
     assert "signed score" in done.stdout
     (line,) = done.stderr.splitlines()  # "█" is none of the characters of that encoding
-    assert "not told from chance" in line
+    assert "not distinguishable from chance" in line
 
 
 def test_bad_input_is_one_line(tmp_path):

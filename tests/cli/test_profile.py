@@ -73,8 +73,8 @@ def test_summary_says_what_the_library_found(iaside, images):
     np.testing.assert_allclose([float(r[3]) for r in rows], result.shapley_values, atol=6e-4)
     ends = [[float(row[4]), float(row[5])] for row in rows]
     np.testing.assert_allclose(ends, result.evidence.intervals, atol=6e-4)
-    told = [bool(row[6] + row[7]) for row in rows]  # a bar where the interval leaves 0 out
-    assert told == [low > 0 or high < 0 for low, high in result.evidence.intervals]
+    bars = [bool(row[6] + row[7]) for row in rows]
+    assert bars == [low > 0 or high < 0 for low, high in result.evidence.intervals]
     assert not any(row[6] for row in rows if not row[3].startswith("-"))
     assert f"  score        {result.score:+.3f} " in run.out
     assert f"signed score {result.signed_score:+.3f}" in run.out

@@ -178,7 +178,9 @@ def test_systematic_noise_is_a_group_with_a_mean_and_a_sentence_of_its_own():
         "pgd Linf",
     ]
     assert [rows[k + 1] for k in dashes] == ["mean of 2", "mean of 2"]
-    assert error.over(error.corruptions).added.value == pytest.approx(0.2)  # no reading, no attack
+    assert error.over(error.mean_conditions).added.value == pytest.approx(
+        0.2
+    )  # no reading, no attack
     assert error.over(error.systematic).added.value == pytest.approx(0.15)
     said = [one for one in conclusion(decomposition(error)) if "systematic" in one]
     assert len(said) == 1
@@ -195,7 +197,7 @@ def test_one_reading_is_named_in_words():
 
 def test_readings_and_attacks_have_no_common_mean():
     error = game([[0.3, 0], [0, 0.1], [0.5, 0]], names=(*READINGS, "pgd Linf"))
-    assert [one.name for one in error.corruptions] == list(READINGS)
+    assert [one.name for one in error.mean_conditions] == list(READINGS)
 
 
 def test_the_costliest_condition_may_help():

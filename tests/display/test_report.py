@@ -56,18 +56,19 @@ def test_rows():
     assert [line.endswith("█") for line in rows] == [True, False, True, False]
     assert "█|" in rows[1]
     assert lines[6].strip() == (
-        "evidence in bands 0, 2; evidence against the true class in band 1; not told from 0: band 3"
+        "evidence in bands 0, 2; evidence against the true class in band 1; "
+        "interval includes 0 in band 3"
     )
 
 
-def test_bands_not_told_from_zero_are_no_evidence():
+def test_bands_whose_interval_includes_zero_are_no_evidence():
     """The importance distribution of ten such bands is not 0, and shows nothing."""
     rng = np.random.default_rng(0)
     one = result(np.concatenate([x := rng.normal(size=(30, 10)), -x]))
     assert one.distribution.max() > 0 or one.distribution.sum() == 0
     text = spectral_report(one)
     assert "█" not in text
-    assert "evidence in no band; not told from 0: bands 0-9" in text
+    assert "evidence in no band; interval includes 0 in bands 0-9" in text
 
 
 def test_scores_and_ties():

@@ -13,7 +13,7 @@ from iaside_plugins.evaluation.conditions import ConditionRunner, StoredRows
 from iaside_plugins.evaluation.reading import OneReading, in_turn
 from iaside_plugins.evaluation.systematic import SystematicPlan, SystematicRows
 from iaside_plugins.stats.intervals import Z95
-from iaside_plugins.value_table.progress import progress_bar
+from iaside_plugins.value_table.progress import Progress
 
 N, SIDE, CLASSES = 30, 6, 3
 NAMES = ("pillow nearest", "opencv bilinear", "opencv decoder")
@@ -60,7 +60,7 @@ def group_of(net, left_out=None, resume=None):
         lambda name: batches(read(name), lost.get(name, ())),
         ("other things (for a reason)",),
     )
-    with progress_bar(None, False) as bar:
+    with Progress(None, False) as bar:
         runner = ConditionRunner(net, resume, bar)
         rows = SystematicRows(runner, plan)
         with StoredRows(runner.store):

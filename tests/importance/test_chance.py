@@ -28,7 +28,7 @@ def test_what_is_said():
     assert "8.6% (13 of 152 images) is at or below chance, 10.00% for 10" in chance_warning(
         13, 152, 10
     )
-    assert "is not told from chance" in chance_warning(2, 8, 10)
+    assert "is not distinguishable from chance" in chance_warning(2, 8, 10)
     assert chance_warning(1, 1, 10) == ""  # nothing could be better
 
 

@@ -1,4 +1,4 @@
-"""Evidence by band: told from 0 or not, in words."""
+"""Evidence by band, in words: where the interval excludes 0."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ def test_bands_in_words(bands, text):
     assert band_list(bands) == text
 
 
-def test_only_what_is_told_from_zero_is_evidence():
+def test_only_an_interval_that_excludes_zero_is_evidence():
     found = Evidence.of([1.0, -1.0, 1.0, -1.0, 0.0], [0.5, 0.5, 0.52, 0.52, None])
-    assert (found.above, found.below, found.untold) == ([0], [1], [2, 3, 4])
+    assert (found.above, found.below, found.includes_zero) == ([0], [1], [2, 3, 4])
     assert found.sentence == (
-        "evidence in band 0; evidence against the true class in band 1; not told from 0: bands 2-4"
+        "evidence in band 0; evidence against the true class in band 1; "
+        "interval includes 0 in bands 2-4"
     )
+    assert Evidence.of([1.0], [None]).sentence == "evidence in no band; no interval in band 0"
 
 
 def test_sum_of_bands_is_paired_over_images():

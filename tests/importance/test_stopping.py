@@ -52,7 +52,7 @@ def test_a_look_is_done_when_narrow_enough_but_not_too_early():
     ("n", "ratio", "expected"), [(100, 2.0, 400), (25, 1.0, 100), (200, 1.1, 250), (150, 0.5, 150)]
 )
 def test_images_to_come_are_foretold_by_the_square_root_law(n, ratio, expected):
-    assert StopCheck(n, ratio).n_expected == expected
+    assert StopCheck(n, ratio).expected() == expected
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_every_target_stops_a_run_where_its_look_says(target):
     net = oracles.TinyNet()
     whole = spectral_importance(net, Steps(), Protocol(4), max_images=300)
     ratio = Stopping(1.0, target).check(whole.per_image[:150]).ratio
-    if target == "sign":  # bands that are told from 0 need no error
+    if target == "sign":  # bands whose interval excludes 0 need no error
         half = whole.per_image[:150].std(axis=0, ddof=1) * sequence_width(150, 0.05 / 4)
         ratio = float(half.max())
     stopping = Stopping(ratio, target)

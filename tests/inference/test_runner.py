@@ -16,7 +16,7 @@ from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.evaluation.conditions import ConditionRunner
 from iaside_plugins.inference import tuning
 from iaside_plugins.inference.runner import first_batch_size
-from iaside_plugins.value_table.progress import progress_bar
+from iaside_plugins.value_table.progress import Progress
 
 REAL = RuntimeError(
     "[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory"
@@ -88,7 +88,7 @@ def test_conditions_are_split_too():
     batches = [(images, labels, [f"{k}" for k in range(6)])]
     outcomes = []
     for net, size in ((oracles.TinyNet(), 64), (Small(2, MemoryError()), "auto")):
-        with progress_bar(None, False) as bar:
+        with Progress(None, False) as bar:
             outcomes.append(ConditionRunner(net, None, bar, size).run("clean", batches))
     np.testing.assert_allclose(outcomes[1].probability, outcomes[0].probability, rtol=0, atol=1e-6)
     np.testing.assert_array_equal(outcomes[1].correct, outcomes[0].correct)

@@ -46,7 +46,7 @@ def families() -> dict:
     return {f"net {k}": FAMILIES[k] for k in range(N_NETS)}
 
 
-def of(rows: list, **wanted: str) -> criteria.Outcome:
+def of(rows: list, **wanted: str) -> criteria.CriterionOutcome:
     return next(r for r in rows if all(v in getattr(r, n) for n, v in wanted.items()))
 
 
@@ -280,7 +280,7 @@ def test_one_network_has_errors_and_no_correlation_over_networks():
 )
 def test_each_part_of_the_first_rule_decides(interval, p, least, verdict):
     beside = {"least_without_a_family": least}
-    row = criteria.Outcome("a", "", "", 24, 15, 0.5, interval, criteria.TOO_FEW, p, beside)
+    row = criteria.CriterionOutcome("a", "", "", 24, 15, 0.5, interval, criteria.TOO_FEW, p, beside)
     assert criteria._judged(row).verdict == verdict
 
 

@@ -53,7 +53,7 @@ def test_the_most_accurate_may_be_the_least_robust(make_entry: Make) -> None:
 
 def test_intervals_that_overlap_tell_nothing_apart(make_entry: Make) -> None:
     models = [{"clean": 0.9, "robust": 0.5}, {"clean": 0.8, "robust": 0.55}, {"clean": 0.7}]
-    one = found(make_entry, models)["Accuracy and robustness are not told apart"]
+    one = found(make_entry, models)["The most accurate may be the most robust"]
     assert not one.holds
 
 
@@ -61,7 +61,7 @@ def test_one_model_may_be_both(make_entry: Make) -> None:
     models = [{"clean": 0.9, "robust": 0.8}, {"clean": 0.8, "robust": 0.1}, {"clean": 0.7}]
     assert "The most accurate is the most robust" in found(make_entry, models)
     models[1]["robust"] = 0.7
-    one = found(make_entry, models)["No model is told as most robust"]
+    one = found(make_entry, models)["No model is shown to be the most robust"]
     assert not one.holds
 
 
@@ -78,7 +78,7 @@ def test_who_leans_low_and_the_counter_example(make_entry: Make) -> None:
 
 
 def test_noise(make_entry: Make) -> None:
-    """Synthetic errors differ by chance alone, so the best is told from none."""
+    """Synthetic errors differ by chance alone, so the best is not distinguishable."""
     raws = [make_entry(f"m{k}", k) for k in range(3)]
     for raw, clean in zip(raws, (0.5, 0.9, 0.6), strict=True):
         raw["clean_accuracy"]["value"] = clean

@@ -99,7 +99,7 @@ def test_the_figure_shows_the_json(data):
     for one in models:
         found = one["importance"]
         for psi, error in zip(found["shapley_values"], found["shapley_se"], strict=True):
-            if abs(psi) > 1.959964 * error:  # a band that is not told from 0 is no evidence
+            if abs(psi) > 1.959964 * error:  # an interval that includes 0 is no evidence
                 shown.append(psi)
     assert heights == pytest.approx(shown)
     drawn = [line.get_ydata()[-1] for line in broken.get_lines() if len(line.get_ydata()) == 8]

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from iaside_plugins.adapters.compat import import_pyautoattack
 from iaside_plugins.adapters.robustbench_adapter.autoattack import (
-    STANDARD,
     AttackedImages,
     AutoAttackSpec,
     run_autoattack,
 )
+from iaside_plugins.entry.build import STANDARD
 from iaside_plugins.errors import InputError, InputTypeError
 
 pytestmark = pytest.mark.usefixtures("quick_attacks")

@@ -11,7 +11,7 @@ import pytest
 
 from iaside_plugins import Protocol, spectral_importance
 from iaside_plugins.decomposition.contributions import Condition
-from iaside_plugins.spectra.forecast_text import check_text, forecast_text
+from iaside_plugins.spectra.forecast_text import agreement_lines, forecast_text
 from iaside_plugins.spectra.forecasts import ForecastCheck, forecast_table, misses
 from iaside_plugins.spectra.stored import shipped_spectra
 
@@ -79,7 +79,7 @@ def test_a_check_by_hand():
 def test_misses_are_those_whose_interval_does_not_hold_zero():
     found = planted().to_dict()
     assert [(row["name"], row["level"]) for row in misses(found)] == [("snow", 1), ("snow", 2)]
-    text = "\n".join(check_text("severities", found))
+    text = "\n".join(agreement_lines("severities", found))
     assert "it misses 2 of 4, most of all snow 1 -30%; snow 2 -30%" in text
     assert "the forecast is closer by +0.250" in text
 
@@ -89,7 +89,7 @@ def test_severities_are_averaged_by_name():
     assert [str(one) for one in both.conditions] == ["fog", "snow"]
     np.testing.assert_allclose(both.measured.mean(axis=0), [0.3, 0.7])
     np.testing.assert_allclose(both.forecast[0], [0.3, 0.4])
-    text = "\n".join(check_text("corruptions", both.to_dict()))
+    text = "\n".join(agreement_lines("corruptions", both.to_dict()))
     assert "for snow:" in text
     nothing = replace(planted(), snr_db=np.array([np.inf, 7, 5, 3]))  # fog 1 changes no pixel
     np.testing.assert_array_equal(nothing.by_name().snr_db, [np.inf, 4])

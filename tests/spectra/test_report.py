@@ -246,7 +246,10 @@ def test_each_clause_of_the_verdict_has_its_interval():
         "forecast": {"corruptions": check},
     }
     text = verdict(found, rows)
-    assert "The model has evidence in band 0; not told from 0: band 1. It errs most under b" in text
+    assert (
+        "The model has evidence in band 0; interval includes 0 in band 1. It errs most under b"
+        in text
+    )
     assert "not shown to be closer to the measured one" in text
     clean["advantage_low"] = 0.05
     check["predictors"] = [clean | {"advantage_high": 0.3}]

@@ -141,7 +141,7 @@ def test_non_finite_logits_name_the_image_and_the_coalition(batch_size):
     net = Poisoned(float(images[1].mean()))  # every coalition with band 0 keeps the mean
     with pytest.raises(InputError, match=r"non-finite .* second\.png, coalition of bands \[0\]"):
         spectral_importance(net, data, Protocol(4), batch_size=batch_size)
-    with pytest.raises(InputError, match="non-finite logits for a black image"):
+    with pytest.raises(InputError, match=r"non-finite logits .* a black image"):
         spectral_importance(Poisoned(0.0), data, Protocol(4))
 
 

@@ -13,10 +13,10 @@ from iaside_plugins import Protocol, spectral_importance
 from iaside_plugins.value_table import progress
 from iaside_plugins.value_table.progress import (
     GRADIENT_PASSES,
+    Progress,
     advance,
     beside_bars,
     part,
-    progress_bar,
 )
 
 
@@ -28,9 +28,9 @@ class Terminal(io.StringIO):
 
 
 def test_work_inside_other_work_moves_the_outermost_bar():
-    with progress_bar({"forward": 10, "gradient": 4}, False) as outer:
+    with Progress({"forward": 10, "gradient": 4}, False) as outer:
         assert outer.total == 10 + 4 * GRADIENT_PASSES
-        with progress_bar({"forward": 10}, False) as inner:
+        with Progress({"forward": 10}, False) as inner:
             inner.update({"forward": 4})
             assert (inner.n, outer.n) == (4, 4)
             inner.set_work({"forward": 6})  # fewer images are enough
@@ -45,7 +45,7 @@ def test_work_inside_other_work_moves_the_outermost_bar():
 
 
 def test_a_part_counts_what_was_planned_however_many_passes_it_took():
-    with progress_bar({"forward": 20}, False) as bar:
+    with Progress({"forward": 20}, False) as bar:
         with part({"forward": 10}):
             advance({"forward": 3})
             assert bar.n == 3
@@ -61,8 +61,8 @@ def test_a_part_counts_what_was_planned_however_many_passes_it_took():
 
 
 def test_weights_of_the_outermost_count():
-    with progress_bar({"corrupted": 10}, False, weights={"corrupted": 3.0}) as outer:
-        with progress_bar({"corrupted": 10}, False) as inner:
+    with Progress({"corrupted": 10}, False, weights={"corrupted": 3.0}) as outer:
+        with Progress({"corrupted": 10}, False) as inner:
             inner.update({"corrupted": 1})
         assert (outer.n, outer.total) == (3, 3)
 
@@ -70,7 +70,7 @@ def test_weights_of_the_outermost_count():
 def test_a_log_gets_a_plain_line_now_and_then(capsys, monkeypatch):
     times = iter([0.0, 10.0, 111.0, 112.0, 150.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(times))
-    with progress_bar({"forward": 300}, True, "evaluate") as bar:
+    with Progress({"forward": 300}, True, "evaluate") as bar:
         for n in (50, 61, 1, 1):
             bar.update({"forward": n})
     first, second = capsys.readouterr().err.splitlines()
@@ -92,7 +92,7 @@ def test_short_work_leaves_no_line_in_a_log(capsys):
 
 def test_a_terminal_and_a_notebook_get_a_bar(capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr", terminal := Terminal())
-    with progress_bar({"forward": 6}, True, "evaluate") as bar:
+    with Progress({"forward": 6}, True, "evaluate") as bar:
         bar.set_description("fgsm 0.5/255")
         bar.update({"forward": 6})
     assert "evaluate, fgsm 0.5/255: 100%" in terminal.getvalue()
@@ -105,8 +105,8 @@ def test_a_terminal_and_a_notebook_get_a_bar(capsys, monkeypatch):
 
 
 def test_more_work_than_was_foretold_takes_nothing_of_what_is_to_come():
-    with progress_bar({"forward": 30}, False) as outer:
-        with progress_bar({"forward": 10}, False) as inner:
+    with Progress({"forward": 30}, False) as outer:
+        with Progress({"forward": 10}, False) as inner:
             inner.update({"forward": 25})
             assert (inner.n, inner.total) == (25, 25)
             assert (outer.n, outer.total) == (25, 45)
@@ -117,7 +117,7 @@ def test_more_work_than_was_foretold_takes_nothing_of_what_is_to_come():
 def test_what_is_written_meanwhile_has_lines_of_its_own(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setattr(sys, "stdout", sys.stderr)
-    with progress_bar({"forward": 10}, True, "title") as bar:
+    with Progress({"forward": 10}, True, "title") as bar:
         bar.update({"forward": 5})
         with beside_bars():
             sys.stderr.write("a warning\n")

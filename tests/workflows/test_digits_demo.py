@@ -16,7 +16,7 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.build import build, validate
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.workflows import digits
-from iaside_plugins.workflows.digits_demo import Demo, robust_accuracy, summary
+from iaside_plugins.workflows.digits_demo import DigitsDemo, robust_accuracy, summary
 
 N = 3  # images: 3 x 75 corrupted ones are made once, for all networks
 
@@ -27,7 +27,9 @@ def ran(tmp_path_factory):
     lines: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(digits, "EPOCHS", 1)
-        demo = Demo(folder, n_seeds=1, n_images=N, protocol=Protocol(n_bands=4), attack_steps=1)
+        demo = DigitsDemo(
+            folder, n_seeds=1, n_images=N, protocol=Protocol(n_bands=4), attack_steps=1
+        )
         trained = demo.run(lines.append)
     return folder, trained, lines
 
@@ -102,14 +104,14 @@ def test_worst_case_of_the_headline_budget(ran):
 )
 def test_numbers_out_of_range(tmp_path, options, message):
     with pytest.raises(InputError, match=message):
-        Demo(tmp_path / "demo", **options).run()
+        DigitsDemo(tmp_path / "demo", **options).run()
     assert not (tmp_path / "demo").exists()
 
 
 def test_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write into"):
-        Demo(tmp_path / "file").run()
+        DigitsDemo(tmp_path / "file").run()
 
 
 def _command(monkeypatch, capsys, *arguments):

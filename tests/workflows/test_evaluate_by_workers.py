@@ -15,7 +15,7 @@ from iaside_plugins.evaluation.evaluate import evaluate
 from iaside_plugins.inference import tuning
 from iaside_plugins.inference.gradients import gradient_rows
 from iaside_plugins.storage.row_store import read_header
-from iaside_plugins.value_table.progress import progress_bar
+from iaside_plugins.value_table.progress import Progress
 from iaside_plugins.workflows.evaluate import evaluation_plan, with_explained
 from iaside_plugins.workflows.source import DataSource
 
@@ -124,7 +124,7 @@ def test_images_of_two_sizes_are_an_error_though_no_worker_sees_both(tmp_path):
     data = ImageFolderData(tmp_path, resize=None, crop=None, batch_size=10)
     net = load_model("python:tiny_model:network")
     message = r"one size; .*png is 16 x 16, .*png is 17 x 16"
-    with Shelf().pool as pool, progress_bar(None, show=False) as bar:
+    with Shelf().pool as pool, Progress(None, show=False) as bar:
         data.records.sort(key=lambda record: record.path.stem)
         runner = ConditionRunner(net, None, bar, workers=(pool, pool.put_model(net)))
         with pytest.raises(InputError, match=message):
@@ -144,7 +144,7 @@ def test_fast_passes_are_those_that_the_first_batch_chose(folder, tmp_path, monk
         found, _ = entry(folder, fast, devices=pool, resume=tmp_path / "workers")
     assert found == whole
     with (
-        progress_bar(None, show=False) as bar,
+        Progress(None, show=False) as bar,
         pytest.raises(InputError, match="holds another run"),
     ):
         ConditionRunner(load_model("python:tiny_model:network"), tmp_path / "whole", bar)

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from iaside_plugins.cli import command as cli
 from iaside_plugins.workflows import installation
 from iaside_plugins.workflows.installation import check_installation
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 
 def _kinds(text):
@@ -30,6 +40,21 @@ def test_parts_are_there_missing_or_broken(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("IASIDE_CACHE", str(tmp_path / "file" / "cache"))
     assert _kinds("cannot be written (Not a directory); set IASIDE_CACHE") == {"problem"}
+
+
+def test_every_extra_and_all_that_it_installs_are_looked_at():
+    project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
+    extras = {}
+    for extra, texts in project["optional-dependencies"].items():
+        found = [one for one in map(Requirement, texts) if one.marker is None]
+        extras[extra] = {canonicalize_name(one.name) for one in found} - {project["name"]}
+    for name in ("all", "docs", "dev"):  # others put together, and tools
+        del extras[name]
+    looked_at = {
+        extra: set(map(canonicalize_name, modules))
+        for extra, modules in installation.EXTRAS.items()
+    }
+    assert looked_at == extras
 
 
 @pytest.mark.parametrize("broken", [False, True])

@@ -22,7 +22,7 @@ from iaside_plugins.leaderboard.render.latex import fragments
 from iaside_plugins.leaderboard.render.model_page import model_pages
 from iaside_plugins.leaderboard.render.page import to_html
 from iaside_plugins.leaderboard.render.text import to_markdown
-from iaside_plugins.leaderboard.table.formatting import BELOW, UNTOLD
+from iaside_plugins.leaderboard.table.formatting import BELOW, INCLUDES_ZERO
 from iaside_plugins.spectra.plots import draw_evidence
 from iaside_plugins.workflows.digits_demo import Trained, summary
 
@@ -31,7 +31,7 @@ NAME = "cifar10--c10_resnet20--m8-chebyshev-zero-exact-1254609b.json"
 ABOVE, AGAINST, NEITHER = [4, 5, 6, 7], [2], [0, 1, 3]
 SENTENCE = (
     "evidence in bands 4-7; evidence against the true class in band 2; "
-    "not told from 0: bands 0-1, 3"
+    "interval includes 0 in bands 0-1, 3"
 )
 
 
@@ -81,7 +81,9 @@ def test_terminal(result):
 
 def test_board(entry, result):
     board = Board.of([entry])
-    assert re.search(rf"\| {UNTOLD}{UNTOLD}{BELOW}{UNTOLD}[▁-█]{{4}} \|", to_markdown(board))
+    assert re.search(
+        rf"\| {INCLUDES_ZERO}{INCLUDES_ZERO}{BELOW}{INCLUDES_ZERO}[▁-█]{{4}} \|", to_markdown(board)
+    )
     latex = "".join(fragments(board).values())
     (own,) = model_pages(board).values()
     for cell in cells(result):
@@ -103,9 +105,9 @@ def test_plots(result):
     np.testing.assert_allclose(hollow.get_ydata(), result.shapley_values[NEITHER])
     _, (ax,) = new_figure(3, 3)
     draw_evidence(ax, result.evidence)
-    told = sorted([*ABOVE, *AGAINST])
+    bands = sorted([*ABOVE, *AGAINST])
     heights = [bar.get_height() for bar in ax.patches]
-    np.testing.assert_allclose(heights, result.shapley_values[told])
+    np.testing.assert_allclose(heights, result.shapley_values[bands])
 
 
 def test_compare(result):

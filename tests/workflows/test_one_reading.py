@@ -23,7 +23,7 @@ from iaside_plugins.evaluation.work import evaluation_work
 from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import jsonable
-from iaside_plugins.value_table.progress import progress_bar
+from iaside_plugins.value_table.progress import Progress
 from iaside_plugins.workflows.evaluate import evaluation_plan, with_explained
 from iaside_plugins.workflows.source import DataSource, open_images, open_model
 
@@ -168,7 +168,7 @@ def test_the_split_is_that_of_explain_to_the_bit(photographs, generation, worker
     alone = error_decomposition(model, plan.explained, protocol, batch_size=16)
     options = {"batch_size": 16, "precision": "float32", "resume": None, "pool": None}
     taken = TakenPairs(model, plan.explained, protocol, **options)
-    with progress_bar(None, show=False) as bar:
+    with Progress(None, show=False) as bar:
         rows = PlanRows(model, plan, bar, batch_size=16, resume=None, pairs=taken)
         rows.finish(None)
         rows.close()

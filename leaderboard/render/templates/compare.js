@@ -13,7 +13,7 @@ function pairedTable(board, [first, ...others]) {
   }
   const head = make("tr", {}, make("th", { scope: "col" }, "points"), ...others.map((other) => make("th", { scope: "col" }, `${other.name} less ${first.name}`)));
   return make("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": "Paired differences" },
-    make("table", { class: "numbers" }, make("caption", {}, "Differences on the same images with 95 % intervals: where one leaves 0 out, the two models are told apart."), make("thead", {}, head), body));
+    make("table", { class: "numbers" }, make("caption", {}, "Differences on the same images with 95 % intervals: where one excludes 0, the two models differ."), make("thead", {}, head), body));
 }
 
 // Two or more chosen models side by side: profiles in one chart, numbers in one table.

@@ -1,9 +1,9 @@
 // Shapley values by band of one or more models in nats, with a zero line and intervals. A band whose
-// interval holds 0, or that has none, gets no bar.
+// interval includes 0, or that has none, gets no bar.
 function profileChart(models) {
   const [width, height, left, bottom, top] = [560, 230, 52, 40, 12];
   const bands = models.map((model) => model.bands.map(([value, low, high]) =>
-    ({ value, low: low ?? value, high: high ?? value, told: low > 0 || high < 0 })));
+    ({ value, low: low ?? value, high: high ?? value, excludesZero: low > 0 || high < 0 })));
   const n = bands[0].length;
   const most = Math.max(0, ...bands.flat().map((band) => band.high));
   const least = Math.min(0, ...bands.flat().map((band) => band.low));
@@ -27,7 +27,7 @@ function profileChart(models) {
     bands[m].forEach((band, k) => {
       const x = left + step * (k + 0.1) + wide * m;
       const middle = x + wide / 2;
-      if (band.told) group.append(draw("rect", { x, y: y(Math.max(0, band.value)), width: Math.max(1, wide - 1), height: Math.abs(y(0) - y(band.value)) }));
+      if (band.excludesZero) group.append(draw("rect", { x, y: y(Math.max(0, band.value)), width: Math.max(1, wide - 1), height: Math.abs(y(0) - y(band.value)) }));
       group.append(draw("path", { d: `M${middle} ${y(band.low)}V${y(band.high)}` }));
     });
     chart.append(group);
