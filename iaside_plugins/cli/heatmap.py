@@ -17,6 +17,7 @@ from iaside_plugins.cli.groups import (
     SavedOutputOptions,
     with_groups,
 )
+from iaside_plugins.cli.values import check_clash
 from iaside_plugins.decomposition.run import check_protocol
 from iaside_plugins.devices import pick_device
 from iaside_plugins.errors import InputError
@@ -88,6 +89,13 @@ def heatmap(
             show_default="1; above 64 pixels about 33 an axis",
         ),
     ] = None,
+    grid: Annotated[
+        int | None,
+        typer.Option(
+            help="In place of --step: so many frequencies an axis at most",
+            show_default="as --step says",
+        ),
+    ] = None,
     views: Annotated[
         bool,
         typer.Option(
@@ -97,6 +105,7 @@ def heatmap(
 ) -> None:
     """Fourier heat map: errors under noise of every spatial frequency, and their band means."""
     outputs = output.open()
+    check_clash("--step", step is not None, grid=grid)
     pick_device(run.device)
     rows, together = run.rows()
     chosen = bands.chosen(images.seed, views)
@@ -107,10 +116,10 @@ def heatmap(
     taken = open_images(source, net)
     outputs.say(describe(net.info))
     pairs = views_pairs(source, net) if views else None
-    cost = heatmap_cost(net, taken, step, other=chosen if views else None, **given)
+    cost = heatmap_cost(net, taken, step, grid, other=chosen if views else None, **given)
     if outputs.plan(run.dry_run, cost, **planned(net, taken, None)):
         return
-    which = (*source.which(), *model.shape.values(), norm, step)
+    which = (*source.which(), *model.shape.values(), norm, step, grid)
     with resume_folder(run.resume, "heatmap", which, run.precision, net) as folder:
         shared = {**given, "show_progress": outputs.bars}
         with outputs.progress("heatmap", cost):
@@ -119,6 +128,7 @@ def heatmap(
                 taken,
                 norm=norm,
                 step=step,
+                grid=grid,
                 partition=partition,
                 seed=chosen.seed,
                 resume=folder,

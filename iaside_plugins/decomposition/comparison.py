@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, overload
 
@@ -58,11 +58,12 @@ class DecompositionDifference:
         return plot_difference(self, first, second)
 
     def __repr__(self) -> str:
-        mean = self.error.over(self.error.mean_conditions).perturbed
-        found = number(100 * float(mean.value), *(100 * mean.interval), spec="+.1f", unit=" points")
+        mean, n = self.error.over(self.error.mean_conditions).perturbed, len(self.error.conditions)
+        ends = (100 * mean.interval).clip(-100, 100)
+        found = number(100 * float(mean.value), *ends, spec="+.1f", unit=" points")
         return (
-            f"DecompositionDifference({len(self.ids)} images, {len(self.error.conditions)} "
-            f"conditions, error {found})"
+            f"DecompositionDifference({len(self.ids)} images, {n} condition{'s' * (n != 1)}, "
+            f"error {found})"
         )
 
     def _repr_html_(self) -> str:
@@ -75,16 +76,22 @@ class DecompositionDifference:
         return {"n_images": len(self.ids), **jsonable(out)}
 
 
-def combine(parts: Sequence[ErrorDecomposition]) -> ErrorDecomposition:
+def combine(
+    parts: Iterable[ErrorDecomposition] | Mapping[Any, ErrorDecomposition],
+) -> ErrorDecomposition:
     """Return one decomposition of the conditions of several, on the images that all of them have.
 
     Args:
-        parts: Of one model, each of other conditions.
+        parts: Of one model, each of other conditions; or the mapping that `error_decomposition`
+            returns of a mapping.
 
     Raises:
         InputError: For no parts, parts of different protocols, models or labels, or no image in
             common.
+        InputTypeError: For other results, such as importances.
     """
+    parts = list(parts.values() if isinstance(parts, Mapping) else parts)
+    _check_types(parts)
     if not parts:
         raise InputError("expected decompositions to combine, got none")
     first = parts[0]
@@ -147,12 +154,7 @@ def difference(first: ErrorDecomposition, second: ErrorDecomposition) -> Decompo
         InputError: If the images, their labels, the conditions or the protocols differ.
         InputTypeError: For other results, such as importances.
     """
-    for one in (first, second):
-        if not isinstance(one, ErrorDecomposition):
-            raise InputTypeError(
-                f"expected two results of error_decomposition, got {type(one).__name__}; "
-                "importances are compared by compare(first, second)"
-            )
+    _check_types((first, second))
     if not _alike(first, second):
         raise InputError(
             f"decompositions of different protocols cannot be compared: "
@@ -195,6 +197,15 @@ def compare(first: Any, second: Any) -> Comparison | DecompositionDifference:
     if isinstance(first, ErrorDecomposition):
         return difference(first, second)
     return comparison.compare(first, second)
+
+
+def _check_types(parts: Iterable[Any]) -> None:
+    for one in parts:
+        if not isinstance(one, ErrorDecomposition):
+            raise InputTypeError(
+                f"expected results of error_decomposition, got {type(one).__name__}; "
+                "importances are compared by compare(first, second)"
+            )
 
 
 def _alike(first: ErrorDecomposition, second: ErrorDecomposition) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -58,8 +58,29 @@ class Condition(NamedTuple):
             return cls(name)
         return cls(name, int(level) if isinstance(level, Integral) else float(level))
 
+    @property
+    def is_attack(self) -> bool:
+        """Whether the level is a budget, a float; severities are integers."""
+        return isinstance(self.level, float)
+
     def __str__(self) -> str:
         return self.name if self.level is None else f"{self.name} {self.level:g}"
+
+
+Conditions: TypeAlias = "Iterable[Condition | tuple[str, float] | str] | Condition | str"
+
+
+def listed(conditions: Conditions) -> list[Condition]:
+    """Return conditions in a list: of one condition, of a pair (name, level), of several.
+
+    Raises:
+        InputError: For anything else.
+    """
+    if isinstance(conditions, str):
+        return [Condition(conditions)]
+    some: list[Any] = list(conditions)
+    is_pair = len(some) == 2 and (some[1] is None or isinstance(some[1], Real))
+    return [Condition.of(one) for one in ([tuple(some)] if is_pair else some)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +144,7 @@ class Contributions:
         """Greatest ``|perturbed - clean - sum of bands|`` of any image: rounding only."""
         return float(np.abs(self.perturbed - self.clean - self.bands.sum(axis=2)).max())
 
-    def weights(self, conditions: Iterable[Condition | tuple[str, float] | str] | None) -> Array:
+    def weights(self, conditions: Conditions | None) -> Array:
         """Return equal weights (C,) of some conditions that sum to 1; None for all of them.
 
         A name without a level stands for all its levels.
@@ -133,11 +154,8 @@ class Contributions:
         """
         if conditions is None:
             return np.full(len(self.conditions), 1 / len(self.conditions))
-        if isinstance(conditions, (str, Condition)):
-            conditions = [conditions]
         chosen = np.zeros(len(self.conditions))
-        for key in conditions:
-            wanted = Condition.of(key)
+        for wanted in listed(conditions):
             found = [
                 k
                 for k, one in enumerate(self.conditions)
@@ -153,18 +171,20 @@ class Contributions:
 
     @property
     def mean_conditions(self) -> tuple[Condition, ...]:
-        """The conditions of the mean: the corruptions, else the readings, else all of them."""
-        known = tuple(one for one in self.conditions if one.name in CORRUPTION_NAMES)
-        return known or self.systematic or self.conditions
+        """The conditions of the mean: all but attacks and readings; else the readings; else all."""
+        perturbed = tuple(
+            one
+            for one in self.conditions
+            if one.name in CORRUPTION_NAMES or not (one.is_attack or one.name in READINGS)
+        )
+        return perturbed or self.systematic or self.conditions
 
     @property
     def systematic(self) -> tuple[Condition, ...]:
         """The readings of the same files by other libraries, which have a mean of their own."""
         return tuple(one for one in self.conditions if one.name in READINGS)
 
-    def over(
-        self, conditions: Iterable[Condition | tuple[str, float] | str] | None = None
-    ) -> Split:
+    def over(self, conditions: Conditions | None = None) -> Split:
         """Return the split of the mean over some conditions, see `weights`; by default of all."""
         return self.weighted(self.weights(conditions))
 
@@ -190,7 +210,7 @@ class Contributions:
     def in_bands(
         self,
         shares: npt.ArrayLike,
-        conditions: Iterable[Condition | tuple[str, float] | str] | None = None,
+        conditions: Conditions | None = None,
     ) -> Estimate:
         """Return a sum of the bands' contributions, each times its share, ().
 
@@ -201,9 +221,7 @@ class Contributions:
         summed = self.bands @ np.asarray(shares, dtype=np.float64)
         return sum_over(summed, self.weights(conditions))
 
-    def repaired(
-        self, conditions: Iterable[Condition | tuple[str, float] | str] | None = None
-    ) -> tuple[Estimate, Estimate]:
+    def repaired(self, conditions: Conditions | None = None) -> tuple[Estimate, Estimate]:
         """Return what is won where the perturbation is taken out of the high, or the low, bands.
 
         Args:
@@ -228,6 +246,30 @@ class Contributions:
         Raises:
             InputError: If there are none.
         """
+        there, nested = self._nested()
+        return np.asarray(self.perturbed[:, there, None] - nested)
+
+    def left(self, conditions: Conditions | None = None) -> tuple[Array, Array]:
+        """Return what is left where the perturbation is taken out of the high, or the low, bands.
+
+        On the images on which that was measured.
+
+        Args:
+            conditions: Their mean, see `weights`; by default of all.
+
+        Returns:
+            The value without perturbation in bands k to M - 1, k = 1 to M - 1 (M - 1,), and the
+            same for bands 0 to k - 1.
+
+        Raises:
+            InputError: If it was not measured.
+        """
+        means = self._nested()[1].mean(axis=1)
+        high, low = np.split(np.tensordot(self.weights(conditions), means, axes=1), 2)
+        return high, low
+
+    def _nested(self) -> tuple[npt.NDArray[np.int64], Array]:
+        """Return the N images on which `nested` was measured, and its values there."""
         if self.nested is None:
             raise InputError(
                 "what taking bands out would repair was not measured: use repair=True, or a "
@@ -236,7 +278,7 @@ class Contributions:
         there = np.flatnonzero(~np.isnan(self.nested).any(axis=(0, 2)))
         if not len(there):
             raise InputError("what taking bands out would repair was measured on no image of these")
-        return np.asarray(self.perturbed[:, there, None] - self.nested[:, there])
+        return there, self.nested[:, there]
 
     def corruption_errors(
         self, reference: CorruptionErrors | Mapping[str, float] | ReferenceTable | str

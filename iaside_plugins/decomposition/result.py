@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from iaside_plugins.decomposition.contributions import Condition, Contributions, Split
+from iaside_plugins.decomposition.contributions import (
+    Condition,
+    Conditions,
+    Contributions,
+    Split,
+    listed,
+)
 from iaside_plugins.display.html import html_table
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import band_edges
@@ -20,6 +26,7 @@ from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley import exact as shapley
 from iaside_plugins.stats.intervals import Estimate, jackknife
 from iaside_plugins.storage.files import jsonable, parse_json, read_npz, write_atomic
+from iaside_plugins.storage.saved import check_arrays, check_head
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,9 +34,22 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 ROUNDING = 1e-12  # share of an energy below which single precision rounds
-Conditions = Iterable[Condition | tuple[str, float] | str] | None
 FORMAT = 1
 GAMES = ("error", "loss")
+ATTRIBUTES = (  # of the mean, under the same names in `ErrorDecomposition.to_dict`
+    "clean_error",
+    "clean_error_interval",
+    "perturbed_error",
+    "perturbed_error_interval",
+    "contributions",
+    "contributions_se",
+    "contributions_interval",
+    "loss_contributions",
+    "loss_contributions_se",
+    "loss_contributions_interval",
+    "per_image",
+    "loss_per_image",
+)
 PARTS = ("clean", "perturbed", "bands", "nested")
 
 
@@ -175,39 +195,48 @@ class ErrorDecomposition:
             np.tensordot(self.error.weights(self.error.mean_conditions), self.wrong, axes=1)
         )
 
-    def repair(self, conditions: Conditions = None) -> dict[str, Array]:
+    def repair(self, conditions: Conditions | None = None) -> dict[str, Array]:
         """Return the error that is left with the perturbation taken out of some bands.
 
         Args:
-            conditions: Their mean; by default of the corruptions, or of all where there are none.
+            conditions: Their mean; by default that of `perturbed_error`.
 
         Returns:
-            "without_costliest" (M,): without the k bands that cost most, k = 1 to M.
-            "without_high" (M - 1,): without bands k to M - 1, k = 1 to M - 1.
-            "without_low" (M - 1,): without bands 0 to k - 1, k = 1 to M - 1.
+            "without_costliest" (M,): without the k bands that cost most, k = 1 to M; NaN unless
+            the estimator is exact.
+            "without_high" (M - 1,): without bands k to M - 1, k = 1 to M - 1, on the images on
+            which that was measured.
+            "without_low" (M - 1,): without bands 0 to k - 1, k = 1 to M - 1, on the same images.
 
         Raises:
-            InputError: Unless the estimator is exact; see `Contributions.repaired` for others.
+            InputError: Unless the estimator is exact, or ``repair`` was asked for.
         """
-        some = self.error.mean_conditions if conditions is None else tuple(conditions)
-        order = self.costliest(some)
-        high, low = self.error.repaired(some)
-        error = self.error.over(some).perturbed.value
-        won = [self.repaired_without(order[:k], some).value for k in range(1, len(order) + 1)]
+        some = self._chosen(conditions)
+        high, low = self.error.left(some)
+        without_costliest = np.full(self.protocol.n_bands, np.nan)
+        if self.wrong is not None:
+            error, order = self.error.over(some).perturbed.value, self.costliest(some)
+            for k in range(len(order)):
+                won = self.repaired_without(order[: k + 1], some)
+                without_costliest[k] = error - won.value
         return {
-            "without_costliest": error - np.array(won),
-            "without_high": error - high.value,
-            "without_low": error - low.value,
+            "without_costliest": without_costliest,
+            "without_high": high,
+            "without_low": low,
         }
 
-    def interactions(self, conditions: Conditions = None, game: str = "error") -> Array:
+    def _chosen(self, conditions: Conditions | None) -> Sequence[Condition]:
+        """Return conditions in a list; by default those of the mean."""
+        return self.error.mean_conditions if conditions is None else listed(conditions)
+
+    def interactions(self, conditions: Conditions | None = None, game: str = "error") -> Array:
         """Return the Shapley interaction index (M, M) of the mean over some conditions.
 
         Positive: perturbed together, two bands cost more than alone. The diagonal holds the
         contributions.
 
         Args:
-            conditions: By default all.
+            conditions: By default those of `contributions`.
             game: "error" or "loss".
 
         Raises:
@@ -221,14 +250,16 @@ class ErrorDecomposition:
             raise InputError(
                 "interactions need every set of bands on the same images: use estimator='exact'"
             )
-        return shapley.interactions(self.error.weights(conditions) @ tables)
+        return shapley.interactions(self.error.weights(self._chosen(conditions)) @ tables)
 
-    def repaired_without(self, bands: Sequence[int], conditions: Conditions = None) -> Estimate:
+    def repaired_without(
+        self, bands: Sequence[int], conditions: Conditions | None = None
+    ) -> Estimate:
         """Return by how much the error rate falls with the perturbation taken out of some bands.
 
         Args:
             bands: Numbers of the bands.
-            conditions: Their mean; by default of all.
+            conditions: Their mean; by default that of `perturbed_error`.
 
         Raises:
             InputError: Unless the estimator is exact, and for a band that there is not.
@@ -242,21 +273,22 @@ class ErrorDecomposition:
         won = self.error.perturbed - self.wrong[:, :, left]
         return (
             Contributions(self.conditions, np.zeros(self.n_images), won, won[:, :, None])
-            .over(conditions)
+            .over(self._chosen(conditions))
             .perturbed
         )
 
-    def costliest(self, conditions: Conditions = None) -> list[int]:
+    def costliest(self, conditions: Conditions | None = None) -> list[int]:
         """Return the bands by their contribution to the error, the greatest first."""
-        return [int(i) for i in np.argsort(-self.error.over(conditions).bands.value, kind="stable")]
+        bands = self.error.over(self._chosen(conditions)).bands.value
+        return [int(i) for i in np.argsort(-bands, kind="stable")]
 
-    def per_energy(self, conditions: Conditions = None) -> Estimate:
+    def per_energy(self, conditions: Conditions | None = None) -> Estimate:
         """Return errors per unit of perturbation energy in each band (M,).
 
         The mean contribution over the mean energy, in shares of error per squared pixel; to be
         set beside the Fourier heat map. NaN in a band that is not perturbed.
         """
-        weights = self.error.weights(conditions)
+        weights = self.error.weights(self._chosen(conditions))
         rows = [np.tensordot(weights, x, axes=1) for x in (self.error.bands, self.energy)]
         return jackknife(np.concatenate(rows, axis=1), over_energy)
 
@@ -290,6 +322,8 @@ class ErrorDecomposition:
             "image_size": list(self.image_size),
             "band_edges": self.band_edges(),
             "efficiency_residual": self.efficiency_residual,
+            "mean_conditions": self.error.mean_conditions,
+            **{name: getattr(self, name) for name in ATTRIBUTES},
         }
         for game in GAMES:
             out[game] = game_dict(self.game(game))
@@ -343,7 +377,10 @@ class ErrorDecomposition:
             version = head.pop("decomposition")
             if version != FORMAT:
                 raise InputError(f"{path} was written by another version of iaside-plugins")
-            conditions = tuple(Condition(*one) for one in head.pop("conditions"))
+            check_head(head)
+            protocol = Protocol(**head.pop("protocol"))
+            conditions = tuple(map(Condition.of, head.pop("conditions")))
+            _check_arrays(arrays, len(conditions), len(head["ids"]), protocol.n_bands)
             games: dict[str, Any] = {
                 game: Contributions(
                     conditions,
@@ -353,7 +390,7 @@ class ErrorDecomposition:
                 for game in GAMES
             }
             return cls(
-                protocol=Protocol(**head.pop("protocol")),
+                protocol=protocol,
                 ids=tuple(head.pop("ids")),
                 image_size=tuple(head.pop("image_size")),
                 forwards=tuple(head.pop("forwards")),
@@ -368,9 +405,10 @@ class ErrorDecomposition:
 
     def __repr__(self) -> str:
         mean = self.error.over(self.error.mean_conditions)
-        n = len(self.conditions)
+        n, own = len(self.conditions), len(self.error.mean_conditions)
+        which = f"{n} condition{'s' * (n != 1)}" + (f", mean of {own}" if own < n else "")
         return (
-            f"ErrorDecomposition({self.n_images} images, {n} condition{'s' * (n != 1)}, "
+            f"ErrorDecomposition({self.n_images} images, {which}, "
             f"{self.protocol.n_bands} bands, error {100 * float(mean.clean.value):.1f} % -> "
             f"{100 * float(mean.perturbed.value):.1f} %)"
         )
@@ -389,6 +427,21 @@ class ErrorDecomposition:
         return html_table(f"{self!r}; in points of error:", points_table(self.error, "error"))
 
 
+def _check_arrays(arrays: Mapping[str, Any], n_conditions: int, n: int, m: int) -> None:
+    """Raise ValueError unless the arrays of a file belong to so many conditions, images, bands."""
+    parts = {
+        "clean": (n,),
+        "perturbed": (n_conditions, n),
+        "bands": (n_conditions, n, m),
+        "nested": (n_conditions, n, 2 * m - 2),
+    }
+    shapes = {f"{game}_{part}": shape for game in GAMES for part, shape in parts.items()}
+    shapes |= {"energy": (n_conditions, n, m), "labels": (n,)}
+    shapes |= {"wrong": (n_conditions, n, 2**m), "loss_table": (n_conditions, 2**m)}
+    nested = {f"{game}_nested" for game in GAMES}
+    check_arrays(arrays, shapes, optional=nested | {"wrong", "loss_table"}, gaps=nested)
+
+
 def over_energy(means: Array) -> Array:
     """Return contributions over energies (..., M), of means of both (..., 2 M).
 
@@ -403,7 +456,7 @@ def over_energy(means: Array) -> Array:
 def points_table(game: Contributions, last: str) -> pd.DataFrame:
     """Return clean, contributions and the end in points: a row a condition, and a mean.
 
-    The mean is over the corruptions, where there are some.
+    The mean is over `Contributions.mean_conditions`.
     """
     import pandas as pd
 
@@ -419,7 +472,7 @@ def points_table(game: Contributions, last: str) -> pd.DataFrame:
 def game_dict(game: Contributions) -> dict[str, Any]:
     """Return the splits of the mean and of every condition as values with intervals.
 
-    The mean is over the corruptions, where there are some.
+    The mean is over `Contributions.mean_conditions`.
     """
     return {
         "mean": _split_dict(game.over(game.mean_conditions), game, game.mean_conditions),
@@ -434,7 +487,9 @@ def game_dict(game: Contributions) -> dict[str, Any]:
     }
 
 
-def _split_dict(split: Split, game: Contributions, conditions: Conditions) -> dict[str, Any]:
+def _split_dict(
+    split: Split, game: Contributions, conditions: Sequence[Condition]
+) -> dict[str, Any]:
     """Return a split, and what taking bands out repairs, as values with intervals."""
     out: dict[str, Any] = {
         name: _with_interval(getattr(split, name)) for name in ("clean", "bands", "perturbed")

@@ -20,13 +20,31 @@ from iaside_plugins.seeds import SEED_BITS, seed_of
 
 IntArray = npt.NDArray[np.int64]
 Array = npt.NDArray[np.float64]
-AXIS = 32  # frequencies of an axis that `default_step` keeps at most, and one more
+AXIS = 32  # frequencies of an axis that `frequency_step` keeps at most, and one more
 
 
-def default_step(image_size: Sequence[int]) -> int:
-    """Return the step between frequencies: 1 up to 64 pixels, else about 33 an axis."""
+def frequency_step(
+    image_size: Sequence[int], step: int | None = None, grid: int | None = None
+) -> int:
+    """Return the step between frequencies, by default 1 up to 64 pixels, else for a grid of 32.
+
+    Args:
+        image_size: Height and width.
+        step: The step, if it is known.
+        grid: Instead of it, the greatest number of frequencies on the longer axis.
+
+    Raises:
+        InputError: For both of them, or a grid below 2.
+    """
     longest = max(image_size)
-    return 1 if longest <= 2 * AXIS else math.ceil(longest / AXIS)
+    if grid is None:
+        default = 1 if longest <= 2 * AXIS else math.ceil(longest / AXIS)
+        return default if step is None else step
+    if step is not None:
+        raise InputError("step and grid exclude each other: give one of them")
+    if type(grid) is not int or grid < 2:
+        raise InputError(f"grid must be an integer of at least 2, got {grid!r}")
+    return math.ceil(longest / grid)
 
 
 def axis_frequencies(n_pixels: int, step: int) -> IntArray:

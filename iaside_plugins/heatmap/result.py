@@ -13,10 +13,16 @@ import numpy.typing as npt
 
 from iaside_plugins.display.html import html_table
 from iaside_plugins.errors import InputError
-from iaside_plugins.heatmap.basis import axis_frequencies, mirrored, weights_of
+from iaside_plugins.heatmap.basis import (
+    axis_frequencies,
+    half_frequencies,
+    mirrored,
+    weights_of,
+)
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.stats.intervals import rate_interval, wilson
-from iaside_plugins.storage.files import jsonable, read_npz, write_atomic
+from iaside_plugins.storage.files import jsonable, parse_json, read_npz, write_atomic
+from iaside_plugins.storage.saved import check_arrays, check_head
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -182,11 +188,20 @@ class FourierHeatMap:
         """
         try:
             arrays: dict[str, Any] = read_npz(Path(path))
-            head = json.loads(str(arrays.pop("head")))
+            head = parse_json(str(arrays.pop("head")))
             if head.pop("fourier_heat_map") != FORMAT:
                 raise InputError(f"{path} was written by another version of iaside-plugins")
+            check_head(head)
+            partition = SpectralPartition(head.pop("n_bands"), head.pop("band_norm"))
+            partition.index(*head["image_size"])
+            wanted = half_frequencies(head["image_size"], head["step"])
+            n, f = len(head["ids"]), len(wanted)
+            shapes = {"frequencies": (f, 2), "clean_wrong": (n,), "wrong": (n, f), "labels": (n,)}
+            check_arrays(arrays, shapes)
+            if not np.array_equal(arrays["frequencies"], wanted):
+                raise ValueError("its frequencies are not those of its step and image size")
             return cls(
-                partition=SpectralPartition(head.pop("n_bands"), head.pop("band_norm")),
+                partition=partition,
                 image_size=tuple(head.pop("image_size")),
                 ids=tuple(head.pop("ids")),
                 **head,

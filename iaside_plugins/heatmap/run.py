@@ -17,7 +17,7 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.heatmap.basis import (
     IntArray,
     basis_images,
-    default_step,
+    frequency_step,
     half_frequencies,
     noisy_images,
     signs,
@@ -57,6 +57,7 @@ def fourier_heatmap(  # noqa: PLR0913  the public signature
     *,
     norm: float | None = None,
     step: int | None = None,
+    grid: int | None = None,
     partition: SpectralPartition | None = None,
     seed: int = 0,
     device: torch.device | str | None = None,
@@ -79,6 +80,7 @@ def fourier_heatmap(  # noqa: PLR0913  the public signature
             pixels and 15.7 at 224 x 224, as Yin et al., see `default_norm`.
         step: Only frequencies that are multiples of it, on each axis; by default all up to 64
             pixels, and about 33 an axis above.
+        grid: Instead of a step: so many frequencies on the longer axis at most.
         partition: The bands of the band means; eight square rings by default.
         seed: Of the signs.
         device: The model's own by default; the model is never moved.
@@ -107,7 +109,7 @@ def fourier_heatmap(  # noqa: PLR0913  the public signature
         raise InputError("no images: the data are empty")
     size = (first.image.shape[1], first.image.shape[2])
     norm = default_norm(size) if norm is None else float(norm)
-    step = default_step(size) if step is None else step
+    step = frequency_step(size, step, grid)
     frequencies = half_frequencies(size, step)
     identity = {
         "heat_map": {"norm": norm, "step": step, "seed": seed, "image_size": list(size)},

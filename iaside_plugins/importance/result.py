@@ -24,6 +24,7 @@ from iaside_plugins.shapley.score import importance_distribution, score, score_r
 from iaside_plugins.spectral.partition import BAND_NORMS, SpectralPartition
 from iaside_plugins.stats.intervals import Estimate, jackknife
 from iaside_plugins.storage.files import jsonable, parse_json, read_npz, write_atomic
+from iaside_plugins.storage.saved import check_arrays, check_head
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -362,10 +363,16 @@ class SpectralImportance:
                 for name, value in head.items()
                 if name in known
             }
-            held["protocol"] = Protocol(**head["protocol"])
+            check_head(held)
+            protocol = held["protocol"] = Protocol(**head["protocol"])
+            n, m = len(held["ids"]), protocol.n_bands
+            table = (n, 2**m)
+            shapes = {"per_image": (n, m), "ends": (n, 2), "labels": (n,), "correct": (n,)}
+            shapes |= {"values": table, "hits": table, "per_image_accuracy": (n, m)}
+            check_arrays(arrays, shapes, optional=OPTIONAL)
             given: dict[str, Any] = {**dict.fromkeys(OPTIONAL), **arrays, **held}
             return cls(**given)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} is not a saved SpectralImportance: {error}") from error
 
     def plot(self, ax: Axes | None = None) -> Axes:

@@ -22,7 +22,7 @@ from iaside_plugins.importance.forecast import survival
 from iaside_plugins.spectra.perturbation import check_size
 from iaside_plugins.spectral.energy import in_bands
 from iaside_plugins.spectral.partition import SpectralPartition
-from iaside_plugins.storage.files import jsonable, rounded, write_atomic
+from iaside_plugins.storage.files import jsonable, parse_json, read_file, rounded, write_atomic
 
 Array = npt.NDArray[np.float64]
 FORMAT = 1
@@ -158,7 +158,7 @@ def load_spectra(path: Path | str) -> tuple[StoredSpectrum, ...]:
         InputError: If the file is something else, or of a later version.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = parse_json(read_file(Path(path)).decode())
         if data["format"] != FORMAT:
             raise InputError(f"{path} was written by another version of iaside-plugins")
         partition = SpectralPartition(data["n_bands"], data["band_norm"])
@@ -177,8 +177,6 @@ def load_spectra(path: Path | str) -> tuple[StoredSpectrum, ...]:
         )
     except InputError:
         raise
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"{path} holds no spectra: expected what `iaside spectrum --save FILE` writes ({error})"

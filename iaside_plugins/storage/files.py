@@ -292,26 +292,26 @@ def parse_json(text: str) -> Any:
         raise ValueError("a number has thousands of digits") from None
 
 
-def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Return the arrays of an .npz file; nothing in it is executed.
+def read_npz(path: Path, only: str | None = None) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of an .npz file, or only one of them; nothing in it is executed.
 
     Raises:
         InputError: If the file cannot be read, is damaged, or holds anything but plain arrays.
     """
     try:
-        return _arrays(read_file(path, MOST_BYTES_OF_ARRAYS))
+        return _arrays(read_file(path, MOST_BYTES_OF_ARRAYS), only)
     except (MemoryError, *DAMAGE) as error:
         raise InputError(f"{path} is not a sound .npz file: {error}") from error
 
 
-def _arrays(held: bytes) -> dict[str, npt.NDArray[Any]]:
+def _arrays(held: bytes, only: str | None = None) -> dict[str, npt.NDArray[Any]]:
     """Return the arrays in the bytes of an .npz file; raises `DAMAGE` for others."""
     with zipfile.ZipFile(io.BytesIO(held)) as archive:
         for member in archive.infolist():
             with archive.open(member) as file:
                 _check_length(file, member)
     with np.load(io.BytesIO(held), allow_pickle=False) as data:
-        return {name: data[name] for name in data.files}
+        return {name: data[name] for name in data.files if only in (None, name)}
 
 
 def _check_length(file: IO[bytes], member: zipfile.ZipInfo) -> None:

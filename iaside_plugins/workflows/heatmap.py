@@ -13,7 +13,7 @@ from iaside_plugins.adapters.imagenet.folders import ImageFolderData
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.decomposition.run import error_decomposition
 from iaside_plugins.errors import MissingExtraError
-from iaside_plugins.heatmap.basis import default_step, half_frequencies
+from iaside_plugins.heatmap.basis import frequency_step, half_frequencies
 from iaside_plugins.heatmap.result import FourierHeatMap
 from iaside_plugins.heatmap.run import heatmap_work
 from iaside_plugins.heatmap.views import (
@@ -41,6 +41,7 @@ def heatmap_cost(
     model: Classifier,
     images: ImageFolderData,
     step: int | None = None,
+    grid: int | None = None,
     *,
     other: Protocol | None = None,
     **options: Any,
@@ -51,18 +52,19 @@ def heatmap_cost(
         model: The model.
         images: The images.
         step: As for `fourier_heatmap`.
+        grid: As for `fourier_heatmap`.
         other: Protocol of the other views, see `band_views`; None without them.
         options: batch_size and precision of the passes.
 
     Raises:
-        InputError: For a step below 1.
+        InputError: For a step below 1, a grid below 2, or both.
     """
     size = tuple(next(iter(images))[0].shape[2:])
     n_images = len(images.records)
-    n = len(half_frequencies(size, default_step(size) if step is None else step))
+    n = len(half_frequencies(size, frequency_step(size, step, grid)))
     noise = f"noise, {n_images:,} images x (1 + {n:,} frequencies)"
     parts: dict[str, Work] = {noise: times(heatmap_work(n), n_images)}
-    shorter = {noise: "fewer frequencies, --step 2, or fewer images, --n-images"}
+    shorter = {noise: "fewer frequencies, --grid 16, or fewer images, --n-images"}
     if other is not None:
         each = importance_work(other)
         views = added(each, each, {"gradient": STEPS * other.n_bands})

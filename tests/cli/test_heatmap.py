@@ -54,6 +54,8 @@ def test_mistakes_are_one_line(iaside, images, monkeypatch):
         )
 
     refused("--norm", 0, "--norm must be above 0")
+    refused("--grid", 1, "--grid must be an integer of at least 2")
+    refused("--grid", 8, "--step", 4, "--grid and --step exclude each other")
     refused("--step", 0, "--step must be an integer of at least 1")
     refused("--protocol", "band_norm=round", "chebyshev, euclidean")
     refused("--protocol", "temperature=2", "temperature of the protocol needs --views")
@@ -69,15 +71,18 @@ def test_mistakes_are_one_line(iaside, images, monkeypatch):
 def test_the_bands_of_a_protocol_are_those_of_map_and_views(iaside, images, tmp_path):
     def found(*arguments: object) -> dict:
         out = tmp_path / "found.json"
-        some = ("--device", "cpu", "--step", 4, "--quiet", "--json", out)
+        some = ("--device", "cpu", "--quiet", "--json", out)
         run = iaside("heatmap", MODEL, "--data", images, *some, *arguments)
         assert run.code == 0, run.err
         return json.loads(out.read_text())
 
-    alone = found("--protocol", "n_bands=4,band_norm=euclidean,seed=1")
+    alone = found("--grid", 4, "--protocol", "n_bands=4,band_norm=euclidean,seed=1")
     assert [alone[name] for name in ("n_bands", "band_norm", "seed")] == [4, "euclidean", 1]
+    assert alone["step"] == 8  # of 32 pixels
     assert "protocol" not in alone
-    chains = found("--views", "--n-bands", 4, "--protocol", "permutation,band_norm=euclidean")
+    chains = found(
+        "--views", "--grid", 4, "--n-bands", 4, "--protocol", "permutation,band_norm=euclidean"
+    )
     assert chains["protocol"]["estimator"] == "permutation"
     assert chains["protocol"]["band_norm"] == "euclidean"
     assert len(chains["views"]["views"][0]["value"]) == 4

@@ -23,7 +23,7 @@ from iaside_plugins import (
 from iaside_plugins.corruptions import error_rates
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.decomposition.comparison import combine, difference
-from iaside_plugins.decomposition.result import ErrorDecomposition, points_table
+from iaside_plugins.decomposition.result import ATTRIBUTES, ErrorDecomposition, points_table
 from iaside_plugins.decomposition.sentences import conclusion, versus_conclusion
 from iaside_plugins.errors import InputTypeError
 from iaside_plugins.inference import tuning
@@ -212,6 +212,9 @@ def test_what_taking_bands_out_repairs_is_read_from_the_table():
     table = found.wrong.mean(axis=(0, 1))
     assert 0 < table.mean() < 1
     np.testing.assert_allclose(found.interactions(), oracles.interactions(table), atol=1e-12)
+    left = found.repair([("noise", 3)])
+    np.testing.assert_allclose(left["without_high"], found.wrong[2, :, 15].mean() - high.value)
+    assert left["without_costliest"][-1] == pytest.approx(found.clean_error)
     chains = error_decomposition(Loud().eval(), pairs, CHAINS)
     with pytest.raises(InputError, match="exact"):
         chains.interactions(game="loss")
@@ -239,6 +242,68 @@ def test_repairs_of_the_first_images_are_those_of_all_of_them(tmp_path):
     assert error_decomposition(net, pairs, CHAINS, repair=9).error.won().shape[1] == 5
     with pytest.raises(InputError, match="repair must be"):
         error_decomposition(net, pairs, CHAINS, repair=-1)
+
+
+def test_what_is_left_is_of_the_images_on_which_it_was_measured():
+    pairs, net = _grey_pairs(5), Loud().eval()
+    few = error_decomposition(net, pairs, CHAINS, repair=2).repair()
+    x, perturbed, y = pairs
+    two = (x[:2], {key: images[:2] for key, images in perturbed.items()}, y[:2])
+    exact = error_decomposition(net, two, Protocol(4)).repair()
+    for name in ("without_high", "without_low"):
+        np.testing.assert_allclose(few[name], exact[name], atol=1e-12)
+    assert np.isnan(few["without_costliest"]).all()
+    assert few["without_costliest"].shape == (4,)
+    with pytest.raises(InputError, match="repair=True"):
+        error_decomposition(net, pairs, CHAINS).repair()
+
+
+def test_the_mean_is_over_all_perturbations_that_are_no_attacks_and_says_so():
+    x, perturbed, y = _grey_pairs(6)
+    first, second, third = perturbed.values()
+    net = Loud().eval()
+    every = {"fog": first, "my sensor": third, ("pgd Linf", 8 / 255): second}
+    mapped = {name: (x, images, y) for name, images in every.items()}
+    found = combine(error_decomposition(net, mapped, Protocol(4)))
+    assert found.error.mean_conditions == (("fog", None), ("my sensor", None))
+    parts = [found.error.over([name]).perturbed.value for name in ("fog", "my sensor")]
+    assert len(set(map(float, parts))) == 2
+    assert found.perturbed_error == pytest.approx(np.mean(parts))
+    assert "3 conditions, mean of 2" in repr(found)
+    assert found.to_dict()["mean_conditions"] == [["fog", None], ["my sensor", None]]
+    np.testing.assert_allclose(np.diag(found.interactions()), found.contributions, atol=1e-12)
+    both = found.per_energy(["fog", "my sensor"]).value
+    np.testing.assert_array_equal(found.per_energy().value, both)
+    attacked = error_decomposition(net, (x, {("pgd Linf", 0.5): third}, y), Protocol(4))
+    assert attacked.error.mean_conditions == attacked.conditions
+
+
+def test_one_condition_may_be_given_alone_however_it_is_written():
+    found = error_decomposition(Loud().eval(), _grey_pairs(4), Protocol(4))
+    one = found.conditions[1]
+    wanted = found.repair([one])["without_high"]
+    for written in (one, tuple(one), [one.name, one.level], iter([one])):
+        np.testing.assert_array_equal(found.repair(written)["without_high"], wanted)
+    assert found.repair("noise")["without_low"].tolist() == found.repair()["without_low"].tolist()
+
+
+def test_combine_takes_mappings_and_iterators_and_only_decompositions():
+    x, perturbed, y = _grey_pairs(4)
+    parts = [
+        error_decomposition(Loud().eval(), (x, {key: z}, y), CHAINS) for key, z in perturbed.items()
+    ]
+    listed = combine(parts)
+    for given in (dict(enumerate(parts)), iter(parts)):
+        np.testing.assert_array_equal(combine(given).error.bands, listed.error.bands)
+    with pytest.raises(InputTypeError, match="error_decomposition"):
+        combine([listed.to_dict()])
+
+
+def test_the_attributes_of_the_mean_have_their_names_in_the_dictionary():
+    found = error_decomposition(Loud().eval(), _grey_pairs(4), CHAINS)
+    data = json.loads(json.dumps(found.to_dict()))
+    for name in ATTRIBUTES:
+        np.testing.assert_allclose(data[name], getattr(found, name))
 
 
 def test_means_sums_and_ratios_to_a_reference_stay_exact():

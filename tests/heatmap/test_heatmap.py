@@ -15,7 +15,7 @@ from iaside_plugins import FourierHeatMap, InputError, SpectralPartition, fourie
 from iaside_plugins.heatmap.basis import (
     axis_frequencies,
     basis_images,
-    default_step,
+    frequency_step,
     half_frequencies,
     mirrored,
     signs,
@@ -83,7 +83,16 @@ def test_half_of_the_grid_stands_for_all_of_it(size):
 
 
 def test_steps_keep_the_grid_symmetric():
-    assert [default_step(size) for size in [(32, 32), (64, 48), (224, 224)]] == [1, 1, 7]
+    assert [frequency_step(size) for size in [(32, 32), (64, 48), (224, 224)]] == [1, 1, 7]
+    assert [frequency_step((224, 160), grid=n) for n in (2, 32, 33, 224, 900)] == [112, 7, 7, 1, 1]
+    for side, grid in itertools.product((9, 10, 32, 33), (2, 5, 8, 31)):
+        assert len(axis_frequencies(side, frequency_step((side, 7), grid=grid))) <= grid
+    assert len(axis_frequencies(32, frequency_step((32, 32), grid=8))) == 8
+    assert frequency_step((32, 32), 3) == 3
+    with pytest.raises(InputError, match="exclude each other"):
+        frequency_step((32, 32), 3, 8)
+    with pytest.raises(InputError, match="at least 2"):
+        frequency_step((32, 32), grid=1)
     half = half_frequencies((224, 224), 7)
     assert len(half) == (32 * 32 + 4) // 2
     assert (half % 7 == 0).all()
