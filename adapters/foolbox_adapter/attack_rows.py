@@ -34,8 +34,8 @@ from iaside_plugins.adapters.foolbox_adapter.models import (
 )
 from iaside_plugins.adapters.isolation import same_logits, seed_generators
 from iaside_plugins.errors import InputError
+from iaside_plugins.evaluation.batches import digests_of
 from iaside_plugins.evaluation.conditions import StoredRows, place_keys
-from iaside_plugins.evaluation.worked import digests_of
 from iaside_plugins.inference.gradients import GradientView, gradient_rows
 from iaside_plugins.inference.outputs import OutputCheck, last_operation
 from iaside_plugins.storage.provenance import model_digest

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from iaside_plugins.decomposition.comparison import combine
 from iaside_plugins.decomposition.run import chains_like, error_decomposition
-from iaside_plugins.decomposition.taken import TakenPairs
+from iaside_plugins.decomposition.streaming import StreamingDecomposition
 from iaside_plugins.display.masking import warn_of_masking
 from iaside_plugins.entry.build import (
     SCHEMA_VERSION,
@@ -148,7 +148,7 @@ def evaluate(
     with (
         progress_bar(None if work is None else added(*work.values()), show_progress) as bar,
         workers_of(devices) as pool,
-        nullcontext(_taken(model, plan, protocol, pool=pool, **split)) as taken,
+        nullcontext(_streaming(model, plan, protocol, pool=pool, **split)) as explained,
         closing(
             PlanRows(
                 model,
@@ -158,7 +158,7 @@ def evaluate(
                 resume=resume,
                 forwards=protocol.forwards,
                 pool=pool,
-                pairs=taken,
+                pairs=explained,
             )
         ) as rows,
     ):
@@ -179,7 +179,7 @@ def evaluate(
         clean, corruption, adversarial = _groups(plan, rows)
         systematic = None if rows.systematic is None else rows.systematic.group()
         with not_judged():  # perhaps few of the clean images, which were judged together
-            splits = [] if taken is None else [taken.result()]
+            splits = [] if explained is None else [explained.result()]
             given = {**split, "device": device, "show_progress": show_progress}
             splits += [
                 error_decomposition(model, pairs, chains_like(protocol), **given)
@@ -213,13 +213,13 @@ def evaluate(
     return jsonable(entry), result
 
 
-def _taken(
+def _streaming(
     model: Model, plan: EvaluationPlan, protocol: Protocol, **options: Any
-) -> TakenPairs | None:
-    """Return what takes the plan's `explained`; None without any."""
+) -> StreamingDecomposition | None:
+    """Return the decomposition of the plan's `explained`; None without any."""
     if plan.explained is None:
         return None
-    return TakenPairs(model, plan.explained, chains_like(protocol), **options)
+    return StreamingDecomposition(model, plan.explained, chains_like(protocol), **options)
 
 
 def conditions(
@@ -337,7 +337,7 @@ def _gradient_view(
     """Return what an attack by gradients sees, said before it begins; None for other attacks."""
     if not plan.by_gradient:
         return None
-    ids, rows = runner.look("gradient", plan.images, gradient_rows, {"gradient": 1})
+    ids, rows = runner.rows_of("gradient", plan.images, gradient_rows, {"gradient": 1})
     known = set(clean.ids)
     kept = [k for k, name in enumerate(ids) if name in known]
     view = GradientView.of(rows[kept], clean.at([ids[k] for k in kept]).correct)

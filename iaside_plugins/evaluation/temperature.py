@@ -15,9 +15,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from iaside_plugins.evaluation.batches import Batch
 from iaside_plugins.evaluation.conditions import ConditionRunner, Images, Outcome
 from iaside_plugins.evaluation.work import FACTORS, N_CHECKED, attack_work
-from iaside_plugins.evaluation.worked import Batch
 from iaside_plugins.inference.outputs import logits_in
 from iaside_plugins.stats.temperature import DIGITS, fitted_temperature
 

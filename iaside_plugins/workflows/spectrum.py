@@ -18,9 +18,9 @@ from torch import Tensor
 from iaside_plugins.adapters.foolbox_adapter.robust_evaluation import attacked_conditions
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.errors import InputError
+from iaside_plugins.evaluation.batches import Predictor, digests_of
 from iaside_plugins.evaluation.conditions import FLUSH_EVERY, Images, StoredRows
 from iaside_plugins.evaluation.corruption import CorruptionPlan, no_images, paired
-from iaside_plugins.evaluation.worked import Predictor, digests_of
 from iaside_plugins.importance.run import importance_work, spectral_importance
 from iaside_plugins.inference.checks import check_images, model_device
 from iaside_plugins.inference.gradients import try_first_gradient
