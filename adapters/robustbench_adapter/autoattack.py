@@ -56,7 +56,7 @@ ATTACK_PASSES = {
 
 @dataclass(frozen=True)
 class AutoAttackSpec:
-    """AutoAttack at some budgets, in the form that `evaluation.evaluate.AttackPlan` takes.
+    """AutoAttack at some budgets, in the form that `evaluation.plan.AttackPlan` takes.
 
     Attributes:
         norm: "Linf" or "L2".

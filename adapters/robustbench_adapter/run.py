@@ -30,8 +30,9 @@ from iaside_plugins.entry.build import CYCLED, entry_id, spectral_group
 from iaside_plugins.entry.robustbench_json import read
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import Images
-from iaside_plugins.evaluation.evaluate import AttackPlan, EvaluationPlan, conditions, evaluate
+from iaside_plugins.evaluation.evaluate import conditions, evaluate
 from iaside_plugins.evaluation.pairs import PairedStreams
+from iaside_plugins.evaluation.plan import AttackPlan, EvaluationPlan
 from iaside_plugins.importance.chance import not_judged
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import ImportanceRun, spectral_importance

@@ -7,7 +7,7 @@ correctly; the entry holds error rates and paired changes computed from them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,10 +30,9 @@ from iaside_plugins.entry.build import (
     spectral_group,
 )
 from iaside_plugins.evaluation.attacks import apart, weaker, worst_case
-from iaside_plugins.evaluation.conditions import ConditionRunner, Images, Outcome
-from iaside_plugins.evaluation.corruption import CorruptionPlan
+from iaside_plugins.evaluation.conditions import ConditionRunner, Outcome
+from iaside_plugins.evaluation.plan import AttackPlan, EvaluationPlan, PlannedAttack
 from iaside_plugins.evaluation.plan_rows import PlanRows
-from iaside_plugins.evaluation.systematic import SystematicPlan
 from iaside_plugins.evaluation.temperature import temperature_check
 from iaside_plugins.evaluation.work import attack_work, conditions_work, evaluation_work
 from iaside_plugins.importance.chance import chance, not_judged
@@ -47,62 +46,6 @@ from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import jsonable
 from iaside_plugins.storage.provenance import ids_digest, provenance
 from iaside_plugins.value_table.progress import added, progress_bar
-
-
-@dataclass(frozen=True)
-class AttackPlan:
-    """What is evaluated under attack.
-
-    Attributes:
-        specs: Attacks, each with ``name``, ``norm``, ``epsilons`` (pixel units of [0, 1]) and
-            ``to_dict()``.
-        images: Images to attack.
-        run: (model, images, labels, spec, seed, first_index) -> an adversarial batch per epsilon.
-        seed: Seeds every batch together with the attack's name and the first image's index.
-        batch_size: Images in one batch; part of the result, since batches are seeded.
-        keep: Whether outcomes are stored for a resumed run; not if `run` reads finished images.
-        temperatures: Whether the first attack of many steps is run again at other temperatures, see
-            `temperature_check`; it is in any case where gradients are zero.
-        by_gradient: Whether the attacks follow gradients, which are then tried before all else.
-    """
-
-    specs: Sequence[Any]
-    images: Images
-    run: Callable[[Model, Tensor, Tensor, Any, int, int], Sequence[Tensor]]
-    seed: int
-    batch_size: int
-    keep: bool = True
-    by_gradient: bool = True
-    temperatures: bool = False
-
-
-@dataclass(frozen=True)
-class EvaluationPlan:
-    """Everything that `evaluate` needs besides the model and the protocol.
-
-    Attributes:
-        model: The entry's ``model`` group.
-        data: The entry's ``data`` group without counts of this run: name, n_available, seed, note.
-        clean: All images.
-        spectral: Images for the spectral importance (the same, or a part of them).
-        corruptions: Corruptions, or None.
-        attacks: Attacks, or None.
-        perturbed: Pairs of images whose errors are decomposed, as `error_decomposition` takes
-            them: one for all conditions or several, each for some of them. They are read apart.
-        systematic: Other readings of the same files, or None.
-        explained: Pairs of images of `clean` under conditions of `corruptions`, as `perturbed`,
-            with `records`: their errors are decomposed from the reading of all others; or None.
-    """
-
-    model: Mapping[str, Any]
-    data: Mapping[str, Any]
-    clean: Images
-    spectral: Images
-    corruptions: CorruptionPlan | None = None
-    attacks: AttackPlan | None = None
-    perturbed: Sequence[Any] = ()
-    systematic: SystematicPlan | None = None
-    explained: Any = None
 
 
 def evaluate(
@@ -264,7 +207,7 @@ class _Attack:
     """One attack of a plan on batches; can be pickled where the plan's `run` can."""
 
     run: Callable[[Model, Tensor, Tensor, Any, int, int], Sequence[Tensor]]
-    spec: Any
+    spec: PlannedAttack
     seed: int
 
     def __call__(self, model: Model, x: Tensor, y: Tensor, first: int) -> Sequence[Tensor]:
@@ -280,7 +223,7 @@ def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict
     """
     view = _gradient_view(runner, plan, clean)
     attacks: list[dict[str, Any]] = []
-    found: list[tuple[Any, list[Outcome]]] = []
+    found: list[tuple[PlannedAttack, list[Outcome]]] = []
     fooled: list[Any] = []  # by attack and budget, beside `attacks`
     by_norm: dict[str, list[tuple[str, dict[float, Any]]]] = {}
     for spec in plan.specs:

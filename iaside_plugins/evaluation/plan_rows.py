@@ -31,6 +31,7 @@ from iaside_plugins.evaluation.conditions import (
     condition_keys,
 )
 from iaside_plugins.evaluation.corruption import CorruptedRows
+from iaside_plugins.evaluation.plan import EvaluationPlan
 from iaside_plugins.evaluation.reading import ConditionStream, SharedReader, in_turn
 from iaside_plugins.evaluation.systematic import SystematicRows
 from iaside_plugins.importance.chance import chance_warning
@@ -66,7 +67,7 @@ class PlanRows:
     def __init__(
         self,
         model: Model,
-        plan: Any,
+        plan: EvaluationPlan,
         bar: Progress,
         *,
         batch_size: int | str,
@@ -155,7 +156,7 @@ class PlanRows:
         """
         wanted = self._plan.spectral
         if self._workers is not None:
-            return wanted  # type: ignore[no-any-return]
+            return wanted
         is_one = members(wanted, self._plan.clean)
         return wanted if is_one is None else Among(wanted, self._images, is_one)
 

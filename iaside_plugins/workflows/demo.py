@@ -23,7 +23,8 @@ from iaside_plugins.display.plots import save_figure
 from iaside_plugins.display.text import proportion
 from iaside_plugins.entry.write import typed_entry, write_entry
 from iaside_plugins.errors import InputError
-from iaside_plugins.evaluation.evaluate import EvaluationPlan, evaluate
+from iaside_plugins.evaluation.evaluate import evaluate
+from iaside_plugins.evaluation.plan import EvaluationPlan
 from iaside_plugins.importance.chance import not_judged
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.protocol import Protocol

@@ -21,7 +21,7 @@ from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.entry.write import check_texts
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.corruption import with_reference
-from iaside_plugins.evaluation.evaluate import AttackPlan, EvaluationPlan
+from iaside_plugins.evaluation.plan import AttackPlan, EvaluationPlan
 from iaside_plugins.evaluation.work import evaluation_work
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.workflows.corruption_options import check_corruptions
