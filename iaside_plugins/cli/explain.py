@@ -32,10 +32,11 @@ from iaside_plugins.decomposition.run import error_decomposition
 from iaside_plugins.decomposition.sentences import conclusion
 from iaside_plugins.decomposition.text import condition_name, decomposition_text, versus_text
 from iaside_plugins.devices import n_devices
+from iaside_plugins.display.cost import Cost
 from iaside_plugins.display.plots import save_figure
 from iaside_plugins.storage.resume_folder import resume_folder
 from iaside_plugins.workflows.corruption_options import check_corruptions, check_severities
-from iaside_plugins.workflows.cost import Cost, planned
+from iaside_plugins.workflows.cost import planned
 from iaside_plugins.workflows.explain import (
     PerturbedImages,
     explain_cost,

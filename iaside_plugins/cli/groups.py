@@ -33,10 +33,10 @@ from iaside_plugins.cli.values import (
     pick_protocol,
 )
 from iaside_plugins.devices import pick_devices
+from iaside_plugins.display.cost import Cost
 from iaside_plugins.parallel.processes import Devices
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import check_writable
-from iaside_plugins.workflows.cost import Cost
 from iaside_plugins.workflows.labels import with_words
 from iaside_plugins.workflows.source import DataSource, open_model
 

@@ -14,13 +14,13 @@ import typer
 
 from iaside_plugins.cli.stdout import STDOUT, print_json
 from iaside_plugins.display.colour import painted
+from iaside_plugins.display.cost import Cost
 from iaside_plugins.display.plots import figure_format, save_figure
 from iaside_plugins.display.text import fitted, terminal_width
 from iaside_plugins.errors import InputError, cut, shown
 from iaside_plugins.protocol import CHOICES, Protocol
 from iaside_plugins.storage.files import check_writable, jsonable, parse_json, read_json, write_json
 from iaside_plugins.value_table.progress import Progress, beside_bars, progress_bar
-from iaside_plugins.workflows.cost import Cost
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

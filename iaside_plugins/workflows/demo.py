@@ -19,6 +19,7 @@ from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.decomposition.run import chains_like, error_decomposition
 from iaside_plugins.decomposition.sentences import conclusion
 from iaside_plugins.decomposition.text import decomposition_table
+from iaside_plugins.display.cost import Cost
 from iaside_plugins.display.plots import save_figure
 from iaside_plugins.display.text import proportion
 from iaside_plugins.entry.write import typed_entry, write_entry
@@ -30,7 +31,6 @@ from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import check_writable
 from iaside_plugins.value_table.progress import progress_bar
-from iaside_plugins.workflows.cost import Cost
 from iaside_plugins.workflows.evaluate import evaluation_cost, evaluation_plan
 from iaside_plugins.workflows.explain import explain_plan
 from iaside_plugins.workflows.source import DataSource, open_model

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from iaside_plugins.adapters.foolbox_adapter.robust_evaluation import attacked_conditions
 from iaside_plugins.adapters.models.load import Classifier
+from iaside_plugins.display.cost import Cost
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.batches import Predictor, digests_of
 from iaside_plugins.evaluation.conditions import FLUSH_EVERY, Images, StoredRows
@@ -32,7 +33,7 @@ from iaside_plugins.storage.provenance import model_identity, provenance
 from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.value_table.progress import Progress, Work, added, progress_bar, times
 from iaside_plugins.value_table.stream import count
-from iaside_plugins.workflows.cost import Cost, probed
+from iaside_plugins.workflows.cost import probed
 from iaside_plugins.workflows.spectrum_plan import SpectrumPlan
 
 Array = npt.NDArray[np.float64]
