@@ -321,6 +321,40 @@ class PixelSpace:
         return inputs.movedim(1, -1) if self.channels_last else inputs
 
 
+class PixelModel:
+    """A Foolbox model as a function of pixels (N, C, H, W) in [0, 1] to logits."""
+
+    def __init__(self, fmodel: Any, space: PixelSpace, half: torch.dtype | None) -> None:
+        self._fmodel, self._space, self._half = fmodel, space, half
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Return logits."""
+        inputs = self._space.leave(pixels)
+        out: Tensor = native(self._fmodel(inputs if self._half is None else inputs.to(self._half)))
+        return out
+
+
+@contextmanager
+def pixel_model(
+    fmodel: Any, space: PixelSpace, pixels: Tensor
+) -> Iterator[tuple[PixelModel, torch.device]]:
+    """Yield a Foolbox model of `plain_passes` as a function of pixels, and the device it takes.
+
+    Args:
+        fmodel: The model.
+        space: Its pixel space.
+        pixels: Images (N, C, H, W) in that space, of which the first is tried; N may be 0.
+
+    Raises:
+        InputError: As `find_networks`.
+    """
+    networks = Networks((), pixels.device, None)
+    if len(pixels):
+        networks = find_networks(fmodel, space.leave(pixels[:1]))
+    with plain_passes(networks.modules):
+        yield PixelModel(fmodel, space, networks.half), networks.device
+
+
 def checked_batch(
     images: Any, labels: Any, device: torch.device, bounds: tuple[float, float] = (0.0, 1.0)
 ) -> tuple[Tensor, Tensor]:
