@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -16,8 +17,45 @@ from iaside_plugins.spectral.partition import SpectralPartition
 Array = npt.NDArray[np.float64]
 
 
+@dataclass(frozen=True, eq=False)
+class BandEnergies:
+    """Energies of images x and of perturbations x' - x, in squared pixels.
+
+    Attributes:
+        signal: Of x in every band (..., M).
+        noise: Of x' - x in every band (..., M).
+        signal_dc: Of the DC bin of x (...).
+        noise_dc: Of the DC bin of x' - x (...).
+    """
+
+    signal: Array
+    noise: Array
+    signal_dc: Array
+    noise_dc: Array
+
+    @classmethod
+    def of_rows(cls, rows: Array) -> BandEnergies:
+        """Return what rows (..., 2 M + 2) of `band_energies` hold."""
+        m = rows.shape[-1] // 2 - 1
+        return cls(rows[..., :m], rows[..., m : 2 * m], rows[..., -2], rows[..., -1])
+
+    @property
+    def changed(self) -> npt.NDArray[np.bool_]:
+        """Whether there is a perturbation (...)."""
+        return np.asarray(self.noise.sum(axis=-1) > 0)
+
+    def without_dc(self) -> tuple[Array, Array]:
+        """Return signal and noise without the DC bins, which are in band 0."""
+        signal, noise = self.signal.copy(), self.noise.copy()
+        signal[..., 0] -= self.signal_dc
+        noise[..., 0] -= self.noise_dc
+        return signal, noise
+
+
 def band_energies(clean: Any, perturbed: Any, partition: SpectralPartition) -> Array:
     """Return rows (N, 2 M + 2): band energies of x, of x' - x, and the energies of their DC bins.
+
+    `BandEnergies.of_rows` reads them.
 
     By Parseval, in squared pixels summed over channels; float64. An energy of x' - x that the
     rounding of pixels can make, the squared precision of the image's energy, is 0.
