@@ -19,16 +19,14 @@ import torch
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.spectral.band_maps import image_size
 from iaside_plugins.spectral.energy import (
-    FIT,
-    FIT_RANGES,
     BandEnergies,
     band_energies,
     band_frequencies,
     decibel,
-    fit_power_law,
     in_bands,
 )
 from iaside_plugins.spectral.partition import SpectralPartition
+from iaside_plugins.spectral.power_law import FIT, FIT_RANGES, fit_power_law
 from iaside_plugins.stats.intervals import Estimate, jackknife
 from iaside_plugins.storage.files import jsonable
 from iaside_plugins.value_table.stream import tensor
@@ -128,18 +126,18 @@ class PerturbationSpectrum:
 
     @cached_property
     def snr_fit(self) -> Estimate:
-        """`energy.FIT` of the SNR against frequency (4,): slope -2 is SNR ~ 1 / f^2."""
+        """`power_law.FIT` of the SNR against frequency (4,): slope -2 is SNR ~ 1 / f^2."""
         return self._fit(lambda signal, noise: signal / noise)
 
     @cached_property
     def density_fit(self) -> Estimate:
-        """`energy.FIT` of the perturbation's density: slope 0 for white noise."""
+        """`power_law.FIT` of the perturbation's density: slope 0 for white noise."""
         bins = self._bins_without_dc
         return self._fit(lambda signal, noise: noise / bins)
 
     @cached_property
     def clean_fit(self) -> Estimate:
-        """`energy.FIT` of the clean images' density; its slope is near -2 for photographs."""
+        """`power_law.FIT` of the clean images' density; its slope is near -2 for photographs."""
         bins = self._bins_without_dc
         return self._fit(lambda signal, noise: signal / bins)
 

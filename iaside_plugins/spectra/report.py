@@ -18,8 +18,9 @@ from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.spectra.forecasts import MIN_CONDITIONS, ForecastCheck
 from iaside_plugins.spectra.perturbation import PerturbationSpectrum
 from iaside_plugins.spectra.stored import StoredSpectrum
-from iaside_plugins.spectral.energy import FIT, BandEnergies, decibel
+from iaside_plugins.spectral.energy import BandEnergies, decibel
 from iaside_plugins.spectral.partition import SpectralPartition
+from iaside_plugins.spectral.power_law import FIT
 from iaside_plugins.stats.correlation import rank_correlation
 from iaside_plugins.stats.intervals import Estimate, bootstrap, wilson
 from iaside_plugins.storage.files import jsonable, write_json
@@ -97,7 +98,7 @@ class SpectrumReport:
         """Return counts, SNR, the fit of a power law and the model's error: a row per condition.
 
         `snr_db` is of whole images; `slope`, `curvature`, `r_squared`, `residual_db` are of log SNR
-        over log frequency (`energy.FIT`); `density_slope` of the perturbation itself;
+        over log frequency (`power_law.FIT`); `density_slope` of the perturbation itself;
         `success` of an attack: on which share of the images that are classified correctly without
         it (`n_correct`). With 95 % intervals over images (`_low`, `_high`).
         """
