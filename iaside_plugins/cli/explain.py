@@ -24,7 +24,8 @@ from iaside_plugins.cli.groups import (
     SavedOutputOptions,
     with_groups,
 )
-from iaside_plugins.cli.values import Outputs, check_needs
+from iaside_plugins.cli.outputs import Outputs
+from iaside_plugins.cli.values import check_needs
 from iaside_plugins.decomposition.comparison import difference
 from iaside_plugins.decomposition.plots import plot_decomposition, plot_difference
 from iaside_plugins.decomposition.result import ErrorDecomposition
