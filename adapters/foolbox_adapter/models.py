@@ -27,7 +27,8 @@ from iaside_plugins.adapters.isolation import attack_mode, check_model, isolated
 from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.errors import InputError, InputTypeError, MissingExtraError
 from iaside_plugins.inference.checks import check_labels, check_range
-from iaside_plugins.inference.outputs import described, logits_in, model_failure
+from iaside_plugins.inference.logits import described, logits_in
+from iaside_plugins.inference.running import model_failure
 from iaside_plugins.value_table.progress import advance
 
 HALVES = (torch.float16, torch.bfloat16)

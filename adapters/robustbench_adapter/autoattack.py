@@ -30,7 +30,8 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import Images
 from iaside_plugins.inference.checks import check_images, check_labels, model_device
 from iaside_plugins.inference.gradients import backward_failure, try_gradient
-from iaside_plugins.inference.outputs import described, logits_in, run_model
+from iaside_plugins.inference.logits import described, logits_in
+from iaside_plugins.inference.running import run_model
 from iaside_plugins.storage.files import read_npz, write_atomic, write_json
 from iaside_plugins.storage.provenance import image_digest, model_digest
 from iaside_plugins.value_table.progress import Progress, Work, added, times

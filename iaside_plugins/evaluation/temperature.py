@@ -19,7 +19,7 @@ from iaside_plugins.evaluation.batches import Batch
 from iaside_plugins.evaluation.conditions import ConditionRunner, Images, Outcome
 from iaside_plugins.evaluation.plan import AttackPlan, PlannedAttack
 from iaside_plugins.evaluation.work import FACTORS, N_CHECKED, attack_work
-from iaside_plugins.inference.outputs import logits_in
+from iaside_plugins.inference.logits import logits_in
 from iaside_plugins.stats.temperature import DIGITS, fitted_temperature
 
 Array = npt.NDArray[np.float64]
