@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from iaside_plugins.entry.exports import to_yaml
+from iaside_plugins.entry.yaml import to_yaml
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.build import HOW_TO_ADD, board_files, entries_on, how_to_add
 from iaside_plugins.leaderboard.settings import FILE, BoardSettings

@@ -29,11 +29,12 @@ from torch import Tensor, nn
 
 from iaside_plugins import Protocol, SpectralPartition, error_decomposition, spectral_importance
 from iaside_plugins.evaluation.conditions import Predictor
-from iaside_plugins.evaluation.evaluate import EvaluationPlan, evaluate
+from iaside_plugins.evaluation.evaluate import evaluate
+from iaside_plugins.evaluation.plan import EvaluationPlan
 from iaside_plugins.heatmap.run import fourier_heatmap
 from iaside_plugins.inference import runner
 from iaside_plugins.inference.forward import Forward, Graphed
-from iaside_plugins.inference.outputs import random_state
+from iaside_plugins.inference.output_checks import random_state
 from iaside_plugins.inference.tuning import HALF_TOLERANCE, TOLERANCE, tune
 
 CPU = torch.device("cpu")

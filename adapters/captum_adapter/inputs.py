@@ -15,14 +15,10 @@ from torch import Tensor, nn
 from iaside_plugins.attributions.per_example import Output, Value, check_rows, class_log_likelihoods
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.inference.checks import check_images, model_device, modules_in_training
-from iaside_plugins.inference.outputs import (
-    OutputCheck,
-    last_operation,
-    logits_in,
-    run_model,
-    said_if_random,
-)
+from iaside_plugins.inference.logits import logits_in
+from iaside_plugins.inference.output_checks import OutputCheck, last_operation, said_if_random
 from iaside_plugins.inference.runner import ModelRunner
+from iaside_plugins.inference.running import run_model
 from iaside_plugins.protocol import MAX_BANDS, MAX_EXACT_BANDS, Protocol
 from iaside_plugins.spectral.band_maps import check_band_map
 from iaside_plugins.spectral.partition import SpectralPartition

@@ -30,7 +30,9 @@ from iaside_plugins.adapters.models.classifier import unknown_name
 from iaside_plugins.attributions.band_space import BandForward, BandSplit, GateForward
 from iaside_plugins.attributions.per_example import Output, class_log_likelihoods
 from iaside_plugins.errors import InputError, InputTypeError
-from iaside_plugins.inference.outputs import OutputCheck, logits_in, run_model
+from iaside_plugins.inference.logits import logits_in
+from iaside_plugins.inference.output_checks import OutputCheck
+from iaside_plugins.inference.running import run_model
 from iaside_plugins.seeds import seed_of
 from iaside_plugins.storage.provenance import image_digest
 

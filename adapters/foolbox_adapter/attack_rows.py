@@ -34,11 +34,11 @@ from iaside_plugins.adapters.foolbox_adapter.models import (
 )
 from iaside_plugins.adapters.isolation import same_logits, seed_generators
 from iaside_plugins.errors import InputError
+from iaside_plugins.evaluation.batches import digests_of
 from iaside_plugins.evaluation.conditions import StoredRows, place_keys
-from iaside_plugins.evaluation.worked import digests_of
 from iaside_plugins.inference.checks import non_finite
 from iaside_plugins.inference.gradients import GradientView, gradient_rows
-from iaside_plugins.inference.outputs import OutputCheck, last_operation
+from iaside_plugins.inference.output_checks import OutputCheck, last_operation
 from iaside_plugins.storage.provenance import model_digest
 from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.value_table.progress import advance, times

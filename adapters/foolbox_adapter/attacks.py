@@ -28,7 +28,7 @@ from iaside_plugins.adapters.isolation import seed_generators
 from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.inference.gradients import backward_failure
-from iaside_plugins.inference.outputs import run_model
+from iaside_plugins.inference.running import run_model
 from iaside_plugins.seeds import seed_of
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.value_table.progress import Work, added

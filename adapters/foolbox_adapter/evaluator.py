@@ -11,11 +11,10 @@ from torch import Tensor
 from iaside_plugins.adapters.foolbox_adapter.models import (
     PixelSpace,
     checked_labels,
-    find_networks,
     labels_of,
     native,
+    pixel_model,
 )
-from iaside_plugins.adapters.isolation import plain_passes
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
@@ -107,17 +106,11 @@ class SpectralEvaluator:
             InputTypeError: Not a Foolbox model, or not PyTorch's floating-point tensors.
         """
         space = PixelSpace(fmodel)
-        images = native(inputs)
-        pixels = pixels_of(space, images, self.precision)
+        pixels = pixels_of(space, native(inputs), self.precision)
         labels = checked_labels(labels_of(criterion), len(pixels)).cpu()
-        half, device = None, images.device
-        modules: tuple[torch.nn.Module, ...] = ()
-        if len(pixels):
-            networks = find_networks(fmodel, space.leave(pixels[:1]))
-            half, device, modules = networks.half, networks.device, networks.modules
-        with plain_passes(modules):
+        with pixel_model(fmodel, space, pixels) as (model, device):
             result = spectral_importance(
-                PixelModel(fmodel, space, half),
+                model,
                 (pixels, labels),
                 self.protocol,
                 device=device,
@@ -182,16 +175,3 @@ def pixels_of(space: PixelSpace, images: Any, precision: str) -> Tensor:
     exact = images.detach().to(torch.float64 if precision == "float64" else torch.float32)
     check_range(exact, space.bounds)
     return space.enter(exact).clamp(0, 1)
-
-
-class PixelModel:
-    """A Foolbox model as a function of pixels (N, C, H, W) in [0, 1] to logits."""
-
-    def __init__(self, fmodel: Any, space: PixelSpace, half: torch.dtype | None) -> None:
-        self._fmodel, self._space, self._half = fmodel, space, half
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Return logits."""
-        inputs = self._space.leave(pixels)
-        out: Tensor = native(self._fmodel(inputs if self._half is None else inputs.to(self._half)))
-        return out

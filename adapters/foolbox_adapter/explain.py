@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
-from iaside_plugins.adapters.foolbox_adapter.evaluator import PixelModel, pixels_of
+from iaside_plugins.adapters.foolbox_adapter.evaluator import pixels_of
 from iaside_plugins.adapters.foolbox_adapter.models import (
     PixelSpace,
     checked_labels,
-    find_networks,
     labels_of,
     native,
+    pixel_model,
 )
-from iaside_plugins.adapters.isolation import plain_passes
 from iaside_plugins.decomposition.contributions import Condition
 from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.decomposition.run import error_decomposition
@@ -59,8 +56,7 @@ def explain(
         InputTypeError: Not a Foolbox model, or not PyTorch's floating-point tensors.
     """
     space, precision = PixelSpace(fmodel), options.get("precision", "float32")
-    images = native(inputs)
-    pixels = pixels_of(space, images, precision)
+    pixels = pixels_of(space, native(inputs), precision)
     labels = checked_labels(labels_of(criterion), len(pixels)).cpu()
     several = isinstance(clipped, (list, tuple))
     batches = list(clipped) if several else [clipped]
@@ -81,14 +77,9 @@ def explain(
     }
     if len(perturbed) < len(batches):
         raise InputError(f"expected epsilons that differ, got {levels}")
-    half, device = None, images.device
-    modules: tuple[torch.nn.Module, ...] = ()
-    if len(pixels):
-        networks = find_networks(fmodel, space.leave(pixels[:1]))
-        half, device, modules = networks.half, networks.device, networks.modules
-    with plain_passes(modules):
+    with pixel_model(fmodel, space, pixels) as (model, device):
         return error_decomposition(
-            PixelModel(fmodel, space, half),
+            model,
             (pixels, perturbed, labels),
             protocol,
             device=device,

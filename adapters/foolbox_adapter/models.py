@@ -27,7 +27,8 @@ from iaside_plugins.adapters.isolation import attack_mode, check_model, isolated
 from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.errors import InputError, InputTypeError, MissingExtraError
 from iaside_plugins.inference.checks import check_labels, check_range, non_finite
-from iaside_plugins.inference.outputs import described, logits_in, model_failure
+from iaside_plugins.inference.logits import described, logits_in
+from iaside_plugins.inference.running import model_failure
 from iaside_plugins.value_table.progress import advance
 
 HALVES = (torch.float16, torch.bfloat16)
@@ -319,6 +320,40 @@ class PixelSpace:
         lower, upper = self.bounds
         inputs = pixels if (lower, upper) == (0, 1) else pixels * (upper - lower) + lower
         return inputs.movedim(1, -1) if self.channels_last else inputs
+
+
+class PixelModel:
+    """A Foolbox model as a function of pixels (N, C, H, W) in [0, 1] to logits."""
+
+    def __init__(self, fmodel: Any, space: PixelSpace, half: torch.dtype | None) -> None:
+        self._fmodel, self._space, self._half = fmodel, space, half
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Return logits."""
+        inputs = self._space.leave(pixels)
+        out: Tensor = native(self._fmodel(inputs if self._half is None else inputs.to(self._half)))
+        return out
+
+
+@contextmanager
+def pixel_model(
+    fmodel: Any, space: PixelSpace, pixels: Tensor
+) -> Iterator[tuple[PixelModel, torch.device]]:
+    """Yield a Foolbox model of `plain_passes` as a function of pixels, and the device it takes.
+
+    Args:
+        fmodel: The model.
+        space: Its pixel space.
+        pixels: Images (N, C, H, W) in that space, of which the first is tried; N may be 0.
+
+    Raises:
+        InputError: As `find_networks`.
+    """
+    networks = Networks((), pixels.device, None)
+    if len(pixels):
+        networks = find_networks(fmodel, space.leave(pixels[:1]))
+    with plain_passes(networks.modules):
+        yield PixelModel(fmodel, space, networks.half), networks.device
 
 
 def checked_batch(

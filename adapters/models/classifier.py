@@ -15,8 +15,9 @@ from torch import nn
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.inference.checks import check_in_range, has_fixed_mode
-from iaside_plugins.inference.outputs import logits_in, model_failure
+from iaside_plugins.inference.logits import logits_in
 from iaside_plugins.inference.quantised import quantised_parts
+from iaside_plugins.inference.running import model_failure
 
 
 @dataclass(frozen=True)

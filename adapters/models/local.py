@@ -18,7 +18,7 @@ from iaside_plugins.adapters.compat import import_timm, import_torchvision, with
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.models.classifier import LoadedNetwork, Logits, unknown_name
 from iaside_plugins.errors import InputError, InputTypeError
-from iaside_plugins.inference.outputs import takes_pixel_values
+from iaside_plugins.inference.running import takes_pixel_values
 from iaside_plugins.storage.code import files_digest
 from iaside_plugins.storage.files import read_json
 

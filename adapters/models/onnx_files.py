@@ -23,7 +23,7 @@ from iaside_plugins.adapters.models.onnx_digest import onnx_sha256
 from iaside_plugins.adapters.models.onnx_operators import add_newer_operators
 from iaside_plugins.adapters.models.shapes import ChannelsLast, InBatchesOf, geometry_of
 from iaside_plugins.errors import InputError, MissingExtraError
-from iaside_plugins.inference.outputs import logits_in
+from iaside_plugins.inference.logits import logits_in
 
 SAME = 1e-4  # of the greatest logit: how far the two ways may differ
 FREE_SIDE = 224  # pixels, of the images that a network of any size is compared on

@@ -7,7 +7,7 @@ from torch import nn
 
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.errors import InputError
-from iaside_plugins.inference.outputs import logits_in
+from iaside_plugins.inference.logits import logits_in
 
 
 class InBatchesOf(nn.Module):

@@ -20,7 +20,7 @@ from typing import Any, ParamSpec
 from iaside_plugins.adapters.compat import import_robustbench
 from iaside_plugins.adapters.robustbench_adapter.autoattack import attack_log
 from iaside_plugins.adapters.robustbench_adapter.bundle import write_bundle
-from iaside_plugins.adapters.robustbench_adapter.cost import Cost, cost_of
+from iaside_plugins.adapters.robustbench_adapter.cost import BenchmarkCost, cost_of
 from iaside_plugins.adapters.robustbench_adapter.request import PreparedRequest, Request, prepared
 from iaside_plugins.adapters.robustbench_adapter.run import (
     BenchmarkResult,
@@ -162,7 +162,7 @@ def evaluate(model: Any, **options: Any) -> dict[str, Any]:
     return run_request(_request(model, options)).entry or {}
 
 
-def cost(model: Any, **options: Any) -> Cost:
+def cost(model: Any, **options: Any) -> BenchmarkCost:
     """Return what the same call of `benchmark` would cost, timed on a few images.
 
     Args:

@@ -28,11 +28,12 @@ from iaside_plugins.adapters.isolation import check_model, isolated
 from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.entry.build import CLEAN, STANDARD
 from iaside_plugins.errors import InputError
+from iaside_plugins.evaluation.batches import digests_of
 from iaside_plugins.evaluation.conditions import Images
-from iaside_plugins.evaluation.worked import digests_of
 from iaside_plugins.inference.checks import check_images, check_labels, model_device
 from iaside_plugins.inference.gradients import backward_failure, try_gradient
-from iaside_plugins.inference.outputs import described, logits_in, run_model
+from iaside_plugins.inference.logits import described, logits_in
+from iaside_plugins.inference.running import run_model
 from iaside_plugins.storage.files import read_npz, write_atomic, write_json
 from iaside_plugins.storage.provenance import model_digest
 from iaside_plugins.value_table.progress import Progress, Work, added, times
@@ -56,7 +57,7 @@ ATTACK_PASSES = {
 
 @dataclass(frozen=True)
 class AutoAttackSpec:
-    """AutoAttack at some budgets, in the form that `evaluation.evaluate.AttackPlan` takes.
+    """AutoAttack at some budgets, in the form that `evaluation.plan.AttackPlan` takes.
 
     Attributes:
         norm: "Linf" or "L2".

@@ -1,10 +1,9 @@
-"""What a run will cost: its forward passes, and their time estimated from a few images."""
+"""What a run will cost: its parts, and their time estimated from a few passes."""
 
 from __future__ import annotations
 
 import logging
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,18 +11,18 @@ from torch import Tensor
 from iaside_plugins.adapters.isolation import isolated
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.adapters.models.robustbench_zoo import N_CLASSES
-from iaside_plugins.adapters.robustbench_adapter.autoattack import ATTACK_PASSES
+from iaside_plugins.adapters.robustbench_adapter.autoattack import attacks_work
 from iaside_plugins.adapters.robustbench_adapter.request import PreparedRequest
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.decomposition.run import chains_like
-from iaside_plugins.devices import peak_memory
+from iaside_plugins.display.cost import SHORT, Cost, in_words
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.checks import check_images, check_labels, model_device, non_finite
 from iaside_plugins.inference.runner import ModelRunner
-from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.provenance import image_digest
 from iaside_plugins.value_table.layout import RowLayout
 from iaside_plugins.value_table.progress import Work, added, times
+from iaside_plugins.value_table.speed import speed_of
 
 SHORTER = {  # the part that takes longest -> what would make it shorter
     "clean": "fewer images, --n_ex",
@@ -32,66 +31,70 @@ SHORTER = {  # the part that takes longest -> what would make it shorter
     "spectral": "fewer images there, --n_spectral, or --profiles false",
     "explain": "fewer images there, --n_spectral",
 }
-SHORT = 10.0  # seconds, below which there is nothing to shorten
-_PROBE = 16  # images that are timed
+_PROBE = 16  # images whose logits are compared
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Forward passes and seconds of each part of a run.
+class BenchmarkCost:
+    """What a run will cost; see `display.cost.Cost`.
 
     Attributes:
-        passes: Part -> number of images that go through the model; exact, except for "attack",
-            where it is an upper bound. A pass with gradients counts once.
-        seconds: Part -> time in the model, estimated from a few images; an upper bound for
-            "attack". Decoding and making corrupted images are not included.
-        logits: Digest of each timed image -> its logits; a resumed run compares them.
-        memory: Bytes in use so far at most, None if unknown: the run needs at least these.
-        work: All of it, for the bar.
+        total: Its parts; "attack" is an upper bound. Decoding and making corrupted images take no
+            time in it.
+        logits: Digest of each of the first images -> its logits; a resumed run compares them.
     """
 
-    passes: dict[str, int]
-    seconds: dict[str, float]
+    total: Cost
     logits: dict[str, list[float]]
-    memory: int | None = None
-    work: Work = field(default_factory=dict)
+
+    @property
+    def passes(self) -> dict[str, int]:
+        """Part -> number of images that go through the model, a gradient as `GRADIENT_PASSES`."""
+        return {part: self.total.passes_of(part) for part in self.total.parts}
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Part -> time in the model."""
+        return {part: self.total.seconds_of(part) for part in self.total.parts}
 
     def __str__(self) -> str:
         parts = [
-            f"{name} {'at most ' if name == 'attack' else ''}{self.passes[name]:,} passes"
-            f" ({_duration(self.seconds[name])})"
-            for name in self.passes
+            f"{name} {'at most ' if name == 'attack' else ''}{n:,} passes"
+            f" (about {in_words(self.seconds[name])})"
+            for name, n in self.passes.items()
         ]
-        memory = "" if self.memory is None else f"; memory at least {self.memory / 1e9:.1f} GB"
-        longest = max(self.seconds, key=lambda part: self.seconds[part])
-        shorter = f"; shorter: {SHORTER[longest]}" if sum(self.seconds.values()) >= SHORT else ""
+        bytes_used = self.total.memory
+        memory = "" if bytes_used is None else f"; memory at least {bytes_used / 1e9:.1f} GB"
+        is_short = self.total.seconds < SHORT
+        shorter = "" if is_short else f"; shorter: {SHORTER[self.total.longest]}"
         return (
             f"cost: {', '.join(parts)}; time in the model alone, from a probe: reading and "
             f"corrupting images comes on top{memory}{shorter}"
         )
 
 
-def coalition_passes(protocol: Protocol) -> int:
-    """Return the forward passes of one image, without the black image that all images share."""
-    return RowLayout(protocol).n_passes
-
-
-def cost_of(ready: PreparedRequest) -> Cost:
+def cost_of(ready: PreparedRequest) -> BenchmarkCost:
     """Estimate the cost of a run, and check that model, images and bands go together.
 
     Raises:
         InputError: The run could not use the images, the labels or the model.
     """
-    request, spec = ready.request, ready.spec
-    device = model_device(ready.model)
-    runner = ModelRunner(ready.model, device, request.batch_size, request.precision)
+    request = ready.request
     batch = next(iter(ready.images.clean(None)))
     images, labels = batch[0][:_PROBE], batch[1][:_PROBE]
     check_images(images, ready.protocol.n_bands if request.spectral else None)
     labels = check_labels(labels, len(images))
     try:
-        logits, forward, both = _timed(runner, images, labels, spec is not None)
+        logits = _logits(ready, images, labels)
+        speed = speed_of(
+            ready.model,
+            images.shape[1:],
+            batch_size=request.batch_size,
+            precision=request.precision,
+            protocol=ready.protocol if request.spectral else None,
+            n_images=len(ready.images.ids),
+        )
     except InputError:
         raise
     except Exception as error:  # whatever the caller's own network raises
@@ -100,42 +103,36 @@ def cost_of(ready: PreparedRequest) -> Cost:
             f"the model cannot take images of shape {tuple(images.shape[1:])}, "
             f"{type(error).__name__}: {reason}; expected (N, C, H, W) -> (N, n_classes)"
         ) from error
-    n = len(ready.images.ids)
-    works: list[Work] = [{"forward": n}]
-    n_corrupted = n_cells = len(ready.threat.corruptions) * len(SEVERITIES)
-    if n_cells:
-        n_cells += ready.images.cell(None, 0, None) is not None
-    passes = {"clean": n}
-    seconds = {"clean": n * forward}
-    if n_cells:
-        passes["corruptions"] = n * n_cells
-        seconds["corruptions"] = n * n_cells * forward
-        works.append(times(ready.plan.work if ready.plan is not None else {}, n * n_cells))
+    _check_classes(ready, logits.shape[1])
+    digests = [image_digest(image, int(y)) for image, y in zip(images, labels, strict=True)]
+    known = dict(zip(digests, logits.tolist(), strict=True))
+    return BenchmarkCost(Cost(_parts(ready), speed), known)
+
+
+def _parts(ready: PreparedRequest) -> dict[str, Work]:
+    """Return the work of every part of a run."""
+    request, spec = ready.request, ready.spec
+    n, n_spectral = len(ready.images.ids), len(ready.spectral_part)
+    parts: dict[str, Work] = {"clean": {"forward": n}}
+    n_corrupted = len(ready.threat.corruptions) * len(SEVERITIES)
+    if ready.plan is not None:
+        n_cells = n_corrupted + (ready.images.cell(None, 0, None) is not None)
+        parts["corruptions"] = times(ready.plan.work, n * n_cells)
     if spec is not None:
         # 2 more: once before the attacks, and once on the images that they left.
-        alone = 2 + sum(ATTACK_PASSES[name][0] for name in spec.order)
-        backward = sum(ATTACK_PASSES[name][1] for name in spec.order)
-        n_attacked = n * len(spec.epsilons)
-        passes["attack"] = n_attacked * (alone + backward)
-        seconds["attack"] = n_attacked * (alone * forward + backward * both)
-        works.append(times({"forward": alone, "gradient": backward}, n_attacked))
+        work = added({"forward": 2}, attacks_work(spec.order))
+        parts["attack"] = times(work, n * len(spec.epsilons))
     if request.spectral:
         n_conditions = len(spec.epsilons) if spec is not None else 1
         n_profiles = 1 + n_conditions * request.profiles  # the first is that of the clean images
-        each = len(ready.spectral_part) * coalition_passes(ready.protocol)
-        passes["spectral"] = each * n_profiles
-        seconds["spectral"] = each * n_profiles * forward
+        each = RowLayout(ready.protocol).n_passes
+        parts["spectral"] = {"coalition": n_spectral * each * n_profiles}
     if request.explain:
         n_conditions = len(spec.epsilons) if spec is not None else n_corrupted
         n_runs = 1 if spec is not None else len(ready.threat.corruptions)  # a clean pass in each
-        each = n_conditions * coalition_passes(chains_like(ready.protocol)) + n_runs
-        passes["explain"] = len(ready.spectral_part) * each
-        seconds["explain"] = passes["explain"] * forward
-    works.append({"coalition": passes.get("spectral", 0) + passes.get("explain", 0)})
-    _check_classes(ready, runner.n_classes)
-    digests = [image_digest(image, int(y)) for image, y in zip(images, labels, strict=True)]
-    known = dict(zip(digests, logits.tolist(), strict=True))
-    return Cost(passes, seconds, known, peak_memory(device), added(*works))
+        each = n_conditions * RowLayout(chains_like(ready.protocol)).n_passes + n_runs
+        parts["explain"] = {"coalition": n_spectral * each}
+    return parts
 
 
 def _check_classes(ready: PreparedRequest, n_classes: int | None) -> None:
@@ -149,34 +146,20 @@ def _check_classes(ready: PreparedRequest, n_classes: int | None) -> None:
     _log.warning("%s: are its outputs numbered as the labels are?", problem)
 
 
-def _timed(
-    runner: ModelRunner, images: Tensor, labels: Tensor, gradients: bool
-) -> tuple[Tensor, float, float]:
-    """Return the logits, and the seconds an image takes forward, and forward and backward."""
-    images = images.to(runner.device)
+def _logits(ready: PreparedRequest, images: Tensor, labels: Tensor) -> Tensor:
+    """Return the logits of the first images; a model that is attacked must have gradients."""
+    device = model_device(ready.model)
+    runner = ModelRunner(ready.model, device, ready.request.batch_size, ready.request.precision)
+    images = images.to(device)
     with torch.no_grad():
-        logits = runner.logits(images, int(labels.max()))  # warms up, and checks
-        if not bool(torch.isfinite(logits).all()):
-            raise non_finite("the first images")
-        start = time.perf_counter()
-        runner.logits(images).sum().item()
-    forward = (time.perf_counter() - start) / len(images)
-    if not gradients or not isinstance(runner.model, torch.nn.Module):
-        return logits, forward, forward
-    with isolated(runner.model, runner.device):
-        x = images.clone().requires_grad_(True)
-        start = time.perf_counter()
-        total = runner.model(x).sum()
-        if not total.requires_grad:
-            raise InputError("the model gives no gradients, which the attacks need")
-        torch.autograd.grad(total, x)[0].sum().item()
-    return logits, forward, (time.perf_counter() - start) / len(images)
-
-
-def _duration(seconds: float) -> str:
-    """Return a duration in words, in seconds, minutes or hours."""
-    if seconds < 90:
-        return f"about {max(seconds, 1):.0f} s"
-    if seconds < 5400:
-        return f"about {seconds / 60:.0f} min"
-    return f"about {seconds / 3600:.1f} h"
+        logits = runner.logits(images, int(labels.max()))
+    if not bool(torch.isfinite(logits).all()):
+        raise non_finite("the first images")
+    if ready.spec is not None:
+        with isolated(ready.model, device):
+            x = images.clone().requires_grad_(True)
+            total = ready.model(x).sum()
+            if not total.requires_grad:
+                raise InputError("the model gives no gradients, which the attacks need")
+            torch.autograd.grad(total, x)
+    return logits

@@ -30,7 +30,7 @@ _ROUNDING = 1e-6
 
 
 def corruption_plan(images: BenchmarkImages, reference: Any) -> CorruptionPlan:
-    """Return the corruptions in the form of `evaluation.evaluate`, with their reference errors.
+    """Return the corruptions in the form of `evaluation.plan`, with their reference errors.
 
     Args:
         images: Clean and corrupted images.

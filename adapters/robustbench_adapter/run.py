@@ -20,7 +20,7 @@ from iaside_plugins.adapters.robustbench_adapter.autoattack import (
     attacks_work,
     run_autoattack,
 )
-from iaside_plugins.adapters.robustbench_adapter.cost import Cost
+from iaside_plugins.adapters.robustbench_adapter.cost import BenchmarkCost
 from iaside_plugins.adapters.robustbench_adapter.images import part_of
 from iaside_plugins.adapters.robustbench_adapter.request import PreparedRequest, host_version
 from iaside_plugins.budgets import format_budget
@@ -30,8 +30,9 @@ from iaside_plugins.entry.build import CYCLED, entry_id, spectral_group
 from iaside_plugins.entry.robustbench_json import read
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import Images
-from iaside_plugins.evaluation.evaluate import AttackPlan, EvaluationPlan, conditions, evaluate
+from iaside_plugins.evaluation.evaluate import conditions, evaluate
 from iaside_plugins.evaluation.pairs import AlignedImages
+from iaside_plugins.evaluation.plan import AttackPlan, EvaluationPlan
 from iaside_plugins.importance.chance import not_judged
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import ImportanceRun, spectral_importance
@@ -76,7 +77,7 @@ class BenchmarkResult:
 
 
 @contextmanager
-def run_benchmark(ready: PreparedRequest, cost: Cost) -> Iterator[BenchmarkResult]:
+def run_benchmark(ready: PreparedRequest, cost: BenchmarkCost) -> Iterator[BenchmarkResult]:
     """Run a prepared request, or resume it; the adversarial images can be read inside.
 
     Args:
@@ -103,7 +104,7 @@ def run_benchmark(ready: PreparedRequest, cost: Cost) -> Iterator[BenchmarkResul
         check_same_model(folder, kind, cost.logits, in_cache=given is None)
         if request.aa_state_path is not None:
             check_same_model(Path(request.aa_state_path), kind, cost.logits, in_cache=False)
-        with Progress(cost.work, request.show_progress, "robustbench_adapter"):
+        with Progress(cost.total.work, request.show_progress, "robustbench_adapter"):
             if request.spectral:  # an earlier run of another protocol is refused before attacks
                 ImportanceRun(
                     ready.model,

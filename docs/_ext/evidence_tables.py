@@ -11,9 +11,10 @@ from committed import points, study
 
 from iaside_plugins.display.text import number
 from iaside_plugins.leaderboard.statistics.comparison import EXPLORATORY
-from iaside_plugins.leaderboard.studies.adversarial import SAME, short
+from iaside_plugins.leaderboard.studies.adversarial import SAME
 from iaside_plugins.leaderboard.studies.criteria import BESIDE, VIEWS
 from iaside_plugins.leaderboard.studies.equal_accuracy import is_equal
+from iaside_plugins.leaderboard.studies.page import short_name
 from iaside_plugins.leaderboard.studies.verdicts import estimate_text, value_text, verdicts
 from iaside_plugins.leaderboard.studies.views import KINDS, kind
 
@@ -82,7 +83,7 @@ def _missing(missing: dict[str, list[str]]) -> str:
 
 def _rerun(rows: list[dict[str, Any]]) -> str:
     """Return which entries were made again, when, and the greatest difference of a number."""
-    names = ", ".join(short(row["name"]) for row in rows)
+    names = ", ".join(short_name(row["name"]) for row in rows)
     days = sorted({date.partition("T")[0] for row in rows for date in row["dates"]})
     most = max(max(row["differences"].values()) for row in rows)
     made = f"{names}, made on {' and '.join(days)}"
@@ -114,7 +115,7 @@ def _counter_examples() -> str:
         np.median([one[key] for one in some.values()]) for key in ("signed_score", "robust")
     )
     names = [
-        f"{short(n)} ({100 * one['robust']:.0f} %{' †' if one['too_high'] else ''}, score "
+        f"{short_name(n)} ({100 * one['robust']:.0f} %{' †' if one['too_high'] else ''}, score "
         f"{one['signed_score']:+.2f})"
         for n, one in some.items()
         if one["robust"] > robust and one["signed_score"] < score
@@ -206,7 +207,7 @@ def _beside(found: dict[str, Any]) -> str:
 def marked(name: str) -> str:
     """Return a network's short name, with a dagger where PGD may leave too many images."""
     one = study("criteria/evidence")["nets"].get(name, {})
-    return short(name) + (" †" if one.get("too_high") else "")
+    return short_name(name) + (" †" if one.get("too_high") else "")
 
 
 def adversarial_short() -> pd.DataFrame:
@@ -255,7 +256,7 @@ def equal_accuracy() -> pd.DataFrame:
         }
         rows.append(
             {
-                "network": short(name),
+                "network": short_name(name),
                 "training": one["training"],
                 **{key: number(x and 100 * x, spec=".1f") for key, x in rates.items()},
                 **({"PGD 2/255": f"{100 * one['robust']:.1f} †"} if one["too_high"] else {}),

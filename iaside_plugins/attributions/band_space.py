@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from iaside_plugins.attributions.per_example import Output, check_rows, class_log_likelihoods
 from iaside_plugins.errors import InputError
-from iaside_plugins.inference.outputs import OutputCheck, logits_in, run_model, said_if_random
+from iaside_plugins.inference.logits import logits_in
+from iaside_plugins.inference.output_checks import OutputCheck, said_if_random
+from iaside_plugins.inference.running import run_model
 from iaside_plugins.spectral.band_maps import (
     check_band_map,
     check_no_gaps,

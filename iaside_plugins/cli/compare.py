@@ -20,9 +20,10 @@ from iaside_plugins.cli.groups import (
     ProtocolOptions,
     with_groups,
 )
+from iaside_plugins.display.cost import Cost
 from iaside_plugins.errors import InputError
 from iaside_plugins.storage.resume_folder import resume_folder
-from iaside_plugins.workflows.cost import Cost, planned, probed
+from iaside_plugins.workflows.cost import planned, probed
 from iaside_plugins.workflows.source import open_images
 
 

@@ -11,7 +11,8 @@ import typer
 from iaside_plugins.adapters.models.load import describe
 from iaside_plugins.cli import options as opt
 from iaside_plugins.cli.groups import ProtocolOptions, RunOptions, with_groups
-from iaside_plugins.cli.values import Outputs, check_clash, check_needs
+from iaside_plugins.cli.outputs import Outputs
+from iaside_plugins.cli.values import check_clash, check_needs
 from iaside_plugins.workflows import demo as real_demo
 from iaside_plugins.workflows import digits_demo
 

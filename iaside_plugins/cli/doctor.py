@@ -10,7 +10,7 @@ import typer
 
 from iaside_plugins.adapters.robustbench_adapter.doctor import PROBLEM, diagnose
 from iaside_plugins.cli import options as opt
-from iaside_plugins.cli.values import Outputs
+from iaside_plugins.cli.outputs import Outputs
 from iaside_plugins.errors import InputError
 from iaside_plugins.workflows.installation import check_installation
 

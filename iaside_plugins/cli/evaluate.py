@@ -29,8 +29,8 @@ from iaside_plugins.display.plots import plot_profiles
 from iaside_plugins.display.report import entry_report
 from iaside_plugins.entry.write import typed_entry, write_entry
 from iaside_plugins.errors import InputError
-from iaside_plugins.evaluation.evaluate import EvaluationPlan
 from iaside_plugins.evaluation.evaluate import evaluate as run_evaluation
+from iaside_plugins.evaluation.plan import EvaluationPlan
 from iaside_plugins.storage.resume_folder import resume_folder
 from iaside_plugins.workflows.cost import planned
 from iaside_plugins.workflows.evaluate import evaluation_cost, evaluation_plan, with_explained

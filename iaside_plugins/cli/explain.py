@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +24,8 @@ from iaside_plugins.cli.groups import (
     SavedOutputOptions,
     with_groups,
 )
-from iaside_plugins.cli.values import Outputs, check_needs
+from iaside_plugins.cli.outputs import Outputs
+from iaside_plugins.cli.values import check_needs
 from iaside_plugins.decomposition.comparison import difference
 from iaside_plugins.decomposition.plots import plot_decomposition, plot_difference
 from iaside_plugins.decomposition.result import ErrorDecomposition
@@ -32,10 +33,11 @@ from iaside_plugins.decomposition.run import error_decomposition
 from iaside_plugins.decomposition.sentences import conclusion
 from iaside_plugins.decomposition.text import condition_name, decomposition_text, versus_text
 from iaside_plugins.devices import n_devices
+from iaside_plugins.display.cost import Cost
 from iaside_plugins.display.plots import save_figure
 from iaside_plugins.storage.resume_folder import resume_folder
 from iaside_plugins.workflows.corruption_options import check_corruptions, check_severities
-from iaside_plugins.workflows.cost import Cost, planned
+from iaside_plugins.workflows.cost import planned
 from iaside_plugins.workflows.explain import (
     PerturbedImages,
     explain_cost,
@@ -82,24 +84,39 @@ class _Corruptions(GenerationChoices):
         self.check(bool(kinds))
         check_needs("--corruptions", kinds != [], severities=self.severities)
 
-    def sets(
-        self, source: DataSource, nets: Sequence[Classifier], specs: Sequence[AttackSpec]
-    ) -> dict[str, list[PerturbedImages]]:
-        """Return the images of every model, systematic noise apart."""
-        perturb = partial(
-            explain_plan,
-            source,
-            corruptions=self.corruptions,
-            severities=self.strengths,
-            attacks=specs,
-            generation=self.options,
-        )
-        sets = {}
+    def kinds(
+        self, source: DataSource, specs: Sequence[AttackSpec]
+    ) -> dict[str, Callable[[Classifier], PerturbedImages]]:
+        """Return what gives the images of a model, systematic noise apart."""
+        kinds: dict[str, Callable[[Classifier], PerturbedImages]] = {}
         if specs or self.corruptions != "none" or not self.systematic:
-            sets[PERTURBED] = list(map(perturb, nets))
+            kinds[PERTURBED] = partial(
+                explain_plan,
+                source,
+                corruptions=self.corruptions,
+                severities=self.strengths,
+                attacks=specs,
+                generation=self.options,
+            )
         if self.systematic:
-            sets[SYSTEMATIC] = [systematic_pairs(source, one) for one in nets]
-        return sets
+            kinds[SYSTEMATIC] = partial(systematic_pairs, source)
+        return kinds
+
+    def identity(self, kind: str, specs: Sequence[AttackSpec]) -> tuple[Any, ...]:
+        """Return what tells a kind of images from others, for the folder of a run."""
+        if kind == SYSTEMATIC:
+            return (SYSTEMATIC,)
+        return self.corruptions, self.strengths, [spec.to_dict() for spec in specs]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """The errors of one model on one kind of images, which are to be decomposed."""
+
+    kind: str
+    net: Classifier
+    images: PerturbedImages
+    cost: Cost
 
 
 @dataclass(frozen=True)
@@ -149,60 +166,65 @@ def explain(
     if versus is not None:
         other = replace(model, name=None, weights=versus_weights, mean=versus_mean, std=versus_std)
         nets.append(other.open(versus, run.own_device, precision=run.precision))
-    sets = corrupted.sets(source, nets, specs)
     options: dict[str, Any] = {"batch_size": rows, "precision": run.precision, "repair": repair}
     limits: dict[str, Any] = {"n_devices": n_devices(run.several), "at_most": target_error > 0}
-    for one in nets:
-        outputs.say(describe(one.info))
-    costs: dict[str, list[Cost]] = {}
-    for kind, plans in sets.items():
-        for what in plans[0].left_out:
-            outputs.say(f"left out: {what}")
-        each = zip(nets, plans, strict=True)
-        found_costs = [explain_cost(one, pairs, chosen, **options, **limits) for one, pairs in each]
-        if len(nets) > 1:
-            named = zip(found_costs, _names(nets), strict=True)
-            found_costs = [replace(cost, of=name) for cost, name in named]
-        costs[kind] = found_costs
-    first = next(iter(sets.values()))[0]
-    conditions = [condition_name(one) for plans in sets.values() for one in plans[0].conditions]
-    chosen, everything = run.settled(chosen, *(one for each in costs.values() for one in each))
-    facts = {**planned(nets[0], first.clean, chosen), "conditions": conditions}
+    cost = partial(explain_cost, protocol=chosen, **options, **limits)
+    jobs = _jobs(corrupted.kinds(source, specs), nets, outputs, cost)
+    chosen, everything = run.settled(chosen, *(job.cost for job in jobs))
+    firsts = [job.images for job in jobs if job.net is nets[0]]
+    conditions = [condition_name(one) for images_of in firsts for one in images_of.conditions]
+    facts = {**planned(nets[0], firsts[0].clean, chosen), "conditions": conditions}
     if outputs.plan(run.dry_run, *everything, **facts):
         return
-    which = {
-        PERTURBED: (corrupted.corruptions, corrupted.strengths, [s.to_dict() for s in specs]),
-        SYSTEMATIC: (SYSTEMATIC,),
-    }
-    found: dict[str, list[ErrorDecomposition]] = {}
+
+    def unfinished(job: _Job) -> AbstractContextManager[Path]:
+        own = _of(run.resume, job.net, nets, job.kind if len(firsts) > 1 else PERTURBED)
+        what = (*source.which(), *corrupted.identity(job.kind, specs))
+        return resume_folder(own, "explain", what, chosen.run_choices(), run.precision, job.net)
+
     with run.workers() as device:
-        for kind, plans in sets.items():
-            own = [_of(run.resume, k, nets, kind if len(sets) > 1 else PERTURBED) for k in nets]
-            identity = (*source.which(), *which[kind]), chosen.run_choices(), run.precision
-            folders = [
-                resume_folder(one, "explain", *identity, net)
-                for one, net in zip(own, nets, strict=True)
-            ]
-            work = zip(nets, plans, costs[kind], folders, strict=True)
-            options |= {"protocol": chosen, "device": device, "target_error": target_error or None}
-            found[kind] = _decomposed(work, outputs, **options)
+        options |= {"protocol": chosen, "device": device}
+        found = _decomposed(jobs, outputs, unfinished, target_error or None, **options)
     _write(outputs, output, images, nets, found)
 
 
-def _decomposed(
-    work: Iterable[tuple[Classifier, PerturbedImages, Cost, AbstractContextManager[Path]]],
+def _jobs(
+    kinds: Mapping[str, Callable[[Classifier], PerturbedImages]],
+    nets: Sequence[Classifier],
     outputs: Outputs,
+    cost: Callable[[Classifier, PerturbedImages], Cost],
+) -> list[_Job]:
+    """Return every kind with every model; say what the models are and what is left out."""
+    each = [(kind, net, images_of(net)) for kind, images_of in kinds.items() for net in nets]
+    for net in nets:
+        outputs.say(describe(net.info))
+    for what in (what for _, net, images in each if net is nets[0] for what in images.left_out):
+        outputs.say(f"left out: {what}")
+    names = dict(zip(nets, _names(nets) if len(nets) > 1 else [""], strict=True))
+    return [
+        _Job(kind, net, images, replace(cost(net, images), of=names[net]))
+        for kind, net, images in each
+    ]
+
+
+def _decomposed(
+    jobs: Sequence[_Job],
+    outputs: Outputs,
+    unfinished: Callable[[_Job], AbstractContextManager[Path]],
+    target_error: float | None,
     **options: Any,
-) -> list[ErrorDecomposition]:
-    """Return the decomposition of every model; the first says how many images are enough."""
-    results: list[ErrorDecomposition] = []
-    for net, pairs, cost, unfinished in work:
+) -> dict[str, list[ErrorDecomposition]]:
+    """Return the decompositions by kind; the first model says how many images are enough."""
+    found: dict[str, list[ErrorDecomposition]] = {}
+    for job in jobs:
+        results = found.setdefault(job.kind, [])
+        enough: dict[str, Any] = {"target_error": target_error}
         if results:
-            options |= {"target_error": None, "max_images": results[0].n_images}
-        options["show_progress"] = outputs.bars
-        with unfinished as folder, outputs.progress("explain", cost):
-            results.append(error_decomposition(net, pairs, **options, resume=folder))
-    return results
+            enough = {"max_images": results[0].n_images}
+        with unfinished(job) as folder, outputs.progress("explain", job.cost):
+            given = {**options, **enough, "resume": folder, "show_progress": outputs.bars}
+            results.append(error_decomposition(job.net, job.images, **given))
+    return found
 
 
 def _write(

@@ -25,18 +25,13 @@ from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.adapters.ray_adapter import workers_on_ray
 from iaside_plugins.budgets import parse_budgets
 from iaside_plugins.cli import options as opt
-from iaside_plugins.cli.values import (
-    Outputs,
-    check_needs,
-    pick_batch_size,
-    pick_channels,
-    pick_protocol,
-)
+from iaside_plugins.cli.outputs import Outputs
+from iaside_plugins.cli.values import check_needs, pick_batch_size, pick_channels, pick_protocol
 from iaside_plugins.devices import pick_devices
+from iaside_plugins.display.cost import Cost
 from iaside_plugins.parallel.processes import Devices
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import check_writable
-from iaside_plugins.workflows.cost import Cost
 from iaside_plugins.workflows.labels import with_words
 from iaside_plugins.workflows.source import DataSource, open_model
 

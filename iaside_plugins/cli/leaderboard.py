@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from iaside_plugins.cli.examples import epilog
-from iaside_plugins.cli.values import tell
+from iaside_plugins.cli.outputs import tell
 from iaside_plugins.errors import InputError
 
 board = typer.Typer(help="Check entries and build the tables.", rich_markup_mode=None)

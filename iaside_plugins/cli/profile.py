@@ -19,6 +19,7 @@ from iaside_plugins.cli.groups import (
 )
 from iaside_plugins.cli.values import check_needs
 from iaside_plugins.devices import n_devices
+from iaside_plugins.display.cost import Cost
 from iaside_plugins.display.plots import plot_profiles
 from iaside_plugins.display.report import spectral_report
 from iaside_plugins.importance.run import importance_work, spectral_importance
@@ -29,7 +30,7 @@ from iaside_plugins.spectra.forecasts import forecast_table
 from iaside_plugins.storage.resume_folder import resume_folder
 from iaside_plugins.value_table.layout import RowLayout
 from iaside_plugins.value_table.progress import times
-from iaside_plugins.workflows.cost import Cost, planned, probed, shorter_importance
+from iaside_plugins.workflows.cost import planned, probed, shorter_importance
 from iaside_plugins.workflows.forecast import forecast_spectra
 from iaside_plugins.workflows.source import find_images, open_images
 

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from iaside_plugins.cli import options as opt
-from iaside_plugins.cli.values import Outputs, check_clash
+from iaside_plugins.cli.outputs import Outputs
+from iaside_plugins.cli.values import check_clash
 from iaside_plugins.decomposition.plots import plot_decomposition
 from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.decomposition.sentences import conclusion

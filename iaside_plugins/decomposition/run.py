@@ -131,29 +131,19 @@ def error_decomposition(  # noqa: PLR0913  the public signature
         InputTypeError: For images that are not floating-point numbers.
     """
     if isinstance(pairs, Mapping):
-        conditions = {key: Condition.of(key) for key in pairs}
-        if not pairs or any(isinstance(one, Mapping) for one in pairs.values()):
-            raise InputError(
-                "expected a mapping from conditions to pairs (clean, perturbed, labels)"
-            )
-        results: dict[Any, ErrorDecomposition] = {}
-        for key, one in pairs.items():
-            found: Any = error_decomposition(
-                model,
-                one,
-                protocol,
-                repair=repair,
-                device=device,
-                batch_size=batch_size,
-                precision=precision,
-                resume=None if resume is None else Path(resume) / _folder(conditions[key]),
-                max_images=max_images,
-                target_error=target_error,
-                show_progress=show_progress,
-            )
-            is_one = len(found.conditions) == 1
-            results[key] = found.called(conditions[key]) if is_one else found
-        return results
+        return _by_key(
+            model,
+            pairs,
+            resume,
+            protocol=protocol,
+            repair=repair,
+            device=device,
+            batch_size=batch_size,
+            precision=precision,
+            max_images=max_images,
+            target_error=target_error,
+            show_progress=show_progress,
+        )
     protocol = protocol or DEFAULT
     check_protocol(protocol)
     check_max_images(max_images)
@@ -227,6 +217,31 @@ def error_decomposition(  # noqa: PLR0913  the public signature
     )
     warn_at_chance(int((result.error.clean == 0).sum()), result.n_images, result.n_classes)
     return result
+
+
+def _by_key(
+    model: Model, pairs: Mapping[Any, Any], resume: Path | str | None, **options: Any
+) -> dict[Any, ErrorDecomposition]:
+    """Return the decompositions of a mapping, each with a folder of its own.
+
+    Args:
+        model: As for `error_decomposition`.
+        pairs: Condition -> pairs, which may be of several conditions themselves.
+        resume: Folder of all of them.
+        options: Others of `error_decomposition`.
+
+    Raises:
+        InputError: As `error_decomposition`.
+    """
+    conditions = {key: Condition.of(key) for key in pairs}
+    if not pairs or any(isinstance(one, Mapping) for one in pairs.values()):
+        raise InputError("expected a mapping from conditions to pairs (clean, perturbed, labels)")
+    results = {}
+    for key, condition in conditions.items():
+        folder = None if resume is None else Path(resume) / _folder(condition)
+        found: ErrorDecomposition = error_decomposition(model, pairs[key], resume=folder, **options)
+        results[key] = found.called(condition) if len(found.conditions) == 1 else found
+    return results
 
 
 def _folder(condition: Condition) -> str:

@@ -8,12 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from iaside_plugins.corruptions.systematic import (
-    DECODER,
-    OWN_DECODER,
-    other_readings,
-    own_reading,
-)
+from iaside_plugins.corruptions.systematic import DECODER, OWN_DECODER, other_readings, own_reading
 from iaside_plugins.entry.parse import pointer
 from iaside_plugins.entry.schema import Difference, Entry, OtherReading, Systematic
 from iaside_plugins.stats.intervals import Z95, paired_change

@@ -14,12 +14,10 @@ import numpy as np
 
 from iaside_plugins.entry.build import entry_id
 from iaside_plugins.entry.check_accuracies import accuracy_problems
+from iaside_plugins.entry.check_adversarial import adversarial_problems
+from iaside_plugins.entry.check_benchmark import benchmark_problems
+from iaside_plugins.entry.check_corruption import corruption_problems
 from iaside_plugins.entry.check_decomposition import decomposition_problems
-from iaside_plugins.entry.check_perturbed import (
-    adversarial_problems,
-    benchmark_problems,
-    corruption_problems,
-)
 from iaside_plugins.entry.check_systematic import systematic_problems
 from iaside_plugins.entry.parse import pointer
 from iaside_plugins.entry.per_image import unpack_bits

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from iaside_plugins.budgets import format_budget
-from iaside_plugins.entry.exports import model_card, to_yaml
+from iaside_plugins.entry.exports import model_card
 from iaside_plugins.entry.schema import Entry
+from iaside_plugins.entry.yaml import to_yaml
 from iaside_plugins.errors import InputError, shown
 
 FRAMEWORK = "iaside-plugins"  # `evaluation_framework`, which the Hub asks to be told of

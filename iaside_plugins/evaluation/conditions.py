@@ -18,16 +18,16 @@ from torch import Tensor
 
 from iaside_plugins.budgets import format_budget
 from iaside_plugins.errors import InputError
-from iaside_plugins.evaluation.worked import (
+from iaside_plugins.evaluation.batches import (
     Batch,
     BatchJob,
+    BatchRows,
     Keys,
     Make,
     Predictor,
-    Worked,
     answers,
-    worked_by,
-    worked_here,
+    local_batch,
+    worker_batches,
 )
 from iaside_plugins.inference.forward import Model
 from iaside_plugins.parallel.pool import Pool
@@ -235,7 +235,7 @@ class ConditionRunner:
         names: list[str] = []
         make, keys_of = partial(_attacked_rows, perturb), partial(_place_keys, conditions)
         with StoredRows(self.store if keep else RowStore(None, {})) as rows:
-            for one in self._worked(images, make, keys_of, rows.store):
+            for one in self._batches(images, make, keys_of, rows.store):
                 n, keys = len(one.ids), keys_of(one)
                 with self.bar.part(times(work, n)):
                     rows.batch(
@@ -244,11 +244,11 @@ class ConditionRunner:
                 names += one.ids
         return _outcomes(rows, [names] * len(conditions))
 
-    def look(
+    def rows_of(
         self,
         condition: str,
         images: Images,
-        rows_of: Callable[[Model, Tensor, Tensor], Array],
+        made: Callable[[Model, Tensor, Tensor], Array],
         work: Work = PASS,
     ) -> tuple[tuple[str, ...], Array]:
         """Return the names of images and rows (K, 2) that a function makes of them, stored too.
@@ -256,17 +256,17 @@ class ConditionRunner:
         Args:
             condition: Its name, which with the digest of an image is the key of a stored row.
             images: Batches of (images, labels, ids).
-            rows_of: (model, images, labels), on the model's device -> rows (N, 2).
+            made: (model, images, labels), on the model's device -> rows (N, 2).
             work: Of one image.
 
         Raises:
-            InputError: As `ConditionRows`, and as `rows_of`.
+            InputError: As `ConditionRows`, and as `made`.
         """
         self._describe(condition)
         names: list[str] = []
-        make, keys_of = partial(_looked, rows_of), partial(condition_keys, [condition])
+        make, keys_of = partial(_made_rows, made), partial(condition_keys, [condition])
         with StoredRows(self.store) as rows:
-            for one in self._worked(images, make, keys_of, self.store):
+            for one in self._batches(images, make, keys_of, self.store):
                 rows.batch({0: keys_of(one)}, one.rows)
                 names += one.ids
                 self.bar.update(times(work, len(one.ids)))
@@ -274,13 +274,15 @@ class ConditionRunner:
             raise InputError("no images: the data are empty")
         return tuple(names), rows.table(0)
 
-    def _worked(self, images: Images, make: Make, keys: Keys, store: RowStore) -> Iterator[Worked]:
+    def _batches(
+        self, images: Images, make: Make, keys: Keys, store: RowStore
+    ) -> Iterator[BatchRows]:
         """Yield batches with what makes their rows, or what workers made."""
         if self.workers is None or not are_files(images):
             place = places_of(images)
-            return (worked_here(batch, make, self.predict, place) for batch in images)
+            return (local_batch(batch, make, self.predict, place) for batch in images)
         job = self.job([images], None, make, [keys])
-        return (one for _, one in worked_by(*self.workers, job, store.rows, self.store))
+        return (one for _, one in worker_batches(*self.workers, job, store.rows, self.store))
 
     def job(
         self, streams: Sequence[Any], together: Any, make: Make, keys: Sequence[Keys]
@@ -306,6 +308,8 @@ class ConditionRows:
             the true one; names of such conditions are others.
 
     Attributes:
+        condition: Its name.
+        store: Where the rows are stored.
         ids: Names of the images so far; the other lists are as long.
         labels: Their classes.
         rows: Probability of the true class, and the prediction or whether it is right (2,).
@@ -317,19 +321,20 @@ class ConditionRows:
     def __init__(
         self, runner: ConditionRunner, condition: str, work: Work = PASS, *, predicted: bool = False
     ) -> None:
-        self.condition, self._runner, self._work = condition, runner, work
+        self.condition, self.store = condition, runner.store
+        self._runner, self._work = runner, work
         self._predicted = predicted
         self.ids: list[str] = []
         self.labels: list[int] = []
         self.rows: list[Array] = []
 
-    def take(self, batch: Batch | Worked) -> None:
+    def take(self, batch: Batch | BatchRows) -> None:
         """Add the rows of the next batch, stored or computed, here or by a worker."""
         runner = self._runner
         runner._describe(self.condition)
         one = batch
-        if not isinstance(one, Worked):
-            one = worked_here(one, answers, runner.predict)
+        if not isinstance(one, BatchRows):
+            one = local_batch(one, answers, runner.predict)
         found = StoredRows(runner.store)
         found.batch({0: condition_keys([self.condition], one)}, partial(self._rows_of, one))
         record_choices(runner.predict.runner, runner.store)
@@ -338,7 +343,7 @@ class ConditionRows:
         self.labels += one.labels
         runner.bar.update(times(self._work, len(one.ids)))
 
-    def _rows_of(self, one: Worked) -> Iterator[Array]:
+    def _rows_of(self, one: BatchRows) -> Iterator[Array]:
         for rows in one.rows():
             if self._predicted:
                 yield rows
@@ -372,16 +377,16 @@ def _label(condition: str) -> str:
         return f"{name}{space}{budget}".replace("-", " ")
 
 
-def _looked(
-    rows_of: Callable[[Model, Tensor, Tensor], Array],
+def _made_rows(
+    made: Callable[[Model, Tensor, Tensor], Array],
     predict: Predictor,
     images: Tensor,
     labels: Tensor,
     *_batch: Any,
 ) -> Iterator[Array]:
-    """Yield the rows of one batch, see `worked.Make`."""
+    """Yield the rows of one batch, see `batches.Make`."""
     runner = predict.runner
-    yield rows_of(runner.model, images.to(runner.device), labels.to(runner.device))
+    yield made(runner.model, images.to(runner.device), labels.to(runner.device))
 
 
 def _attacked_rows(
@@ -392,17 +397,17 @@ def _attacked_rows(
     ids: Sequence[str],
     first: int,
 ) -> Iterator[Array]:
-    """Yield the rows (N, 2) of one batch under every condition, see `worked.Make`."""
+    """Yield the rows (N, 2) of one batch under every condition, see `batches.Make`."""
     for batch in perturb(predict.runner.model, images, labels, first):
         yield predict(batch, labels, ids)
 
 
-def condition_keys(conditions: Sequence[str], one: Worked) -> list[str]:
+def condition_keys(conditions: Sequence[str], one: BatchRows) -> list[str]:
     """Return the keys of a batch under some conditions, those of the first one first."""
     return [f"{condition}|{digest}" for condition in conditions for digest in one.digests]
 
 
-def _place_keys(conditions: Sequence[str], one: Worked) -> list[str]:
+def _place_keys(conditions: Sequence[str], one: BatchRows) -> list[str]:
     """Return the keys of a batch that is attacked as a whole."""
     places = place_keys(one.first, one.digests)
     return [f"{condition}|{place}" for condition in conditions for place in places]

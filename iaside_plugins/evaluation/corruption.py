@@ -15,6 +15,7 @@ from torch import Tensor
 
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.corruptions.error_rates import SEVERITIES, load_reference, mean_corruption_error
+from iaside_plugins.decomposition.contributions import Condition
 from iaside_plugins.entry.build import mean, proportion
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import (
@@ -24,7 +25,7 @@ from iaside_plugins.evaluation.conditions import (
     Outcome,
     settings_text,
 )
-from iaside_plugins.evaluation.reading import Stream, Together
+from iaside_plugins.evaluation.reading import ConditionStream, Together
 from iaside_plugins.stats.intervals import ROUNDING, jackknife, rate_interval
 from iaside_plugins.storage.files import read_json
 from iaside_plugins.storage.provenance import ids_digest
@@ -143,7 +144,7 @@ class CorruptedRows:
         cells: Every corruption and severity, in the plan's order.
         rows: Those of the cells.
         plain: Those of the uncorrupted images in their geometry, None if that is the clean input.
-        streams: Images of every condition, and what takes their batches.
+        streams: One of every condition, that of `plain` first.
 
     Raises:
         InputError: A condition has no images.
@@ -160,12 +161,13 @@ class CorruptedRows:
         images = [plan.corrupted(*cell) for cell in self.cells]
         self._counts = [count(one) for one in images]
         self.plain: ConditionRows | None = None
-        self.streams: list[Stream] = [
-            (one, rows.take) for one, rows in zip(images, self.rows, strict=True)
+        self.streams = [
+            ConditionStream(one, (rows,), Condition(*cell))
+            for one, rows, cell in zip(images, self.rows, self.cells, strict=True)
         ]
         if (plain := plan.images(None, 0)) is not None:
             self.plain = ConditionRows(runner, f"{settings}|uncorrupted")
-            self.streams.insert(0, (plain, self.plain.take))
+            self.streams.insert(0, ConditionStream(plain, (self.plain,)))
 
     def group(self, clean: Outcome) -> dict[str, Any]:
         """Return the entry's ``corruption`` group.

@@ -7,7 +7,7 @@ correctly; the entry holds error rates and paired changes computed from them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from iaside_plugins.decomposition.comparison import combine
 from iaside_plugins.decomposition.run import chains_like, error_decomposition
-from iaside_plugins.decomposition.taken import TakenPairs
+from iaside_plugins.decomposition.streaming import StreamingDecomposition
 from iaside_plugins.display.masking import warn_of_masking
 from iaside_plugins.entry.build import (
     SCHEMA_VERSION,
@@ -30,10 +30,9 @@ from iaside_plugins.entry.build import (
     spectral_group,
 )
 from iaside_plugins.evaluation.attacks import apart, weaker, worst_case
-from iaside_plugins.evaluation.conditions import ConditionRunner, Images, Outcome, settings_text
-from iaside_plugins.evaluation.corruption import CorruptionPlan
+from iaside_plugins.evaluation.conditions import ConditionRunner, Outcome, settings_text
+from iaside_plugins.evaluation.plan import AttackPlan, EvaluationPlan, PlannedAttack
 from iaside_plugins.evaluation.plan_rows import PlanRows
-from iaside_plugins.evaluation.systematic import SystematicPlan
 from iaside_plugins.evaluation.temperature import temperature_check
 from iaside_plugins.evaluation.work import attack_work, conditions_work, evaluation_work
 from iaside_plugins.importance.chance import chance, not_judged
@@ -47,62 +46,6 @@ from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import jsonable
 from iaside_plugins.storage.provenance import ids_digest, provenance
 from iaside_plugins.value_table.progress import Progress, added
-
-
-@dataclass(frozen=True)
-class AttackPlan:
-    """What is evaluated under attack.
-
-    Attributes:
-        specs: Attacks, each with ``name``, ``norm``, ``epsilons`` (pixel units of [0, 1]) and
-            ``to_dict()``.
-        images: Images to attack.
-        run: (model, images, labels, spec, seed, first_index) -> an adversarial batch per epsilon.
-        seed: Seeds every batch together with the attack's name and the first image's index.
-        batch_size: Images in one batch; part of the result, since batches are seeded.
-        keep: Whether outcomes are stored for a resumed run; not if `run` reads finished images.
-        temperatures: Whether the first attack of many steps is run again at other temperatures, see
-            `temperature_check`; it is in any case where gradients are zero.
-        by_gradient: Whether the attacks follow gradients, which are then tried before all else.
-    """
-
-    specs: Sequence[Any]
-    images: Images
-    run: Callable[[Model, Tensor, Tensor, Any, int, int], Sequence[Tensor]]
-    seed: int
-    batch_size: int
-    keep: bool = True
-    by_gradient: bool = True
-    temperatures: bool = False
-
-
-@dataclass(frozen=True)
-class EvaluationPlan:
-    """Everything that `evaluate` needs besides the model and the protocol.
-
-    Attributes:
-        model: The entry's ``model`` group.
-        data: The entry's ``data`` group without counts of this run: name, n_available, seed, note.
-        clean: All images.
-        spectral: Images for the spectral importance (the same, or a part of them).
-        corruptions: Corruptions, or None.
-        attacks: Attacks, or None.
-        perturbed: Pairs of images whose errors are decomposed, as `error_decomposition` takes
-            them: one for all conditions or several, each for some of them. They are read apart.
-        systematic: Other readings of the same files, or None.
-        explained: Pairs of images of `clean` under conditions of `corruptions`, as `perturbed`,
-            with `records`: their errors are decomposed from the reading of all others; or None.
-    """
-
-    model: Mapping[str, Any]
-    data: Mapping[str, Any]
-    clean: Images
-    spectral: Images
-    corruptions: CorruptionPlan | None = None
-    attacks: AttackPlan | None = None
-    perturbed: Sequence[Any] = ()
-    systematic: SystematicPlan | None = None
-    explained: Any = None
 
 
 def evaluate(
@@ -148,7 +91,7 @@ def evaluate(
     with (
         Progress(None if work is None else added(*work.values()), show_progress) as bar,
         workers_of(devices) as pool,
-        nullcontext(_taken(model, plan, protocol, pool=pool, **split)) as taken,
+        nullcontext(_streaming(model, plan, protocol, pool=pool, **split)) as explained,
         closing(
             PlanRows(
                 model,
@@ -158,7 +101,7 @@ def evaluate(
                 resume=resume,
                 forwards=protocol.forwards,
                 pool=pool,
-                pairs=taken,
+                pairs=explained,
             )
         ) as rows,
     ):
@@ -179,7 +122,7 @@ def evaluate(
         clean, corruption, adversarial = _groups(plan, rows)
         systematic = None if rows.systematic is None else rows.systematic.group()
         with not_judged():  # perhaps few of the clean images, which were judged together
-            splits = [] if taken is None else [taken.result()]
+            splits = [] if explained is None else [explained.result()]
             given = {**split, "device": device, "show_progress": show_progress}
             splits += [
                 error_decomposition(model, pairs, chains_like(protocol), **given)
@@ -213,13 +156,13 @@ def evaluate(
     return jsonable(entry), result
 
 
-def _taken(
+def _streaming(
     model: Model, plan: EvaluationPlan, protocol: Protocol, **options: Any
-) -> TakenPairs | None:
-    """Return what takes the plan's `explained`; None without any."""
+) -> StreamingDecomposition | None:
+    """Return the decomposition of the plan's `explained`; None without any."""
     if plan.explained is None:
         return None
-    return TakenPairs(model, plan.explained, chains_like(protocol), **options)
+    return StreamingDecomposition(model, plan.explained, chains_like(protocol), **options)
 
 
 def conditions(
@@ -264,7 +207,7 @@ class _Attack:
     """One attack of a plan on batches; can be pickled where the plan's `run` can."""
 
     run: Callable[[Model, Tensor, Tensor, Any, int, int], Sequence[Tensor]]
-    spec: Any
+    spec: PlannedAttack
     seed: int
 
     def __call__(self, model: Model, x: Tensor, y: Tensor, first: int) -> Sequence[Tensor]:
@@ -280,7 +223,7 @@ def _attacked(runner: ConditionRunner, plan: AttackPlan, clean: Outcome) -> dict
     """
     view = _gradient_view(runner, plan, clean)
     attacks: list[dict[str, Any]] = []
-    found: list[tuple[Any, list[Outcome]]] = []
+    found: list[tuple[PlannedAttack, list[Outcome]]] = []
     fooled: list[Any] = []  # by attack and budget, beside `attacks`
     by_norm: dict[str, list[tuple[str, dict[float, Any]]]] = {}
     for spec in plan.specs:
@@ -337,7 +280,7 @@ def _gradient_view(
     """Return what an attack by gradients sees, said before it begins; None for other attacks."""
     if not plan.by_gradient:
         return None
-    ids, rows = runner.look("gradient", plan.images, gradient_rows, {"gradient": 1})
+    ids, rows = runner.rows_of("gradient", plan.images, gradient_rows, {"gradient": 1})
     known = set(clean.ids)
     kept = [k for k, name in enumerate(ids) if name in known]
     view = GradientView.of(rows[kept], clean.at([ids[k] for k in kept]).correct)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from iaside_plugins.decomposition.contributions import Condition
+from iaside_plugins.evaluation.batches import Batch
 from iaside_plugins.evaluation.conditions import Images
 from iaside_plugins.evaluation.reading import Together
-from iaside_plugins.evaluation.worked import Batch
 from iaside_plugins.value_table.stream import are_files
 
 

@@ -6,7 +6,7 @@ Attacks read theirs themselves: what they make depends on batches of their own.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -14,8 +14,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from iaside_plugins.decomposition.contributions import Condition
-from iaside_plugins.decomposition.taken import TakenPairs
+from iaside_plugins.decomposition.streaming import StreamingDecomposition
+from iaside_plugins.evaluation.batches import (
+    Batch,
+    BatchJob,
+    BatchRows,
+    PairsJob,
+    answers,
+    worker_batches,
+)
 from iaside_plugins.evaluation.conditions import (
     ConditionRows,
     ConditionRunner,
@@ -24,13 +31,12 @@ from iaside_plugins.evaluation.conditions import (
     condition_keys,
 )
 from iaside_plugins.evaluation.corruption import CorruptedRows
-from iaside_plugins.evaluation.reading import OneReading, Stream, in_turn
+from iaside_plugins.evaluation.plan import EvaluationPlan
+from iaside_plugins.evaluation.reading import ConditionStream, SharedReader, in_turn
 from iaside_plugins.evaluation.systematic import SystematicRows
-from iaside_plugins.evaluation.worked import Batch, PairsJob, Worked, answers, worked_by
 from iaside_plugins.importance.chance import chance_warning
 from iaside_plugins.inference.forward import Model
 from iaside_plugins.parallel.pool import Pool
-from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.value_table.progress import Progress
 from iaside_plugins.value_table.stream import are_files
 
@@ -61,73 +67,86 @@ class PlanRows:
     def __init__(
         self,
         model: Model,
-        plan: Any,
+        plan: EvaluationPlan,
         bar: Progress,
         *,
         batch_size: int | str,
         resume: Path | str | None,
         forwards: str = "plain",
         pool: Pool | None = None,
-        pairs: TakenPairs | None = None,
+        pairs: StreamingDecomposition | None = None,
     ) -> None:
-        self._plan = plan
+        self._plan, self._pairs, self._told = plan, pairs, False
         workers = None if pool is None else (pool, pool.put_model(model))
         self.runner = ConditionRunner(model, resume, bar, batch_size, workers, forwards)
         self.clean = ConditionRows(self.runner, "clean")
-        self._told = False
         self.corruption: CorruptedRows | None = None
         self.systematic: SystematicRows | None = None
-        streams: list[Stream] = [(plan.clean, self._take_clean)]
-        tags = [[self.clean.condition]]
-        stores = [self.runner.store]
+        own, others = [self.clean], []
         if plan.corruptions is not None:
             self.corruption = CorruptedRows(self.runner, plan.corruptions)
-            streams += self.corruption.streams
-            plain = self.corruption.plain
-            each = self.corruption.rows if plain is None else [plain, *self.corruption.rows]
-            tags += [[rows.condition] for rows in each]
-        roles = self._roles(pairs, streams)
+            others += self.corruption.streams
         if plan.systematic is not None:
             folder = None if resume is None else Path(resume) / "systematic"
-            others = ConditionRunner(model, folder, bar, batch_size, forwards=forwards)
-            self.systematic = SystematicRows(others, plan.systematic)
-            streams += self.systematic.streams
-            tags[0].append(self.systematic.own.condition)
-            tags += [[rows.condition] for rows in self.systematic.rows[1:]]
-            stores.append(others.store)
+            runner = ConditionRunner(model, folder, bar, batch_size, forwards=forwards)
+            self.systematic = SystematicRows(runner, plan.systematic)
+            own.append(self.systematic.own)
+            others += self.systematic.streams
+        self._streams = [ConditionStream(plan.clean, tuple(own)), *others]
         ways = [p.together for p in (plan.corruptions, plan.systematic) if p is not None]
-        together = next((way for way in ways if None not in ways), None) or in_turn
-        reading: Iterable[Batch] = OneReading(streams, together)
-        self._by_workers = workers is not None and all(are_files(images) for images, _ in streams)
-        if workers is not None and self._by_workers:
-            keys = [partial(condition_keys, conditions) for conditions in tags]
-            job = self.runner.job([images for images, _ in streams], together, answers, keys)
-            if pairs is not None:
-                job = replace(job, pairs=PairsJob(pairs.collector, pairs.job, roles))
-            known = chain.from_iterable(store.rows for store in stores)
-            reading = _taken(streams, worked_by(*workers, job, known, self.runner.store, pairs))
-        self._images = _stored(reading, stores + [p.request.store for p in (pairs,) if p])
+        self._together = next((way for way in ways if None not in ways), None) or in_turn
+        are_all_files = all(are_files(stream.images) for stream in self._streams)
+        self._workers = workers if are_all_files else None
+        self._images = self._read()
 
-    def _roles(
-        self, pairs: TakenPairs | None, streams: list[Stream]
-    ) -> dict[int, Condition | None]:
-        """Let a decomposition take batches too; return the conditions that streams are to it.
+    def _read(self) -> Generator[Batch, None, None]:
+        """Give every batch to what takes it; yield the clean images one by one if read here.
 
-        Args:
-            pairs: The decomposition, or None.
-            streams: The clean images and those of the corruptions, in their order.
+        Files of the stores are merged at the end, also by an error.
         """
-        corruption = self.corruption
-        if pairs is None or corruption is None:
-            return {}
-        clean = 0 if corruption.plain is None else 1
-        own = [Condition(*cell) for cell in corruption.cells]
-        each: list[tuple[int, Condition | None]] = [(clean, None), *enumerate(own, clean + 1)]
-        roles = {k: one for k, one in each if one is None or one in pairs.collector.conditions}
-        for k, role in roles.items():
-            images, take = streams[k]
-            streams[k] = images, partial(_both, take, partial(pairs.take, role))
-        return roles
+        stores = dict.fromkeys(rows.store for stream in self._streams for rows in stream.rows)
+        of_pairs = [] if self._pairs is None else [self._pairs.request.store]
+        with ExitStack() as stack:
+            for store in (*stores, *of_pairs):
+                stack.enter_context(StoredRows(store))
+            if self._workers is None:
+                yield from SharedReader(self._streams, self._together, self._take)
+                return
+            known = chain.from_iterable(store.rows for store in stores)
+            store = self.runner.store
+            for k, one in worker_batches(*self._workers, self._job(), known, store, self._pairs):
+                self._take(self._streams[k], one)
+
+    def _job(self) -> BatchJob:
+        """Return what workers do with every stream."""
+        images, keys = [], []
+        for stream in self._streams:
+            images.append(stream.images)
+            keys.append(partial(condition_keys, [rows.condition for rows in stream.rows]))
+        job = self.runner.job(images, self._together, answers, keys)
+        if self._pairs is None:
+            return job
+        conditions = {k: s.condition for k, s in enumerate(self._streams) if self._is_paired(s)}
+        return replace(job, pairs=PairsJob(self._pairs.collector, self._pairs.job, conditions))
+
+    def _take(self, stream: ConditionStream, batch: Batch | BatchRows) -> None:
+        """Take a batch of a stream; judge the clean accuracy before there are many."""
+        before = len(self.clean.ids)
+        stream.take(batch)
+        if before < N_JUDGED <= len(self.clean.ids):
+            self._judge(self.runner.predict.runner.n_classes)
+        if self._pairs is None or isinstance(batch, BatchRows):  # workers made what pairs need
+            return
+        if self._is_paired(stream):
+            self._pairs.take(stream.condition, batch)
+
+    def _is_paired(self, stream: ConditionStream) -> bool:
+        """Return whether a decomposition takes the images of a stream."""
+        if self._pairs is None or self.corruption is None:
+            return False
+        if stream.condition is not None:
+            return stream.condition in self._pairs.collector.conditions
+        return (self.corruption.plain or self.clean) in stream.rows
 
     def spectral(self) -> Images:
         """Return the images of the importance, which read everything else while they are iterated.
@@ -136,8 +155,8 @@ class PlanRows:
         those of the plan.
         """
         wanted = self._plan.spectral
-        if self._by_workers:
-            return wanted  # type: ignore[no-any-return]
+        if self._workers is not None:
+            return wanted
         is_one = members(wanted, self._plan.clean)
         return wanted if is_one is None else Among(wanted, self._images, is_one)
 
@@ -154,15 +173,6 @@ class PlanRows:
     def close(self) -> None:
         """End the reading, with the processes that read."""
         self._images.close()
-
-    def _take_clean(self, batch: Batch | Worked) -> None:
-        """Take a batch of the model's own input; judge the accuracy before there are many."""
-        before = len(self.clean.ids)
-        self.clean.take(batch)
-        if self.systematic is not None:
-            self.systematic.own.take(batch)
-        if before < N_JUDGED <= len(self.clean.ids):
-            self._judge(self.runner.predict.runner.n_classes)
 
     def _judge(self, n_classes: int | None) -> None:
         """Log an accuracy at chance on the clean images so far, once."""
@@ -213,27 +223,3 @@ def members(images: Any, clean: Any) -> Callable[[str], bool] | None:
     if not all(record in rest for record in records):
         return None
     return {record.image_id for record in records}.__contains__
-
-
-def _taken(streams: Sequence[Stream], found: Iterable[tuple[int, Worked]]) -> Iterator[Batch]:
-    """Give every batch to what takes it; yields nothing."""
-    for k, one in found:
-        streams[k][1](one)
-    yield from ()
-
-
-def _both(
-    take: Callable[[Any], None], pairs: Callable[[Batch], None], batch: Batch | Worked
-) -> None:
-    """Let both take a batch; of one without pixels, workers made what the pairs need."""
-    take(batch)
-    if not isinstance(batch, Worked):
-        pairs(batch)
-
-
-def _stored(images: Iterable[Batch], stores: Sequence[RowStore]) -> Generator[Batch, None, None]:
-    """Yield the images; merge the files of stores at the end, also by an error."""
-    with ExitStack() as stack:
-        for store in stores:
-            stack.enter_context(StoredRows(store))
-        yield from images

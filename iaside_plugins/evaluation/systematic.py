@@ -17,7 +17,7 @@ from iaside_plugins.evaluation.conditions import (
     ConditionRunner,
     Images,
 )
-from iaside_plugins.evaluation.reading import Stream, Together
+from iaside_plugins.evaluation.reading import ConditionStream, Together
 
 
 @dataclass(frozen=True)
@@ -48,19 +48,19 @@ class SystematicRows:
         plan: What is evaluated.
 
     Attributes:
-        rows: Those of every reading, the model's own first.
-        own: The first of them, which takes the batches of the clean images.
-        streams: Images of every other reading, and what takes their batches.
+        own: Those of the model's own reading, which take the batches of the clean images.
+        streams: One of every other reading.
     """
 
     def __init__(self, runner: ConditionRunner, plan: SystematicPlan) -> None:
         self._plan = plan
-        self.own, *others = self.rows = [
+        self.own, *others = self._rows = [
             ConditionRows(runner, f"systematic|{name}", predicted=True)
             for name in (plan.own, *plan.names)
         ]
-        self.streams: list[Stream] = [
-            (plan.images(name), rows.take) for name, rows in zip(plan.names, others, strict=True)
+        self.streams = [
+            ConditionStream(plan.images(name), (rows,))
+            for name, rows in zip(plan.names, others, strict=True)
         ]
 
     def group(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class SystematicRows:
         Raises:
             InputError: No image is readable under all.
         """
-        return _group(self._plan, [rows.answers() for rows in self.rows])
+        return _group(self._plan, [rows.answers() for rows in self._rows])
 
 
 def _group(plan: SystematicPlan, found: Sequence[Answers]) -> dict[str, Any]:

@@ -15,10 +15,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from iaside_plugins.evaluation.batches import Batch
 from iaside_plugins.evaluation.conditions import ConditionRunner, Images, Outcome, settings_text
+from iaside_plugins.evaluation.plan import AttackPlan, PlannedAttack
 from iaside_plugins.evaluation.work import FACTORS, N_CHECKED, attack_work
-from iaside_plugins.evaluation.worked import Batch
-from iaside_plugins.inference.outputs import logits_in
+from iaside_plugins.inference.logits import logits_in
 from iaside_plugins.stats.temperature import DIGITS, fitted_temperature
 
 Array = npt.NDArray[np.float64]
@@ -38,7 +39,11 @@ class Tempered(nn.Module):
 
 
 def temperature_check(
-    runner: ConditionRunner, plan: Any, spec: Any, outcomes: Sequence[Outcome], clean: Outcome
+    runner: ConditionRunner,
+    plan: AttackPlan,
+    spec: PlannedAttack,
+    outcomes: Sequence[Outcome],
+    clean: Outcome,
 ) -> dict[str, Any]:
     """Attack the first images again through logits at several temperatures.
 
@@ -46,7 +51,7 @@ def temperature_check(
 
     Args:
         runner: Of the evaluation.
-        plan: An `AttackPlan`.
+        plan: The attacks of the evaluation.
         spec: The attack.
         outcomes: Of the attack at each of its budgets, without a temperature.
         clean: Of the clean images.
@@ -65,7 +70,7 @@ def temperature_check(
         def attack(
             _model: Any, x: Tensor, y: Tensor, first: int, net: nn.Module = net
         ) -> Sequence[Tensor]:
-            return plan.run(net, x, y, spec, plan.seed, first)  # type: ignore[no-any-return]
+            return plan.run(net, x, y, spec, plan.seed, first)
 
         names = [
             f"{tag}-seed={plan.seed}|temperature {temperature!r} {epsilon!r}"

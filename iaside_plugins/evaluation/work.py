@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.decomposition.run import chains_like, decomposition_work
+from iaside_plugins.evaluation.plan import EvaluationPlan, PlannedAttack
 from iaside_plugins.importance.run import importance_work
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.value_table.progress import Work, added, times
@@ -15,7 +14,7 @@ N_CHECKED = 64  # images of the check of temperatures at most: five attacks in p
 FACTORS = (0.1, 1.0, 10.0, 100.0)  # of the fitted temperature
 
 
-def attack_work(spec: Any) -> Work:
+def attack_work(spec: PlannedAttack) -> Work:
     """Return the work of one image at all budgets of an attack: making it, and the answers.
 
     Args:
@@ -24,8 +23,8 @@ def attack_work(spec: Any) -> Work:
     return added(getattr(spec, "work", {}), {"forward": len(spec.epsilons)})
 
 
-def conditions_work(plan: Any) -> dict[str, Work] | None:
-    """Return the work under the conditions of an `EvaluationPlan` by part, None if unknown."""
+def conditions_work(plan: EvaluationPlan) -> dict[str, Work] | None:
+    """Return the work under the conditions of a plan by part, None if unknown."""
     n = count(plan.clean)
     if n is None:
         return None
@@ -47,16 +46,16 @@ def conditions_work(plan: Any) -> dict[str, Work] | None:
     return parts
 
 
-def systematic_work(plan: Any) -> Work | None:
-    """Return the work of an `EvaluationPlan` on other readings of its files, None if unknown."""
+def systematic_work(plan: EvaluationPlan) -> Work | None:
+    """Return the work of a plan on other readings of its files, None if unknown."""
     n = count(plan.clean)
     if n is None or plan.systematic is None:
         return None
     return {"forward": n * (1 + len(plan.systematic.names))}
 
 
-def evaluation_work(plan: Any, protocol: Protocol) -> dict[str, Work] | None:
-    """Return the work of a whole `EvaluationPlan` by part, None if it is unknown."""
+def evaluation_work(plan: EvaluationPlan, protocol: Protocol) -> dict[str, Work] | None:
+    """Return the work of a whole plan by part, None if it is unknown."""
     parts, n = conditions_work(plan), count(plan.spectral)
     if parts is None or n is None:
         return None

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from iaside_plugins.devices import is_out_of_memory
-from iaside_plugins.inference.outputs import logits_in, run_model
+from iaside_plugins.inference.logits import logits_in
+from iaside_plugins.inference.running import run_model
 
 Model = Callable[[Tensor], Tensor]
 PRECISIONS = {

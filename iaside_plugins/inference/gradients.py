@@ -18,8 +18,10 @@ from torch import Tensor
 
 from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.errors import InputError
-from iaside_plugins.inference.outputs import HALF_SAME, SAME, logits_in, run_model
+from iaside_plugins.inference.logits import logits_in
+from iaside_plugins.inference.output_checks import HALF_SAME, SAME
 from iaside_plugins.inference.quantised import is_quantised
+from iaside_plugins.inference.running import run_model
 
 VANISHED = 1e-12  # norm of a gradient: Foolbox's L2 steps divide by no less
 FINE, ZERO, NON_FINITE = 0.0, 1.0, 2.0

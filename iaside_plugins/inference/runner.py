@@ -18,11 +18,11 @@ from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.checks import SINGLE_LOGIT, KnownClasses, check_in_range
 from iaside_plugins.inference.forward import PRECISIONS, Forward, Model
-from iaside_plugins.inference.outputs import (
+from iaside_plugins.inference.logits import described
+from iaside_plugins.inference.output_checks import (
     AGAIN_ROWS,
     OutputCheck,
     check_same_again,
-    described,
     last_operation,
     may_vary,
     random_state,

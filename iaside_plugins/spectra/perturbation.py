@@ -19,15 +19,14 @@ import torch
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.spectral.band_maps import image_size
 from iaside_plugins.spectral.energy import (
-    FIT,
-    FIT_RANGES,
+    BandEnergies,
     band_energies,
     band_frequencies,
     decibel,
-    fit_power_law,
     in_bands,
 )
 from iaside_plugins.spectral.partition import SpectralPartition
+from iaside_plugins.spectral.power_law import FIT, FIT_RANGES, fit_power_law
 from iaside_plugins.stats.intervals import Estimate, jackknife
 from iaside_plugins.storage.files import jsonable
 from iaside_plugins.value_table.stream import tensor
@@ -86,12 +85,12 @@ class PerturbationSpectrum:
     @cached_property
     def clean_energy(self) -> Estimate:
         """Energy of each band of the clean images (M,): by Parseval in squared pixels."""
-        return self._estimate(lambda x: x[..., : self._m])
+        return self._estimate(lambda x: x.signal)
 
     @cached_property
     def energy(self) -> Estimate:
         """Energy of each band of the perturbation (M,), in squared pixels, summed over bins."""
-        return self._estimate(lambda x: x[..., self._m : 2 * self._m])
+        return self._estimate(lambda x: x.noise)
 
     @cached_property
     def density(self) -> Estimate:
@@ -100,12 +99,12 @@ class PerturbationSpectrum:
         White noise has the variance of its pixels in every bin.
         """
         cells = self.n_bins * self.n_channels
-        return self._estimate(lambda x: x[..., self._m : 2 * self._m] / cells)
+        return self._estimate(lambda x: x.noise / cells)
 
     @cached_property
     def share(self) -> Estimate:
         """Share of the perturbation's energy in each band (M,); sums to 1."""
-        return self._estimate(lambda x: _shares(x[..., self._m : 2 * self._m]))
+        return self._estimate(lambda x: _shares(x.noise))
 
     @cached_property
     def snr_db(self) -> Estimate:
@@ -113,7 +112,7 @@ class PerturbationSpectrum:
 
         Band totals and densities give the same ratio, since both count the same bins.
         """
-        return self._estimate(lambda x: decibel(x[..., : self._m], x[..., self._m : 2 * self._m]))
+        return self._estimate(lambda x: decibel(x.signal, x.noise))
 
     @cached_property
     def snr_without_dc_db(self) -> Estimate:
@@ -123,25 +122,22 @@ class PerturbationSpectrum:
     @cached_property
     def overall_snr_db(self) -> Estimate:
         """Signal-to-noise ratio of whole images in dB, without bands."""
-        m = self._m
-        return self._estimate(
-            lambda x: decibel(x[..., :m].sum(axis=-1), x[..., m : 2 * m].sum(axis=-1))
-        )
+        return self._estimate(lambda x: decibel(x.signal.sum(axis=-1), x.noise.sum(axis=-1)))
 
     @cached_property
     def snr_fit(self) -> Estimate:
-        """`energy.FIT` of the SNR against frequency (4,): slope -2 is SNR ~ 1 / f^2."""
+        """`power_law.FIT` of the SNR against frequency (4,): slope -2 is SNR ~ 1 / f^2."""
         return self._fit(lambda signal, noise: signal / noise)
 
     @cached_property
     def density_fit(self) -> Estimate:
-        """`energy.FIT` of the perturbation's density: slope 0 for white noise."""
+        """`power_law.FIT` of the perturbation's density: slope 0 for white noise."""
         bins = self._bins_without_dc
         return self._fit(lambda signal, noise: noise / bins)
 
     @cached_property
     def clean_fit(self) -> Estimate:
-        """`energy.FIT` of the clean images' density; its slope is near -2 for photographs."""
+        """`power_law.FIT` of the clean images' density; its slope is near -2 for photographs."""
         bins = self._bins_without_dc
         return self._fit(lambda signal, noise: signal / bins)
 
@@ -220,37 +216,36 @@ class PerturbationSpectrum:
         bins[0] -= 1
         return bins * self.n_channels
 
-    def _without_dc(self, x: Array) -> tuple[Array, Array]:
-        """Return the energies of signal and noise (..., M), without DC in band 0."""
-        m = self._m
-        signal, noise = x[..., :m].copy(), x[..., m : 2 * m].copy()
-        signal[..., 0] -= x[..., 2 * m]
-        noise[..., 0] -= x[..., 2 * m + 1]
+    def _without_dc(self, x: BandEnergies) -> tuple[Array, Array]:
+        """Return signal and noise (..., M) without DC; NaN for a band of DC alone."""
+        signal, noise = x.without_dc()
         if self.n_bins[0] == 1:
             signal[..., 0] = noise[..., 0] = np.nan
         return signal, noise
 
-    def _estimate(self, statistic: Callable[[Array], Array]) -> Estimate:
+    def _estimate(self, statistic: Callable[[BandEnergies], Array]) -> Estimate:
         """Return a jackknife estimate over images; NaN if there are too few images."""
         if not self.n_images:
-            shape = np.shape(statistic(np.ones(2 * self._m + 2)))
+            shape = np.shape(statistic(BandEnergies.of_rows(np.ones(2 * self._m + 2))))
             nan = np.full(shape, np.nan)
             return Estimate(nan, nan, nan, np.full((*shape, 2), np.nan))
         with np.errstate(divide="ignore", invalid="ignore"):
-            return jackknife(self.per_image, statistic)
+            return jackknife(self.per_image, lambda x: statistic(BandEnergies.of_rows(x)))
 
     def _fit(self, quantity: Callable[[Array, Array], Array]) -> Estimate:
-        m, bins = self._m, self._bins_without_dc
+        bins = self._bins_without_dc
 
-        def statistic(x: Array) -> Array:
+        def statistic(x: BandEnergies) -> Array:
             signal, noise = self._without_dc(x)
             with np.errstate(divide="ignore", invalid="ignore"):
                 return fit_power_law(self.frequencies[used], quantity(signal, noise)[..., used])
 
-        mean = self.per_image.mean(axis=0) if self.n_images else np.ones(2 * m + 2)
-        signal, noise = self._without_dc(mean)
-        has_energy = (signal > 0) & (noise > 0) if self.n_images else bins > 0
-        used = np.flatnonzero(has_energy & (bins > 0))
+        has_energy = bins > 0
+        if self.n_images:
+            mean = BandEnergies.of_rows(self.per_image.mean(axis=0))
+            signal, noise = self._without_dc(mean)
+            has_energy &= (signal > 0) & (noise > 0)
+        used = np.flatnonzero(has_energy)
         estimate = self._estimate(statistic)
         limits = np.array([FIT_RANGES[name] for name in FIT])
         return replace(estimate, interval=np.clip(estimate.interval, limits[:, :1], limits[:, 1:]))
@@ -285,7 +280,7 @@ def perturbation_spectrum(
     x, y = tensor(clean), tensor(perturbed)
     rows = band_energies(x, y, partition)
     keep = np.ones(len(rows), dtype=bool) if mask is None else _checked_mask(mask, len(rows))
-    changed = rows[:, n_bands : 2 * n_bands].sum(axis=1) > 0
+    changed = BandEnergies.of_rows(rows).changed
     return PerturbationSpectrum(
         partition,
         image_size(x),

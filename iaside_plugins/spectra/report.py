@@ -18,8 +18,9 @@ from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.spectra.forecasts import MIN_CONDITIONS, ForecastCheck
 from iaside_plugins.spectra.perturbation import PerturbationSpectrum
 from iaside_plugins.spectra.stored import StoredSpectrum
-from iaside_plugins.spectral.energy import FIT, decibel
+from iaside_plugins.spectral.energy import BandEnergies, decibel
 from iaside_plugins.spectral.partition import SpectralPartition
+from iaside_plugins.spectral.power_law import FIT
 from iaside_plugins.stats.correlation import rank_correlation
 from iaside_plugins.stats.intervals import Estimate, bootstrap, wilson
 from iaside_plugins.storage.files import jsonable, write_json
@@ -97,7 +98,7 @@ class SpectrumReport:
         """Return counts, SNR, the fit of a power law and the model's error: a row per condition.
 
         `snr_db` is of whole images; `slope`, `curvature`, `r_squared`, `residual_db` are of log SNR
-        over log frequency (`energy.FIT`); `density_slope` of the perturbation itself;
+        over log frequency (`power_law.FIT`); `density_slope` of the perturbation itself;
         `success` of an attack: on which share of the images that are classified correctly without
         it (`n_correct`). With 95 % intervals over images (`_low`, `_high`).
         """
@@ -145,13 +146,12 @@ class SpectrumReport:
         rows = []
         for condition, spectrum in self.spectra:
             psi, place = self._importance_of(condition)
-            m = self.partition.n_bands
-            changed = condition.energies[:, m : 2 * m].sum(axis=1) > 0
-            used = np.flatnonzero((condition.counts & changed)[place])
+            used = np.flatnonzero(condition.is_used[place])
             row: dict[str, Any] = {**identity(condition), "n_images": len(used)}
             if len(used):
-                joint = np.concatenate([psi, condition.energies[place][:, : 2 * m]], axis=1)[used]
-                row |= _correlations(joint, m, spectrum.n_bins)
+                energies = BandEnergies.of_rows(condition.energies[place][used])
+                joint = np.concatenate([psi[used], energies.signal, energies.noise], axis=1)
+                row |= _correlations(joint, spectrum.n_bins)
             rows.append(row)
         return pd.DataFrame(rows)
 
@@ -231,16 +231,17 @@ class SpectrumReport:
 
     def _stored(self, condition: PerturbedCondition, rows: Sequence[int]) -> StoredSpectrum:
         """Return the mean energies of a condition over some of its images."""
-        m = self.partition.n_bands
-        mean = condition.energies[rows].mean(axis=0)
+        mean = BandEnergies.of_rows(condition.energies[rows].mean(axis=0))
         products = condition.products
         return StoredSpectrum(
             Condition(condition.name, condition.strength),
             self.partition,
             self.image_size,
-            mean[:m],
-            mean[m : 2 * m],
-            np.full(m, np.nan) if products is None else products[rows].mean(axis=0),
+            mean.signal,
+            mean.noise,
+            np.full(self.partition.n_bands, np.nan)
+            if products is None
+            else products[rows].mean(axis=0),
             len(rows),
         )
 
@@ -254,11 +255,16 @@ def _ends(name: str, estimate: Estimate, k: int | None = None) -> dict[str, floa
     return {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
 
 
-def _correlations(rows: Array, m: int, n_bins: npt.NDArray[np.int64]) -> dict[str, float]:
-    """Return the rank correlations of importance with a perturbation's energy, density and SNR."""
+def _correlations(rows: Array, n_bins: npt.NDArray[np.int64]) -> dict[str, float]:
+    """Return the rank correlations of importance with a perturbation's energy, density and SNR.
+
+    Args:
+        rows: Shapley values, energies of the images and of the perturbation (K, 3 M).
+        n_bins: Frequencies in each band (M,).
+    """
 
     def statistic(x: Array) -> Array:
-        psi, signal, noise = x[..., :m], x[..., m : 2 * m], x[..., 2 * m :]
+        psi, signal, noise = np.split(x, 3, axis=-1)
         with np.errstate(divide="ignore"):
             others = (noise, noise / n_bins, signal / noise)
         return np.stack([rank_correlation(psi, other) for other in others], axis=-1)
@@ -306,19 +312,22 @@ class PerturbedCondition:
     wrong: Array
     products: Array | None = None
 
+    @property
+    def is_used(self) -> npt.NDArray[np.bool_]:
+        """Whether an image counts and is changed (K,)."""
+        return self.counts & BandEnergies.of_rows(self.energies).changed
+
     def spectrum(
         self, partition: SpectralPartition, image_size: tuple[int, int], n_channels: int
     ) -> PerturbationSpectrum:
         """Return the spectrum over the images that count and are changed."""
-        m = partition.n_bands
-        changed = self.energies[:, m : 2 * m].sum(axis=1) > 0
         return PerturbationSpectrum(
             partition,
             image_size,
             n_channels,
-            self.energies[self.counts & changed],
+            self.energies[self.is_used],
             n_failed=int((~self.counts).sum()),
-            n_unchanged=int((self.counts & ~changed).sum()),
+            n_unchanged=int((self.counts & ~self.is_used).sum()),
         )
 
 

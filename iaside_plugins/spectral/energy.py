@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -16,8 +17,45 @@ from iaside_plugins.spectral.partition import SpectralPartition
 Array = npt.NDArray[np.float64]
 
 
+@dataclass(frozen=True, eq=False)
+class BandEnergies:
+    """Energies of images x and of perturbations x' - x, in squared pixels.
+
+    Attributes:
+        signal: Of x in every band (..., M).
+        noise: Of x' - x in every band (..., M).
+        signal_dc: Of the DC bin of x (...).
+        noise_dc: Of the DC bin of x' - x (...).
+    """
+
+    signal: Array
+    noise: Array
+    signal_dc: Array
+    noise_dc: Array
+
+    @classmethod
+    def of_rows(cls, rows: Array) -> BandEnergies:
+        """Return what rows (..., 2 M + 2) of `band_energies` hold."""
+        m = rows.shape[-1] // 2 - 1
+        return cls(rows[..., :m], rows[..., m : 2 * m], rows[..., -2], rows[..., -1])
+
+    @property
+    def changed(self) -> npt.NDArray[np.bool_]:
+        """Whether there is a perturbation (...)."""
+        return np.asarray(self.noise.sum(axis=-1) > 0)
+
+    def without_dc(self) -> tuple[Array, Array]:
+        """Return signal and noise without the DC bins, which are in band 0."""
+        signal, noise = self.signal.copy(), self.noise.copy()
+        signal[..., 0] -= self.signal_dc
+        noise[..., 0] -= self.noise_dc
+        return signal, noise
+
+
 def band_energies(clean: Any, perturbed: Any, partition: SpectralPartition) -> Array:
     """Return rows (N, 2 M + 2): band energies of x, of x' - x, and the energies of their DC bins.
+
+    `BandEnergies.of_rows` reads them.
 
     By Parseval, in squared pixels summed over channels; float64. An energy of x' - x that the
     rounding of pixels can make, the squared precision of the image's energy, is 0.
@@ -117,54 +155,3 @@ def decibel(signal: Array, noise: Array) -> Array:
     """Return 10 log10 of a ratio of energies; infinite where there is no noise."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(10 * np.log10(signal / noise))
-
-
-FIT = ("slope", "curvature", "r_squared", "residual_db")
-
-
-"""What `fit_power_law` gives: exponent, bend, share of variance explained, misfit in dB."""
-
-
-_ROUNDING = 1e-12  # of logarithms in float64
-
-
-FIT_RANGES = {
-    "slope": (-np.inf, np.inf),
-    "curvature": (-np.inf, np.inf),
-    "r_squared": (0.0, 1.0),
-    "residual_db": (0.0, np.inf),
-}
-
-
-def fit_power_law(frequencies: npt.ArrayLike, values: npt.ArrayLike) -> Array:
-    """Fit ``log10 value = slope * log10 frequency + constant``; return `FIT`, (..., 4).
-
-    slope is the exponent; curvature the coefficient of (log10 frequency)^2 in a fit of second
-    order, 0 for a power law, negative where the fall steepens; r_squared the share of the
-    logarithms' variance that the line explains; residual_db the root mean square distance of the
-    points from the line, in dB (10 log10). Ordinary least squares, every point of the same weight.
-
-    Args:
-        frequencies: (P,) positive, distinct.
-        values: (..., P) positive.
-
-    Returns:
-        NaN for a line through fewer than two points, a bend or a misfit of fewer than three, and
-        for the r_squared of values that do not vary.
-    """
-    x, y = np.log10(np.asarray(frequencies, dtype=np.float64)), np.log10(values)
-    if len(x) < 2:
-        return np.full((*y.shape[:-1], len(FIT)), np.nan)
-    x = x - x.mean()  # keeps the fit of second order well conditioned; its bend does not change
-    line = y @ np.linalg.pinv(np.vander(x, 2)).T
-    residual = y - line @ np.vander(x, 2).T
-    spread = ((y - y.mean(axis=-1, keepdims=True)) ** 2).sum(axis=-1)
-    missed = (residual**2).sum(axis=-1)
-    out = np.full((*y.shape[:-1], len(FIT)), np.nan)
-    out[..., 0] = line[..., 0]
-    if len(x) > 2:
-        out[..., 1] = (y @ np.linalg.pinv(np.vander(x, 3)).T)[..., 0]
-        flat = spread <= len(x) * _ROUNDING**2
-        out[..., 2] = np.where(flat, np.nan, 1 - missed / np.where(flat, 1, spread))
-        out[..., 3] = 10 * np.sqrt(missed / len(x))
-    return out

@@ -19,17 +19,18 @@ from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.decomposition.run import chains_like, error_decomposition
 from iaside_plugins.decomposition.sentences import conclusion
 from iaside_plugins.decomposition.text import decomposition_table
+from iaside_plugins.display.cost import Cost
 from iaside_plugins.display.plots import save_figure
 from iaside_plugins.display.text import proportion
 from iaside_plugins.entry.write import typed_entry, write_entry
 from iaside_plugins.errors import InputError
-from iaside_plugins.evaluation.evaluate import EvaluationPlan, evaluate
+from iaside_plugins.evaluation.evaluate import evaluate
+from iaside_plugins.evaluation.plan import EvaluationPlan
 from iaside_plugins.importance.chance import not_judged
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import check_writable
 from iaside_plugins.value_table.progress import Progress
-from iaside_plugins.workflows.cost import Cost
 from iaside_plugins.workflows.evaluate import evaluation_cost, evaluation_plan
 from iaside_plugins.workflows.explain import explain_plan
 from iaside_plugins.workflows.source import DataSource, open_model

@@ -18,14 +18,15 @@ from iaside_plugins.adapters.imagenet.corruption_sets import (
 from iaside_plugins.adapters.imagenet.systematic import systematic as other_readings_of
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.corruptions.error_rates import SEVERITIES
+from iaside_plugins.display.cost import Cost
 from iaside_plugins.entry.write import check_texts
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.corruption import with_reference
-from iaside_plugins.evaluation.evaluate import AttackPlan, EvaluationPlan
+from iaside_plugins.evaluation.plan import AttackPlan, EvaluationPlan
 from iaside_plugins.evaluation.work import evaluation_work
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.workflows.corruption_options import check_corruptions
-from iaside_plugins.workflows.cost import Cost, probed
+from iaside_plugins.workflows.cost import probed
 from iaside_plugins.workflows.explain import explain_plan
 from iaside_plugins.workflows.labels import check_labels_are_given
 from iaside_plugins.workflows.source import DataSource, find_images, open_images

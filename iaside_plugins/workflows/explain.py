@@ -27,6 +27,7 @@ from iaside_plugins.adapters.imagenet.systematic import systematic
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.decomposition.contributions import Condition
 from iaside_plugins.decomposition.run import decomposition_work
+from iaside_plugins.display.cost import Cost
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.corruption import CorruptionPlan
 from iaside_plugins.evaluation.pairs import AlignedImages
@@ -37,7 +38,7 @@ from iaside_plugins.protocol import Protocol
 from iaside_plugins.value_table.progress import Work, added, part, times
 from iaside_plugins.value_table.stream import places_of
 from iaside_plugins.workflows.corruption_options import check_corruptions, check_each_severity
-from iaside_plugins.workflows.cost import Cost, probed
+from iaside_plugins.workflows.cost import probed
 from iaside_plugins.workflows.labels import PREDICTED
 from iaside_plugins.workflows.source import DataSource, open_images, with_predictions
 

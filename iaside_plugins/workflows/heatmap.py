@@ -12,6 +12,7 @@ from iaside_plugins.adapters import foolbox_adapter
 from iaside_plugins.adapters.imagenet.folders import ImageFolderData
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.decomposition.run import error_decomposition
+from iaside_plugins.display.cost import Cost
 from iaside_plugins.errors import MissingExtraError
 from iaside_plugins.heatmap.basis import frequency_step, half_frequencies
 from iaside_plugins.heatmap.result import FourierHeatMap
@@ -27,7 +28,7 @@ from iaside_plugins.importance.chance import not_judged
 from iaside_plugins.importance.run import importance_work, spectral_importance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.value_table.progress import Work, added, times
-from iaside_plugins.workflows.cost import Cost, probed
+from iaside_plugins.workflows.cost import probed
 from iaside_plugins.workflows.explain import PerturbedImages, explain_plan
 from iaside_plugins.workflows.source import DataSource
 

@@ -15,6 +15,7 @@ import torch
 
 from iaside_plugins.adapters.imagenet.folders import ImageFolderData
 from iaside_plugins.adapters.models.load import Classifier
+from iaside_plugins.display.cost import Cost
 from iaside_plugins.entry.outcomes import outcomes, parse_files
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import SpectralImportance
@@ -30,7 +31,7 @@ from iaside_plugins.storage.provenance import provenance
 from iaside_plugins.storage.resume_folder import resume_folder
 from iaside_plugins.value_table.progress import added, part, times
 from iaside_plugins.value_table.stream import items
-from iaside_plugins.workflows.cost import Cost, probed
+from iaside_plugins.workflows.cost import probed
 from iaside_plugins.workflows.labels import check_labels_are_given
 from iaside_plugins.workflows.source import DataSource, open_images, open_model
 

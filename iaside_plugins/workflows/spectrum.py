@@ -17,10 +17,11 @@ from torch import Tensor
 
 from iaside_plugins.adapters.foolbox_adapter.robust_evaluation import attacked_conditions
 from iaside_plugins.adapters.models.load import Classifier
+from iaside_plugins.display.cost import Cost
 from iaside_plugins.errors import InputError
+from iaside_plugins.evaluation.batches import Predictor, digests_of
 from iaside_plugins.evaluation.conditions import FLUSH_EVERY, Images, StoredRows
 from iaside_plugins.evaluation.corruption import CorruptionPlan, no_images, paired
-from iaside_plugins.evaluation.worked import Predictor, digests_of
 from iaside_plugins.importance.run import importance_work, spectral_importance
 from iaside_plugins.inference.checks import check_images, model_device
 from iaside_plugins.inference.gradients import try_first_gradient
@@ -32,7 +33,7 @@ from iaside_plugins.storage.provenance import model_identity, provenance
 from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.value_table.progress import Progress, Work, added, times
 from iaside_plugins.value_table.stream import count
-from iaside_plugins.workflows.cost import Cost, probed
+from iaside_plugins.workflows.cost import probed
 from iaside_plugins.workflows.spectrum_plan import SpectrumPlan
 
 Array = npt.NDArray[np.float64]

@@ -7,7 +7,6 @@ other folders stay; without it draws the figure from adversarial.json again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +18,12 @@ from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS
 from iaside_plugins.decomposition.comparison import combine, difference
 from iaside_plugins.decomposition.contributions import Contributions
 from iaside_plugins.decomposition.result import ErrorDecomposition
-from iaside_plugins.display.plots import counted, new_figure, save_figure, titled
+from iaside_plugins.display.plots import counted, new_figure, titled
 from iaside_plugins.display.style import DIVERGING, LABEL, SMALL
 from iaside_plugins.errors import InputError
-from iaside_plugins.leaderboard.studies.measured import folder_of, run
-from iaside_plugins.storage.files import rounded, write_json
+from iaside_plugins.leaderboard.studies.measured import run
+from iaside_plugins.leaderboard.studies.page import refresh, short_name
+from iaside_plugins.storage.files import rounded
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -115,7 +115,7 @@ def adversarial_figure(data: Mapping[str, Any]) -> Figure:
         name: 100 * np.array([row["conditions"][name]["bands"] for row in rows]) for name in names
     }
     most = max(float(np.abs(each).max()) for each in values.values())
-    labels = [f"{short(row['first'])} - {short(row['second'])}" for row in rows]
+    labels = [f"{short_name(row['first'])} - {short_name(row['second'])}" for row in rows]
     for k, (ax, name) in enumerate(zip(axes, names, strict=True)):
         shown = ax.imshow(values[name], cmap=DIVERGING, vmin=-most, vmax=most, aspect="auto")
         ax.set_title(name, fontsize=LABEL)
@@ -130,19 +130,9 @@ def adversarial_figure(data: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def short(name: str) -> str:
-    """Return a network's name without what all of them have."""
-    return name.removeprefix("c10_")
-
-
 def main(folders: Iterable[str]) -> None:
     """Take new files in, if a folder is given, and draw the figure."""
-    source = FOLDER / "adversarial.json"
-    for folder in folders:
-        known = json.loads(source.read_text(encoding="utf-8"))
-        write_json(source, condense(folder_of(folder), known))
-    data = json.loads(source.read_text(encoding="utf-8"))
-    save_figure(adversarial_figure(data), FOLDER / "adversarial.png")
+    refresh(FOLDER / "adversarial.json", folders, condense, adversarial_figure)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from iaside_plugins.display.plots import counted, new_figure, save_figure, title
 from iaside_plugins.display.style import DIVERGING, LABEL, SMALL
 from iaside_plugins.display.text import markdown_table, rounded_to_sum
 from iaside_plugins.leaderboard.studies.measured import run
-from iaside_plugins.leaderboard.studies.spectra import filled
+from iaside_plugins.leaderboard.studies.page import fill_blocks
 from iaside_plugins.storage.files import rounded, write_atomic, write_json
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def tables(data: Mapping[str, Any]) -> dict[str, str]:
 
 def page(text: str, data: Mapping[str, Any]) -> str:
     """Return the page with its tables filled in."""
-    return filled(text, tables(data))
+    return fill_blocks(text, tables(data))
 
 
 def _row(split: Mapping[str, Any]) -> list[str]:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from iaside_plugins.display.plots import counted, new_figure, save_figure, titled
 from iaside_plugins.display.style import COLOURS, FAINT, LINE, MARKS, SMALL
 from iaside_plugins.errors import InputError
-from iaside_plugins.leaderboard.studies.adversarial import short
 from iaside_plugins.leaderboard.studies.criteria import EQUAL
 from iaside_plugins.leaderboard.studies.evidence import FOLDER
 from iaside_plugins.leaderboard.studies.measured import run
+from iaside_plugins.leaderboard.studies.page import short_name
 from iaside_plugins.leaderboard.studies.views import KINDS, kind
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def equal_accuracy_figure(data: Mapping[str, Any]) -> Figure:
             if is_equal(one):
                 left = one[column] > middle
                 ax.annotate(
-                    short(name),
+                    short_name(name),
                     (one[column], 100 * one["robust"]),
                     xytext=(-4 if left else 4, 3),
                     textcoords="offset points",

@@ -33,7 +33,7 @@ from iaside_plugins.leaderboard.studies.measured import (
     folder_of,
     run,
 )
-from iaside_plugins.leaderboard.studies.spectra import filled
+from iaside_plugins.leaderboard.studies.page import fill_blocks
 from iaside_plugins.leaderboard.studies.verdicts import summary
 from iaside_plugins.shapley.score import importance_distribution, signed_score
 from iaside_plugins.storage.files import (
@@ -364,7 +364,7 @@ def main(folders: Iterable[str]) -> None:
     text = README.read_text(encoding="utf-8")
     if BLOCK not in text:
         raise InputError(f"expected {BLOCK} in {README.name}, where the outcomes go")
-    write_atomic(README, filled(text, {"outcomes": summary(rows)}).encode())
+    write_atomic(README, fill_blocks(text, {"outcomes": summary(rows)}).encode())
 
 
 if __name__ == "__main__":

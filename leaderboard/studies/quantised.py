@@ -8,25 +8,25 @@ it draws the figure from quantised.json again. The criteria are those of
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from iaside_plugins.display.plots import counted, draw_dots, new_figure, save_figure, titled
+from iaside_plugins.display.plots import counted, draw_dots, new_figure, titled
 from iaside_plugins.display.style import COLOURS, FAINT, LABEL, MARKS
-from iaside_plugins.leaderboard.studies.adversarial import short
-from iaside_plugins.leaderboard.studies.measured import folder_of, networks, run
-from iaside_plugins.storage.files import rounded, write_json
+from iaside_plugins.leaderboard.studies.criteria import NOT_SHOWN, SHOWN
+from iaside_plugins.leaderboard.studies.measured import networks, run
+from iaside_plugins.leaderboard.studies.page import refresh, short_name
+from iaside_plugins.leaderboard.studies.verdicts import side
+from iaside_plugins.storage.files import rounded
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FOLDER = Path(__file__).resolve().parents[1] / "quantised"
 DIGITS = 5  # significant ones that quantised.json keeps
-SHOWN, NOT_SHOWN = "shown", "not shown"
 PARTS = {
     "clean": "clean error",
     "perturbed": "error under corruptions",
@@ -35,7 +35,6 @@ PARTS = {
     "upper": "of it, upper half",
 }
 BITS = {"8": "8 bits less float", "4": "weights of 4 bits less float"}
-Ends = Sequence[float]
 
 
 def condense(folder: Path, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -43,11 +42,6 @@ def condense(folder: Path, known: Mapping[str, Any] | None = None) -> dict[str, 
     nets = networks(folder / "quantised", known)
     out: dict[str, Any] = rounded(nets, DIGITS)
     return out
-
-
-def side(ends: Ends) -> int:
-    """Return on which side of 0 an interval (value, low, high) lies; 0 if it holds 0."""
-    return int(ends[1] > 0) - int(ends[2] < 0)
 
 
 def moved(nets: Mapping[str, Any], bits: str = "8", part: str = "added") -> dict[str, int]:
@@ -104,7 +98,7 @@ def answer(nets: Mapping[str, Any]) -> str:
     )
     if found:
         halves = [
-            f"{short(name)} ({100 * one['lower'][0]:+.1f} in the lower half of the bands, "
+            f"{short_name(name)} ({100 * one['lower'][0]:+.1f} in the lower half of the bands, "
             f"{100 * one['upper'][0]:+.1f} in the upper)"
             for name in found
             for one in [nets[name]["difference"]["8"]["mean"]]
@@ -144,7 +138,7 @@ def facts(nets: Mapping[str, Any]) -> dict[str, str]:
 
 def _named(nets: Mapping[str, Any], bits: str) -> str:
     """Return the networks whose error under corruptions the bits change."""
-    return ", ".join(map(short, moved(nets, bits, "perturbed"))) or "none"
+    return ", ".join(map(short_name, moved(nets, bits, "perturbed"))) or "none"
 
 
 def quantised_figure(nets: Mapping[str, Any]) -> Figure:
@@ -167,7 +161,7 @@ def quantised_figure(nets: Mapping[str, Any]) -> Figure:
         ax.axvline(0, color=FAINT, linewidth=1, zorder=0)
         ax.set_title(title, fontsize=LABEL)
         ax.set_xlabel("points of error")
-        ax.set_yticks(range(len(nets)), [short(name) for name in nets] if k == 0 else [])
+        ax.set_yticks(range(len(nets)), [short_name(name) for name in nets] if k == 0 else [])
         ax.invert_yaxis()
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     n_images = counted(one["n_images"] for one in nets.values())
@@ -178,12 +172,7 @@ def quantised_figure(nets: Mapping[str, Any]) -> Figure:
 
 def main(folders: Iterable[str]) -> None:
     """Take new files in, if a folder is given, and draw the figure."""
-    source = FOLDER / "quantised.json"
-    for folder in folders:
-        known = json.loads(source.read_text(encoding="utf-8"))
-        write_json(source, condense(folder_of(folder), known), indent=None)
-    nets = json.loads(source.read_text(encoding="utf-8"))
-    save_figure(quantised_figure(nets), FOLDER / "quantised.png")
+    refresh(FOLDER / "quantised.json", folders, condense, quantised_figure, indent=None)
 
 
 if __name__ == "__main__":

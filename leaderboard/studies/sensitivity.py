@@ -19,7 +19,7 @@ import numpy as np
 from iaside_plugins.display.plots import save_figure
 from iaside_plugins.display.text import markdown_table, number
 from iaside_plugins.errors import InputError
-from iaside_plugins.leaderboard.studies.spectra import filled
+from iaside_plugins.leaderboard.studies.page import fill_blocks
 from iaside_plugins.leaderboard.table.formatting import markdown
 from iaside_plugins.sensitivity.plots import plot_sensitivity
 from iaside_plugins.sensitivity.text import (
@@ -113,7 +113,7 @@ def build(folder: Path = FOLDER, studies: Mapping[str, Path] | None = None) -> N
         write_json(folder / "sensitivity.json", condense(found), indent=None)
     data = json.loads((folder / "sensitivity.json").read_text(encoding="utf-8"))
     readme = folder / "README.md"
-    page = filled(readme.read_text(encoding="utf-8"), tables(data))
+    page = fill_blocks(readme.read_text(encoding="utf-8"), tables(data))
     write_atomic(readme, page.encode())
     save_figure(plot_sensitivity(data[CHOICE]), folder / "sensitivity.png")
 

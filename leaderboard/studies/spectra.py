@@ -8,7 +8,6 @@ spectra.json again.
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from iaside_plugins.display.style import COLOURS, FAINT, LINE, SMALL
 from iaside_plugins.display.text import markdown_table, number, row_number
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.evidence import Evidence, band_list
+from iaside_plugins.leaderboard.studies.page import fill_blocks
 from iaside_plugins.spectra.plots import bands_of, draw_evidence
 from iaside_plugins.spectra.text import is_headline, label
 from iaside_plugins.spectra.verdict import follows
@@ -52,7 +52,6 @@ CURVES = (  # corruptions of the first panel: name, text, style
     ("motion_blur", "motion blur", "-."),
     ("contrast", "contrast", ":"),
 )
-BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?\n?(<!-- end -->)", re.S)
 
 
 def condense(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -126,23 +125,8 @@ def tables(data: Mapping[str, Any]) -> dict[str, str]:
 
 
 def page(text: str, data: Mapping[str, Any]) -> str:
-    """Return the page with its tables filled in, see `filled`."""
-    return filled(text, tables(data))
-
-
-def filled(text: str, found: Mapping[str, str]) -> str:
-    """Fill tables into a page, between ``<!-- NAME -->`` and ``<!-- end -->``.
-
-    Raises:
-        InputError: If the page asks for a table that there is not.
-    """
-
-    def fill(match: re.Match[str]) -> str:
-        if match[2] not in found:
-            raise InputError(f"there is no table {match[2]!r}; there are {', '.join(found)}")
-        return f"{match[1]}{found[match[2]]}\n{match[3]}"
-
-    return BLOCK.sub(fill, text)
+    """Return the page with its tables filled in, see `fill_blocks`."""
+    return fill_blocks(text, tables(data))
 
 
 def build(folder: Path = FOLDER, reports: Sequence[Path] = ()) -> None:

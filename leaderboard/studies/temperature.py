@@ -8,7 +8,6 @@ folders stay; without it draws the figure from temperature.json again. The crite
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,17 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from iaside_plugins.display.plots import draw_dots, new_figure, save_figure
+from iaside_plugins.display.plots import draw_dots, new_figure
 from iaside_plugins.display.style import COLOURS, FAINT, LABEL, MARKS
 from iaside_plugins.leaderboard.statistics.estimates import MIN_INTERVAL, N_RESAMPLES, SEED
 from iaside_plugins.leaderboard.studies import criteria
-from iaside_plugins.leaderboard.studies.adversarial import short
-from iaside_plugins.leaderboard.studies.measured import folder_of, networks, run
-from iaside_plugins.leaderboard.studies.quantised import NOT_SHOWN, SHOWN, side
+from iaside_plugins.leaderboard.studies.criteria import NOT_SHOWN, SHOWN
+from iaside_plugins.leaderboard.studies.measured import networks, run
+from iaside_plugins.leaderboard.studies.page import refresh, short_name
+from iaside_plugins.leaderboard.studies.verdicts import side
 from iaside_plugins.stats.correlation import rank_correlation
 from iaside_plugins.stats.intervals import paired_change, percentile_interval, wilson
 from iaside_plugins.stats.permutation import family_counts
-from iaside_plugins.storage.files import rounded, write_json
+from iaside_plugins.storage.files import rounded
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -99,12 +99,12 @@ def answer(nets: Mapping[str, Any]) -> str:
     """Return the answer in two sentences."""
     of = {name: verdict(one) for name, one in nets.items()}
     judged = [name for name, one in of.items() if one != TOO_FEW]
-    illusions = [short(name) for name in judged if of[name] == ILLUSION]
+    illusions = [short_name(name) for name in judged if of[name] == ILLUSION]
     families = {nets[name]["family"] for name in judged}
     found = f"that of {', '.join(illusions)} is" if illusions else "none is"
     n = sum(one["data"] == CIFAR for one in nets.values())
     changed, order = turned(nets), same_order(nets)
-    signs = f"the sign of {', '.join(map(short, changed))}" if changed else "no sign"
+    signs = f"the sign of {', '.join(map(short_name, changed))}" if changed else "no sign"
     text = (
         f"Of the {len(judged)} networks ({len(families)} families) that keep enough under attack "
         f"to tell, {found} an illusion of the temperature. "
@@ -131,7 +131,7 @@ def facts(nets: Mapping[str, Any]) -> dict[str, str]:
         f"moves with the temperature: *{found['score']}*"
     )
     sides = {name: [side(one["score"][k]) for k in ("1", "fitted")] for name, one in nets.items()}
-    lost = [short(name) for name, (first, then) in sides.items() if first and not then]
+    lost = [short_name(name) for name, (first, then) in sides.items() if first and not then]
     changes = [one["score"]["change"] for one in nets.values()]
     n_changed = sum(side(each) != 0 for each in changes)
     most = max(abs(value) for value, *_ in changes)
@@ -167,7 +167,7 @@ def temperature_figure(nets: Mapping[str, Any]) -> Figure:
     scores.set_title("signed score: temperature 1, and fitted", fontsize=LABEL)
     attacks.set_title("share that holds under PGD: temperature 1, and all", fontsize=LABEL)
     for k, ax in enumerate((scores, attacks)):
-        ax.set_yticks(range(len(nets)), [short(name) for name in nets] if k == 0 else [])
+        ax.set_yticks(range(len(nets)), [short_name(name) for name in nets] if k == 0 else [])
         ax.invert_yaxis()
     attacks.set_xlabel("PGD at 2/255 (photographs 0.25/255), 64 images")
     scores.set_xlabel("signed score, all images (200 photographs)")
@@ -179,12 +179,7 @@ def temperature_figure(nets: Mapping[str, Any]) -> Figure:
 
 def main(folders: Iterable[str]) -> None:
     """Take new files in, if a folder is given, and draw the figure."""
-    source = FOLDER / "temperature.json"
-    for folder in folders:
-        known = json.loads(source.read_text(encoding="utf-8"))
-        write_json(source, condense(folder_of(folder), known))
-    nets = json.loads(source.read_text(encoding="utf-8"))
-    save_figure(temperature_figure(nets), FOLDER / "temperature.png")
+    refresh(FOLDER / "temperature.json", folders, condense, temperature_figure)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from iaside_plugins.display.style import COLOURS, DIVERGING, FAINT, LABEL, MARKS
 from iaside_plugins.display.text import markdown_table, number
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.studies.measured import run
-from iaside_plugins.leaderboard.studies.spectra import filled
+from iaside_plugins.leaderboard.studies.page import fill_blocks
 from iaside_plugins.storage.files import rounded, write_atomic, write_json
 
 if TYPE_CHECKING:
@@ -418,7 +418,7 @@ def _tried(data: list[dict[str, Any]]) -> dict[str, str]:
 
 def page(text: str, data: list[dict[str, Any]]) -> str:
     """Return the page with its tables filled in."""
-    return filled(text, tables(data))
+    return fill_blocks(text, tables(data))
 
 
 def main(files: list[str]) -> None:

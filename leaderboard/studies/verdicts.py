@@ -93,6 +93,11 @@ def _named(rows: Sequence[Mapping[str, Any]]) -> str:
     return ": " + "; ".join(said)
 
 
+def side(ends: Sequence[float]) -> int:
+    """Return on which side of 0 an interval (value, low, high) lies; 0 if it holds 0."""
+    return int(ends[1] > 0) - int(ends[2] < 0)
+
+
 def value_text(row: Mapping[str, Any]) -> str:
     """Return the value of a row of outcomes.json with its interval; of errors, in points."""
     in_points = "absolute error" in row["what"]

@@ -37,7 +37,8 @@ from torch import Tensor
 from iaside_plugins.adapters.imagenet import corrupted, decoding, stream
 from iaside_plugins.allocator import keep_freed_memory
 from iaside_plugins.corruptions.error_rates import SEVERITIES
-from iaside_plugins.evaluation.evaluate import EvaluationPlan, evaluate
+from iaside_plugins.evaluation.evaluate import evaluate
+from iaside_plugins.evaluation.plan import EvaluationPlan
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.value_table.layout import RowLayout
 from iaside_plugins.workflows.evaluate import evaluation_plan, with_explained

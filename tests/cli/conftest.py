@@ -14,8 +14,8 @@ from tiny_model import WATCH
 
 from iaside_plugins.cli import command as cli
 from iaside_plugins.corruptions.frost import FROST_FILES
+from iaside_plugins.value_table.speed import Speed, speed_of
 from iaside_plugins.workflows import cost
-from iaside_plugins.workflows.probe import Speed, speed_of
 
 CLASSES = ("airplane", "bird", "cat")  # of CIFAR-10: 0, 2, 3
 

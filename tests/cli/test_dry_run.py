@@ -7,7 +7,7 @@ import json
 import pytest
 from tiny_model import WATCH
 
-from iaside_plugins.cli.values import Outputs
+from iaside_plugins.cli.outputs import Outputs
 from iaside_plugins.value_table.progress import _current
 
 MODEL = "python:tiny_model:network"

@@ -15,7 +15,8 @@ from iaside_plugins.entry.build import entry_id, mean, proportion
 from iaside_plugins.entry.per_image import pack_bits
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.corruption import CorruptionPlan, _mean_error
-from iaside_plugins.evaluation.evaluate import AttackPlan, EvaluationPlan, evaluate
+from iaside_plugins.evaluation.evaluate import evaluate
+from iaside_plugins.evaluation.plan import AttackPlan, EvaluationPlan
 from iaside_plugins.inference.gradients import N_TRIED
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.stats.intervals import wilson

@@ -10,7 +10,7 @@ from torch import nn
 from iaside_plugins.entry.build import mean, proportion
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.conditions import ConditionRunner, StoredRows
-from iaside_plugins.evaluation.reading import OneReading, in_turn
+from iaside_plugins.evaluation.reading import ConditionStream, SharedReader, in_turn
 from iaside_plugins.evaluation.systematic import SystematicPlan, SystematicRows
 from iaside_plugins.stats.intervals import Z95
 from iaside_plugins.value_table.progress import Progress
@@ -64,7 +64,8 @@ def group_of(net, left_out=None, resume=None):
         runner = ConditionRunner(net, resume, bar)
         rows = SystematicRows(runner, plan)
         with StoredRows(runner.store):
-            list(OneReading([(batches(IMAGES), rows.own.take), *rows.streams], in_turn))
+            own = ConditionStream(batches(IMAGES), (rows.own,))
+            list(SharedReader([own, *rows.streams], in_turn))
         return rows.group()
 
 

@@ -15,7 +15,8 @@ from iaside_plugins.evaluation.conditions import Predictor
 from iaside_plugins.inference import tuning
 from iaside_plugins.inference.checks import KnownClasses
 from iaside_plugins.inference.folding import fold_batch_norms
-from iaside_plugins.inference.outputs import OutputCheck, last_operation, logits_in
+from iaside_plugins.inference.logits import logits_in
+from iaside_plugins.inference.output_checks import OutputCheck, last_operation
 
 IMAGES = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(1))
 DATA = IMAGES, torch.arange(4)

@@ -11,8 +11,8 @@ from torch import nn
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.folding import fold_batch_norms
-from iaside_plugins.inference.outputs import run_model
 from iaside_plugins.inference.quantised import is_quantised, n_parameters
+from iaside_plugins.inference.running import run_model
 from iaside_plugins.storage.provenance import model_digest, state_digest
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*quantize:UserWarning")

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from iaside_plugins.adapters.foolbox_adapter import AttackSpec
 from iaside_plugins.corruptions import CORRUPTIONS
 from iaside_plugins.evaluation.corruption import CorruptionPlan
-from iaside_plugins.evaluation.evaluate import AttackPlan, EvaluationPlan, evaluate
+from iaside_plugins.evaluation.evaluate import evaluate
+from iaside_plugins.evaluation.plan import AttackPlan, EvaluationPlan
 from iaside_plugins.leaderboard.build import add, board_files, build, validate
 from iaside_plugins.protocol import Protocol
 

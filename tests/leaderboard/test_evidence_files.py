@@ -17,6 +17,7 @@ from iaside_plugins.leaderboard.studies import (
     views,
 )
 from iaside_plugins.leaderboard.studies.criteria import outcomes
+from iaside_plugins.leaderboard.studies.page import short_name
 from iaside_plugins.storage.files import jsonable, rounded
 
 FOLDER = evidence.FOLDER
@@ -59,7 +60,7 @@ def test_the_figures_are_drawn_from_the_files(data, pairs):
         figure.draw_without_rendering()
     labels = [text.get_text() for text in equal_accuracy.equal_accuracy_figure(data).axes[0].texts]
     equal = [name for name, one in data["nets"].items() if equal_accuracy.is_equal(one)]
-    assert sorted(labels) == sorted(map(adversarial.short, equal))
+    assert sorted(labels) == sorted(map(short_name, equal))
 
 
 def test_a_network_without_an_entry_or_an_attack_is_no_error(data):

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iaside_plugins.budgets import format_budget
-from iaside_plugins.entry.exports import FORMATS, export, to_yaml
+from iaside_plugins.entry.exports import FORMATS, export
 from iaside_plugins.entry.parse import parse_entry
 from iaside_plugins.entry.read import load_entries
 from iaside_plugins.entry.schema import Entry
+from iaside_plugins.entry.yaml import to_yaml
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.build import BOARD
 

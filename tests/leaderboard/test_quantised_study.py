@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from iaside_plugins.leaderboard.studies import quantised
+from iaside_plugins.leaderboard.studies.page import short_name
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 TO_THE_RIGHT, ACROSS = [0.05, 0.01, 0.09], [0.02, -0.01, 0.05]
@@ -104,7 +105,7 @@ def test_the_figure_shows_every_network(nets):
     figure = quantised.quantised_figure(nets)
     figure.draw_without_rendering()
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert names == [quantised.short(name) for name in nets]
+    assert names == [short_name(name) for name in nets]
     other = copy.deepcopy(nets)
     first = next(iter(other.values()))
     first["difference"]["8"]["mean"]["clean"] = [0.5, 0.4, 0.6]

@@ -10,7 +10,7 @@ import pytest
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.studies import sensitivity
-from iaside_plugins.leaderboard.studies.spectra import filled
+from iaside_plugins.leaderboard.studies.page import fill_blocks
 
 FOLDER = sensitivity.FOLDER
 
@@ -27,7 +27,7 @@ def text():
 
 def test_the_page_holds_the_tables_of_its_json(data, text):
     found = sensitivity.tables(data)
-    assert filled(text, found) == text
+    assert fill_blocks(text, found) == text
     for name in re.findall(r"<!-- (\w[\w-]*) -->", text):
         assert name == "end" or name in found
 
@@ -35,8 +35,8 @@ def test_the_page_holds_the_tables_of_its_json(data, text):
 def test_a_changed_number_changes_the_page(data, text):
     other = copy.deepcopy(data)
     other["cifar10"]["effects"][0]["association"] = 0.4321
-    assert "+0.43" in filled(text, sensitivity.tables(other))
-    assert filled(text, sensitivity.tables(other)) != text
+    assert "+0.43" in fill_blocks(text, sensitivity.tables(other))
+    assert fill_blocks(text, sensitivity.tables(other)) != text
 
 
 def test_figures_in_the_prose_are_those_of_the_tables(text):

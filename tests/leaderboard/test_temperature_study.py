@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from iaside_plugins.leaderboard.studies import criteria, temperature
+from iaside_plugins.leaderboard.studies.page import short_name
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -124,7 +125,7 @@ def test_the_figure_shows_every_network(nets):
     figure.draw_without_rendering()
     scores, attacks = figure.axes
     names = [label.get_text() for label in scores.get_yticklabels()]
-    assert names == [temperature.short(name) for name in nets]
+    assert names == [short_name(name) for name in nets]
     first = next(iter(nets.values()))
     assert scores.lines[0].get_xdata()[0] == pytest.approx(first["score"]["1"][0])
     held = first["attack"]["n_robust"] / first["attack"]["n_images"]

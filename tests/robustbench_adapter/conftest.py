@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from few_steps import few_steps
+
+from iaside_plugins.value_table.speed import Speed
+
+COST = import_module("iaside_plugins.adapters.robustbench_adapter.cost")  # not the function
 
 
 @pytest.fixture
@@ -14,6 +19,12 @@ def quick_attacks() -> Iterator[None]:
     """AutoAttack takes a tenth of its steps."""
     with few_steps():
         yield
+
+
+@pytest.fixture
+def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No passes are timed, so that those of the run can be counted."""
+    monkeypatch.setattr(COST, "speed_of", lambda *_, **__: Speed())
 
 
 @pytest.fixture

@@ -418,6 +418,7 @@ def test_only_the_images_asked_for_are_decoded(
         assert isinstance(ready.images.clean(None), ImageStream)
 
 
+@pytest.mark.usefixtures("untimed")
 def test_the_cost_is_what_the_run_costs(net: Pooled, cifar: Path) -> None:
     given = options(cifar, threat_model="corruptions")
     expected = cost(net, **given)
@@ -425,11 +426,12 @@ def test_the_cost_is_what_the_run_costs(net: Pooled, cifar: Path) -> None:
     assert "900 passes" in str(expected)
     net.rows = 0
     evaluate(net, **given)
-    # The probe, and one black image for each of the two importances.
-    assert net.rows == sum(expected.passes.values()) + 2 * 5 + 2
+    # The first batch, and one black image for each of the two importances.
+    assert net.rows == sum(expected.passes.values()) + 5 + 2
 
 
 @needs_host
+@pytest.mark.usefixtures("untimed")
 def test_the_cost_of_an_attack_is_an_upper_bound(net: Pooled, cifar: Path) -> None:
     given = options(
         cifar,
@@ -556,6 +558,7 @@ def test_a_list_of_budgets_is_for_evaluate(net: Pooled, cifar: Path) -> None:
         evaluate(net, **options(cifar, epsilon=0.1))
 
 
+@pytest.mark.usefixtures("untimed")
 def test_a_run_that_failed_goes_on(cifar: Path, tmp_path: Path, monkeypatch) -> None:
     """RobustBench loses all 75 cells (D7)."""
     monkeypatch.setattr(WATCH, "rows", 0)
@@ -570,7 +573,7 @@ def test_a_run_that_failed_goes_on(cifar: Path, tmp_path: Path, monkeypatch) -> 
     WATCH.rows = 0
     given["resume"] = tmp_path / "new"
     assert benchmark("python:tiny_model:network", **given) == resumed
-    assert 500 + rest <= WATCH.rows + 5 + 2 * 5 + 1  # a batch, the probe, the black image
+    assert 500 + rest <= WATCH.rows + 5 + 5 + 1  # a batch, the first again, the black image
 
 
 def test_clean_images_of_any_folder_and_any_part(tmp_path: Path, net: Pooled) -> None:

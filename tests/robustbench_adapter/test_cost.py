@@ -6,7 +6,7 @@ import oracles
 import pytest
 
 from iaside_plugins import Protocol, spectral_importance
-from iaside_plugins.adapters.robustbench_adapter.cost import coalition_passes
+from iaside_plugins.value_table.layout import RowLayout
 
 
 @pytest.mark.parametrize(
@@ -21,4 +21,4 @@ from iaside_plugins.adapters.robustbench_adapter.cost import coalition_passes
 def test_passes_of_an_image(protocol):
     recorder = oracles.Recorder()
     found = spectral_importance(recorder, oracles.sample(4, (16, 16)), protocol)
-    assert found.n_forward == 4 * coalition_passes(protocol) + 1  # one black image for all
+    assert found.n_forward == 4 * RowLayout(protocol).n_passes + 1  # one black image for all

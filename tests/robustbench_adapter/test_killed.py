@@ -102,7 +102,7 @@ def test_killed_in_the_corruption_cells(data: Path, tmp_path: Path) -> None:
     for moment in moments:
         run.killed_after(moment)
     assert run.to_the_end() == expected
-    # Each kill costs the batch under way; each start the probe, two passes of a batch, and the
-    # black images of two importances.
+    # Each kill costs the batch under way; each start a pass of the first, and the black
+    # images of two importances.
     once, again = sum(whole.passes()), sum(run.passes())
-    assert again <= once + 2 * BATCH + 2 * (2 * BATCH + 2)
+    assert again <= once + 2 * BATCH + 2 * (BATCH + 2)

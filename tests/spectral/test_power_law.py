@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from iaside_plugins.spectral.energy import FIT, fit_power_law
+from iaside_plugins.spectral.power_law import FIT, fit_power_law
 
 F = np.array([1.0, 2.5, 4.5, 7.0, 11.0])
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 from tiny_model import network
 
+from iaside_plugins.display.cost import Cost
+from iaside_plugins.value_table import speed as speed_module
+from iaside_plugins.value_table.speed import Speed, speed_of
 from iaside_plugins.workflows import cost as cost_module
-from iaside_plugins.workflows import probe
-from iaside_plugins.workflows.cost import Cost, probed
-from iaside_plugins.workflows.probe import Speed, speed_of
+from iaside_plugins.workflows.cost import probed
 
 
 @pytest.mark.parametrize(
@@ -25,19 +26,19 @@ from iaside_plugins.workflows.probe import Speed, speed_of
 )
 def test_a_time_is_the_median_of_a_few_tries(monkeypatch, tries, expected, n):
     clock, made = [0.0], []
-    monkeypatch.setattr(probe.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(speed_module.time, "perf_counter", lambda: clock[0])
 
     def run():
         clock[0] += tries[len(made)]
         made.append(1)
 
-    assert probe._seconds(run) == pytest.approx(expected)
+    assert speed_module.median_seconds(run) == pytest.approx(expected)
     assert len(made) == n
 
 
 def test_devices_share_every_kind_of_work(monkeypatch):
-    monkeypatch.setattr(probe, "_timed_pass", lambda *_: (0.5, 4))
-    monkeypatch.setattr(probe, "_timed_coalitions", lambda *_: 0.1)
+    monkeypatch.setattr(speed_module, "_timed_pass", lambda *_: (0.5, 4))
+    monkeypatch.setattr(speed_module, "_timed_coalitions", lambda *_: 0.1)
     net, shape = network().eval(), (3, 16, 16)
     one, four = (
         speed_of(net, shape, protocol=cost_module.Protocol(2), n_devices=n).seconds for n in (1, 4)

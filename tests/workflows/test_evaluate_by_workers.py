@@ -128,7 +128,7 @@ def test_images_of_two_sizes_are_an_error_though_no_worker_sees_both(tmp_path):
         data.records.sort(key=lambda record: record.path.stem)
         runner = ConditionRunner(net, None, bar, workers=(pool, pool.put_model(net)))
         with pytest.raises(InputError, match=message):
-            runner.look("gradient", data, gradient_rows)
+            runner.rows_of("gradient", data, gradient_rows)
 
 
 @pytest.mark.usefixtures("without_onnxruntime")

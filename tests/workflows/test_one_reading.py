@@ -14,7 +14,7 @@ from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
 from iaside_plugins.adapters.imagenet.decoding import decode
 from iaside_plugins.corruptions.frost import FROST_FILES
 from iaside_plugins.decomposition.run import chains_like, error_decomposition
-from iaside_plugins.decomposition.taken import TakenPairs
+from iaside_plugins.decomposition.streaming import StreamingDecomposition
 from iaside_plugins.entry.build import decomposition_group, mean, proportion, spectral_group
 from iaside_plugins.evaluation.conditions import Predictor
 from iaside_plugins.evaluation.evaluate import evaluate
@@ -167,7 +167,7 @@ def test_the_split_is_that_of_explain_to_the_bit(photographs, generation, worker
     plan = explained(photographs, generation, model, workers)
     alone = error_decomposition(model, plan.explained, protocol, batch_size=16)
     options = {"batch_size": 16, "precision": "float32", "resume": None, "pool": None}
-    taken = TakenPairs(model, plan.explained, protocol, **options)
+    taken = StreamingDecomposition(model, plan.explained, protocol, **options)
     with Progress(None, show=False) as bar:
         rows = PlanRows(model, plan, bar, batch_size=16, resume=None, pairs=taken)
         rows.finish(None)

@@ -12,13 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iaside_plugins.adapters.isolation import preserved_generators
-from iaside_plugins.adapters.models.load import Classifier
-from iaside_plugins.corruptions.apply import corrupt
 from iaside_plugins.devices import peak_memory
 from iaside_plugins.inference.checks import KnownClasses, model_device
+from iaside_plugins.inference.forward import Model
 from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.protocol import Protocol
+from iaside_plugins.seeds import preserved_generators
 from iaside_plugins.spectral.coalition_images import (
     coalition_images,
     coalition_matrix,
@@ -29,7 +28,6 @@ from iaside_plugins.value_table.layout import RowLayout
 from iaside_plugins.value_table.progress import GRADIENT_PASSES, WEIGHTS, Work, n_passes
 
 WARM_ROWS = 4  # of a pass before the timed one
-SEVERITY = 3  # of the corruptions that are timed
 MOST_TRIES, LONG_TRIES = 5, 2.0  # of a call that is timed; seconds after which there is no other
 
 
@@ -62,7 +60,7 @@ class Speed:
 
 
 def speed_of(
-    model: Classifier,
+    model: Model,
     shape: Sequence[int],
     *,
     batch_size: int | str = 64,
@@ -122,7 +120,7 @@ def _timed_pass(
                 classes.check(logits.shape[1])
 
     run(batch[:WARM_ROWS])
-    return _seconds(lambda: run(batch)) / n, n
+    return median_seconds(lambda: run(batch)) / n, n
 
 
 def _timed_coalitions(
@@ -140,44 +138,13 @@ def _timed_coalitions(
         coalition_images(components, matrix, image, np.zeros(n, dtype=bool)).flatten()[0].item()
 
     run()
-    return _seconds(run) / n
+    return median_seconds(run) / n
 
 
-def corruption_seconds(names: Sequence[str], settings: Mapping[str, Any]) -> float:
-    """Return the seconds of corrupting one image, the mean over the corruptions but frost.
-
-    Args:
-        names: The corruptions.
-        settings: Size and JPEG, as of a plan.
-    """
-    side = int(settings["size"])
-    image = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    timed = [name for name in names if name != "frost"] or ["fog"]
-
-    def run() -> None:
-        for name in timed:
-            corrupt(image, name, SEVERITY, seed=0, jpeg=bool(settings["jpeg"]))
-
-    run()  # imports what they need
-    return _seconds(run) / len(timed)
-
-
-def beside_passes(made: float, n_workers: int, forward: float) -> float:
-    """Return the seconds that making an image adds to its pass, by processes beside the model."""
-    return made if n_workers == 0 else max(0.0, made / n_workers - forward)
-
-
-def _seconds(run: Callable[[], Any]) -> float:
+def median_seconds(run: Callable[[], Any]) -> float:
     """Return the time of a call, the median of several if it is short: others use the machine."""
     ends = [time.perf_counter()]
     while len(ends) <= MOST_TRIES and ends[-1] - ends[0] < LONG_TRIES:
         run()
         ends.append(time.perf_counter())
     return float(np.median(np.diff(ends)))
-
-
-def in_words(seconds: float) -> str:
-    """Return a time in seconds, minutes or hours."""
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

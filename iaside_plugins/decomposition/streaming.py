@@ -83,7 +83,7 @@ class PairCollector:
         yield from stream.groups(self.size, self.engine, range(place, place + 1))
 
 
-class TakenPairs:
+class StreamingDecomposition:
     """`error_decomposition` of pairs whose images are handed to it, without a stop of its own.
 
     Args:

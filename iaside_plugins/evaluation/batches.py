@@ -1,4 +1,4 @@
-"""Batches of images with what a model makes of them: made here, or by workers that read their own.
+"""Batches of images with the rows that a model makes of them, here or by workers that read.
 
 A worker does whole batches of the stream, so that every pass is that of one process.
 """
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from iaside_plugins.decomposition.contributions import Condition
-from iaside_plugins.decomposition.taken import PairCollector, TakenPairs
+from iaside_plugins.decomposition.streaming import PairCollector, StreamingDecomposition
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.checks import (
     check_images,
@@ -39,7 +39,7 @@ Batch = tuple[Tensor, Tensor, Sequence[str]]
 Make = Callable[[Any, Tensor, Tensor, Sequence[str], int], Iterable[Array]]
 """(predictor, images, labels, ids, place of the first) -> rows (N, R) of every condition."""
 
-Keys = Callable[["Worked"], Sequence[str]]
+Keys = Callable[["BatchRows"], Sequence[str]]
 """A batch -> the keys of its rows, by which a store knows them."""
 
 
@@ -83,7 +83,7 @@ class Predictor:
 
 
 @dataclass(frozen=True)
-class Worked:
+class BatchRows:
     """A batch of images without their pixels.
 
     Attributes:
@@ -103,9 +103,9 @@ class Worked:
     rows: Callable[[], Iterable[Array]]
 
 
-def worked_here(
+def local_batch(
     batch: Batch, make: Make, predict: Predictor, place: Callable[[str], int] = lambda _name: 0
-) -> Worked:
+) -> BatchRows:
     """Return a batch whose rows are made when they are asked for.
 
     Args:
@@ -122,7 +122,7 @@ def worked_here(
     y = check_labels(labels, len(images))
     first, *_ = map(place, ids)
     rows = partial(make, predict, images, y, ids, first)
-    return Worked(ids, y.tolist(), digests_of(images, y), first, tuple(images.shape[2:]), rows)
+    return BatchRows(ids, y.tolist(), digests_of(images, y), first, tuple(images.shape[2:]), rows)
 
 
 def answers(
@@ -132,14 +132,14 @@ def answers(
     return [predict.answers(images, labels, ids)]
 
 
-def worked_by(
+def worker_batches(
     pool: Pool,
     model: Any,
     job: BatchJob,
     known: Iterable[str],
     store: RowStore,
-    pairs: TakenPairs | None = None,
-) -> Iterator[tuple[int, Worked]]:
+    pairs: StreamingDecomposition | None = None,
+) -> Iterator[tuple[int, BatchRows]]:
     """Yield the batches of a job, with the number of their stream, as workers made their rows.
 
     Args:
@@ -169,38 +169,38 @@ def worked_by(
             data = start, part, dict(store.choices), settled
             yield Part(model, name, data, names, alone=unsettled)
 
-    before: dict[int, Worked] = {}
-    for _, done in pool.results(parts()):
-        for key, value in done.choices.items():
+    before: dict[int, BatchRows] = {}
+    for _, made in pool.results(parts()):
+        for key, value in made.choices.items():
             if key not in store.choices:
                 store.record_choice(key, value)
-        for k, one in done.found:
+        for k, one in made.batches:
             seen = before.setdefault(k, one)
             if one.size != seen.size:  # no worker sees those of the others
                 raise size_clash(seen.ids[0], seen.size, one.ids[0], one.size)
-        yield from done.found
+        yield from made.batches
         if pairs is not None:
-            for rows in done.pairs:
+            for rows in made.pairs:
                 pairs.add(rows)
-        for stream, unread in zip(streams, done.unread, strict=True):
+        for stream, unread in zip(streams, made.unread, strict=True):
             stream.note(unread)
-        if done.error is not None:
-            raise done.error
+        if made.error is not None:
+            raise made.error
 
 
 @dataclass(frozen=True)
-class Done:
+class WorkerBatch:
     """What a worker made of one batch of every stream.
 
     Attributes:
-        found: Batches with their stream's number.
+        batches: Batches with their stream's number.
         pairs: Rows of a decomposition.
         unread: What was unreadable, by stream.
         error: What stopped it.
         choices: How the model is run.
     """
 
-    found: list[tuple[int, Worked]]
+    batches: list[tuple[int, BatchRows]]
     pairs: list[ShardRows]
     unread: list[Any]
     error: InputError | None
@@ -214,12 +214,12 @@ class PairsJob:
     Attributes:
         collector: Holds images until they are whole.
         rows: Makes its rows.
-        roles: Number of a stream -> its condition, None for clean images.
+        conditions: Number of a stream -> its condition, None for clean images.
     """
 
     collector: PairCollector
     rows: RowJob
-    roles: Mapping[int, Condition | None]
+    conditions: Mapping[int, Condition | None]
 
 
 @dataclass(frozen=True)
@@ -263,7 +263,7 @@ class BatchJob:
         predict: Predictor,
         maker: RowMaker | None,
         data: tuple[int, list[Any], dict[str, Any], dict[str, Any]],
-    ) -> Done:
+    ) -> WorkerBatch:
         """Return what is made of one batch of every stream.
 
         Args:
@@ -281,24 +281,24 @@ class BatchJob:
         streams = [one.with_part(part, None, self.readers) for one, part in each]
         places = [places_of(stream, first) for stream in streams]
         read = self.together or (lambda each: ((0, batch) for batch in each[0]))
-        found: list[tuple[int, Worked]] = []
+        batches: list[tuple[int, BatchRows]] = []
         pairs: list[ShardRows] = []
         error = None
         try:
             for k, batch in read(streams):
-                one = worked_here(batch, self.make, predict, places[k])
+                one = local_batch(batch, self.make, predict, places[k])
                 there = self.known.issuperset(self.keys[k](one))
                 rows = [] if there else list(one.rows())
-                found.append((k, replace(one, rows=partial(list, rows))))
-                if self.pairs is not None and maker is not None and k in self.pairs.roles:
-                    groups = self.pairs.collector.take(self.pairs.roles[k], batch)
+                batches.append((k, replace(one, rows=partial(list, rows))))
+                if self.pairs is not None and maker is not None and k in self.pairs.conditions:
+                    groups = self.pairs.collector.take(self.pairs.conditions[k], batch)
                     pairs.append(maker.made(groups, pairs[-1].choices if pairs else settled))
                     if pairs[-1].error is not None:
                         break
         except InputError as raised:
             error = raised
         record_choices(predict.runner, store)
-        return Done(found, pairs, [one.unread for one in streams], error, store.choices)
+        return WorkerBatch(batches, pairs, [one.unread for one in streams], error, store.choices)
 
 
 def digests_of(images: Tensor, labels: Tensor) -> list[str]:

@@ -12,7 +12,7 @@ from tiny_model import network
 from iaside_plugins import InputError, Protocol
 from iaside_plugins.decomposition.contributions import Condition
 from iaside_plugins.decomposition.run import error_decomposition
-from iaside_plugins.decomposition.taken import TakenPairs, _small, _whole
+from iaside_plugins.decomposition.streaming import StreamingDecomposition, _small, _whole
 
 CHAINS = Protocol(3, estimator="permutation")
 CONDITIONS = (Condition("fog", 1), Condition("fog", 2), Condition("snow", 1))
@@ -29,7 +29,7 @@ def taken(protocol=CHAINS):
         records=[SimpleNamespace(image_id=name) for name in IDS], conditions=CONDITIONS
     )
     options = {"batch_size": 8, "precision": "float32", "resume": None, "pool": None}
-    return TakenPairs(network().eval(), pairs, protocol, **options)
+    return StreamingDecomposition(network().eval(), pairs, protocol, **options)
 
 
 def test_images_in_any_order_give_the_same():
