@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from math import inf
 from typing import Any
 
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.shapley.score import BETA
 from iaside_plugins.spectral.absence import ABSENCES
 from iaside_plugins.spectral.partition import BAND_NORMS
@@ -289,3 +289,19 @@ class Protocol:
                 f"{protocol.protocol_id!r}"
             )
         return protocol
+
+
+def protocol_or(given: object, default: Protocol) -> Protocol:
+    """Return the protocol that was given, or a default for None.
+
+    Raises:
+        InputTypeError: For anything else.
+    """
+    if given is None:
+        return default
+    if not isinstance(given, Protocol):
+        raise InputTypeError(
+            f"expected a Protocol, such as Protocol(estimator='permutation'), got "
+            f"{type(given).__name__}; images and labels are one argument, (images, labels)"
+        )
+    return given

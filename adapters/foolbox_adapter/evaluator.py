@@ -20,7 +20,7 @@ from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.inference.checks import check_range
 from iaside_plugins.inference.forward import PRECISIONS
-from iaside_plugins.protocol import Protocol
+from iaside_plugins.protocol import Protocol, protocol_or
 
 MASK_SPACE = "pixel"
 
@@ -82,7 +82,7 @@ class SpectralEvaluator:
             raise InputError(f"batch_size must be an integer of at least 1, got {batch_size!r}")
         if precision not in PRECISIONS:
             raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-        self.protocol = replace(protocol or Protocol(), **choices)
+        self.protocol = replace(protocol_or(protocol, Protocol()), **choices)
         self.batch_size = batch_size
         self.precision = precision
 

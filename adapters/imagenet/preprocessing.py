@@ -20,6 +20,9 @@ INTERPOLATIONS = {
 }
 """Interpolation -> Pillow's filter."""
 
+MOST = {"mean": 1.0, "std": 2.0}
+"""Greatest values that can be meant of pixels in [0, 1]."""
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -64,13 +67,18 @@ class Preprocessing:
             if not values or not all(least < v < math.inf for v in values):
                 raise InputError(
                     f"{name} must be {'numbers' if least else 'numbers above 0'}, one a channel "
-                    f"or one for all, got {_listed(values)}"
+                    f"or one for all, got {listed(values)}"
+                )
+            if max(values) > MOST[name]:
+                raise InputError(
+                    f"{name} is of pixels in [0, 1], got {listed(values)}: divide what is of 0 to "
+                    "255 by 255"
                 )
             values *= n_channels if len(values) == 1 else 1
             object.__setattr__(self, name, values)
         if len(self.mean) != len(self.std):
             raise InputError(
-                f"mean='{_listed(self.mean)}' and std='{_listed(self.std)}' are of different "
+                f"mean='{listed(self.mean)}' and std='{listed(self.std)}' are of different "
                 "numbers of channels: give one value a channel in both, or one for all"
             )
 
@@ -98,5 +106,6 @@ class Preprocessing:
         return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
 
 
-def _listed(values: Sequence[float]) -> str:
+def listed(values: Sequence[float]) -> str:
+    """Return the numbers of all channels, as the command line takes them."""
     return ",".join(f"{value:g}" for value in values) or "none"

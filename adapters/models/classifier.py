@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
+from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing, listed
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.inference.checks import check_in_range, has_fixed_mode
 from iaside_plugins.inference.logits import logits_in
@@ -216,7 +216,11 @@ def describe(info: ModelInfo) -> str:
     if info.preprocessing.crop is not None:
         steps.append(f"centre crop {info.preprocessing.crop}")
     steps = steps or ["as they are"]
-    steps.append("normalised inside the model" if info.preprocessing.normalises else "in [0, 1]")
+    if info.preprocessing.normalises:
+        mean, std = map(listed, (info.preprocessing.mean, info.preprocessing.std))
+        steps.append(f"normalised inside the model (mean {mean}; std {std})")
+    else:
+        steps.append("in [0, 1], not normalised")
     return (
         f"{info.name} ({info.source}, {info.n_parameters:,} parameters{classes}), "
         f"weights: {info.weights}\nimages: {', '.join(steps)}"

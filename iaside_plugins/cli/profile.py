@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,12 +38,23 @@ from iaside_plugins.workflows.source import find_images, open_images
 TARGET_ERROR = 0.02  # of the signed score
 
 
+@dataclass(frozen=True)
+class _Bands(ProtocolOptions):
+    protocol: Annotated[
+        str | None,
+        opt.protocol_option(
+            f"default; from {MANY_IMAGES} images on, or above {MAX_EXACT_BANDS} bands, "
+            "estimator=permutation"
+        ),
+    ] = None
+
+
 @with_groups
 def profile(
     spec: opt.ModelSpec,
     images: ImageOptions,
     model: ModelOptions,
-    bands: ProtocolOptions,
+    bands: _Bands,
     run: FastOptions,
     output: SavedOutputOptions,
     target_error: Annotated[

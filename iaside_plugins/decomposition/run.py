@@ -30,7 +30,7 @@ from iaside_plugins.inference.forward import Model
 from iaside_plugins.inference.runner import first_batch_size
 from iaside_plugins.parallel.processes import Devices, one_or_several
 from iaside_plugins.parallel.shards import FileRange, RowRequest, Wanted, finished_groups
-from iaside_plugins.protocol import Protocol, method_identity
+from iaside_plugins.protocol import Protocol, method_identity, protocol_or
 from iaside_plugins.spectral.range_handling import RANGE_HANDLINGS
 from iaside_plugins.storage.provenance import model_identity
 from iaside_plugins.storage.row_store import RowStore
@@ -144,7 +144,7 @@ def error_decomposition(  # noqa: PLR0913  the public signature
             target_error=target_error,
             show_progress=show_progress,
         )
-    protocol = protocol or DEFAULT
+    protocol = protocol_or(protocol, DEFAULT)
     check_protocol(protocol)
     check_max_images(max_images)
     if target_error is not None and not target_error > 0:

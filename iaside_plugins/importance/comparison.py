@@ -21,7 +21,7 @@ from iaside_plugins.importance.run import ImportanceRun, importance_work
 from iaside_plugins.importance.stopping import CHECK_EVERY, Stopping
 from iaside_plugins.inference.checks import KnownClasses, model_device
 from iaside_plugins.inference.forward import Model
-from iaside_plugins.protocol import Protocol
+from iaside_plugins.protocol import Protocol, protocol_or
 from iaside_plugins.shapley.score import importance_distribution, score, signed_score
 from iaside_plugins.stats.intervals import jackknife
 from iaside_plugins.storage.files import jsonable
@@ -218,7 +218,7 @@ def paired_importance(  # noqa: PLR0913  the public signature
     Raises:
         InputError: For input that cannot be used, before or as soon as it is met.
     """
-    protocol = protocol or Protocol()
+    protocol = protocol_or(protocol, Protocol())
     stopping = Stopping(target_error, target, protocol.beta)
     if protocol.needs_all_images or protocol.is_script:
         choice = "range_handling" if protocol.is_script else "absence"

@@ -21,7 +21,7 @@ from iaside_plugins.inference.forward import Model
 from iaside_plugins.inference.runner import first_batch_size
 from iaside_plugins.parallel.processes import Devices, one_or_several
 from iaside_plugins.parallel.shards import FileRange, RowRequest, Wanted, finished_groups
-from iaside_plugins.protocol import Protocol, method_identity
+from iaside_plugins.protocol import Protocol, method_identity, protocol_or
 from iaside_plugins.shapley.score import BETA
 from iaside_plugins.storage.provenance import model_identity
 from iaside_plugins.storage.row_store import RowStore, check_identity, read_header
@@ -102,7 +102,7 @@ def spectral_importance(  # noqa: PLR0913  the public signature
             met; rows finished until then are stored in `resume`.
         InputTypeError: For images that are not floating-point numbers.
     """
-    protocol = protocol or Protocol()
+    protocol = protocol_or(protocol, Protocol())
     single, devices = one_or_several(device)
     game = Game.of(model, protocol, model_device(model, single), batch_size, precision)
     game.runner.known_classes = KnownClasses.of(data)

@@ -23,7 +23,7 @@ from iaside_plugins.decomposition.run import chains_like, error_decomposition
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
-from iaside_plugins.protocol import Protocol
+from iaside_plugins.protocol import Protocol, protocol_or
 from iaside_plugins.storage.files import parse_json, read_npz, write_atomic
 from iaside_plugins.training.measuring import measured
 from iaside_plugins.value_table.layout import RowLayout
@@ -91,7 +91,7 @@ class SpectralHistory:
                     f"{name} can be read only once, and are needed at every record: give a list "
                     "of batches, a DataLoader or tensors"
                 )
-        self.protocol = protocol or Protocol()
+        self.protocol = protocol_or(protocol, Protocol())
         self.importances: dict[int, SpectralImportance] = {}
         self.decompositions: dict[int, ErrorDecomposition] = {}
         self._data, self._pairs, self._wrap = data, pairs, wrap

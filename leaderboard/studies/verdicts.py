@@ -46,7 +46,7 @@ NAMED = 3  # rows of one verdict, above which they are counted only
 SAID = re.compile(  # of a row, what its question says already
     "contribution per energy and |absolute error of the predicted repair, "
     "|order of corruptions: predicted repair and |mean absolute error: .* of the forecast, "
-    r"| \(\+: as expected\)|, given clean accuracy"
+    r"|, given [^,(]*| ?\([^)]*\)"
 )
 
 

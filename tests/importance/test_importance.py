@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from iaside_plugins import Protocol, SpectralPartition, spectral_importance
+from iaside_plugins.errors import InputTypeError
 from iaside_plugins.importance.stopping import CHECK_EVERY, MIN_IMAGES
 
 
@@ -252,3 +253,10 @@ def test_a_progress_bar_counts_passes(capsys, monkeypatch):
     assert f"{32 * 3}/{MIN_IMAGES * 3}" in terminal.getvalue()
     assert f"{112 * 3}/{112 * 3}" in terminal.getvalue()
     assert capsys.readouterr() == ("", "")
+
+
+def test_images_and_labels_are_one_argument():
+    images, labels = oracles.sample(2, (12, 12))
+    for given in (labels, "exact"):
+        with pytest.raises(InputTypeError, match=r"expected a Protocol.*\(images, labels\)"):
+            spectral_importance(oracles.TinyNet(), images, given)

@@ -473,13 +473,20 @@ def test_a_few_rows_of_one_verdict_are_named_with_their_values():
         row("b", None, criteria.TOO_FEW, "some"),
     ]
     rows += [row(f"order {k}, given x (+: as expected)", 0.2, criteria.NOT_SHOWN) for k in range(2)]
-    said = verdicts.verdicts(rows)[verdicts.QUESTIONS["d"]]
-    assert said == (
-        "Shown (1 of 4): absolute error of it (+2.0 points [+1.0, +3.0]). Not shown (2 of 4): "
-        "order 0 (+0.20 [+0.19, +0.21]); order 1 (+0.20 [+0.19, +0.21]). Too few (1 of 4): b, some."
+
+    def said(rows):
+        question, asked = verdicts.QUESTIONS["d"]
+        (found,) = (one for one in verdicts.verdicts(rows) if one.question == question)
+        assert found.asked == asked
+        return found.outcome
+
+    assert said(rows) == (
+        "Shown (1 of 4): absolute error of it +2.0 points [+1.0, +3.0]. Not shown (2 of 4): "
+        "order 0 +0.20 [+0.19, +0.21]; order 1 +0.20 [+0.19, +0.21]. Too few (1 of 4): b, some."
     )
     many = [row(f"order {k}, given x (+: as expected)", k / 10, criteria.SHOWN) for k in range(4)]
-    said = verdicts.verdicts(many)[verdicts.QUESTIONS["d"]]
-    assert said == "Shown (4 of 4): all networks, +0.00 to +0.30."
+    assert said(many) == "Shown (4 of 4): all networks, +0.00 to +0.30."
     unlike = [*many[1:], row("absolute error of it", 0.02, criteria.SHOWN)]
-    assert verdicts.verdicts(unlike)[verdicts.QUESTIONS["d"]] == "Shown (4 of 4)."
+    assert said(unlike) == "Shown (4 of 4)."
+    prefixed = row("order of corruptions: predicted repair and a filter", 0.2, criteria.SHOWN)
+    assert said([prefixed]) == "Shown (1 of 1): a filter +0.20 [+0.19, +0.21]."

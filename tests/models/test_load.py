@@ -267,6 +267,8 @@ def test_unusable_images_are_explained(
         ({"std": (0.0,)}, "std must be numbers above 0, one a channel or one for all, got 0"),
         ({"mean": (float("nan"),)}, "mean must be numbers, one a channel or one for all, got nan"),
         ({"mean": ()}, "got none"),
+        ({"mean": (125, 123, 114)}, r"mean is of pixels in \[0, 1\], got 125,123,114: divide"),
+        ({"mean": (0.5,), "std": (63,)}, r"std is of pixels in \[0, 1\], got 63: divide what"),
     ],
 )
 def test_unusable_preprocessing_is_explained(values: dict[str, Any], text: str) -> None:
@@ -277,10 +279,11 @@ def test_unusable_preprocessing_is_explained(values: dict[str, Any], text: str) 
 def test_describe_says_model_weights_and_images(here: Path) -> None:
     assert describe(load_model("python:own_nets:prepared").info) == (
         "prepared (python, 145 parameters, 5 classes), weights: as built by own_nets:prepared\n"
-        "images: resize short side to 40 (bilinear), centre crop 32, normalised inside the model"
+        "images: resize short side to 40 (bilinear), centre crop 32, normalised inside the model "
+        "(mean 0.5,0.4,0.3; std 0.2,0.3,0.4)"
     )
     assert describe(load_model("python:own_nets:plain").info).endswith(
-        "\nimages: as they are, in [0, 1]"
+        "\nimages: as they are, in [0, 1], not normalised"
     )
 
 
