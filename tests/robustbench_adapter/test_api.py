@@ -374,7 +374,27 @@ def test_without_a_spectrum_the_json_still_says_which_run_it_was(net: Pooled, ci
     assert other["iaside_corruptions"]["weights_sha256"] != run["weights_sha256"]
 
 
-def test_nothing_is_printed_and_nothing_is_left(
+@pytest.mark.parametrize("file", [None, "entry.json"])
+def test_robustbenchs_lines_are_printed_and_the_report_unless_a_file_holds_it(
+    net: Pooled, cifar: Path, capsys: pytest.CaptureFixture[str], file: str | None
+) -> None:
+    given = options(cifar, threat_model="corruptions", explain=True, entry_path=file)
+    clean, robust = benchmark(net, **{**given, "show_progress": file is not None})
+    lines = capsys.readouterr().out.splitlines()
+    if file is not None:
+        assert lines.pop(0).startswith("cost: clean 12 passes")
+    assert lines[:2] == [f"Clean accuracy: {clean:.2%}", f"Adversarial accuracy: {robust:.2%}"]
+    report = "\n".join(lines[2:])
+    if file is not None:
+        assert report == ""
+        return
+    for part in ("spectral importance: 4 images", "split over the bands", "entry_path=..."):
+        assert part in report
+    benchmark(net, **{**given, "explain": False, "spectral": False})
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_nothing_is_left(
     net: Pooled, cifar: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """D5 and D10; and a model in training mode is put back."""
@@ -383,7 +403,7 @@ def test_nothing_is_printed_and_nothing_is_left(
     torch.manual_seed(3)
     state = torch.get_rng_state()
     expected = benchmark(net, **options(cifar, threat_model="corruptions"))
-    assert capsys.readouterr() == ("", "")
+    assert capsys.readouterr().err == ""
     assert list(Path().iterdir()) == []
     assert torch.equal(torch.get_rng_state(), state)
     assert net.training
