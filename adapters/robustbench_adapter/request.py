@@ -38,6 +38,7 @@ from iaside_plugins.storage.provenance import state_digest
 
 _log = logging.getLogger(__name__)
 GREATEST_SEED = 2**32 - 1  # of numpy's old generator, which AutoAttack seeds
+STATE_FILES = (".json", ".pt")  # endings of the files of AutoAttack's state in RobustBench
 _PATHS = (
     "log_path",
     "aa_state_path",
@@ -277,11 +278,11 @@ def _check_arguments(request: Request, threat: Threat) -> None:
         raise InputError(f"model_name must be the name of a file, got {request.model_name!r}")
     if request.protocol is not None and request.n_bands is not None:
         raise InputError("give protocol=... or n_bands=..., not both")
-    state = request.aa_state_path
-    if state is not None and Path(state).is_file():
+    state = None if request.aa_state_path is None else Path(request.aa_state_path)
+    if state and not state.is_dir() and (state.is_file() or state.suffix.lower() in STATE_FILES):
         raise InputError(
-            f"aa_state_path: {state} is a file; RobustBench's state files cannot be resumed from, "
-            "give a folder (finished batches are kept in it)"
+            f"aa_state_path: {state} is a file, as RobustBench takes it, which cannot be resumed "
+            "from here; give a folder (finished batches are kept in it)"
         )
 
 

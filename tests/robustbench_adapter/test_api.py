@@ -530,6 +530,10 @@ REFUSED = {
         {"model": nn.Sequential(nn.Flatten(), nn.Linear(7, 10)).eval(), "eps": 0.1},
         "the model failed on images of shape (5, 3, 32, 32): mat1 and mat2",
     ),
+    "state of RobustBench": (
+        {**ATTACK, "aa_state_path": Path("aa_state.json")},
+        "aa_state_path: aa_state.json is a file, as RobustBench takes it",
+    ),
     "unknown attack": ({"eps": 0.1, "attacks": ["pgd"]}, "got ['pgd']"),
 }
 
