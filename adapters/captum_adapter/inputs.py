@@ -5,7 +5,6 @@ Captum's own helpers are private, and assert; here a mistake is an error that sa
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from iaside_plugins.attributions.per_example import Output, Value, check_rows, class_log_likelihoods
 from iaside_plugins.errors import InputError, InputTypeError
-from iaside_plugins.inference.checks import check_images, model_device, modules_in_training
+from iaside_plugins.inference.checks import check_eval_mode, check_images, model_device
 from iaside_plugins.inference.logits import logits_in
 from iaside_plugins.inference.output_checks import OutputCheck, last_operation, said_if_random
 from iaside_plugins.inference.runner import ModelRunner
@@ -24,7 +23,6 @@ from iaside_plugins.spectral.band_maps import check_band_map
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.value_table.stream import batches, tensor
 
-_log = logging.getLogger(__name__)
 Baselines = None | int | float | Tensor | tuple[int | float | Tensor, ...]
 Target = None | int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]]
 
@@ -157,12 +155,15 @@ def _index(target: Any) -> tuple[int, ...]:
     return index
 
 
-def check_device(forward_func: Any, images: Sequence[Tensor]) -> None:
-    """Raise InputError if a module's weights are elsewhere than the images.
+def check_model(forward_func: Any, images: Sequence[Tensor]) -> None:
+    """Raise InputError for a module in training mode, or with weights elsewhere than the images.
 
     A data-parallel module distributes the images itself.
     """
-    if not isinstance(forward_func, nn.Module) or isinstance(forward_func, nn.DataParallel):
+    if not isinstance(forward_func, nn.Module):
+        return
+    check_eval_mode(forward_func)
+    if isinstance(forward_func, nn.DataParallel):
         return
     weights = [*forward_func.parameters(), *forward_func.buffers()]
     for one in images:
@@ -205,15 +206,6 @@ def check_counts(n_bands: int, n_samples: int | None, per_eval: int) -> None:
         raise InputError(
             f"{n_bands} bands have 2**{n_bands} = {2**n_bands:,} coalitions; use at most {most} "
             + ("bands, or sample: n_samples=25" if n_samples is None else "bands")
-        )
-
-
-def warn_if_training(forward_func: Any) -> None:
-    """Log a warning if a module, or a part of it, is in training mode."""
-    if isinstance(forward_func, nn.Module) and modules_in_training(forward_func):
-        _log.warning(
-            "the model is in training mode: batch norm and dropout make every value depend on "
-            "the batch, and batch norm learns from it; call model.eval() first"
         )
 
 

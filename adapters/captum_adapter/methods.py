@@ -19,10 +19,9 @@ from iaside_plugins.adapters.captum_adapter.inputs import (
     as_baselines,
     as_images,
     as_target,
-    check_device,
+    check_model,
     check_target,
     repeat,
-    warn_if_training,
 )
 from iaside_plugins.adapters.captum_adapter.spectral_shapley import SpectralShapley
 from iaside_plugins.adapters.isolation import preserved_generators, seed_generators
@@ -172,8 +171,7 @@ class BandRun:
     ) -> Tensor:
         """Return attributions (N, n_bands), see `band_attributions`."""
         (whole,) = as_images(images)
-        check_device(self.model, (whole,))
-        warn_if_training(self.model)
+        check_model(self.model, (whole,))
         self.split.index(*whole.shape[2:])
         (baseline,) = as_baselines(baselines, (whole,))
         target = as_target(labels, len(whole))

@@ -466,13 +466,13 @@ def test_what_belongs_to_the_caller_is_left_alone():
     class Noisy(nn.Module):
         def __init__(self):
             super().__init__()
-            self.net, self.noise = oracles.TinyNet(), nn.Dropout(0.1)
+            self.net = oracles.TinyNet()
 
         def forward(self, images):
             assert not torch.is_grad_enabled()
-            return self.net(self.noise(images))
+            return self.net(nn.functional.dropout(images, 0.1))  # of its own, in either mode
 
-    net, images = Noisy().train(), IMAGES.clone().requires_grad_()
+    net, images = Noisy().eval(), IMAGES.clone().requires_grad_()
     modes = [part.training for part in net.modules()]
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
     with torch.enable_grad():
@@ -486,11 +486,21 @@ def test_what_belongs_to_the_caller_is_left_alone():
     assert images.grad is None
 
 
-def test_training_mode_is_remarked_upon(caplog):
-    explain(oracles.TinyNet())
-    assert not caplog.records
-    explain(oracles.TinyNet().train())
-    assert "training mode" in caplog.text
+def test_training_mode_is_refused_before_a_batch_norm_learns():
+    norm = nn.BatchNorm2d(IMAGES.shape[1])
+    net = nn.Sequential(norm, oracles.TinyNet()).eval()
+    explain(net)
+    norm.train()
+    before = norm.running_mean.clone()
+    method = SpectralShapley(net)
+    for refused in (
+        lambda: explain(net),
+        lambda: method.compute_convergence_delta(torch.zeros(5, M), None, IMAGES, LABELS),
+        lambda: method.attribute_dataset((IMAGES, LABELS), n_bands=M),
+    ):
+        with pytest.raises(InputError, match="expected eval mode, but 0 is in training mode"):
+            refused()
+    assert torch.equal(norm.running_mean, before)
 
 
 # ---- the global method --------------------------------------------------------------------------
