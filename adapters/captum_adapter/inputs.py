@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +19,7 @@ from iaside_plugins.inference.logits import logits_in
 from iaside_plugins.inference.output_checks import OutputCheck, last_operation, said_if_random
 from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.inference.running import run_model
+from iaside_plugins.integers import as_integer, index_or_none
 from iaside_plugins.protocol import MAX_BANDS, MAX_EXACT_BANDS, Protocol
 from iaside_plugins.spectral.band_maps import check_band_map
 from iaside_plugins.spectral.partition import SpectralPartition
@@ -119,7 +121,7 @@ def repeat(arguments: tuple[Any, ...], times: int, n_examples: int) -> tuple[Any
     return tuple(out)
 
 
-def as_target(target: Target, n_examples: int) -> Target:
+def as_target(target: Any, n_examples: int) -> Target:
     """Return a target in one of two forms: None or a tuple for all, or a list of tuples.
 
     Raises:
@@ -128,6 +130,8 @@ def as_target(target: Target, n_examples: int) -> Target:
     """
     if target is None:
         return None
+    if isinstance(target, np.ndarray):
+        target = tensor(target)
     if torch.is_tensor(target):
         if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
             raise InputTypeError(f"expected integer targets, got {target.dtype}")
@@ -150,9 +154,10 @@ def as_target(target: Target, n_examples: int) -> Target:
 def _index(target: Any) -> tuple[int, ...]:
     """Return an index of outputs, as a tuple."""
     index = target if isinstance(target, tuple) else (target,)
-    if not all(isinstance(part, int) and not isinstance(part, bool) for part in index):
+    whole = tuple(part for part in map(index_or_none, index) if part is not None)
+    if len(whole) < len(index):
         raise InputTypeError(f"expected a target of integers, got {target!r}")
-    return index
+    return whole
 
 
 def check_model(forward_func: Any, images: Sequence[Tensor]) -> None:
@@ -199,8 +204,8 @@ def as_band_maps(
 def check_counts(n_bands: int, n_samples: int | None, per_eval: int) -> None:
     """Refuse counts that are not whole numbers, and exact values that would never end."""
     for name, count in (("n_samples", n_samples), ("perturbations_per_eval", per_eval)):
-        if count is not None and (type(count) is not int or count < 1):
-            raise InputError(f"{name} must be an integer of at least 1, got {count!r}")
+        if count is not None:
+            as_integer(name, count, 1)
     most = MAX_EXACT_BANDS if n_samples is None else MAX_BANDS
     if n_bands > most:
         raise InputError(

@@ -32,6 +32,7 @@ from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.inference.logits import logits_in
 from iaside_plugins.inference.output_checks import OutputCheck
 from iaside_plugins.inference.running import run_model
+from iaside_plugins.integers import as_integer
 from iaside_plugins.seeds import seed_of
 from iaside_plugins.storage.provenance import image_digest
 
@@ -161,10 +162,7 @@ class BandRun:
             raise InputError(
                 f"{self._known.title} takes no option {unknown[0]!r}; it takes {', '.join(options)}"
             )
-        if type(self.batch_size) is not int or self.batch_size < 1:
-            raise InputError(
-                f"batch_size must be an integer of at least 1, got {self.batch_size!r}"
-            )
+        self.batch_size = as_integer("batch_size", self.batch_size, 1)
 
     def attribute(
         self, images: Tensor, labels: Any, baselines: Baselines = None, arguments: Any = None

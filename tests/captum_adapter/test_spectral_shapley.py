@@ -152,7 +152,10 @@ def test_every_form_of_target_one_an_example(net, target):
     assert torch.equal(explain(net, target=target), explain(net))
 
 
-@pytest.mark.parametrize("target", [1, (1,), torch.tensor(1), torch.tensor([1])])
+@pytest.mark.parametrize(
+    "target",
+    [1, (1,), torch.tensor(1), torch.tensor([1]), np.int64(1), np.array([1]), [np.int32(1)] * 5],
+)
 def test_every_form_of_target_for_all(net, target):
     assert torch.equal(explain(net, target=target), explain(net, target=[1] * 5))
 
@@ -439,7 +442,7 @@ def test_it_works_through_a_noise_tunnel():
 
 def test_data_parallel_and_scripted_modules_work(net):
     plain = explain(oracles.TinyNet())
-    parallel = explain(nn.DataParallel(oracles.TinyNet()))
+    parallel = explain(nn.DataParallel(oracles.TinyNet()).eval())
     np.testing.assert_allclose(parallel.numpy(), plain.numpy(), atol=1e-6)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, still in wide use
@@ -601,6 +604,8 @@ def nested(images):
         ({"target": [0, 1, 2, 3, 0]}, "target 3 is out of range"),
         ({"target": (0, 1)}, "more axes than the outputs"),
         ({"target": 0.5}, "target of integers, got 0.5"),
+        ({"target": True}, "target of integers, got True"),
+        ({"target": np.array([0.5] * 5)}, "integer targets, got torch.float64"),
         ({"target": torch.tensor([0.0] * 5)}, "integer targets, got torch.float32"),
         ({"target": [(0,), (0, 1), (0,), (0,), (0,)]}, "targets of one length"),
         ({"n_bands": 1}, "n_bands must be an integer of at least 2"),

@@ -575,6 +575,14 @@ def test_numbers_of_numpy_are_budgets(net: Pooled, cifar: Path) -> None:
         assert ready.spec.epsilons == (pytest.approx(0.01),)
 
 
+def test_integers_of_numpy_are_counts(net: Pooled, cifar: Path) -> None:
+    given = options(cifar, threat_model="corruptions", seed=0, n_examples=3)
+    names = ("n_examples", "batch_size", "n_spectral", "seed")
+    with prepared(Request(net, **{**given, **{k: np.int64(given[k]) for k in names}})) as ready:
+        assert {type(getattr(ready.request, name)) for name in names} == {int}
+        assert ready.request == Request(net, **given)
+
+
 def test_a_list_of_budgets_is_for_evaluate(net: Pooled, cifar: Path) -> None:
     with pytest.raises(InputError, match="takes one eps"):
         benchmark(net, **options(cifar, eps=[0.1, 0.2]))
