@@ -6,6 +6,7 @@ Captum's own helpers are private, and assert; here a mistake is an error that sa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -240,15 +241,27 @@ def target_values(
 
     def value(batch: tuple[Tensor, ...], times: int) -> Tensor:
         given = (*batch, *repeat(further, times, n_examples))
-        with said_if_random(forward_func, batch[0].device):
+        with said_if_random(forward_func, batch[0].device), _said_of_copies(n_examples, times):
             output = logits_in(run_model(forward_func, *given), forward_func)
-        rows = check_rows(output, n_examples * times)
+            rows = check_rows(output, n_examples * times)
         if value_fn is None:
             judged.see(rows, lambda: last_operation(forward_func, *given))
         values = (value_fn or class_log_likelihoods)(rows)
         return select(check_rows(values, len(rows)), index, times)
 
     return value
+
+
+@contextmanager
+def _said_of_copies(n_examples: int, times: int) -> Iterator[None]:
+    """Say in errors how many of the caller's images the rows of a pass are."""
+    try:
+        yield
+    except InputError as error:
+        if times == 1:
+            raise
+        copies = f"{n_examples} images as {n_examples * times} masked copies"
+        raise type(error)(f"{error} ({copies})") from error
 
 
 def select(values: Tensor, target: Target, times: int) -> Tensor:
@@ -275,17 +288,18 @@ def check_target(values: Tensor, target: Target) -> None:
     """Raise InputError for a target (from `as_target`) that the outputs (N, ...) do not have."""
     if target is None:
         return
+    shape = f"(N, {', '.join(map(str, values.shape[1:]))})" if values.ndim > 1 else "(N,)"
     for one in target if isinstance(target, list) else [target]:
         if not isinstance(one, tuple) or len(one) >= values.ndim:
             raise InputError(
-                f"target {one} has more axes than the outputs, {tuple(values.shape)}; a forward "
+                f"target {one} has more axes than the outputs, {shape}; a forward "
                 "function that returns one value an example takes no target"
             )
         for part, length in zip(one, values.shape[1:], strict=False):
             if not -length <= part < length:
                 raise InputError(
                     f"target {part if len(one) == 1 else one} is out of range: the outputs have "
-                    f"shape {tuple(values.shape)}, targets 0 to {length - 1}"
+                    f"shape {shape}, targets 0 to {length - 1}"
                 )
 
 

@@ -440,6 +440,14 @@ def test_it_works_through_a_noise_tunnel():
     np.testing.assert_allclose(quiet.numpy(), plain.numpy(), atol=1e-9)
 
 
+@pytest.mark.parametrize(("per_eval", "copies"), [(1, False), (4, True)])
+def test_errors_speak_of_the_images_that_were_given(per_eval, copies):
+    for broken in (nn.Linear(7, 3).eval(), lambda images: images.mean()):
+        with pytest.raises(InputError) as caught:
+            explain(broken, perturbations_per_eval=per_eval)
+        assert ("(5 images as 20 masked copies)" in str(caught.value)) is copies
+
+
 def test_data_parallel_and_scripted_modules_work(net):
     plain = explain(oracles.TinyNet())
     parallel = explain(nn.DataParallel(oracles.TinyNet()).eval())
@@ -601,7 +609,7 @@ def nested(images):
         ({"target": torch.tensor([0, 1])}, "5 of them.*got 2"),
         ({"target": torch.zeros(5, 1, dtype=torch.long)}, r"shape \(N,\), got \(5, 1\)"),
         ({"target": 3}, "target 3 is out of range.*0 to 2"),
-        ({"target": [0, 1, 2, 3, 0]}, "target 3 is out of range"),
+        ({"target": [0, 1, 2, 3, 0]}, r"target 3 is out of range: .* shape \(N, 3\), targets"),
         ({"target": (0, 1)}, "more axes than the outputs"),
         ({"target": 0.5}, "target of integers, got 0.5"),
         ({"target": True}, "target of integers, got True"),
