@@ -26,6 +26,7 @@ from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import ImportanceRun, importance_work
 from iaside_plugins.inference.checks import model_device
 from iaside_plugins.inference.runner import ModelRunner
+from iaside_plugins.integers import as_integer
 from iaside_plugins.parallel.pool import RETRIES, DiedError, Pool
 from iaside_plugins.parallel.session import Session, WorkerEnvironment
 from iaside_plugins.parallel.shards import RowRequest, worker_groups
@@ -294,8 +295,8 @@ def _gpus(ray: Any, wanted: float | None) -> float:
 
 def _n_workers(ray: Any, wanted: int | None, num_cpus: float, num_gpus: float) -> int:
     """Return how many workers to start: as many as asked for, or as there is room for."""
-    if wanted is not None and (type(wanted) is not int or wanted < 1):
-        raise InputError(f"n_workers must be an integer of at least 1, got {wanted!r}")
+    if wanted is not None:
+        wanted = as_integer("n_workers", wanted, 1)
     resources, needs = ray.cluster_resources(), {"CPU": num_cpus, "GPU": num_gpus}
     room = [int(resources.get(kind, 0) // need) for kind, need in needs.items() if need > 0]
     if not room or min(room) < 1:

@@ -9,6 +9,7 @@ from math import inf
 from typing import Any
 
 from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.integers import as_integer
 from iaside_plugins.shapley.score import BETA
 from iaside_plugins.spectral.absence import ABSENCES
 from iaside_plugins.spectral.partition import BAND_NORMS
@@ -115,9 +116,7 @@ class Protocol:
             ("image_batch", 1),
             ("seed", 0),
         ):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise InputError(f"{name} must be an integer of at least {least}, got {value!r}")
+            object.__setattr__(self, name, as_integer(name, getattr(self, name), least))
         for name in ("black_empty", "shuffled"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} must be true or false, got {getattr(self, name)!r}")

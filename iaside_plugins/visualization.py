@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 PER_ROW = 9  # pictures
+CHANNELS = (1, 3)  # of a picture
 
 
 def visualize_bands(
@@ -39,10 +40,10 @@ def visualize_bands(
     multiplied by the factor that stands over it.
 
     Args:
-        image: (C, H, W) or (1, C, H, W), floating point in [0, 1], of 1 or 3 channels; a tensor or
-            an array.
+        image: (C, H, W), (H, W, C) or one such in a batch, floating point in [0, 1], of 1 or 3
+            channels; a tensor or an array. If both ends may be the channels, they come first.
         values: A value for every band (M,), such as `result.per_image[k]`; no bars without.
-        partition: The bands; eight square rings by default.
+        partition: The bands; by default square rings, as many as there are values, or eight.
         intervals: Lower and upper end of every value (M, 2).
         label: What the values are.
         title: Over the figure.
@@ -56,10 +57,14 @@ def visualize_bands(
         InputTypeError: For an image of integers.
         MissingExtraError: If matplotlib is not installed.
     """
-    bands = partition or SpectralPartition()
-    pixels = _checked(tensor(image), bands.n_bands)
-    heights = _numbers(values, (bands.n_bands,), "values")
-    ends = _numbers(intervals, (bands.n_bands, 2), "intervals")
+    pictured, heights, ends = tensor(image), _numbers(values), _numbers(intervals)
+    if heights is not None and pictured.ndim < 3 <= heights.ndim:
+        raise InputError("expected visualize_bands(image, values), got the values before the image")
+    n_values = SpectralPartition().n_bands if heights is None else heights.shape[-1]
+    bands = partition or SpectralPartition(n_values)
+    pixels = _checked(pictured, bands.n_bands)
+    _check_shape(heights, (bands.n_bands,), "values")
+    _check_shape(ends, (bands.n_bands, 2), "intervals")
     parts = bands.split(pixels.double())[0].numpy()
     edges = bands.edges_in_cycles(*pixels.shape[2:])
     n = bands.n_bands + 1
@@ -95,23 +100,26 @@ def visualize_bands(
 def _checked(image: Tensor, n_bands: int) -> Tensor:
     """Return an image as (1, C, H, W) on the host."""
     one = image[None] if image.ndim == 3 else image
-    if one.ndim != 4 or len(one) != 1 or one.shape[1] not in (1, 3):
+    if one.ndim == 4 and one.shape[1] not in CHANNELS and one.shape[3] in CHANNELS:
+        one = one.movedim(3, 1)
+    if one.ndim != 4 or len(one) != 1 or one.shape[1] not in CHANNELS:
         raise InputError(
-            "expected one image of shape (C, H, W) with 1 or 3 channels, got "
-            f"{tuple(image.shape)}; channels come first"
+            "expected one image of shape (C, H, W) or (H, W, C) with 1 or 3 channels, got "
+            f"{tuple(image.shape)}"
         )
     check_images(one, n_bands)
     return one.cpu()
 
 
-def _numbers(given: npt.ArrayLike | None, shape: tuple[int, ...], name: str) -> Array | None:
-    """Return given numbers as an array of a shape, None for None."""
-    if given is None:
-        return None
-    found = np.asarray(given, dtype=np.float64)
-    if found.shape != shape:
+def _numbers(given: npt.ArrayLike | None) -> Array | None:
+    """Return given numbers as an array of at least one axis, None for None."""
+    return None if given is None else np.atleast_1d(tensor(given).cpu().double().numpy())
+
+
+def _check_shape(found: Array | None, shape: tuple[int, ...], name: str) -> None:
+    """Raise InputError for numbers of another shape."""
+    if found is not None and found.shape != shape:
         raise InputError(f"expected {name} of shape {shape}, one a band, got {found.shape}")
-    return found
 
 
 def _show(ax: Axes, pixels: Array, name: str) -> None:

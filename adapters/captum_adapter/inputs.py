@@ -5,26 +5,27 @@ Captum's own helpers are private, and assert; here a mistake is an error that sa
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from iaside_plugins.attributions.per_example import Output, Value, check_rows, class_log_likelihoods
 from iaside_plugins.errors import InputError, InputTypeError
-from iaside_plugins.inference.checks import check_images, model_device, modules_in_training
+from iaside_plugins.inference.checks import check_eval_mode, check_images, model_device
 from iaside_plugins.inference.logits import logits_in
 from iaside_plugins.inference.output_checks import OutputCheck, last_operation, said_if_random
 from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.inference.running import run_model
+from iaside_plugins.integers import as_integer, index_or_none
 from iaside_plugins.protocol import MAX_BANDS, MAX_EXACT_BANDS, Protocol
 from iaside_plugins.spectral.band_maps import check_band_map
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.value_table.stream import batches, tensor
 
-_log = logging.getLogger(__name__)
 Baselines = None | int | float | Tensor | tuple[int | float | Tensor, ...]
 Target = None | int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]]
 
@@ -121,7 +122,7 @@ def repeat(arguments: tuple[Any, ...], times: int, n_examples: int) -> tuple[Any
     return tuple(out)
 
 
-def as_target(target: Target, n_examples: int) -> Target:
+def as_target(target: Any, n_examples: int) -> Target:
     """Return a target in one of two forms: None or a tuple for all, or a list of tuples.
 
     Raises:
@@ -130,6 +131,8 @@ def as_target(target: Target, n_examples: int) -> Target:
     """
     if target is None:
         return None
+    if isinstance(target, np.ndarray):
+        target = tensor(target)
     if torch.is_tensor(target):
         if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
             raise InputTypeError(f"expected integer targets, got {target.dtype}")
@@ -152,17 +155,21 @@ def as_target(target: Target, n_examples: int) -> Target:
 def _index(target: Any) -> tuple[int, ...]:
     """Return an index of outputs, as a tuple."""
     index = target if isinstance(target, tuple) else (target,)
-    if not all(isinstance(part, int) and not isinstance(part, bool) for part in index):
+    whole = tuple(part for part in map(index_or_none, index) if part is not None)
+    if len(whole) < len(index):
         raise InputTypeError(f"expected a target of integers, got {target!r}")
-    return index
+    return whole
 
 
-def check_device(forward_func: Any, images: Sequence[Tensor]) -> None:
-    """Raise InputError if a module's weights are elsewhere than the images.
+def check_model(forward_func: Any, images: Sequence[Tensor]) -> None:
+    """Raise InputError for a module in training mode, or with weights elsewhere than the images.
 
     A data-parallel module distributes the images itself.
     """
-    if not isinstance(forward_func, nn.Module) or isinstance(forward_func, nn.DataParallel):
+    if not isinstance(forward_func, nn.Module):
+        return
+    check_eval_mode(forward_func)
+    if isinstance(forward_func, nn.DataParallel):
         return
     weights = [*forward_func.parameters(), *forward_func.buffers()]
     for one in images:
@@ -198,22 +205,13 @@ def as_band_maps(
 def check_counts(n_bands: int, n_samples: int | None, per_eval: int) -> None:
     """Refuse counts that are not whole numbers, and exact values that would never end."""
     for name, count in (("n_samples", n_samples), ("perturbations_per_eval", per_eval)):
-        if count is not None and (type(count) is not int or count < 1):
-            raise InputError(f"{name} must be an integer of at least 1, got {count!r}")
+        if count is not None:
+            as_integer(name, count, 1)
     most = MAX_EXACT_BANDS if n_samples is None else MAX_BANDS
     if n_bands > most:
         raise InputError(
             f"{n_bands} bands have 2**{n_bands} = {2**n_bands:,} coalitions; use at most {most} "
             + ("bands, or sample: n_samples=25" if n_samples is None else "bands")
-        )
-
-
-def warn_if_training(forward_func: Any) -> None:
-    """Log a warning if a module, or a part of it, is in training mode."""
-    if isinstance(forward_func, nn.Module) and modules_in_training(forward_func):
-        _log.warning(
-            "the model is in training mode: batch norm and dropout make every value depend on "
-            "the batch, and batch norm learns from it; call model.eval() first"
         )
 
 
@@ -243,15 +241,27 @@ def target_values(
 
     def value(batch: tuple[Tensor, ...], times: int) -> Tensor:
         given = (*batch, *repeat(further, times, n_examples))
-        with said_if_random(forward_func, batch[0].device):
+        with said_if_random(forward_func, batch[0].device), _said_of_copies(n_examples, times):
             output = logits_in(run_model(forward_func, *given), forward_func)
-        rows = check_rows(output, n_examples * times)
+            rows = check_rows(output, n_examples * times)
         if value_fn is None:
             judged.see(rows, lambda: last_operation(forward_func, *given))
         values = (value_fn or class_log_likelihoods)(rows)
         return select(check_rows(values, len(rows)), index, times)
 
     return value
+
+
+@contextmanager
+def _said_of_copies(n_examples: int, times: int) -> Iterator[None]:
+    """Say in errors how many of the caller's images the rows of a pass are."""
+    try:
+        yield
+    except InputError as error:
+        if times == 1:
+            raise
+        copies = f"{n_examples} images as {n_examples * times} masked copies"
+        raise type(error)(f"{error} ({copies})") from error
 
 
 def select(values: Tensor, target: Target, times: int) -> Tensor:
@@ -278,17 +288,18 @@ def check_target(values: Tensor, target: Target) -> None:
     """Raise InputError for a target (from `as_target`) that the outputs (N, ...) do not have."""
     if target is None:
         return
+    shape = f"(N, {', '.join(map(str, values.shape[1:]))})" if values.ndim > 1 else "(N,)"
     for one in target if isinstance(target, list) else [target]:
         if not isinstance(one, tuple) or len(one) >= values.ndim:
             raise InputError(
-                f"target {one} has more axes than the outputs, {tuple(values.shape)}; a forward "
+                f"target {one} has more axes than the outputs, {shape}; a forward "
                 "function that returns one value an example takes no target"
             )
         for part, length in zip(one, values.shape[1:], strict=False):
             if not -length <= part < length:
                 raise InputError(
                     f"target {part if len(one) == 1 else one} is out of range: the outputs have "
-                    f"shape {tuple(values.shape)}, targets 0 to {length - 1}"
+                    f"shape {shape}, targets 0 to {length - 1}"
                 )
 
 

@@ -19,10 +19,9 @@ from iaside_plugins.adapters.captum_adapter.inputs import (
     as_baselines,
     as_images,
     as_target,
-    check_device,
+    check_model,
     check_target,
     repeat,
-    warn_if_training,
 )
 from iaside_plugins.adapters.captum_adapter.spectral_shapley import SpectralShapley
 from iaside_plugins.adapters.isolation import preserved_generators, seed_generators
@@ -33,6 +32,7 @@ from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.inference.logits import logits_in
 from iaside_plugins.inference.output_checks import OutputCheck
 from iaside_plugins.inference.running import run_model
+from iaside_plugins.integers import as_integer
 from iaside_plugins.seeds import seed_of
 from iaside_plugins.storage.provenance import image_digest
 
@@ -162,18 +162,14 @@ class BandRun:
             raise InputError(
                 f"{self._known.title} takes no option {unknown[0]!r}; it takes {', '.join(options)}"
             )
-        if type(self.batch_size) is not int or self.batch_size < 1:
-            raise InputError(
-                f"batch_size must be an integer of at least 1, got {self.batch_size!r}"
-            )
+        self.batch_size = as_integer("batch_size", self.batch_size, 1)
 
     def attribute(
         self, images: Tensor, labels: Any, baselines: Baselines = None, arguments: Any = None
     ) -> Tensor:
         """Return attributions (N, n_bands), see `band_attributions`."""
         (whole,) = as_images(images)
-        check_device(self.model, (whole,))
-        warn_if_training(self.model)
+        check_model(self.model, (whole,))
         self.split.index(*whole.shape[2:])
         (baseline,) = as_baselines(baselines, (whole,))
         target = as_target(labels, len(whole))

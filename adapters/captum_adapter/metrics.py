@@ -13,6 +13,7 @@ from iaside_plugins.adapters.captum_adapter import host as captum_host
 from iaside_plugins.adapters.captum_adapter.methods import BandRun, rows_at_once
 from iaside_plugins.adapters.isolation import preserved_generators, seed_generators
 from iaside_plugins.errors import InputError
+from iaside_plugins.integers import as_integer
 from iaside_plugins.seeds import seed_of
 
 Seeds = tuple[object, ...]
@@ -40,8 +41,7 @@ class Metrics:
     def __post_init__(self) -> None:
         for name in ("n_perturbations", "n_sensitivity", "sensitivity_samples"):
             value, least = getattr(self, name), int(name != "n_sensitivity")
-            if type(value) is not int or value < least:
-                raise InputError(f"{name} must be an integer of at least {least}, got {value!r}")
+            object.__setattr__(self, name, as_integer(name, value, least))
         radius = self.sensitivity_radius
         if not (isinstance(radius, (int, float)) and 0 < radius < math.inf):
             raise InputError(f"sensitivity_radius must be a number above 0, got {radius!r}")

@@ -23,10 +23,9 @@ from iaside_plugins.adapters.captum_adapter.inputs import (
     as_baselines,
     as_images,
     check_counts,
-    check_device,
+    check_model,
     predicted,
     target_values,
-    warn_if_training,
 )
 from iaside_plugins.adapters.isolation import preserved_generators
 from iaside_plugins.attributions.per_example import (
@@ -103,7 +102,8 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
         r"""Return the Shapley values of the bands of every example.
 
         The model is called without gradients; its mode, its device and the global generators are
-        left as they are. Give it in evaluation mode.
+        left as they are. In training mode it is refused, as by `spectral_importance`: a batch norm
+        would learn from every pass.
 
         Args:
             inputs (Tensor or tuple[Tensor, ...]): Images (N, C, H, W), floating point, of any
@@ -145,11 +145,11 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
             of these and of the residuals.
 
         Raises:
-            InputError: A ValueError that says what to do, for input that cannot be used.
+            InputError: A ValueError that says what to do, for input that cannot be used, or a
+                module in training mode.
         """
         images = as_images(inputs)
-        check_device(self.forward_func, images)
-        warn_if_training(self.forward_func)
+        check_model(self.forward_func, images)
         maps = as_band_maps(feature_mask, images, n_bands, norm)
         n_bands = n_bands if feature_mask is None else check_no_gaps(maps)
         check_counts(n_bands, n_samples, perturbations_per_eval)
@@ -317,7 +317,7 @@ class SpectralShapley(captum_host.attr.PerturbationAttribution):  # type: ignore
             InputError: For painted attributions, or input that cannot be used.
         """
         images = tuple(image.clone() for image in as_images(end_point))  # the model may write
-        check_device(self.forward_func, images)
+        check_model(self.forward_func, images)
         first = attributions[0] if isinstance(attributions, tuple) else attributions
         starts = [
             torch.zeros_like(image) if one is None else one.clone()

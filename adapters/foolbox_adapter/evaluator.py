@@ -20,6 +20,7 @@ from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.inference.checks import check_range
 from iaside_plugins.inference.forward import PRECISIONS
+from iaside_plugins.integers import as_integer
 from iaside_plugins.protocol import Protocol, protocol_or
 
 MASK_SPACE = "pixel"
@@ -78,12 +79,10 @@ class SpectralEvaluator:
         if unknown:
             known = ", ".join(field.name for field in fields(Protocol))
             raise InputError(f"unknown hyper-parameter {unknown[0]!r}; known: {known}")
-        if type(batch_size) is not int or batch_size < 1:
-            raise InputError(f"batch_size must be an integer of at least 1, got {batch_size!r}")
         if precision not in PRECISIONS:
             raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
         self.protocol = replace(protocol_or(protocol, Protocol()), **choices)
-        self.batch_size = batch_size
+        self.batch_size = as_integer("batch_size", batch_size, 1)
         self.precision = precision
 
     def __call__(

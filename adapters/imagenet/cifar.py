@@ -19,6 +19,7 @@ from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError, file
 from iaside_plugins.adapters.imagenet.remote import read_plain
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.errors import InputError
+from iaside_plugins.integers import as_integer
 
 ARCHIVES = {  # data set -> file of the test set, key of its labels
     "cifar10": ("cifar-10-batches-py/test_batch", b"labels"),
@@ -57,10 +58,8 @@ class ArrayImages:
         ids: Sequence[str],
         batch_size: int,
     ) -> None:
-        if type(batch_size) is not int or batch_size < 1:
-            raise InputError(f"batch_size must be an integer >= 1, got {batch_size!r}")
         self.pixels, self.labels, self.rows, self.ids = pixels, labels, rows, list(ids)
-        self.batch_size = batch_size
+        self.batch_size = as_integer("batch_size", batch_size, 1)
         self.records = self.ids  # for the length of progress bars
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, list[str]]]:

@@ -32,6 +32,7 @@ from iaside_plugins.adapters.imagenet.record import ImageRecord, of_image
 from iaside_plugins.allocator import keep_freed_memory
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.checks import size_clash
+from iaside_plugins.integers import as_integer
 from iaside_plugins.parallel.processes import without_interrupts
 
 if TYPE_CHECKING:
@@ -177,12 +178,10 @@ class ImageStream:
     ) -> None:
         if not records:
             raise InputError("there are no images: the list of records is empty")
-        for name, value, lowest in (("batch_size", batch_size, 1), ("n_workers", n_workers, 0)):
-            if type(value) is not int or value < lowest:
-                raise InputError(f"{name} must be an integer >= {lowest}, got {value!r}")
         self.records = list(records)
         self.unreadable: list[str] = []
-        self.batch_size, self.n_workers = batch_size, n_workers
+        self.batch_size = as_integer("batch_size", batch_size, 1)
+        self.n_workers = as_integer("n_workers", n_workers, 0)
         self.reader = reader
 
     def __len__(self) -> int:

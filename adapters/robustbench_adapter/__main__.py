@@ -13,13 +13,12 @@ from typing import NoReturn
 
 from iaside_plugins.adapters.models.load import FORMS, load_model
 from iaside_plugins.adapters.models.robustbench_zoo import DATASETS, THREAT_MODELS, Threat
-from iaside_plugins.adapters.robustbench_adapter.api import run_request
+from iaside_plugins.adapters.robustbench_adapter.api import print_line, run_and_print
 from iaside_plugins.adapters.robustbench_adapter.cost import cost_of
 from iaside_plugins.adapters.robustbench_adapter.request import Request, prepared
 from iaside_plugins.allocator import keep_freed_memory
 from iaside_plugins.budgets import parse_budget
-from iaside_plugins.display.errors import exit_on_bad_input, exit_with
-from iaside_plugins.display.report import entry_report
+from iaside_plugins.display.errors import exit_on_bad_input, exit_with, with_options
 from iaside_plugins.errors import InputError
 
 EPS = 8 / 255  # RobustBench's default, meant for CIFAR; used here for Linf and L2 only
@@ -144,16 +143,12 @@ def _main(given: argparse.Namespace) -> None:
         with prepared(request) as ready:
             _say(str(cost_of(ready)))
         return
-    result = run_request(request, (lambda _: None) if given.quiet else _say)
-    _say(f"Clean accuracy: {result.clean_accuracy:.2%}")
-    _say(f"Adversarial accuracy: {result.robust_accuracy:.2%}")
-    if not given.quiet and result.entry is not None and result.result is not None:
-        _say(entry_report(result.entry, result.result))
+    run_and_print(request, report=not given.quiet, say=_say)
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    """Print a text with flags in the place of arguments."""
+    print_line(with_options(text, _options()))
 
 
 def request_of(given: argparse.Namespace) -> Request:

@@ -13,6 +13,7 @@ import functools
 import importlib
 import inspect
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -28,6 +29,7 @@ from iaside_plugins.adapters.robustbench_adapter.run import (
     run_facts,
 )
 from iaside_plugins.adapters.robustbench_adapter.tables import upsert
+from iaside_plugins.display.report import entry_report
 from iaside_plugins.entry import robustbench_json as model_info
 from iaside_plugins.entry.write import typed_entry, write_entry
 from iaside_plugins.errors import InputError
@@ -38,6 +40,7 @@ _HOSTS = {  # what RobustBench's users import besides `benchmark`, and from whic
     "BenchmarkDataset": "robustbench.model_zoo.enums",
     "ThreatModel": "robustbench.model_zoo.enums",
 }
+NOT_KEPT = "not kept in a file: give entry_path=..., or call evaluate(...), which returns all of it"
 _log = logging.getLogger(__name__)
 _P = ParamSpec("_P")
 _Pair = tuple[float, float]
@@ -77,7 +80,10 @@ def _called_as(request: Callable[_P, Request]) -> Callable[[_OfRequest], Callabl
 
 @_called_as(Request)
 def benchmark(request: Request) -> tuple[float, float]:  # noqa: D417  documents its fields
-    """Measure clean and robust accuracy as RobustBench does; write everything else to files.
+    """Measure clean and robust accuracy as RobustBench does, and in which bands they arise.
+
+    Both are printed, in RobustBench's words. The rest goes to the files that are asked for; if
+    there are none, it is printed too.
 
     Positional arguments, their order and defaults are RobustBench's. Unlike there, AutoAttack is
     seeded, a stopped run can be resumed, images are streamed, mCE is divided only by a named
@@ -125,7 +131,7 @@ def benchmark(request: Request) -> tuple[float, float]:  # noqa: D417  documents
         bundle: Folder for the files of a pull request or an external evaluation.
         note: What readers of the entry must know of the images.
         cache: Folder that keeps corrupted images made here, for the next model.
-        show_progress: Whether to show progress bars.
+        show_progress: Whether to print the cost before the run, and to show progress bars.
 
     Returns:
         (clean accuracy, robust accuracy), in [0, 1]. For corruptions the second is the plain mean
@@ -139,7 +145,10 @@ def benchmark(request: Request) -> tuple[float, float]:  # noqa: D417  documents
     eps: Any = request.eps
     if isinstance(eps, (list, tuple)) and eps:
         raise InputError("benchmark takes one eps; evaluate(..., eps=[...]) takes several")
-    result = run_request(request)
+    kept = bool(request.to_disk or request.entry_path or request.bundle)
+    result = run_and_print(request, report=not kept)
+    if result.entry is not None and not kept:
+        print_line(NOT_KEPT)
     return result.clean_accuracy, result.robust_accuracy
 
 
@@ -184,8 +193,35 @@ def _request(model: Any, options: dict[str, Any]) -> Request:
     return Request(model=model, **options)
 
 
+def print_line(text: str) -> None:
+    """Print a text to stdout at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def run_and_print(
+    request: Request, *, report: bool, say: Callable[[str], None] = print_line
+) -> BenchmarkResult:
+    """Run a request and print RobustBench's two lines, as `benchmark` and the command do.
+
+    Args:
+        request: The arguments.
+        report: Whether to print the spectral importance and all errors, too.
+        say: Called with the cost before the run, if progress is shown.
+
+    Raises:
+        InputError: As `benchmark`.
+    """
+    result = run_request(request, say if request.show_progress else _log.info)
+    print_line(f"Clean accuracy: {result.clean_accuracy:.2%}")
+    print_line(f"Adversarial accuracy: {result.robust_accuracy:.2%}")
+    if report and result.entry is not None and result.result is not None:
+        print_line(entry_report(result.entry, result.result))
+    return result
+
+
 def run_request(request: Request, say: Callable[[str], None] = _log.info) -> BenchmarkResult:
-    """Run a request and write its files; `benchmark` and `evaluate` do this.
+    """Run a request and write its files.
 
     Args:
         request: The arguments of `benchmark`.

@@ -25,11 +25,11 @@ from iaside_plugins.value_table.progress import Work, added, times
 from iaside_plugins.value_table.speed import speed_of
 
 SHORTER = {  # the part that takes longest -> what would make it shorter
-    "clean": "fewer images, --n_ex",
-    "corruptions": "fewer images, --n_ex",
-    "attack": "fewer images, --n_ex, or fewer --attacks, which is no RobustBench figure",
-    "spectral": "fewer images there, --n_spectral, or --profiles false",
-    "explain": "fewer images there, --n_spectral",
+    "clean": "fewer images, n_examples=...",
+    "corruptions": "fewer images, n_examples=...",
+    "attack": "fewer images, n_examples=..., or fewer attacks=..., which is no RobustBench figure",
+    "spectral": "fewer images there, n_spectral=..., or profiles=False",
+    "explain": "fewer images there, n_spectral=...",
 }
 _PROBE = 16  # images whose logits are compared
 _log = logging.getLogger(__name__)

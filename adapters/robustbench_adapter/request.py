@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,14 @@ from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.evaluation.corruption import CorruptionPlan
 from iaside_plugins.inference.checks import modules_in_training
 from iaside_plugins.inference.quantised import n_parameters
+from iaside_plugins.integers import as_integer
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import check_writable
 from iaside_plugins.storage.provenance import state_digest
 
 _log = logging.getLogger(__name__)
 GREATEST_SEED = 2**32 - 1  # of numpy's old generator, which AutoAttack seeds
+STATE_FILES = (".json", ".pt")  # endings of the files of AutoAttack's state in RobustBench
 _PATHS = (
     "log_path",
     "aa_state_path",
@@ -169,6 +171,7 @@ def prepared(request: Request) -> Iterator[PreparedRequest]:
     """
     threat = Threat.of(request.dataset, request.threat_model)
     _check_arguments(request, threat)
+    request = replace(request, **_integers(request))
     spec = None
     if threat.is_attack:
         chosen = None if request.attacks is None else tuple(request.attacks)
@@ -277,16 +280,16 @@ def _check_arguments(request: Request, threat: Threat) -> None:
         raise InputError(f"model_name must be the name of a file, got {request.model_name!r}")
     if request.protocol is not None and request.n_bands is not None:
         raise InputError("give protocol=... or n_bands=..., not both")
-    state = request.aa_state_path
-    if state is not None and Path(state).is_file():
+    state = None if request.aa_state_path is None else Path(request.aa_state_path)
+    if state and not state.is_dir() and (state.is_file() or state.suffix.lower() in STATE_FILES):
         raise InputError(
-            f"aa_state_path: {state} is a file; RobustBench's state files cannot be resumed from, "
-            "give a folder (finished batches are kept in it)"
+            f"aa_state_path: {state} is a file, as RobustBench takes it, which cannot be resumed "
+            "from here; give a folder (finished batches are kept in it)"
         )
 
 
 def _check_types(request: Request) -> None:
-    """Check the types of the arguments, and the ranges of the integers."""
+    """Check the types of the arguments, but for the integers."""
     for name in ("data_dir", "model_info_dir"):
         _check_type(request, name, (str, os.PathLike), "a path")
     for name in _PATHS:
@@ -303,21 +306,24 @@ def _check_types(request: Request) -> None:
             "preprocessing: expected a key of RobustBench such as 'Res256Crop224', a function or "
             f"None, got {given!r}"
         )
-    for name, least, most in (
-        ("n_examples", 1, None),
-        ("batch_size", 1, None),
-        ("workers", 0, None),
-        ("seed", 0, GREATEST_SEED),
-    ):
-        value = getattr(request, name)
-        if type(value) is not int or value < least or (most is not None and value > most):
-            top = "" if most is None else f" and at most {most}"
-            raise InputError(f"{name} must be an integer of at least {least}{top}, got {value!r}")
     attacks = request.attacks
     if attacks is not None and (isinstance(attacks, str) or not isinstance(attacks, Sequence)):
         raise InputTypeError(
             f"attacks: expected a list of names such as ['apgd-ce', 'square'], got {attacks!r}"
         )
+
+
+def _integers(request: Request) -> dict[str, Any]:
+    """Return the arguments that are integers, of any type, as int, and check their ranges."""
+    ranges: dict[str, tuple[int, int | None]] = {
+        "n_examples": (1, None),
+        "batch_size": (1, None),
+        "workers": (0, None),
+        "seed": (0, GREATEST_SEED),
+    }
+    if request.n_spectral is not None:
+        ranges["n_spectral"] = (1, None)
+    return {name: as_integer(name, getattr(request, name), *ends) for name, ends in ranges.items()}
 
 
 def _check_type(request: Request, name: str, kinds: type | tuple[type, ...], expected: str) -> None:
@@ -361,8 +367,6 @@ def _spectral_part(request: Request, n: int) -> list[int]:
     They are drawn with the seed: the first of images sorted by class would be of few classes.
     """
     wanted = n if request.n_spectral is None else request.n_spectral
-    if type(wanted) is not int or wanted < 1:
-        raise InputError(f"n_spectral must be an integer of at least 1, got {wanted!r}")
     order = np.random.default_rng(request.seed).permutation(n)[:wanted]
     return sorted(int(k) for k in order)
 

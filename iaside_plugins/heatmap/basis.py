@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from iaside_plugins.errors import InputError
+from iaside_plugins.integers import as_integer
 from iaside_plugins.seeds import SEED_BITS, seed_of
 
 IntArray = npt.NDArray[np.int64]
@@ -42,9 +43,7 @@ def frequency_step(
         return default if step is None else step
     if step is not None:
         raise InputError("step and grid exclude each other: give one of them")
-    if type(grid) is not int or grid < 2:
-        raise InputError(f"grid must be an integer of at least 2, got {grid!r}")
-    return math.ceil(longest / grid)
+    return math.ceil(longest / as_integer("grid", grid, 2))
 
 
 def axis_frequencies(n_pixels: int, step: int) -> IntArray:
@@ -53,8 +52,7 @@ def axis_frequencies(n_pixels: int, step: int) -> IntArray:
     Raises:
         InputError: For a step below 1.
     """
-    if type(step) is not int or step < 1:
-        raise InputError(f"step must be an integer of at least 1, got {step!r}")
+    step = as_integer("step", step, 1)
     every = np.arange(-(n_pixels // 2), (n_pixels + 1) // 2)
     return np.asarray(every[every % step == 0])
 

@@ -26,6 +26,7 @@ from iaside_plugins.heatmap.result import FourierHeatMap
 from iaside_plugins.inference.checks import KnownClasses, model_device, non_finite
 from iaside_plugins.inference.forward import Model
 from iaside_plugins.inference.runner import ModelRunner
+from iaside_plugins.integers import as_integer
 from iaside_plugins.protocol import method_identity
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.storage.provenance import model_identity
@@ -97,8 +98,7 @@ def fourier_heatmap(  # noqa: PLR0913  the public signature
     """
     bands = partition or SpectralPartition()
     check_max_images(max_images)
-    if type(seed) is not int or seed < 0:
-        raise InputError(f"seed must be an integer of at least 0, got {seed!r}")
+    seed = as_integer("seed", seed, 0)
     if norm is not None and not 0 < norm < math.inf:
         raise InputError(f"norm must be above 0, got {norm!r}")
     runner = ModelRunner(model, model_device(model, device), batch_size, precision)

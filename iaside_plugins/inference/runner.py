@@ -28,6 +28,7 @@ from iaside_plugins.inference.output_checks import (
     random_state,
 )
 from iaside_plugins.inference.tuning import quickest_rows, tune
+from iaside_plugins.integers import index_or_none
 
 T = TypeVar("T")
 FIRST_ROWS = {"cuda": 512}  # what "auto" tries first on a device, 64 on others
@@ -48,11 +49,12 @@ def first_batch_size(batch_size: int | str, device: torch.device) -> int:
     """
     if batch_size == "auto":
         return FIRST_ROWS.get(device.type, 64)
-    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+    found = index_or_none(batch_size)
+    if found is None or found < 1:
         raise InputError(
             f"batch_size must be 'auto' or an integer of at least 1, got {batch_size!r}"
         )
-    return batch_size
+    return found
 
 
 @dataclass

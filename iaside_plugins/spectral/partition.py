@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from iaside_plugins.errors import InputError
+from iaside_plugins.integers import as_integer
 from iaside_plugins.spectral.band_maps import computable, image_size, split_bands
 
 BAND_NORMS = ("chebyshev", "euclidean")
@@ -50,8 +51,7 @@ class SpectralPartition:
     norm: str = "chebyshev"
 
     def __post_init__(self) -> None:
-        if isinstance(self.n_bands, bool) or not isinstance(self.n_bands, int) or self.n_bands < 2:
-            raise InputError(f"n_bands must be an integer of at least 2, got {self.n_bands!r}")
+        object.__setattr__(self, "n_bands", as_integer("n_bands", self.n_bands, 2))
         if self.norm not in BAND_NORMS:
             raise InputError(f"norm must be one of {', '.join(BAND_NORMS)}, got {self.norm!r}")
 

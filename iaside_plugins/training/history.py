@@ -23,6 +23,7 @@ from iaside_plugins.decomposition.run import chains_like, error_decomposition
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
+from iaside_plugins.integers import as_integer
 from iaside_plugins.protocol import Protocol, protocol_or
 from iaside_plugins.storage.files import parse_json, read_npz, write_atomic
 from iaside_plugins.training.measuring import measured
@@ -83,8 +84,6 @@ class SpectralHistory:
         precision: str = "float32",
         max_images: int | None = None,
     ) -> None:
-        if not isinstance(every, int) or every < 1:
-            raise InputError(f"every must be a whole number of epochs from 1 on, got {every!r}")
         for name, given in (("data", data), ("pairs", pairs)):
             if hasattr(given, "__next__"):
                 raise InputError(
@@ -95,7 +94,7 @@ class SpectralHistory:
         self.importances: dict[int, SpectralImportance] = {}
         self.decompositions: dict[int, ErrorDecomposition] = {}
         self._data, self._pairs, self._wrap = data, pairs, wrap
-        self._every, self._max_images = every, max_images
+        self._every, self._max_images = as_integer("every", every, 1), max_images
         self._choices: dict[str, Any] = {
             "batch_size": batch_size,
             "precision": precision,
@@ -119,8 +118,7 @@ class SpectralHistory:
         """
         if not isinstance(model, nn.Module):
             raise InputTypeError(f"expected an nn.Module to record, got {type(model).__name__}")
-        if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0:
-            raise InputError(f"expected an epoch that is a whole number from 0 on, got {epoch!r}")
+        epoch = as_integer("epoch", epoch, 0)
         if self._data is None:
             raise InputError("this history has no data to record with: give data=(images, labels)")
         if epoch % self._every:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.checks import check_images, check_labels
+from iaside_plugins.integers import as_integer
 from iaside_plugins.storage.provenance import image_digest
 
 FIELDS = {
@@ -154,8 +155,8 @@ def _items(data: Any, n_bands: int, first: int) -> Iterator[Item]:
 
 def check_max_images(max_images: int | None) -> None:
     """Raise InputError unless it is None or an integer of at least 1."""
-    if max_images is not None and (type(max_images) is not int or max_images < 1):
-        raise InputError(f"max_images must be an integer of at least 1, got {max_images!r}")
+    if max_images is not None:
+        as_integer("max_images", max_images, 1)
 
 
 def tensor(values: Any) -> Tensor:

@@ -152,7 +152,10 @@ def test_every_form_of_target_one_an_example(net, target):
     assert torch.equal(explain(net, target=target), explain(net))
 
 
-@pytest.mark.parametrize("target", [1, (1,), torch.tensor(1), torch.tensor([1])])
+@pytest.mark.parametrize(
+    "target",
+    [1, (1,), torch.tensor(1), torch.tensor([1]), np.int64(1), np.array([1]), [np.int32(1)] * 5],
+)
 def test_every_form_of_target_for_all(net, target):
     assert torch.equal(explain(net, target=target), explain(net, target=[1] * 5))
 
@@ -437,9 +440,17 @@ def test_it_works_through_a_noise_tunnel():
     np.testing.assert_allclose(quiet.numpy(), plain.numpy(), atol=1e-9)
 
 
+@pytest.mark.parametrize(("per_eval", "copies"), [(1, False), (4, True)])
+def test_errors_speak_of_the_images_that_were_given(per_eval, copies):
+    for broken in (nn.Linear(7, 3).eval(), lambda images: images.mean()):
+        with pytest.raises(InputError) as caught:
+            explain(broken, perturbations_per_eval=per_eval)
+        assert ("(5 images as 20 masked copies)" in str(caught.value)) is copies
+
+
 def test_data_parallel_and_scripted_modules_work(net):
     plain = explain(oracles.TinyNet())
-    parallel = explain(nn.DataParallel(oracles.TinyNet()))
+    parallel = explain(nn.DataParallel(oracles.TinyNet()).eval())
     np.testing.assert_allclose(parallel.numpy(), plain.numpy(), atol=1e-6)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, still in wide use
@@ -466,13 +477,13 @@ def test_what_belongs_to_the_caller_is_left_alone():
     class Noisy(nn.Module):
         def __init__(self):
             super().__init__()
-            self.net, self.noise = oracles.TinyNet(), nn.Dropout(0.1)
+            self.net = oracles.TinyNet()
 
         def forward(self, images):
             assert not torch.is_grad_enabled()
-            return self.net(self.noise(images))
+            return self.net(nn.functional.dropout(images, 0.1))  # of its own, in either mode
 
-    net, images = Noisy().train(), IMAGES.clone().requires_grad_()
+    net, images = Noisy().eval(), IMAGES.clone().requires_grad_()
     modes = [part.training for part in net.modules()]
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
     with torch.enable_grad():
@@ -486,11 +497,21 @@ def test_what_belongs_to_the_caller_is_left_alone():
     assert images.grad is None
 
 
-def test_training_mode_is_remarked_upon(caplog):
-    explain(oracles.TinyNet())
-    assert not caplog.records
-    explain(oracles.TinyNet().train())
-    assert "training mode" in caplog.text
+def test_training_mode_is_refused_before_a_batch_norm_learns():
+    norm = nn.BatchNorm2d(IMAGES.shape[1])
+    net = nn.Sequential(norm, oracles.TinyNet()).eval()
+    explain(net)
+    norm.train()
+    before = norm.running_mean.clone()
+    method = SpectralShapley(net)
+    for refused in (
+        lambda: explain(net),
+        lambda: method.compute_convergence_delta(torch.zeros(5, M), None, IMAGES, LABELS),
+        lambda: method.attribute_dataset((IMAGES, LABELS), n_bands=M),
+    ):
+        with pytest.raises(InputError, match="expected eval mode, but 0 is in training mode"):
+            refused()
+    assert torch.equal(norm.running_mean, before)
 
 
 # ---- the global method --------------------------------------------------------------------------
@@ -588,9 +609,11 @@ def nested(images):
         ({"target": torch.tensor([0, 1])}, "5 of them.*got 2"),
         ({"target": torch.zeros(5, 1, dtype=torch.long)}, r"shape \(N,\), got \(5, 1\)"),
         ({"target": 3}, "target 3 is out of range.*0 to 2"),
-        ({"target": [0, 1, 2, 3, 0]}, "target 3 is out of range"),
+        ({"target": [0, 1, 2, 3, 0]}, r"target 3 is out of range: .* shape \(N, 3\), targets"),
         ({"target": (0, 1)}, "more axes than the outputs"),
         ({"target": 0.5}, "target of integers, got 0.5"),
+        ({"target": True}, "target of integers, got True"),
+        ({"target": np.array([0.5] * 5)}, "integer targets, got torch.float64"),
         ({"target": torch.tensor([0.0] * 5)}, "integer targets, got torch.float32"),
         ({"target": [(0,), (0, 1), (0,), (0,), (0,)]}, "targets of one length"),
         ({"n_bands": 1}, "n_bands must be an integer of at least 2"),

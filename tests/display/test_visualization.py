@@ -61,16 +61,36 @@ def test_an_image_alone_and_arrays_are_taken_and_others_are_refused():
     assert visualization.visualize_bands is visualize_bands
     flat = torch.full((3, 16, 16), 0.5)  # nothing above DC
     visualize_bands(flat, np.zeros(8)).draw_without_rendering()
-    with pytest.raises(InputError, match="channels come first"):
-        visualize_bands(image[0].permute(1, 2, 0))
+    with pytest.raises(InputError, match=r"\(C, H, W\) or \(H, W, C\) with 1 or 3 channels, got"):
+        visualize_bands(image[:, :2])
     with pytest.raises(InputError, match=r"values of shape \(8,\), one a band, got \(3,\)"):
-        visualize_bands(image, [1, 2, 3])
+        visualize_bands(image, [1, 2, 3], partition=SpectralPartition())
+    with pytest.raises(InputError, match=r"values of shape \(4,\), one a band, got \(6, 4\)"):
+        visualize_bands(image, np.zeros((6, 4)))
+    for values in (np.zeros(4), torch.zeros(6, 4)):
+        with pytest.raises(InputError, match="got the values before the image"):
+            visualize_bands(values, image)
     with pytest.raises(InputError, match=r"intervals of shape \(8, 2\)"):
         visualize_bands(image, np.zeros(8), intervals=np.zeros(8))
     with pytest.raises(InputError, match="n_bands <= 8"):
         visualize_bands(image, partition=SpectralPartition(9))
     with pytest.raises(InputTypeError, match="float images"):
         visualize_bands((255 * image).to(torch.uint8))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_captums_pictures_and_values_say_their_layout_and_their_bands(channels):
+    image, values = oracles.sample(1, (16, 16))[0][0, :channels], torch.tensor([1.0, -2, 3, 4])
+    expected = visualize_bands(image, values.numpy(), partition=SpectralPartition(4))
+    for moved in (image.permute(1, 2, 0).numpy(), image.permute(1, 2, 0)[None]):
+        found = visualize_bands(moved, values)
+        assert len(found.axes) == len(expected.axes)
+        for one, other in zip(found.axes, expected.axes, strict=True):
+            assert [bar.get_height() for bar in one.patches] == [
+                bar.get_height() for bar in other.patches
+            ]
+            for picture, same in zip(one.images, other.images, strict=True):
+                np.testing.assert_allclose(picture.get_array(), same.get_array(), atol=1e-9)
 
 
 def test_results_and_their_plots_are_seen_in_a_notebook():

@@ -22,14 +22,14 @@ def attacked(bounds: tuple[float, float] = (0, 1)):
     y = model(x).argmax(dim=-1)
     budgets = [e * (bounds[1] - bounds[0]) for e in EPSILONS]
     _, clipped, is_adv = fb.attacks.LinfFastGradientAttack()(model, x, y, epsilons=budgets)
-    return model, x, y, clipped, is_adv
+    return model, x, y, clipped, is_adv, budgets
 
 
 @pytest.mark.parametrize("bounds", [(0, 1), (-1, 1), (0, 255)])
 def test_the_bands_sum_to_the_share_of_images_that_the_attack_fooled(bounds):
-    model, x, y, clipped, is_adv = attacked(bounds)
-    found = explain(model, x, y, clipped, epsilons=EPSILONS, name="fgsm", protocol=Protocol(4))
-    assert [one.level for one in found.conditions] == EPSILONS
+    model, x, y, clipped, is_adv, budgets = attacked(bounds)
+    found = explain(model, x, y, clipped, epsilons=budgets, name="fgsm", protocol=Protocol(4))
+    assert [one.level for one in found.conditions] == budgets
     np.testing.assert_array_equal(found.error.perturbed, is_adv.double().numpy())
     assert not found.error.clean.any()
     assert is_adv.any()
@@ -39,7 +39,7 @@ def test_the_bands_sum_to_the_share_of_images_that_the_attack_fooled(bounds):
 
 
 def test_one_epsilon_and_no_names_are_the_same_numbers_as_without_foolbox():
-    model, x, y, clipped, _ = attacked()
+    model, x, y, clipped, *_ = attacked()
     one = explain(model, x, fb.criteria.Misclassification(y), clipped[1], epsilons=0.1)
     plain = error_decomposition(small_net(), (x, clipped[1], y))
     np.testing.assert_allclose(one.loss.bands, plain.loss.bands, atol=1e-6)
@@ -49,13 +49,13 @@ def test_one_epsilon_and_no_names_are_the_same_numbers_as_without_foolbox():
 
 @pytest.mark.parametrize("kind", [tuple, np.array, torch.tensor])
 def test_epsilons_are_what_the_attack_takes(kind):
-    model, x, y, clipped, _ = attacked()
+    model, x, y, clipped, *_ = attacked()
     found = explain(model, x, y, clipped, epsilons=kind(EPSILONS), protocol=Protocol(3))
     assert [one.level for one in found.conditions] == pytest.approx(EPSILONS)
 
 
 def test_batches_that_do_not_fit_are_refused():
-    model, x, y, clipped, _ = attacked()
+    model, x, y, clipped, *_ = attacked()
     for batches, epsilons, message in (
         (clipped, [0.1], "one epsilon for each"),
         (clipped[:2], [0.1, 0.1], "differ"),
@@ -64,3 +64,21 @@ def test_batches_that_do_not_fit_are_refused():
     ):
         with pytest.raises(InputError, match=message):
             explain(model, x, y, batches, epsilons=epsilons)
+
+
+@pytest.mark.parametrize("bounds", [(0, 1), (0, 255)])
+def test_attacked_images_of_another_order_are_refused(bounds):
+    model, x, y, clipped, _, budgets = attacked(bounds)
+    turned = [batch.flip(0) for batch in clipped]
+    with pytest.raises(InputError, match=r"within epsilon .*of 8 images\); give both in the same"):
+        explain(model, x, y, turned, epsilons=budgets)
+    assert len(explain(model, x, y, turned, protocol=Protocol(2)).conditions) == 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("bounds", [(0, 1), (-1, 1)])
+def test_rounding_is_no_other_order(dtype, bounds):
+    model, x, y, clipped, _, budgets = attacked(bounds)
+    half = [batch.to(dtype) for batch in clipped]
+    found = explain(model, x.to(dtype), y, half, epsilons=budgets, protocol=Protocol(2))
+    assert len(found.conditions) == 3

@@ -70,8 +70,8 @@ def test_errors_of_the_geometry_name_the_image_in_one_line(tmp_path: Path, n_wor
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
-        ({"n_workers": -1}, "n_workers must be an integer >= 0, got -1"),
+        ({"batch_size": 0}, "batch_size must be an integer of at least 1, got 0"),
+        ({"n_workers": -1}, "n_workers must be an integer of at least 0, got -1"),
         ({"resize": 100, "crop": 224}, "crop \\(224\\) must not exceed resize \\(100\\)"),
         ({"interpolation": "cubic"}, "got 'cubic'"),
         ({"n_images": 0}, "at least 1, got 0"),

@@ -374,7 +374,27 @@ def test_without_a_spectrum_the_json_still_says_which_run_it_was(net: Pooled, ci
     assert other["iaside_corruptions"]["weights_sha256"] != run["weights_sha256"]
 
 
-def test_nothing_is_printed_and_nothing_is_left(
+@pytest.mark.parametrize("file", [None, "entry.json"])
+def test_robustbenchs_lines_are_printed_and_the_report_unless_a_file_holds_it(
+    net: Pooled, cifar: Path, capsys: pytest.CaptureFixture[str], file: str | None
+) -> None:
+    given = options(cifar, threat_model="corruptions", explain=True, entry_path=file)
+    clean, robust = benchmark(net, **{**given, "show_progress": file is not None})
+    lines = capsys.readouterr().out.splitlines()
+    if file is not None:
+        assert lines.pop(0).startswith("cost: clean 12 passes")
+    assert lines[:2] == [f"Clean accuracy: {clean:.2%}", f"Adversarial accuracy: {robust:.2%}"]
+    report = "\n".join(lines[2:])
+    if file is not None:
+        assert report == ""
+        return
+    for part in ("spectral importance: 4 images", "split over the bands", "entry_path=..."):
+        assert part in report
+    benchmark(net, **{**given, "explain": False, "spectral": False})
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_nothing_is_left(
     net: Pooled, cifar: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """D5 and D10; and a model in training mode is put back."""
@@ -383,7 +403,7 @@ def test_nothing_is_printed_and_nothing_is_left(
     torch.manual_seed(3)
     state = torch.get_rng_state()
     expected = benchmark(net, **options(cifar, threat_model="corruptions"))
-    assert capsys.readouterr() == ("", "")
+    assert capsys.readouterr().err == ""
     assert list(Path().iterdir()) == []
     assert torch.equal(torch.get_rng_state(), state)
     assert net.training
@@ -510,6 +530,10 @@ REFUSED = {
         {"model": nn.Sequential(nn.Flatten(), nn.Linear(7, 10)).eval(), "eps": 0.1},
         "the model failed on images of shape (5, 3, 32, 32): mat1 and mat2",
     ),
+    "state of RobustBench": (
+        {**ATTACK, "aa_state_path": Path("aa_state.json")},
+        "aa_state_path: aa_state.json is a file, as RobustBench takes it",
+    ),
     "unknown attack": ({"eps": 0.1, "attacks": ["pgd"]}, "got ['pgd']"),
 }
 
@@ -549,6 +573,14 @@ def test_numbers_of_numpy_are_budgets(net: Pooled, cifar: Path) -> None:
     with prepared(Request(net, **given)) as ready:
         assert ready.spec is not None
         assert ready.spec.epsilons == (pytest.approx(0.01),)
+
+
+def test_integers_of_numpy_are_counts(net: Pooled, cifar: Path) -> None:
+    given = options(cifar, threat_model="corruptions", seed=0, n_examples=3)
+    names = ("n_examples", "batch_size", "n_spectral", "seed")
+    with prepared(Request(net, **{**given, **{k: np.int64(given[k]) for k in names}})) as ready:
+        assert {type(getattr(ready.request, name)) for name in names} == {int}
+        assert ready.request == Request(net, **given)
 
 
 def test_a_list_of_budgets_is_for_evaluate(net: Pooled, cifar: Path) -> None:

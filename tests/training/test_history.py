@@ -210,7 +210,7 @@ def test_the_picture_shows_every_record(history):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"every": 0}, r"every must be a whole number of epochs from 1 on, got 0"),
+        ({"every": 0}, r"every must be an integer of at least 1, got 0"),
         ({"data": iter([(IMAGES, LABELS)])}, r"data can be read only once"),
         ({"pairs": iter([PAIRS])}, r"pairs can be read only once"),
     ],
@@ -226,5 +226,13 @@ def test_what_cannot_be_recorded_is_refused():
         history.record(network(), 0)
     with pytest.raises(InputTypeError, match=r"expected an nn.Module to record, got function"):
         history.record(lambda x: x, 0)
-    with pytest.raises(InputError, match=r"a whole number from 0 on, got 0.5"):
+    with pytest.raises(InputError, match=r"epoch must be an integer of at least 0, got 0.5"):
         history.record(network(), 0.5)
+
+
+def test_epochs_of_numpy_are_taken(tmp_path):
+    history = SpectralHistory((IMAGES, LABELS), THREE, every=np.int64(5))
+    assert history.record(network(), np.int64(4)) is None
+    history.record(network(), np.int64(5))
+    history.save(tmp_path / "history.npz")
+    assert list(SpectralHistory.load(tmp_path / "history.npz").importances) == [5]
