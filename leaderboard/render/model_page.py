@@ -9,7 +9,7 @@ from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.display.text import number
-from iaside_plugins.entry.command import command
+from iaside_plugins.entry.command import command, unrecorded
 from iaside_plugins.entry.schema import Entry, OtherReading, Split, SplitCondition
 from iaside_plugins.leaderboard.board import Board, Section
 from iaside_plugins.leaderboard.render.grids import origin
@@ -236,4 +236,5 @@ def _source(entry: Entry) -> dict[str, Any]:
         "note": fmt.plain(entry.data.note),
         "origin": origin(entry),
         "command": command(entry),
+        "unrecorded": fmt.plain(unrecorded(entry)),
     }
