@@ -21,6 +21,7 @@ from iaside_plugins.leaderboard.table.splits import corruption_split
 Escape = Callable[[str | None], str]  # words of an entry to the renderer's own text
 OVERVIEW, ROBUSTBENCH, SPECTRUM = "overview", "robustbench", "spectrum"
 VIEWS = (OVERVIEW, ROBUSTBENCH, SPECTRUM)  # choices of columns; "all" is one more
+AT_CHANCE = "At chance: the clean accuracy is not above that of guessing (exact binomial test)"
 MARK = "†"  # at a robust accuracy that may be too high
 
 
@@ -309,18 +310,19 @@ def conclusions(found: Mapping[str, Any]) -> list[str]:
 
 def _chance_fact(table: Table, escape: Escape) -> list[str]:
     """Name the models whose clean accuracy is not above that of guessing."""
-    named = []
-    for entry in table.entries:
-        clean, n_classes = entry.clean_accuracy, entry.model.n_classes
-        hits = round(clean.value * clean.n)
-        if n_classes and not chance(hits, clean.n, n_classes)["above"]:
-            named.append(escape(entry.model.name))
+    named = [escape(entry.model.name) for entry in table.entries if at_chance(entry)]
     if not named:
         return []
     return [
-        "At chance: the clean accuracy is not above that of guessing (exact binomial test), for "
-        f"{', '.join(named)}; no other number of theirs says what they do where they work."
+        f"{AT_CHANCE}, for {', '.join(named)}; no other number of theirs says what they do where "
+        "they work."
     ]
+
+
+def at_chance(entry: Entry) -> bool:
+    """Return whether the clean accuracy is not above that of guessing."""
+    clean, n_classes = entry.clean_accuracy, entry.model.n_classes
+    return n_classes is not None and not chance(clean.count, clean.n, n_classes)["above"]
 
 
 def _tie_fact(table: Table, escape: Escape) -> list[str]:

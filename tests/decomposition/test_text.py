@@ -62,6 +62,12 @@ def decomposition(error: Contributions) -> ErrorDecomposition:
     )
 
 
+def test_an_accuracy_at_chance_is_said_first():
+    text = decomposition_text(decomposition(game([[0.02, 0.0]], clean=0.9)))
+    assert text.startswith("WARNING: accuracy 10.0% (10 of 100 images)")
+    assert "WARNING" not in decomposition_text(decomposition(game([[0.02, 0.0]])))
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_what_is_shown_adds_up_and_is_close_to_what_was_measured(seed):
     rng = np.random.default_rng(seed)
