@@ -22,6 +22,7 @@ Escape = Callable[[str | None], str]  # words of an entry to the renderer's own 
 OVERVIEW, ROBUSTBENCH, SPECTRUM = "overview", "robustbench", "spectrum"
 VIEWS = (OVERVIEW, ROBUSTBENCH, SPECTRUM)  # choices of columns; "all" is one more
 AT_CHANCE = "At chance: the clean accuracy is not above that of guessing (exact binomial test)"
+FEW = 3  # corruptions that a heading names
 MARK = "†"  # at a robust accuracy that may be too high
 
 
@@ -251,12 +252,25 @@ def _doubtful_facts(table: Table, escape: Escape) -> list[str]:
 
 
 def heading(table: Table, escape: Escape = fmt.plain) -> str:
-    """Return data set (and how many images, if not all), protocol and host benchmark."""
+    """Return data set, images and corruptions (if not all), protocol and host benchmark."""
     first = table.entries[0]
     benchmark, data = first.benchmark, first.data
     part = "" if data.n_images == data.n_available else f", {data.n_images} images"
     through = "" if benchmark is None else f", RobustBench evaluation ({benchmark.threat_model})"
+    part += some_corruptions(first, escape)
     return f"{escape(data.name)}{part}, protocol {escape(first.protocol.protocol_id)}{through}"
+
+
+def some_corruptions(entry: Entry, escape: Escape = fmt.plain) -> str:
+    """Return how many of the corruptions an entry has, with the names of few; "" for all."""
+    group = entry.corruption
+    if group is None:
+        return ", no corruptions"
+    names = list(group.errors)
+    if len(names) >= len(group.names):
+        return ""
+    few = f" ({escape(', '.join(names))})" if len(names) <= FEW else ""
+    return f", {len(names)} of {len(group.names)} corruptions{few}"
 
 
 def facts(table: Table, escape: Escape = fmt.plain) -> list[str]:
