@@ -127,7 +127,7 @@ def evaluate(
             raise InputError("check_temperatures needs an attack of several steps: attacks=pgd")
         if plan.attacks is not None:
             plan = replace(plan, attacks=replace(plan.attacks, temperatures=True))
-    outputs.say(describe(net.info))
+    outputs.say(describe(net.info) + images.said(plan.data["n_available"]))
     given: dict[str, Any] = {"batch_size": rows, "precision": run.precision}
     shared = n_devices(run.several)
     cost = evaluation_cost(net, plan, chosen, n_devices=shared, **given)
