@@ -32,6 +32,7 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.evaluate import evaluate as run_evaluation
 from iaside_plugins.evaluation.plan import EvaluationPlan
 from iaside_plugins.storage.resume_folder import resume_folder
+from iaside_plugins.workflows.corruption_options import check_corruptions
 from iaside_plugins.workflows.cost import planned
 from iaside_plugins.workflows.evaluate import evaluation_cost, evaluation_plan, with_explained
 
@@ -94,7 +95,7 @@ def evaluate(
     outputs = output.open(None if out.is_dir() else out)
     check_needs("--explain", explain, n_explain=n_explain)
     attacked.check(n_attack=attacked.n_attack)
-    corrupted.check(corrupted.corruptions == "generate")
+    corrupted.check(bool(check_corruptions(corrupted.corruptions)))
     rows, together = run.rows()
     chosen = bands.pick(images.seed, forwards=run.forwards)
     specs = attacked.specs()

@@ -255,3 +255,10 @@ def test_unknown_commands(iaside):
     iaside("profile").refused("MODEL")
     iaside("leaderboard").refused("command")
     iaside("leaderboard", "publish").refused("publish")
+
+
+def test_named_corruptions_are_made_here_too(iaside, images, tmp_path):
+    arguments = ("evaluate", MODEL, "--data", images, "--out", tmp_path / "e.json", "--no-jpeg")
+    arguments += ("--attacks", "none", "--n-bands", 2, "--dry-run")
+    assert iaside(*arguments, "--corruptions", "fog").code == 0
+    iaside(*arguments, "--corruptions", "none").refused("--jpeg needs corruptions that are made")
