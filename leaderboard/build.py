@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -181,11 +182,19 @@ def _addition(
     if problems := check_entry(entry, entry.entry_id):
         raise InputError("\n".join(f"{file.name}: {problem}" for problem in problems))
     place, old = _place(folder, entry), _replaced(entry, folder, on_board)
-    if place.exists() and old != place and place.read_bytes() != data:
+    latest = datetime.now(timezone.utc) + timedelta(days=1)  # other clocks may be ahead
+    if entry.provenance.date > latest.strftime("%Y-%m-%dT%H:%M:%SZ"):
         raise InputError(
-            f"{place.name} is on the board with other content; give a reason (reason=...) if "
-            "the new numbers are to replace the old"
+            f"{file.name}: /provenance/date: expected a date that has been, got "
+            f"{entry.provenance.date}"
         )
+    if place.exists() and old != place:
+        if on_board.get(entry.entry_id) != entry:
+            raise InputError(
+                f"{place.name} is on the board with other content; give a reason (reason=...) if "
+                "the new numbers are to replace the old"
+            )
+        data = place.read_bytes()  # the same values, perhaps written otherwise
     return _Addition(entry, data, place, old)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +109,8 @@ SOURCES = {  # by the prefix of the specification
     # python:my_package.my_module:make_network; calls the function, needs no extra
     "python": ModelSource("package.module:factory", lambda path, *_: from_python(path)),
 }
+WEIGHTS = (".pth", ".pt", ".safetensors", ".ckpt", ".bin")
+FILES = {".onnx": "onnx", ".pt2": "export"}
 FORMS = tuple(f"{prefix}:{source.form}" for prefix, source in SOURCES.items())
 
 
@@ -180,8 +183,26 @@ def _network(spec: str, *, pretrained: bool, model_dir: str | Path | None) -> Lo
     """Return the network of a specification, from the source that its prefix names."""
     prefix, _, name = spec.partition(":")
     if prefix not in SOURCES or not name:
-        raise InputError(f"cannot read the model {spec!r}; expected one of {', '.join(FORMS)}")
+        raise InputError(
+            f"cannot read the model {spec!r}; {_meant(spec)}expected one of {', '.join(FORMS)}"
+        )
     return SOURCES[prefix].load(name, pretrained, model_dir)
+
+
+def _meant(spec: str) -> str:
+    """Return what a specification without a prefix may stand for, for a message."""
+    ending, plain = Path(spec).suffix, re.fullmatch(r"[\w.-]+", spec)
+    if ending == ".py":
+        likely = f"python:{Path(spec).stem}:FACTORY"
+    elif ending in WEIGHTS:
+        likely = f"python:MODULE:FACTORY with weights={spec}"
+    elif ending in FILES:
+        likely = f"{FILES[ending]}:{spec}"
+    elif plain and ":" not in spec:
+        likely = f"timm:{spec}"
+    else:
+        return ""
+    return f"did you mean {likely}? Else "
 
 
 def _with_weights(network: LoadedNetwork, spec: str, weights: str | Path) -> LoadedNetwork:

@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from torch import nn
@@ -118,8 +119,7 @@ def from_python(path: str) -> LoadedNetwork:
             raise _failed(module_name, error) from error
         factory = getattr(module, factory_name, None)
         if factory is None:
-            public = [name for name in vars(module) if not name.startswith("_")]
-            raise unknown_name(module_name, factory_name, public)
+            raise unknown_name(module_name, factory_name, _factories(module))
         if not callable(factory):
             raise InputTypeError(f"{path} is a {type(factory).__name__}, expected a function")
         try:
@@ -141,6 +141,19 @@ def from_python(path: str) -> LoadedNetwork:
         weights=f"as built by {path}",
         code=code,
     )
+
+
+def _factories(module: ModuleType) -> list[str]:
+    """Return the public functions, classes and networks that a module defines."""
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and (
+            isinstance(value, nn.Module)
+            or (callable(value) and getattr(value, "__module__", None) == module.__name__)
+        )
+    ]
 
 
 def _code_digest(module_name: str, factory: Any, net: nn.Module, new: set[str]) -> str:

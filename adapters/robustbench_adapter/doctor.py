@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from iaside_plugins.adapters.imagenet.cifar import ARCHIVES, CORRUPTED, read_cifar, read_cifar_c
 from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError, decode, read_bytes
@@ -51,6 +51,8 @@ class DoctorFinding:
 def diagnose(root: Path) -> list[DoctorFinding]:
     """Return findings on every part of a tree that is recognised: clean, corrupted, CIFAR.
 
+    No part with a problem is also ok.
+
     Args:
         root: RobustBench's data folder, one of the trees in it, or images stored in any way of
             `records.SOURCES`.
@@ -58,7 +60,13 @@ def diagnose(root: Path) -> list[DoctorFinding]:
     Raises:
         InputError: There is no such folder or file.
     """
-    root = local_or_remote(root)
+    found = _findings(local_or_remote(root))
+    bad = {finding.part for finding in found if finding.kind == PROBLEM}
+    return [finding for finding in found if finding.kind != OK or finding.part not in bad]
+
+
+def _findings(root: Path) -> list[DoctorFinding]:
+    """Return what each part says of itself."""
     source = source_of(root)
     if source.name not in _ROBUSTBENCH:
         return list(_records(root, source.name))
@@ -91,15 +99,15 @@ def _records(root: Path, part: str) -> Iterator[DoctorFinding]:
         return
     except InputError as error:
         said = with_options(str(error), {"classes": "--classes", "labels": "--labels"})
-        yield DoctorFinding(PROBLEM, part, f"{said.rstrip('.')}; mend it as it says")
+        yield DoctorFinding(PROBLEM, part, said.rstrip("."))
         return
-    yield from _unusable(part, [(PurePosixPath(r.image_id).name, r.read) for r in records])
+    yield from _unusable(part, [(_in_class(PurePosixPath(r.image_id)), r.read) for r in records])
     n_classes = len({record.label for record in records})
     of = "" if space.name in PLAIN_INTEGERS else f" of {space.name}"
     yield DoctorFinding(
         OK,
         part,
-        f"{len(records)} images in {n_classes} classes{of}; iaside profile MODEL --data {root}",
+        f"{len(records)} images in {n_classes} classes{of}; {_next(root)}",
     )
 
 
@@ -156,7 +164,8 @@ def _clean(root: Path) -> Iterator[DoctorFinding]:
             f"{there} of the {len(listed)} images of RobustBench's list are "
             "there: its published figures are of all of them",
         )
-    yield DoctorFinding(OK, part, f"{len(files)} images in {len(folders)} classes")
+    said = f"{len(files)} images in {len(folders)} classes; {_next(home)}"
+    yield DoctorFinding(OK, part, said)
 
 
 def _unusable(
@@ -188,8 +197,18 @@ def _unusable(
 
 
 def _read(files: Iterable[Path]) -> list[tuple[str, Callable[[], bytes]]]:
-    """Return the name of each file, and what reads it."""
-    return [(file.name, partial(read_bytes, file)) for file in files]
+    """Return the class and name of each file, and what reads it."""
+    return [(_in_class(file), partial(read_bytes, file)) for file in files]
+
+
+def _in_class(file: PurePath) -> str:
+    """Return a file's name with its folder's: names may repeat over classes."""
+    return "/".join(file.parts[-2:])
+
+
+def _next(root: Path) -> str:
+    """Return the command that reads the images."""
+    return f"iaside profile MODEL --data {root}"
 
 
 def _trees(root: Path) -> Iterator[DoctorFinding]:

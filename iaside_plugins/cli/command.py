@@ -32,6 +32,10 @@ from iaside_plugins.protocol import Protocol
 from iaside_plugins.value_table.progress import beside_bars
 
 NAME = "iaside"
+ELSEWHERE = {  # (command, an option that it has not) -> what to do instead
+    ("evaluate", "--severities"): "evaluate takes all five severities, which an entry needs; "
+    "iaside explain has --severities"
+}
 # Options whose argument has another name in the library.
 ARGUMENTS = {"max_images": "n_images", "n_workers": "workers", "frost_textures": "frost"}
 
@@ -57,12 +61,19 @@ def main() -> None:
         try:
             code = app(asked or ["--help"], standalone_mode=False)
         except USAGE_ERROR as error:
-            exit_with(NAME, error.format_message())
+            exit_with(NAME, _usage(error))
         except typer.Abort as error:
             raise KeyboardInterrupt from error
         if code == 130:  # what typer makes of Ctrl-C
             raise KeyboardInterrupt
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage(error: Any) -> str:
+    """Return the message of a usage error, for an option of other commands what to do instead."""
+    command = str(getattr(getattr(error, "ctx", None), "info_name", ""))
+    asked = command, str(getattr(error, "option_name", ""))
+    return ELSEWHERE.get(asked) or str(error.format_message())
 
 
 def _options(arguments: list[str]) -> dict[str, str]:

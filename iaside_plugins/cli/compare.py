@@ -78,7 +78,7 @@ def compare(
     net = model.open(spec, run.device)
     # In random order, so that the first images, which all metrics see, are of many classes.
     taken = open_images(source, net, shuffled=True)
-    outputs.say(describe(net.info))
+    outputs.say(describe(net.info) + images.said(len(taken.records)))
     tried = comparison_work(net, taken, names, chosen, metrics, run.batch_size)
     speed = probed(net, taken, batch_size=run.batch_size)
     shorter = "fewer images, --n-images, or fewer --methods"

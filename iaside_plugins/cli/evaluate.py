@@ -32,6 +32,7 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.evaluate import evaluate as run_evaluation
 from iaside_plugins.evaluation.plan import EvaluationPlan
 from iaside_plugins.storage.resume_folder import resume_folder
+from iaside_plugins.workflows.corruption_options import check_corruptions
 from iaside_plugins.workflows.cost import planned
 from iaside_plugins.workflows.evaluate import evaluation_cost, evaluation_plan, with_explained
 
@@ -94,7 +95,7 @@ def evaluate(
     outputs = output.open(None if out.is_dir() else out)
     check_needs("--explain", explain, n_explain=n_explain)
     attacked.check(n_attack=attacked.n_attack)
-    corrupted.check(corrupted.corruptions == "generate")
+    corrupted.check(bool(check_corruptions(corrupted.corruptions)))
     rows, together = run.rows()
     chosen = bands.pick(images.seed, forwards=run.forwards)
     specs = attacked.specs()
@@ -127,7 +128,7 @@ def evaluate(
             raise InputError("check_temperatures needs an attack of several steps: attacks=pgd")
         if plan.attacks is not None:
             plan = replace(plan, attacks=replace(plan.attacks, temperatures=True))
-    outputs.say(describe(net.info))
+    outputs.say(describe(net.info) + images.said(plan.data["n_available"]))
     given: dict[str, Any] = {"batch_size": rows, "precision": run.precision}
     shared = n_devices(run.several)
     cost = evaluation_cost(net, plan, chosen, n_devices=shared, **given)

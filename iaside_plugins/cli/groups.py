@@ -140,6 +140,12 @@ class ImageOptions:
             **more,
         )
 
+    def said(self, there: int) -> str:
+        """Return a line that says how many images there are, where more are asked for."""
+        if self.n_images is None or self.n_images <= there:
+            return ""
+        return f"\nthere are {there} images: --n-images {self.n_images} takes all of them"
+
     def with_words(self, found: dict[str, Any], text: str) -> tuple[dict[str, Any], str]:
         """Return a result's JSON and text, which say so where labels are predictions."""
         return with_words(self.labels, found, text)

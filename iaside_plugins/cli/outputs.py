@@ -120,6 +120,8 @@ class Outputs:
     ) -> None:
         """Write the plot and the JSON where asked for, and print the summary unless silent.
 
+        Files that the summary does not name are named below it.
+
         Args:
             data: JSON values.
             text: The summary.
@@ -135,4 +137,6 @@ class Outputs:
             print_json(json.dumps(data, indent=1, allow_nan=False))
         elif self._json_path is not None:
             write_json(self._json_path, data)
+        files = dict.fromkeys(map(str, filter(None, (*self.files, self.plot, self._json_path))))
+        text += "".join(f"\nwrote {file}" for file in files if file not in text)
         self.say(text, verdicts)

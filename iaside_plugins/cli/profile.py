@@ -94,7 +94,7 @@ def profile(
         spectra = forecast_spectra(spectrum, taken, chosen)
     elif bands.protocol is None:
         chosen = chosen.for_images(len(taken.records))
-    outputs.say(describe(net.info))
+    outputs.say(describe(net.info) + images.said(len(found_images[0])))
     if chosen.estimator != "exact" and bands.protocol is None:
         reason = f"there are {MANY_IMAGES} images or more; --protocol exact for all coalitions"
         if chosen.n_bands > MAX_EXACT_BANDS:

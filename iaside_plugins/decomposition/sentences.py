@@ -19,6 +19,7 @@ from iaside_plugins.decomposition.contributions import Contributions, sum_over
 from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.display.text import interval
 from iaside_plugins.importance.evidence import band_list
+from iaside_plugins.importance.result import PREDICTED
 from iaside_plugins.stats.intervals import Estimate
 
 Array = npt.NDArray[np.float64]
@@ -47,6 +48,8 @@ def conclusion(result: ErrorDecomposition) -> list[str]:
     """
     game = result.error
     groups = sorted(_groups(game), key=lambda group: -float(game.over(group.names).added.value))
+    if result.label_space == PREDICTED:
+        return [_changed_sentence(game, group) for group in groups]
     return [_group_sentence(game, group) for group in groups]
 
 
@@ -110,6 +113,19 @@ def _group_sentence(game: Contributions, group: _Group) -> str:
             f"; without the perturbation in {band_list(bands)} it would lose {points(won)} points "
             "fewer"
         )
+    return f"{text}."
+
+
+def _changed_sentence(game: Contributions, group: _Group) -> str:
+    """Return what is said where labels are the model's own predictions: of accuracy nothing."""
+    weights = game.weights(group.names)
+    added = game.weighted(weights).added
+    lead = f"Under {group.name} this model"
+    if not _sign(added):
+        return f"{lead} is not shown to change its predictions ({points(added)} %)."
+    text = f"{lead} changes {points(added)} % of its predictions"
+    if found := most_of(game, weights):
+        text += f", {points(found[1])} of them in {band_list(found[0])}"
     return f"{text}."
 
 

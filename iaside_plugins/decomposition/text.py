@@ -15,6 +15,7 @@ from iaside_plugins.decomposition.contributions import Condition, Contributions
 from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.decomposition.sentences import conclusion, points, versus_conclusion
 from iaside_plugins.display.text import rounded_to_sum
+from iaside_plugins.importance.chance import warning_line
 
 Array = npt.NDArray[np.float64]
 NAME_WIDTH = 17  # of the longest corruption
@@ -25,11 +26,15 @@ N_COSTLIEST = 3
 def decomposition_text(result: ErrorDecomposition, width: int | None = None) -> str:
     """Return the conclusion, the table of conditions by bands, and what is costliest.
 
+    An accuracy at chance is said first.
+
     Args:
         result: The decomposition.
         width: Greatest width of a line; by default the terminal's.
     """
-    lines = ["", *_wrapped(conclusion(result), width)]
+    hits = int((result.error.clean == 0).sum())
+    lines = warning_line(hits, result.n_images, result.n_classes)
+    lines += ["", *_wrapped(conclusion(result), width)]
     lines += ["", *decomposition_table(result.error, width, "clean", "error")]
     notes = [_bands_line(result), "", *_costliest(result.error)]
     if result.error.nested is not None:

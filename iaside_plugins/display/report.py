@@ -18,7 +18,7 @@ from iaside_plugins.display.text import (
     rounded_to_sum,
     terminal_width,
 )
-from iaside_plugins.importance.chance import chance_warning
+from iaside_plugins.importance.chance import warning_line
 from iaside_plugins.importance.evidence import Evidence
 from iaside_plugins.importance.result import PREDICTED, SpectralImportance
 from iaside_plugins.spectral.range_handling import RANGE_HANDLINGS
@@ -33,12 +33,8 @@ def spectral_report(result: SpectralImportance) -> str:
 
     An accuracy at chance is said first, and none where labels are the model's own predictions.
     """
-    text = chance_warning(int(result.correct.sum()), result.n_images, result.n_classes)
-    return "\n".join([*_warning(text), *_spectral_lines(result)])
-
-
-def _warning(text: str) -> list[str]:
-    return [f"WARNING: {text}"] if text else []
+    warning = warning_line(int(result.correct.sum()), result.n_images, result.n_classes)
+    return "\n".join([*warning, *_spectral_lines(result)])
 
 
 def _spectral_lines(result: SpectralImportance) -> list[str]:
@@ -111,7 +107,7 @@ def entry_report(entry: Mapping[str, Any], result: SpectralImportance) -> str:
     clean = entry["clean_accuracy"]
     hits = round(clean["value"] * clean["n"])
     lines = [
-        *_warning(chance_warning(hits, clean["n"], result.n_classes)),
+        *warning_line(hits, clean["n"], result.n_classes),
         *_spectral_lines(result),
         f"clean accuracy   {proportion(clean)}",
     ]

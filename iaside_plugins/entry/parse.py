@@ -50,7 +50,7 @@ def pointer(*parts: str | int) -> str:
 
 def _refused(name: str, problems: list[str], n: int) -> InputError:
     more = [f"and {n - MAX_LISTED} more"] if n > MAX_LISTED else []
-    return InputError(f"results of {name}: " + "; ".join(problems[:MAX_LISTED] + more))
+    return InputError(f"{name}: " + "; ".join(problems[:MAX_LISTED] + more))
 
 
 def _json(data: bytes, name: str) -> Any:

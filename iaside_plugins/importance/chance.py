@@ -48,6 +48,12 @@ def chance_warning(hits: int, n: int, n_classes: int) -> str:
     )
 
 
+def warning_line(hits: int, n: int, n_classes: int) -> list[str]:
+    """Return `chance_warning` as the first line of a report; none where there is nothing to say."""
+    text = chance_warning(hits, n, n_classes)
+    return [f"WARNING: {text}"] if text else []
+
+
 def warn_at_chance(hits: int, n: int, n_classes: int, of: str = "") -> None:
     """Log `chance_warning`, unless within `not_judged`; `of` names one model among several."""
     if not _silent.get() and (text := chance_warning(hits, n, n_classes)):

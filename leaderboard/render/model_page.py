@@ -9,14 +9,14 @@ from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.display.text import number
-from iaside_plugins.entry.command import command
+from iaside_plugins.entry.command import command, unrecorded
 from iaside_plugins.entry.schema import Entry, OtherReading, Split, SplitCondition
 from iaside_plugins.leaderboard.board import Board, Section
 from iaside_plugins.leaderboard.render.grids import origin
 from iaside_plugins.leaderboard.render.html import render
 from iaside_plugins.leaderboard.render.page import model_file, short_id
 from iaside_plugins.leaderboard.table import formatting as fmt
-from iaside_plugins.leaderboard.table.presentation import doubts, heading
+from iaside_plugins.leaderboard.table.presentation import AT_CHANCE, at_chance, doubts, heading
 from iaside_plugins.leaderboard.table.rows import ModelRow
 from iaside_plugins.leaderboard.table.splits import MeanSplit, corruption_split, normalised_split
 
@@ -87,6 +87,9 @@ def _result(section: Section, k: int) -> dict[str, Any]:
     return {
         "id": short_id(section.statistics["id"]),
         "heading": heading(table),
+        "at_chance": f"{AT_CHANCE}; no other number says what it does where it works."
+        if at_chance(entry)
+        else "",
         "doubts": doubts(table, entry.entry_id),
         "numbers": [(name, text) for name, text in numbers if text != fmt.NOTHING],
         "bands": [
@@ -236,4 +239,5 @@ def _source(entry: Entry) -> dict[str, Any]:
         "note": fmt.plain(entry.data.note),
         "origin": origin(entry),
         "command": command(entry),
+        "unrecorded": fmt.plain(unrecorded(entry)),
     }

@@ -23,6 +23,7 @@ from iaside_plugins.leaderboard.table.presentation import (
     facts,
     heading,
     main_attacks,
+    some_corruptions,
 )
 from iaside_plugins.leaderboard.table.rows import AttackColumn
 from iaside_plugins.leaderboard.table.splits import corruption_split
@@ -83,7 +84,7 @@ def _choice(section: Section) -> dict[str, Any]:
     return {
         "id": short_id(section.statistics["id"]),
         "n_models": len(section.table.models),
-        "label": f"{first.data.n_images} images{through}",
+        "label": f"{first.data.n_images} images{some_corruptions(first)}{through}",
     }
 
 

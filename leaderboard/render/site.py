@@ -41,15 +41,12 @@ def _add(board: Board) -> str:
     tables = []
     for section in board.sections:
         entry = section.table.models[0].entries[0]
-        anyone = entry.model_copy(
-            update={"model": entry.model.model_copy(update={"spec": "MODEL"})}
-        )
         notes = [entry.data.note] if entry.data.note else []
         if entry.corruption is not None and entry.corruption.mce is not None:
             reference = entry.corruption.mce.reference
             notes.append(f"{reference}.json is the entry of {reference}, the reference of the mCE.")
         tables.append(
-            {"heading": heading(section.table), "command": command(anyone), "notes": notes}
+            {"heading": heading(section.table), "command": command(entry, "MODEL"), "notes": notes}
         )
     return render("add.html", board, here="add.html", tables=tables)
 

@@ -21,6 +21,8 @@ from iaside_plugins.leaderboard.table.splits import corruption_split
 Escape = Callable[[str | None], str]  # words of an entry to the renderer's own text
 OVERVIEW, ROBUSTBENCH, SPECTRUM = "overview", "robustbench", "spectrum"
 VIEWS = (OVERVIEW, ROBUSTBENCH, SPECTRUM)  # choices of columns; "all" is one more
+AT_CHANCE = "At chance: the clean accuracy is not above that of guessing (exact binomial test)"
+FEW = 3  # corruptions that a heading names
 MARK = "†"  # at a robust accuracy that may be too high
 
 
@@ -250,12 +252,25 @@ def _doubtful_facts(table: Table, escape: Escape) -> list[str]:
 
 
 def heading(table: Table, escape: Escape = fmt.plain) -> str:
-    """Return data set (and how many images, if not all), protocol and host benchmark."""
+    """Return data set, images and corruptions (if not all), protocol and host benchmark."""
     first = table.entries[0]
     benchmark, data = first.benchmark, first.data
     part = "" if data.n_images == data.n_available else f", {data.n_images} images"
     through = "" if benchmark is None else f", RobustBench evaluation ({benchmark.threat_model})"
+    part += some_corruptions(first, escape)
     return f"{escape(data.name)}{part}, protocol {escape(first.protocol.protocol_id)}{through}"
+
+
+def some_corruptions(entry: Entry, escape: Escape = fmt.plain) -> str:
+    """Return how many of the corruptions an entry has, with the names of few; "" for all."""
+    group = entry.corruption
+    if group is None:
+        return ", no corruptions"
+    names = list(group.errors)
+    if len(names) >= len(group.names):
+        return ""
+    few = f" ({escape(', '.join(names))})" if len(names) <= FEW else ""
+    return f", {len(names)} of {len(group.names)} corruptions{few}"
 
 
 def facts(table: Table, escape: Escape = fmt.plain) -> list[str]:
@@ -309,18 +324,19 @@ def conclusions(found: Mapping[str, Any]) -> list[str]:
 
 def _chance_fact(table: Table, escape: Escape) -> list[str]:
     """Name the models whose clean accuracy is not above that of guessing."""
-    named = []
-    for entry in table.entries:
-        clean, n_classes = entry.clean_accuracy, entry.model.n_classes
-        hits = round(clean.value * clean.n)
-        if n_classes and not chance(hits, clean.n, n_classes)["above"]:
-            named.append(escape(entry.model.name))
+    named = [escape(entry.model.name) for entry in table.entries if at_chance(entry)]
     if not named:
         return []
     return [
-        "At chance: the clean accuracy is not above that of guessing (exact binomial test), for "
-        f"{', '.join(named)}; no other number of theirs says what they do where they work."
+        f"{AT_CHANCE}, for {', '.join(named)}; no other number of theirs says what they do where "
+        "they work."
     ]
+
+
+def at_chance(entry: Entry) -> bool:
+    """Return whether the clean accuracy is not above that of guessing."""
+    clean, n_classes = entry.clean_accuracy, entry.model.n_classes
+    return n_classes is not None and not chance(clean.count, clean.n, n_classes)["above"]
 
 
 def _tie_fact(table: Table, escape: Escape) -> list[str]:

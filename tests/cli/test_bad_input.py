@@ -73,7 +73,10 @@ def test_a_gpu_where_there_is_none(iaside, images):
 @pytest.mark.parametrize(
     ("model", "fragments"),
     [
-        ("network", ["network", "timm:NAME", "python:"]),
+        ("network", ["network", "did you mean timm:network?", "timm:NAME", "python:"]),
+        ("./net.pth", ["did you mean python:MODULE:FACTORY with --weights ./net.pth?"]),
+        ("nets.py", ["did you mean python:nets:FACTORY?"]),
+        ("./net.onnx", ["did you mean onnx:./net.onnx?"]),
         ("tim:resnet18", ["tim:resnet18", "timm:NAME"]),
         ("python:tiny_model", ["python:package.module:factory"]),
         ("python:no_such_module:f", ["no_such_module"]),
@@ -90,6 +93,19 @@ def test_a_gpu_where_there_is_none(iaside, images):
 )
 def test_models(iaside, images, model, fragments):
     iaside("profile", model, "--data", images, "--n-bands", 4).refused(*fragments)
+
+
+def test_an_option_of_another_command(iaside, images, tmp_path):
+    arguments = ("evaluate", MODEL, "--data", images, "--out", tmp_path / "e.json")
+    iaside(*arguments, "--severities", 3).refused("all five severities", "iaside explain")
+
+
+def test_only_what_a_module_defines_is_known(iaside, images, tmp_path, monkeypatch):
+    text = "import sys, torch\nfrom torch import nn\nS = 3\nclass Net(nn.Module): pass\n"
+    (tmp_path / "known_nets.py").write_text(text + "def make(): return Net()\nnet = Net()\n")
+    monkeypatch.chdir(tmp_path)
+    run = iaside("profile", "python:known_nets:nofn", "--data", images)
+    run.refused("known: Net, make, net\n")
 
 
 def test_weights_that_do_not_fit(iaside, images, tmp_path):
@@ -239,3 +255,10 @@ def test_unknown_commands(iaside):
     iaside("profile").refused("MODEL")
     iaside("leaderboard").refused("command")
     iaside("leaderboard", "publish").refused("publish")
+
+
+def test_named_corruptions_are_made_here_too(iaside, images, tmp_path):
+    arguments = ("evaluate", MODEL, "--data", images, "--out", tmp_path / "e.json", "--no-jpeg")
+    arguments += ("--attacks", "none", "--n-bands", 2, "--dry-run")
+    assert iaside(*arguments, "--corruptions", "fog").code == 0
+    iaside(*arguments, "--corruptions", "none").refused("--jpeg needs corruptions that are made")

@@ -277,3 +277,15 @@ def test_with_many_images_chains_run_until_the_score_is_known(iaside, tmp_path):
     found = json.loads((tmp_path / "a.json").read_text())
     assert (found["protocol"]["estimator"], found["n_images"]) == ("exact", 100)
     assert found["protocol"]["forwards"] == "fast"  # 6,300 passes
+
+
+def test_what_was_written_is_said(iaside, images, tmp_path):
+    files = [tmp_path / name for name in ("r.npz", "p.png", "r.json")]
+    options = zip(("--save", "--plot", "--json"), files, strict=True)
+    arguments = ("profile", MODEL, "--data", images, "--n-bands", 2)
+    arguments += tuple(word for pair in options for word in pair)
+    run = iaside(*arguments, "--n-images", 1000)
+    assert run.out.splitlines()[-3:] == [f"wrote {file}" for file in files]
+    assert "images: --n-images 1000 takes all of them" in run.out
+    assert "wrote" not in iaside(*arguments, "--quiet").out
+    assert "takes all" not in iaside(*arguments, "--n-images", 1).out

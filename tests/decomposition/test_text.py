@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def game(bands, nested=None, names=("gaussian_noise",), n_images=100, clean=0.1)
             error[c, start : start + round(abs(share) * n_images), i] = np.sign(share)
     order = rng.permutation(n_images)
     start = np.zeros(n_images)
-    start[-round(clean * n_images) :] = 1
+    start[n_images - round(clean * n_images) :] = 1
     perturbed = start + error.sum(axis=2)
     conditions = tuple(Condition(name, 3.0) for name in names)
     if nested is not None:
@@ -60,6 +61,12 @@ def decomposition(error: Contributions) -> ErrorDecomposition:
         1,
         "float32",
     )
+
+
+def test_an_accuracy_at_chance_is_said_first():
+    text = decomposition_text(decomposition(game([[0.02, 0.0]], clean=0.9)))
+    assert text.startswith("WARNING: accuracy 10.0% (10 of 100 images)")
+    assert "WARNING" not in decomposition_text(decomposition(game([[0.02, 0.0]])))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -95,6 +102,17 @@ def test_the_sentence_names_the_bands_that_hold_most_and_what_removing_them_repa
     assert said.startswith("Under gaussian noise this model loses 45.0 [")
     assert "of them in band 3" in said
     assert "without the perturbation in band 3 it would lose 40.0 [" in said
+
+
+def test_nothing_is_said_of_accuracy_where_labels_are_predictions():
+    for bands, wanted in (
+        ([0.0, 0.4], "Under gaussian noise this model changes 40.0 ["),
+        ([0.0, 0.0], "Under gaussian noise this model is not shown to change its predictions"),
+    ):
+        found = replace(decomposition(game([bands], clean=0.0)), label_space="predicted")
+        (said,) = conclusion(found)
+        assert said.startswith(wanted)
+        assert "accuracy" not in said
 
 
 def test_a_clause_without_support_is_not_said():

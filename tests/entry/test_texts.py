@@ -87,7 +87,7 @@ def test_names_of_data_sets_that_no_disk_takes(name: str) -> None:
 @pytest.mark.parametrize("value", [True, 1.0, "1", 2, None])
 def test_the_version_of_the_schema_is_the_whole_number_one(value: object) -> None:
     raw = entry() | {"schema_version": value}
-    assert problems(raw)[0].startswith("results of x: /schema_version: ")
+    assert problems(raw)[0].startswith("x: /schema_version: ")
 
 
 def test_messages_are_short_whatever_came() -> None:

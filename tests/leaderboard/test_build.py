@@ -90,6 +90,27 @@ def test_add_copies_a_valid_entry(make_entry: Make, board: Board, tmp_path: Path
     assert fixed(build(folder)) == BUILT
 
 
+def test_the_same_entry_written_otherwise_is_no_conflict(
+    make_entry: Make, board: Board, tmp_path: Path
+) -> None:
+    raw = make_entry()
+    folder = board(raw)
+    (there,) = (folder / "entries").rglob("*.json")
+    before, file = there.read_bytes(), tmp_path / "new.json"
+    file.write_text(json.dumps(raw, indent=3, sort_keys=True))
+    assert add(file, folder) == there
+    assert there.read_bytes() == before
+
+
+def test_a_date_that_has_not_been_is_refused(
+    make_entry: Make, board: Board, tmp_path: Path
+) -> None:
+    raw = make_entry("new")
+    raw["provenance"]["date"] = "2999-01-01T00:00:00Z"
+    with pytest.raises(InputError, match="/provenance/date: expected a date that has been, got 29"):
+        add(write(tmp_path / "new.json", raw), board(make_entry()))
+
+
 def test_add_refuses_and_writes_nothing(make_entry: Make, board: Board, tmp_path: Path) -> None:
     raw = make_entry()
     folder = board(raw)

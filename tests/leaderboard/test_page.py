@@ -47,6 +47,17 @@ def test_nothing_is_loaded_from_elsewhere(site: Site) -> None:
         assert not re.search(r"\bfetch\(|XMLHttpRequest|innerHTML|eval\(|new Function", text)
 
 
+def test_a_model_at_chance_is_named_on_its_own_page(make_entry: Make) -> None:
+    raw = make_entry("guesses")
+    raw["clean_accuracy"] |= {"value": 0.1, "interval": [0.02, 0.3]}
+    found = model_page.model_pages(Board.of(parsed(raw, make_entry("works", 1))))
+    said = {
+        file: "At chance: the clean accuracy is not above" in text for file, text in found.items()
+    }
+    assert [("guesses" in file) for file in said] == list(said.values())
+    assert len(set(said.values())) == 2
+
+
 def test_every_link_leads_somewhere() -> None:
     """On the committed board: to a page, a file, an entry, or a place on a page."""
     ids = {file: set(re.findall(r'\bid="?([^"\s>]+)', file.read_text())) for file in _html()}

@@ -88,7 +88,7 @@ def test_refused_with_file_and_pointer(
 ) -> None:
     raw = make_entry()
     put(raw, path, value)
-    with pytest.raises(InputError, match=f"results of x.json: {message}"):
+    with pytest.raises(InputError, match=f"^x.json: {message}"):
         parsed(raw)
 
 

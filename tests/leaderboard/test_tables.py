@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 from board_entries import HOSTILE, Make, parsed
 
+from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.entry.parse import Entry
 from iaside_plugins.leaderboard.board import Board
+from iaside_plugins.leaderboard.render import page
 from iaside_plugins.leaderboard.render.text import to_csv as csv_of
 from iaside_plugins.leaderboard.render.text import to_markdown as markdown_of
 from iaside_plugins.leaderboard.table import formatting as fmt
 from iaside_plugins.leaderboard.table.frame import concatenated, tables
+from iaside_plugins.leaderboard.table.presentation import heading
 from iaside_plugins.protocol import Protocol
 
 
@@ -224,3 +227,24 @@ def test_intervals_that_are_known_to_be_too_narrow_are_named(make_entry: Make) -
     assert "new" not in fact
     old["spectral"]["tied_bands"] = [0]
     assert "jackknife alone" not in to_markdown(parsed(old, new))
+
+
+def test_tables_of_other_corruptions_are_told_apart(make_entry: Make) -> None:
+    names = tuple(CORRUPTIONS)
+    raws = [
+        make_entry("a"),
+        make_entry("a", missing=names[1:]),
+        make_entry("a", missing=(names[0], *names[2:])),
+        make_entry("a", missing=names[:1]),
+        make_entry("a", perturbed=False),
+    ]
+    board = Board.of(parsed(*raws))
+    headings = {heading(section.table) for section in board.sections}
+    labels = {one["label"] for tab in page._tabs(board.sections) for one in tab["tables"]}
+    assert len(headings) == len(labels) == len(raws)
+    assert labels >= {
+        "20 images",
+        "20 images, no corruptions",
+        f"20 images, 1 of 15 corruptions ({names[0]})",
+        "20 images, 14 of 15 corruptions",
+    }

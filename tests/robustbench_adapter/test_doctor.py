@@ -46,7 +46,7 @@ def lines(root: Path, kind: str) -> list[str]:
 def test_a_sound_tree(tree: Path) -> None:
     assert lines(tree, PROBLEM) == []
     assert lines(tree, OK) == [
-        "ok       val: 2 images in 2 classes",
+        f"ok       val: 2 images in 2 classes; iaside profile MODEL --data {tree / 'val'}",
         "ok       ImageNet-C: 15 corruptions at 5 severities, 2 images each",
         "ok       ImageNet-3DCC: 12 corruptions at 5 severities, 2 images each",
         "ok       cifar-10-batches-py: 10 test images",
@@ -55,6 +55,25 @@ def test_a_sound_tree(tree: Path) -> None:
     notes = lines(tree, NOTE)
     assert "998 of 1000 class folders are missing" in notes[0]
     assert all("images of RobustBench's list" in note for note in notes[1:])
+
+
+def test_nothing_is_ok_beside_its_problem(tree: Path, tmp_path: Path) -> None:
+    (tree / f"val/{WNIDS[1]}/a.png").write_bytes(b"x")
+    assert f"val: {WNIDS[1]}/a.png cannot be decoded" in lines(tree, PROBLEM)[0]
+    assert not any("val" in line for line in lines(tree, OK))
+    for name in ("airplane", "bird"):  # classes of CIFAR-10
+        save(tmp_path / "d" / name / "0000.png", random_pixels(1, 8, 8))
+    assert f"iaside profile MODEL --data {tmp_path / 'd'}" in lines(tmp_path / "d", OK)[0]
+    (tmp_path / "d/bird/0000.png").write_bytes(b"x")
+    assert "bird/0000.png cannot be decoded" in lines(tmp_path / "d", PROBLEM)[0]
+    assert lines(tmp_path / "d", OK) == []
+
+
+def test_a_flat_folder_is_told_what_to_do(tmp_path: Path) -> None:
+    save(tmp_path / "d" / "a.png", random_pixels(1, 8, 8))
+    (said,) = lines(tmp_path / "d", PROBLEM)
+    assert "sort them into class folders" in said
+    assert said.endswith("--labels predicted takes the model's own predictions")
 
 
 @pytest.mark.parametrize("part", ["ImageNet-C", "ImageNet-3DCC", "CIFAR-10-C", "val"])
@@ -80,7 +99,7 @@ BROKEN = {
     "damaged": (lambda r: (r / f"val/{WNIDS[0]}/a.png").write_bytes(b"x"), "a.png cannot be deco"),
     "floats": (
         lambda r: save_floats(r / f"val/{WNIDS[0]}/a.png"),
-        "val: a.png: expected pixels of 8 or 16 bits, got TIFF of mode 'F'",
+        f"val: {WNIDS[0]}/a.png: expected pixels of 8 or 16 bits, got TIFF of mode 'F'",
     ),
     "corrupted floats": (
         lambda r: save_floats(r / f"ImageNet-C/snow/2/{WNIDS[1]}/a.png"),
