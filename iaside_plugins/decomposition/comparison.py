@@ -12,7 +12,7 @@ import numpy.typing as npt
 from iaside_plugins.decomposition.contributions import Contributions
 from iaside_plugins.decomposition.result import ErrorDecomposition, game_dict, points_table
 from iaside_plugins.display.html import html_table
-from iaside_plugins.display.text import number
+from iaside_plugins.display.text import number, plural
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.importance import comparison
 from iaside_plugins.importance.comparison import Comparison, check_same_labels, same_images
@@ -62,7 +62,7 @@ class DecompositionDifference:
         ends = (100 * mean.interval).clip(-100, 100)
         found = number(100 * float(mean.value), *ends, spec="+.1f", unit=" points")
         return (
-            f"DecompositionDifference({len(self.ids)} images, {n} condition{'s' * (n != 1)}, "
+            f"DecompositionDifference({len(self.ids)} images, {plural(n, 'condition')}, "
             f"error {found})"
         )
 

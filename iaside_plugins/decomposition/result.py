@@ -20,6 +20,7 @@ from iaside_plugins.decomposition.contributions import (
     listed,
 )
 from iaside_plugins.display.html import html_table
+from iaside_plugins.display.text import plural
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import band_edges
 from iaside_plugins.protocol import Protocol
@@ -406,7 +407,7 @@ class ErrorDecomposition:
     def __repr__(self) -> str:
         mean = self.error.over(self.error.mean_conditions)
         n, own = len(self.conditions), len(self.error.mean_conditions)
-        which = f"{n} condition{'s' * (n != 1)}" + (f", mean of {own}" if own < n else "")
+        which = f"{plural(n, 'condition')}" + (f", mean of {own}" if own < n else "")
         return (
             f"ErrorDecomposition({self.n_images} images, {which}, "
             f"{self.protocol.n_bands} bands, error {100 * float(mean.clean.value):.1f} % -> "

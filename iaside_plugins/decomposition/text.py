@@ -14,7 +14,7 @@ from iaside_plugins.decomposition.comparison import DecompositionDifference
 from iaside_plugins.decomposition.contributions import Condition, Contributions
 from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.decomposition.sentences import conclusion, points, versus_conclusion
-from iaside_plugins.display.text import rounded_to_sum
+from iaside_plugins.display.text import plural, rounded_to_sum
 from iaside_plugins.importance.chance import warning_line
 
 Array = npt.NDArray[np.float64]
@@ -132,7 +132,7 @@ def _bands_line(result: ErrorDecomposition) -> str:
     return (
         f"bands 0 to {m - 1}: {norm} rings {edges[1] - edges[0]:.3g} cycles/image wide, from 0 to "
         f"{edges[-1]:g}; {result.n_images} images of {result.image_size[0]} x "
-        f"{result.image_size[1]}, {len(result.conditions)} conditions"
+        f"{result.image_size[1]}, {plural(len(result.conditions), 'condition')}"
     )
 
 

@@ -14,6 +14,7 @@ from iaside_plugins.display.systematic import systematic_lines
 from iaside_plugins.display.text import (
     interval,
     number,
+    plural,
     proportion,
     rounded_to_sum,
     terminal_width,
@@ -152,7 +153,7 @@ def _decomposition_lines(decomposition: Mapping[str, Any]) -> list[str]:
         if low > 0 or high < 0
     ]
     return [
-        f"mean error of {len(decomposition['conditions'])} conditions "
+        f"mean error of {plural(len(decomposition['conditions']), 'condition')} "
         f"({decomposition['n_images']} images), split over the bands that were perturbed, points:",
         f"  clean {clean:.1f}, bands {shown}, error {error:.1f}",
         f"  interval excludes 0: {', '.join(costly) or 'none'}",

@@ -43,6 +43,11 @@ def interval(low: float | None, high: float | None, *, spec: str = "+.2f") -> st
     return "" if _missing(low) or _missing(high) else f"[{low:{spec}}, {high:{spec}}]"
 
 
+def plural(n: int, noun: str) -> str:
+    """Return a number with its noun: "1 condition", "2 conditions"."""
+    return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
 def row_number(row: Any, name: str, spec: str) -> str:
     """Return the number in a column of a row with the interval in `name_low` and `name_high`."""
     value, low, high = (row.get(f"{name}{end}") for end in ("", "_low", "_high"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from iaside_plugins.display.text import interval
+from iaside_plugins.display.text import interval, plural
 from iaside_plugins.leaderboard.statistics.estimates import (
     CORRELATIONS,
     MIN_INTERVAL,
@@ -192,7 +192,7 @@ def in_words(comparison: Comparison) -> str:
 
 def _models(comparison: Comparison) -> str:
     n, families = comparison["n_models"], comparison["n_families"]
-    return f"{n} model{'s' * (n != 1)} in {families} famil{'y' if families == 1 else 'ies'}"
+    return f"{plural(n, 'model')} in {families} famil{'y' if families == 1 else 'ies'}"
 
 
 def sentence(comparison: Comparison) -> str:
@@ -225,7 +225,7 @@ def estimate(found: dict[str, Any]) -> str:
         parts.append(f"permutation p = {found['p']:.2g}")
     if found.get("p_holm") is not None:
         n = found["n_corrected"]
-        corrected = f"{found['p_holm']:.2g} after Holm's correction for {n} outcome{'s' * (n != 1)}"
+        corrected = f"{found['p_holm']:.2g} after Holm's correction for {plural(n, 'outcome')}"
         parts[-1] += f", {corrected}"
     if found["reason"]:
         parts.append(found["reason"])

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from iaside_plugins.display.text import plural
 from iaside_plugins.leaderboard.statistics import estimates
 from iaside_plugins.leaderboard.statistics.comparison import estimate
 from iaside_plugins.leaderboard.statistics.variables import Variable
@@ -74,7 +75,7 @@ def _window(accuracies: Mapping[str, float]) -> list[str]:
 
 
 def _in_words(x: Variable, y: Variable, n: int, signs: Sequence[Any], kendall: Record) -> str:
-    head = f"{n} model{'s' * (n != 1)} within {100 * WINDOW:.0f} points of clean accuracy"
+    head = f"{plural(n, 'model')} within {100 * WINDOW:.0f} points of clean accuracy"
     if n < LEAST:
         return f"{head}: too few to tell (at least {LEAST})."
     agree, against = sum(sign > 0 for sign in signs), sum(sign < 0 for sign in signs)
