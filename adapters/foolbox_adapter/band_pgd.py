@@ -14,6 +14,7 @@ from torch import Tensor
 from iaside_plugins.adapters.foolbox_adapter.masked_model import as_bands
 from iaside_plugins.adapters.foolbox_adapter.models import PixelSpace, foolbox, native, restorer
 from iaside_plugins.errors import InputError
+from iaside_plugins.integers import as_integer
 from iaside_plugins.spectral.band_maps import image_size, keep_bands
 from iaside_plugins.spectral.partition import SpectralPartition
 
@@ -66,11 +67,10 @@ class BandRestrictedPGD(foolbox().attacks.base.FixedEpsilonAttack):  # type: ign
             raise InputError(f"expected norm 'L2' or 'Linf', got {norm!r}")
         if keep not in KEPT:
             raise InputError(f"keep must be one of {', '.join(KEPT)}, got {keep!r}")
-        if type(steps) is not int or steps < 1 or not rel_stepsize > 0:
-            raise InputError(
-                f"expected steps >= 1 and rel_stepsize > 0, got {steps!r} and {rel_stepsize!r}"
-            )
-        self.norm, self.steps, self.rel_stepsize, self.keep = norm, steps, rel_stepsize, keep
+        if not rel_stepsize > 0:
+            raise InputError(f"rel_stepsize must be above 0, got {rel_stepsize!r}")
+        self.steps = as_integer("steps", steps, 1)
+        self.norm, self.rel_stepsize, self.keep = norm, rel_stepsize, keep
 
     @property
     def distance(self) -> Any:

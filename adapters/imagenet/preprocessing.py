@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.integers import index_or_none
 
 INTERPOLATIONS = {
     "nearest": "NEAREST",
@@ -48,9 +49,11 @@ class Preprocessing:
     def __post_init__(self) -> None:
         """Check the values and turn lists into tuples."""
         for name in ("resize", "crop"):
-            side = getattr(self, name)
-            if side is not None and (type(side) is not int or side < 1):
-                raise InputError(f"{name} must be a number of pixels >= 1 or None, got {side!r}")
+            given = getattr(self, name)
+            side = index_or_none(given)
+            if given is not None and (side is None or side < 1):
+                raise InputError(f"{name} must be a number of pixels >= 1 or None, got {given!r}")
+            object.__setattr__(self, name, side)
         if self.resize is not None and self.crop is not None and self.crop > self.resize:
             raise InputError(
                 f"crop ({self.crop}) must not exceed resize ({self.resize}): there is no padding"

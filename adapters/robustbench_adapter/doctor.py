@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -208,7 +209,7 @@ def _in_class(file: PurePath) -> str:
 
 def _next(root: Path) -> str:
     """Return the command that reads the images."""
-    return f"iaside profile MODEL --data {root}"
+    return f"iaside profile MODEL --data {shlex.quote(str(root))}"
 
 
 def _trees(root: Path) -> Iterator[DoctorFinding]:

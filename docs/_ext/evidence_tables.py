@@ -140,7 +140,7 @@ def _adversarial_answer() -> str:
     if others:
         counts = ", ".join(map(str, _counts(others)))
         answer += f" Of {len(others)} other pairs it is so in {counts}."
-    return f"{answer} Counted is where the interval leaves 0 out."
+    return f"{answer} Counted are pairs whose interval excludes 0."
 
 
 def _counts(pairs: list[dict[str, Any]]) -> list[int]:

@@ -34,7 +34,8 @@ from iaside_plugins.value_table.progress import beside_bars
 NAME = "iaside"
 ELSEWHERE = {  # (command, an option that it has not) -> what to do instead
     ("evaluate", "--severities"): "evaluate takes all five severities, which an entry needs; "
-    "iaside explain has --severities"
+    "iaside explain has --severities",
+    ("heatmap", "--band-norm"): "use --protocol band_norm=euclidean",
 }
 # Options whose argument has another name in the library.
 ARGUMENTS = {"max_images": "n_images", "n_workers": "workers", "frost_textures": "frost"}

@@ -57,10 +57,8 @@ class _Bands(ProtocolOptions):
         """
         few = self.n_bands is None or self.n_bands <= EXACT_BANDS
         chosen = self.pick(seed, None if few else "permutation")
-        if views:
-            check_protocol(chosen)
-            return chosen
-        for name in OF_VIEWS:
+        check_protocol(chosen)
+        for name in [] if views else OF_VIEWS:
             if getattr(chosen, name) != getattr(Protocol, name):
                 raise InputError(
                     f"{name} of the protocol needs --views: the map takes its bands and its seed"

@@ -138,5 +138,6 @@ class Outputs:
         elif self._json_path is not None:
             write_json(self._json_path, data)
         files = dict.fromkeys(map(str, filter(None, (*self.files, self.plot, self._json_path))))
-        text += "".join(f"\nwrote {file}" for file in files if file not in text)
+        named = {word.rstrip(",.;:") for word in text.split()}
+        text += "".join(f"\nwrote {file}" for file in files if file not in named)
         self.say(text, verdicts)

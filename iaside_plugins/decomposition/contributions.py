@@ -58,11 +58,6 @@ class Condition(NamedTuple):
             return cls(name)
         return cls(name, int(level) if isinstance(level, Integral) else float(level))
 
-    @property
-    def is_attack(self) -> bool:
-        """Whether the level is a budget, a float; severities are integers."""
-        return isinstance(self.level, float)
-
     def __str__(self) -> str:
         return self.name if self.level is None else f"{self.name} {self.level:g}"
 
@@ -76,8 +71,8 @@ def listed(conditions: Conditions) -> list[Condition]:
     Raises:
         InputError: For anything else.
     """
-    if isinstance(conditions, str):
-        return [Condition(conditions)]
+    if isinstance(conditions, str) or not isinstance(conditions, Iterable):
+        return [Condition.of(conditions)]
     some: list[Any] = list(conditions)
     is_pair = len(some) == 2 and (some[1] is None or isinstance(some[1], Real))
     return [Condition.of(one) for one in ([tuple(some)] if is_pair else some)]
@@ -171,12 +166,13 @@ class Contributions:
 
     @property
     def mean_conditions(self) -> tuple[Condition, ...]:
-        """The conditions of the mean: all but attacks and readings; else the readings; else all."""
-        perturbed = tuple(
-            one
-            for one in self.conditions
-            if one.name in CORRUPTION_NAMES or not (one.is_attack or one.name in READINGS)
-        )
+        """The conditions of the mean: all but attacks and readings; else the readings; else all.
+
+        A name is an attack's if all its levels are budgets: floats, where severities are integers.
+        """
+        others = {one.name for one in self.conditions if not isinstance(one.level, float)}
+        names = (others - set(READINGS)) | CORRUPTION_NAMES
+        perturbed = tuple(one for one in self.conditions if one.name in names)
         return perturbed or self.systematic or self.conditions
 
     @property

@@ -376,8 +376,11 @@ class ErrorDecomposition:
             arrays: dict[str, Any] = read_npz(Path(path))
             head = parse_json(str(arrays.pop("head")))
             version = head.pop("decomposition")
-            if version != FORMAT:
-                raise InputError(f"{path} was written by another version of iaside-plugins")
+        except (KeyError, ValueError, AttributeError, TypeError) as error:
+            raise InputError(f"{path} is not a saved ErrorDecomposition: {error}") from error
+        if version != FORMAT:
+            raise InputError(f"{path} was written by another version of iaside-plugins")
+        try:
             check_head(head)
             protocol = Protocol(**head.pop("protocol"))
             conditions = tuple(map(Condition.of, head.pop("conditions")))
@@ -409,7 +412,7 @@ class ErrorDecomposition:
         n, own = len(self.conditions), len(self.error.mean_conditions)
         which = f"{plural(n, 'condition')}" + (f", mean of {own}" if own < n else "")
         return (
-            f"ErrorDecomposition({self.n_images} images, {which}, "
+            f"ErrorDecomposition({plural(self.n_images, 'image')}, {which}, "
             f"{self.protocol.n_bands} bands, error {100 * float(mean.clean.value):.1f} % -> "
             f"{100 * float(mean.perturbed.value):.1f} %)"
         )

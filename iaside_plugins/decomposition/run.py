@@ -28,6 +28,7 @@ from iaside_plugins.importance.stopping import StopCheck, check_points
 from iaside_plugins.inference.checks import KnownClasses, model_device
 from iaside_plugins.inference.forward import Model
 from iaside_plugins.inference.runner import first_batch_size
+from iaside_plugins.integers import index_or_none
 from iaside_plugins.parallel.processes import Devices, one_or_several
 from iaside_plugins.parallel.shards import FileRange, RowRequest, Wanted, finished_groups
 from iaside_plugins.protocol import Protocol, method_identity, protocol_or
@@ -104,7 +105,8 @@ def error_decomposition(  # noqa: PLR0913  the public signature
         pairs: (clean, perturbed, labels), or an iterable of batches (clean, perturbed, labels) or
             (clean, perturbed, labels, ids). `perturbed` are the same images perturbed, or, for
             several conditions, a mapping from condition to them: the condition is a name, or a
-            pair of a name and a severity or budget, and every batch has the same ones. All images
+            pair of a name and a severity (an integer) or a budget (a float), and every batch has
+            the same ones; means are over all but budgets where there are both. All images
             are floating point in [0, 1], "clean" ones through the same geometry as the perturbed
             ones. Where a run may stop early they must come in random order. A mapping from
             names of conditions to such pairs gives one of results, each in a folder of its own in
@@ -120,9 +122,9 @@ def error_decomposition(  # noqa: PLR0913  the public signature
         precision: As for `spectral_importance`.
         resume: Folder in which finished work is stored; a run that stopped resumes from there.
         max_images: Stop after so many images.
-        target_error: Stop once the contribution of every band to the mean error (over the
-            corruptions, where there are some) is known to this half-width, a share (0.005 is half
-            a point); checked every 25 images from 100 on.
+        target_error: Stop once the contribution of every band to the mean error (of
+            `Contributions.mean_conditions`) is known to this half-width, a share (0.005 is half a
+            point); checked every 25 images from 100 on.
         show_progress: Whether to show a progress bar on stderr.
 
     Raises:
@@ -312,9 +314,10 @@ def _parts(protocol: Protocol, repair: bool | int) -> list[tuple[bool, range]]:
     every = range(sys.maxsize)
     if protocol.estimator == "exact" or repair is True:
         return [(True, every)]
-    if not isinstance(repair, int) or repair < 0:
+    n = int(repair) if isinstance(repair, bool) else index_or_none(repair)
+    if n is None or n < 0:
         raise InputError(f"repair must be true, false or a number of images, got {repair!r}")
-    return [(True, every[:repair]), (False, every[repair:])] if repair else [(False, every)]
+    return [(True, every[:n]), (False, every[n:])] if n else [(False, every)]
 
 
 def _file_range(

@@ -125,7 +125,7 @@ def _changed_sentence(game: Contributions, group: _Group) -> str:
         return f"{lead} is not shown to change its predictions ({points(added)} %)."
     text = f"{lead} changes {points(added)} % of its predictions"
     if found := most_of(game, weights):
-        text += f", {points(found[1])} of them in {band_list(found[0])}"
+        text += f", {points(found[1])} points of that in {band_list(found[0])}"
     return f"{text}."
 
 

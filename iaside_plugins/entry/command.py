@@ -14,8 +14,9 @@ from iaside_plugins.entry.schema import Adversarial, Corruption, DataGroup, Entr
 from iaside_plugins.protocol import Protocol
 
 OWN_WEIGHTS = re.compile(
-    r"(timm|torchvision|RobustBench|as built by|as given)\b.*|hf:[^/]+/[^/]+|\S+ \d[\w.+]*"
+    r"(timm|torchvision|RobustBench|as built by) .*|as given\b.*|hf:[^/]+/[^/]+"
 )  # as sources name theirs; weights that were given are named after their file
+OF_PACKAGE = re.compile(r"\S+ \d+(\.\d+)*(\+\w+)?")  # a distribution and its version
 UNPREPARED = ("python", "onnx", "torchscript", "export", "hf")
 """Sources that may not say how images become the input."""
 A_MODULE = "a module of the caller's"
@@ -99,10 +100,10 @@ def _of_model(model: ModelGroup) -> dict[str, Any]:
     """Return the options of a model that differ, or may differ, from what its source says."""
     own = model.spec.partition(":")[2]
     found: dict[str, Any] = {}
-    if not OWN_WEIGHTS.fullmatch(model.weights) and own not in (
-        model.weights,
-        Path(model.weights).stem,
-    ):
+    is_own = OWN_WEIGHTS.fullmatch(model.weights) or (
+        model.source == "pip" and OF_PACKAGE.fullmatch(model.weights)
+    )
+    if not is_own and own not in (model.weights, Path(model.weights).stem):
         found["weights"] = model.weights
     if model.name != model.spec.rpartition(":")[2]:
         found["name"] = model.name

@@ -40,7 +40,7 @@ def frequency_step(
     longest = max(image_size)
     if grid is None:
         default = 1 if longest <= 2 * AXIS else math.ceil(longest / AXIS)
-        return default if step is None else step
+        return default if step is None else as_integer("step", step, 1)
     if step is not None:
         raise InputError("step and grid exclude each other: give one of them")
     return math.ceil(longest / as_integer("grid", grid, 2))

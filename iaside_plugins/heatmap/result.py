@@ -189,8 +189,12 @@ class FourierHeatMap:
         try:
             arrays: dict[str, Any] = read_npz(Path(path))
             head = parse_json(str(arrays.pop("head")))
-            if head.pop("fourier_heat_map") != FORMAT:
-                raise InputError(f"{path} was written by another version of iaside-plugins")
+            version = head.pop("fourier_heat_map")
+        except (KeyError, ValueError, AttributeError, TypeError) as error:
+            raise InputError(f"{path} is not a saved FourierHeatMap: {error}") from error
+        if version != FORMAT:
+            raise InputError(f"{path} was written by another version of iaside-plugins")
+        try:
             check_head(head)
             partition = SpectralPartition(head.pop("n_bands"), head.pop("band_norm"))
             partition.index(*head["image_size"])

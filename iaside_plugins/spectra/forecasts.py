@@ -169,7 +169,7 @@ def _columns(x: Array, n: int) -> Array:
 def misses(check: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the conditions that a forecast misses, the worst first.
 
-    Those of whose difference the interval does not hold 0.
+    Those whose difference has an interval that excludes 0.
 
     Args:
         check: Of `ForecastCheck.to_dict`.

@@ -65,7 +65,8 @@ def heatmap_cost(
     n = len(half_frequencies(size, frequency_step(size, step, grid)))
     noise = f"noise, {n_images:,} images x (1 + {n:,} frequencies)"
     parts: dict[str, Work] = {noise: times(heatmap_work(n), n_images)}
-    shorter = {noise: "fewer frequencies, --grid 16, or fewer images, --n-images"}
+    half = max(2, max(size) // frequency_step(size, step, grid) // 2)
+    shorter = {noise: f"fewer frequencies, --grid {half}, or fewer images, --n-images"}
     if other is not None:
         each = importance_work(other)
         views = added(each, each, {"gradient": STEPS * other.n_bands})

@@ -94,7 +94,7 @@ def _named(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def side(ends: Sequence[float]) -> int:
-    """Return on which side of 0 an interval (value, low, high) lies; 0 if it holds 0."""
+    """Return on which side of 0 an interval (value, low, high) lies; 0 if it includes 0."""
     return int(ends[1] > 0) - int(ends[2] < 0)
 
 

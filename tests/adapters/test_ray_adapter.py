@@ -47,7 +47,8 @@ def ray_alone():
 @pytest.fixture(scope="module")
 def cluster(ray_alone):
     """A cluster of two CPUs that ends with the module's tests."""
-    ray_alone.init(num_cpus=2, object_store_memory=100 * 2**20, **QUIET)
+    # "local": never that of another test process.
+    ray_alone.init("local", num_cpus=2, object_store_memory=100 * 2**20, **QUIET)
     yield ray_alone
     ray_alone.shutdown()
 

@@ -59,7 +59,9 @@ def test_mistakes_are_one_line(iaside, images, monkeypatch):
     refused("--step", 0, "--step must be an integer of at least 1")
     refused("--protocol", "band_norm=round", "chebyshev, euclidean")
     refused("--protocol", "temperature=2", "temperature of the protocol needs --views")
-    refused("--views", "--protocol", "absence=gaussian", "absence=gaussian does not go with")
+    for given in ((), ("--views",)):
+        refused(*given, "--protocol", "absence=gaussian", "absence=gaussian does not go with")
+    refused("--band-norm", "euclidean", "use --protocol band_norm=euclidean")
     refused("--n-bands", 32, "too small")
     refused("--n-bands", 40, "--n-bands must be at most 32, got 40")
     refused("--plot", "map.txt", ".png")
@@ -76,6 +78,8 @@ def test_the_bands_of_a_protocol_are_those_of_map_and_views(iaside, images, tmp_
         assert run.code == 0, run.err
         return json.loads(out.read_text())
 
+    few = iaside("heatmap", MODEL, "--data", images, "--grid", 8, "--dry-run", "--device", "cpu")
+    assert "fewer frequencies, --grid 4" in few.out
     alone = found("--grid", 4, "--protocol", "n_bands=4,band_norm=euclidean,seed=1")
     assert [alone[name] for name in ("n_bands", "band_norm", "seed")] == [4, "euclidean", 1]
     assert alone["step"] == 8  # of 32 pixels

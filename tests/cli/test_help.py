@@ -14,6 +14,7 @@ from iaside_plugins.adapters.robustbench_adapter.__main__ import EXAMPLE, parser
 from iaside_plugins.budgets import parse_budgets
 from iaside_plugins.cli.command import app
 from iaside_plugins.cli.examples import EXAMPLES
+from iaside_plugins.protocol import MANY_IMAGES
 
 # Options that name something optional: without them there is none of it.
 OPTIONAL = {
@@ -92,7 +93,7 @@ def test_the_defaults_that_are_said_are_the_true_ones():
         linf = parse_budgets(shown(command, "epsilons"))
         assert linf == pytest.approx(ATTACKS["pgd"].epsilons)
         assert tuple(parse_budgets(shown(command, "epsilons_l2"))) == ATTACKS["fgm"].epsilons
-    assert shown("profile", "protocol") == "default"
-    for command in ("explain", "spectrum", "demo"):
+    assert f"from {MANY_IMAGES} images on" in shown("profile", "protocol")
+    for command in ("profile", "explain", "spectrum", "heatmap", "demo"):
         assert "permutation" in shown(command, "protocol")
     assert "--out" in shown("demo", "resume")

@@ -274,14 +274,18 @@ def test_the_mean_is_over_all_perturbations_that_are_no_attacks_and_says_so():
     np.testing.assert_allclose(np.diag(found.interactions()), found.contributions, atol=1e-12)
     both = found.per_energy(["fog", "my sensor"]).value
     np.testing.assert_array_equal(found.per_energy().value, both)
-    attacked = error_decomposition(net, (x, {("pgd Linf", 0.5): third}, y), Protocol(4))
-    assert attacked.error.mean_conditions == attacked.conditions
+    dims = {("dim", 0.1): first, ("dim", 1): second}
+    for own in ({("pgd Linf", 0.5): third}, dims, {("blur", 0.5): first, ("pgd", 0.1): third}):
+        alone = error_decomposition(net, (x, own, y), Protocol(4))
+        assert alone.error.mean_conditions == alone.conditions
 
 
 def test_one_condition_may_be_given_alone_however_it_is_written():
     found = error_decomposition(Loud().eval(), _grey_pairs(4), Protocol(4))
     one = found.conditions[1]
     wanted = found.repair([one])["without_high"]
+    with pytest.raises(InputError, match="expected a condition"):
+        found.repair(5)
     for written in (one, tuple(one), [one.name, one.level], iter([one])):
         np.testing.assert_array_equal(found.repair(written)["without_high"], wanted)
     assert found.repair("noise")["without_low"].tolist() == found.repair()["without_low"].tolist()

@@ -111,7 +111,8 @@ def test_no_gradient_is_left_in_the_parameters():
         ({"bands": [9]}, "numbered 0 to 3, got 9"),
         ({"norm": "L1"}, "'L2' or 'Linf', got 'L1'"),
         ({"keep": "both"}, "keep must be one of bands, bounds, got 'both'"),
-        ({"steps": 0}, "steps >= 1 and rel_stepsize > 0, got 0"),
+        ({"steps": 0}, "steps must be an integer of at least 1, got 0"),
+        ({"rel_stepsize": 0}, "rel_stepsize must be above 0, got 0"),
     ],
 )
 def test_bad_options(options, message):

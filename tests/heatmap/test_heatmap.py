@@ -89,6 +89,7 @@ def test_steps_keep_the_grid_symmetric():
         assert len(axis_frequencies(side, frequency_step((side, 7), grid=grid))) <= grid
     assert len(axis_frequencies(32, frequency_step((32, 32), grid=8))) == 8
     assert frequency_step((32, 32), 3) == 3
+    assert type(frequency_step((32, 32), np.int64(3))) is int
     with pytest.raises(InputError, match="exclude each other"):
         frequency_step((32, 32), 3, 8)
     with pytest.raises(InputError, match="at least 2"):

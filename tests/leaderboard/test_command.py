@@ -89,8 +89,9 @@ def test_weights_of_the_source_are_not_given(
     raw = make_entry()
     raw["model"] |= {"source": source, "spec": spec, "weights": weights}
     assert options(command(parsed(raw)[0]))["weights"] is None
-    raw["model"]["weights"] = "other.pth"
-    assert options(command(parsed(raw)[0]))["weights"].name == "other.pth"
+    for other in ("other.pth", "timm.pth", "torchvision-resnet50.pth", "model 1.pth"):
+        raw["model"]["weights"] = other
+        assert options(command(parsed(raw)[0]))["weights"].name == other
 
 
 def test_each_option_of_the_images(make_entry: Make) -> None:

@@ -199,7 +199,8 @@ def test_the_command(
     assert end.value.code == (2 if broken else 0)
     assert err == ("iaside: 1 problems in data; each is named above\n" if broken else "")
     found = json.loads(file.read_text())["findings"]
-    assert len(out.splitlines()) == len(found)
+    assert len(out.splitlines()) == len(found) + 1
+    assert out.splitlines()[-1] == f"wrote {file}"
     assert sum(finding["kind"] == PROBLEM for finding in found) == broken
 
 

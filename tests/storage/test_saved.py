@@ -95,6 +95,19 @@ def test_no_altered_file_ends_in_anything_but_one_line(kind, results, tmp_path):
     assert refused > 50
 
 
+@pytest.mark.parametrize("kind", READ)
+def test_a_file_of_another_version_is_said_to_be_one(kind, results, tmp_path):
+    path = tmp_path / "result.npz"
+    results[kind].save(path)
+    with np.load(path) as data:
+        arrays = dict(data)
+    head = json.loads(str(arrays["head"]))
+    version = next(name for name in ("format", "decomposition", "fourier_heat_map") if name in head)
+    np.savez(path, **{**arrays, "head": np.array(json.dumps({**head, version: 99}))})
+    with pytest.raises(InputError, match=r"^\S*result\.npz was written by another version"):
+        kind.load(path)
+
+
 def test_texts_nested_too_deeply_are_refused(results, tmp_path):
     deep = "[" * 100_000
     (tmp_path / "deep.json").write_text(deep)
