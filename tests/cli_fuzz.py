@@ -35,6 +35,7 @@ LONGEST = 1500  # characters of a line on stderr
 TINY = ("network", "grey", "small_input", "nan_without_band_0", "nan_always", "no_network")
 MODELS = [f"python:odd_nets:{name}" for name in odd_nets.NAMES if name not in ("Any", "late")]
 MODELS += ["python:odd_nets:late", *(f"python:tiny_model:{name}" for name in TINY)]
+MODEL_NAMES = ("model", "models", "spec", "versus")  # of parameters
 SOUND = ["python:tiny_model:network"]
 BAD_MODELS = [
     *("", ":", "python:", "python:odd_nets", "python:odd_nets:", "python:nowhere:net", "timm:no"),
@@ -131,6 +132,17 @@ VALUES: dict[str, list[Any]] = {
     "temperature": ["1", "1,fitted", "0", "nan", "x"],
     "beta": [0.5, 0.9, 0, 1, 2, "nan"],
     "crossed": ["2", "3", "x"],
+    "grid": [2, 4, 8, 1, -1],
+    "step": [1, 4, 16, 0],
+    "norm": [2, 0.5, 0, -1, "nan"],
+    "mean": ["0.5", "imagenet", "0.1,0.2", "125"],
+    "std": ["0.5", "imagenet", "0.1,0.2", "0"],
+    "versus_mean": ["0.5", "x"],
+    "versus_std": ["0.5", "0"],
+    "versus_weights": ["good.pth", "nowhere.pth"],
+    "repair": [0, 2, 50, -1],
+    "n_explain": [1, 2, 0, -1],
+    "perturbed": ["images", "mixed", "nowhere"],
     "source": ["saved.npz", "kept", "evaluated", "images", "text.txt", "nowhere", "entry.json"],
     "by_class": FILES,
     "folder": ["images", "nowhere", "board", "text.txt"],
@@ -144,14 +156,18 @@ VALUES: dict[str, list[Any]] = {
     "reason": ["a better run", " "],
     "supersedes": ["x"],
 }
+NOT_CALLED = {  # what makes networks, a page for the Hub or a schema, and what needs git
+    *("demo", "leaderboard rename", "leaderboard space", "leaderboard schema"),
+    "leaderboard submission",
+}
 LONG = {"n_train", "n_seeds"}  # of the demo, which is not called
 NEVER = {"ray", "help", "version", "repository", "commit", "maintainer", "jpeg"} | LONG
 # Given unless drawn otherwise: what a call needs, and what keeps it short.
 USUAL: dict[str, dict[str, Any]] = {
     "profile": {"data": "images", "n_bands": 2},
     "evaluate": {
-        **{"data": "images", "out": "out.json", "n_bands": 2, "corruptions": "none"},
-        **{"attacks": "fgsm", "epsilons": "8/255", "frost": "frost"},
+        **{"data": "images", "out": "out.json", "n_bands": 2, "corruptions": "brightness"},
+        **{"attacks": "fgsm", "epsilons": "8/255"},
     },
     "compare": {"data": "images", "n_bands": 2, "methods": "saliency", "n_sensitivity": 1},
     "spectrum": {"data": "images", "n_bands": 2, "corruptions": "brightness", "severities": "1"},
@@ -160,6 +176,7 @@ USUAL: dict[str, dict[str, Any]] = {
         **{"band_norm": "chebyshev", "temperature": "1", "beta": "0.75"},
     },
     "explain": {"data": "images", "n_bands": 2, "corruptions": "brightness", "severities": "1"},
+    "heatmap": {"data": "images", "n_bands": 2, "grid": 4},
     "show": {},
     "doctor": {},
     "leaderboard validate": {},
@@ -171,6 +188,7 @@ WEIGHTS = {
     "profile": 6,
     "evaluate": 6,
     "explain": 5,
+    "heatmap": 4,
     "compare": 4,
     "spectrum": 5,
     "sensitivity": 3,
@@ -265,7 +283,7 @@ def drawn(draw: random.Random) -> tuple[str, ...]:
 
 
 def _value(key: str, parameter: Any, draw: random.Random) -> Any:
-    if key in ("model", "models"):
+    if key in MODEL_NAMES and draw.random() > 0.03:
         pool = draw.choices((SOUND, MODELS, BAD_MODELS), (4, 5, 1))[0]
         return draw.choice(pool)
     if draw.random() < 0.08:

@@ -65,7 +65,8 @@ def residual_and_infidelity(
     The residual is the sum of the attributions - (value(image) - value(black image)). The
     infidelity (Yeh et al., NeurIPS 2019) is the mean squared error, over random droppings of
     bands, of the sum of the dropped bands' attributions as the loss of value. The droppings are
-    drawn from the seeds alone: the same for every method.
+    drawn from the seeds alone: the same for every method. NaN where its squares are beyond single
+    precision.
 
     Args:
         run: The method; its model and bands.
@@ -97,7 +98,9 @@ def residual_and_infidelity(
             max_examples_per_batch=min(rows_at_once(image, run.batch_size), n),
             normalize=True,
         )
-    return float(value.double().sum() - gain.double()), float(infidelity[0])
+    found = float(infidelity[0])
+    residual = float(value.double().sum() - gain.double())
+    return residual, found if math.isfinite(found) else math.nan
 
 
 def sensitivity(run: BandRun, image: Tensor, label: int, metrics: Metrics, seeds: Seeds) -> float:

@@ -196,6 +196,8 @@ def _first_line(error: Exception) -> str:
 
 def _log_probabilities(forward: Forward, probe: Tensor) -> Tensor:
     logits = forward(forward.copy_of(probe))
+    if len(logits) != len(probe):
+        raise InputError(f"{len(logits)} rows of logits for {len(probe)} images")
     wide = torch.float64 if logits.dtype == torch.float64 else torch.float32
     found = torch.log_softmax(logits.to(wide), dim=1)
     if not bool(torch.isfinite(found).all()):

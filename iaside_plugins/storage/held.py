@@ -133,10 +133,16 @@ def integers(model: Any) -> dict[str, Any]:
 
     One may be a setting, or a count that another object keeps: they are told apart by the user.
     """
+    return _integers(model, frozenset())
+
+
+def _integers(model: Any, inside: frozenset[int]) -> dict[str, Any]:
+    """Return the integers of a model; of modules that hold it, by their ids, not once more."""
     out: dict[str, Any] = {}
+    inside |= {id(model)}
     for key, value in held(model).items():
-        if isinstance(value, nn.Module):
-            out |= {f"{key}.{name}": one for name, one in integers(value).items()}
+        if isinstance(value, nn.Module) and id(value) not in inside:
+            out |= {f"{key}.{name}": one for name, one in _integers(value, inside).items()}
         elif may_count(value):
             out[key] = value
     return out

@@ -42,18 +42,22 @@ def state_digest(module: nn.Module) -> str:
     return _tensors_digest(module.state_dict())
 
 
-def _tensors_digest(state: Mapping[str, Any]) -> str:
+def _tensors_digest(state: Mapping[str, Any], inside: frozenset[int] = frozenset()) -> str:
     digest = hashlib.sha256()
     for name, value in state.items():
-        for part in _parts(value):
+        for part in _parts(value, inside):
             digest.update(part if isinstance(part, bytes) else f"{name}|{part}|".encode())
     return digest.hexdigest()
 
 
-def _parts(value: Any) -> Iterator[str | bytes]:
+def _parts(value: Any, inside: frozenset[int] = frozenset()) -> Iterator[str | bytes]:
     """Yield what decides an entry of a state: of a quantised tensor its integers and their scale.
 
     Modules of 8 bits keep pairs of tensors and types (`_packed_params`) among their tensors.
+
+    Args:
+        value: The entry.
+        inside: Ids of the modules that hold it: one of them is not looked into again.
     """
     if torch.is_tensor(value) and value.is_quantized:
         per_channel = value.qscheme() in (
@@ -71,17 +75,17 @@ def _parts(value: Any) -> Iterator[str | bytes]:
         yield f"{array.dtype}|{tuple(array.shape)}"
         yield array.reshape(-1).view(torch.uint8).numpy().tobytes()
     elif isinstance(value, nn.Module):
-        yield model_digest(value)
+        yield "itself" if id(value) in inside else _digest_of(value, inside)
     elif isinstance(value, (np.ndarray, np.generic)):
         yield f"{value.dtype}|{value.shape}"
         yield repr(value.tolist()) if value.dtype.hasobject else value.tobytes()
     elif isinstance(value, Mapping):
         for key, one in value.items():
             yield str(key)
-            yield from _parts(one)
+            yield from _parts(one, inside)
     elif isinstance(value, (list, tuple)):
         for one in value:
-            yield from _parts(one)
+            yield from _parts(one, inside)
     elif isinstance(value, (str, bytes, int, float, complex, torch.dtype, type(None))):
         yield value if isinstance(value, bytes) else repr(value)
     elif isinstance(value, enum.Enum):
@@ -98,6 +102,11 @@ def model_digest(model: Any) -> str:
     (see `model_identity`). For another callable: its qualified name, and the modules and constants
     that it holds (see `held`), but for integers (see `integers`).
     """
+    return _digest_of(model, frozenset())
+
+
+def _digest_of(model: Any, inside: frozenset[int]) -> str:
+    """Return the digest of a model that others hold, see `_parts`."""
     kind = type(model)
     known = {} if hasattr(model, "code_sha256") else held(model)
     more = {key: value for key, value in known.items() if not may_count(value)}
@@ -106,7 +115,7 @@ def model_digest(model: Any) -> str:
         more = {**model.state_dict(), **dict(model.named_buffers()), **more}
     else:
         text = f"callable:{getattr(model, '__qualname__', kind.__qualname__)}"
-    text = f"{text}|{_tensors_digest(more)}"
+    text = f"{text}|{_tensors_digest(more, inside | {id(model)})}"
     return f"{kind.__qualname__}:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from cli_fuzz import drawn, make_inputs, run
+from cli_fuzz import MODEL_NAMES, NOT_CALLED, USUAL, VALUES, commands, drawn, make_inputs, run
 
 from iaside_plugins.display.errors import LONGEST, one_line
 
@@ -16,6 +16,10 @@ def inputs(tmp_path_factory):
 
 
 CALLS = [  # found by the fuzz
+    "sensitivity python:odd_nets:late --data images --n-bands 2 --range-handling none --absence "
+    "zero --band-norm chebyshev --temperature 1 --beta 0.75",
+    "heatmap python:odd_nets:one_row --data images --n-bands 2 --precision bfloat16 --grid 4",
+    "compare python:odd_nets:huge --data images --n-bands 2 --methods saliency",
     "profile python:odd_nets:sound --data images --n-bands 1000000",
     "compare python:odd_nets:constant --data images --n-bands 2 --methods saliency",
     "sensitivity python:odd_nets:complex_ --data images --n-bands 2 --absence zero --beta 0.5",
@@ -39,6 +43,14 @@ CALLS = [  # found by the fuzz
 def test_calls_that_went_wrong(inputs, call):
     found = run(tuple(call.split()), inputs)
     assert not found.faults(), found
+
+
+def test_every_command_is_drawn_with_sound_arguments():
+    found = commands()
+    assert set(found) == set(USUAL) | NOT_CALLED
+    for name in USUAL:
+        arguments = [p.name for p in found[name].params if p.param_type_name == "argument"]
+        assert set(arguments) <= {*MODEL_NAMES, *VALUES}
 
 
 def test_seeded_calls(inputs):

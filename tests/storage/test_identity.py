@@ -398,6 +398,25 @@ def test_settings_by_name_are_known_and_places_are_not(tmp_path):
         _run(tmp_path, model(_Kind.MAX, "/weights/first.pt"))
 
 
+@pytest.mark.parametrize("through", [1, 2])
+def test_modules_that_hold_one_another_have_an_identity(tmp_path, through):
+    """A network whose own function reaches it, at once or by way of another network."""
+
+    def chained():
+        nets = [oracles.TinyNet() for _ in range(through)]
+        for k, net in enumerate(nets):
+            net.change = lambda logits, other=nets[k - 1]: logits + 0 * len(list(other.children()))
+        return nets[0]
+
+    _run(tmp_path, chained())
+    assert _run(tmp_path, chained()).n_forward == 0
+    other = chained()
+    with torch.no_grad():
+        next(other.parameters()).add_(1)
+    with pytest.raises(InputError, match="model was"):
+        _run(tmp_path, other)
+
+
 def test_a_folder_that_does_not_say_its_code_is_taken(tmp_path):
     _run(tmp_path, _Own().eval())
     header = tmp_path / "run.json"
