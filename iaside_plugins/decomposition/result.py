@@ -26,8 +26,8 @@ from iaside_plugins.importance.result import band_edges
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.shapley import exact as shapley
 from iaside_plugins.stats.intervals import Estimate, jackknife
-from iaside_plugins.storage.files import jsonable, parse_json, read_npz, write_atomic
-from iaside_plugins.storage.saved import check_arrays, check_head
+from iaside_plugins.storage.files import jsonable, write_atomic
+from iaside_plugins.storage.saved import check_arrays, check_head, read_saved
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -372,14 +372,7 @@ class ErrorDecomposition:
         Raises:
             InputError: If the file is not a saved result, or of a later version.
         """
-        try:
-            arrays: dict[str, Any] = read_npz(Path(path))
-            head = parse_json(str(arrays.pop("head")))
-            version = head.pop("decomposition")
-        except (KeyError, ValueError, AttributeError, TypeError) as error:
-            raise InputError(f"{path} is not a saved ErrorDecomposition: {error}") from error
-        if version != FORMAT:
-            raise InputError(f"{path} was written by another version of iaside-plugins")
+        arrays, head = read_saved(path, "ErrorDecomposition", "decomposition", FORMAT)
         try:
             check_head(head)
             protocol = Protocol(**head.pop("protocol"))

@@ -21,8 +21,8 @@ from iaside_plugins.heatmap.basis import (
 )
 from iaside_plugins.spectral.partition import SpectralPartition
 from iaside_plugins.stats.intervals import rate_interval, wilson
-from iaside_plugins.storage.files import jsonable, parse_json, read_npz, write_atomic
-from iaside_plugins.storage.saved import check_arrays, check_head
+from iaside_plugins.storage.files import jsonable, write_atomic
+from iaside_plugins.storage.saved import check_arrays, check_head, read_saved
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -186,14 +186,7 @@ class FourierHeatMap:
         Raises:
             InputError: If the file is not a saved heat map, or of a later version.
         """
-        try:
-            arrays: dict[str, Any] = read_npz(Path(path))
-            head = parse_json(str(arrays.pop("head")))
-            version = head.pop("fourier_heat_map")
-        except (KeyError, ValueError, AttributeError, TypeError) as error:
-            raise InputError(f"{path} is not a saved FourierHeatMap: {error}") from error
-        if version != FORMAT:
-            raise InputError(f"{path} was written by another version of iaside-plugins")
+        arrays, head = read_saved(path, "FourierHeatMap", "fourier_heat_map", FORMAT)
         try:
             check_head(head)
             partition = SpectralPartition(head.pop("n_bands"), head.pop("band_norm"))

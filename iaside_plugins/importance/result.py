@@ -23,8 +23,8 @@ from iaside_plugins.shapley import exact as shapley
 from iaside_plugins.shapley.score import importance_distribution, score, score_range, signed_score
 from iaside_plugins.spectral.partition import BAND_NORMS, SpectralPartition
 from iaside_plugins.stats.intervals import Estimate, jackknife
-from iaside_plugins.storage.files import jsonable, parse_json, read_npz, write_atomic
-from iaside_plugins.storage.saved import check_arrays, check_head
+from iaside_plugins.storage.files import jsonable, write_atomic
+from iaside_plugins.storage.saved import check_arrays, check_head, read_saved
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -348,14 +348,7 @@ class SpectralImportance:
             from iaside_plugins.importance.run import read_run
 
             return read_run(path)
-        try:
-            arrays: dict[str, Any] = read_npz(Path(path))
-            head = parse_json(str(arrays.pop("head")))
-            version = head.pop("format")
-        except (KeyError, ValueError, AttributeError, TypeError) as error:
-            raise InputError(f"{path} is not a saved SpectralImportance: {error}") from error
-        if version != FORMAT:
-            raise InputError(f"{path} was written by another version of iaside-plugins")
+        arrays, head = read_saved(path, "SpectralImportance", "format", FORMAT)
         try:
             known = {one.name for one in fields(cls)}  # an adapter's result may hold more
             held: dict[str, Any] = {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from iaside_plugins.errors import shown
+from iaside_plugins.errors import InputError, shown
+from iaside_plugins.storage.files import parse_json, read_npz
 
 
 def _is_count(value: Any) -> bool:
@@ -47,6 +49,31 @@ KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "step": (lambda value: _is_count(value) and value > 0, "an integer of at least 1"),
     "seed": (_is_count, "an integer of at least 0"),
 }
+
+
+def read_saved(
+    path: Path | str, kind: str, mark: str, version: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the arrays of a saved result's file, and its head without the mark.
+
+    Args:
+        path: The .npz file; nothing in it is executed.
+        kind: What it should hold, for the message.
+        mark: Where the head keeps the version of the format.
+        version: The version that can be read.
+
+    Raises:
+        InputError: If the file cannot be read, holds something else, or is of another version.
+    """
+    try:
+        arrays: dict[str, Any] = read_npz(Path(path))
+        head = parse_json(str(arrays.pop("head")))
+        found = head.pop(mark)
+    except (KeyError, ValueError, AttributeError, TypeError) as error:
+        raise InputError(f"{path} is not a saved {kind}: {error}") from error
+    if found != version:
+        raise InputError(f"{path} was written by another version of iaside-plugins")
+    return arrays, head
 
 
 def check_head(head: Mapping[str, Any]) -> None:
