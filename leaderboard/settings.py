@@ -185,7 +185,12 @@ def _text(folder: Path) -> str:
 def _with_name(text: str, key: str, name: str | None) -> str:
     """Return TOML with a line of the table of names changed, or taken out if `name` is None."""
     start = f"{_quoted(key)} = "
-    lines = [line for line in text.rstrip("\n").split("\n") if not line.startswith(start)]
+    written = (start, f"{key} = ") if re.fullmatch(r"[A-Za-z0-9_-]+", key) else (start,)
+    lines, inside = [], False
+    for line in text.rstrip("\n").split("\n"):
+        inside = line == NAMES if line.startswith("[") else inside
+        if not (inside and line.startswith(written)):
+            lines.append(line)
     if name is not None:
         if NAMES not in lines:
             lines += ["", NAMES]

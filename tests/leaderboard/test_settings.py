@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from board_entries import HOSTILE, Make, parsed
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from iaside_plugins.errors import InputError
@@ -177,6 +177,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.
 
 
 @given(TEXT, TEXT, st.sampled_from(["", WHOLE, "[names]\nx = 'y'\n"]))
+@example("x", "0", "[names]\nx = 'y'\n")  # a bare key
 def test_any_name_is_written_as_it_is(key: str, name: str, text: str) -> None:
     found = BoardSettings.parse(_with_name(text, key, name))
     assert found.names[key] == name
