@@ -16,7 +16,7 @@ from iaside_plugins.display.text import number, plural
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.importance import comparison
 from iaside_plugins.importance.comparison import Comparison, check_same_labels, same_images
-from iaside_plugins.importance.result import SpectralImportance
+from iaside_plugins.importance.result import PREDICTED, SpectralImportance
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import jsonable
 from iaside_plugins.value_table.stream import numbered
@@ -38,6 +38,8 @@ class DecompositionDifference:
         protocol: The protocol of both.
         ids: Name or digest of every image, in order.
         band_edges: Band edges of the first (M + 1,) in cycles/image.
+        predicted: Whether each model is held against its own predictions: errors are those that
+            changed.
     """
 
     error: Contributions
@@ -45,6 +47,7 @@ class DecompositionDifference:
     protocol: Protocol
     ids: tuple[str, ...]
     band_edges: Array
+    predicted: bool = False
 
     def plot(self, first: str = "first", second: str = "second") -> Figure:
         """Plot the difference by condition and band in a new figure (needs matplotlib).
@@ -172,6 +175,7 @@ def difference(first: ErrorDecomposition, second: ErrorDecomposition) -> Decompo
         first.protocol,
         first.ids,
         first.band_edges(),
+        first.label_space == PREDICTED,
     )
 
 

@@ -29,6 +29,8 @@ SPOKEN = {
     "digital": "digital corruptions",
     "systematic": "systematic noise (the same files read otherwise)",
 }
+LOST = "loses less than", "less", "lose unequally"
+CHANGED = "changes fewer of its predictions than", "fewer", "change unequally many predictions"
 NEARLY = 0.8  # of what the best removal repairs
 
 
@@ -62,6 +64,7 @@ def versus_conclusion(found: DecompositionDifference, first: str, second: str) -
         second: Name of the second.
     """
     game, sentences = found.error, []
+    beats, less, unequally = CHANGED if found.predicted else LOST
     clean = game.over().clean
     if _sign(clean):
         better, worse = (first, second) if _sign(clean) < 0 else (second, first)
@@ -73,19 +76,18 @@ def versus_conclusion(found: DecompositionDifference, first: str, second: str) -
         sign = _sign(split.added)
         if not sign:
             sentences.append(
-                f"Under {group.name} the two are not shown to lose unequally "
+                f"Under {group.name} the two are not shown to {unequally} "
                 f"({points(split.added)} points)."
             )
             continue
         better, worse = (first, second) if sign < 0 else (second, first)
-        text = f"Under {group.name} {better} loses less than {worse}, by {_gap(split.added)}"
-        text += " points"
+        text = f"Under {group.name} {better} {beats} {worse}, by {_gap(split.added)} points"
         wins, pays = (
             [i for i in range(game.bands.shape[2]) if _sign(split.bands, i) == side]
             for side in (sign, -sign)
         )
         if wins:
-            text += f": less in {band_list(wins)}"
+            text += f": {less} in {band_list(wins)}"
         if pays:
             text += f"{' and' if wins else ':'} more in {band_list(pays)}"
         sentences.append(f"{text}.")

@@ -55,10 +55,16 @@ def versus_text(
         width: Greatest width of a line; by default the terminal's.
     """
     lines = ["", *_wrapped(versus_conclusion(found, first, second), width), ""]
-    note = (
-        "Above: what is added to the clean errors. Below: "
-        f"errors of {first} less those of {second}, in points (negative: {first} is better)."
-    )
+    if found.predicted:
+        note = (
+            f"Above and below: predictions that {first} changes less those that {second} changes, "
+            f"in points (negative: {first} changes fewer)."
+        )
+    else:
+        note = (
+            "Above: what is added to the clean errors. Below: "
+            f"errors of {first} less those of {second}, in points (negative: {first} is better)."
+        )
     lines += [*_wrapped([note], width), ""]
     lines += decomposition_table(found.error, width, "clean", "error")
     return "\n".join(lines)

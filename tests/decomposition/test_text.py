@@ -159,6 +159,19 @@ def test_a_difference_says_where_a_model_wins_and_where_it_pays():
     assert "not shown to lose unequally" in same
 
 
+def test_a_difference_of_changed_predictions_speaks_of_no_accuracy():
+    first, second = (
+        replace(decomposition(game([bands], clean=0.0)), label_space="predicted")
+        for bands in ([0.3, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.6])
+    )
+    said = " ".join(versus_text(difference(first, second), "adv", "std", 200).split())
+    assert "adv changes fewer of its predictions than std, by 30.0 [" in said
+    assert "fewer in band 3 and more in band 0" in said
+    same = versus_text(difference(first, first), "a", "b", 200)
+    assert "not shown to change unequally many predictions" in same
+    assert not any(word in said + same for word in ("lose", "better", "errs"))
+
+
 def test_the_whole_text_and_the_pictures_are_made():
     error = game([[0.1, 0.2, 0.0, 0.0], [0.0, 0.0, 0.0, 0.3]], nested=True, names=("fog", "snow"))
     result = decomposition(error)
