@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import device_checks
 import pytest
 import torch
+from device_checks import CHECKS, checks, run_check
 
 TESTS = Path(__file__).parent
-CPU = [name for name, one in device_checks.CHECKS.items() if not one.cuda_only]
+CPU = [name for name, one in CHECKS.items() if not one.cuda_only]
 
 
 def _passes(name: str, device: str) -> None:
-    found = device_checks.run_check(name, torch.device(device))
+    found = run_check(name, torch.device(device))
     if found["status"] == "not run":
         pytest.skip(found["reason"])
     assert found["status"] == "passed", found
@@ -25,7 +25,7 @@ def test_on_the_cpu(name):
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("name", device_checks.CHECKS)
+@pytest.mark.parametrize("name", CHECKS)
 def test_on_a_gpu(name):
     _passes(name, "cuda:0")
 
@@ -39,15 +39,15 @@ class TestReports:
     """What a check that fails says."""
 
     @pytest.fixture(autouse=True)
-    def checks(self, monkeypatch):
-        monkeypatch.setattr(device_checks, "CHECKS", {})
+    def no_checks(self, monkeypatch):
+        monkeypatch.setattr(checks, "CHECKS", {})
 
     def _found(self, **choices):
-        name = next(iter(device_checks.CHECKS))
-        return device_checks.run_check(name, torch.device("cpu"))
+        name = next(iter(checks.CHECKS))
+        return run_check(name, torch.device("cpu"))
 
     def test_the_size_of_a_deviation(self):
-        @device_checks.check()
+        @checks.check()
         def off(_device, notes):
             notes.near("values", [1.0, 2.0], [1.0, 2.5], 0.1)
             notes.near("shapes", [1.0], [1.0, 2.0], 0.1)
@@ -61,7 +61,7 @@ class TestReports:
         assert found["measured"][1]["deviation"] is None
 
     def test_an_error_stops_nothing(self):
-        @device_checks.check()
+        @checks.check()
         def broken(_device, notes):
             notes.near("before", [1.0], [1.0], 0)
             raise RuntimeError("CUDA error: device-side assert")
@@ -80,14 +80,14 @@ class TestReports:
         ],
     )
     def test_what_is_missing(self, choices, reason):
-        @device_checks.check(**choices)
+        @checks.check(**choices)
         def never(_device, _notes):
             raise AssertionError
 
         assert (self._found()["status"], self._found()["reason"]) == ("not run", reason)
 
     def test_a_check_that_compares_nothing_is_none(self):
-        @device_checks.check()
+        @checks.check()
         def empty(_device, _notes):
             pass
 

@@ -20,7 +20,8 @@ from unittest import mock
 
 import torch
 from bench_forwards import script_run
-from device_checks import SmallNet, settled, tf32, with_steps
+from device_checks.checks import tf32
+from device_checks.nets import SmallNet, settled, with_steps
 from torch import Tensor, nn
 
 from iaside_plugins import Protocol, error_decomposition, spectral_importance
