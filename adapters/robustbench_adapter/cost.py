@@ -14,7 +14,7 @@ from iaside_plugins.adapters.models.robustbench_zoo import N_CLASSES
 from iaside_plugins.adapters.robustbench_adapter.autoattack import attacks_work
 from iaside_plugins.adapters.robustbench_adapter.request import PreparedRequest
 from iaside_plugins.corruptions.error_rates import SEVERITIES
-from iaside_plugins.decomposition.run import chains_like
+from iaside_plugins.decomposition.protocols import chains_like
 from iaside_plugins.display.cost import SHORT, Cost, in_words
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.checks import check_images, check_labels, model_device, non_finite

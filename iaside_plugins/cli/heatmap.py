@@ -18,7 +18,7 @@ from iaside_plugins.cli.groups import (
     with_groups,
 )
 from iaside_plugins.cli.values import check_clash
-from iaside_plugins.decomposition.run import check_protocol
+from iaside_plugins.decomposition.protocols import check_protocol
 from iaside_plugins.devices import pick_device
 from iaside_plugins.errors import InputError
 from iaside_plugins.heatmap.plots import plot_heatmap

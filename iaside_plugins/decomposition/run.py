@@ -7,43 +7,42 @@ engine, the estimators, the store and the workers are those of `importance.run`.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-import numpy as np
-import numpy.typing as npt
-
-from iaside_plugins.decomposition.contributions import Condition, Contributions
+from iaside_plugins.decomposition.contributions import Condition
 from iaside_plugins.decomposition.pairs import PairStream
+from iaside_plugins.decomposition.protocols import DEFAULT, check_protocol, engine_of
 from iaside_plugins.decomposition.result import ErrorDecomposition
+from iaside_plugins.decomposition.rows import (
+    Rows,
+    first_images,
+    n_images,
+    result_of,
+    stop_check,
+)
+from iaside_plugins.decomposition.work import decomposition_work, nested_places
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.chance import warn_at_chance
 from iaside_plugins.importance.run import ROWS
-from iaside_plugins.importance.stopping import StopCheck, check_points
 from iaside_plugins.inference.checks import KnownClasses, model_device
 from iaside_plugins.inference.forward import Model
 from iaside_plugins.inference.runner import first_batch_size
-from iaside_plugins.integers import index_or_none
 from iaside_plugins.parallel.processes import Devices, one_or_several
 from iaside_plugins.parallel.shards import FileRange, RowRequest, Wanted, finished_groups
 from iaside_plugins.protocol import Protocol, method_identity, protocol_or
-from iaside_plugins.spectral.range_handling import RANGE_HANDLINGS
 from iaside_plugins.storage.provenance import model_identity
 from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.value_table.game import Game
-from iaside_plugins.value_table.layout import RowLayout, UnpackedRows
-from iaside_plugins.value_table.progress import Progress, Work, added, times
-from iaside_plugins.value_table.rows import Group, ImageNote, images_a_pass, restore
+from iaside_plugins.value_table.layout import RowLayout
+from iaside_plugins.value_table.progress import Progress
+from iaside_plugins.value_table.rows import Group, images_a_pass, restore
 from iaside_plugins.value_table.stream import are_files, check_max_images, count
 
-Array = npt.NDArray[np.float64]
 K = TypeVar("K")
-DEFAULT = Protocol(estimator="permutation")
 FLUSH_EVERY = 512  # rows of one file of the store
 
 
@@ -159,7 +158,7 @@ def error_decomposition(  # noqa: PLR0913  the public signature
     stream = PairStream(pairs, protocol.n_bands, max_images)
     n_rows = first_batch_size(batch_size, devices[0]) if devices else game.runner.n_rows
     requests, wanted = [], Wanted(max_images)
-    for nested, places in _parts(protocol, repair):
+    for nested, places in nested_places(protocol, repair):
         layout = RowLayout(engine, nested, paired=True)
         store = row_store(resume, identity, layout)
         size = images_a_pass(engine, n_rows, layout)
@@ -185,20 +184,20 @@ def error_decomposition(  # noqa: PLR0913  the public signature
         with Progress(work(known), show_progress) as bar, finished as each:
             bar.set_description("error by band")
             for request, group in each:
-                c, before = len(stream.conditions), _n_images(rows, stream)
+                conditions = stream.conditions
+                before = n_images(rows, conditions)
                 part = rows[requests.index(request)]
-                part.rows += [request.store.rows[key] for key in group.keys]
-                part.notes += group.donors
-                passes = part.layout.n_passes
-                bar.update({"coalition": len(group.keys) * (passes + 1 / c)})
+                part.add(group, request.store)
+                passes = part.layout.n_passes + 1 / len(conditions)
+                bar.update({"coalition": len(group.keys) * passes})
                 if target_error is None:
                     continue
-                check = _stop_check(rows, stream.conditions, before, target_error)
+                check = stop_check(rows, conditions, before, target_error)
                 if check is not None:
                     if (expected := work(check.expected(known))) is not None:
                         bar.set_work(expected)
                     if check.done:
-                        _keep(rows, check.n_images * c)
+                        rows = first_images(rows, conditions, check.n_images)
                         break
     finally:
         for request in requests:
@@ -251,12 +250,6 @@ def _folder(condition: Condition) -> str:
     return re.sub(r"[^\w.]+", "-", str(condition))
 
 
-def engine_of(protocol: Protocol) -> Protocol:
-    """Return the protocol by which the engine makes the rows of a decomposition."""
-    # The engine's name for "the given image stands in for the missing bands", for all of them too.
-    return replace(protocol, absence="replacement", black_empty=False)
-
-
 def run_identity(
     model: Model, protocol: Protocol, precision: str, resume: Path | str | None
 ) -> dict[str, Any]:
@@ -275,49 +268,6 @@ def row_store(resume: Path | str | None, identity: dict[str, Any], layout: RowLa
     """Return where the rows of one layout are kept, see `run_identity`."""
     folder = None if resume is None else Path(resume) / ("nested" if layout.nested else "chains")
     return RowStore(folder, identity, FLUSH_EVERY, width=layout.width, finite=True)
-
-
-@dataclass
-class Rows:
-    """Rows of one layout, those of an image under all conditions one after the other."""
-
-    layout: RowLayout
-    rows: list[Array] = field(default_factory=list)
-    notes: list[ImageNote | None] = field(default_factory=list)  # of the clean image, row by row
-
-
-def decomposition_work(
-    pairs: Any, protocol: Protocol, n_images: int | None, *, repair: bool | int = False
-) -> Work | None:
-    """Return the work of a decomposition, or None where the number of images is unknown.
-
-    Args:
-        pairs: As for `error_decomposition`; its `conditions` and `work`, where it has them, are
-            the conditions of an image, and the work of making it under all of them.
-        protocol: As for `error_decomposition`.
-        n_images: Images.
-        repair: As for `error_decomposition`.
-    """
-    if n_images is None or not (conditions := getattr(pairs, "conditions", None)):
-        return None
-    whole: dict[str, float] = times(getattr(pairs, "work", {}), n_images)
-    left = n_images
-    for nested, places in _parts(protocol, repair):
-        n = min(left, len(places))
-        passes = n * (len(conditions) * RowLayout(protocol, nested, paired=True).n_passes + 1)
-        whole, left = added(whole, {"coalition": passes}), left - n
-    return whole
-
-
-def _parts(protocol: Protocol, repair: bool | int) -> list[tuple[bool, range]]:
-    """Return whether nested sets are evaluated, and the places of the images on which."""
-    every = range(sys.maxsize)
-    if protocol.estimator == "exact" or repair is True:
-        return [(True, every)]
-    n = int(repair) if isinstance(repair, bool) else index_or_none(repair)
-    if n is None or n < 0:
-        raise InputError(f"repair must be true, false or a number of images, got {repair!r}")
-    return [(True, every[:n]), (False, every[n:])] if n else [(False, every)]
 
 
 def _file_range(
@@ -342,142 +292,3 @@ def _groups_of_files(
 ) -> Iterator[Group]:
     """Return the groups of images that a worker reads."""
     return PairStream(pairs, engine.n_bands, None, first).groups(size, engine, places, origin)
-
-
-def _n_images(parts: list[Rows], stream: PairStream) -> int:
-    """Return the number of images whose rows are all there."""
-    return sum(len(part.rows) for part in parts) // max(1, len(stream.conditions))
-
-
-def _keep(parts: list[Rows], n_rows: int) -> None:
-    """Drop all but the first rows."""
-    for part in parts:
-        del part.rows[n_rows:]
-        del part.notes[n_rows:]
-        n_rows -= len(part.rows)
-
-
-def chains_like(protocol: Protocol) -> Protocol:
-    """Return the protocol of a decomposition beside an importance: its bands, seed and forwards."""
-    return replace(
-        DEFAULT,
-        n_bands=protocol.n_bands,
-        band_norm="chebyshev" if protocol.band_norm == "boxes" else protocol.band_norm,
-        temperature=protocol.temperature,
-        seed=protocol.seed,
-        forwards=protocol.forwards,
-    )
-
-
-def check_protocol(protocol: Protocol) -> None:
-    """Raise InputError for choices under which the end of a game is not the benchmark's image."""
-    if protocol.is_script or RANGE_HANDLINGS[protocol.range_handling].changes_images:
-        raise InputError(
-            f"range_handling={protocol.range_handling!r} changes the perturbed images, so that "
-            "their error would not be the benchmark's; use 'none' or 'clip'"
-        )
-    if protocol.absence != "zero":
-        raise InputError(
-            f"absence={protocol.absence!r} does not go with error_decomposition, where the clean "
-            "image stands in for a band that is not perturbed; leave absence out"
-        )
-
-
-def _stop_check(
-    parts: list[Rows], conditions: tuple[Condition, ...], before: int, target_error: float
-) -> StopCheck | None:
-    """Return the first check that was enough, or else the last one; None if none was due."""
-    check = None
-    n_rows = sum(len(part.rows) for part in parts)
-    for n in check_points(before, n_rows // len(conditions)):
-        some = [Rows(part.layout, list(part.rows)) for part in parts]
-        _keep(some, n * len(conditions))
-        error, _ = _games(_unpacked(some), conditions)
-        widths = np.diff(error.over(error.mean_conditions).bands.interval, axis=1) / 2
-        check = StopCheck(n, float(widths.max()) / target_error)
-        if check.done:
-            break
-    return check
-
-
-def _unpacked(parts: list[Rows]) -> UnpackedRows:
-    """Return what the rows hold, in one piece; NaN for nested sets that were not evaluated."""
-    found = [part.layout.unpack(np.stack(part.rows)) for part in parts if part.rows]
-    if len(found) == 1:
-        return found[0]
-    first, other = found
-    lacking = np.full((len(other.ends), 2 * other.shapley_values.shape[1] - 2), np.nan)
-    return UnpackedRows(
-        None,
-        None,
-        np.concatenate([first.ends, other.ends]),
-        np.concatenate([first.shapley_values, other.shapley_values]),
-        np.concatenate([first.hit_ends, other.hit_ends]),
-        np.concatenate([first.hit_shapley_values, other.hit_shapley_values]),
-        energy=np.concatenate([first.energy, other.energy]),
-        nested=None if first.nested is None else np.concatenate([first.nested, lacking]),
-        nested_hits=None
-        if first.nested_hits is None
-        else np.concatenate([first.nested_hits, lacking]),
-    )
-
-
-def _games(
-    found: UnpackedRows, conditions: tuple[Condition, ...]
-) -> tuple[Contributions, Contributions]:
-    """Return the games of errors and of the loss in nats, of rows of K images x C conditions."""
-
-    def game(ends: Array, bands: Array, nested: Array | None, *, rates: bool) -> Contributions:
-        c = len(conditions)
-        return Contributions(
-            conditions,
-            _by_condition(ends, c)[0, :, 0],
-            _by_condition(ends, c)[:, :, 1],
-            _by_condition(bands, c),
-            None if nested is None else _by_condition(nested, c),
-            rates,
-        )
-
-    wrong = None if found.nested_hits is None else 1.0 - found.nested_hits
-    lost = None if found.nested is None else -found.nested
-    return (
-        game(1.0 - found.hit_ends.astype(np.float64), -found.hit_shapley_values, wrong, rates=True),
-        game(-found.ends, -found.shapley_values, lost, rates=False),
-    )
-
-
-def _by_condition(values: npt.NDArray[Any], n_conditions: int) -> npt.NDArray[Any]:
-    """Return (C, K, ...) of (K * C, ...), where the conditions of the first image come first."""
-    return np.moveaxis(values.reshape(-1, n_conditions, *values.shape[1:]), 0, 1)
-
-
-def result_of(
-    protocol: Protocol,
-    parts: list[Rows],
-    conditions: tuple[Condition, ...],
-    *,
-    n_forward: int,
-    precision: str,
-    forwards: tuple[str, ...],
-    label_space: str,
-) -> ErrorDecomposition:
-    """Return the result from rows, the conditions of the first image first."""
-    found, c = _unpacked(parts), len(conditions)
-    notes = [note for part in parts for note in part.notes[::c] if note is not None]
-    error, loss = _games(found, conditions)
-    return ErrorDecomposition(
-        protocol=protocol,
-        error=error,
-        loss=loss,
-        energy=_by_condition(found.energy, c),
-        wrong=None if found.hits is None else _by_condition(~found.hits, c),
-        loss_table=None if found.values is None else -_by_condition(found.values, c).mean(axis=1),
-        labels=np.array([note.label for note in notes]),
-        ids=tuple(note.name for note in notes),
-        image_size=notes[0].size,
-        n_classes=int(next(part.rows[0][0] for part in parts if part.rows)),
-        n_forward=n_forward,
-        precision=precision,
-        forwards=forwards,
-        label_space=label_space,
-    )

@@ -12,15 +12,10 @@ from torch import Tensor
 
 from iaside_plugins.decomposition.contributions import Condition
 from iaside_plugins.decomposition.pairs import PairStream
+from iaside_plugins.decomposition.protocols import check_protocol, engine_of
 from iaside_plugins.decomposition.result import ErrorDecomposition
-from iaside_plugins.decomposition.run import (
-    Rows,
-    check_protocol,
-    engine_of,
-    result_of,
-    row_store,
-    run_identity,
-)
+from iaside_plugins.decomposition.rows import Rows, result_of
+from iaside_plugins.decomposition.run import row_store, run_identity
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.checks import KnownClasses, model_device
 from iaside_plugins.inference.forward import Model
@@ -178,8 +173,7 @@ class StreamingDecomposition:
         rows = Rows(request.layout or RowLayout(request.protocol))
         for place in sorted(self._groups):
             for group in self._groups[place]:
-                rows.rows += [request.store.rows[key] for key in group.keys]
-                rows.notes += group.donors
+                rows.add(group, request.store)
         if not rows.rows:
             raise InputError("no images: none could be read under every condition")
         return result_of(

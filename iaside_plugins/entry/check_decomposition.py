@@ -8,7 +8,7 @@ import numpy as np
 
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.decomposition.contributions import CORRUPTION_NAMES
-from iaside_plugins.decomposition.run import check_protocol
+from iaside_plugins.decomposition.protocols import check_protocol
 from iaside_plugins.entry.parse import pointer
 from iaside_plugins.entry.schema import Decomposition, Entry, Split
 from iaside_plugins.errors import InputError

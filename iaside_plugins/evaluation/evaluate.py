@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from iaside_plugins.decomposition.comparison import combine
-from iaside_plugins.decomposition.run import chains_like, error_decomposition
+from iaside_plugins.decomposition.protocols import chains_like
+from iaside_plugins.decomposition.run import error_decomposition
 from iaside_plugins.decomposition.streaming import StreamingDecomposition
 from iaside_plugins.display.masking import warn_of_masking
 from iaside_plugins.entry.build import (

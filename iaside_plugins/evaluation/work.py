@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from iaside_plugins.corruptions.error_rates import SEVERITIES
-from iaside_plugins.decomposition.run import chains_like, decomposition_work
+from iaside_plugins.decomposition.protocols import chains_like
+from iaside_plugins.decomposition.work import decomposition_work
 from iaside_plugins.evaluation.plan import EvaluationPlan, PlannedAttack
 from iaside_plugins.importance.run import importance_work
 from iaside_plugins.protocol import Protocol

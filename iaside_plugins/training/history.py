@@ -18,8 +18,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from iaside_plugins.decomposition.protocols import chains_like
 from iaside_plugins.decomposition.result import ErrorDecomposition
-from iaside_plugins.decomposition.run import chains_like, error_decomposition
+from iaside_plugins.decomposition.run import error_decomposition
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance

@@ -15,8 +15,9 @@ from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.budgets import format_budget
 from iaside_plugins.decomposition.plots import plot_decomposition
+from iaside_plugins.decomposition.protocols import chains_like
 from iaside_plugins.decomposition.result import ErrorDecomposition
-from iaside_plugins.decomposition.run import chains_like, error_decomposition
+from iaside_plugins.decomposition.run import error_decomposition
 from iaside_plugins.decomposition.sentences import conclusion
 from iaside_plugins.decomposition.text import decomposition_table
 from iaside_plugins.display.cost import Cost

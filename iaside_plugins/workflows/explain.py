@@ -26,7 +26,7 @@ from iaside_plugins.adapters.imagenet.records import ImageRecord
 from iaside_plugins.adapters.imagenet.systematic import systematic
 from iaside_plugins.adapters.models.load import Classifier
 from iaside_plugins.decomposition.contributions import Condition
-from iaside_plugins.decomposition.run import decomposition_work
+from iaside_plugins.decomposition.work import decomposition_work
 from iaside_plugins.display.cost import Cost
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.corruption import CorruptionPlan

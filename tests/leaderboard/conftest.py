@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from iaside_plugins.corruptions.error_rates import load_reference, mean_corruption_error
-from iaside_plugins.decomposition.run import chains_like
+from iaside_plugins.decomposition.protocols import chains_like
 from iaside_plugins.entry.build import entry_id, mean, proportion, spectral_group
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.protocol import Protocol

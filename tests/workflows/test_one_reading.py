@@ -13,7 +13,8 @@ from iaside_plugins.adapters.imagenet import corrupted, stream
 from iaside_plugins.adapters.imagenet.corruption_sets import GenerationOptions
 from iaside_plugins.adapters.imagenet.decoding import decode
 from iaside_plugins.corruptions.frost import FROST_FILES
-from iaside_plugins.decomposition.run import chains_like, error_decomposition
+from iaside_plugins.decomposition.protocols import chains_like
+from iaside_plugins.decomposition.run import error_decomposition
 from iaside_plugins.decomposition.streaming import StreamingDecomposition
 from iaside_plugins.entry.build import decomposition_group, mean, proportion, spectral_group
 from iaside_plugins.evaluation.conditions import Predictor
