@@ -68,8 +68,8 @@ def _accurate_or_robust(rows: list[Row], attack: AttackColumn) -> Finding:
             if shown
             else "No model is shown to be the most robust",
             f"{_name(robust)} is right on {_percent(robust['clean_accuracy'])} of clean images and "
-            f"keeps {_percent(robust[attack.column])} {where}, more than any other"
-            + ("." if shown else ", but the intervals overlap."),
+            f"keeps {_percent(robust[attack.column])} {where}"
+            + (", more than any other." if shown else "; none keeps more, but intervals overlap."),
             holds=shown,
         )
     if accurate[f"{attack.column}_high"] < robust[f"{attack.column}_low"]:

@@ -41,7 +41,7 @@ def facts() -> dict[str, str]:
     rows, evidence = study("criteria/outcomes"), study("criteria/evidence")
     return {
         "evidence_answer": "\n".join(
-            f"- **{one.question}** ({one.asked}) {one.outcome}" for one in verdicts(rows)
+            f"- **{one.question}** (A yes: {one.asked}.) {one.outcome}" for one in verdicts(rows)
         ),
         "evidence_missing": _missing(evidence["missing"]),
         "evidence_rerun": _rerun(study("criteria/rerun")),
@@ -120,7 +120,7 @@ def _counter_examples() -> str:
         for n, one in some.items()
         if one["robust"] > robust and one["signed_score"] < score
     ]
-    what = "with more accuracy left than their median and a signed score below theirs"
+    what = "with more accuracy left than the median and a signed score below the median"
     return f"Counter-examples, {what}: {', '.join(names)}." if names else f"There is none {what}."
 
 
@@ -139,7 +139,7 @@ def _adversarial_answer() -> str:
     )
     if others:
         counts = ", ".join(map(str, _counts(others)))
-        answer += f" Of {len(others)} other pairs it is so in {counts}."
+        answer += f" Of {len(others)} other pairs these counts are {counts}."
     return f"{answer} Counted are pairs whose interval excludes 0."
 
 

@@ -35,7 +35,7 @@ Built from `entries/` by `iaside leaderboard build`; do not edit. As a page to s
   high ones. The score is its absolute value (Luo et al., TMLR 2024), which cannot tell the two
   apart. Compare neither across numbers of bands.
 - Evidence by band: Shapley values in nats, lowest frequency first, one scale a table; ▽ is below 0,
-  · has a 95 % interval that includes 0. All values with intervals are in `index.html`.
+  · has a 95 % interval that includes 0. All values with intervals are in `models/`.
 - Robust accuracy is the worst case: an image counts where it survives every attack named, at that
   budget and at smaller ones. Gradient attacks of fixed steps bound robustness from above.
 """

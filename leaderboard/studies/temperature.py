@@ -101,23 +101,23 @@ def answer(nets: Mapping[str, Any]) -> str:
     judged = [name for name, one in of.items() if one != TOO_FEW]
     illusions = [short_name(name) for name in judged if of[name] == ILLUSION]
     families = {nets[name]["family"] for name in judged}
-    found = f"that of {', '.join(illusions)} is" if illusions else "none is"
     n = sum(one["data"] == CIFAR for one in nets.values())
     changed, order = turned(nets), same_order(nets)
     signs = f"the sign of {', '.join(map(short_name, changed))}" if changed else "no sign"
     text = (
         f"Of the {len(judged)} networks ({len(families)} families) that keep enough under attack "
-        f"to tell, {found} an illusion of the temperature. "
+        f"to tell, the robustness of {', '.join(illusions) or 'none'} is an illusion of the "
+        "temperature. "
     )
     if order is None:
         few = f"{n} CIFAR-10 networks are of too few families to tell whether their order moves"
         return f"{text}{few}; {signs} changes beyond its interval."
     value, low, high = order
-    moves = "move" if outcomes(nets)["score"] == SHOWN else "do not move"
     return (
-        f"{text}Signed scores {moves} with it: over {n} CIFAR-10 networks their rank correlation "
-        f"at both temperatures is {value:+.3f} [{low:+.3f}, {high:+.3f}], where {SAME_ORDER} is "
-        f"asked for, and {signs} changes beyond its interval."
+        f"{text}That signed scores move with it is *{outcomes(nets)['score']}*: over {n} CIFAR-10 "
+        f"networks their rank correlation at both temperatures is {value:+.3f} [{low:+.3f}, "
+        f"{high:+.3f}], where below {SAME_ORDER} would count, and {signs} changes beyond its "
+        "interval."
     )
 
 

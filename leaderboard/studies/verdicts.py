@@ -19,12 +19,13 @@ from iaside_plugins.leaderboard.studies.criteria import (
 
 QUESTIONS = {  # what is asked, and what the criterion calls a yes
     "a": (
-        "At equal clean accuracy, do networks that read lower bands keep more accuracy under "
+        "Clean accuracy accounted for, do networks that read lower bands keep more accuracy under "
         "attack and err less under noise?",
         "partial rank correlation above 0",
     ),
     "b": (
-        "Do other views rank the bands of a network as contributions per energy do?",
+        "Do other views rank the bands of a network as the error decomposition does, in points per "
+        "energy of the perturbation?",
         f"rank correlation of at least {AGREEING:+.1f}; in part: above 0",
     ),
     "c": (

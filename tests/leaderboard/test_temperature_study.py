@@ -93,7 +93,7 @@ def test_an_illusion_is_named_in_the_answer():
     found["net2"] |= attacked(2, 2)
     text = temperature.answer(found)
     assert "Of the 2 networks (2 families)" in text
-    assert "that of net1 is" in text
+    assert "the robustness of net1 is" in text
     assert temperature.outcomes(found)["robustness"] == temperature.SHOWN
 
 
