@@ -21,12 +21,12 @@ QUESTIONS = {  # what is asked, and what the criterion calls a yes
     "a": (
         "Clean accuracy accounted for, do networks that read lower bands keep more accuracy under "
         "attack and err less under noise?",
-        "partial rank correlation above 0",
+        "partial rank correlation with its interval above 0",
     ),
     "b": (
         "Do other views rank the bands of a network as the error decomposition does, in points per "
         "energy of the perturbation?",
-        f"rank correlation of at least {AGREEING:+.1f}; in part: above 0",
+        f"rank correlation of at least {AGREEING:+.1f}; in part: its interval above 0",
     ),
     "c": (
         "Do other bands, seeds and images say the same of the networks?",
@@ -40,7 +40,7 @@ QUESTIONS = {  # what is asked, and what the criterion calls a yes
     ),
     "e": (
         "Are errors nearer to their forecast from clean images than to the clean error?",
-        "nearer by more than 0 points",
+        "nearer, with an interval above 0 points",
     ),
 }
 NAMED = 3  # rows of one verdict, above which they are counted only
