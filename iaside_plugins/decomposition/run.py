@@ -6,6 +6,7 @@ engine, the estimators, the store and the workers are those of `importance.run`.
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -39,12 +40,19 @@ from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.layout import RowLayout, UnpackedRows
 from iaside_plugins.value_table.progress import Progress, Work, added, times
 from iaside_plugins.value_table.rows import Group, ImageNote, images_a_pass, restore
-from iaside_plugins.value_table.stream import are_files, check_max_images, count
+from iaside_plugins.value_table.stream import (
+    are_files,
+    check_max_images,
+    count,
+    say_copies,
+    say_if_by_class,
+)
 
 Array = npt.NDArray[np.float64]
 K = TypeVar("K")
 DEFAULT = Protocol(estimator="permutation")
 FLUSH_EVERY = 512  # rows of one file of the store
+_log = logging.getLogger(__name__)
 
 
 @overload
@@ -178,6 +186,7 @@ def error_decomposition(  # noqa: PLR0913  the public signature
         requests.append(request)
         restore(game.runner, store)
     rows = [Rows(request.layout or RowLayout(engine)) for request in requests]
+    keys: list[str] = []
     finished = closing(finished_groups(model, game, requests, device))
     known = count(pairs, max_images)
     try:
@@ -189,6 +198,7 @@ def error_decomposition(  # noqa: PLR0913  the public signature
                 part = rows[requests.index(request)]
                 part.rows += [request.store.rows[key] for key in group.keys]
                 part.notes += group.donors
+                keys += group.keys
                 passes = part.layout.n_passes
                 bar.update({"coalition": len(group.keys) * (passes + 1 / c)})
                 if target_error is None:
@@ -207,6 +217,7 @@ def error_decomposition(  # noqa: PLR0913  the public signature
         request.store.compact()
     if not any(part.rows for part in rows):
         raise InputError("no images: the data are empty")
+    say_copies(keys[: sum(len(part.rows) for part in rows)])
     own = [request.forwards for request in requests] if devices else [game.runner.forward.choices()]
     result = result_of(
         protocol,
@@ -218,6 +229,11 @@ def error_decomposition(  # noqa: PLR0913  the public signature
         label_space=getattr(game.runner.known_classes, "name", ""),
     )
     warn_at_chance(int((result.error.clean == 0).sum()), result.n_images, result.n_classes)
+    for condition, energy in zip(result.conditions, result.energy, strict=True):
+        if not energy.any() and condition.level != 0:
+            _log.warning("all images under %s are the clean ones: nothing is perturbed", condition)
+    limited = target_error is not None or result.n_images == max_images
+    say_if_by_class(model, pairs, result.labels.tolist(), result.n_classes, limited=limited)
     return result
 
 
