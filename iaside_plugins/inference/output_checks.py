@@ -200,6 +200,7 @@ def may_vary(model: Any) -> bool:
     return False
 
 
+@torch.no_grad()
 def check_same_again(
     run: Any, head: Tensor, logits: Tensor, *, half: bool, model: Any = None
 ) -> None:
