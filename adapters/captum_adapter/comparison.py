@@ -32,6 +32,7 @@ from iaside_plugins.attributions.agreement import MEASURES, AgreementReport, Ban
 from iaside_plugins.attributions.band_space import BandSplit
 from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.importance.chance import warn_at_chance
 from iaside_plugins.inference.checks import model_device
 from iaside_plugins.inference.gradients import backward_failure
 from iaside_plugins.protocol import METHOD_VERSION, Protocol
@@ -131,6 +132,8 @@ def compare_attributions(  # noqa: PLR0913  the public signature
         store.flush()
     if not ids:
         raise InputError("no images: the data are empty")
+    if study.right:  # of the images that were not finished before
+        warn_at_chance(sum(study.right.values()), len(study.right), study.n_classes)
     return AgreementReport(
         methods=tuple(_band_method(name, np.stack(rows[name])) for name in study.names),
         protocol=protocol,
@@ -176,7 +179,12 @@ def comparison_work(
 
 @dataclass
 class Study:
-    """Explains images by each method and measures what that is worth and what it costs."""
+    """Explains images by each method and measures what that is worth and what it costs.
+
+    Attributes:
+        right: Digest of an image -> whether it is classified correctly, of those explained here.
+        n_classes: Number of the model's outputs, once one is.
+    """
 
     model: Any
     names: list[str]
@@ -184,6 +192,8 @@ class Study:
     metrics: Metrics
     device: torch.device
     batch_size: int
+    right: dict[str, bool] = field(default_factory=dict)
+    n_classes: int = 0
     _runs: dict[str, BandRun] = field(init=False)
     _each: dict[str, Work] = field(default_factory=dict)  # of explaining one image
     _fidelity: Work = field(default_factory=dict)
@@ -282,7 +292,9 @@ class Study:
         for k, item in enumerate(group):
             one, label, value = images[k : k + 1], labels[k], values[k : k + 1]
             seeds = self.protocol.seed, item.digest
-            fit = residual_and_infidelity(run, one, label, value, self.metrics, seeds)
+            *fit, likelihoods = residual_and_infidelity(run, one, label, value, self.metrics, seeds)
+            self.right[item.digest] = int(likelihoods.argmax()) == label
+            self.n_classes = len(likelihoods)
             change = sensitivity(run, one, label, self.metrics, seeds) if measured[k] else np.nan
             tail = [*fit, change, *costs]
             out.append(np.concatenate([value[0].double().cpu().numpy(), tail]))

@@ -59,14 +59,14 @@ def fidelity_passes(n_perturbations: int, at_once: int) -> int:
 
 def residual_and_infidelity(
     run: BandRun, image: Tensor, label: int, value: Tensor, metrics: Metrics, seeds: Seeds
-) -> tuple[float, float]:
-    """Return the completeness residual in nats, and Captum's infidelity in nats squared.
+) -> tuple[float, float, Tensor]:
+    """Return residual in nats, infidelity in nats squared, and all log-likelihoods (n_classes,).
 
-    The residual is the sum of the attributions - (value(image) - value(black image)). The
-    infidelity (Yeh et al., NeurIPS 2019) is the mean squared error, over random droppings of
-    bands, of the sum of the dropped bands' attributions as the loss of value. The droppings are
+    The completeness residual is the sum of the attributions - (value(image) - value(black image)).
+    Captum's infidelity (Yeh et al., NeurIPS 2019) is the mean squared error, over random droppings
+    of bands, of the sum of the dropped bands' attributions as the loss of value. The droppings are
     drawn from the seeds alone: the same for every method. NaN where its squares are beyond single
-    precision.
+    precision. The log-likelihoods are those of the whole image.
 
     Args:
         run: The method; its model and bands.
@@ -85,7 +85,8 @@ def residual_and_infidelity(
         return dropped, inputs - dropped
 
     with torch.no_grad(), preserved_generators(image.device):
-        gain = forward(gates, [stack])[0, label] - forward(0 * gates, [stack])[0, label]
+        whole = forward(gates, [stack])[0]
+        gain = whole[label] - forward(0 * gates, [stack])[0, label]
         seed_generators(seed_of("infidelity", *seeds), image.device)
         infidelity = captum_host.metrics.infidelity(
             forward,
@@ -100,7 +101,7 @@ def residual_and_infidelity(
         )
     found = float(infidelity[0])
     residual = float(value.double().sum() - gain.double())
-    return residual, found if math.isfinite(found) else math.nan
+    return residual, found if math.isfinite(found) else math.nan, whole
 
 
 def sensitivity(run: BandRun, image: Tensor, label: int, metrics: Metrics, seeds: Seeds) -> float:

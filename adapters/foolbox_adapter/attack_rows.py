@@ -36,13 +36,14 @@ from iaside_plugins.adapters.isolation import same_logits, seed_generators
 from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.batches import digests_of
 from iaside_plugins.evaluation.conditions import StoredRows, place_keys
+from iaside_plugins.importance.chance import warn_at_chance
 from iaside_plugins.inference.checks import non_finite
 from iaside_plugins.inference.gradients import GradientView, gradient_rows
 from iaside_plugins.inference.output_checks import OutputCheck, last_operation
 from iaside_plugins.storage.provenance import model_digest
 from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.value_table.progress import advance, times
-from iaside_plugins.value_table.stream import batches
+from iaside_plugins.value_table.stream import batches, names_of, say_copies
 
 Array = npt.NDArray[np.float64]
 Budgets = Budget | Sequence[Budget]
@@ -152,9 +153,12 @@ def attack_rows(
         (N, R) by attack and budget; what attacks by gradients see, None if there are none.
 
     Raises:
-        InputError: For a batch that cannot be used, no images, or a model without gradients.
+        InputError: For a batch that cannot be used, no images, budgets beyond the model's bounds,
+            or a model without gradients.
     """
+    _check_budgets(runs, bounds_of(fmodel))
     ids: list[str] = []
+    every: list[str] = []  # digest
     wrong: list[npt.NDArray[np.bool_]] = []
     judged = OutputCheck(fmodel)
     seen: list[Array] = []
@@ -176,9 +180,12 @@ def attack_rows(
                     rows.batch(keys, partial(batch.attacked, run, own_seed), batch.is_valid)
                     advance(times(run.work, len(x)))
             ids += digests if names is None else names
+            every += digests
     if not ids:
         raise InputError("no images: the data are empty")
+    say_copies(every)
     misses = np.concatenate(wrong)
+    warn_at_chance(int((~misses).sum()), len(misses), logits.shape[1])
     return (
         ids,
         misses,
@@ -189,6 +196,19 @@ def attack_rows(
         },
         GradientView.of(np.concatenate(seen), ~misses) if seen else None,
     )
+
+
+def _check_budgets(runs: Sequence[AttackRun], bounds: tuple[float, float]) -> None:
+    """Raise InputError for Linf budgets beyond the range of a pixel: any image lies within them."""
+    lower, upper = bounds
+    for run in runs:
+        most = max((e for e in run.epsilons if e is not None), default=0.0)
+        if run.norm == "Linf" and most > upper - lower:
+            raise InputError(
+                f"{run.name}: expected Linf budgets in units of the model's bounds "
+                f"({lower:g}, {upper:g}), {upper - lower:g} at most, got {most:g}; of pixels in "
+                "[0, 1] give 8/255 for 8"
+            )
 
 
 def _keys(run: AttackRun, seed: int, places: Sequence[str]) -> dict[tuple[str, Budget], list[str]]:
@@ -249,7 +269,8 @@ def _checked(
             if networks is None:
                 networks = find_networks(fmodel, x)
                 x, y = x.to(networks.device), y.to(networks.device)
-        yield first, x, y, None if len(batch) == 2 else [str(name) for name in batch[2]], networks
+        names = None if len(batch) == 2 else names_of(batch[2], len(x))
+        yield first, x, y, names, networks
         first += len(x)
 
 

@@ -26,7 +26,7 @@ from iaside_plugins.adapters.imagenet.folders import (
 )
 from iaside_plugins.adapters.imagenet.layouts import arrays_of_cifar_c
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
-from iaside_plugins.adapters.imagenet.record import of_image
+from iaside_plugins.adapters.imagenet.record import ImageRecord, of_image
 from iaside_plugins.adapters.imagenet.stream import FileReader, ImageStream, StreamGroup
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.corruptions.error_rates import SEVERITIES
@@ -186,14 +186,7 @@ def _tree_geometry(
         InputError: The tree's images are neither of 224 pixels nor squares of the clean ones' size;
             or one of the first images, clean or of the tree, has pixels of no fixed range.
     """
-    sizes = []  # of a few, since an original may have the size of a crop
-    for pair in zip(matched_records(folder, clean.records), clean.records[:N_SIZES], strict=False):
-        try:
-            sizes.append(tuple(decode(one.read()).size for one in pair))
-        except UnreadableImageError:
-            continue
-        except InputError as error:
-            raise of_image(error, pair[0]) from error
+    sizes = pair_sizes(matched_records(folder, clean.records), clean.records)
     if not sizes:
         return STANDARD
     corrupted, plain = next((pair for pair in sizes if pair[0] != pair[1]), sizes[0])
@@ -207,6 +200,27 @@ def _tree_geometry(
     side = corrupted[0]
     as_they_are = own.crop == side and own.resize in (None, side)
     return own if as_they_are else Preprocessing(None, side, own.interpolation)
+
+
+def pair_sizes(
+    perturbed: Sequence[ImageRecord], clean: Sequence[ImageRecord]
+) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Return the sizes (width, height) of the first images that can be read, perturbed and clean.
+
+    Of a few, since an original may have the size of a crop.
+
+    Raises:
+        InputError: One of them has pixels of no fixed range.
+    """
+    sizes = []
+    for one, other in zip(perturbed[:N_SIZES], clean, strict=False):
+        try:
+            sizes.append((decode(one.read()).size, decode(other.read()).size))
+        except UnreadableImageError:
+            continue
+        except InputError as error:
+            raise of_image(error, one) from error
+    return sizes
 
 
 def _array_plan(

@@ -13,7 +13,6 @@ import torch
 from iaside_plugins.adapters.imagenet.decoding import (
     decode,
     pillow,
-    read_bytes,
     resized,
     shaped,
     to_pixels,
@@ -45,7 +44,7 @@ class GeometryReader:
         Raises:
             InputError: The caller's function fails, or returns no image tensor.
         """
-        image = decode(read_bytes(record.path))
+        image = decode(record.read())
         geometry = self.geometry
         if geometry.transform is not None:
             return _transformed(geometry.transform, image)

@@ -79,6 +79,13 @@ def compare(
     # In random order, so that the first images, which all metrics see, are of many classes.
     taken = open_images(source, net, shuffled=True)
     outputs.say(describe(net.info) + images.said(len(taken.records)))
+    ids = {record.image_id for record in taken.records}
+    for file, one in zip(beside or (), earlier, strict=True):
+        if ids != {*one.ids}:
+            outputs.say(
+                f"{file} is of other images: {len(ids & {*one.ids})} of its {one.n_images} are "
+                f"among these {len(ids)}"
+            )
     tried = comparison_work(net, taken, names, chosen, metrics, run.batch_size)
     speed = probed(net, taken, batch_size=run.batch_size)
     shorter = "fewer images, --n-images, or fewer --methods"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, overload
 
@@ -17,6 +17,7 @@ from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.importance import comparison
 from iaside_plugins.importance.comparison import Comparison, check_same_labels, same_images
 from iaside_plugins.importance.result import PREDICTED, SpectralImportance
+from iaside_plugins.inference.logits import say_once
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.files import jsonable
 from iaside_plugins.value_table.stream import numbered
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = npt.NDArray[np.float64]
+OTHER = 0.5  # of a perturbation's energies by band: another seed or resize changes less
 SAME_LOSS = 0.05  # of 1 nat and the loss: another batch size or half precision moves it by less
 
 
@@ -169,6 +171,7 @@ def difference(first: ErrorDecomposition, second: ErrorDecomposition) -> Decompo
         raise InputError(f"expected the same conditions in the same order: {what}")
     order = same_images(first.ids, second.ids)
     check_same_labels(first, second, range(first.n_images), order)
+    _say_other_perturbations(first, second, order)
     return DecompositionDifference(
         first.error - second.error.at(order),
         first.loss - second.loss.at(order),
@@ -209,6 +212,23 @@ def _check_types(parts: Iterable[Any]) -> None:
             raise InputTypeError(
                 f"expected results of error_decomposition, got {type(one).__name__}; "
                 "importances are compared by compare(first, second)"
+            )
+
+
+def _say_other_perturbations(
+    first: ErrorDecomposition, second: ErrorDecomposition, order: Sequence[int]
+) -> None:
+    """Log where the same images are perturbed otherwise; each model is attacked by itself."""
+    if first.image_size != second.image_size:
+        return
+    ours, theirs = first.energy, second.energy[:, order]
+    apart = np.abs(ours - theirs).sum(axis=2) > OTHER * np.maximum(ours, theirs).sum(axis=2)
+    for condition, n in zip(first.conditions, apart.sum(axis=1), strict=True):
+        if 2 * n > first.n_images and not isinstance(condition.level, float):
+            say_once(
+                first,
+                f"{n} of {first.n_images} images are perturbed otherwise in the other result under "
+                f"{condition} (energies by band): the difference is that of the perturbations, too",
             )
 
 

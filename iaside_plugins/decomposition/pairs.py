@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
@@ -11,11 +12,13 @@ from torch import Tensor
 
 from iaside_plugins.decomposition.contributions import Condition
 from iaside_plugins.errors import InputError
-from iaside_plugins.inference.checks import check_images, check_labels
+from iaside_plugins.inference.checks import check_images, check_labels, unpaired_warning
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.storage.provenance import image_digest
 from iaside_plugins.value_table.rows import Group, ImageWithDonor, split_by_shape
 from iaside_plugins.value_table.stream import Item, named_fields, names_of, places_of, tensor
+
+_log = logging.getLogger(__name__)
 
 
 class PairStream:
@@ -35,6 +38,7 @@ class PairStream:
         self._pairs, self._n_bands, self._first = pairs, n_bands, first
         self._stream: Iterator[list[ImageWithDonor]] = islice(self._images(), max_images)
         self.conditions: tuple[Condition, ...] = ()
+        self._told = False
 
     def groups(
         self, size: int, protocol: Protocol, places: range, origin: int | None = None
@@ -85,9 +89,8 @@ class PairStream:
             check_images(clean, self._n_bands)
             labels = check_labels(tensor(batch[2]), len(clean)).tolist()
             perturbed = self._by_condition(batch[1], clean)
-            names = names_of(batch[3]) if len(batch) > 3 else None
-            if names is not None and len(names) != len(clean):
-                raise InputError(f"got {len(names)} ids for {len(clean)} images")
+            self._judge(clean, perturbed)
+            names = names_of(batch[3], len(clean)) if len(batch) > 3 else None
             for k, (image, label) in enumerate(zip(clean, labels, strict=True)):
                 digest = image_digest(image, label)
                 name = digest if names is None else names[k]
@@ -100,6 +103,15 @@ class PairStream:
                     )
                     for c, x in perturbed.items()
                 ]
+
+    def _judge(self, clean: Tensor, perturbed: Mapping[Condition, Tensor]) -> None:
+        """Log once where clean and perturbed images seem to be no pairs, unless names made them."""
+        if self._told or hasattr(self._pairs, "conditions"):
+            return
+        texts = (unpaired_warning(clean, x, str(one)) for one, x in perturbed.items())
+        if text := next(filter(None, texts), ""):
+            self._told = True
+            _log.warning("%s", text)
 
     def _by_condition(self, given: Any, clean: Tensor) -> dict[Condition, Tensor]:
         """Return the perturbed images (N, C, H, W) of a batch by condition, checked."""

@@ -28,9 +28,11 @@ class Rows:
     layout: RowLayout
     rows: list[Array] = field(default_factory=list)
     notes: list[ImageNote | None] = field(default_factory=list)  # of the clean image, row by row
+    keys: list[str] = field(default_factory=list)  # in the store
 
     def add(self, group: FinishedGroup, store: RowStore) -> None:
         """Add the rows of a group, which are in the store."""
+        self.keys += group.keys
         self.rows += [store.rows[key] for key in group.keys]
         self.notes += group.donors
 
@@ -44,7 +46,7 @@ def first_images(parts: Sequence[Rows], conditions: Conditions, n: int) -> list[
     """Return the rows of the first n images."""
     left, kept = n * len(conditions), []
     for part in parts:
-        kept.append(Rows(part.layout, part.rows[:left], part.notes[:left]))
+        kept.append(Rows(part.layout, part.rows[:left], part.notes[:left], part.keys[:left]))
         left -= len(kept[-1].rows)
     return kept
 

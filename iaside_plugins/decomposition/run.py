@@ -6,6 +6,7 @@ engine, the estimators, the store and the workers are those of `importance.run`.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -40,10 +41,17 @@ from iaside_plugins.value_table.game import Game
 from iaside_plugins.value_table.layout import RowLayout
 from iaside_plugins.value_table.progress import Progress
 from iaside_plugins.value_table.rows import Group, images_a_pass, restore
-from iaside_plugins.value_table.stream import are_files, check_max_images, count
+from iaside_plugins.value_table.stream import (
+    are_files,
+    check_max_images,
+    count,
+    say_copies,
+    say_if_by_class,
+)
 
 K = TypeVar("K")
 FLUSH_EVERY = 512  # rows of one file of the store
+_log = logging.getLogger(__name__)
 
 
 @overload
@@ -206,6 +214,8 @@ def error_decomposition(  # noqa: PLR0913  the public signature
         request.store.compact()
     if not any(part.rows for part in rows):
         raise InputError("no images: the data are empty")
+    # by one condition: an attack may leave an image as it is at several budgets
+    say_copies([key for part in rows for key in part.keys[:: len(stream.conditions)]])
     own = [request.forwards for request in requests] if devices else [game.runner.forward.choices()]
     result = result_of(
         protocol,
@@ -217,7 +227,17 @@ def error_decomposition(  # noqa: PLR0913  the public signature
         label_space=getattr(game.runner.known_classes, "name", ""),
     )
     warn_at_chance(int((result.error.clean == 0).sum()), result.n_images, result.n_classes)
+    _say_unperturbed(result)
+    limited = target_error is not None or result.n_images == max_images
+    say_if_by_class(model, pairs, result.labels.tolist(), result.n_classes, limited=limited)
     return result
+
+
+def _say_unperturbed(result: ErrorDecomposition) -> None:
+    """Log conditions under which every image is the clean one, unless that is what they are."""
+    for condition, energy in zip(result.conditions, result.energy, strict=True):
+        if not energy.any() and condition.level != 0:
+            _log.warning("all images under %s are the clean ones: nothing is perturbed", condition)
 
 
 def _by_key(

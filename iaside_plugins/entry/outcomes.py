@@ -46,11 +46,15 @@ def outcomes(entries: Sequence[Entry], weights_sha256: str, name: str) -> dict[s
         name: Of the model, for the message.
 
     Raises:
-        InputError: If no entry is of these weights.
+        InputError: If no entry is of these weights, or they are of several data sets.
     """
     own = [entry for entry in entries if entry.model.weights_sha256 == weights_sha256]
     if not own:
         raise InputError(f"no entry is of the weights of {name}; leave entries=... out, or add it")
+    if len(data := sorted({entry.data.name for entry in own})) > 1:
+        raise InputError(
+            f"the entries of {name} are of several data sets, {', '.join(data)}: give those of one"
+        )
     own.sort(key=lambda entry: entry.benchmark is not None)  # the plain ones first
     out = {"clean accuracy": own[0].clean_accuracy.value}
     for entry in own:

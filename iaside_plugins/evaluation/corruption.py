@@ -256,7 +256,11 @@ def _mean_error(
 
 
 def with_reference(
-    plan: CorruptionPlan, reference: str, dataset: str, ids: Sequence[str]
+    plan: CorruptionPlan,
+    reference: str,
+    dataset: str,
+    ids: Sequence[str],
+    n_classes: int | None = None,
 ) -> CorruptionPlan:
     """Return the plan with a reference model, by whose errors its own are divided.
 
@@ -265,9 +269,10 @@ def with_reference(
         reference: An entry file of the reference model, or the name of a published table.
         dataset: Name of the images' label space.
         ids: Ids of the images that will be evaluated, in order.
+        n_classes: Classes among which the model chooses, if that is known.
 
     Raises:
-        InputError: For an unknown table, or an entry of other images or corruptions.
+        InputError: For an unknown table, or an entry of other images, corruptions or classes.
     """
     if not Path(reference).is_file():
         if set(load_reference(reference).mean_errors) != set(CORRUPTIONS):
@@ -279,19 +284,22 @@ def with_reference(
                 "error unnormalised, without reference=..."
             )
         return dataclasses.replace(plan, published=reference)
-    return with_reference_entry(plan, Path(reference), ids)
+    return with_reference_entry(plan, Path(reference), ids, n_classes)
 
 
-def with_reference_entry(plan: CorruptionPlan, file: Path, ids: Sequence[str]) -> CorruptionPlan:
+def with_reference_entry(
+    plan: CorruptionPlan, file: Path, ids: Sequence[str], n_classes: int | None = None
+) -> CorruptionPlan:
     """Return the plan with the errors of a reference model on the same images, from its entry.
 
     Args:
         plan: The plan.
         file: The entry of the reference model.
         ids: Ids of the images that will be evaluated, in order.
+        n_classes: Classes among which the model chooses, if that is known.
 
     Raises:
-        InputError: Not an entry with these corruptions, or one of other images.
+        InputError: Not an entry with these corruptions, or one of other images or classes.
     """
     try:
         entry = read_json(file)
@@ -299,6 +307,7 @@ def with_reference_entry(plan: CorruptionPlan, file: Path, ids: Sequence[str]) -
         cells = {(c["corruption"], c["severity"]): c["error"]["value"] for c in group["conditions"]}
         errors = {name: [float(cells[name, s]) for s in SEVERITIES] for name in plan.names}
         name, images = str(entry["model"]["name"]), entry["data"]["image_ids_sha256"]
+        theirs = entry["model"].get("n_classes")
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{file} is not an entry with errors under the same corruptions ({error})"
@@ -309,6 +318,11 @@ def with_reference_entry(plan: CorruptionPlan, file: Path, ids: Sequence[str]) -
             f"{file} was measured on other images ({', '.join(other) or 'other files'} "
             "differ): an mCE needs the reference model's errors on the same ones; evaluate it with "
             "the same images, n_images=..., seed=... and corruption options"
+        )
+    if None not in (n_classes, theirs) and n_classes != theirs:
+        raise InputError(
+            f"{file} has the errors of a model that chooses among {theirs} classes, here they are "
+            f"{n_classes}: evaluate it with the same classes=... and restrict_classes"
         )
     if not plan.missing:
         mean_corruption_error(errors, errors)  # refuses what makes no mCE before the work

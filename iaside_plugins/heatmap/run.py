@@ -23,6 +23,7 @@ from iaside_plugins.heatmap.basis import (
     signs,
 )
 from iaside_plugins.heatmap.result import FourierHeatMap
+from iaside_plugins.importance.chance import warn_at_chance
 from iaside_plugins.inference.checks import KnownClasses, model_device, non_finite
 from iaside_plugins.inference.forward import Model
 from iaside_plugins.inference.runner import ModelRunner
@@ -34,7 +35,14 @@ from iaside_plugins.storage.row_store import RowStore
 from iaside_plugins.tensors import to_device
 from iaside_plugins.value_table.progress import Progress, Work, times
 from iaside_plugins.value_table.rows import record_choices, restore
-from iaside_plugins.value_table.stream import Item, check_max_images, count, items
+from iaside_plugins.value_table.stream import (
+    Item,
+    check_max_images,
+    count,
+    items,
+    say_copies,
+    say_if_by_class,
+)
 
 Array = npt.NDArray[np.float64]
 NORM_SMALL, NORM_LARGE = 4.0, 15.7  # Yin et al.: CIFAR-10, ImageNet at 224 x 224
@@ -109,6 +117,11 @@ def fourier_heatmap(  # noqa: PLR0913  the public signature
         raise InputError("no images: the data are empty")
     size = (first.image.shape[1], first.image.shape[2])
     norm = default_norm(size) if norm is None else float(norm)
+    if norm > (most := math.sqrt(math.prod(size))):
+        raise InputError(
+            f"norm={norm:g} is beyond any change of {size[0]} x {size[1]} pixels in [0, 1], "
+            f"{most:g} at most; of pixels in 0 to 255 divide it by 255"
+        )
     step = frequency_step(size, step, grid)
     frequencies = half_frequencies(size, step)
     identity = {
@@ -135,8 +148,10 @@ def fourier_heatmap(  # noqa: PLR0913  the public signature
     finally:
         store.flush()
     store.compact()
-    rows = np.stack([store.rows[item.digest] for item in done])
-    return FourierHeatMap(
+    digests = [item.digest for item in done]
+    say_copies(digests)
+    rows = np.stack([store.rows[digest] for digest in digests])
+    found = FourierHeatMap(
         norm=norm,
         step=step,
         seed=seed,
@@ -151,6 +166,10 @@ def fourier_heatmap(  # noqa: PLR0913  the public signature
         n_forward=runner.n_forward,
         precision=precision,
     )
+    warn_at_chance(int((~found.clean_wrong).sum()), found.n_images, found.n_classes)
+    limited = found.n_images == max_images
+    say_if_by_class(model, data, found.labels.tolist(), found.n_classes, limited=limited)
+    return found
 
 
 def heatmap_work(n_frequencies: int) -> Work:

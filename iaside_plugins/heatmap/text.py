@@ -7,13 +7,16 @@ import numpy as np
 from iaside_plugins.display.text import NOTHING, aligned, interval, number
 from iaside_plugins.heatmap.result import FourierHeatMap
 from iaside_plugins.heatmap.views import BandViews
+from iaside_plugins.importance.chance import warning_line
 
 
 def heatmap_text(result: FourierHeatMap) -> str:
-    """Return what was added, the clean error, and a table of bands."""
+    """Return what was added, the clean error, and a table of bands; at chance that comes first."""
     low, high = result.clean_error_interval
     clean = f"{100 * result.clean_error:.1f} % {interval(100 * low, 100 * high, spec='.1f')}"
+    hits = int((~result.clean_wrong).sum())
     lines = [
+        *warning_line(hits, result.n_images, result.n_classes),
         "",
         f"Fourier noise of L2 norm {result.norm:g} in each channel, one frequency at a time "
         f"({len(result.frequencies)} up to symmetry), {result.n_images} images",

@@ -38,7 +38,15 @@ from iaside_plugins.value_table.rows import (
     restore,
     stored_groups,
 )
-from iaside_plugins.value_table.stream import Item, are_files, check_max_images, count, items
+from iaside_plugins.value_table.stream import (
+    Item,
+    are_files,
+    check_max_images,
+    count,
+    items,
+    say_copies,
+    say_if_by_class,
+)
 
 Array = npt.NDArray[np.float64]
 LABELS = "label_space"  # what the labels of the last run in a folder are
@@ -138,6 +146,8 @@ def spectral_importance(  # noqa: PLR0913  the public signature
         n_forward, choices = request.n_forward, request.forwards
     result = run.result(n_forward, tuple(choices))
     warn_at_chance(int(result.correct.sum()), result.n_images, result.n_classes)
+    limited = target_error is not None or result.n_images == max_images
+    say_if_by_class(model, data, result.labels.tolist(), result.n_classes, limited=limited)
     return result
 
 
@@ -267,7 +277,9 @@ class ImportanceRun:
             InputError: There were none.
         """
         self.store.flush()
-        self.store.write_order(self._order[: len(self._finished)])
+        order = self._order[: len(self._finished)]
+        self.store.write_order(order)
+        say_copies([key for key, _ in order])
         if not self._finished:
             raise InputError("no images: the data are empty")
         return _result(

@@ -16,6 +16,9 @@ from iaside_plugins.spectral.partition import check_image_size
 PLAIN_INTEGERS = ("integers", "manifest", "records")
 """The label spaces that do not know how many classes there are."""
 
+FEWEST_PAIRS, MOST_PAIRS = 4, 64  # images of a batch whose pairs are judged
+AS_ALIKE = 0.01  # difference of correlations that copies of an image may have
+
 SINGLE_LOGIT = (
     "expected logits of at least 2 classes, got (N, 1): the likelihood of a single class is always "
     "1; return two logits, for example torch.cat([torch.zeros_like(z), z], dim=1)"
@@ -120,6 +123,33 @@ def check_range(images: Tensor, bounds: tuple[float, float] = (0.0, 1.0)) -> Non
             "undo it and let the model normalise"
             + ("; if they are 0..255, divide by 255" if upper == 1 else "")
         )
+
+
+def unpaired_warning(clean: Tensor, perturbed: Tensor, under: str = "the perturbation") -> str:
+    """Return a line that says clean and perturbed images seem to be in different orders, or "".
+
+    That is so where most perturbed images correlate more with the clean image of another one than
+    with their own, by more than `AS_ALIKE`: without its sign, which a negative has. Brightness and
+    contrast change no correlation.
+
+    Args:
+        clean: (N, C, H, W); the first `MOST_PAIRS` are looked at, none where N < `FEWEST_PAIRS`.
+        perturbed: The same images perturbed.
+        under: What the perturbation is called.
+    """
+    if len(clean) < FEWEST_PAIRS:
+        return ""
+    rows = [one[:MOST_PAIRS].detach().flatten(1).float() for one in (clean, perturbed)]
+    own, other = (nn.functional.normalize(one - one.mean(1, keepdim=True)) for one in rows)
+    alike = (other @ own.to(other.device).T).abs()
+    n_other = int((alike.amax(dim=1) > alike.diagonal() + AS_ALIKE).sum())
+    if 2 * n_other <= len(alike):
+        return ""
+    return (
+        f"{n_other} of {len(alike)} images under {under} are more like the clean image of another "
+        "one than like their own: are clean and perturbed images in the same order? They are "
+        "taken as pairs"
+    )
 
 
 def size_clash(id_a: str, shape_a: Sequence[int], id_b: str, shape_b: Sequence[int]) -> InputError:

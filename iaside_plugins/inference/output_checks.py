@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.logits import logits_in, say_once
+from iaside_plugins.inference.quantised import is_quantised
 from iaside_plugins.storage.code import code_names, own_functions
 
 SUM_TOLERANCE = 1e-3  # of the sum of a row of probabilities
@@ -36,6 +37,19 @@ _PASSED_THROUGH = (  # what may follow a sigmoid or softmax and leave probabilit
     "Clamp",
 )
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+PROGRAMS = (torch.jit.ScriptModule, fx.GraphModule)
+STATISTICS = {  # by which code of the user's own may mix the images of a batch
+    "batch_norm",
+    "mean",
+    "std",
+    "var",
+    "std_mean",
+    "var_mean",
+    "amin",
+    "amax",
+    "min",
+    "max",
+}
 GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 PROBABILITIES = (
     "return the logits, from before the {layer}; or, where there are only probabilities, their "
@@ -167,21 +181,26 @@ def said_if_random(model: Any, device: torch.device) -> Iterator[None]:
 def may_vary(model: Any) -> bool:
     """Return whether a model may hold a generator of its own, or normalise by the batch at hand.
 
-    Of a callable that is no ``nn.Module`` nobody knows, not even in which mode its modules are. Of
-    the user's own classes those that call ``batch_norm`` themselves may use the batch.
+    Of a callable that is no ``nn.Module`` nobody knows, not even in which mode its modules are, nor
+    of a program in which mode it was traced. Of the user's own classes those that take `STATISTICS`
+    may do so of the batch; modules of 8-bit integers may scale a batch by its greatest value, and
+    those whose first axis is a sequence may be given the batch as one.
     """
-    if not isinstance(model, nn.Module):
+    if not isinstance(model, nn.Module) or is_quantised(model):
         return True
     for part in model.modules():
+        if isinstance(part, PROGRAMS) or getattr(part, "batch_first", True) is False:
+            return True
         if isinstance(part, NORMS) and part.running_mean is None:
             return True
         if any(isinstance(one, GENERATORS) for one in vars(part).values()):
             return True
-        if any("batch_norm" in code_names(one.__code__) for one in own_functions(type(part))):
+        if any(STATISTICS & code_names(one.__code__) for one in own_functions(type(part))):
             return True
     return False
 
 
+@torch.no_grad()
 def check_same_again(
     run: Any, head: Tensor, logits: Tensor, *, half: bool, model: Any = None
 ) -> None:

@@ -7,6 +7,7 @@ For a clean image x and a perturbed one x', band by band (Luo et al., TMLR 2024)
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,6 +18,7 @@ import numpy.typing as npt
 import torch
 
 from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.inference.checks import unpaired_warning
 from iaside_plugins.spectral.band_maps import image_size
 from iaside_plugins.spectral.energy import (
     BandEnergies,
@@ -34,6 +36,7 @@ from iaside_plugins.value_table.stream import tensor
 if TYPE_CHECKING:
     import pandas as pd
 
+_log = logging.getLogger(__name__)
 Array = npt.NDArray[np.float64]
 COLUMNS = ("clean_energy", "energy", "density", "share", "snr_db", "snr_without_dc_db")
 
@@ -279,6 +282,8 @@ def perturbation_spectrum(
     partition = SpectralPartition(n_bands, norm)
     x, y = tensor(clean), tensor(perturbed)
     rows = band_energies(x, y, partition)
+    if text := unpaired_warning(x, y):
+        _log.warning("%s", text)
     keep = np.ones(len(rows), dtype=bool) if mask is None else _checked_mask(mask, len(rows))
     changed = BandEnergies.of_rows(rows).changed
     return PerturbationSpectrum(

@@ -137,8 +137,9 @@ class SpectralHistory:
                 if self._pairs is not None:
                     chains = chains_like(self.protocol)
                     split = error_decomposition(subject, self._pairs, chains, **choices)
+                    _check_same_images("pairs", split, self.decompositions)
                     self.decompositions[epoch] = split
-        self._check_same_images(found)
+        _check_same_images("images", found, self.importances)
         self.importances[epoch] = found
         return found
 
@@ -239,15 +240,6 @@ class SpectralHistory:
             "an image and condition",
         )
 
-    def _check_same_images(self, found: SpectralImportance) -> None:
-        """Log a warning if the images are other ones than at an earlier record."""
-        first = next(iter(self.importances.values()), found)
-        if sorted(first.ids) != sorted(found.ids):
-            _log.warning(
-                "the images are other ones than at the first record (shuffled and cut, or "
-                "augmented?): changes from epoch to epoch are those of the images, too"
-            )
-
     def _row(self, epoch: int) -> dict[str, Any]:
         result = self.importances[epoch]
         low, high = result.signed_score_interval
@@ -303,6 +295,17 @@ class _Held:
 
     protocol: Protocol | None
     results: dict[str, dict[int, Any]]
+
+
+def _check_same_images(what: str, found: Result, earlier: Mapping[int, Result]) -> None:
+    """Log a warning if the images are other ones than at the first record."""
+    first = next(iter(earlier.values()), found)
+    if sorted(first.ids) != sorted(found.ids):
+        _log.warning(
+            "the %s are other ones than at the first record (shuffled and cut, or augmented?): "
+            "changes from epoch to epoch are those of the images, too",
+            what,
+        )
 
 
 def _bytes(data: bytes) -> Bytes:

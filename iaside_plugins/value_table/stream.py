@@ -16,6 +16,7 @@ from torch import Tensor
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.checks import check_images, check_labels
+from iaside_plugins.inference.logits import say_once
 from iaside_plugins.integers import as_integer
 from iaside_plugins.storage.provenance import image_digest
 
@@ -28,6 +29,7 @@ FIELDS = {
 }
 """What a batch has -> the names it may have in batches that are mappings; only one of them."""
 
+FEWEST_SORTED = 10  # images whose order tells
 _log = logging.getLogger(__name__)
 
 
@@ -145,9 +147,8 @@ def _items(data: Any, n_bands: int, first: int) -> Iterator[Item]:
         images = tensor(batch[0])
         check_images(images, n_bands)
         labels = check_labels(tensor(batch[1]), len(images))
-        names = [None] * len(images) if len(batch) == 2 else names_of(batch[2])
-        if len(names) != len(images):
-            raise InputError(f"got {len(names)} ids for {len(images)} images")
+        n = len(images)
+        names = [None] * n if len(batch) == 2 else names_of(batch[2], n)
         for image, label, name in zip(images, labels.tolist(), names, strict=True):
             digest = image_digest(image, label)
             yield Item(image, label, digest, digest if name is None else name, place(name))
@@ -184,9 +185,50 @@ def _shown(values: Any) -> str:
     return f"a {kind}"
 
 
-def names_of(ids: Any) -> list[str]:
-    """Return ids as text; tensors and arrays of numbers by their values."""
-    return [str(name.item() if torch.is_tensor(name) else name) for name in ids]
+def names_of(ids: Any, n_images: int) -> list[str]:
+    """Return the ids of a batch as text; tensors and arrays of numbers by their values.
+
+    Raises:
+        InputError: They are not one an image.
+    """
+    names = [str(name.tolist() if torch.is_tensor(name) else name) for name in ids]
+    if len(names) != n_images:
+        raise InputError(f"got {len(names)} ids for {n_images} images")
+    return names
+
+
+def say_copies(digests: Sequence[str]) -> None:
+    """Log a warning where one image in a hundred or more is a copy of another, by their digests."""
+    n, n_copies = len(digests), len(digests) - len(set(digests))
+    if n_copies and 100 * n_copies >= n:
+        _log.warning(
+            "%d of %d images are copies of others: each counts as often as it comes, and intervals "
+            "are too narrow, as they take copies for other images",
+            *(n_copies, n),
+        )
+
+
+def say_if_by_class(
+    model: Any, data: Any, labels: Sequence[int], n_classes: int, *, limited: bool
+) -> None:
+    """Log, once a model, that a run which stopped early saw only some classes, one after another.
+
+    Args:
+        model: What was run.
+        data: What was given.
+        labels: Classes of the images that were taken, in order.
+        n_classes: Classes that there are.
+        limited: Whether the run was to stop before the end of the data.
+    """
+    n, n_seen, known = len(labels), len(set(labels)), count(data)
+    if not limited or n == known or n < FEWEST_SORTED or n_seen == n_classes:
+        return
+    if list(labels) == sorted(labels):
+        say_once(
+            model,
+            f"the {n} images that were taken come class by class, and are of {n_seen} of "
+            f"{n_classes} classes: a run that stops early needs the data in random order",
+        )
 
 
 def numbered(ids: Iterable[str]) -> list[tuple[str, int]]:

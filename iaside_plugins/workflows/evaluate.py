@@ -24,6 +24,7 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.corruption import with_reference
 from iaside_plugins.evaluation.plan import AttackPlan, EvaluationPlan
 from iaside_plugins.evaluation.work import evaluation_work
+from iaside_plugins.inference.checks import KnownClasses
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.workflows.corruption_options import check_corruptions
 from iaside_plugins.workflows.cost import probed
@@ -77,7 +78,9 @@ def evaluation_plan(  # noqa: PLR0913  the public signature
         corrupted = made.only(wanted)
     if corrupted is not None and reference is not None:
         ids = [record.image_id for record in clean.records]
-        corrupted = with_reference(corrupted, reference, clean.label_space.name, ids)
+        known = KnownClasses.of(clean)
+        n_classes = None if known is None else known.n_classes
+        corrupted = with_reference(corrupted, reference, clean.label_space.name, ids, n_classes)
     readings = other_readings_of(clean, own) if systematic else None
     attacked = None
     if attacks:

@@ -109,14 +109,14 @@ def band_views(
         options: batch_size, precision and show_progress of the passes.
     """
     where = {name: None if folder is None else folder / name for name in ("importance", "explain")}
-    views = [
-        importance_view(
-            spectral_importance(model, images, protocol, resume=where["importance"], **options)
-        )
-    ]
-    attacked = _attacked(model, images, protocol, folder, bool(options.get("show_progress")))
-    views += [] if attacked is None else [attacked]
-    with not_judged():  # the importance judged the same images
+    with not_judged():  # the heat map judged the same images
+        views = [
+            importance_view(
+                spectral_importance(model, images, protocol, resume=where["importance"], **options)
+            )
+        ]
+        attacked = _attacked(model, images, protocol, folder, bool(options.get("show_progress")))
+        views += [] if attacked is None else [attacked]
         split = error_decomposition(model, pairs, protocol, resume=where["explain"], **options)
     return BandViews.of(heat_map, *views, per_energy_view(split))
 

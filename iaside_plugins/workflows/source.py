@@ -169,7 +169,16 @@ def _labelled(source: DataSource, model: Classifier) -> Listing:
     try:
         own = find_records(source.root, classes=model_classes(model.class_names))
     except UnknownClassesError:
-        return find_records(source.root, **given)
+        found = find_records(source.root, **given)
+        if found[1].name == "names":
+            _log.warning(
+                "classes: in the order of the data (%s, ...); %s names its outputs otherwise "
+                "(%s, ...), which may be another order: give classes=FILE then",
+                found[1].names[0],
+                model.info.name,
+                model.class_names[0],
+            )
+        return found
     with contextlib.suppress(UnknownClassesError):
         known = find_records(source.root, **given)
         if [record.label for record in known[0]] == [record.label for record in own[0]]:

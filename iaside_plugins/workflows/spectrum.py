@@ -22,6 +22,7 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.evaluation.batches import Predictor, digests_of
 from iaside_plugins.evaluation.conditions import FLUSH_EVERY, Images, StoredRows
 from iaside_plugins.evaluation.corruption import CorruptionPlan, no_images, paired
+from iaside_plugins.importance.chance import not_judged
 from iaside_plugins.importance.run import importance_work, spectral_importance
 from iaside_plugins.inference.checks import check_images, model_device
 from iaside_plugins.inference.gradients import try_first_gradient
@@ -100,14 +101,15 @@ def study_perturbations(
             shape = spectra.shape
         if plan.runs:
             bar.set_description("attacks")
-            conditions += attacked_conditions(
-                model,
-                attacked,
-                plan.runs,
-                partition,
-                seed=seed,
-                folder=None if folder is None else folder / "attacks",
-            )
+            with not_judged():  # perhaps few of the clean images, which the importance judged
+                conditions += attacked_conditions(
+                    model,
+                    attacked,
+                    plan.runs,
+                    partition,
+                    seed=seed,
+                    folder=None if folder is None else folder / "attacks",
+                )
     channels, height, width = shape or next(iter(plan.clean))[0].shape[1:]
     return SpectrumReport(
         tuple(conditions),

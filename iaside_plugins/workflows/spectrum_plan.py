@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from iaside_plugins.adapters.imagenet.corruption_sets import (
     GenerationOptions,
     distributed,
     generated,
+    pair_sizes,
 )
 from iaside_plugins.adapters.imagenet.folders import ImageFolderData, matched_records
 from iaside_plugins.adapters.imagenet.labels import LabelSpace
@@ -29,6 +31,8 @@ from iaside_plugins.evaluation.corruption import CorruptionPlan
 from iaside_plugins.workflows.corruption_options import check_corruptions, check_each_severity
 from iaside_plugins.workflows.labels import check_labels_are_given
 from iaside_plugins.workflows.source import DataSource, open_images, shaped_images
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -167,6 +171,15 @@ def perturbed_plan(
     else:
         clean, own = open_images(source, model), model.info.preprocessing
     records = matched_records(folder, clean.records)
+    others = [pair for pair in pair_sizes(records, clean.records) if pair[0] != pair[1]]
+    if others:
+        (width, height), (own_width, own_height) = others[0]
+        _log.warning(
+            "%s holds images of %d x %d pixels, and the clean ones of %d x %d (width x height); "
+            "both are resized and cropped alike, so those that were cropped before show another "
+            "part: a distributed ImageNet-C is for corruptions=DIR",
+            *(folder, width, height, own_width, own_height),
+        )
     images = shaped_images(source, own, records, clean.label_space, grey=clean.grey)
     name = folder.resolve().name
     settings = {"source": "folder", "name": name, "jpeg": None, "size": own.crop}

@@ -210,6 +210,13 @@ def test_what_cannot_work_is_said_before_the_work():
     assert net.rows < 200, "one image was tried"
 
 
+def test_an_accuracy_at_chance_is_said(caplog):
+    net = oracles.TinyNet()
+    for labels, said in ((net(IMAGES).argmax(1), False), ((net(IMAGES).argmax(1) + 1) % 3, True)):
+        compare_attributions(net, (IMAGES, labels), [], protocol=Protocol(M), metrics=METRICS)
+        assert ("is at or below chance, 33.33% for 3 classes" in caplog.text) == said
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

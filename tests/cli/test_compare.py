@@ -54,6 +54,10 @@ def test_it_prints_tables_and_writes_json_and_a_picture(iaside, images, tmp_path
         int.from_bytes(file.read_bytes()[20:24], "big") for file in (picture, tmp_path / "both.png")
     ]
     assert heights[1] > heights[0], "room for another model's dots"
+    few = ("--n-images", 2, "--plot", tmp_path / "both.png", "--beside", out, "--dry-run")
+    fewer = iaside("compare", MODEL, "--data", images, *QUICK, *few)
+    said = " ".join(fewer.out.split())
+    assert "found.json is of other images: 2 of its 6 are among these 2" in said
 
 
 def test_the_sensitivity_is_an_option_that_says_what_it_costs(iaside, images):

@@ -67,6 +67,16 @@ def test_pairs_need_no_class_folders_without_a_model(iaside, tmp_path):
     iaside(*pair).refused("1 of 3 images are not in", "1.png")
 
 
+def test_pairs_of_two_sizes_are_said(iaside, tmp_path, caplog):
+    """A crop of 100 pixels, resized again, shows another part than the whole image."""
+    for k in range(2):
+        save(tmp_path / "clean" / f"{k}.png", pixels := random_pixels(k, 100, 130))
+        save(tmp_path / "noisy" / f"{k}.png", pixels[:, 15:115])
+    run = iaside("spectrum", "--data", tmp_path / "clean", "--perturbed", tmp_path / "noisy")
+    assert run.code == 0, run.err
+    assert "of 100 x 100 pixels, and the clean ones of 130 x 100 (width x height)" in caplog.text
+
+
 def test_a_model_shows_its_error_on_the_pairs(iaside, images, tmp_path):
     folder = noisy(images, tmp_path / "camera")
     model = ("--model", *MODEL, "--n-bands", 4, "--json", "-")

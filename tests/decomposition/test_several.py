@@ -53,6 +53,23 @@ def test_combine_takes_mappings_and_iterators_and_only_decompositions():
         combine([listed.to_dict()])
 
 
+@pytest.mark.parametrize("level", [1, 0.1])
+def test_a_difference_under_other_perturbations_is_said_once(level, caplog):
+    """But for attacks, which a model meets with images of its own."""
+    x, perturbed, y = perturbed_pairs(6)
+    nets, blurred = (oracles.TinyNet(seed=k) for k in range(2)), (x + x.roll(1, dims=3)) / 2
+    versions = {"noise": perturbed["noise", 3], "blur": blurred}
+    noise, again, blur = (
+        error_decomposition(net, (x, {("it", level): versions[name]}, y), CHAINS)
+        for net, name in zip([*nets, oracles.TinyNet()], ("noise", "noise", "blur"), strict=True)
+    )
+    compare(noise, again)
+    assert "perturbed otherwise" not in caplog.text
+    for _ in range(2):
+        compare(noise, blur)
+    assert caplog.text.count("6 of 6 images are perturbed otherwise") == isinstance(level, int)
+
+
 def test_other_labels_are_no_difference_of_models():
     x, perturbed, y = perturbed_pairs(6)
     net, ids = oracles.TinyNet(), list("abcdef")

@@ -14,12 +14,17 @@ from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.entry.build import entry_id, mean, proportion
 from iaside_plugins.entry.per_image import pack_bits
 from iaside_plugins.errors import InputError
-from iaside_plugins.evaluation.corruption import CorruptionPlan, _mean_error
+from iaside_plugins.evaluation.corruption import (
+    CorruptionPlan,
+    _mean_error,
+    with_reference_entry,
+)
 from iaside_plugins.evaluation.evaluate import evaluate
 from iaside_plugins.evaluation.plan import AttackPlan, EvaluationPlan
 from iaside_plugins.inference.gradients import N_TRIED
 from iaside_plugins.protocol import Protocol
 from iaside_plugins.stats.intervals import wilson
+from iaside_plugins.storage.files import write_json
 from iaside_plugins.storage.provenance import ids_digest
 
 N, SIDE, CLASSES = 11, 8, 4
@@ -357,6 +362,16 @@ def test_reference_and_published(net):
     errors = {name: [0.5] * 5 for name in NAMES}
     entry = run(net, plan_of(corruptions=plan(reference=errors, reference_name="other")))
     assert entry["corruption"]["mce"] is None  # frost is missing
+
+
+def test_a_reference_chooses_among_as_many_classes(net, tmp_path):
+    """Errors among 200 classes are no errors among 1000."""
+    file = tmp_path / "reference.json"
+    write_json(file, run(net, plan_of(corruptions=plan())))
+    for known in (None, CLASSES):
+        assert with_reference_entry(plan(), file, IDS, known).reference_name == "toy net"
+    with pytest.raises(InputError, match=r"chooses among 4 classes, here they are 3: .*restrict"):
+        with_reference_entry(plan(), file, IDS, 3)
 
 
 def test_nan_logits_are_refused_by_name(net):

@@ -247,6 +247,11 @@ def test_bounds_are_the_models(net):
             "pgd: expected finite budgets .*, got none",
         ),
         ((batches(), QUICK, -0.1), InputError, r"some above 0, got \[-0\.1\]"),
+        (
+            (batches(), QUICK, [8]),
+            InputError,
+            r"pgd: expected Linf budgets in units .*\(0, 1\), 1 at most, got 8; .* give 8/255",
+        ),
         ((batches(), A.GaussianBlurAttack(), 1), InputError, "GaussianBlurAttack: expected .*l2"),
         ((batches(), QUICK, [None]), InputError, "pgd attacks at fixed budgets"),
         ((batches(), QUICK, {"L2": [1]}), InputError, r"no budgets for pgd \(Linf\).* got L2"),
@@ -260,6 +265,7 @@ def test_bounds_are_the_models(net):
         "no attack",
         "zero",
         "negative",
+        "of 255",
         "no distance",
         "none",
         "norm",
@@ -283,6 +289,20 @@ def test_gradients_that_are_missing_are_one_line(how, message):
     noise = fb.attacks.LinfAdditiveUniformNoiseAttack()  # needs none
     found = robust_evaluation(net, (images(2), torch.arange(2)), noise, 0.1)
     assert found.masking is None
+
+
+def test_ids_are_those_of_the_other_doors(net):
+    x, y = images(), [0] * 6
+    found = robust_evaluation(net, [(x, y, torch.arange(6))], {"fgsm": A.FGSM()}, 0)
+    assert found.ids == tuple("012345")
+    with pytest.raises(InputError, match="got 2 ids for 6 images"):
+        robust_evaluation(net, [(x, y, {"a": 1, "b": 2})], {"fgsm": A.FGSM()}, 0)
+
+
+def test_a_clean_accuracy_at_chance_is_said(net, caplog):
+    x = images()
+    robust_evaluation(net, (x, (net(x).argmax(1) + 1) % 5), {"fgsm": A.FGSM()}, 0.1)
+    assert "accuracy 0.0% (0 of 6 images) is at or below chance" in caplog.text
 
 
 def test_what_attacks_saw_is_counted_and_said(caplog):

@@ -215,6 +215,14 @@ def test_results_are_saved_and_said(tmp_path):
         FourierHeatMap.load(tmp_path / "other.npz")
 
 
+def test_an_accuracy_at_chance_is_said_and_comes_first(caplog):
+    images, labels = grey(3, (8, 8))
+    found = fourier_heatmap(Shy(2, 4, (8, 8)), (images, labels + 1), norm=0.5, partition=FOUR)
+    assert found.clean_error == 1
+    assert "(0 of 3 images) is at or below chance" in caplog.messages[0]
+    assert heatmap_text(found).startswith("WARNING: accuracy 0.0%")
+
+
 class Reused(nn.Module):
     """Writes every answer into the same memory."""
 
@@ -241,6 +249,8 @@ def test_bad_input_is_refused_before_the_work():
     for norm in (0, -1.0, float("nan"), float("inf")):
         with pytest.raises(InputError, match="norm must be above 0"):
             fourier_heatmap(net, (x, y), norm=norm, partition=FOUR)
+    with pytest.raises(InputError, match=r"norm=1020 is beyond .* 8 at most; .* divide it by 255"):
+        fourier_heatmap(net, (x, y), norm=4 * 255, partition=FOUR)
     with pytest.raises(InputError, match="no images"):
         fourier_heatmap(net, [], partition=FOUR)
     for seed in (-1, 1.0, True, np.random.default_rng(0)):
@@ -259,7 +269,7 @@ def test_bad_input_is_refused_before_the_work():
             return images.mean(dim=(2, 3)) / (images.amax() < 1)
 
     with pytest.raises(InputError, match="non-finite logits"):
-        fourier_heatmap(Broken().eval(), (x * 0.5, y), norm=9, partition=FOUR)
+        fourier_heatmap(Broken().eval(), (x * 0.5, y), norm=8, partition=FOUR)
 
 
 def test_half_precision_is_refused_where_it_is_too_coarse(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 
 import numpy as np
 import oracles
@@ -10,7 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from iaside_plugins import InputError, Protocol, spectral_importance
+from iaside_plugins import (
+    InputError,
+    Protocol,
+    SpectralPartition,
+    fourier_heatmap,
+    spectral_importance,
+)
 from iaside_plugins.evaluation.conditions import Predictor
 from iaside_plugins.inference import tuning
 from iaside_plugins.inference.checks import KnownClasses
@@ -156,8 +163,69 @@ def test_a_batch_norm_of_the_batch_that_is_no_module_is_said(caplog):
     assert len([m for m in caplog.messages if "the other images of a batch" in m]) == 1
 
 
+class Standardised(oracles.TinyNet):
+    """Normalises by the mean and deviation of whatever batch comes."""
+
+    def forward(self, x):
+        return super().forward((x - x.mean()) / (x.std() + 1e-5))
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda net: spectral_importance(net, DATA, Protocol(2)),
+        lambda net: fourier_heatmap(net, DATA, partition=SpectralPartition(2)),
+    ],
+    ids=["importance", "heat map"],
+)
+def test_statistics_of_the_batch_are_said(caplog, run):
+    for net in (oracles.TinyNet(n_classes=4), Standardised(n_classes=4)):
+        run(net)
+        said = [m for m in caplog.messages if "the other images of a batch" in m]
+        assert len(said) == isinstance(net, Standardised)
+
+
+class Tokens(nn.Module):
+    """Rows of pixels through a layer that takes its first axis for the sequence."""
+
+    def __init__(self, *, right: bool) -> None:
+        super().__init__()
+        self.layer, self.right = nn.TransformerEncoderLayer(36, 4, 8), right
+        self.last = nn.Linear(36, 4)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.permute(0, 2, 1, 3).flatten(2)
+        rows = self.layer(rows.transpose(0, 1)).transpose(0, 1) if self.right else self.layer(rows)
+        return 9 * self.last(rows.sum(1))
+
+
+def traced(*, training: bool) -> nn.Module:
+    """A program in whose code the mode is."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(400, 4))
+    net.train(training)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.trace(net, IMAGES, check_trace=False).eval()
+
+
+@pytest.mark.parametrize(
+    ("steady", "mixing"),
+    [
+        (Tokens(right=True), Tokens(right=False)),
+        (traced(training=False), traced(training=True)),
+    ],
+    ids=["sequence", "program"],
+)
+def test_other_ways_to_mix_the_images_of_a_batch_are_said(caplog, steady, mixing):
+    for net in (steady, mixing):
+        spectral_importance(net, DATA, Protocol(2))
+        said = [m for m in caplog.messages if "the other images of a batch" in m]
+        assert len(said) == (net is mixing)
+
+
 def test_a_steady_model_is_not_run_twice(caplog):
-    net = oracles.TinyNet(n_classes=4)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(400, 4)).eval()
     rows = []
     net.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
     found = spectral_importance(net, DATA, Protocol(2))

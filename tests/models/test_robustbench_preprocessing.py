@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 from robustbench_host import data, enums
 from tiny_model import small_input
 
-from iaside_plugins.adapters.imagenet.records import ImageRecord
+from iaside_plugins.adapters.imagenet.records import ImageRecord, find_records
 from iaside_plugins.adapters.imagenet.stream import ImageStream
 from iaside_plugins.adapters.models.load import load_model
 from iaside_plugins.adapters.models.robustbench_preprocessing import (
@@ -50,6 +51,15 @@ def test_every_key_gives_robustbenchs_pixels(
     file = save(tmp_path / "x.png", random_pixels(3, height, width))
     expected = data.PREPROCESSINGS[key](Image.open(file))
     assert torch.equal(pixels_of(KEYS[key], file), expected)
+
+
+def test_images_in_an_archive_are_read_as_files_are(tmp_path: Path) -> None:
+    file = save(tmp_path / "n01440764" / "x.png", random_pixels(3, 300, 400))
+    with tarfile.open(tmp_path / "val.tar", "w") as archive:
+        archive.add(file, "n01440764/x.png")
+    (record,), _ = find_records(tmp_path / "val.tar")
+    pixels = GeometryReader(KEYS["Res256Crop224"])(record)
+    assert (pixels == GeometryReader(KEYS["Res256Crop224"])(ImageRecord(file, 0, "x"))).all()
 
 
 def test_the_keys_are_robustbenchs() -> None:

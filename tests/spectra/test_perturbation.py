@@ -154,6 +154,14 @@ def test_failed_and_unchanged_images_are_left_out_and_counted():
     assert found.to_dict()["n_failed"] == 2
 
 
+def test_images_in_different_orders_are_said(caplog):
+    x = images(8, 3, 12, 12)
+    perturbation_spectrum(x, x + 0.1 * noise(x), n_bands=3)
+    assert not caplog.messages
+    perturbation_spectrum(x, x.flip(0) + 0.1 * noise(x), n_bands=3)
+    assert "8 of 8 images under the perturbation are more like the clean image of" in caplog.text
+
+
 @pytest.mark.parametrize("n", [0, 1])
 def test_too_few_images_give_nan_not_an_error(n):
     x = images(2, 3, 16, 16)

@@ -156,6 +156,15 @@ def test_an_epoch_again_and_other_images_are_said(caplog):
     assert "images are other ones than at the first record" in caplog.messages[-1]
 
 
+def test_other_pairs_are_said(caplog):
+    pairs = [(IMAGES, IMAGES * 0.9, LABELS)]
+    history, net = SpectralHistory((IMAGES, LABELS), THREE, pairs=pairs), network()
+    history.record(net, 0)
+    pairs[0] = (IMAGES * 0.8, IMAGES * 0.9, LABELS)
+    history.record(net, 1)
+    assert len([m for m in caplog.messages if "the pairs are other ones than at" in m]) == 1
+
+
 def test_saved_loaded_and_gone_on_with(history, tmp_path):
     path = tmp_path / "history.npz"
     history.save(path)

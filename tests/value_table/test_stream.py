@@ -10,7 +10,13 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from iaside_plugins import Protocol, error_decomposition, spectral_importance
+from iaside_plugins import (
+    Protocol,
+    SpectralPartition,
+    error_decomposition,
+    fourier_heatmap,
+    spectral_importance,
+)
 from iaside_plugins.errors import InputError
 from iaside_plugins.value_table.stream import batches
 
@@ -53,6 +59,48 @@ def test_ids_in_mappings_and_data_that_are_one() -> None:
     data = UserDict(images=IMAGES, labels=LABELS, ids=list("abcdef"))  # as of an image processor
     result = spectral_importance(_net(), data, PROTOCOL)
     assert list(result.ids) == list("abcdef")
+
+
+def test_ids_may_be_rows_of_numbers_as_wilds_has_them() -> None:
+    data = [(IMAGES, LABELS, torch.arange(12).view(6, 2))]
+    assert spectral_importance(_net(), data, PROTOCOL).ids[:2] == ("[0, 1]", "[2, 3]")
+
+
+def test_copies_of_images_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    """A sampler that draws with replacement: intervals would take copies for other images."""
+    drawn = torch.tensor([0, 1, 2, 0, 4, 0])
+    chains = Protocol(n_bands=2, estimator="permutation")
+    for run in (
+        lambda x, y: spectral_importance(_net(), (x, y), PROTOCOL),
+        lambda x, y: fourier_heatmap(_net(), (x, y), partition=SpectralPartition(2)),
+        lambda x, y: error_decomposition(_net(), (x, {"dark": x / 2, "pale": x / 3}, y), chains),
+    ):
+        caplog.clear()
+        run(IMAGES, LABELS)
+        assert "copies" not in caplog.text
+        run(IMAGES[drawn], LABELS[drawn])
+        assert len([m for m in caplog.messages if " are copies of others: " in m]) == 1
+
+
+def test_a_run_that_stops_among_sorted_classes_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    images = torch.rand(15, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(15) // 6
+    chains = Protocol(n_bands=2, estimator="permutation")
+    shuffled = torch.randperm(15, generator=torch.Generator().manual_seed(0))
+    for run in (
+        lambda x, y, n: spectral_importance(_net(), (x, y), PROTOCOL, max_images=n),
+        lambda x, y, n: fourier_heatmap(
+            _net(), (x, y), partition=SpectralPartition(2), max_images=n
+        ),
+        lambda x, y, n: error_decomposition(_net(), (x, x / 2, y), chains, max_images=n),
+    ):
+        caplog.clear()
+        run(images, labels, None)
+        run(images, labels, 15)
+        run(images[shuffled], labels[shuffled], 12)
+        assert "class by class" not in caplog.text
+        run(images, labels, 12)
+        assert "12 images that were taken come class by class, and are of 2 of 3" in caplog.text
 
 
 def test_longer_tuples_are_said(caplog: pytest.LogCaptureFixture) -> None:

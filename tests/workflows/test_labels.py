@@ -235,3 +235,21 @@ def test_a_model_that_names_its_outputs_has_the_labels_in_its_order(
     save(tmp_path / "data" / "emu" / "0.png", picture(32))
     model.class_names = ("dog", "cat", "emu")
     assert [record.label for record in open_images(source, model).records] == [1, 0, 2]
+
+
+def test_other_names_of_classes_than_the_models_are_said(
+    tmp_path: Path, model: Classifier, caplog: Any
+) -> None:
+    """Data that bring names of their own: nobody knows whether both count the classes alike."""
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    data = save(tmp_path / "0.png", picture(32)).read_bytes()
+    label = {"_type": "ClassLabel", "names": ["Cat", "Dog", "Emu"]}
+    stored = json.dumps({"info": {"features": {"label": label}}})
+    table = arrow.table({"image": [data], "label": [2]})
+    file = tmp_path / "a.parquet"
+    parquet.write_table(table.replace_schema_metadata({"huggingface": stored}), file)
+    model.class_names = ("emu", "dog", "cat")
+    assert [one.label for one in open_images(DataSource(file), model).records] == [2]
+    said = "in the order of the data (Cat, ...); thousand names its outputs otherwise (emu, ...)"
+    assert said in caplog.text

@@ -115,6 +115,14 @@ def test_the_order_of_entries_does_not_matter():
     assert outcomes(entries, weights, "") == outcomes(entries[::-1], weights, "")
 
 
+def test_entries_of_one_model_on_two_data_sets_are_refused():
+    entries = parse_files([ENTRIES / "cifar10"])
+    data = entries[0].data.model_copy(update={"name": "cifar10-2"})
+    elsewhere = entries[0].model_copy(update={"data": data})
+    with pytest.raises(InputError, match="of several data sets, cifar10, cifar10-2: give those"):
+        outcomes([*entries, elsewhere], entries[0].model.weights_sha256, "")
+
+
 def test_a_model_without_an_entry_is_refused():
     with pytest.raises(InputError, match="no entry is of the weights of stranger"):
         outcomes(parse_files([ENTRIES / "cifar10"]), "0" * 64, "stranger")
