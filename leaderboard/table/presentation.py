@@ -220,12 +220,11 @@ def _doubtful(table: Table, attack: AttackColumn) -> dict[str, tuple[str, list[s
     """Return name and reasons of entries whose figure in a column may be too high, by entry."""
     found = {}
     for model in table.models:
-        case, source = model.cases.get(attack, (None, None))
-        if case is None or source is None or case.accuracy.value == 0:  # 0 cannot be too high
+        if attack not in model.cases:
             continue
-        assert source.adversarial is not None  # it holds the case
-        group = source.adversarial.model_dump()
-        if reasons := masking_reasons(group, attack.norm, attack.epsilon):
+        case, group = model.cases[attack]
+        reasons = masking_reasons(group.model_dump(), attack.norm, attack.epsilon)
+        if reasons and case.accuracy.value > 0:  # 0 cannot be too high
             found[model.entry.entry_id] = (model.entry.model.name, reasons)
     return found
 
