@@ -16,7 +16,7 @@ from iaside_plugins.leaderboard.statistics.pairs import paired_columns
 from iaside_plugins.leaderboard.statistics.report import DECIMALS, Record
 from iaside_plugins.leaderboard.statistics.variables import ENDS
 from iaside_plugins.leaderboard.table import formatting as fmt
-from iaside_plugins.leaderboard.table.frame import GROUPS, Row, Table
+from iaside_plugins.leaderboard.table.frame import GROUPS, Row, Table, is_missing
 from iaside_plugins.leaderboard.table.presentation import (
     MARK,
     Column,
@@ -279,6 +279,6 @@ def _mean_errors(errors: dict[str, dict[int, float]]) -> dict[str, float]:
 
 
 def _json(value: Any) -> Any:
-    if value is None or value != value or str(value) == "<NA>":
+    if is_missing(value):
         return None
     return round(value, DECIMALS) if isinstance(value, float) else value

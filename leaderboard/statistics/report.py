@@ -38,7 +38,7 @@ from iaside_plugins.leaderboard.statistics.variables import (
     rank_intervals,
     reliability,
 )
-from iaside_plugins.leaderboard.table.frame import Table, tables
+from iaside_plugins.leaderboard.table.frame import Table, is_missing, tables
 from iaside_plugins.leaderboard.table.rows import KEYS
 from iaside_plugins.stats.correlation import Array
 from iaside_plugins.stats.permutation import EXACT_UP_TO, holm
@@ -111,11 +111,7 @@ def table_id(table: Table) -> str:
 
 def _keys(table: Table) -> Record:
     row = table.rows[0]
-    return {key: None if _missing(row[key]) else row[key] for key in KEYS}
-
-
-def _missing(value: Any) -> bool:
-    return value is None or value != value or str(value) == "<NA>"
+    return {key: None if is_missing(row[key]) else row[key] for key in KEYS}
 
 
 def _table(table: Table, given: Mapping[str, str]) -> Record:

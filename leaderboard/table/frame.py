@@ -126,6 +126,13 @@ def records(frame: pd.DataFrame) -> list[Row]:
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
+def is_missing(value: Any) -> bool:
+    """Return whether a cell of a frame has no value: None, NaN or NA."""
+    import pandas as pd
+
+    return bool(pd.isna(value))
+
+
 def _table(rows: tuple[ModelRow, ...]) -> Table:
     import pandas as pd
 
