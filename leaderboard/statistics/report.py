@@ -45,7 +45,7 @@ from iaside_plugins.stats.permutation import EXACT_UP_TO, holm
 from iaside_plugins.storage.files import jsonable
 
 Record = dict[str, Any]
-Samples = dict[tuple[tuple[str, ...], ...], estimates.Sample]  # by models and families
+Samples = dict[tuple[str, ...], estimates.Sample]  # by models
 DECIMALS = 6
 NUMBERS = re.compile(r"\[\n([-\d.e,\s]*)\]")  # no string of JSON holds a line break
 PRIMARY = ("mce", CORRUPTION_ERROR)  # without them the first attack
@@ -240,7 +240,7 @@ def _columns(
         return np.array([getattr(column.measured[key], name) for key in ids], dtype=np.float64)
 
     members = tuple(families[key] for key in ids)
-    return samples.setdefault((tuple(ids), members), estimates.Sample(members)), of
+    return samples.setdefault(tuple(ids), estimates.Sample(members)), of
 
 
 def _comparison(
