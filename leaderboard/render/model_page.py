@@ -14,7 +14,7 @@ from iaside_plugins.entry.schema import Entry, OtherReading, Split, SplitConditi
 from iaside_plugins.leaderboard.board import Board, Section
 from iaside_plugins.leaderboard.render.grids import origin
 from iaside_plugins.leaderboard.render.html import render
-from iaside_plugins.leaderboard.render.page import model_file, short_id
+from iaside_plugins.leaderboard.render.page import band_values, model_file, short_id
 from iaside_plugins.leaderboard.table import formatting as fmt
 from iaside_plugins.leaderboard.table.presentation import AT_CHANCE, at_chance, doubts, heading
 from iaside_plugins.leaderboard.table.rows import ModelRow
@@ -92,10 +92,7 @@ def _result(section: Section, k: int) -> dict[str, Any]:
         else "",
         "doubts": doubts(table, entry.entry_id),
         "numbers": [(name, text) for name, text in numbers if text != fmt.NOTHING],
-        "bands": [
-            [round(v, 4) for v in (value, *ends)]
-            for value, ends in zip(evidence.nats.tolist(), evidence.intervals.tolist(), strict=True)
-        ],
+        "bands": band_values(evidence),
         "profile": [
             fmt.signed_interval(value, *ends)
             for value, ends in zip(evidence.nats, evidence.intervals, strict=True)

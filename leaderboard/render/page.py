@@ -7,7 +7,10 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
+import numpy as np
+
 from iaside_plugins.entry.schema import Entry
+from iaside_plugins.importance.evidence import Evidence
 from iaside_plugins.leaderboard.board import Board, Section, largest_first
 from iaside_plugins.leaderboard.findings import findings
 from iaside_plugins.leaderboard.render import drawings
@@ -250,10 +253,7 @@ def raw_rows(table: Table, shown: Sequence[Column], families: Sequence[str]) -> 
         "families": list(families),
         "names": names,
         "rows": [[_json(row.get(name)) for name in names] for row in table.rows],
-        "bands": [
-            [[round(v, 4) for v in (value, *ends)] for value, ends in _values(table, k)]
-            for k in range(len(table.rows))
-        ],
+        "bands": [band_values(evidence) for evidence in table.evidence],
         "pairs": [
             {
                 "label": column.label,
@@ -269,9 +269,10 @@ def raw_rows(table: Table, shown: Sequence[Column], families: Sequence[str]) -> 
     }
 
 
-def _values(table: Table, k: int) -> Any:
-    evidence = table.evidence[k]
-    return zip(evidence.nats.tolist(), evidence.intervals.tolist(), strict=True)
+def band_values(evidence: Evidence) -> list[list[float]]:
+    """Return the Shapley value of every band with the ends of its interval, rounded, in nats."""
+    found = np.column_stack([evidence.nats, evidence.intervals]).tolist()
+    return [[round(value, 4) for value in row] for row in found]
 
 
 def _mean_errors(errors: dict[str, dict[int, float]]) -> dict[str, float]:
