@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from iaside_plugins.leaderboard.board import Board, Section, largest_first
-from iaside_plugins.leaderboard.render.grids import correlation_rows, heat_map
 from iaside_plugins.leaderboard.render.html import render
 from iaside_plugins.leaderboard.render.page import family_mark, model_file, short_id
 from iaside_plugins.leaderboard.render.scatter import panels, plotted
@@ -48,8 +48,8 @@ def _section(section: Section) -> dict[str, Any]:
         "links": [model_file(entry) for entry in table.entries],
         "models": [fmt.plain(entry.model.name) for entry in table.entries],
         "panels": [(panel, drawing(panel)) for panel in panels(section)],
-        "correlations": correlation_rows(found),
-        "heat": heat_map(found),
+        "correlations": _correlations(found),
+        "heat": _heat_map(found),
     }
 
 
@@ -100,3 +100,59 @@ def _equal(section: Section, found: Record) -> dict[str, Any]:
             for key in found["models"]
         ],
     }
+
+
+def _correlations(found: Record) -> list[dict[str, Any]]:
+    """Return a row for every comparison of the signed score with an outcome."""
+    return [
+        {
+            "outcome": one["outcome_label"],
+            "n": f"{one['n_models']} in {one['n_families']}",
+            "cells": [
+                fmt.correlation(one["spearman"]),
+                fmt.correlation(one["clean"]["spearman"]),
+                fmt.correlation(one["partial_spearman"]),
+                fmt.p_value(one["partial_spearman"]["p"]),
+                fmt.p_value(one["partial_spearman"]["p_holm"]),
+                one["verdict"],
+            ],
+            "sentence": one["sentence"],
+        }
+        for one in found["comparisons"]
+        if one["predictor"] == "signed_score"
+    ]
+
+
+@dataclass(frozen=True)
+class Heat:
+    """One corruption: correlations of the signed score, of its rival, and given the rival.
+
+    `cells` are text and a step from -4 to 4 (None: no number).
+    """
+
+    corruption: str
+    group: str
+    n_models: int
+    cells: tuple[tuple[str, int | None], ...]
+
+
+def _heat_map(found: Record) -> list[Heat]:
+    """Return Spearman's correlations of the signed score with the error by corruption."""
+    return [
+        Heat(
+            row["corruption"].replace("_", " "),
+            row["group"],
+            row["n_models"],
+            tuple(
+                (fmt.correlation(row[name]), _step(row[name]["value"]))
+                for name in ("spearman", "clean", "partial_spearman")
+            ),
+        )
+        for one in found["per_corruption"]
+        if one["predictor"] == "signed_score"
+        for row in one["corruptions"]
+    ]
+
+
+def _step(value: float | None) -> int | None:
+    return None if value is None else round(4 * value)

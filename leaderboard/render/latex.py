@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from iaside_plugins.importance.evidence import Evidence
 from iaside_plugins.leaderboard.board import Board, Section
-from iaside_plugins.leaderboard.render.grids import profiles
 from iaside_plugins.leaderboard.render.page import short_id
 from iaside_plugins.leaderboard.table import formatting as fmt
 from iaside_plugins.leaderboard.table.presentation import (
@@ -95,10 +94,10 @@ def _fragments(section: Section) -> dict[str, str]:
     """Return the main table, the other columns, and the Shapley values by band."""
     main = _main(section)
     rest = [c for c in section.columns if c not in main and c.name != "model"]
-    grid = profiles(section.table)
+    table = section.table
     bands = [
-        _Drawn(head, NUMBER, tuple(_number(row[k]) for row in grid.rows))
-        for k, head in enumerate(grid.headers)
+        _Drawn(f"band {k}", NUMBER, tuple(_nats(one, k) for one in table.evidence))
+        for k in range(table.entries[0].protocol.n_bands)
     ]
     parts = {"main": [_drawn(section, column) for column in main]}
     for name, some in (("more", [_drawn(section, c) for c in rest]), ("bands", bands)):
@@ -180,6 +179,10 @@ def _number(text: str) -> str:
         return fmt.latex_number(text.replace(" %", ""))
     mark = fmt.latex_number(found[5] or "")
     return f"${found[1]}_{{{found[3]}}}^{{{found[4]}}}$" + mark
+
+
+def _nats(evidence: Evidence, band: int) -> str:
+    return _number(fmt.signed_interval(evidence.nats[band], *evidence.intervals[band]))
 
 
 def _broken(text: str) -> str:

@@ -12,7 +12,6 @@ from iaside_plugins.display.text import number
 from iaside_plugins.entry.command import command, unrecorded
 from iaside_plugins.entry.schema import Entry, OtherReading, Split, SplitCondition
 from iaside_plugins.leaderboard.board import Board, Section
-from iaside_plugins.leaderboard.render.grids import origin
 from iaside_plugins.leaderboard.render.html import render
 from iaside_plugins.leaderboard.render.page import band_values, model_file, short_id
 from iaside_plugins.leaderboard.table import formatting as fmt
@@ -234,7 +233,26 @@ def _source(entry: Entry) -> dict[str, Any]:
         "id": entry.entry_id,
         "status": fmt.plain(entry.submission.status),
         "note": fmt.plain(entry.data.note),
-        "origin": origin(entry),
+        "origin": _origin(entry),
         "command": command(entry),
         "unrecorded": fmt.plain(unrecorded(entry)),
     }
+
+
+def _origin(entry: Entry) -> list[tuple[str, str]]:
+    """Return where an entry comes from: name and text."""
+    provenance = entry.provenance
+    commit = fmt.NOTHING if provenance.git_commit is None else provenance.git_commit[:12]
+    torch = provenance.versions.get("torch")
+    made = [
+        *([f"torch {fmt.plain(torch)}"] if torch else []),
+        fmt.plain(provenance.device),
+        fmt.plain(provenance.machine),
+    ]
+    return [
+        ("date", provenance.date[:10]),
+        ("package", fmt.plain(provenance.iaside_plugins)),
+        ("commit", commit + (" + changes" if provenance.git_dirty else "")),
+        ("made with", ", ".join(made)),
+        ("submitter", fmt.plain(entry.submission.submitter)),
+    ]
