@@ -58,6 +58,10 @@ COUNTS = (
     "input_width",
     "n_corruptions",
 )
+GROUPS = {
+    group: tuple(name for name in CORRUPTIONS if CORRUPTION_GROUPS[name] == group)
+    for group in dict.fromkeys(CORRUPTION_GROUPS.values())
+}
 
 
 @dataclass(frozen=True)
@@ -235,9 +239,3 @@ def _split(entry: Entry) -> Row:
 
 def _mean(values: list[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
-
-
-GROUPS = {
-    group: tuple(name for name in CORRUPTIONS if CORRUPTION_GROUPS[name] == group)
-    for group in dict.fromkeys(CORRUPTION_GROUPS.values())
-}
