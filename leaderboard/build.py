@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.settings import BoardSettings
+from iaside_plugins.leaderboard.settings import rename as rename_in_settings
 from iaside_plugins.storage.files import write_atomic
 
 if TYPE_CHECKING:
@@ -333,10 +334,8 @@ def rename(folder: Path | str, old: str, new: str) -> list[str]:
     Raises:
         InputError: See `settings.rename`.
     """
-    from iaside_plugins.leaderboard import settings
-
     entries = entries_on(Path(folder))
-    found = settings.rename(folder, old, new, entries)
+    found = rename_in_settings(folder, old, new, entries)
     return [
         entry.entry_id
         for entry in entries
