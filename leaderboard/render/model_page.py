@@ -229,7 +229,7 @@ def _added(reading: OtherReading) -> str:
 
 def _source(entry: Entry) -> dict[str, Any]:
     return {
-        "file": f"entries/{entry.data.name}/{entry.entry_id}.json",
+        "file": entry.board_file,
         "id": entry.entry_id,
         "status": fmt.plain(entry.submission.status),
         "note": fmt.plain(entry.data.note),

@@ -53,7 +53,7 @@ def _add(board: Board) -> str:
 
 def _downloads(board: Board) -> str:
     entries = sorted(
-        f"entries/{entry.data.name}/{entry.entry_id}.json"
+        entry.board_file
         for section in board.sections
         for model in section.table.models
         for entry in model.entries
