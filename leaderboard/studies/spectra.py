@@ -28,7 +28,6 @@ from iaside_plugins.spectra.verdict import follows
 from iaside_plugins.storage.files import rounded, write_atomic, write_json
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -211,15 +210,14 @@ def _evidence_table(models: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _band_table(models: Mapping[str, Mapping[str, Any]]) -> str:
-    import pandas as pd
-
     n = next(iter(models.values()))["n_bands"]
     rows = [["model", "eps (L2)", *(f"band {band}" for band in range(n))]]
     for name, one in models.items():
-        attacks = pd.DataFrame([r for r in one["conditions"] if r["kind"] == "band attack"])
-        for budget, part in attacks.groupby("strength"):
-            cells = [row_number(row, "success", ".0%") for row in _records(part)]
-            rows.append([name, format_budget(float(str(budget))), *cells])
+        attacks = [row for row in one["conditions"] if row["kind"] == "band attack"]
+        for budget in sorted({row["strength"] for row in attacks}):
+            some = [row for row in attacks if row["strength"] == budget]
+            cells = [row_number(row, "success", ".0%") for row in some]
+            rows.append([name, format_budget(budget), *cells])
     return markdown_table(rows)
 
 
@@ -231,10 +229,6 @@ def _match_table(models: Mapping[str, Mapping[str, Any]]) -> str:
                 cells = [row_number(row, key, "+.2f") for key in ("energy", "density")]
                 rows.append([name, label(row), *cells])
     return markdown_table(rows)
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
 def spectra_figure(data: Mapping[str, Any]) -> Figure:
