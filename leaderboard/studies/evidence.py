@@ -53,7 +53,6 @@ README = BOARD.parent / "README.md"
 BLOCK = "<!-- outcomes -->"
 PARTS = ("nets", "views", "choices", "filters", "forecast")  # of CIFAR-10
 PHOTO_PARTS = ("photos", "photos_forecast")
-NAMED_BY = {PARTS: FAMILIES, PHOTO_PARTS: PHOTOGRAPHS}
 PIXELS = 224  # of photographs, of which spectra of corruptions are shipped
 BUDGET = 2 / 255  # Linf, at which robust accuracies are compared
 PER_ENERGY = "contribution per energy"
@@ -102,8 +101,10 @@ def condense(
     new["seconds"] = _seconds(folder)
     found: dict[str, Any] = {k: dict(sorted(v.items())) for k, v in _over(known, new).items()}
     found |= {"families": dict(families), "photographs": dict(photographs)}
-    for parts, file in NAMED_BY.items():
-        names = families if parts is PARTS else photographs
+    for parts, names, file in (
+        (PARTS, families, FAMILIES),
+        (PHOTO_PARTS, photographs, PHOTOGRAPHS),
+    ):
         if unknown := sorted({name for part in parts for name in found[part]} - set(names)):
             raise InputError(f"{FOLDER / file}: expected a family of {', '.join(unknown)}")
     for name, one in found["nets"].items():
@@ -351,7 +352,7 @@ def _scores(
 def main(folders: Iterable[str]) -> None:
     """Take new files in, if a folder is given, and make the table of outcomes."""
     source = FOLDER / "evidence.json"
-    families, photographs = (_json(FOLDER / file) for file in NAMED_BY.values())
+    families, photographs = (_json(FOLDER / file) for file in (FAMILIES, PHOTOGRAPHS))
     for folder in map(folder_of, folders):
         known = _json(source) if source.exists() else None
         data = condense(folder, families, known, photographs)
