@@ -17,6 +17,7 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.studies.criteria import VIEWS
 from iaside_plugins.leaderboard.studies.evidence import FOLDER
 from iaside_plugins.leaderboard.studies.measured import run
+from iaside_plugins.leaderboard.studies.page import short_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,7 +52,7 @@ def views_figure(data: Mapping[str, Any]) -> Figure:
     ax.set_xticks(
         range(len(VIEWS)), [view.replace("-restricted ", "-restricted\n") for view in VIEWS]
     )
-    labels = [name.removeprefix("c10_") for name in names]
+    labels = [short_name(name) for name in names]
     for row, name in enumerate(names):
         if row == 0 or kinds[name] != kinds[names[row - 1]]:
             labels[row] = f"{kinds[name]}: {labels[row]}"
