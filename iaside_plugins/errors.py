@@ -43,6 +43,16 @@ def shown(value: object, longest: int = LONGEST_SHOWN) -> str:
     return cut(ascii(value) if isinstance(value, str) else repr(value), longest)
 
 
+def error_text(error: object, longest: int | None = None) -> str:
+    """Return what an error of other code says for a message: on one line, its beginning if long."""
+    return " ".join(str(error).split())[:longest]
+
+
+def first_line(error: BaseException, otherwise: str = "no reason given") -> str:
+    """Return the first line of what an error of other code says, or what to say if it is silent."""
+    return (str(error).strip() or otherwise).splitlines()[0]
+
+
 def cut(text: str, longest: int) -> str:
     """Return a text without its middle, if it is longer than so many characters."""
     if len(text) <= longest:

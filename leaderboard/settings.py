@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iaside_plugins.errors import InputError, MissingExtraError, shown
+from iaside_plugins.errors import InputError, MissingExtraError, error_text, shown
 from iaside_plugins.storage.files import read_file, write_atomic
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def _toml(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(f"{FILE}: expected TOML; {' '.join(str(error).split())}") from None
+        raise InputError(f"{FILE}: expected TOML; {error_text(error)}") from None
 
 
 def _among(name: str, known: Iterable[str]) -> str:

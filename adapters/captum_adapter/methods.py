@@ -28,7 +28,7 @@ from iaside_plugins.adapters.isolation import preserved_generators, seed_generat
 from iaside_plugins.adapters.models.classifier import unknown_name
 from iaside_plugins.attributions.band_space import BandForward, BandSplit, GateForward
 from iaside_plugins.attributions.per_example import Output, class_log_likelihoods
-from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.errors import InputError, InputTypeError, first_line
 from iaside_plugins.inference.logits import logits_in
 from iaside_plugins.inference.output_checks import OutputCheck
 from iaside_plugins.inference.running import run_model
@@ -233,7 +233,7 @@ class BandRun:
                 ValueError,
                 ArithmeticError,
             ) as error:
-                reason = (str(error) or type(error).__name__).splitlines()[0]
+                reason = first_line(error, type(error).__name__)
                 raise InputError(
                     f"{self._known.title} cannot explain this model: {reason}; leave the method "
                     "out, lower batch_size where memory is short, or change the model (DeepLift "

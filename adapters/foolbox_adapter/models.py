@@ -25,7 +25,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from iaside_plugins.adapters.isolation import attack_mode, check_model, isolated, plain_passes
 from iaside_plugins.devices import is_out_of_memory
-from iaside_plugins.errors import InputError, InputTypeError, MissingExtraError
+from iaside_plugins.errors import InputError, InputTypeError, MissingExtraError, first_line
 from iaside_plugins.inference.checks import check_labels, check_range, non_finite
 from iaside_plugins.inference.logits import described, logits_in
 from iaside_plugins.inference.running import model_failure
@@ -131,7 +131,7 @@ def _wrapped(model: nn.Module, device: torch.device) -> Any:
         return foolbox().PyTorchModel(model, bounds=(0, 1), device=device)
     except AttributeError as error:  # a frozen script has no `training`
         raise InputError(
-            f"Foolbox cannot take this network ({str(error).splitlines()[0]}): a frozen script "
+            f"Foolbox cannot take this network ({first_line(error)}): a frozen script "
             "cannot be attacked, give the module as it was before torch.jit.freeze"
         ) from error
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError, file_version
 from iaside_plugins.adapters.imagenet.remote import read_plain
 from iaside_plugins.corruptions.apply import CORRUPTIONS
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, error_text
 from iaside_plugins.integers import as_integer
 
 ARCHIVES = {  # data set -> file of the test set, key of its labels
@@ -100,7 +100,7 @@ def _read_archive(file: Path, dataset: str) -> tuple[Any, Any]:
             raise TypeError(f"pixels {pixels.dtype}, labels {labels.dtype} {labels.shape}")
         pixels, labels = pixels.reshape(-1, 3, SIDE, SIDE), labels.astype(np.int64)
     except Exception as error:  # a damaged pickle raises anything
-        reason = " ".join(str(error).split())
+        reason = error_text(error)
         raise InputError(f"{file} is not the test set of {dataset}: {reason}") from error
     if len(pixels) != len(labels) or not len(labels) or labels.min() < 0:
         least = f", the least {labels.min()}" if len(labels) else ""

@@ -16,7 +16,7 @@ from iaside_plugins.adapters.models.hubs import timm_preprocessing
 from iaside_plugins.adapters.models.onnx_files import from_onnx
 from iaside_plugins.adapters.models.transformers_nets import from_transformers
 from iaside_plugins.adapters.models.weights import read_state
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, error_text
 from iaside_plugins.storage.files import read_json
 
 _TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -122,7 +122,7 @@ def _of_timm(repository: Repository, config: dict[str, Any]) -> LoadedNetwork:
     try:
         net = timm.create_model(architecture, pretrained=True, pretrained_cfg=settings, **given)
     except Exception as error:  # a state dict that does not fit, arguments it does not have
-        reason = " ".join(str(error).split())[:300]
+        reason = error_text(error, 300)
         raise InputError(
             f"{PREFIX}{repository.text}: timm cannot load {architecture} with these weights "
             f"({type(error).__name__}: {reason})"

@@ -28,7 +28,7 @@ from iaside_plugins.adapters.models.robustbench_zoo import (
     in_zoo,
     of_zoo,
 )
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, first_line
 
 _log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ def _transformed(transform: Callable[[Any], torch.Tensor], image: Any) -> Any:
     try:
         tensor = torch.as_tensor(transform(image)).detach().to("cpu", torch.float32)
     except Exception as error:
-        reason = (str(error) or "no reason given").splitlines()[0]
+        reason = first_line(error)
         raise InputError(
             f"the preprocessing function failed: {type(error).__name__}: {reason}"
         ) from error

@@ -21,7 +21,7 @@ from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.models.classifier import LoadedNetwork, unknown_name
 from iaside_plugins.adapters.models.file_kinds import check_is_weights
 from iaside_plugins.corruptions.error_rates import CORRUPTIONS_3DCC
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, first_line
 
 DATASETS = ("cifar10", "cifar100", "imagenet")
 THREAT_MODELS = ("Linf", "L2", "corruptions", "corruptions_3d")
@@ -309,7 +309,7 @@ def _loaded(file: Path) -> nn.Module:
             warnings.simplefilter("ignore")
             net: nn.Module = load(name, str(file.parents[2]), dataset, threat)
     except Exception as error:  # download, disk and file format errors alike
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error, type(error).__name__)
         if file.is_file() and not was_there:
             file.unlink()  # an error page or half a file would be taken for the weights next time
         hint = f"put the checkpoint at {dataset}/{threat}/{name}.pt in the model folder"

@@ -15,7 +15,7 @@ from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.models.classifier import LoadedNetwork, Logits
 from iaside_plugins.adapters.models.hub_files import PREFIX, Repository
 from iaside_plugins.adapters.models.processors import PROCESSOR_FILE, measured
-from iaside_plugins.errors import InputError, MissingExtraError
+from iaside_plugins.errors import InputError, MissingExtraError, error_text
 from iaside_plugins.storage.files import read_json
 
 _log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def from_transformers(
                 output_loading_info=True,
             )
     except Exception as error:  # unknown kinds, damaged files, packages that are missing
-        reason = " ".join(str(error).split())[:300]
+        reason = error_text(error, 300)
         raise InputError(
             f"{PREFIX}{repository.text}: transformers {library.__version__} cannot load it "
             f"({type(error).__name__}: {reason})"
