@@ -17,7 +17,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.inference.checks import check_eval_mode
 from iaside_plugins.inference.logits import logits_in
-from iaside_plugins.seeds import preserved_generators as preserved_generators
+from iaside_plugins.seeds import preserved_generators
 
 # Every place of the project that changes state of the whole process. Unless it says otherwise, the
 # state is restored on leaving, also by an error; `warnings.catch_warnings` and `np.errstate`, which

@@ -27,7 +27,6 @@ from iaside_plugins.adapters.captum_adapter.metrics import (
     residual_and_infidelity,
     sensitivity,
 )
-from iaside_plugins.adapters.isolation import preserved_generators
 from iaside_plugins.attributions.agreement import MEASURES, AgreementReport, BandMethod
 from iaside_plugins.attributions.band_space import BandSplit
 from iaside_plugins.devices import is_out_of_memory
@@ -35,6 +34,7 @@ from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.inference.checks import model_device
 from iaside_plugins.inference.gradients import backward_failure
 from iaside_plugins.protocol import METHOD_VERSION, Protocol
+from iaside_plugins.seeds import preserved_generators
 from iaside_plugins.storage.files import jsonable
 from iaside_plugins.storage.provenance import model_identity, provenance
 from iaside_plugins.storage.row_store import RowStore

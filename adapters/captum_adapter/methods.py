@@ -24,7 +24,7 @@ from iaside_plugins.adapters.captum_adapter.inputs import (
     repeat,
 )
 from iaside_plugins.adapters.captum_adapter.spectral_shapley import SpectralShapley
-from iaside_plugins.adapters.isolation import preserved_generators, seed_generators
+from iaside_plugins.adapters.isolation import seed_generators
 from iaside_plugins.adapters.models.classifier import unknown_name
 from iaside_plugins.attributions.band_space import BandForward, BandSplit, GateForward
 from iaside_plugins.attributions.per_example import Output, class_log_likelihoods
@@ -33,7 +33,7 @@ from iaside_plugins.inference.logits import logits_in
 from iaside_plugins.inference.output_checks import OutputCheck
 from iaside_plugins.inference.running import run_model
 from iaside_plugins.integers import as_integer
-from iaside_plugins.seeds import seed_of
+from iaside_plugins.seeds import preserved_generators, seed_of
 from iaside_plugins.storage.provenance import image_digest
 
 # Arguments of `attribute` that are set here, and those that would change what it returns.
