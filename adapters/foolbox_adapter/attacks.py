@@ -133,14 +133,13 @@ class MinimalAttack:
     Attributes:
         title: Name in tables, with the norm.
         kind: Class in foolbox.attacks.
-        options: Hyper-parameters, where they differ from Foolbox's defaults or matter.
-        step_option: The option that counts the steps.
+        options: Hyper-parameters, where they differ from Foolbox's defaults or matter; `steps`
+            is one of them.
     """
 
     title: str
     kind: str
     options: Mapping[str, Any]
-    step_option: str = "steps"
 
 
 @dataclass(frozen=True)
@@ -384,7 +383,7 @@ def _minimal_attack(name: str, attack: MinimalAttack, steps: int | None) -> Any:
     if steps is not None:
         if steps < 1:
             raise InputError(f"{name}: expected steps >= 1, got {steps}")
-        options[attack.step_option] = steps
+        options["steps"] = steps
     return getattr(foolbox().attacks, attack.kind)(**options)
 
 
