@@ -7,7 +7,7 @@ inside. A new attack is one entry of `CATALOGUE`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
@@ -49,8 +49,6 @@ _FOOLBOX_CLASS = {  # (norm, iterated) -> class in foolbox.attacks
     ("L2", False): "L2FastGradientAttack",
     ("L2", True): "L2ProjectedGradientDescentAttack",
 }
-
-
 _BY_GRADIENT = frozenset(  # classes whose attacks, and those derived from them, follow gradients
     {
         "AdvLibAPGD",
@@ -211,9 +209,8 @@ def parse_attacks(
         InputError: An unknown name, no epsilon, an epsilon out of range, or steps below 1.
     """
     specs = []
-    for name in dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()):
-        if name not in ATTACKS:
-            raise InputError(f"no attack is called {name!r}; expected some of {', '.join(ATTACKS)}")
+    for name in _listed(text):
+        _check_known(name, ATTACKS)
         spec = ATTACKS[name]
         epsilons = epsilons_linf if spec.norm == "Linf" else epsilons_l2
         if epsilons is not None:
@@ -233,14 +230,22 @@ def attack_names(text: str) -> list[str]:
     Raises:
         InputError: For an unknown name.
     """
-    names = [part.strip().lower() for part in text.split(",") if part.strip()]
-    names = [] if names == ["none"] else list(dict.fromkeys(names))
+    names = _listed(text)
+    if names == ["none"]:
+        return []
     for name in names:
-        if name not in CATALOGUE:
-            raise InputError(
-                f"no attack is called {name!r}; expected some of {', '.join(CATALOGUE)}"
-            )
+        _check_known(name, CATALOGUE)
     return names
+
+
+def _listed(text: str) -> list[str]:
+    """Return the words of a comma-separated list in lower case, each once."""
+    return list(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
+
+
+def _check_known(name: str, known: Collection[str]) -> None:
+    if name not in known:
+        raise InputError(f"no attack is called {name!r}; expected some of {', '.join(known)}")
 
 
 @dataclass(frozen=True)
