@@ -51,6 +51,23 @@ N_MARKS = 3  # numbers of each row that tell the model's clean logits
 _SAME = 1e-4  # of the greatest mark of an image: above float32 rounding on another machine
 
 
+@dataclass(frozen=True)
+class AttackRows:
+    """Every image of a data set under every attack.
+
+    Attributes:
+        ids: Ids (or digests) of the images.
+        correct: Whether the model is right on each clean image, (N,).
+        rows: What was measured, (N, R), by attack and budget.
+        view: What attacks by gradients see; None if there are none.
+    """
+
+    ids: tuple[str, ...]
+    correct: npt.NDArray[np.bool_]
+    rows: dict[tuple[str, Budget], Array]
+    view: GradientView | None
+
+
 def attack_batch(
     fmodel: Any, run: AttackRun, images: Tensor, labels: Tensor, seed: int
 ) -> list[tuple[Tensor, npt.NDArray[np.bool_], Array]]:
@@ -134,7 +151,7 @@ def attack_rows(
     *,
     seed: int,
     store: RowStore,
-) -> tuple[list[str], npt.NDArray[np.bool_], dict[tuple[str, Budget], Array], GradientView | None]:
+) -> AttackRows:
     """Measure every image under every attack and budget; stored rows are not computed again.
 
     Args:
@@ -147,15 +164,11 @@ def attack_rows(
         seed: Seed of the run.
         store: Holds the rows, all of one length.
 
-    Returns:
-        Ids (or digests) of the images; whether each clean image is misclassified (N,) bool; rows
-        (N, R) by attack and budget; what attacks by gradients see, None if there are none.
-
     Raises:
         InputError: For a batch that cannot be used, no images, or a model without gradients.
     """
     ids: list[str] = []
-    wrong: list[npt.NDArray[np.bool_]] = []
+    right: list[npt.NDArray[np.bool_]] = []
     judged = OutputCheck(fmodel)
     seen: list[Array] = []
     with StoredRows(store) as rows:
@@ -166,7 +179,7 @@ def attack_rows(
                 with torch.no_grad():
                     logits = checked_logits(native(model(x.clone())), y)
                 judged.see(logits, partial(last_operation, model, x))
-                wrong.append((logits.argmax(dim=1) != y).cpu().numpy())
+                right.append((logits.argmax(dim=1) == y).cpu().numpy())
                 if any(run.by_gradient for run in runs):
                     seen.append(gradient_rows(model, x, y))
                 batch = _MarkedBatch(model, x, y, measure, logit_marks(logits))
@@ -178,16 +191,13 @@ def attack_rows(
             ids += digests if names is None else names
     if not ids:
         raise InputError("no images: the data are empty")
-    misses = np.concatenate(wrong)
-    return (
-        ids,
-        misses,
-        {
-            (run.name, epsilon): rows.table((run.name, epsilon))[:, N_MARKS:]
-            for run in runs
-            for epsilon in run.epsilons
-        },
-        GradientView.of(np.concatenate(seen), ~misses) if seen else None,
+    correct = np.concatenate(right)
+    keys = [(run.name, epsilon) for run in runs for epsilon in run.epsilons]
+    return AttackRows(
+        tuple(ids),
+        correct,
+        {key: rows.table(key)[:, N_MARKS:] for key in keys},
+        GradientView.of(np.concatenate(seen), correct) if seen else None,
     )
 
 
