@@ -82,9 +82,10 @@ class Threat:
             if value not in known:
                 raise InputError(f"{what} must be one of {', '.join(known)}, got {value!r}")
             found.append(str(value))
-        if found == [found[0], "corruptions_3d"] and found[0] != "imagenet":
-            raise InputError(f"corruptions_3d are of imagenet only, got dataset {found[0]!r}")
-        return cls(found[0], found[1])
+        threat = cls(*found)
+        if threat.suffix and threat.dataset != "imagenet":
+            raise InputError(f"corruptions_3d are of imagenet only, got dataset {threat.dataset!r}")
+        return threat
 
     @property
     def is_attack(self) -> bool:
@@ -95,6 +96,11 @@ class Threat:
     def folder(self) -> str:
         """Threat model by which zoo and tables are sorted: that of 3D corruptions is the 2D one."""
         return self.model.removesuffix("_3d")
+
+    @property
+    def suffix(self) -> str:
+        """End of the names of RobustBench's numbers and tables: "_3d" of 3D corruptions."""
+        return self.model.removeprefix(self.folder)
 
     @property
     def corruptions(self) -> tuple[str, ...]:
@@ -183,8 +189,6 @@ KEYS = {
     "Res224": Geometry("Res224", square=224),
     "BicubicRes256Crop224": Geometry("BicubicRes256Crop224", Preprocessing(256, 224, "bicubic")),
 }
-
-
 STANDARD = KEYS["Res256Crop224"]  # the geometry in which ImageNet-C was made
 
 

@@ -152,11 +152,8 @@ class PreparedRequest:
     def model_info_files(self) -> tuple[Path, Path | None]:
         """Return RobustBench's JSON file of the model and, for corruptions, its table of cells."""
         home = Path(self.request.model_info_dir) / self.threat.dataset / self.threat.folder
-        table = None
-        if self.plan is not None:
-            suffix = "_3d" if self.threat.model.endswith("_3d") else ""
-            table = home / f"unaggregated_results{suffix}.csv"
-        return home / f"{self.name}.json", table
+        table = home / f"unaggregated_results{self.threat.suffix}.csv"
+        return home / f"{self.name}.json", None if self.plan is None else table
 
 
 @contextmanager
