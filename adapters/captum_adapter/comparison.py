@@ -138,11 +138,7 @@ def compare_attributions(  # noqa: PLR0913  the public signature
         ids=tuple(ids),
         info={
             "model": info or {"name": type(model).__name__},
-            "settings": {
-                **vars(study.metrics),
-                "batch_size": batch_size,
-                "options": {name: dict(find_method(name).options) for name in study.names},
-            },
+            "settings": study.settings(),
             "provenance": provenance(study.device),
         },
     )
@@ -190,6 +186,11 @@ class Study:
 
     def __post_init__(self) -> None:
         self._runs = {name: self._run(name, self.model) for name in self.names}
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the numbers depend on beside model, protocol and images, as JSON values."""
+        options = {name: dict(find_method(name).options) for name in self.names}
+        return {**vars(self.metrics), "batch_size": self.batch_size, "options": options}
 
     def _run(self, name: str, model: Any, **options: Any) -> BandRun:
         split = BandSplit(self.protocol.n_bands, self.protocol.band_norm)

@@ -189,10 +189,9 @@ class BandRun:
                 )
             )
         found = torch.cat(out).to(whole)
-        if found.shape != (len(whole), self.split.n_bands) or not bool(found.isfinite().all()):
-            kind = (
-                f"of shape {tuple(found.shape)}" if bool(found.isfinite().all()) else "not finite"
-            )
+        finite = bool(found.isfinite().all())
+        if found.shape != (len(whole), self.split.n_bands) or not finite:
+            kind = f"of shape {tuple(found.shape)}" if finite else "not finite"
             raise InputError(
                 f"{self._known.title} gave attributions {kind}; expected one finite number a band: "
                 "give every image a label, and enough samples"
