@@ -14,6 +14,7 @@ from iaside_plugins.adapters.models.downloads import cause, quiet_download, unre
 from iaside_plugins.errors import InputError, MissingExtraError
 
 PREFIX = "hf:"
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # of a repository, in the order of preference
 _REFERENCE = re.compile(r"([\w.-]+/[\w.-]+)(?:@([^/]+))?(?:/(.+))?")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from iaside_plugins.adapters.compat import import_timm
 from iaside_plugins.adapters.models.classifier import LoadedNetwork
-from iaside_plugins.adapters.models.hub_files import PREFIX, Repository
+from iaside_plugins.adapters.models.hub_files import PREFIX, WEIGHTS, Repository
 from iaside_plugins.adapters.models.hubs import timm_preprocessing
 from iaside_plugins.adapters.models.onnx_files import from_onnx
 from iaside_plugins.adapters.models.transformers_nets import from_transformers
@@ -19,7 +19,6 @@ from iaside_plugins.adapters.models.weights import read_state
 from iaside_plugins.errors import InputError, error_text
 from iaside_plugins.storage.files import read_json
 
-_TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
 _PROGRAMS = {".pt2": "export", ".torchscript": "torchscript"}
 # Of a timm configuration: where weights lie is decided here, and no file on this computer is read.
 _PLACES = {"url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source", "custom_load"}
@@ -115,9 +114,9 @@ def _of_timm(repository: Repository, config: dict[str, Any]) -> LoadedNetwork:
             f"{PREFIX}{repository.text}: timm {timm.__version__} has no {architecture!r}; a newer "
             "timm may have it"
         )
-    file = next((found for name in _TIMM_FILES if (found := repository.get(name))), None)
+    file = next((found for name in WEIGHTS if (found := repository.get(name))), None)
     if file is None:
-        raise InputError(f"{PREFIX}{repository.text} has none of {', '.join(_TIMM_FILES)}")
+        raise InputError(f"{PREFIX}{repository.text} has none of {', '.join(WEIGHTS)}")
     settings = {**settings, "architecture": architecture, "state_dict": read_state(file)}
     try:
         net = timm.create_model(architecture, pretrained=True, pretrained_cfg=settings, **given)
