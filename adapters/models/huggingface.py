@@ -50,16 +50,14 @@ def from_huggingface(text: str, *, pretrained: bool) -> LoadedNetwork:
             "the architecture as the model, such as timm:resnet18, and one of its files as "
             f"weights={PREFIX}{text}/FILE"
         )
-    config = read_json(config_file)
-    if wrong := [
-        name
-        for name in ("pretrained_cfg", "model_args")
-        if isinstance(config, dict) and not isinstance(config.get(name) or {}, dict)
-    ]:
+    held = read_json(config_file)
+    config = held if isinstance(held, dict) else {}
+    mappings = ("pretrained_cfg", "model_args")
+    if wrong := [name for name in mappings if not isinstance(config.get(name) or {}, dict)]:
         raise InputError(f"{PREFIX}{text}: {', '.join(wrong)} of its config.json is no mapping")
-    if isinstance(config, dict) and isinstance(config.get("architecture"), str):
+    if isinstance(config.get("architecture"), str):
         return _of_timm(repository, config)
-    kinds = config.get("architectures") if isinstance(config, dict) else None
+    kinds = config.get("architectures")
     kinds = [str(kind) for kind in kinds] if isinstance(kinds, list) else []
     if not any("ForImageClassification" in kind for kind in kinds):
         raise InputError(
