@@ -120,7 +120,7 @@ def compare_attributions(  # noqa: PLR0913  the public signature
                 if not ids:
                     study.attempt(group[0])
                     if total is not None:
-                        bar.set_work(study.work(total))
+                        bar.set_work(added(*study.parts(total).values()))
                     size = (group[0].image.shape[1], group[0].image.shape[2])
                 for name in study.names:
                     bar.set_description(name)
@@ -165,9 +165,7 @@ def comparison_work(
         raise InputError("no images: the data are empty")
     with preserved_generators(study.device):
         study.attempt(first)
-    parts = study.explaining_work(n) | {INFIDELITY: study.fidelity_work(n)}
-    sensitive = min(metrics.n_sensitivity, n)
-    return parts | ({SENSITIVITY: study.sensitivity_work(sensitive)} if sensitive else {})
+    return study.parts(n)
 
 
 @dataclass
@@ -238,21 +236,13 @@ class Study:
         """Return the work of n images' sensitivity: each again, and every noisy copy."""
         return times(self._each[name], n * (1 + self.metrics.sensitivity_samples))
 
-    def explaining_work(self, n: int) -> dict[str, Work]:
-        """Return the work of explaining n images, by method, without metrics."""
-        return {name: times(self._each[name], n) for name in self.names}
-
-    def fidelity_work(self, n: int) -> Work:
-        """Return the work of n images' infidelity and residual by all methods."""
-        return times(self._fidelity, n * len(self.names))
-
-    def sensitivity_work(self, n: int) -> Work:
-        """Return the work of n images' sensitivity by all methods."""
-        return added(*(self._sensitivity(name, n) for name in self.names))
-
-    def work(self, n: int) -> Work:
-        """Return the work of n images by all methods."""
-        return added(*(self.method_work(name, 0, n) for name in self.names))
+    def parts(self, n: int) -> dict[str, Work]:
+        """Return the work of n images: of explaining them by each method, and of each metric."""
+        parts: dict[str, Work] = {name: times(self._each[name], n) for name in self.names}
+        parts[INFIDELITY] = times(self._fidelity, n * len(self.names))
+        if sensitive := min(self.metrics.n_sensitivity, n):
+            parts[SENSITIVITY] = added(*(self._sensitivity(name, sensitive) for name in self.names))
+        return parts
 
     def rows(self, name: str, group: Sequence[Item], first: int, store: RowStore) -> list[Array]:
         """Return a group's rows by one method: attributions, then `MEASURES`; stored if any."""
