@@ -192,11 +192,11 @@ def attack_rows(
     if not ids:
         raise InputError("no images: the data are empty")
     correct = np.concatenate(right)
-    keys = [(run.name, epsilon) for run in runs for epsilon in run.epsilons]
+    cells = [(run.name, epsilon) for run in runs for epsilon in run.epsilons]
     return AttackRows(
         tuple(ids),
         correct,
-        {key: rows.table(key)[:, N_MARKS:] for key in keys},
+        {cell: rows.table(cell)[:, N_MARKS:] for cell in cells},
         GradientView.of(np.concatenate(seen), correct) if seen else None,
     )
 
