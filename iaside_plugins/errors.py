@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 _LONG_WORD = re.compile(r"\S{400,}")  # no name and no path is so long
 LONGEST_SHOWN = 80  # characters of a value in a message
@@ -51,6 +52,11 @@ def error_text(error: object, longest: int | None = None) -> str:
 def first_line(error: BaseException, otherwise: str = "no reason given") -> str:
     """Return the first line of what an error of other code says, or what to say if it is silent."""
     return (str(error).strip() or otherwise).splitlines()[0]
+
+
+def first_names(names: Sequence[str], most: int) -> str:
+    """Return the first names for a message, and that there are more."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def cut(text: str, longest: int) -> str:

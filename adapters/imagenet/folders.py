@@ -15,7 +15,7 @@ from iaside_plugins.adapters.imagenet.records import find_records, select
 from iaside_plugins.adapters.imagenet.stream import FileReader, ImageStream
 from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS
 from iaside_plugins.corruptions.error_rates import SEVERITIES
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, first_names
 from iaside_plugins.evaluation.corruption import PUBLISHED_SIZE
 
 _INNER_FOLDERS = ("ImageNet-C", "ImageNet-3DCC")
@@ -208,8 +208,7 @@ def matched_records(folder: Path, records: Sequence[ImageRecord]) -> list[ImageR
     if missing:
         raise InputError(
             f"{len(missing)} of {len(records)} images are not in {folder}: "
-            f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}; the tree must hold "
-            "the same files as the clean images"
+            f"{first_names(missing, 5)}; the tree must hold the same files as the clean images"
         )
     return matched
 

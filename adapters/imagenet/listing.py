@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iaside_plugins.adapters.imagenet.remote import RemoteEntry, scan
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, first_names
 
 _COLOUR = (".jpeg", ".jpg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff")
 SUFFIXES = (*_COLOUR, ".ppm", ".pgm", ".pnm")
@@ -172,4 +172,4 @@ def readable(name: str) -> str:
 def _named(files: Iterable[str]) -> str:
     names = [readable(name) for name in files]
     shown = [name if len(name) <= 80 else f"{name[:60]}...{name[-15:]}" for name in names]
-    return ", ".join(shown[:_N_NAMED]) + (", ..." if len(shown) > _N_NAMED else "")
+    return first_names(shown, _N_NAMED)

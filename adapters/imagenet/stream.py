@@ -30,7 +30,7 @@ from iaside_plugins.adapters.imagenet.decoding import (
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.imagenet.record import ImageRecord, of_image
 from iaside_plugins.allocator import keep_freed_memory
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, first_names
 from iaside_plugins.inference.checks import size_clash
 from iaside_plugins.integers import as_integer
 from iaside_plugins.parallel.processes import without_interrupts
@@ -223,12 +223,11 @@ class ImageStream:
                 self.unreadable.append(image_id)
                 new.append((image_id, reason))
         if 100 * len(self.unreadable) > len(self.records):
-            listed = ", ".join(self.unreadable[:_N_LISTED])
-            more = ", ..." if len(self.unreadable) > _N_LISTED else ""
+            listed = first_names(self.unreadable, _N_LISTED)
             reason = f" (the last one {unreadable[-1][1]})" if unreadable else ""
             raise InputError(
                 f"{len(self.unreadable)} of {len(self.records)} images are unreadable, more than "
-                f"1 %: {listed}{more}{reason}; restore the files or take them out of the data"
+                f"1 %: {listed}{reason}; restore the files or take them out of the data"
             )
         for image_id, reason in new:
             _logger.warning("left out the unreadable image %s: it %s", image_id, reason)
