@@ -19,14 +19,14 @@ _COMPRESSED = (".gif", ".avif", ".heic", ".heif", ".jp2", ".jxl")
 OTHER_SUFFIXES = (*_COMPRESSED, ".pbm", ".tga", ".ico", ".eps")
 """Endings of image files that are not read."""
 
-Entry = os.DirEntry[str] | RemoteEntry
+_Entry = os.DirEntry[str] | RemoteEntry
 _ODD = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _HIDDEN = (".", "__MACOSX")  # how the names of folders begin that are the system's
 _N_NAMED = 3  # files that are named of each reason
 
 
 @dataclass(frozen=True)
-class Listing:
+class FolderListing:
     """What lies in a folder of class folders.
 
     Attributes:
@@ -45,7 +45,7 @@ class Listing:
         )
 
 
-def read_listing(root: Path) -> Listing:
+def read_listing(root: Path) -> FolderListing:
     """Return what lies in `root/<class>/` at any depth and around it.
 
     Folders below a class folder that are links are left out: they may lead anywhere. Hidden files
@@ -65,7 +65,7 @@ def read_listing(root: Path) -> Listing:
     except OSError as error:
         raise InputError(f"cannot read the class folders of {root}: {error}") from error
     sorted_out = {reason: sorted(files) for reason, files in sorted(left_out.items()) if files}
-    return Listing(images, sorted_out)
+    return FolderListing(images, sorted_out)
 
 
 def _images(
@@ -101,7 +101,7 @@ def _images(
     return sorted(taken)
 
 
-def _why_not(entry: Entry, *, is_root: bool) -> str:
+def _why_not(entry: _Entry, *, is_root: bool) -> str:
     """Return why a file is not taken; empty if it is, or if it is no concern of the reader's."""
     name = entry.name.lower()
     is_image = name.endswith(SUFFIXES)
@@ -122,7 +122,7 @@ def _is(kind: Callable[[], bool]) -> bool:
         return False
 
 
-def _is_visible(entry: Entry) -> bool:
+def _is_visible(entry: _Entry) -> bool:
     """Return whether a folder is neither hidden nor one of macOS archives."""
     return not entry.name.startswith(_HIDDEN)
 

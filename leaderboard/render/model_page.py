@@ -21,7 +21,7 @@ from iaside_plugins.leaderboard.table.splits import MeanSplit, corruption_split,
 
 SCRIPTS = ("dom.js", "profile_chart.js", "model.js")
 STEPS = 8  # shades of a heat map
-Point = tuple[float, float, float, float]  # budget, accuracy, interval
+BudgetPoint = tuple[float, float, float, float]  # budget, accuracy, interval
 LABEL = 32  # pixels that a label of the axis takes
 CHART = {"width": 560, "height": 230, "left": 52, "right": 12, "top": 12, "bottom": 40}
 
@@ -159,7 +159,7 @@ def _budgets(model: ModelRow) -> dict[str, Any] | None:
     if not model.cases:
         return None
     norm = max(column.norm for column in model.cases)  # Linf where there is one
-    lines: dict[str, list[Point]] = {}
+    lines: dict[str, list[BudgetPoint]] = {}
     rows = []
     for column, (case, _) in sorted(model.cases.items(), key=lambda item: item[0]):
         value = case.accuracy
@@ -172,7 +172,7 @@ def _budgets(model: ModelRow) -> dict[str, Any] | None:
     return {"rows": rows, "unit": unit, "lines": _lines(model.entry, lines, scale)}
 
 
-def _lines(entry: Entry, lines: Mapping[str, Sequence[Point]], scale: int) -> dict[str, Any]:
+def _lines(entry: Entry, lines: Mapping[str, Sequence[BudgetPoint]], scale: int) -> dict[str, Any]:
     """Return the chart's paths: accuracy from the clean one to the greatest budget."""
     area = CHART
     budgets = sorted({epsilon for line in lines.values() for epsilon, *_ in line})
