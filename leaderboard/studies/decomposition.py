@@ -7,7 +7,6 @@ files it builds page and figure from decomposition.json again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from iaside_plugins.display.plots import counted, new_figure, save_figure, title
 from iaside_plugins.display.text import markdown_table, rounded_to_sum
 from iaside_plugins.leaderboard.studies.measured import run
 from iaside_plugins.leaderboard.studies.page import draw_by_band, fill_blocks
-from iaside_plugins.storage.files import rounded, write_atomic, write_json
+from iaside_plugins.storage.files import read_json, rounded, write_atomic, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -185,7 +184,7 @@ def main(files: list[str]) -> None:
     if files:
         results = ((Path(file).stem, ErrorDecomposition.load(file)) for file in files)
         write_json(source, condense(results))
-    data = json.loads(source.read_text(encoding="utf-8"))
+    data = read_json(source)
     readme = FOLDER / "README.md"
     write_atomic(readme, page(readme.read_text(encoding="utf-8"), data).encode())
     save_figure(decomposition_figure(data), FOLDER / "decomposition.png")

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from iaside_plugins.leaderboard.studies.evidence import FOLDER
 from iaside_plugins.leaderboard.studies.measured import run
 from iaside_plugins.leaderboard.studies.page import short_name
 from iaside_plugins.leaderboard.studies.views import KINDS, kind
+from iaside_plugins.storage.files import read_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,7 +84,7 @@ def is_equal(net: Mapping[str, Any]) -> bool:
 
 def main(_: Iterable[str] = ()) -> None:
     """Draw the figure."""
-    data = json.loads((FOLDER / "evidence.json").read_text(encoding="utf-8"))
+    data = read_json(FOLDER / "evidence.json")
     save_figure(equal_accuracy_figure(data), FOLDER / "equal-accuracy.png")
 
 

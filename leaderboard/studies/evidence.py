@@ -38,8 +38,8 @@ from iaside_plugins.leaderboard.studies.verdicts import summary
 from iaside_plugins.shapley.score import importance_distribution, signed_score
 from iaside_plugins.storage.files import (
     jsonable,
-    parse_json,
     read_file,
+    read_json,
     rounded,
     write_atomic,
     write_json,
@@ -85,9 +85,9 @@ def condense(
     attacked = _entries(folder, "autoattack")
     new: dict[str, dict[str, Any]] = {
         "nets": {name: _net(entry) for name, entry in _entries(folder, "cifar10").items()},
-        "views": {path.stem: _views(_json(path)) for path in folder.glob("views/*.json")},
+        "views": {path.stem: _views(read_json(path)) for path in folder.glob("views/*.json")},
         "choices": _choices(folder),
-        "filters": {path.stem: _filters(_json(path)) for path in folder.glob("filters/*.json")},
+        "filters": {path.stem: _filters(read_json(path)) for path in folder.glob("filters/*.json")},
         "forecast": _forecast(folder / "forecast-cifar10.json"),
         "photos": {
             name: {"n_images": e.clean_accuracy.n} for name, e in _entries(folder, "photos").items()
@@ -195,7 +195,7 @@ def _seconds(folder: Path) -> dict[str, int]:
 
 def _forecast(file: Path) -> dict[str, Any]:
     """Return what criterion e needs of a report of `tests/bench/bench_forecast.py`, if any."""
-    rows = _json(file)["nets"] if file.exists() else []
+    rows = read_json(file)["nets"] if file.exists() else []
     kept = ("clean", "measured", "forecast")
     return {
         row["name"]: {
@@ -205,10 +205,6 @@ def _forecast(file: Path) -> dict[str, Any]:
         }
         for row in rows
     }
-
-
-def _json(path: Path) -> Any:
-    return parse_json(read_file(path).decode())
 
 
 def _net(entry: Entry) -> dict[str, Any]:
@@ -352,14 +348,14 @@ def _scores(
 def main(folders: Iterable[str]) -> None:
     """Take new files in, if a folder is given, and make the table of outcomes."""
     source = FOLDER / "evidence.json"
-    families, photographs = (_json(FOLDER / file) for file in (FAMILIES, PHOTOGRAPHS))
+    families, photographs = (read_json(FOLDER / file) for file in (FAMILIES, PHOTOGRAPHS))
     for folder in map(folder_of, folders):
-        known = _json(source) if source.exists() else None
+        known = read_json(source) if source.exists() else None
         data = condense(folder, families, known, photographs)
         write_json(source, data)
         counts = (f"{part} {len(data[part])}" for part in PARTS + PHOTO_PARTS)
         sys.stdout.write(f"networks in {source.name}: {', '.join(counts)}\n")
-    found = outcomes(_json(source))
+    found = outcomes(read_json(source))
     rows = rounded(jsonable([asdict(row) for row in found]), DIGITS)
     write_json(FOLDER / "outcomes.json", rows)
     text = README.read_text(encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from iaside_plugins.display.plots import draw_dots, save_figure
 from iaside_plugins.display.style import COLOURS, DIVERGING, LABEL, MARKS, SMALL
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.studies.measured import folder_of
-from iaside_plugins.storage.files import write_json
+from iaside_plugins.storage.files import read_json, write_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,9 +64,9 @@ def refresh(
         InputError: As `condense` and `figure`.
     """
     for folder in folders:
-        known = json.loads(source.read_text(encoding="utf-8"))
+        known = read_json(source)
         write_json(source, condense(folder_of(folder), known), indent=indent)
-    data = json.loads(source.read_text(encoding="utf-8"))
+    data = read_json(source)
     save_figure(figure(data), source.with_suffix(".png"))
 
 

@@ -7,8 +7,6 @@ spectra.json again.
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,11 +19,12 @@ from iaside_plugins.display.style import COLOURS, FAINT, LINE, SMALL
 from iaside_plugins.display.text import markdown_table, number, row_number
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.evidence import Evidence, band_list
+from iaside_plugins.leaderboard.studies.measured import run
 from iaside_plugins.leaderboard.studies.page import fill_blocks
 from iaside_plugins.spectra.plots import bands_of, draw_evidence
 from iaside_plugins.spectra.text import is_headline, label
 from iaside_plugins.spectra.verdict import follows
-from iaside_plugins.storage.files import rounded, write_atomic, write_json
+from iaside_plugins.storage.files import read_json, rounded, write_atomic, write_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -131,8 +130,8 @@ def page(text: str, data: Mapping[str, Any]) -> str:
 def build(folder: Path = FOLDER, reports: Sequence[Path] = ()) -> None:
     """Write spectra.json (if there are reports), README.md and spectra.png of a folder."""
     if reports:
-        write_json(folder / "spectra.json", condense(json.loads(p.read_text()) for p in reports))
-    data = json.loads((folder / "spectra.json").read_text(encoding="utf-8"))
+        write_json(folder / "spectra.json", condense(read_json(p) for p in reports))
+    data = read_json(folder / "spectra.json")
     readme = folder / "README.md"
     write_atomic(readme, page(readme.read_text(encoding="utf-8"), data).encode())
     save_figure(spectra_figure(data), folder / "spectra.png")
@@ -343,4 +342,4 @@ def _named(name: str, one: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    build(FOLDER, [Path(argument) for argument in sys.argv[1:]])
+    run(lambda files: build(FOLDER, [Path(file) for file in files]))

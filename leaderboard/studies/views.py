@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from iaside_plugins.leaderboard.studies.criteria import VIEWS
 from iaside_plugins.leaderboard.studies.evidence import FOLDER
 from iaside_plugins.leaderboard.studies.measured import run
 from iaside_plugins.leaderboard.studies.page import short_name
+from iaside_plugins.storage.files import read_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,7 +76,7 @@ def _or_nan(value: float | None) -> float:
 
 def main(_: Iterable[str] = ()) -> None:
     """Draw the figure from evidence.json."""
-    data = json.loads((FOLDER / "evidence.json").read_text(encoding="utf-8"))
+    data = read_json(FOLDER / "evidence.json")
     save_figure(views_figure(data), FOLDER / "views.png")
 
 
