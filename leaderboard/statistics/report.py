@@ -150,8 +150,8 @@ def _table(table: Table, given: Mapping[str, str]) -> Record:
         "comparisons": comparisons,
         "equal_accuracy": [equal_accuracy(scores[0], y, clean, families) for y in _plain(found)],
         "per_corruption": [_per_corruption(x, clean, errors, families, samples) for x in scores],
-        "ranks": [r for r in map(rank_intervals, measured) if r["models"]],
-        "reliability": [reliability(c) for c in measured if any(_bounded(c))],
+        "ranks": [rank_intervals(column) for column in measured if column.estimated],
+        "reliability": [reliability(column) for column in measured if column.estimated],
     }
 
 
@@ -197,10 +197,6 @@ def _primary(found: Sequence[Variable]) -> str | None:
     first = [column for name in PRIMARY for column in found if column.id == name] or found
     best = max(first, key=lambda column: len(column.measured), default=None)
     return None if best is None else f"{next(iter(PREDICTORS))}--{best.id}"
-
-
-def _bounded(column: Variable) -> list[bool]:
-    return [None not in m.interval for m in column.measured.values()]
 
 
 def _outcome(column: Variable, clean: Variable) -> Record:
