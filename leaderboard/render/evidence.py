@@ -84,7 +84,10 @@ def _x(value: float) -> int:
 
 def _equal(section: Section, found: Record) -> dict[str, Any]:
     """Return the models of equal accuracy, by their outcome."""
-    by_id = {row["entry_id"]: (row, k) for k, row in enumerate(section.table.rows)}
+    table = section.table
+    by_id = {
+        entry.entry_id: (entry, row) for entry, row in zip(table.entries, table.rows, strict=True)
+    }
     shown = {column.name: column for column in section.columns}
     names = [n for n in ("clean_accuracy", found["outcome"], "signed_score") if n in shown]
     return {
@@ -93,11 +96,11 @@ def _equal(section: Section, found: Record) -> dict[str, Any]:
         "headers": [shown[name].header for name in names],
         "rows": [
             (
-                fmt.plain(by_id[key][0]["model"]),
-                model_file(section.table.entries[by_id[key][1]]),
-                [shown[name].cell(by_id[key][0]) for name in names],
+                fmt.plain(entry.model.name),
+                model_file(entry),
+                [shown[name].cell(row) for name in names],
             )
-            for key in found["models"]
+            for entry, row in (by_id[key] for key in found["models"])
         ],
     }
 

@@ -97,8 +97,7 @@ def _section(board: Board, section: Section) -> dict[str, Any]:
     families = [model["family"] for model in found["models"]]
     shown, rows = section.columns, table.rows
     first = table.entries[0]
-    order = _order(table)
-    attacks = main_attacks(table)
+    sort = next((attack.column for attack in main_attacks(table)), "clean_accuracy")
     cells = [[_cell(table, column, k) for column in shown] for k in range(len(rows))]
     return {
         "id": short_id(found["id"]),
@@ -109,9 +108,9 @@ def _section(board: Board, section: Section) -> dict[str, Any]:
         "findings": findings(section),
         "columns": shown,
         "views": [" ".join(column.views) for column in shown],
-        "sort": (attacks[0].column if attacks else "clean_accuracy"),
-        "order": order,
-        "ranks": _ranks(found, attacks[0].column if attacks else "clean_accuracy"),
+        "sort": sort,
+        "order": _order(table, sort),
+        "ranks": _ranks(found, sort),
         "heads": [_head(column) for column in shown],
         "cells": cells,
         "keys": [entry.entry_id.split("--")[1] for entry in table.entries],
@@ -125,14 +124,10 @@ def _section(board: Board, section: Section) -> dict[str, Any]:
     }
 
 
-def _order(table: Table) -> list[int]:
-    """Return the rows by the main robust accuracy, the best first; else as the table has them."""
-    attacks = main_attacks(table)
-    places = list(range(len(table.rows)))
-    if not attacks:
-        return places
-    values = table.frame[attacks[0].column].fillna(-1.0).tolist()
-    return sorted(places, key=lambda k: -values[k])
+def _order(table: Table, column: str) -> list[int]:
+    """Return the rows by a column, the greatest first, those without a value last."""
+    values = table.frame[column].fillna(-1.0).tolist()
+    return sorted(range(len(values)), key=lambda k: -values[k])
 
 
 def _ranks(found: Record, column: str) -> list[str]:
