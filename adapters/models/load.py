@@ -29,7 +29,7 @@ from iaside_plugins.adapters.models.installed import from_package
 from iaside_plugins.adapters.models.local import from_kit, from_python
 from iaside_plugins.adapters.models.onnx_files import from_onnx
 from iaside_plugins.adapters.models.programs import from_export, from_torchscript
-from iaside_plugins.adapters.models.robustbench_zoo import from_robustbench
+from iaside_plugins.adapters.models.robustbench_networks import from_robustbench
 from iaside_plugins.adapters.models.weights import (
     differences,
     file_sha256,

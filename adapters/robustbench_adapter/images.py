@@ -25,8 +25,12 @@ from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.imagenet.record import of_image
 from iaside_plugins.adapters.imagenet.records import ImageRecord, find_records, select
 from iaside_plugins.adapters.imagenet.stream import ImageStream
-from iaside_plugins.adapters.models.robustbench_preprocessing import GeometryReader
-from iaside_plugins.adapters.models.robustbench_zoo import N_CLASSES, STANDARD, Geometry, Threat
+from iaside_plugins.adapters.models.robustbench_preprocessing import (
+    STANDARD,
+    Geometry,
+    GeometryReader,
+)
+from iaside_plugins.adapters.models.robustbench_zoo import N_CLASSES, Threat
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.corruptions.frost import find_frost_textures, load_frost_textures
 from iaside_plugins.entry.build import (

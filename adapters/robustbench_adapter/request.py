@@ -19,8 +19,12 @@ from torch import nn
 
 from iaside_plugins.adapters.models.classifier import last_width
 from iaside_plugins.adapters.models.load import Classifier, ModelInfo, load_model
-from iaside_plugins.adapters.models.robustbench_preprocessing import of_corrupted, resolve
-from iaside_plugins.adapters.models.robustbench_zoo import Geometry, Threat
+from iaside_plugins.adapters.models.robustbench_preprocessing import (
+    Geometry,
+    of_corrupted,
+    resolve,
+)
+from iaside_plugins.adapters.models.robustbench_zoo import Threat
 from iaside_plugins.adapters.robustbench_adapter import autoattack
 from iaside_plugins.adapters.robustbench_adapter.images import BenchmarkImages, ImageSource
 from iaside_plugins.adapters.robustbench_adapter.reference import corruption_plan
