@@ -21,14 +21,12 @@ from iaside_plugins.adapters.foolbox_adapter.attacks import (
     attack_failures,
     attack_seed,
 )
+from iaside_plugins.adapters.foolbox_adapter.inputs import checked_batch, checked_logits, labels_of
 from iaside_plugins.adapters.foolbox_adapter.models import (
     Networks,
     bounds_of,
-    checked_batch,
-    checked_logits,
     find_networks,
     foolbox,
-    labels_of,
     native,
     safe,
 )

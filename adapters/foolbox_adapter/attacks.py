@@ -17,13 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from iaside_plugins.adapters.foolbox_adapter.models import (
-    Counted,
-    checked_batch,
-    checked_labels,
-    foolbox,
-    guarded,
-)
+from iaside_plugins.adapters.foolbox_adapter.inputs import checked_batch, checked_labels
+from iaside_plugins.adapters.foolbox_adapter.models import Counted, foolbox, guarded
 from iaside_plugins.adapters.isolation import seed_generators
 from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.errors import InputError, InputTypeError
