@@ -31,6 +31,7 @@ from iaside_plugins.leaderboard.table.presentation import (
 from iaside_plugins.leaderboard.table.rows import AttackColumn
 from iaside_plugins.leaderboard.table.splits import corruption_split
 from iaside_plugins.shapley.score import score_range
+from iaside_plugins.stats.intervals import Z95
 
 SCRIPTS = (
     "dom.js",
@@ -161,7 +162,7 @@ def _badges(table: Table) -> list[tuple[str, str]]:
     n = first.data.n_images
     found = []
     if n < SMALL:
-        half = 100 * 1.96 * (0.25 / n) ** 0.5
+        half = 100 * Z95 * (0.25 / n) ** 0.5
         found.append(
             ("few images", f"{n} images: a proportion is known to about {half:.0f} points at worst")
         )
