@@ -15,6 +15,7 @@ from iaside_plugins.importance.evidence import Evidence
 from iaside_plugins.leaderboard.board import Board, Section
 from iaside_plugins.leaderboard.render.page import short_id
 from iaside_plugins.leaderboard.table import formatting as fmt
+from iaside_plugins.leaderboard.table.frame import CORRUPTION_ERROR
 from iaside_plugins.leaderboard.table.presentation import (
     Column,
     conclusions,
@@ -109,7 +110,7 @@ def _main(section: Section) -> list[Column]:
     """Return clean accuracy, mCE or else the mean error, robust accuracies and signed score."""
     by_name = {column.name: column for column in section.columns}
     attacks = [a.column for a in main_attacks(section.table) if a.column in by_name]
-    error = "mce" if "mce" in by_name else "mean_corruption_error_unnormalised"
+    error = "mce" if "mce" in by_name else CORRUPTION_ERROR
     wanted = ["clean_accuracy", error, *sorted(attacks, key=list(by_name).index)]
     return [by_name[name] for name in [*wanted, "signed_score"] if name in by_name]
 

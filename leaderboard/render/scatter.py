@@ -11,9 +11,9 @@ from typing import Any
 from iaside_plugins.leaderboard.board import Board, Section
 from iaside_plugins.leaderboard.statistics.comparison import residual
 from iaside_plugins.leaderboard.statistics.report import Record
-from iaside_plugins.leaderboard.statistics.variables import CORRUPTION_ERROR, clean_accuracy
+from iaside_plugins.leaderboard.statistics.variables import clean_accuracy
 from iaside_plugins.leaderboard.table import formatting as fmt
-from iaside_plugins.leaderboard.table.frame import Row, Table
+from iaside_plugins.leaderboard.table.frame import CORRUPTION_ERROR, Row, Table
 from iaside_plugins.leaderboard.table.presentation import heading, main_attacks
 from iaside_plugins.storage.files import jsonable
 

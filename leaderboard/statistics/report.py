@@ -27,7 +27,6 @@ from iaside_plugins.leaderboard.statistics.comparison import (
 )
 from iaside_plugins.leaderboard.statistics.equal_accuracy import equal_accuracy
 from iaside_plugins.leaderboard.statistics.variables import (
-    CORRUPTION_ERROR,
     PREDICTORS,
     Variable,
     clean_accuracy,
@@ -38,7 +37,7 @@ from iaside_plugins.leaderboard.statistics.variables import (
     rank_intervals,
     reliability,
 )
-from iaside_plugins.leaderboard.table.frame import Table, is_missing, tables
+from iaside_plugins.leaderboard.table.frame import CORRUPTION_ERROR, Table, is_missing, tables
 from iaside_plugins.leaderboard.table.rows import KEYS
 from iaside_plugins.stats.correlation import Array
 from iaside_plugins.stats.permutation import EXACT_UP_TO, holm

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.statistics.estimates import MIN_MODELS
-from iaside_plugins.leaderboard.table.frame import GROUPS, Row, Table
+from iaside_plugins.leaderboard.table.frame import CORRUPTION_ERROR, GROUPS, Row, Table
 from iaside_plugins.leaderboard.table.rows import AttackColumn
 from iaside_plugins.stats.intervals import Z95
 
@@ -42,7 +42,6 @@ Bounds = tuple[float | None, float | None]
 PREDICTORS = {"signed_score": "signed score", "score": "score"}
 ENDS = ("", "_low", "_high")
 NO_CORRUPTIONS = "corruptions not evaluated"
-CORRUPTION_ERROR = "mean_corruption_error_unnormalised"
 
 
 @dataclass(frozen=True)

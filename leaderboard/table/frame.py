@@ -58,6 +58,7 @@ COUNTS = (
     "input_width",
     "n_corruptions",
 )
+CORRUPTION_ERROR = "mean_corruption_error_unnormalised"
 GROUPS = {
     group: tuple(name for name in CORRUPTIONS if CORRUPTION_GROUPS[name] == group)
     for group in dict.fromkeys(CORRUPTION_GROUPS.values())
@@ -193,8 +194,7 @@ def _estimate(name: str, value: float | None, interval: Sequence[float | None]) 
 
 def _corrupted(corruption: Corruption | None) -> Row:
     """Return errors under corruption, all None for an entry without corruptions."""
-    name = "mean_corruption_error_unnormalised"
-    empty: Row = _estimate(name, None, (None, None)) | dict.fromkeys(
+    empty: Row = _estimate(CORRUPTION_ERROR, None, (None, None)) | dict.fromkeys(
         [
             "n_corruptions",
             "mce",
@@ -208,7 +208,8 @@ def _corrupted(corruption: Corruption | None) -> Row:
     if corruption is None:
         return empty
     mean, errors = corruption.unnormalised_mean_error, corruption.errors
-    row = empty | _estimate(name, mean.value, mean.interval) | {"n_corruptions": mean.n_corruptions}
+    row = empty | _estimate(CORRUPTION_ERROR, mean.value, mean.interval)
+    row["n_corruptions"] = mean.n_corruptions
     for key in ("mce", "error_over_published"):
         if (claim := getattr(corruption, key)) is not None:
             row |= {key: claim.value, f"{key}_reference": claim.reference}

@@ -14,7 +14,7 @@ from iaside_plugins.display.masking import masking_reasons
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.importance.chance import chance
 from iaside_plugins.leaderboard.table import formatting as fmt
-from iaside_plugins.leaderboard.table.frame import GROUPS, Row, Table
+from iaside_plugins.leaderboard.table.frame import CORRUPTION_ERROR, GROUPS, Row, Table
 from iaside_plugins.leaderboard.table.rows import AttackColumn
 from iaside_plugins.leaderboard.table.splits import corruption_split
 
@@ -134,7 +134,7 @@ def _mean_error_columns(table: Table) -> list[Column]:
     return [
         _estimate(
             f"mean corruption error (unnormalised, {k} of 15) ↓",
-            "mean_corruption_error_unnormalised",
+            CORRUPTION_ERROR,
             fmt.percent_interval,
             "number",
             both if has_mce else VIEWS,
