@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
@@ -222,15 +222,7 @@ def _trees(root: Path) -> Iterator[DoctorFinding]:
 def _tree(home: Path, part: str, names: tuple[str, ...], clean: Path) -> Iterator[DoctorFinding]:
     """Check one tree of corrupted images."""
     cells = tree_cells(home)
-    problems = []
-    for name in names:
-        if name not in cells:
-            problems.append(f"{name} is missing; unpack its archive there")
-            continue
-        lacking = [s for s in SEVERITIES if s not in cells[name]]
-        if lacking:
-            severities = ", ".join(map(str, lacking))
-            problems.append(f"{name} has no severity {severities}; unpack its archive again")
+    problems = list(_incomplete(cells, names))
     yield from (DoctorFinding(PROBLEM, part, problem) for problem in problems)
     paths = {(name, s): path for name in names for s, path in cells.get(name, {}).items()}
     files = {cell: {f.name: image_names(f) for f in subfolders(p)} for cell, p in paths.items()}
@@ -254,6 +246,16 @@ def _tree(home: Path, part: str, names: tuple[str, ...], clean: Path) -> Iterato
     if not problems and contents:
         n = sum(next(iter(contents.values())).values())
         yield DoctorFinding(OK, part, f"{len(names)} corruptions at 5 severities, {n} images each")
+
+
+def _incomplete(cells: Mapping[str, Collection[int]], names: tuple[str, ...]) -> Iterator[str]:
+    """Yield the corruptions that are not there at all five severities, and how to repair it."""
+    for name in names:
+        if name not in cells:
+            yield f"{name} is missing; unpack its archive there"
+        elif lacking := [s for s in SEVERITIES if s not in cells[name]]:
+            severities = ", ".join(map(str, lacking))
+            yield f"{name} has no severity {severities}; unpack its archive again"
 
 
 def _wanted(clean: Path) -> set[tuple[str, str]]:
