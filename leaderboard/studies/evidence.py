@@ -82,18 +82,7 @@ def condense(
             has none, or entries, choices of bands or numbers of images are unlike.
     """
     known, photographs = known or {}, photographs or {}
-    attacked = _entries(folder, "autoattack")
-    new: dict[str, dict[str, Any]] = {
-        "nets": {name: _net(entry) for name, entry in _entries(folder, "cifar10").items()},
-        "views": {path.stem: _views(read_json(path)) for path in folder.glob("views/*.json")},
-        "choices": _choices(folder),
-        "filters": {path.stem: _filters(read_json(path)) for path in folder.glob("filters/*.json")},
-        "forecast": _forecast(folder / "forecast-cifar10.json"),
-        "photos": {
-            name: {"n_images": e.clean_accuracy.n} for name, e in _entries(folder, "photos").items()
-        },
-        "photos_forecast": _forecast(folder / "forecast-photos.json"),
-    }
+    new, attacked = _measurements(folder), _entries(folder, "autoattack")
     if not attacked and not any(new.values()):
         raise InputError(f"{folder}: expected what leaderboard/entries.mk wrote (OUT=...)")
     for part, rows in new.items():
@@ -110,15 +99,39 @@ def condense(
     for name, one in found["nets"].items():
         one["family"] = families[name]
         one.setdefault("autoattack", None)
+    _add_autoattack(found["nets"], attacked)
+    found["missing"] = _missing(found)
+    compact: dict[str, Any] = rounded(jsonable(found), DIGITS)
+    return compact
+
+
+def _measurements(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return what the criteria need of the files below a folder, by part and network."""
+    return {
+        "nets": {name: _net(entry) for name, entry in _entries(folder, "cifar10").items()},
+        "views": {path.stem: _views(read_json(path)) for path in folder.glob("views/*.json")},
+        "choices": _choices(folder),
+        "filters": {path.stem: _filters(read_json(path)) for path in folder.glob("filters/*.json")},
+        "forecast": _forecast(folder / "forecast-cifar10.json"),
+        "photos": {
+            name: {"n_images": e.clean_accuracy.n} for name, e in _entries(folder, "photos").items()
+        },
+        "photos_forecast": _forecast(folder / "forecast-photos.json"),
+    }
+
+
+def _add_autoattack(nets: Mapping[str, dict[str, Any]], attacked: Mapping[str, Entry]) -> None:
+    """Set the outcome of AutoAttack of the networks that it attacked.
+
+    Raises:
+        InputError: A network has no entry, or one of another number of images.
+    """
     for name, entry in attacked.items():
-        own, n = found["nets"].get(name), entry.clean_accuracy.n
+        own, n = nets.get(name), entry.clean_accuracy.n
         if own is None or n != own["n_images"]:
             expected = "an entry" if own is None else f"AutoAttack of its {own['n_images']} images"
             raise InputError(f"{name}: expected {expected}, got AutoAttack of {n} images")
         own["autoattack"] = _robust(entry)
-    found["missing"] = _missing(found)
-    compact: dict[str, Any] = rounded(jsonable(found), DIGITS)
-    return compact
 
 
 def _entries(folder: Path, part: str) -> dict[str, Entry]:
