@@ -32,6 +32,16 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).resolve().parents[1] / "spectra"
 DIGITS = 5  # significant ones that spectra.json keeps
+KEPT = (
+    "model",
+    "n_bands",
+    "band_norm",
+    "image_size",
+    "seed",
+    "corruptions",
+    "attacks",
+    "provenance",
+)
 BAND_COLUMNS = (
     "kind",
     "name",
@@ -55,9 +65,6 @@ CURVES = (  # corruptions of the first panel: name, text, style
 def condense(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what the page needs of spectrum reports, rounded, by name of the model.
 
-    Of a model without attacks only the importance: the spectra of its
-    corruptions are those of the others.
-
     Raises:
         InputError: For something other than reports of `iaside spectrum`.
     """
@@ -66,41 +73,41 @@ def condense(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         try:
             model = report["model"]
             name = f"images-{report['n_bands']}" if model is None else str(model["name"])
-            conditions = [
-                row
-                for row in report["conditions"]
-                if row["kind"] != "corruption" or row["strength"] is None
-            ]
-            bands = [
-                row for row in report["bands"] if row["kind"] != "band attack" and is_headline(row)
-            ]
-            if model is None:
-                bands = []
-            elif not report["attacks"]:
-                conditions = bands = []
-            out[name] = {
-                "model": model,
-                **{
-                    key: report[key]
-                    for key in (
-                        "n_bands",
-                        "band_norm",
-                        "image_size",
-                        "seed",
-                        "corruptions",
-                        "attacks",
-                        "provenance",
-                    )
-                },
-                "conditions": conditions,
-                "bands": [{key: row[key] for key in BAND_COLUMNS} for row in bands],
-                "matches": [row for row in report["matches"] if row["kind"] == "attack"],
-                "importance": report["importance"],
-            }
+            out[name] = _condensed(report)
         except (KeyError, TypeError) as error:
             raise InputError(f"not a report of iaside spectrum: it lacks {error}") from error
     found: dict[str, Any] = rounded(out, DIGITS, exact=("strength",))
     return found
+
+
+def _condensed(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the page needs of one report.
+
+    Of a model without attacks only the importance: the spectra of its corruptions are those of
+    the others.
+    """
+    rows: dict[str, list[Any]] = {
+        "conditions": [
+            row
+            for row in report["conditions"]
+            if row["kind"] != "corruption" or row["strength"] is None
+        ],
+        "bands": [
+            {key: row[key] for key in BAND_COLUMNS}
+            for row in report["bands"]
+            if row["kind"] != "band attack" and is_headline(row)
+        ],
+    }
+    if report["model"] is None:
+        rows["bands"] = []
+    elif not report["attacks"]:
+        rows = {"conditions": [], "bands": []}
+    return {
+        **{key: report[key] for key in KEPT},
+        **rows,
+        "matches": [row for row in report["matches"] if row["kind"] == "attack"],
+        "importance": report["importance"],
+    }
 
 
 def tables(data: Mapping[str, Any]) -> dict[str, str]:
