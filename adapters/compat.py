@@ -54,9 +54,7 @@ def import_torchvision() -> Any:
             raise
     _log.debug("torchvision's compiled operators do not load; declaring %s", _OPERATORS)
     _declare_operators()
-    # The failed import leaves submodules behind that were imported without the operators.
-    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-        del sys.modules[name]
+    _forget("torchvision")
     return _import("torchvision")
 
 
@@ -152,9 +150,7 @@ def import_robustbench() -> Any:
                     raise
                 _log.debug("RobustBench does not find %s; a stand-in is used", error.name)
                 used += substitute()
-            # The failed import leaves submodules behind that are only partly imported.
-            for name in [name for name in sys.modules if name.split(".")[0] == "robustbench"]:
-                del sys.modules[name]
+            _forget("robustbench")
     finally:
         for name in used:  # other code must not take them for the real modules
             sys.modules.pop(name, None)
@@ -224,6 +220,12 @@ def _declare_operators() -> None:
         if not hasattr(torch.ops.torchvision, name):
             library.define(name + _SIGNATURE)
     _libraries.append(library)
+
+
+def _forget(package: str) -> None:
+    """Remove the submodules that a failed import leaves behind, only partly imported."""
+    for name in [name for name in sys.modules if name.split(".")[0] == package]:
+        del sys.modules[name]
 
 
 def _import(name: str, extra: str = "imagenet", needed_by: str = "this kind of model") -> Any:

@@ -17,14 +17,14 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.inference.checks import check_eval_mode
 from iaside_plugins.inference.logits import logits_in
-from iaside_plugins.seeds import preserved_generators as preserved_generators
+from iaside_plugins.seeds import preserved_generators
 
 # Every place of the project that changes state of the whole process. Unless it says otherwise, the
 # state is restored on leaving, also by an error; `warnings.catch_warnings` and `np.errstate`, which
 # restore themselves, are not listed.
 #
-# random generators (torch, numpy, Python)  iaside_plugins.seeds; models.robustbench_zoo;
-#                                           workflows.digits
+# random generators (torch, numpy, Python)  iaside_plugins.seeds; workflows.digits;
+#                                           models.robustbench_preprocessing
 # grad, inference and autocast modes        here; models.load; `torch.no_grad` wherever a model runs
 # training mode of a given model            robustbench_adapter.request; training.measuring
 # requires_grad of a given model            here
@@ -50,8 +50,9 @@ from iaside_plugins.seeds import preserved_generators as preserved_generators
 # how processes are started                 parallel.processes: of its own worker processes
 # timm.models._hub                          compat: a repair, permanently; models.hubs
 # socket timeout                            models.downloads, during a download
-# stdout and stderr                         models.downloads, models.robustbench_zoo: in a download;
-#                                           cli.stdout: the file descriptor of stdout permanently
+# stdout and stderr                         models.downloads, models.robustbench_networks: in a
+#                                           download; cli.stdout: the file descriptor of stdout
+#                                           permanently
 # levels and handlers of loggers            models.downloads, robustbench_adapter.autoattack;
 #                                           models.programs, during a load; cli.command and
 #                                           robustbench_adapter call logging.basicConfig

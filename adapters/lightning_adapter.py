@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -35,10 +36,7 @@ def _bases() -> tuple[Any, ...]:
     if not names:
         raise MissingExtraError.of("SpectralCallback needs Lightning", "lightning")
     # Its torchmetrics imports torchvision.
-    hosts = [
-        with_torchvision(lambda name=name: importlib.import_module(name))  # type: ignore[misc]
-        for name in names
-    ]
+    hosts = [with_torchvision(partial(importlib.import_module, name)) for name in names]
     return tuple(host.Callback for host in hosts)
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from iaside_plugins.adapters.models.load import load_model
-from iaside_plugins.errors import InputError, MissingExtraError
+from iaside_plugins.errors import InputError, MissingExtraError, first_line
 from iaside_plugins.importance.chance import warn_at_chance
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import ImportanceRun, importance_work
@@ -239,7 +239,7 @@ class RayWorker:
         try:
             return self._ray.get(reference)
         except self._ray.exceptions.RayError as error:  # actor, machine or object lost
-            raise DiedError(str(error).strip().splitlines()[0]) from error
+            raise DiedError(first_line(error)) from error
 
 
 @contextmanager
@@ -263,7 +263,7 @@ def connected(address: str) -> Iterator[Any]:
             **({"include_dashboard": False} if own else {}),
         )
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise InputError(f"no Ray cluster at {address!r} ({reason}); {START}") from error
     try:
         yield ray

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 _LONG_WORD = re.compile(r"\S{400,}")  # no name and no path is so long
 LONGEST_SHOWN = 80  # characters of a value in a message
@@ -41,6 +42,21 @@ def how_to_install(extra: str) -> str:
 def shown(value: object, longest: int = LONGEST_SHOWN) -> str:
     """Return a value in quotes for a message: on one line, its middle left out if it is long."""
     return cut(ascii(value) if isinstance(value, str) else repr(value), longest)
+
+
+def error_text(error: object, longest: int | None = None) -> str:
+    """Return what an error of other code says for a message: on one line, its beginning if long."""
+    return " ".join(str(error).split())[:longest]
+
+
+def first_line(error: BaseException, otherwise: str = "no reason given") -> str:
+    """Return the first line of what an error of other code says, or what to say if it is silent."""
+    return (str(error).strip() or otherwise).splitlines()[0]
+
+
+def first_names(names: Sequence[str], most: int) -> str:
+    """Return the first names for a message, and that there are more."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def cut(text: str, longest: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.settings import BoardSettings
@@ -49,9 +49,9 @@ class Board:
 
     sections: tuple[Section, ...]
     statistics: Record
-    settings: BoardSettings = field(default_factory=BoardSettings)
-    entries: tuple[Entry, ...] = ()
-    families: Mapping[str, str] = field(default_factory=dict)
+    settings: BoardSettings
+    entries: tuple[Entry, ...]
+    families: Mapping[str, str]
 
     @classmethod
     def of(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.settings import BoardSettings
+from iaside_plugins.leaderboard.settings import rename as rename_in_settings
 from iaside_plugins.storage.files import write_atomic
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def add_all(
     replaced = {one.old.name for one in new if one.old is not None}
     if problems := [text for text in problems if text.partition(":")[0] not in replaced]:
         raise InputError("\n".join(problems))
-    held = [other for other in on_board.values() if _place(folder, other) not in gone]
+    held = [other for other in on_board.values() if folder / other.board_file not in gone]
     if found := clashes([*held, *(one.entry for one in new)]):
         names = [*(other.entry_id for other in held), *(file.name for file in paths)]
         raise InputError("\n".join(f"{names[k]}: {problem}" for k, problem in found))
@@ -181,7 +182,7 @@ def _addition(
         entry = parse_entry(data, file.name)
     if problems := check_entry(entry, entry.entry_id):
         raise InputError("\n".join(f"{file.name}: {problem}" for problem in problems))
-    place, old = _place(folder, entry), _replaced(entry, folder, on_board)
+    place, old = folder / entry.board_file, _replaced(entry, folder, on_board)
     latest = datetime.now(timezone.utc) + timedelta(days=1)  # other clocks may be ahead
     if entry.provenance.date > latest.strftime("%Y-%m-%dT%H:%M:%SZ"):
         raise InputError(
@@ -217,14 +218,10 @@ def _all_or_none() -> Iterator[Callable[[Path], None]]:
         raise
 
 
-def _place(folder: Path, entry: Entry) -> Path:
-    return folder / "entries" / entry.data.name / f"{entry.entry_id}.json"
-
-
 def _with_reason(data: bytes, folder: Path, old: Entry, reason: str) -> bytes:
     """Return the entry's JSON with the file that it replaces and the reason added."""
     raw = json.loads(data)
-    digest = hashlib.sha256(_place(folder, old).read_bytes()).hexdigest()
+    digest = hashlib.sha256((folder / old.board_file).read_bytes()).hexdigest()
     raw["submission"]["supersedes"] = {
         "entry_id": old.entry_id,
         "sha256": digest,
@@ -238,7 +235,7 @@ def _replaced(entry: Entry, folder: Path, on_board: dict[str, Entry]) -> Path | 
     claim = entry.submission.supersedes
     if claim is None or claim.entry_id not in on_board:
         return None
-    place = _place(folder, on_board[claim.entry_id])
+    place = folder / on_board[claim.entry_id].board_file
     same = hashlib.sha256(place.read_bytes()).hexdigest() == claim.sha256
     return place if same else None
 
@@ -333,10 +330,8 @@ def rename(folder: Path | str, old: str, new: str) -> list[str]:
     Raises:
         InputError: See `settings.rename`.
     """
-    from iaside_plugins.leaderboard import settings
-
     entries = entries_on(Path(folder))
-    found = settings.rename(folder, old, new, entries)
+    found = rename_in_settings(folder, old, new, entries)
     return [
         entry.entry_id
         for entry in entries
@@ -363,6 +358,6 @@ def _read(folder: Path, *, required: bool = False) -> tuple[list[Entry], list[st
     misplaced = [
         f"{entry.entry_id}.json: expected it in entries/{entry.data.name}/"
         for entry in entries
-        if not (home / entry.data.name / f"{entry.entry_id}.json").is_file()
+        if not (folder / entry.board_file).is_file()
     ]
     return entries, problems or misplaced

@@ -47,8 +47,7 @@ def findings(section: Section) -> list[Finding]:
 
 def _of_attacks(table: Table) -> Iterator[Finding]:
     for attack in main_attacks(table)[:1]:
-        rows = table.frame[attack.column].notna().to_numpy()
-        held = [row for row, there in zip(table.rows, rows, strict=True) if there]
+        held = [row for row in table.rows if not math.isnan(row[attack.column])]
         if len(held) >= LEAST:
             yield _accurate_or_robust(held, attack)
             yield from _lean_and_robust(held, attack)
@@ -90,20 +89,16 @@ def _standing(row: Row, attack: AttackColumn) -> str:
 
 def _lean_and_robust(rows: list[Row], attack: AttackColumn) -> Iterator[Finding]:
     """Count who leans to low bands (interval above 0) among robust models and the others."""
-
-    def leans_low(row: Row) -> bool:
-        return bool(row["signed_score_low"] > 0)
-
     robust = [row for row in rows if row[attack.column] >= KEEPS * row["clean_accuracy"]]
     others = [row for row in rows if row not in robust]
     if not robust or not others:
         return
-    low, low_others = [row for row in robust if leans_low(row)], list(filter(leans_low, others))
+    low, low_others = ([r for r in some if r["signed_score_low"] > 0] for some in (robust, others))
     text = (
         f"Of {len(robust)} models that keep half of their accuracy at {attack.budget}, {len(low)} "
         f"lean to low bands; of the other {len(others)}, {len(low_others)}."
     )
-    against = [row for row in robust if not leans_low(row)]
+    against = [row for row in robust if row not in low]
     counter = ""
     if against:
         counter = f"{_name(against[0])} is robust and does not lean low."

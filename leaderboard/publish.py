@@ -80,8 +80,7 @@ def write_space(folder: Path | str, out: Path | str) -> int:
     files = {name: text.encode() for name, text in board_files(entries, settings).items()}
     files["README.md"] = _front_matter(settings).encode() + files["README.md"]
     for entry in entries:
-        name = f"entries/{entry.data.name}/{entry.entry_id}.json"
-        files[name] = (folder / name).read_bytes()
+        files[entry.board_file] = (folder / entry.board_file).read_bytes()
     for name, default in ((HOW_TO_ADD, how_to_add()), (FILE, None)):
         data = (folder / name).read_bytes() if (folder / name).is_file() else default
         if data is not None:

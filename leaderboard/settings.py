@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iaside_plugins.errors import InputError, MissingExtraError, shown
+from iaside_plugins.errors import InputError, MissingExtraError, error_text, first_names, shown
 from iaside_plugins.storage.files import read_file, write_atomic
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def _toml(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(f"{FILE}: expected TOML; {' '.join(str(error).split())}") from None
+        raise InputError(f"{FILE}: expected TOML; {error_text(error)}") from None
 
 
 def _among(name: str, known: Iterable[str]) -> str:
@@ -222,8 +222,7 @@ def _among(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
     said = f"; did you mean {shown(near[0])}?" if near else ""
-    listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-    return f"one of {listed or 'none'}; got {shown(name)}{said}"
+    return f"one of {first_names(names, 12) or 'none'}; got {shown(name)}{said}"
 
 
 def _is_text(value: object) -> bool:

@@ -12,7 +12,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -85,11 +85,12 @@ def check_commit(
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / "board" if out is None else out
         strange = extract(repository, commit, target)
-        if (said := _blob(repository, commit, f"{BOARD_PLACE}/{FILE}")) is not None:
+        sha = _sha(repository, commit)
+        if (said := _blob(repository, sha, f"{BOARD_PLACE}/{FILE}")) is not None:
             write_atomic(target / FILE, said)
         found = check_submission(target, base, maintainer=maintainer)
         found = replace(found, problems=(*strange, *found.problems))
-        others, stale = _beside(repository, commit, None if found.problems else target)
+        others, stale = _beside(repository, sha, None if found.problems else target)
         if others and not maintainer and (found.added or found.changed or found.removed):
             stale = [
                 *stale,
@@ -125,45 +126,31 @@ def check_submission(candidate: Path, base: Path, *, maintainer: bool = False) -
     """
     before, after = _files(base), _files(candidate)
     added = tuple(name for name in after if name not in before)
-    changed = tuple(name for name in after if name in before and after[name] != before[name])
-    removed = tuple(name for name in before if name not in after)
+    changed = {name: sha for name, sha in before.items() if after.get(name, sha) != sha}
+    removed = {name: sha for name, sha in before.items() if name not in after}
+    replaced = changed | removed
     entries, problems = _parsed(candidate, [name for name in after if name in (*added, *changed)])
     for name, entry in entries.items():
         problems += [f"{name}: {p}" for p in _own_problems(name, entry, maintainer)]
-    for name in changed:
-        if name in entries and not _supersedes(entries[name], name, before[name]):
-            problems.append(f"{name}: {_wanted(name, before[name], 'other content')}")
-    for name in removed:
-        if not any(
-            _supersedes(entries[new], name, before[name]) for new in added if new in entries
-        ):
-            problems.append(f"{name}: {_wanted(name, before[name], 'been removed')}")
-    replaced = {*changed, *removed}
-    for name, entry in entries.items():
-        claim = entry.submission.supersedes
-        if claim is not None and not any(_supersedes(entry, n, before[n]) for n in replaced):
-            problems.append(
-                f"{name}: /submission/supersedes: expected an entry that this submission replaces, "
-                f"by its id and SHA-256, got {claim.entry_id!r}"
-            )
+    problems += _unclaimed(entries, changed, removed)
     if not maintainer:
         held, _ = _parsed(base, sorted(replaced))
         problems += [
             f"{name}: {problem}"
             for name, entry in entries.items()
             for old, other in held.items()
-            if _supersedes(entry, old, before[old])
+            if _supersedes(entry, old, replaced[old])
             for problem in _not_own(entry, other)
         ]
     if len(entries) > MAX_CHANGED:
         problems.append(f"expected at most {MAX_CHANGED} entries at a time, got {len(entries)}")
-    unchanged, faults = _parsed(base, [name for name in before if name not in (*changed, *removed)])
+    unchanged, faults = _parsed(base, [name for name in before if name not in replaced])
     if faults:
         raise InputError("\n".join(faults))
     together = unchanged | entries
     names = list(together)
     problems += [f"{names[k]}: {p}" for k, p in clashes(together.values())]
-    return SubmissionCheck(added, changed, removed, tuple(problems))
+    return SubmissionCheck(added, tuple(changed), tuple(removed), tuple(problems))
 
 
 def _files(folder: Path) -> dict[str, str]:
@@ -199,6 +186,38 @@ def _own_problems(name: str, entry: Entry, maintainer: bool) -> list[str]:
             "/submission/status: expected 'self-reported'; a maintainer who has run it again sets "
             f"{entry.submission.status!r}"
         )
+    return problems
+
+
+def _unclaimed(
+    entries: Mapping[str, Entry], changed: Mapping[str, str], removed: Mapping[str, str]
+) -> list[str]:
+    """Return what is replaced without a claim of its successor, and claims of what is not replaced.
+
+    Args:
+        entries: New and changed ones, by name.
+        changed: Name of every changed entry -> SHA-256 of the board's file.
+        removed: The same of removed ones.
+    """
+    problems = [
+        f"{name}: {_wanted(name, sha, 'other content')}"
+        for name, sha in changed.items()
+        if name in entries and not _supersedes(entries[name], name, sha)
+    ]
+    new = [entry for name, entry in entries.items() if name not in changed]
+    problems += [
+        f"{name}: {_wanted(name, sha, 'been removed')}"
+        for name, sha in removed.items()
+        if not any(_supersedes(entry, name, sha) for entry in new)
+    ]
+    replaced = [*changed.items(), *removed.items()]
+    for name, entry in entries.items():
+        claim = entry.submission.supersedes
+        if claim is not None and not any(_supersedes(entry, *old) for old in replaced):
+            problems.append(
+                f"{name}: /submission/supersedes: expected an entry that this submission replaces, "
+                f"by its id and SHA-256, got {claim.entry_id!r}"
+            )
     return problems
 
 
@@ -273,19 +292,19 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(shown(name) for name in names[:MAX_LISTED]) + more
 
 
-def _beside(repository: Path, commit: str, board: Path | None) -> tuple[list[str], list[str]]:
+def _beside(repository: Path, sha: str, board: Path | None) -> tuple[list[str], list[str]]:
     """Compare the files of a commit with those of the branch that is checked out.
 
     Args:
         repository: A clone with the board's branch checked out.
-        commit: The submission.
+        sha: Of the submission's commit.
         board: The board with the commit's entries; None if they have problems.
 
     Returns:
         Changed files that are neither entries nor what the board's build writes, and problems of
         built files that differ from what the entries give.
     """
-    changed = [path for path in _changed(repository, commit) if not path.startswith(f"{PLACE}/")]
+    changed = [path for path in _changed(repository, sha) if not path.startswith(f"{PLACE}/")]
     built: dict[str, str] = {}
     names = {path.removeprefix(f"{BOARD_PLACE}/") for path in changed}
     if board is not None and any(map(is_built, names)):
@@ -293,10 +312,10 @@ def _beside(repository: Path, commit: str, board: Path | None) -> tuple[list[str
     others, problems = [], []
     for path in changed:
         name = path.removeprefix(f"{BOARD_PLACE}/")
-        left = name not in built and _listed_at(repository, commit, path)  # of a former table, say
+        left = name not in built and _listed_at(repository, sha, path)  # of a former table, say
         if path == name or not is_built(name) or (built and left):
             others.append(path)
-        elif name in built and _blob(repository, commit, path) != built[name].encode():
+        elif name in built and _blob(repository, sha, path) != built[name].encode():
             problems.append(
                 f"{path}: expected what the entries give (run iaside leaderboard build), or the "
                 "board's file unchanged; got other content"
@@ -304,9 +323,8 @@ def _beside(repository: Path, commit: str, board: Path | None) -> tuple[list[str
     return others, problems
 
 
-def _changed(repository: Path, commit: str) -> list[str]:
+def _changed(repository: Path, sha: str) -> list[str]:
     """Return the paths that a commit changes since it left the branch that is checked out."""
-    sha = _sha(repository, commit)
     since = "HEAD"
     with contextlib.suppress(InputError):  # without one in common: against the branch itself
         since = _git(repository, "merge-base", "HEAD", sha).decode().strip()
@@ -315,21 +333,21 @@ def _changed(repository: Path, commit: str) -> list[str]:
     return [os.fsdecode(path) for path in listing.split(b"\0") if path]
 
 
-def _blob(repository: Path, commit: str, path: str) -> bytes | None:
+def _blob(repository: Path, sha: str, path: str) -> bytes | None:
     """Return the bytes of a plain file of a commit; None for anything else."""
-    about = _listed_at(repository, commit, path).split()
+    about = _listed_at(repository, sha, path).split()
     if len(about) < 4 or about[0].decode() != REGULAR or int(about[3]) > MAX_BUILT:
         return None
     return _git(repository, "cat-file", "blob", about[2].decode())
 
 
-def _listed_at(repository: Path, commit: str, path: str) -> bytes:
+def _listed_at(repository: Path, sha: str, path: str) -> bytes:
     """Return git's line on a path of a commit; empty if it has none."""
-    sha = _sha(repository, commit)
     return _git(repository, "ls-tree", "-l", "-z", "--full-tree", sha, "--", path)
 
 
 def _sha(repository: Path, commit: str) -> str:
+    """Return the SHA of a commit by any name of it."""
     found = _git(repository, "rev-parse", "--verify", "--end-of-options", f"{commit}^{{commit}}")
     return found.decode().strip()
 

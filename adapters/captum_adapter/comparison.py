@@ -27,7 +27,6 @@ from iaside_plugins.adapters.captum_adapter.metrics import (
     residual_and_infidelity,
     sensitivity,
 )
-from iaside_plugins.adapters.isolation import preserved_generators
 from iaside_plugins.attributions.agreement import MEASURES, AgreementReport, BandMethod
 from iaside_plugins.attributions.band_space import BandSplit
 from iaside_plugins.devices import is_out_of_memory
@@ -36,6 +35,7 @@ from iaside_plugins.importance.chance import warn_at_chance
 from iaside_plugins.inference.checks import model_device
 from iaside_plugins.inference.gradients import backward_failure
 from iaside_plugins.protocol import METHOD_VERSION, Protocol
+from iaside_plugins.seeds import preserved_generators
 from iaside_plugins.storage.files import jsonable
 from iaside_plugins.storage.provenance import model_identity, provenance
 from iaside_plugins.storage.row_store import RowStore
@@ -121,7 +121,7 @@ def compare_attributions(  # noqa: PLR0913  the public signature
                 if not ids:
                     study.attempt(group[0])
                     if total is not None:
-                        bar.set_work(study.work(total))
+                        bar.set_work(added(*study.parts(total).values()))
                     size = (group[0].image.shape[1], group[0].image.shape[2])
                 for name in study.names:
                     bar.set_description(name)
@@ -141,11 +141,7 @@ def compare_attributions(  # noqa: PLR0913  the public signature
         ids=tuple(ids),
         info={
             "model": info or {"name": type(model).__name__},
-            "settings": {
-                **vars(study.metrics),
-                "batch_size": batch_size,
-                "options": {name: dict(find_method(name).options) for name in study.names},
-            },
+            "settings": study.settings(),
             "provenance": provenance(study.device),
         },
     )
@@ -172,9 +168,7 @@ def comparison_work(
         raise InputError("no images: the data are empty")
     with preserved_generators(study.device):
         study.attempt(first)
-    parts = study.explaining_work(n) | {INFIDELITY: study.fidelity_work(n)}
-    sensitive = min(metrics.n_sensitivity, n)
-    return parts | ({SENSITIVITY: study.sensitivity_work(sensitive)} if sensitive else {})
+    return study.parts(n)
 
 
 @dataclass
@@ -200,6 +194,11 @@ class Study:
 
     def __post_init__(self) -> None:
         self._runs = {name: self._run(name, self.model) for name in self.names}
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the numbers depend on beside model, protocol and images, as JSON values."""
+        options = {name: dict(find_method(name).options) for name in self.names}
+        return {**vars(self.metrics), "batch_size": self.batch_size, "options": options}
 
     def _run(self, name: str, model: Any, **options: Any) -> BandRun:
         split = BandSplit(self.protocol.n_bands, self.protocol.band_norm)
@@ -247,21 +246,13 @@ class Study:
         """Return the work of n images' sensitivity: each again, and every noisy copy."""
         return times(self._each[name], n * (1 + self.metrics.sensitivity_samples))
 
-    def explaining_work(self, n: int) -> dict[str, Work]:
-        """Return the work of explaining n images, by method, without metrics."""
-        return {name: times(self._each[name], n) for name in self.names}
-
-    def fidelity_work(self, n: int) -> Work:
-        """Return the work of n images' infidelity and residual by all methods."""
-        return times(self._fidelity, n * len(self.names))
-
-    def sensitivity_work(self, n: int) -> Work:
-        """Return the work of n images' sensitivity by all methods."""
-        return added(*(self._sensitivity(name, n) for name in self.names))
-
-    def work(self, n: int) -> Work:
-        """Return the work of n images by all methods."""
-        return added(*(self.method_work(name, 0, n) for name in self.names))
+    def parts(self, n: int) -> dict[str, Work]:
+        """Return the work of n images: of explaining them by each method, and of each metric."""
+        parts: dict[str, Work] = {name: times(self._each[name], n) for name in self.names}
+        parts[INFIDELITY] = times(self._fidelity, n * len(self.names))
+        if sensitive := min(self.metrics.n_sensitivity, n):
+            parts[SENSITIVITY] = added(*(self._sensitivity(name, sensitive) for name in self.names))
+        return parts
 
     def rows(self, name: str, group: Sequence[Item], first: int, store: RowStore) -> list[Array]:
         """Return a group's rows by one method: attributions, then `MEASURES`; stored if any."""

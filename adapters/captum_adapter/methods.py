@@ -24,16 +24,16 @@ from iaside_plugins.adapters.captum_adapter.inputs import (
     repeat,
 )
 from iaside_plugins.adapters.captum_adapter.spectral_shapley import SpectralShapley
-from iaside_plugins.adapters.isolation import preserved_generators, seed_generators
+from iaside_plugins.adapters.isolation import seed_generators
 from iaside_plugins.adapters.models.classifier import unknown_name
 from iaside_plugins.attributions.band_space import BandForward, BandSplit, GateForward
 from iaside_plugins.attributions.per_example import Output, class_log_likelihoods
-from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.errors import InputError, InputTypeError, first_line
 from iaside_plugins.inference.logits import logits_in
 from iaside_plugins.inference.output_checks import OutputCheck
 from iaside_plugins.inference.running import run_model
 from iaside_plugins.integers import as_integer
-from iaside_plugins.seeds import seed_of
+from iaside_plugins.seeds import preserved_generators, seed_of
 from iaside_plugins.storage.provenance import image_digest
 
 # Arguments of `attribute` that are set here, and those that would change what it returns.
@@ -189,10 +189,9 @@ class BandRun:
                 )
             )
         found = torch.cat(out).to(whole)
-        if found.shape != (len(whole), self.split.n_bands) or not bool(found.isfinite().all()):
-            kind = (
-                f"of shape {tuple(found.shape)}" if bool(found.isfinite().all()) else "not finite"
-            )
+        finite = bool(found.isfinite().all())
+        if found.shape != (len(whole), self.split.n_bands) or not finite:
+            kind = f"of shape {tuple(found.shape)}" if finite else "not finite"
             raise InputError(
                 f"{self._known.title} gave attributions {kind}; expected one finite number a band: "
                 "give every image a label, and enough samples"
@@ -233,7 +232,7 @@ class BandRun:
                 ValueError,
                 ArithmeticError,
             ) as error:
-                reason = (str(error) or type(error).__name__).splitlines()[0]
+                reason = first_line(error, type(error).__name__)
                 raise InputError(
                     f"{self._known.title} cannot explain this model: {reason}; leave the method "
                     "out, lower batch_size where memory is short, or change the model (DeepLift "

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from iaside_plugins.adapters.captum_adapter import host as captum_host
 from iaside_plugins.adapters.captum_adapter.methods import BandRun, rows_at_once
-from iaside_plugins.adapters.isolation import preserved_generators, seed_generators
+from iaside_plugins.adapters.isolation import seed_generators
 from iaside_plugins.errors import InputError
 from iaside_plugins.integers import as_integer
-from iaside_plugins.seeds import seed_of
+from iaside_plugins.seeds import preserved_generators, seed_of
 
 Seeds = tuple[object, ...]
 

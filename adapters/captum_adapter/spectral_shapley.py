@@ -27,7 +27,6 @@ from iaside_plugins.adapters.captum_adapter.inputs import (
     predicted,
     target_values,
 )
-from iaside_plugins.adapters.isolation import preserved_generators
 from iaside_plugins.attributions.per_example import (
     Example,
     Output,
@@ -39,6 +38,7 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import PREDICTED, SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
 from iaside_plugins.protocol import Protocol
+from iaside_plugins.seeds import preserved_generators
 from iaside_plugins.shapley.coalitions import cyclic_chains
 from iaside_plugins.spectral.band_maps import check_no_gaps
 from iaside_plugins.value_table.sampling import chain_draw, exact_draw

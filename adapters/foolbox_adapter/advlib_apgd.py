@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from iaside_plugins.adapters.foolbox_adapter.models import PixelSpace, foolbox, native, restorer
+from iaside_plugins.adapters.foolbox_adapter.models import foolbox, native, restorer
+from iaside_plugins.adapters.foolbox_adapter.pixel_space import PixelSpace
 from iaside_plugins.errors import InputError, MissingExtraError
 
 NAME = "adv_lib.attacks.auto_pgd"

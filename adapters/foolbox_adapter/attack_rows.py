@@ -21,14 +21,12 @@ from iaside_plugins.adapters.foolbox_adapter.attacks import (
     attack_failures,
     attack_seed,
 )
+from iaside_plugins.adapters.foolbox_adapter.inputs import checked_batch, checked_logits, labels_of
 from iaside_plugins.adapters.foolbox_adapter.models import (
     Networks,
     bounds_of,
-    checked_batch,
-    checked_logits,
     find_networks,
     foolbox,
-    labels_of,
     native,
     safe,
 )
@@ -50,6 +48,23 @@ Budgets = Budget | Sequence[Budget]
 Measure = Callable[[Tensor, Tensor, npt.NDArray[np.bool_], Array], Array]
 N_MARKS = 3  # numbers of each row that tell the model's clean logits
 _SAME = 1e-4  # of the greatest mark of an image: above float32 rounding on another machine
+
+
+@dataclass(frozen=True)
+class AttackRows:
+    """Every image of a data set under every attack.
+
+    Attributes:
+        ids: Ids (or digests) of the images.
+        correct: Whether the model is right on each clean image, (N,).
+        rows: What was measured, (N, R), by attack and budget.
+        view: What attacks by gradients see; None if there are none.
+    """
+
+    ids: tuple[str, ...]
+    correct: npt.NDArray[np.bool_]
+    rows: dict[tuple[str, Budget], Array]
+    view: GradientView | None
 
 
 def attack_batch(
@@ -135,7 +150,7 @@ def attack_rows(
     *,
     seed: int,
     store: RowStore,
-) -> tuple[list[str], npt.NDArray[np.bool_], dict[tuple[str, Budget], Array], GradientView | None]:
+) -> AttackRows:
     """Measure every image under every attack and budget; stored rows are not computed again.
 
     Args:
@@ -148,18 +163,14 @@ def attack_rows(
         seed: Seed of the run.
         store: Holds the rows, all of one length.
 
-    Returns:
-        Ids (or digests) of the images; whether each clean image is misclassified (N,) bool; rows
-        (N, R) by attack and budget; what attacks by gradients see, None if there are none.
-
     Raises:
         InputError: For a batch that cannot be used, no images, budgets beyond the model's bounds,
             or a model without gradients.
     """
     _check_budgets(runs, bounds_of(fmodel))
     ids: list[str] = []
-    every: list[str] = []  # digest
-    wrong: list[npt.NDArray[np.bool_]] = []
+    every: list[str] = []  # digests
+    right: list[npt.NDArray[np.bool_]] = []
     judged = OutputCheck(fmodel)
     seen: list[Array] = []
     with StoredRows(store) as rows:
@@ -170,7 +181,7 @@ def attack_rows(
                 with torch.no_grad():
                     logits = checked_logits(native(model(x.clone())), y)
                 judged.see(logits, partial(last_operation, model, x))
-                wrong.append((logits.argmax(dim=1) != y).cpu().numpy())
+                right.append((logits.argmax(dim=1) == y).cpu().numpy())
                 if any(run.by_gradient for run in runs):
                     seen.append(gradient_rows(model, x, y))
                 batch = _MarkedBatch(model, x, y, measure, logit_marks(logits))
@@ -184,17 +195,14 @@ def attack_rows(
     if not ids:
         raise InputError("no images: the data are empty")
     say_copies(every)
-    misses = np.concatenate(wrong)
-    warn_at_chance(int((~misses).sum()), len(misses), logits.shape[1])
-    return (
-        ids,
-        misses,
-        {
-            (run.name, epsilon): rows.table((run.name, epsilon))[:, N_MARKS:]
-            for run in runs
-            for epsilon in run.epsilons
-        },
-        GradientView.of(np.concatenate(seen), ~misses) if seen else None,
+    correct = np.concatenate(right)
+    warn_at_chance(int(correct.sum()), len(correct), logits.shape[1])
+    cells = [(run.name, epsilon) for run in runs for epsilon in run.epsilons]
+    return AttackRows(
+        tuple(ids),
+        correct,
+        {cell: rows.table(cell)[:, N_MARKS:] for cell in cells},
+        GradientView.of(np.concatenate(seen), correct) if seen else None,
     )
 
 

@@ -7,7 +7,7 @@ inside. A new attack is one entry of `CATALOGUE`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
@@ -17,13 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from iaside_plugins.adapters.foolbox_adapter.models import (
-    Counted,
-    checked_batch,
-    checked_labels,
-    foolbox,
-    guarded,
-)
+from iaside_plugins.adapters.foolbox_adapter.inputs import checked_batch, checked_labels
+from iaside_plugins.adapters.foolbox_adapter.models import Counted, foolbox, guarded
 from iaside_plugins.adapters.isolation import seed_generators
 from iaside_plugins.devices import is_out_of_memory
 from iaside_plugins.errors import InputError, InputTypeError
@@ -49,8 +44,6 @@ _FOOLBOX_CLASS = {  # (norm, iterated) -> class in foolbox.attacks
     ("L2", False): "L2FastGradientAttack",
     ("L2", True): "L2ProjectedGradientDescentAttack",
 }
-
-
 _BY_GRADIENT = frozenset(  # classes whose attacks, and those derived from them, follow gradients
     {
         "AdvLibAPGD",
@@ -133,14 +126,13 @@ class MinimalAttack:
     Attributes:
         title: Name in tables, with the norm.
         kind: Class in foolbox.attacks.
-        options: Hyper-parameters, where they differ from Foolbox's defaults or matter.
-        step_option: The option that counts the steps.
+        options: Hyper-parameters, where they differ from Foolbox's defaults or matter; `steps`
+            is one of them.
     """
 
     title: str
     kind: str
     options: Mapping[str, Any]
-    step_option: str = "steps"
 
 
 @dataclass(frozen=True)
@@ -212,9 +204,8 @@ def parse_attacks(
         InputError: An unknown name, no epsilon, an epsilon out of range, or steps below 1.
     """
     specs = []
-    for name in dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()):
-        if name not in ATTACKS:
-            raise InputError(f"no attack is called {name!r}; expected some of {', '.join(ATTACKS)}")
+    for name in _listed(text):
+        _check_known(name, ATTACKS)
         spec = ATTACKS[name]
         epsilons = epsilons_linf if spec.norm == "Linf" else epsilons_l2
         if epsilons is not None:
@@ -234,14 +225,22 @@ def attack_names(text: str) -> list[str]:
     Raises:
         InputError: For an unknown name.
     """
-    names = [part.strip().lower() for part in text.split(",") if part.strip()]
-    names = [] if names == ["none"] else list(dict.fromkeys(names))
+    names = _listed(text)
+    if names == ["none"]:
+        return []
     for name in names:
-        if name not in CATALOGUE:
-            raise InputError(
-                f"no attack is called {name!r}; expected some of {', '.join(CATALOGUE)}"
-            )
+        _check_known(name, CATALOGUE)
     return names
+
+
+def _listed(text: str) -> list[str]:
+    """Return the words of a comma-separated list in lower case, each once."""
+    return list(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
+
+
+def _check_known(name: str, known: Collection[str]) -> None:
+    if name not in known:
+        raise InputError(f"no attack is called {name!r}; expected some of {', '.join(known)}")
 
 
 @dataclass(frozen=True)
@@ -384,7 +383,7 @@ def _minimal_attack(name: str, attack: MinimalAttack, steps: int | None) -> Any:
     if steps is not None:
         if steps < 1:
             raise InputError(f"{name}: expected steps >= 1, got {steps}")
-        options[attack.step_option] = steps
+        options["steps"] = steps
     return getattr(foolbox().attacks, attack.kind)(**options)
 
 

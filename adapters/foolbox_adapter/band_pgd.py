@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from iaside_plugins.adapters.foolbox_adapter.masked_model import as_bands
-from iaside_plugins.adapters.foolbox_adapter.models import PixelSpace, foolbox, native, restorer
+from iaside_plugins.adapters.foolbox_adapter.models import foolbox, native, restorer
+from iaside_plugins.adapters.foolbox_adapter.pixel_space import PixelSpace
 from iaside_plugins.errors import InputError
 from iaside_plugins.integers import as_integer
 from iaside_plugins.spectral.band_maps import image_size, keep_bands

@@ -5,20 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from iaside_plugins.adapters.foolbox_adapter.models import (
-    PixelSpace,
-    checked_labels,
-    labels_of,
-    native,
-    pixel_model,
-)
-from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.adapters.foolbox_adapter.inputs import checked_labels, labels_of
+from iaside_plugins.adapters.foolbox_adapter.models import native
+from iaside_plugins.adapters.foolbox_adapter.pixel_space import PixelSpace, pixel_model, pixels_of
+from iaside_plugins.errors import InputError
 from iaside_plugins.importance.result import SpectralImportance
 from iaside_plugins.importance.run import spectral_importance
-from iaside_plugins.inference.checks import check_range
 from iaside_plugins.inference.forward import PRECISIONS
 from iaside_plugins.integers import as_integer
 from iaside_plugins.protocol import Protocol, protocol_or
@@ -154,23 +146,3 @@ def spectral_score(
     """
     result = SpectralEvaluator(**hyper_parameters)(fmodel, inputs, labels)
     return result.signed_score if signed else result.score
-
-
-def pixels_of(space: PixelSpace, images: Any, precision: str) -> Tensor:
-    """Return images in pixel space, in the precision of a run, clipped to [0, 1].
-
-    Args:
-        space: Of the Foolbox model.
-        images: Within its bounds, in its own layout.
-        precision: "float64" for double precision.
-
-    Raises:
-        InputTypeError: Not PyTorch's floating-point tensors.
-        InputError: Images out of bounds.
-    """
-    if not torch.is_tensor(images) or not images.is_floating_point():
-        kind = images.dtype if torch.is_tensor(images) else type(images).__name__
-        raise InputTypeError(f"expected floating-point PyTorch images, got {kind}")
-    exact = images.detach().to(torch.float64 if precision == "float64" else torch.float32)
-    check_range(exact, space.bounds)
-    return space.enter(exact).clamp(0, 1)

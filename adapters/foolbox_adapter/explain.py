@@ -8,14 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iaside_plugins.adapters.foolbox_adapter.evaluator import pixels_of
-from iaside_plugins.adapters.foolbox_adapter.models import (
-    PixelSpace,
-    checked_labels,
-    labels_of,
-    native,
-    pixel_model,
-)
+from iaside_plugins.adapters.foolbox_adapter.inputs import checked_labels, labels_of
+from iaside_plugins.adapters.foolbox_adapter.models import native
+from iaside_plugins.adapters.foolbox_adapter.pixel_space import PixelSpace, pixel_model, pixels_of
 from iaside_plugins.decomposition.contributions import Condition
 from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.decomposition.run import error_decomposition

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iaside_plugins.adapters.foolbox_adapter.models import PixelSpace, foolbox, native, restorer
+from iaside_plugins.adapters.foolbox_adapter.models import foolbox, native, restorer
+from iaside_plugins.adapters.foolbox_adapter.pixel_space import PixelSpace
 from iaside_plugins.errors import InputError, InputTypeError
 from iaside_plugins.spectral.band_maps import image_size, keep_bands
 from iaside_plugins.spectral.partition import SpectralPartition

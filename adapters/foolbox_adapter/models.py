@@ -1,12 +1,8 @@
-"""Foolbox itself and Foolbox models: import, bounds, networks, pixel space, checked inputs.
+"""Foolbox itself and Foolbox models: their bounds, the networks in them, and safe attacks on them.
 
 Foolbox 3.3.4 draws from the global generators, accumulates gradients in the model's parameters,
 moves the model to the first GPU unless told otherwise, and stops with bare assertions on bad input.
 `guarded` and `safe` prevent all of that, for networks and for Foolbox models of the user's.
-
-Pixel space is the space of our bands: images (N, C, H, W) of PyTorch with the model's bounds mapped
-to [0, 1], before any normalisation inside the model. Foolbox's own contract is small (`bounds` and
-a call on native or EagerPy tensors), so that wrappers and custom models work too.
 """
 
 from __future__ import annotations
@@ -25,9 +21,8 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from iaside_plugins.adapters.isolation import attack_mode, check_model, isolated, plain_passes
 from iaside_plugins.devices import is_out_of_memory
-from iaside_plugins.errors import InputError, InputTypeError, MissingExtraError
-from iaside_plugins.inference.checks import check_labels, check_range, non_finite
-from iaside_plugins.inference.logits import described, logits_in
+from iaside_plugins.errors import InputError, InputTypeError, MissingExtraError, first_line
+from iaside_plugins.inference.logits import logits_in
 from iaside_plugins.inference.running import model_failure
 from iaside_plugins.value_table.progress import advance
 
@@ -131,7 +126,7 @@ def _wrapped(model: nn.Module, device: torch.device) -> Any:
         return foolbox().PyTorchModel(model, bounds=(0, 1), device=device)
     except AttributeError as error:  # a frozen script has no `training`
         raise InputError(
-            f"Foolbox cannot take this network ({str(error).splitlines()[0]}): a frozen script "
+            f"Foolbox cannot take this network ({first_line(error)}): a frozen script "
             "cannot be attacked, give the module as it was before torch.jit.freeze"
         ) from error
 
@@ -278,145 +273,3 @@ class HalfModel:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
-
-
-def labels_of(criterion: Any) -> Any:
-    """Return the labels of a criterion: labels, or Foolbox's `Misclassification`.
-
-    Raises:
-        InputError: For another criterion, which has no true classes.
-    """
-    criteria = foolbox().criteria
-    if isinstance(criterion, criteria.Criterion):
-        if not isinstance(criterion, criteria.Misclassification):
-            raise InputError(
-                f"expected labels or Misclassification(labels), got {type(criterion).__name__}: "
-                "the true classes are what robustness is of"
-            )
-        criterion = criterion.labels
-    return native(criterion)
-
-
-class PixelSpace:
-    """Maps a Foolbox model's own inputs to pixel space, (N, C, H, W) in [0, 1], and back.
-
-    Args:
-        fmodel: The model; its bounds are mapped to [0, 1] (bounds of (0, 1) change no number), and
-            channels that come last are moved to the front.
-    """
-
-    def __init__(self, fmodel: Any) -> None:
-        self.bounds = bounds_of(fmodel)
-        self.channels_last = getattr(fmodel, "data_format", None) == "channels_last"
-
-    def enter(self, inputs: Tensor) -> Tensor:
-        """Return the model's inputs as pixels."""
-        lower, upper = self.bounds
-        pixels = inputs if (lower, upper) == (0, 1) else (inputs - lower) / (upper - lower)
-        return pixels.movedim(-1, 1) if self.channels_last else pixels
-
-    def leave(self, pixels: Tensor) -> Tensor:
-        """Return pixels as the model's inputs."""
-        lower, upper = self.bounds
-        inputs = pixels if (lower, upper) == (0, 1) else pixels * (upper - lower) + lower
-        return inputs.movedim(1, -1) if self.channels_last else inputs
-
-
-class PixelModel:
-    """A Foolbox model as a function of pixels (N, C, H, W) in [0, 1] to logits."""
-
-    def __init__(self, fmodel: Any, space: PixelSpace, half: torch.dtype | None) -> None:
-        self._fmodel, self._space, self._half = fmodel, space, half
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Return logits."""
-        inputs = self._space.leave(pixels)
-        out: Tensor = native(self._fmodel(inputs if self._half is None else inputs.to(self._half)))
-        return out
-
-
-@contextmanager
-def pixel_model(
-    fmodel: Any, space: PixelSpace, pixels: Tensor
-) -> Iterator[tuple[PixelModel, torch.device]]:
-    """Yield a Foolbox model of `plain_passes` as a function of pixels, and the device it takes.
-
-    Args:
-        fmodel: The model.
-        space: Its pixel space.
-        pixels: Images (N, C, H, W) in that space, of which the first is tried; N may be 0.
-
-    Raises:
-        InputError: As `find_networks`.
-    """
-    networks = Networks((), pixels.device, None)
-    if len(pixels):
-        networks = find_networks(fmodel, space.leave(pixels[:1]))
-    with plain_passes(networks.modules):
-        yield PixelModel(fmodel, space, networks.half), networks.device
-
-
-def checked_batch(
-    images: Any, labels: Any, device: torch.device, bounds: tuple[float, float] = (0.0, 1.0)
-) -> tuple[Tensor, Tensor]:
-    """Return a float32 copy of the images and int64 labels on `device`, checked.
-
-    Args:
-        images: (N, C, H, W) floats within `bounds` (rounding beyond them is cut off); N may be 0.
-        labels: (N,) integers of any type, tensor, array or list.
-        device: Device of the copies.
-        bounds: Least and greatest value of a pixel.
-
-    Raises:
-        InputError: Images out of bounds (by how much), labels that do not fit.
-        InputTypeError: Images or labels of the wrong type.
-    """
-    if not isinstance(images, Tensor) or not images.is_floating_point():
-        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise InputTypeError(
-            f"expected images as a float tensor in [{bounds[0]:g}, {bounds[1]:g}], got {kind}"
-        )
-    if images.ndim != 4:
-        raise InputError(f"expected images of shape (N, C, H, W), got {tuple(images.shape)}")
-    # Always copied: copies are no inference tensors, and results do not share memory with them.
-    x = images.detach().to(device, torch.float32, copy=True)
-    check_range(x, bounds)
-    x.clamp_(*bounds)
-    return x, checked_labels(labels, len(x)).to(device, copy=True)
-
-
-def checked_labels(labels: Any, n_images: int, n_classes: int | None = None) -> Tensor:
-    """Return the labels as int64 (N,), on their own device.
-
-    Args:
-        labels: Integers of any type, tensor, array or list.
-        n_images: Number of images N; may be 0.
-        n_classes: Number of the model's outputs, or None.
-
-    Raises:
-        InputError: Not one label for each image, or a label without an output.
-        InputTypeError: Labels that are not integers.
-    """
-    y = torch.as_tensor(labels).detach()
-    if n_images == 0 and y.numel() == 0:
-        return torch.zeros(0, dtype=torch.int64)
-    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
-        raise InputTypeError(f"expected integer class labels, got {y.dtype}")
-    # Negative ones are refused: with -100 the cross-entropy would ignore the image.
-    return check_labels(y, n_images, n_classes)
-
-
-def checked_logits(logits: Any, labels: Tensor) -> Tensor:
-    """Return the logits (N, n_classes) of a clean batch, checked against its labels.
-
-    Raises:
-        InputError: Another shape, logits that are not finite, or a label without an output.
-    """
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(labels):
-        raise InputError(
-            f"expected logits of shape ({len(labels)}, n_classes), got {described(logits)}"
-        )
-    if not bool(torch.isfinite(logits).all()):
-        raise non_finite("clean images")
-    checked_labels(labels, len(labels), logits.shape[1])
-    return logits

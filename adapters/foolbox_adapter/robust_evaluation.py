@@ -13,12 +13,13 @@ from torch import Tensor
 
 from iaside_plugins.adapters.foolbox_adapter.attack_rows import (
     N_MARKS,
+    AttackRows,
     Budgets,
     attack_rows,
     checked_runs,
     fmodel_digest,
 )
-from iaside_plugins.adapters.foolbox_adapter.attacks import CATALOGUE, AttackRun, BandAttack, Budget
+from iaside_plugins.adapters.foolbox_adapter.attacks import CATALOGUE, AttackRun, BandAttack
 from iaside_plugins.adapters.foolbox_adapter.models import as_fmodel, bounds_of, foolbox
 from iaside_plugins.display.masking import warn_of_masking
 from iaside_plugins.evaluation.attacks import AttackOutcome, RobustEvaluation, weaker
@@ -81,12 +82,11 @@ def robust_evaluation(
     each = added(*(run.work for run in runs))
     with Progress(None if total is None else times(each, total), show_progress) as bar:
         bar.set_description("attacks")
-        ids, wrong, rows, view = attack_rows(fmodel, data, runs, _measure, seed=seed, store=store)
-    correct = ~np.asarray(wrong, dtype=bool)
-    outcomes = tuple(_outcome(run, rows, correct) for run in runs)
-    masking = None if view is None else _masking(view, runs, outcomes, correct)
+        found = attack_rows(fmodel, data, runs, _measure, seed=seed, store=store)
+    outcomes = tuple(_outcome(run, found) for run in runs)
+    masking = None if found.view is None else _masking(found.view, runs, outcomes, found.correct)
     info = {"seed": seed, "bounds": list(bounds_of(fmodel))}
-    return RobustEvaluation(tuple(ids), correct, outcomes, info, masking)
+    return RobustEvaluation(found.ids, found.correct, outcomes, info, masking)
 
 
 def _masking(
@@ -123,10 +123,9 @@ def _measure(
     return np.stack([is_adv.astype(np.float64), distances], axis=1)
 
 
-def _outcome(
-    run: AttackRun, rows: Mapping[tuple[str, Budget], Array], correct: npt.NDArray[np.bool_]
-) -> AttackOutcome:
+def _outcome(run: AttackRun, found: AttackRows) -> AttackOutcome:
     """Return the outcome of one attack from the rows of `_measure`."""
+    correct = found.correct
     budgets: list[float] = []
     is_adv: list[npt.NDArray[np.bool_]] = []
     # 0 where no attack is needed. What a minimisation attack finds within a budget may be less
@@ -135,7 +134,8 @@ def _outcome(
     if run.clean:
         budgets, is_adv = [0.0], [~correct]
     for epsilon in run.epsilons:
-        succeeded, norms = rows[run.name, epsilon][:, 0] > 0, rows[run.name, epsilon][:, 1]
+        success, norms = found.rows[run.name, epsilon].T
+        succeeded = success > 0
         if epsilon is not None:
             budgets.append(epsilon)
             is_adv.append(succeeded)
@@ -186,7 +186,7 @@ def attacked_conditions(
         **method_identity(),
         "bands": [partition.n_bands, partition.norm],
     }
-    ids, wrong, rows, view = attack_rows(
+    found = attack_rows(
         as_fmodel(model),
         images,
         runs,
@@ -194,22 +194,21 @@ def attacked_conditions(
         seed=seed,
         store=RowStore(folder, identity, FLUSH_EVERY, width=N_MARKS + 3 + 2 * partition.n_bands),
     )
-    if view is not None:
-        warn_of_masking({"attacks": (), "masking": view.to_dict()})
-    correct = ~np.asarray(wrong, dtype=bool)
+    if found.view is not None:
+        warn_of_masking({"attacks": (), "masking": found.view.to_dict()})
     conditions = []
     for run in runs:
         for epsilon in run.epsilons:
-            table = rows[run.name, epsilon]
+            table = found.rows[run.name, epsilon]
             conditions.append(
                 PerturbedCondition(
                     *_kind_and_title(run),
                     epsilon,
                     run.norm,
-                    tuple(ids),
+                    found.ids,
                     table[:, 1:],
-                    correct & (table[:, 0] > 0),
-                    np.maximum(table[:, 0], ~correct),
+                    found.correct & (table[:, 0] > 0),
+                    np.maximum(table[:, 0], ~found.correct),
                 )
             )
     return conditions

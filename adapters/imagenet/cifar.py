@@ -18,7 +18,7 @@ from torch import Tensor
 from iaside_plugins.adapters.imagenet.decoding import UnreadableImageError, file_version
 from iaside_plugins.adapters.imagenet.remote import read_plain
 from iaside_plugins.corruptions.apply import CORRUPTIONS
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, error_text
 from iaside_plugins.integers import as_integer
 
 ARCHIVES = {  # data set -> file of the test set, key of its labels
@@ -100,7 +100,7 @@ def _read_archive(file: Path, dataset: str) -> tuple[Any, Any]:
             raise TypeError(f"pixels {pixels.dtype}, labels {labels.dtype} {labels.shape}")
         pixels, labels = pixels.reshape(-1, 3, SIDE, SIDE), labels.astype(np.int64)
     except Exception as error:  # a damaged pickle raises anything
-        reason = " ".join(str(error).split())
+        reason = error_text(error)
         raise InputError(f"{file} is not the test set of {dataset}: {reason}") from error
     if len(pixels) != len(labels) or not len(labels) or labels.min() < 0:
         least = f", the least {labels.min()}" if len(labels) else ""
@@ -122,11 +122,12 @@ def read_cifar_c(
     Raises:
         InputError: A file is missing or of another shape, or the labels differ.
     """
-    name = CORRUPTED[dataset]
-    folder = root / name if (root / name).is_dir() else root
+    folder = _corrupted_folder(root, dataset)
     for needed in (f"{corruption}.npy", "labels.npy"):
         if not (folder / needed).is_file():
-            raise InputError(f"{folder} has no {needed}; it must hold the files of {name}")
+            raise InputError(
+                f"{folder} has no {needed}; it must hold the files of {CORRUPTED[dataset]}"
+            )
     pixels: npt.NDArray[np.uint8] = _array(folder / f"{corruption}.npy")
     is_images = pixels.ndim == 4 and pixels.shape[1:] == (SIDE, SIDE, 3) and len(pixels) % 5 == 0
     if not is_images or pixels.dtype != np.uint8:
@@ -145,10 +146,15 @@ def read_cifar_c(
 
 def corruptions_of_cifar_c(root: Path, dataset: str) -> dict[str, Path]:
     """Return the .npy file of each of the 15 corruptions that is there; `root` as above."""
-    name = CORRUPTED[dataset]
-    folder = root / name if (root / name).is_dir() else root
+    folder = _corrupted_folder(root, dataset)
     files = {corruption: folder / f"{corruption}.npy" for corruption in CORRUPTIONS}
     return {corruption: file for corruption, file in files.items() if file.is_file()}
+
+
+def _corrupted_folder(root: Path, dataset: str) -> Path:
+    """Return the folder of the .npy files: the data set's own one in a folder, or that itself."""
+    own = root / CORRUPTED[dataset]
+    return own if own.is_dir() else root
 
 
 def _array(file: Path) -> Any:

@@ -197,9 +197,14 @@ def _tree_geometry(
             f"{root} holds images of {corrupted[0]} x {corrupted[1]} pixels (width x height), and "
             f"the clean ones are {plain[0]} x {plain[1]}: give the clean images of the same set"
         )
-    side = corrupted[0]
-    as_they_are = own.crop == side and own.resize in (None, side)
-    return own if as_they_are else Preprocessing(None, side, own.interpolation)
+    return _uncropped(corrupted[0], own)
+
+
+def _uncropped(side: int, own: Preprocessing) -> Preprocessing:
+    """Return the geometry that leaves squares of a side whole: the model's own if it does that."""
+    if own.crop == side and own.resize in (None, side):
+        return own
+    return Preprocessing(None, side, own.interpolation)
 
 
 def pair_sizes(
@@ -241,8 +246,7 @@ def _array_plan(
     per_severity = {name: len(array) // len(SEVERITIES) for name, array in arrays.items()}
     if not names:
         raise InputError(f"{root} holds none of the 15 corruptions as .npy files")
-    as_they_are = own.crop == SIDE and own.resize in (None, SIDE)
-    geometry = own if as_they_are else Preprocessing(None, SIDE, own.interpolation)
+    geometry = _uncropped(SIDE, own)
     reader = FileReader(geometry, clean.grey, _output_size(geometry, own), own.interpolation)
 
     def images(name: str | None, severity: int) -> Images | None:

@@ -164,10 +164,8 @@ def _strict(library: Any) -> Iterator[None]:
 
 def _eight_bits(image: Any, library: Any) -> Any:
     """Return images of 12 or 16 bits by their high 8 bits; all others as they are."""
-    sixteen = image.mode in _SIXTEEN_BITS
-    if image.mode == "I" and image.format in _SIXTEEN_BIT_FORMATS:
-        sixteen = True
-    if sixteen:
+    from_32 = image.mode == "I" and image.format in _SIXTEEN_BIT_FORMATS
+    if image.mode in _SIXTEEN_BITS or from_32:
         pixels = np.asarray(image).astype(np.uint32)
         tags = getattr(image, "tag_v2", {})  # of TIFF, whose 12 bits Pillow leaves as they are
         n_bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]

@@ -14,12 +14,12 @@ from iaside_plugins.adapters.imagenet.record import ImageRecord
 from iaside_plugins.adapters.imagenet.records import find_records, select
 from iaside_plugins.adapters.imagenet.stream import FileReader, ImageStream
 from iaside_plugins.corruptions.apply import CORRUPTION_GROUPS
-from iaside_plugins.errors import InputError
+from iaside_plugins.corruptions.error_rates import SEVERITIES
+from iaside_plugins.errors import InputError, first_names
+from iaside_plugins.evaluation.corruption import PUBLISHED_SIZE
 
 _INNER_FOLDERS = ("ImageNet-C", "ImageNet-3DCC")
 _GROUP_FOLDERS = ("noise", "blur", "weather", "digital", "extra")  # as the archives are named
-_SEVERITIES = ("1", "2", "3", "4", "5")
-_PUBLISHED_SIZE = 224  # pixels, side of the distributed images
 
 
 class ImageFolderData(ImageStream):
@@ -125,7 +125,7 @@ class ImageNetC(ImageStream):
         batch_size: int = 64,
         n_workers: int = 0,
         grey: bool = False,
-        size: int = _PUBLISHED_SIZE,
+        size: int = PUBLISHED_SIZE,
     ) -> None:
         pillow()
         folder = tree_cells(Path(root)).get(corruption, {}).get(severity)
@@ -159,9 +159,9 @@ def tree_cells(root: Path) -> dict[str, dict[int, Path]]:
     """Return corruption -> severity -> folder, in any layout; the first one found counts."""
     cells: dict[str, dict[int, Path]] = {}
     for folder in _corruption_folders(root):
-        for severity in _SEVERITIES:
-            if (folder / severity).is_dir():
-                cells.setdefault(folder.name, {}).setdefault(int(severity), folder / severity)
+        for severity in SEVERITIES:
+            if (folder / str(severity)).is_dir():
+                cells.setdefault(folder.name, {}).setdefault(severity, folder / str(severity))
     return cells
 
 
@@ -208,8 +208,7 @@ def matched_records(folder: Path, records: Sequence[ImageRecord]) -> list[ImageR
     if missing:
         raise InputError(
             f"{len(missing)} of {len(records)} images are not in {folder}: "
-            f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}; the tree must hold "
-            "the same files as the clean images"
+            f"{first_names(missing, 5)}; the tree must hold the same files as the clean images"
         )
     return matched
 

@@ -17,7 +17,7 @@ from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
-from iaside_plugins.errors import InputError, cut, shown
+from iaside_plugins.errors import InputError, cut, first_names, shown
 from iaside_plugins.storage.files import parse_json, read_file
 
 KNOWN_MAPS = ("imagenet", "cifar10", "cifar100")
@@ -231,8 +231,7 @@ def shown_name(name: str) -> str:
 
 
 def _quoted(names: Sequence[str]) -> str:
-    shown = ", ".join(shown_name(name) for name in names[:_N_NAMED])
-    return shown + (", ..." if len(names) > _N_NAMED else "")
+    return first_names([shown_name(name) for name in names], _N_NAMED)
 
 
 def _unknown_message(unknown: Sequence[str], n_found: int, where: str) -> str:

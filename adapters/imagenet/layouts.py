@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from iaside_plugins.adapters.imagenet.cifar import ARCHIVES
@@ -17,25 +16,10 @@ _ARRAYS = ("labels.npy", "gaussian_noise.npy")  # of CIFAR-10-C and CIFAR-100-C
 _IMAGENET = "ILSVRC2012_val_"
 
 
-@dataclass(frozen=True)
-class Layout:
-    """One way in which images are distributed that is not `root/<class>/<file>`.
-
-    Attributes:
-        name: What it is called.
-        hint: Folder -> what to do with it; empty if it is not of this layout.
-    """
-
-    name: str
-    hint: Callable[[Path], str]
-
-
 def what_to_do(root: Path) -> str:
     """Return "; " and what a folder without class folders is and what to do; empty if unknown."""
-    for layout in LAYOUTS:
-        if hint := layout.hint(root):
-            return f"; {hint}"
-    return ""
+    hint = next(filter(None, (layout(root) for layout in LAYOUTS)), "")
+    return f"; {hint}" if hint else ""
 
 
 def misread(root: Path, images: Mapping[str, Sequence[str]], labels: str) -> str:
@@ -149,10 +133,5 @@ def _quoted(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-LAYOUTS = (
-    Layout("CIFAR-10-C", arrays_of_cifar_c),
-    Layout("ImageNet-C", _corruptions),
-    Layout("class folders below", _above),
-    Layout("no class folders", _flat),
-)
-"""Every layout that is recognised, in the order they are tried."""
+LAYOUTS = (arrays_of_cifar_c, _corruptions, _above, _flat)
+"""Folder -> what to do with it, empty if it is of another layout; in the order they are tried."""

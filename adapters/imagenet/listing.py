@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iaside_plugins.adapters.imagenet.remote import RemoteEntry, scan
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, first_names
 
 _COLOUR = (".jpeg", ".jpg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff")
 SUFFIXES = (*_COLOUR, ".ppm", ".pgm", ".pnm")
@@ -19,14 +19,14 @@ _COMPRESSED = (".gif", ".avif", ".heic", ".heif", ".jp2", ".jxl")
 OTHER_SUFFIXES = (*_COMPRESSED, ".pbm", ".tga", ".ico", ".eps")
 """Endings of image files that are not read."""
 
-Entry = os.DirEntry[str] | RemoteEntry
+_Entry = os.DirEntry[str] | RemoteEntry
 _ODD = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _HIDDEN = (".", "__MACOSX")  # how the names of folders begin that are the system's
 _N_NAMED = 3  # files that are named of each reason
 
 
 @dataclass(frozen=True)
-class Listing:
+class FolderListing:
     """What lies in a folder of class folders.
 
     Attributes:
@@ -45,7 +45,7 @@ class Listing:
         )
 
 
-def read_listing(root: Path) -> Listing:
+def read_listing(root: Path) -> FolderListing:
     """Return what lies in `root/<class>/` at any depth and around it.
 
     Folders below a class folder that are links are left out: they may lead anywhere. Hidden files
@@ -65,7 +65,7 @@ def read_listing(root: Path) -> Listing:
     except OSError as error:
         raise InputError(f"cannot read the class folders of {root}: {error}") from error
     sorted_out = {reason: sorted(files) for reason, files in sorted(left_out.items()) if files}
-    return Listing(images, sorted_out)
+    return FolderListing(images, sorted_out)
 
 
 def _images(
@@ -101,7 +101,7 @@ def _images(
     return sorted(taken)
 
 
-def _why_not(entry: Entry, *, is_root: bool) -> str:
+def _why_not(entry: _Entry, *, is_root: bool) -> str:
     """Return why a file is not taken; empty if it is, or if it is no concern of the reader's."""
     name = entry.name.lower()
     is_image = name.endswith(SUFFIXES)
@@ -122,7 +122,7 @@ def _is(kind: Callable[[], bool]) -> bool:
         return False
 
 
-def _is_visible(entry: Entry) -> bool:
+def _is_visible(entry: _Entry) -> bool:
     """Return whether a folder is neither hidden nor one of macOS archives."""
     return not entry.name.startswith(_HIDDEN)
 
@@ -172,4 +172,4 @@ def readable(name: str) -> str:
 def _named(files: Iterable[str]) -> str:
     names = [readable(name) for name in files]
     shown = [name if len(name) <= 80 else f"{name[:60]}...{name[-15:]}" for name in names]
-    return ", ".join(shown[:_N_NAMED]) + (", ..." if len(shown) > _N_NAMED else "")
+    return first_names(shown, _N_NAMED)

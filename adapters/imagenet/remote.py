@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, error_text
 from iaside_plugins.storage import files
 
 _URL = re.compile(r"[a-z][a-z0-9+.\-]+:/")  # a Path has one slash where a URL has two
@@ -97,13 +97,13 @@ class RemotePath(PurePosixPath):
             system, path = fsspec.core.url_to_fs(str(self))
             return getattr(system, method)(path, **options)
         except ImportError as error:  # fsspec says which package: "Install s3fs to access S3"
-            raise InputError(f"{self} cannot be read: {_line(error)}") from error
+            raise InputError(f"{self} cannot be read: {error_text(error)}") from error
         except OSError:
             raise
         except Exception as error:  # whatever a protocol raises
             if "rotocol not known" in str(error):
-                raise InputError(f"{self} cannot be read: {_line(error)}") from error
-            raise OSError(errno.EIO, f"{type(error).__name__}: {_line(error)}") from error
+                raise InputError(f"{self} cannot be read: {error_text(error)}") from error
+            raise OSError(errno.EIO, f"{type(error).__name__}: {error_text(error)}") from error
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,3 @@ def _fsspec(url: str) -> Any:
     except ImportError as error:
         raise InputError(f"reading {url} needs fsspec: pip install fsspec") from error
     return fsspec
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())

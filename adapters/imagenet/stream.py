@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from iaside_plugins.adapters.imagenet.decoding import (
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.imagenet.record import ImageRecord, of_image
 from iaside_plugins.allocator import keep_freed_memory
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, first_names
 from iaside_plugins.inference.checks import size_clash
 from iaside_plugins.integers import as_integer
 from iaside_plugins.parallel.processes import without_interrupts
@@ -49,6 +49,14 @@ _N_AHEAD = 4  # parts of batches that each worker makes ahead
 _logger = logging.getLogger(__name__)
 
 
+class _File(NamedTuple):
+    """A file that is read already: its bytes, and what was taken of it, by the readers' keys."""
+
+    record: ImageRecord
+    data: bytes
+    taken: dict[Any, Pixels]
+
+
 class OpenFiles:
     """The files of one batch: each is read and decoded once, however many streams use it.
 
@@ -59,7 +67,7 @@ class OpenFiles:
 
     def __init__(self) -> None:
         self.readers: Sequence[FileReader] = ()
-        self._files: dict[str, tuple[ImageRecord, bytes, dict[Any, Pixels]]] = {}
+        self._files: dict[str, _File] = {}
 
     def data(self, record: ImageRecord) -> bytes:
         """Return the content of a record's file.
@@ -67,7 +75,7 @@ class OpenFiles:
         Raises:
             UnreadableImageError: It cannot be read.
         """
-        return self._file(record)[1]
+        return self._file(record).data
 
     def cropped(self, record: ImageRecord, reader: FileReader) -> Pixels:
         """Return what a reader takes of a record's file; read-only.
@@ -76,24 +84,24 @@ class OpenFiles:
             UnreadableImageError: It cannot be read or decoded.
             InputError: The crop is larger than the image.
         """
-        _, data, known = self._file(record)
-        if reader.key not in known:
+        _, data, taken = self._file(record)
+        if reader.key not in taken:
             image = decode(data, grey=reader.grey)
             for other in self.readers:
-                if other.grey == reader.grey and other.key not in (*known, reader.key):
+                if other.grey == reader.grey and other.key not in (*taken, reader.key):
                     with suppress(InputError, UnreadableImageError):  # it says so itself
-                        known |= other.crops(image, data)
-            if reader.key not in known:
-                known |= reader.crops(image, data)
-            for pixels in known.values():
+                        taken |= other.crops(image, data)
+            if reader.key not in taken:
+                taken |= reader.crops(image, data)
+            for pixels in taken.values():
                 pixels.flags.writeable = False
-        return known[reader.key]
+        return taken[reader.key]
 
-    def _file(self, record: ImageRecord) -> tuple[ImageRecord, bytes, dict[Any, Pixels]]:
+    def _file(self, record: ImageRecord) -> _File:
         """Return the file of a record; of each image only the last file is kept in memory."""
         known = self._files.get(record.image_id)
-        if known is None or (known[0].path, known[0].part) != (record.path, record.part):
-            known = record, record.read(), {}
+        if known is None or (known.record.path, known.record.part) != (record.path, record.part):
+            known = _File(record, record.read(), {})
             self._files[record.image_id] = known
         return known
 
@@ -215,12 +223,11 @@ class ImageStream:
                 self.unreadable.append(image_id)
                 new.append((image_id, reason))
         if 100 * len(self.unreadable) > len(self.records):
-            listed = ", ".join(self.unreadable[:_N_LISTED])
-            more = ", ..." if len(self.unreadable) > _N_LISTED else ""
+            listed = first_names(self.unreadable, _N_LISTED)
             reason = f" (the last one {unreadable[-1][1]})" if unreadable else ""
             raise InputError(
                 f"{len(self.unreadable)} of {len(self.records)} images are unreadable, more than "
-                f"1 %: {listed}{more}{reason}; restore the files or take them out of the data"
+                f"1 %: {listed}{reason}; restore the files or take them out of the data"
             )
         for image_id, reason in new:
             _logger.warning("left out the unreadable image %s: it %s", image_id, reason)

@@ -14,7 +14,7 @@ from urllib.request import getproxies
 
 import torch
 
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, error_text
 
 PATIENCE = 8.0  # seconds to reach a server before the download counts as impossible
 STALL = 30.0  # seconds without a byte before a running download is given up
@@ -69,11 +69,14 @@ def quiet_download() -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
+def cause(error: Exception | str) -> str:
+    """Return why something could not be had, on one line."""
+    return error_text(error if isinstance(error, str) else f"{type(error).__name__}: {error}", 200)
+
+
 def no_weights(spec: str, error: Exception | str) -> InputError:
     """Return the error for weights that could not be downloaded, with the cause in one line."""
-    text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-    cause = " ".join(text.split())[:200]
     return InputError(
-        f"the pretrained weights of {spec} could not be had ({cause}); download them where there "
-        "is a network and give them with weights=FILE (.safetensors or .pth)"
+        f"the pretrained weights of {spec} could not be had ({cause(error)}); download them where "
+        "there is a network and give them with weights=FILE (.safetensors or .pth)"
     )

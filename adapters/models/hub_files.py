@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iaside_plugins.adapters.models.downloads import quiet_download, unreachable
+from iaside_plugins.adapters.models.downloads import cause, quiet_download, unreachable
 from iaside_plugins.errors import InputError, MissingExtraError
 
 PREFIX = "hf:"
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # of a repository, in the order of preference
 _REFERENCE = re.compile(r"([\w.-]+/[\w.-]+)(?:@([^/]+))?(?:/(.+))?")
 
 
@@ -156,10 +157,8 @@ def _commit_is_cached(hub: Any, repository: Repository) -> bool:
 
 def _not_had(repository: Repository, error: Exception | str) -> InputError:
     """Return the error for a repository that could not be had, with the cause in one line."""
-    text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-    cause = " ".join(text.split())[:200]
     return InputError(
-        f"{PREFIX}{repository.text} could not be had ({cause}); where there is a network, "
+        f"{PREFIX}{repository.text} could not be had ({cause(error)}); where there is a network, "
         f"'hf download {repository.name} --local-dir FOLDER' gets it, and {PREFIX}FOLDER uses it"
     )
 

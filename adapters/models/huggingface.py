@@ -11,15 +11,14 @@ from typing import Any
 
 from iaside_plugins.adapters.compat import import_timm
 from iaside_plugins.adapters.models.classifier import LoadedNetwork
-from iaside_plugins.adapters.models.hub_files import PREFIX, Repository
+from iaside_plugins.adapters.models.hub_files import PREFIX, WEIGHTS, Repository
 from iaside_plugins.adapters.models.hubs import timm_preprocessing
 from iaside_plugins.adapters.models.onnx_files import from_onnx
 from iaside_plugins.adapters.models.transformers_nets import from_transformers
 from iaside_plugins.adapters.models.weights import read_state
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, error_text
 from iaside_plugins.storage.files import read_json
 
-_TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
 _PROGRAMS = {".pt2": "export", ".torchscript": "torchscript"}
 # Of a timm configuration: where weights lie is decided here, and no file on this computer is read.
 _PLACES = {"url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source", "custom_load"}
@@ -51,16 +50,14 @@ def from_huggingface(text: str, *, pretrained: bool) -> LoadedNetwork:
             "the architecture as the model, such as timm:resnet18, and one of its files as "
             f"weights={PREFIX}{text}/FILE"
         )
-    config = read_json(config_file)
-    if wrong := [
-        name
-        for name in ("pretrained_cfg", "model_args")
-        if isinstance(config, dict) and not isinstance(config.get(name) or {}, dict)
-    ]:
+    held = read_json(config_file)
+    config = held if isinstance(held, dict) else {}
+    mappings = ("pretrained_cfg", "model_args")
+    if wrong := [name for name in mappings if not isinstance(config.get(name) or {}, dict)]:
         raise InputError(f"{PREFIX}{text}: {', '.join(wrong)} of its config.json is no mapping")
-    if isinstance(config, dict) and isinstance(config.get("architecture"), str):
+    if isinstance(config.get("architecture"), str):
         return _of_timm(repository, config)
-    kinds = config.get("architectures") if isinstance(config, dict) else None
+    kinds = config.get("architectures")
     kinds = [str(kind) for kind in kinds] if isinstance(kinds, list) else []
     if not any("ForImageClassification" in kind for kind in kinds):
         raise InputError(
@@ -115,14 +112,14 @@ def _of_timm(repository: Repository, config: dict[str, Any]) -> LoadedNetwork:
             f"{PREFIX}{repository.text}: timm {timm.__version__} has no {architecture!r}; a newer "
             "timm may have it"
         )
-    file = next((found for name in _TIMM_FILES if (found := repository.get(name))), None)
+    file = next((found for name in WEIGHTS if (found := repository.get(name))), None)
     if file is None:
-        raise InputError(f"{PREFIX}{repository.text} has none of {', '.join(_TIMM_FILES)}")
+        raise InputError(f"{PREFIX}{repository.text} has none of {', '.join(WEIGHTS)}")
     settings = {**settings, "architecture": architecture, "state_dict": read_state(file)}
     try:
         net = timm.create_model(architecture, pretrained=True, pretrained_cfg=settings, **given)
     except Exception as error:  # a state dict that does not fit, arguments it does not have
-        reason = " ".join(str(error).split())[:300]
+        reason = error_text(error, 300)
         raise InputError(
             f"{PREFIX}{repository.text}: timm cannot load {architecture} with these weights "
             f"({type(error).__name__}: {reason})"

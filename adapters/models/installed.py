@@ -28,6 +28,7 @@ class PackagedModel:
         build: () -> the network without weights, and what is known of it.
         rename: (the network, the file's state dict, the file's name) -> the state dict under the
             network's names.
+        extra: Extra of this package that installs it too.
     """
 
     distribution: str
@@ -147,10 +148,9 @@ def _cifar_resnet18() -> LoadedNetwork:
 
 
 def _with_torchvision_names(
-    net: nn.Module, state: Mapping[str, torch.Tensor], source: str
+    _net: nn.Module, state: Mapping[str, torch.Tensor], _source: str
 ) -> dict[str, torch.Tensor]:
     """Return the state dict of a CIFAR ResNet under torchvision's names."""
-    del net, source
     names = (("shortcut.", "downsample."), ("linear.", "fc."))
     renamed = {}
     for name, tensor in state.items():

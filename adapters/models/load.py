@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
-from iaside_plugins.adapters.isolation import preserved_generators
 from iaside_plugins.adapters.models.classifier import (
     Classifier,
     LoadedNetwork,
@@ -30,7 +29,7 @@ from iaside_plugins.adapters.models.installed import from_package
 from iaside_plugins.adapters.models.local import from_kit, from_python
 from iaside_plugins.adapters.models.onnx_files import from_onnx
 from iaside_plugins.adapters.models.programs import from_export, from_torchscript
-from iaside_plugins.adapters.models.robustbench_zoo import from_robustbench
+from iaside_plugins.adapters.models.robustbench_networks import from_robustbench
 from iaside_plugins.adapters.models.weights import (
     differences,
     file_sha256,
@@ -40,6 +39,7 @@ from iaside_plugins.adapters.models.weights import (
 )
 from iaside_plugins.errors import InputError
 from iaside_plugins.inference.quantised import n_parameters
+from iaside_plugins.seeds import preserved_generators
 from iaside_plugins.storage.provenance import state_digest
 
 __all__ = [

@@ -18,7 +18,7 @@ from torch import nn
 from iaside_plugins.adapters.compat import import_timm, import_torchvision, with_torchvision
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.models.classifier import LoadedNetwork, Logits, unknown_name
-from iaside_plugins.errors import InputError, InputTypeError
+from iaside_plugins.errors import InputError, InputTypeError, first_line
 from iaside_plugins.inference.running import takes_pixel_values
 from iaside_plugins.storage.code import files_digest
 from iaside_plugins.storage.files import read_json
@@ -168,7 +168,7 @@ def _failed(what: str, error: BaseException) -> InputError:
     """Return the error for the user's own code that failed."""
     if isinstance(error, SystemExit):
         return InputError(f"{what} called exit(); expected a network, and no end of the process")
-    reason = (str(error) or "no reason given").splitlines()[0]
+    reason = first_line(error)
     return InputError(f"{what} failed: {type(error).__name__}: {reason}")
 
 

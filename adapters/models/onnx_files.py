@@ -22,7 +22,7 @@ from iaside_plugins.adapters.models.hub_files import local_file
 from iaside_plugins.adapters.models.onnx_digest import onnx_sha256
 from iaside_plugins.adapters.models.onnx_operators import add_newer_operators
 from iaside_plugins.adapters.models.shapes import ChannelsLast, InBatchesOf, geometry_of
-from iaside_plugins.errors import InputError, MissingExtraError
+from iaside_plugins.errors import InputError, MissingExtraError, error_text
 from iaside_plugins.inference.logits import logits_in
 
 SAME = 1e-4  # of the greatest logit: how far the two ways may differ
@@ -208,7 +208,7 @@ def _session(file: Path, simpler: Path | None = None) -> Any:
             str(file), sess_options=options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # of its own kinds: no ONNX file, an operator it does not know
-        reason = " ".join(str(error).split())[:300]
+        reason = error_text(error, 300)
         raise InputError(f"{file.name} cannot be opened by onnxruntime: {reason}") from error
 
 
@@ -241,7 +241,7 @@ def _converted_as(
             own = logits_in(net(example.to(images.dtype)), net)
             theirs = logits_in(reference(example), reference)
     except Exception as error:  # noqa: BLE001  an operator that is not known, shapes that do not fit
-        reason = " ".join(str(error).split())[:200]
+        reason = error_text(error, 200)
         return None, f"onnx2torch cannot convert it: {type(error).__name__}: {reason}"
     if own.shape != theirs.shape:
         return None, f"onnx2torch gives {tuple(own.shape)}, onnxruntime {tuple(theirs.shape)}"

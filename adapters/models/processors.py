@@ -15,7 +15,7 @@ import numpy as np
 
 from iaside_plugins.adapters.imagenet.decoding import pillow
 from iaside_plugins.adapters.imagenet.preprocessing import INTERPOLATIONS, Preprocessing
-from iaside_plugins.errors import InputError, shown
+from iaside_plugins.errors import InputError, error_text, shown
 
 PROCESSOR_FILE = "preprocessor_config.json"
 _HEIGHT, _WIDTH = 400, 500  # of the images that are measured with
@@ -56,7 +56,7 @@ def _processor(library: Any, folder: Path, name: str) -> tuple[Process, Any]:
             str(folder), local_files_only=True, trust_remote_code=False
         )
     except Exception as error:  # its file names a class that this version does not have
-        reason = " ".join(str(error).split())[:200]
+        reason = error_text(error, 200)
         raise InputError(
             f"{name}: its {PROCESSOR_FILE} cannot be read ({type(error).__name__}: {reason})"
         ) from error
@@ -66,7 +66,7 @@ def _processor(library: Any, folder: Path, name: str) -> tuple[Process, Any]:
             out = processor(images=image_of(pixels), return_tensors="pt")["pixel_values"]
             array: np.ndarray[Any, Any] = out[0].double().numpy()
         except Exception as error:  # settings that no image can have, each with its own kind
-            reason = " ".join(str(error).split())[:200]
+            reason = error_text(error, 200)
             raise InputError(
                 f"{name}: the processor of its {PROCESSOR_FILE} fails on an image "
                 f"({type(error).__name__}: {reason})"

@@ -21,7 +21,7 @@ from iaside_plugins.adapters.models.file_kinds import check_is_weights, is_torch
 from iaside_plugins.adapters.models.hub_files import local_file
 from iaside_plugins.adapters.models.shapes import InBatchesOf, geometry_of
 from iaside_plugins.adapters.models.weights import file_sha256
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, error_text
 
 _log = logging.getLogger(__name__)
 
@@ -135,5 +135,5 @@ def _quiet() -> Iterator[None]:
 
 
 def _unreadable(file: Path, kind: str, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())[:200]
+    reason = error_text(error, 200)
     return InputError(f"{file.name} cannot be read as {kind} ({type(error).__name__}: {reason})")

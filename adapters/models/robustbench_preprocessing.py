@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from iaside_plugins.adapters.compat import import_robustbench
 from iaside_plugins.adapters.imagenet.decoding import (
     decode,
     pillow,
@@ -18,18 +20,65 @@ from iaside_plugins.adapters.imagenet.decoding import (
     to_pixels,
 )
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
-from iaside_plugins.adapters.imagenet.records import ImageRecord
+from iaside_plugins.adapters.imagenet.record import ImageRecord
 from iaside_plugins.adapters.models.classifier import Classifier
 from iaside_plugins.adapters.models.robustbench_zoo import (
-    KEYS,
-    Geometry,
     Threat,
+    check_zoo_name,
     in_zoo,
-    of_zoo,
+    timm_name,
+    zoo,
 )
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, first_line
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a decoded image is resized and cropped.
+
+    Attributes:
+        name: Name for people and entries: RobustBench's key, or where the geometry comes from.
+        preprocessing: Resize of the short side, centre crop, interpolation. As in torchvision, a
+            crop larger than the image pads it with black.
+        square: Side in pixels that both sides are resized to afterwards, with the interpolation
+            of `preprocessing` and without keeping the aspect ratio; None for no such resize.
+        transform: The caller's own function, PIL image -> (C, H, W) float tensor in [0, 1], used
+            instead of the steps above.
+        note: Where and why this departs from RobustBench; None if it does not.
+    """
+
+    name: str
+    preprocessing: Preprocessing = dataclasses.field(default_factory=Preprocessing)
+    square: int | None = None
+    transform: Callable[[Any], torch.Tensor] | None = None
+    note: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the ``preprocessing`` group of an entry's model, as JSON values."""
+        entry = self.preprocessing.to_dict()
+        if self.transform is not None:
+            return {**entry, "interpolation": "the caller's own function"}
+        if self.square is not None:
+            how = f"{self.preprocessing.interpolation}, aspect ratio not kept"
+            return {**entry, "resize": self.square, "crop": self.square, "interpolation": how}
+        return entry
+
+    def same_pixels(self, other: Geometry) -> bool:
+        """Return whether both make the same pixels of every image."""
+        plain = [dataclasses.replace(g, name="", note=None) for g in (self, other)]
+        return plain[0] == plain[1]
+
+
+KEYS = {
+    "Res256Crop224": Geometry("Res256Crop224", Preprocessing(256, 224)),
+    "Crop288": Geometry("Crop288", Preprocessing(None, 288)),
+    None: Geometry("as the files are"),
+    "Res224": Geometry("Res224", square=224),
+    "BicubicRes256Crop224": Geometry("BicubicRes256Crop224", Preprocessing(256, 224, "bicubic")),
+}
+STANDARD = KEYS["Res256Crop224"]  # the geometry in which ImageNet-C was made
 
 
 @dataclass(frozen=True)
@@ -102,6 +151,42 @@ def resolve(threat: Threat, model: Any, model_name: str | None, preprocessing: A
     return of_zoo(threat, model_name)
 
 
+def of_zoo(threat: Threat, model_name: str) -> Geometry:
+    """Return the geometry of a model of RobustBench's zoo.
+
+    Raises:
+        InputError: The zoo has no such model; nearest names are suggested.
+        MissingExtraError: RobustBench is not installed.
+    """
+    check_zoo_name(threat.dataset, threat.folder, model_name)
+    registered = timm_name(threat.dataset, threat.folder, model_name)
+    entry = zoo(threat.dataset, threat.folder).get(model_name, {})
+    listed = KEYS.get(entry.get("preprocessing"), KEYS[None])
+    if registered is None:
+        return listed
+    own = _of_timm(registered)
+    if threat.model != threat.folder and not own.same_pixels(listed):
+        note = (
+            f"RobustBench prepares the clean images of {model_name} for {threat.model} by "
+            f"{listed.name} and for {threat.folder} by {own.name}; here {own.name} for both"
+        )
+        _log.warning("%s", note)
+        return dataclasses.replace(own, note=note)
+    return own
+
+
+def _of_timm(registered: str) -> Geometry:
+    """Return the geometry that RobustBench reads from a model's configuration in timm."""
+    import_robustbench()
+    from robustbench.data import get_timm_model_preprocessing
+
+    with torch.random.fork_rng(devices=()):  # RobustBench builds the whole network for it
+        resize, crop, _ = get_timm_model_preprocessing(registered).transforms
+    size, side = int(resize.size), int(crop.size[0])
+    own = Preprocessing(size, side, resize.interpolation.value)
+    return Geometry(f"Resize {size}, CenterCrop {side}, {own.interpolation}", own)
+
+
 def of_corrupted(threat: Threat, model: Any, preprocessing: Any) -> Geometry:
     """Return the geometry of distributed corrupted images, which are 224 x 224 crops already.
 
@@ -128,7 +213,7 @@ def _transformed(transform: Callable[[Any], torch.Tensor], image: Any) -> Any:
     try:
         tensor = torch.as_tensor(transform(image)).detach().to("cpu", torch.float32)
     except Exception as error:
-        reason = (str(error) or "no reason given").splitlines()[0]
+        reason = first_line(error)
         raise InputError(
             f"the preprocessing function failed: {type(error).__name__}: {reason}"
         ) from error

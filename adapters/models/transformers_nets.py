@@ -13,13 +13,12 @@ from typing import Any
 from iaside_plugins.adapters.compat import import_torchvision
 from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.models.classifier import LoadedNetwork, Logits
-from iaside_plugins.adapters.models.hub_files import PREFIX, Repository
+from iaside_plugins.adapters.models.hub_files import PREFIX, WEIGHTS, Repository
 from iaside_plugins.adapters.models.processors import PROCESSOR_FILE, measured
-from iaside_plugins.errors import InputError, MissingExtraError
+from iaside_plugins.errors import InputError, MissingExtraError, error_text
 from iaside_plugins.storage.files import read_json
 
 _log = logging.getLogger(__name__)
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in the order of preference
 _LACKING = ("missing_keys", "mismatched_keys")
 
 
@@ -46,7 +45,7 @@ def from_transformers(
                 output_loading_info=True,
             )
     except Exception as error:  # unknown kinds, damaged files, packages that are missing
-        reason = " ".join(str(error).split())[:300]
+        reason = error_text(error, 300)
         raise InputError(
             f"{PREFIX}{repository.text}: transformers {library.__version__} cannot load it "
             f"({type(error).__name__}: {reason})"
@@ -79,7 +78,7 @@ def _weights(repository: Repository) -> tuple[Path | None, bool]:
     Raises:
         InputError: The repository has none for PyTorch.
     """
-    for name in _WEIGHTS:
+    for name in WEIGHTS:
         safe = name.endswith(".safetensors")
         if (file := repository.get(name)) is not None:
             return file, safe
@@ -88,7 +87,7 @@ def _weights(repository: Repository) -> tuple[Path | None, bool]:
                 repository.get(part)
             return None, safe
     raise InputError(
-        f"{PREFIX}{repository.text} has no weights for PyTorch ({' or '.join(_WEIGHTS)})"
+        f"{PREFIX}{repository.text} has no weights for PyTorch ({' or '.join(WEIGHTS)})"
     )
 
 

@@ -10,7 +10,7 @@ import logging
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from iaside_plugins.adapters.models.robustness_checkpoints import (
     network_of,
     normalisation_of,
 )
-from iaside_plugins.errors import InputError, MissingExtraError
+from iaside_plugins.errors import InputError, MissingExtraError, first_names
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "model_state", "net", "network", "weights")
 EMA_WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema")
@@ -170,11 +170,9 @@ def file_sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def _listed(what: str, names: Iterable[str]) -> str:
+def _listed(what: str, names: Sequence[str]) -> str:
     """Return the count and the first names, for a message."""
-    names = list(names)
-    more = ", ..." if len(names) > _SHOWN else ""
-    return f"{len(names)} {what} ({', '.join(names[:_SHOWN])}{more})"
+    return f"{len(names)} {what} ({first_names(names, _SHOWN)})"
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
@@ -296,9 +294,7 @@ def _contents(loaded: Any) -> str:
     if not isinstance(loaded, Mapping) or not loaded:
         return f"a {type(loaded).__name__}"
     keys = [repr(key)[:40] for key in loaded]
-    return f"a {type(loaded).__name__} with {', '.join(keys[:_SHOWN])}" + (
-        ", ..." if len(keys) > _SHOWN else ""
-    )
+    return f"a {type(loaded).__name__} with {first_names(keys, _SHOWN)}"
 
 
 def plain_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

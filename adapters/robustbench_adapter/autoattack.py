@@ -43,15 +43,15 @@ MIN_CLASSES = 10  # the targeted attacks aim at the 9 classes nearest to the tru
 DLR_CLASSES = 3  # the loss divides by the distance of the greatest logit to the third
 SQUARE_LIMIT = 0.002  # AutoAttack itself warns where the last attack lowers accuracy by more
 _log = logging.getLogger(__name__)
-# Upper bounds for one image at the settings of AutoAttack's version "standard": (forward passes
-# without, forward passes with a backward pass). An image that is fooled skips the later attacks.
-ATTACK_PASSES = {
-    "apgd-ce": (2, 101),
-    "apgd-dlr": (2, 101),
-    "apgd-t": (18, 909),
-    "fab-t": (2000, 900),
-    "fab": (400, 100 * 9),
-    "square": (5002, 0),
+# Upper bounds for one image at the settings of AutoAttack's version "standard"; "gradient" is a
+# forward and a backward pass. An image that is fooled skips the later attacks.
+ATTACK_PASSES: dict[str, Work] = {
+    "apgd-ce": {"forward": 2, "gradient": 101},
+    "apgd-dlr": {"forward": 2, "gradient": 101},
+    "apgd-t": {"forward": 18, "gradient": 909},
+    "fab-t": {"forward": 2000, "gradient": 900},
+    "fab": {"forward": 400, "gradient": 900},
+    "square": {"forward": 5002, "gradient": 0},
 }
 
 
@@ -168,9 +168,7 @@ def check_installed() -> None:
 
 def attacks_work(names: Sequence[str]) -> Work:
     """Return the work of one image that withstands all of these attacks, at most."""
-    return added(
-        *({"forward": ATTACK_PASSES[n][0], "gradient": ATTACK_PASSES[n][1]} for n in names)
-    )
+    return added(*(ATTACK_PASSES[name] for name in names))
 
 
 def run_autoattack(
@@ -220,13 +218,12 @@ def run_autoattack(
     write_json(home / "run.json", identity)
     run = _AttackRun(model, spec, epsilon, device, seed, home, AdversarialImages(epsilon))
     digests, robust = run.classify(images, bar)
-    for attack in spec.order:
+    for number, attack in enumerate(spec.order):
         left = np.flatnonzero(robust)
         parts = [left[k : k + batch_size] for k in range(0, len(left), batch_size)]
         if bar is not None:
             bar.set_description(f"{attack} ({len(left)} left)")
-            later = spec.order[spec.order.index(attack) :]
-            bar.set_left(times(attacks_work(later), len(left)))
+            bar.set_left(times(attacks_work(spec.order[number:]), len(left)))
         for part, _ in zip(parts, run.attack(attack, parts, digests, images), strict=True):
             if bar is not None:
                 bar.update(times(attacks_work([attack]), len(part)))

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from iaside_plugins.adapters.robustbench_adapter.autoattack import AttackedImages
-from iaside_plugins.adapters.robustbench_adapter.request import PreparedRequest
+from iaside_plugins.adapters.robustbench_adapter.autoattack import AttackedImages, AutoAttackSpec
+from iaside_plugins.adapters.robustbench_adapter.request import PreparedRequest, Request
 from iaside_plugins.adapters.robustbench_adapter.run import BenchmarkResult
 from iaside_plugins.adapters.robustbench_adapter.tables import upsert
 from iaside_plugins.budgets import format_budget
@@ -83,29 +83,30 @@ def issue_text(ready: PreparedRequest, result: BenchmarkResult, run: Mapping[str
         f"- Clean accuracy: {run['clean_acc']} %",
     ]
     if ready.spec is not None:
-        lines += [
-            f"- Robust accuracy: {model_info.percent(result.robust_accuracy)} %"
-            + (
-                ""
-                if ready.spec.attacks is None
-                else " under attacks of the submitter's choice, "
-                "which is no AutoAttack accuracy: not for autoattack_acc"
-            ),
-            f"- Method: {ready.spec.name} ({', '.join(ready.spec.order)}), seed "
-            f"{ready.request.seed}, batches of {ready.request.batch_size}",
-            "- Adversarial images: adversarial.pt, float32 in [0, 1], in the order of "
-            f"image_ids.txt (budget {format_budget(ready.spec.epsilons[0])})",
-        ]
+        lines += _attack_lines(ready.spec, ready.request, result)
     else:
-        lines += _corruption_lines(result, run, threat.model)
+        lines += _corruption_lines(result, run, threat.suffix)
     return "\n".join(lines) + "\n"
 
 
-def _corruption_lines(
-    result: BenchmarkResult, run: Mapping[str, Any], threat_model: str
-) -> list[str]:
+def _attack_lines(spec: AutoAttackSpec, request: Request, result: BenchmarkResult) -> list[str]:
+    """Return the lines on accuracy under attack."""
+    other = (
+        " under attacks of the submitter's choice, which is no AutoAttack accuracy: not for "
+        "autoattack_acc"
+    )
+    return [
+        f"- Robust accuracy: {model_info.percent(result.robust_accuracy)} %"
+        + ("" if spec.attacks is None else other),
+        f"- Method: {spec.name} ({', '.join(spec.order)}), seed {request.seed}, batches of "
+        f"{request.batch_size}",
+        "- Adversarial images: adversarial.pt, float32 in [0, 1], in the order of image_ids.txt "
+        f"(budget {format_budget(spec.epsilons[0])})",
+    ]
+
+
+def _corruption_lines(result: BenchmarkResult, run: Mapping[str, Any], suffix: str) -> list[str]:
     """Return the lines on accuracy and mCE under corruption."""
-    suffix = "_3d" if threat_model.endswith("_3d") else ""
     lines = [f"- Mean accuracy under corruption: {run[f'corruptions_acc{suffix}']} %"]
     mce = (result.corruption or {}).get("mce")
     if mce is None:

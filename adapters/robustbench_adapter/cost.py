@@ -16,7 +16,7 @@ from iaside_plugins.adapters.robustbench_adapter.request import PreparedRequest
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.decomposition.protocols import chains_like
 from iaside_plugins.display.cost import SHORT, Cost, in_words
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, first_line
 from iaside_plugins.inference.checks import check_images, check_labels, model_device, non_finite
 from iaside_plugins.inference.runner import ModelRunner
 from iaside_plugins.storage.provenance import image_digest
@@ -98,7 +98,7 @@ def cost_of(ready: PreparedRequest) -> BenchmarkCost:
     except InputError:
         raise
     except Exception as error:  # whatever the caller's own network raises
-        reason = (str(error) or "no reason given").splitlines()[0]
+        reason = first_line(error)
         raise InputError(
             f"the model cannot take images of shape {tuple(images.shape[1:])}, "
             f"{type(error).__name__}: {reason}; expected (N, C, H, W) -> (N, n_classes)"

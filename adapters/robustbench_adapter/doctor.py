@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
@@ -93,7 +93,7 @@ def _records(root: Path, part: str) -> Iterator[DoctorFinding]:
         yield DoctorFinding(
             NOTE,
             part,
-            f"{len(error.names)} classes of your own ({_some(list(error.names))}): commands need "
+            f"{len(error.names)} classes of your own ({_some(error.names)}): commands need "
             "--classes FILE (their names in the order of the model's outputs, one a line), "
             "--labels rank where that is the sorted one, or a model that names its outputs so",
         )
@@ -105,56 +105,49 @@ def _records(root: Path, part: str) -> Iterator[DoctorFinding]:
     yield from _unusable(part, [(_in_class(PurePosixPath(r.image_id)), r.read) for r in records])
     n_classes = len({record.label for record in records})
     of = "" if space.name in PLAIN_INTEGERS else f" of {space.name}"
-    yield DoctorFinding(
-        OK,
-        part,
-        f"{len(records)} images in {n_classes} classes{of}; {_next(root)}",
-    )
+    text = f"{len(records)} images in {n_classes} classes{of}; {_next(root)}"
+    yield DoctorFinding(OK, part, text)
 
 
 def _clean(root: Path) -> Iterator[DoctorFinding]:
-    """Check the class folders of the clean images."""
-    wnids = known_map("imagenet").index
+    """Check the clean images, in class folders or as distributed."""
     home = root / "val" if (root / "val").is_dir() else root
-    folders = [folder for folder in subfolders(home) if folder.name in wnids]
-    if not folders:
-        if is_flat_validation(home):
-            yield DoctorFinding(
-                NOTE,
-                "val",
-                "its images lie in one folder, as distributed; RobustBench needs class folders",
-            )
-            yield from _records(home, "val")
-        elif home != root:
-            yield DoctorFinding(
-                PROBLEM,
-                "val",
-                "holds no class folders such as n01440764; sort the "
-                "images into them by their WordNet ids",
-            )
-        return
-    part = home.name if home != root else "clean images"
-    strange = [folder.name for folder in subfolders(home) if folder.name not in wnids]
-    if strange:
+    names = [folder.name for folder in subfolders(home)]
+    if known_map("imagenet").index.keys() & names:
+        yield from _class_folders(home, names, home.name if home != root else "clean images")
+    elif is_flat_validation(home):
+        text = "its images lie in one folder, as distributed; RobustBench needs class folders"
+        yield DoctorFinding(NOTE, "val", text)
+        yield from _records(home, "val")
+    elif home != root:
         yield DoctorFinding(
-            PROBLEM, part, f"{_some(strange)} are no ImageNet classes; move them away"
+            PROBLEM,
+            "val",
+            "holds no class folders such as n01440764; sort the images into them by their WordNet "
+            "ids",
         )
+
+
+def _class_folders(home: Path, names: Sequence[str], part: str) -> Iterator[DoctorFinding]:
+    """Check the folders of a folder, some of which are ImageNet's classes."""
+    wnids = known_map("imagenet").index
+    folders = [name for name in names if name in wnids]
+    if strange := [name for name in names if name not in wnids]:
+        text = f"{_some(strange)} are no ImageNet classes; move them away"
+        yield DoctorFinding(PROBLEM, part, text)
     images = read_listing(home).images
-    files = {f"{folder.name}/{name}" for folder in folders for name in images[folder.name]}
+    files = {f"{folder}/{name}" for folder in folders for name in images[folder]}
     if not files:
-        yield DoctorFinding(
-            PROBLEM, part, "its class folders are empty; unpack the images into them"
-        )
+        text = "its class folders are empty; unpack the images into them"
+        yield DoctorFinding(PROBLEM, part, text)
         return
     yield from _unusable(part, _read(home / name for name in sorted(files)))
-    missing = sorted(set(wnids) - {folder.name for folder in folders})
-    if missing:
+    if missing := sorted(set(wnids) - set(folders)):
         yield DoctorFinding(
             NOTE,
             part,
-            f"{len(missing)} of 1000 class folders are missing "
-            f"({_some(missing)}): RobustBench would stop or shift labels; for it, make "
-            "them, empty ones will do",
+            f"{len(missing)} of 1000 class folders are missing ({_some(missing)}): RobustBench "
+            "would stop or shift labels; for it, make them, empty ones will do",
         )
     listed = robustbench_ids()
     there = sum(name in files for name in listed)
@@ -162,8 +155,8 @@ def _clean(root: Path) -> Iterator[DoctorFinding]:
         yield DoctorFinding(
             NOTE,
             part,
-            f"{there} of the {len(listed)} images of RobustBench's list are "
-            "there: its published figures are of all of them",
+            f"{there} of the {len(listed)} images of RobustBench's list are there: its published "
+            "figures are of all of them",
         )
     said = f"{len(files)} images in {len(folders)} classes; {_next(home)}"
     yield DoctorFinding(OK, part, said)
@@ -218,30 +211,18 @@ def _trees(root: Path) -> Iterator[DoctorFinding]:
         home = root / part
         names = ORDER[threat_model]
         if not home.is_dir():
-            inside = set(names) & set(tree_cells(root))
-            if root.name != part and not (inside and not _has_trees(root)):
+            has_trees = any((root / name).is_dir() for name in TREES)
+            inside = not has_trees and set(names) & set(tree_cells(root))
+            if root.name != part and not inside:
                 continue
             home = root
         yield from _tree(home, part, names, root / "val")
 
 
-def _has_trees(root: Path) -> bool:
-    """Return whether a folder contains a tree of corrupted images."""
-    return any((root / part).is_dir() for part in TREES)
-
-
 def _tree(home: Path, part: str, names: tuple[str, ...], clean: Path) -> Iterator[DoctorFinding]:
     """Check one tree of corrupted images."""
     cells = tree_cells(home)
-    problems = []
-    for name in names:
-        if name not in cells:
-            problems.append(f"{name} is missing; unpack its archive there")
-            continue
-        lacking = [s for s in SEVERITIES if s not in cells[name]]
-        if lacking:
-            severities = ", ".join(map(str, lacking))
-            problems.append(f"{name} has no severity {severities}; unpack its archive again")
+    problems = list(_incomplete(cells, names))
     yield from (DoctorFinding(PROBLEM, part, problem) for problem in problems)
     paths = {(name, s): path for name in names for s, path in cells.get(name, {}).items()}
     files = {cell: {f.name: image_names(f) for f in subfolders(p)} for cell, p in paths.items()}
@@ -252,23 +233,29 @@ def _tree(home: Path, part: str, names: tuple[str, ...], clean: Path) -> Iterato
         own = _read(path / c / file for c, found in files[name, severity].items() for file in found)
         of = f" of {name}/{severity}"
         yield from _unusable(part, own, "unpack its archive again", of, N_PER_CELL)
-    grouped = grouped_corruptions(home)
-    if grouped:
+    if grouped := grouped_corruptions(home):
         yield DoctorFinding(
             NOTE,
             part,
-            f"{_some(grouped)} lie in group folders, which RobustBench does "
-            "not read; for it, move them up to stand directly in "
-            f"{part}",
+            f"{_some(grouped)} lie in group folders, which RobustBench does not read; for it, move "
+            f"them up to stand directly in {part}",
         )
-    strange = [s.name for s in subfolders(home) if s.name not in names and s.name in cells]
-    if strange:
-        yield DoctorFinding(
-            NOTE, part, f"{_some(strange)} are not among the {len(names)}; not used"
-        )
+    if strange := [s.name for s in subfolders(home) if s.name not in names and s.name in cells]:
+        text = f"{_some(strange)} are not among the {len(names)}; not used"
+        yield DoctorFinding(NOTE, part, text)
     if not problems and contents:
         n = sum(next(iter(contents.values())).values())
         yield DoctorFinding(OK, part, f"{len(names)} corruptions at 5 severities, {n} images each")
+
+
+def _incomplete(cells: Mapping[str, Collection[int]], names: tuple[str, ...]) -> Iterator[str]:
+    """Yield the corruptions that are not there at all five severities, and how to repair it."""
+    for name in names:
+        if name not in cells:
+            yield f"{name} is missing; unpack its archive there"
+        elif lacking := [s for s in SEVERITIES if s not in cells[name]]:
+            severities = ", ".join(map(str, lacking))
+            yield f"{name} has no severity {severities}; unpack its archive again"
 
 
 def _wanted(clean: Path) -> set[tuple[str, str]]:
@@ -293,9 +280,8 @@ def _unlike(
         yield DoctorFinding(
             PROBLEM,
             part,
-            f"{_some(cells)} lack {len(images)} of the {len(wanted)} "
-            f"clean images ({_some(list(images))}); unpack their archives again, or take "
-            "these out of val",
+            f"{_some(cells)} lack {len(images)} of the {len(wanted)} clean images "
+            f"({_some(images)}); unpack their archives again, or take these out of val",
         )
 
 
@@ -310,23 +296,14 @@ def _unequal(part: str, contents: dict[tuple[str, int], dict[str, int]]) -> Iter
         absent = [wnid for wnid in most if wnid not in classes]
         fewer = [wnid for wnid, n in classes.items() if n < most[wnid]]
         if absent:
-            yield DoctorFinding(
-                PROBLEM,
-                part,
-                f"{cell} lacks the class folders {_some(absent)}, which "
-                "other cells have; unpack its archive again",
-            )
+            text = f"{cell} lacks the class folders {_some(absent)}, which other cells have"
+            yield DoctorFinding(PROBLEM, part, f"{text}; unpack its archive again")
         if fewer:
-            yield DoctorFinding(
-                PROBLEM,
-                part,
-                f"{cell} has fewer images of {_some(fewer)} than other "
-                "cells; unpack its archive again",
-            )
+            text = f"{cell} has fewer images of {_some(fewer)} than other cells"
+            yield DoctorFinding(PROBLEM, part, f"{text}; unpack its archive again")
     if contents and not most:
-        yield DoctorFinding(
-            PROBLEM, part, "its severities hold no class folders; unpack the archives again"
-        )
+        text = "its severities hold no class folders; unpack the archives again"
+        yield DoctorFinding(PROBLEM, part, text)
 
 
 def _cifar(root: Path) -> Iterator[DoctorFinding]:
@@ -361,7 +338,7 @@ def _cifar(root: Path) -> Iterator[DoctorFinding]:
             yield DoctorFinding(OK, home.name, "15 corruptions at 5 severities")
 
 
-def _some(names: list[str]) -> str:
+def _some(names: Sequence[str]) -> str:
     """Return the first names, and how many more there are."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more

@@ -25,8 +25,12 @@ from iaside_plugins.adapters.imagenet.preprocessing import Preprocessing
 from iaside_plugins.adapters.imagenet.record import of_image
 from iaside_plugins.adapters.imagenet.records import ImageRecord, find_records, select
 from iaside_plugins.adapters.imagenet.stream import ImageStream
-from iaside_plugins.adapters.models.robustbench_preprocessing import GeometryReader
-from iaside_plugins.adapters.models.robustbench_zoo import N_CLASSES, STANDARD, Geometry, Threat
+from iaside_plugins.adapters.models.robustbench_preprocessing import (
+    STANDARD,
+    Geometry,
+    GeometryReader,
+)
+from iaside_plugins.adapters.models.robustbench_zoo import N_CLASSES, Threat
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.corruptions.frost import find_frost_textures, load_frost_textures
 from iaside_plugins.entry.build import (
@@ -45,7 +49,7 @@ logger = logging.getLogger(__name__)
 
 N_DECODED = 8  # images of every corruption and severity that are decoded before any work
 GENERATE = "generate"  # in place of a folder: make the corruptions here, as `iaside evaluate` does
-Part = Sequence[int] | None
+Positions = Sequence[int] | None
 """Positions among the selected images, ascending; None for all."""
 
 
@@ -58,7 +62,7 @@ class BenchmarkImages:
         ids: Name of every selected image, in order.
         n_available: Number of images that the selection was made from.
         selection: How the images were selected, for people and entries.
-        clean: Part -> clean images.
+        clean: Positions -> clean images.
         cell: (corruption, severity, part) -> corrupted images. (None, 0, part) -> uncorrupted
             images in the geometry of the corrupted ones, or None if those are the clean images.
         settings: How the corrupted images were made, for the entry; empty for attacks.
@@ -68,8 +72,8 @@ class BenchmarkImages:
     ids: tuple[str, ...]
     n_available: int
     selection: str
-    clean: Callable[[Part], Images]
-    cell: Callable[[str | None, int, Part], Images | None]
+    clean: Callable[[Positions], Images]
+    cell: Callable[[str | None, int, Positions], Images | None]
     settings: dict[str, Any]
 
     @property
@@ -138,14 +142,14 @@ class ImageSource:
             for name in threat.corruptions
         }
 
-        def images(array: Any, part: Part) -> Images:
+        def images(array: Any, part: Positions) -> Images:
             positions = np.arange(n) if part is None else np.asarray(part)
             return ArrayImages(array, labels, positions, part_of(ids, part), size)
 
-        def clean(part: Part) -> Images:
+        def clean(part: Positions) -> Images:
             return images(pixels, part)
 
-        def cell(name: str | None, severity: int, part: Part) -> Images | None:
+        def cell(name: str | None, severity: int, part: Positions) -> Images | None:
             if name is None:
                 return None
             array = arrays[name]
@@ -162,10 +166,10 @@ class ImageSource:
         generated = self._generated() if generates else None
         cells = {} if generates else self._cells(records)
 
-        def clean(part: Part) -> Images:
+        def clean(part: Positions) -> Images:
             return self._stream(part_of(records, part), self.geometry)
 
-        def cell(name: str | None, severity: int, part: Part) -> Images | None:
+        def cell(name: str | None, severity: int, part: Positions) -> Images | None:
             chosen = part_of(records, part)
             if generated is not None:
                 return generated(name, severity, chosen)
@@ -331,7 +335,7 @@ def _lacking(root: Path, name: str, severity: int) -> str:
     return f"{root} has no severity {severity} of {name}; it holds {there[name]}"
 
 
-def part_of(items: Sequence[Any], part: Part) -> list[Any]:
+def part_of(items: Sequence[Any], part: Positions) -> list[Any]:
     """Return the items at the positions of a part."""
     return list(items) if part is None else [items[k] for k in part]
 

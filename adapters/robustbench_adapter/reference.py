@@ -79,7 +79,7 @@ def corruption_plan(images: BenchmarkImages, reference: Any) -> CorruptionPlan:
         errors = read_errors(file, ROW)
         if not _is_whole(images):
             _check_sibling(file.with_name(f"{ROW}.json"), images)
-        return _same_images(plan, errors, ROW, len(images.ids))
+        return _same_images(plan, errors, len(images.ids))
     return with_reference_entry(plan, file, images.ids)
 
 
@@ -115,14 +115,12 @@ def _check_sibling(file: Path, images: BenchmarkImages) -> None:
         )
 
 
-def _same_images(
-    plan: CorruptionPlan, errors: Mapping[str, Any], name: str, n: int
-) -> CorruptionPlan:
-    """Return the plan with errors on the same images, which must be counts divided by `n`."""
+def _same_images(plan: CorruptionPlan, errors: Mapping[str, Any], n: int) -> CorruptionPlan:
+    """Return the plan with errors of `ROW` on the same images, which must be counts over `n`."""
     missing = [corruption for corruption in plan.names if corruption not in errors]
     if missing:
         raise InputError(
-            f"reference_errors: {name} has no errors for {', '.join(missing)}; an mCE needs them "
+            f"reference_errors: {ROW} has no errors for {', '.join(missing)}; an mCE needs them "
             "all, measured on the same images"
         )
     chosen = {corruption: errors[corruption] for corruption in plan.names}
@@ -132,6 +130,6 @@ def _same_images(
             if abs(rate * n - round(rate * n)) > _ROUNDING * n:
                 raise InputError(
                     f"reference_errors: {rate} ({corruption}, severity {severity}) is no share of "
-                    f"{n} images, so {name} was measured on others; measure it on these"
+                    f"{n} images, so {ROW} was measured on others; measure it on these"
                 )
-    return dataclasses.replace(plan, reference=chosen, reference_name=name)
+    return dataclasses.replace(plan, reference=chosen, reference_name=ROW)

@@ -19,8 +19,12 @@ from torch import nn
 
 from iaside_plugins.adapters.models.classifier import last_width
 from iaside_plugins.adapters.models.load import Classifier, ModelInfo, load_model
-from iaside_plugins.adapters.models.robustbench_preprocessing import of_corrupted, resolve
-from iaside_plugins.adapters.models.robustbench_zoo import Geometry, Threat
+from iaside_plugins.adapters.models.robustbench_preprocessing import (
+    Geometry,
+    of_corrupted,
+    resolve,
+)
+from iaside_plugins.adapters.models.robustbench_zoo import Threat
 from iaside_plugins.adapters.robustbench_adapter import autoattack
 from iaside_plugins.adapters.robustbench_adapter.images import BenchmarkImages, ImageSource
 from iaside_plugins.adapters.robustbench_adapter.reference import corruption_plan
@@ -152,11 +156,8 @@ class PreparedRequest:
     def model_info_files(self) -> tuple[Path, Path | None]:
         """Return RobustBench's JSON file of the model and, for corruptions, its table of cells."""
         home = Path(self.request.model_info_dir) / self.threat.dataset / self.threat.folder
-        table = None
-        if self.plan is not None:
-            suffix = "_3d" if self.threat.model.endswith("_3d") else ""
-            table = home / f"unaggregated_results{suffix}.csv"
-        return home / f"{self.name}.json", table
+        table = home / f"unaggregated_results{self.threat.suffix}.csv"
+        return home / f"{self.name}.json", None if self.plan is None else table
 
 
 @contextmanager
@@ -172,21 +173,11 @@ def prepared(request: Request) -> Iterator[PreparedRequest]:
     threat = Threat.of(request.dataset, request.threat_model)
     _check_arguments(request, threat)
     request = replace(request, **_integers(request))
-    spec = None
-    if threat.is_attack:
-        chosen = None if request.attacks is None else tuple(request.attacks)
-        spec = autoattack.AutoAttackSpec(threat.model, request.epsilons, chosen)
-        autoattack.check_installed()
+    spec = _attack_spec(request, threat) if threat.is_attack else None
     protocol = request.protocol or Protocol(
         n_bands=8 if request.n_bands is None else request.n_bands
     )
-    model = load_model(request.model) if isinstance(request.model, str) else request.model
-    if not isinstance(model, nn.Module):
-        raise InputTypeError(
-            f"expected a torch.nn.Module or a specification such as timm:resnet50, got "
-            f"{type(model).__name__}; lists of models are not taken, evaluate them one by one"
-        )
-    _check_data_set(model, threat)
+    model = _model(request.model, threat)
     device = pick_device(str(request.device or "auto"))
     geometry = resolve(threat, model, request.model_name, request.preprocessing)
     corrupted = of_corrupted(threat, model, request.preprocessing)
@@ -332,22 +323,41 @@ def _check_type(request: Request, name: str, kinds: type | tuple[type, ...], exp
         raise InputTypeError(f"{name}: expected {expected}, got {value!r}")
 
 
-def _check_data_set(model: nn.Module, threat: Threat) -> None:
-    """Raise InputError for a model that is known to be of another data set."""
+def _attack_spec(request: Request, threat: Threat) -> autoattack.AutoAttackSpec:
+    """Return AutoAttack as it is asked for, once it is known to be installed."""
+    chosen = None if request.attacks is None else tuple(request.attacks)
+    spec = autoattack.AutoAttackSpec(threat.model, request.epsilons, chosen)
+    autoattack.check_installed()
+    return spec
+
+
+def _model(given: Any, threat: Threat) -> nn.Module:
+    """Return the model, loaded if it is a specification.
+
+    Raises:
+        InputError: It cannot be loaded, or is known to be of another data set.
+        InputTypeError: It is no module.
+    """
+    model = load_model(given) if isinstance(given, str) else given
+    if not isinstance(model, nn.Module):
+        raise InputTypeError(
+            f"expected a torch.nn.Module or a specification such as timm:resnet50, got "
+            f"{type(model).__name__}; lists of models are not taken, evaluate them one by one"
+        )
     info = model.info if isinstance(model, Classifier) else None
     if info is not None and info.dataset not in (None, threat.dataset):
         raise InputError(
             f"{info.name} is a model of {info.dataset}, and dataset={threat.dataset!r}; give "
             f"dataset={info.dataset!r} and its images, or a model of {threat.dataset}"
         )
+    return model
 
 
 def _check_outputs(ready: PreparedRequest) -> None:
     """Raise InputError for files that could not be written or extended after the run."""
     request = ready.request
     if request.entry_path is not None:
-        path = Path(request.entry_path)
-        check_writable(path, folder=request.entry_folder is not None)
+        check_writable(Path(request.entry_path), folder=request.entry_folder is not None)
     if request.to_disk:
         json_file, table = ready.model_info_files()
         check_writable(json_file)

@@ -54,26 +54,37 @@ class BenchmarkResult:
         n_images: Number of images evaluated.
         image_ids_sha256: Digest of their ids.
         clean_accuracy: Accuracy on the clean images, in [0, 1].
-        robust_accuracy: Accuracy on the images attacked at the first budget, or the mean accuracy
-            over all corruptions and severities.
-        cells: (corruption, severity) -> accuracy; empty for attacks.
-        entry: The entry; None without the spectral importance.
-        result: The spectral importance on the clean images, or None.
         corruption: The entry's ``corruption`` group, or None.
         adversarial: The entry's ``adversarial`` group, or None.
         attacked: Budget -> adversarial images.
+        entry: The entry; None without the spectral importance.
+        result: The spectral importance on the clean images, or None.
     """
 
     n_images: int
     image_ids_sha256: str
     clean_accuracy: float
-    robust_accuracy: float
-    cells: dict[tuple[str, int], float]
-    entry: dict[str, Any] | None
-    result: SpectralImportance | None
     corruption: dict[str, Any] | None
     adversarial: dict[str, Any] | None
     attacked: dict[float, AdversarialImages]
+    entry: dict[str, Any] | None = None
+    result: SpectralImportance | None = None
+
+    @property
+    def cells(self) -> dict[tuple[str, int], float]:
+        """(corruption, severity) -> accuracy; empty for attacks."""
+        return {} if self.corruption is None else cell_accuracies(self.corruption["conditions"])
+
+    @property
+    def robust_accuracy(self) -> float:
+        """RobustBench's second number, in [0, 1].
+
+        Accuracy on the images attacked at the first budget, or the mean accuracy over all
+        corruptions and severities.
+        """
+        if self.adversarial is None:
+            return mean_accuracy(self.cells)
+        return float(self.adversarial["attacks"][0]["accuracy"]["value"])
 
 
 @contextmanager
@@ -105,89 +116,98 @@ def run_benchmark(ready: PreparedRequest, cost: BenchmarkCost) -> Iterator[Bench
         if request.aa_state_path is not None:
             check_same_model(Path(request.aa_state_path), kind, cost.logits, in_cache=False)
         with Progress(cost.total.work, request.show_progress, "robustbench_adapter"):
-            if request.spectral:  # an earlier run of another protocol is refused before attacks
-                ImportanceRun(
-                    ready.model,
-                    (),
-                    ready.protocol,
-                    precision=request.precision,
-                    resume=folder / "spectral",
-                    max_images=None,
-                    target_error=None,
-                )
+            if request.spectral:
+                _check_protocol(ready, folder)
             attacked: dict[float, AdversarialImages] = {}
             if ready.spec is not None:
                 attacked = {
                     eps: _attack(ready, ready.spec, eps, folder) for eps in ready.spec.epsilons
                 }
-            entry = importance = None
-            plan = _evaluation_plan(ready, attacked)
-            if request.spectral:
-                entry, importance = evaluate(
-                    ready.model,
-                    plan,
-                    ready.protocol,
-                    batch_size=request.batch_size,
-                    precision=request.precision,
-                    resume=folder,
-                    show_progress=request.show_progress,
-                )
-                n, digest = entry["data"]["n_images"], entry["data"]["image_ids_sha256"]
-                clean = entry["clean_accuracy"]["value"]
-                corruption, adversarial = entry["corruption"], entry["adversarial"]
-                entry["benchmark"] = jsonable(_benchmark_group(ready, attacked, folder))
-                entry["entry_id"] = entry_id(
-                    entry["data"]["name"],
-                    entry["model"]["name"],
-                    ready.protocol,
-                    f"robustbench-{ready.threat.model}",
-                )
-            else:
-                outcome, corruption, adversarial, _ = conditions(
-                    ready.model, plan, resume=folder, show_progress=request.show_progress
-                )
-                n, digest = len(outcome.ids), ids_digest(outcome.ids)
-                clean = float(outcome.correct.mean())
-        _check_agreement(adversarial, attacked)
-        cells = {} if corruption is None else cell_accuracies(corruption["conditions"])
-        yield BenchmarkResult(
-            n_images=n,
-            image_ids_sha256=digest,
-            clean_accuracy=clean,
-            robust_accuracy=_robust(cells, adversarial),
-            cells=cells,
-            entry=entry,
-            result=importance,
-            corruption=corruption,
-            adversarial=adversarial,
-            attacked=attacked,
-        )
+            measure = _with_entry if request.spectral else _without_entry
+            result = measure(ready, attacked, folder)
+        _check_agreement(result)
+        yield result
 
 
-def _check_agreement(
-    adversarial: dict[str, Any] | None, attacked: dict[float, AdversarialImages]
-) -> None:
+def _check_protocol(ready: PreparedRequest, folder: Path) -> None:
+    """Refuse, before the attacks, a folder of an earlier run of another protocol."""
+    ImportanceRun(
+        ready.model,
+        (),
+        ready.protocol,
+        precision=ready.request.precision,
+        resume=folder / "spectral",
+        max_images=None,
+        target_error=None,
+    )
+
+
+def _with_entry(
+    ready: PreparedRequest, attacked: dict[float, AdversarialImages], folder: Path
+) -> BenchmarkResult:
+    """Return the results with the entry and the spectral importance."""
+    request = ready.request
+    entry, importance = evaluate(
+        ready.model,
+        _evaluation_plan(ready, attacked),
+        ready.protocol,
+        batch_size=request.batch_size,
+        precision=request.precision,
+        resume=folder,
+        show_progress=request.show_progress,
+    )
+    entry["benchmark"] = jsonable(_benchmark_group(ready, attacked, folder))
+    entry["entry_id"] = entry_id(
+        entry["data"]["name"],
+        entry["model"]["name"],
+        ready.protocol,
+        f"robustbench-{ready.threat.model}",
+    )
+    return BenchmarkResult(
+        n_images=entry["data"]["n_images"],
+        image_ids_sha256=entry["data"]["image_ids_sha256"],
+        clean_accuracy=entry["clean_accuracy"]["value"],
+        corruption=entry["corruption"],
+        adversarial=entry["adversarial"],
+        attacked=attacked,
+        entry=entry,
+        result=importance,
+    )
+
+
+def _without_entry(
+    ready: PreparedRequest, attacked: dict[float, AdversarialImages], folder: Path
+) -> BenchmarkResult:
+    """Return the accuracies alone."""
+    plan, show_progress = _evaluation_plan(ready, attacked), ready.request.show_progress
+    clean, corruption, adversarial, _ = conditions(
+        ready.model, plan, resume=folder, show_progress=show_progress
+    )
+    return BenchmarkResult(
+        n_images=len(clean.ids),
+        image_ids_sha256=ids_digest(clean.ids),
+        clean_accuracy=float(clean.correct.mean()),
+        corruption=corruption,
+        adversarial=adversarial,
+        attacked=attacked,
+    )
+
+
+def _check_agreement(result: BenchmarkResult) -> None:
     """Check that the accuracy on the attacked images is the one that the last attack left.
 
     Raises:
         InputError: It is another one: the model's answers change between batches or calls.
     """
-    for attack in (adversarial or {}).get("attacks", ()):
+    for attack in (result.adversarial or {}).get("attacks", ()):
         epsilon, accuracy = attack["epsilon"], attack["accuracy"]["value"]
-        left = list(attacked[epsilon].accuracy_after.values())[-1]
+        left = list(result.attacked[epsilon].accuracy_after.values())[-1]
         if abs(accuracy - left) > 1e-9:
             raise InputError(
                 f"AutoAttack left an accuracy of {left:.6g} at eps {epsilon:.6g}, and the model's "
                 f"on the same attacked images is {accuracy:.6g}: its answers are not the same "
                 "every time; expected a deterministic model that treats images one by one"
             )
-
-
-def _robust(cells: dict[tuple[str, int], float], adversarial: dict[str, Any] | None) -> float:
-    """Return the robust accuracy, RobustBench's second number."""
-    if adversarial is None:
-        return mean_accuracy(cells)
-    return float(adversarial["attacks"][0]["accuracy"]["value"])
 
 
 def run_facts(ready: PreparedRequest, result: BenchmarkResult) -> dict[str, Any]:

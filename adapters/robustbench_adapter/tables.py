@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from iaside_plugins.corruptions.error_rates import SEVERITIES
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, error_text
 from iaside_plugins.storage.files import write_atomic
 
 Cells = Mapping[tuple[str, int], float]
@@ -39,7 +39,7 @@ def read_table(file: Path) -> Any:
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"{file} is not a table of RobustBench (two header rows, corruption and severity): "
-            f"{' '.join(str(error).split())}"
+            f"{error_text(error)}"
         ) from error
     return table[~table.index.duplicated(keep="last")]
 

@@ -464,6 +464,11 @@ class Entry(Group):
         return None if own is None else f"{own.host}-{own.threat_model}"
 
     @property
+    def board_file(self) -> str:
+        """Its file in the folder of a board."""
+        return f"entries/{self.data.name}/{self.entry_id}.json"
+
+    @property
     def spectra(self) -> dict[tuple[str | int, ...], Spectral]:
         """Every spectral importance of the entry by its place: the clean one first."""
         spectra: dict[tuple[str | int, ...], Spectral] = {("spectral",): self.spectral}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from iaside_plugins.leaderboard.board import Board, Section, largest_first
-from iaside_plugins.leaderboard.render.grids import correlation_rows, heat_map
 from iaside_plugins.leaderboard.render.html import render
 from iaside_plugins.leaderboard.render.page import family_mark, model_file, short_id
 from iaside_plugins.leaderboard.render.scatter import panels, plotted
@@ -48,8 +48,8 @@ def _section(section: Section) -> dict[str, Any]:
         "links": [model_file(entry) for entry in table.entries],
         "models": [fmt.plain(entry.model.name) for entry in table.entries],
         "panels": [(panel, drawing(panel)) for panel in panels(section)],
-        "correlations": correlation_rows(found),
-        "heat": heat_map(found),
+        "correlations": _correlations(found),
+        "heat": _heat_map(found),
     }
 
 
@@ -84,7 +84,10 @@ def _x(value: float) -> int:
 
 def _equal(section: Section, found: Record) -> dict[str, Any]:
     """Return the models of equal accuracy, by their outcome."""
-    by_id = {row["entry_id"]: (row, k) for k, row in enumerate(section.table.rows)}
+    table = section.table
+    by_id = {
+        entry.entry_id: (entry, row) for entry, row in zip(table.entries, table.rows, strict=True)
+    }
     shown = {column.name: column for column in section.columns}
     names = [n for n in ("clean_accuracy", found["outcome"], "signed_score") if n in shown]
     return {
@@ -93,10 +96,66 @@ def _equal(section: Section, found: Record) -> dict[str, Any]:
         "headers": [shown[name].header for name in names],
         "rows": [
             (
-                fmt.plain(by_id[key][0]["model"]),
-                model_file(section.table.entries[by_id[key][1]]),
-                [shown[name].cell(by_id[key][0]) for name in names],
+                fmt.plain(entry.model.name),
+                model_file(entry),
+                [shown[name].cell(row) for name in names],
             )
-            for key in found["models"]
+            for entry, row in (by_id[key] for key in found["models"])
         ],
     }
+
+
+def _correlations(found: Record) -> list[dict[str, Any]]:
+    """Return a row for every comparison of the signed score with an outcome."""
+    return [
+        {
+            "outcome": one["outcome_label"],
+            "n": f"{one['n_models']} in {one['n_families']}",
+            "cells": [
+                fmt.correlation(one["spearman"]),
+                fmt.correlation(one["clean"]["spearman"]),
+                fmt.correlation(one["partial_spearman"]),
+                fmt.p_value(one["partial_spearman"]["p"]),
+                fmt.p_value(one["partial_spearman"]["p_holm"]),
+                one["verdict"],
+            ],
+            "sentence": one["sentence"],
+        }
+        for one in found["comparisons"]
+        if one["predictor"] == "signed_score"
+    ]
+
+
+@dataclass(frozen=True)
+class Heat:
+    """One corruption: correlations of the signed score, of its rival, and given the rival.
+
+    `cells` are text and a step from -4 to 4 (None: no number).
+    """
+
+    corruption: str
+    group: str
+    n_models: int
+    cells: tuple[tuple[str, int | None], ...]
+
+
+def _heat_map(found: Record) -> list[Heat]:
+    """Return Spearman's correlations of the signed score with the error by corruption."""
+    return [
+        Heat(
+            row["corruption"].replace("_", " "),
+            row["group"],
+            row["n_models"],
+            tuple(
+                (fmt.correlation(row[name]), _step(row[name]["value"]))
+                for name in ("spearman", "clean", "partial_spearman")
+            ),
+        )
+        for one in found["per_corruption"]
+        if one["predictor"] == "signed_score"
+        for row in one["corruptions"]
+    ]
+
+
+def _step(value: float | None) -> int | None:
+    return None if value is None else round(4 * value)

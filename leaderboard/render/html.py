@@ -42,7 +42,6 @@ def render(
     style = _spare((FOLDER / "site.css").read_text(encoding="utf-8"))
     script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in scripts)
     script = f'"use strict";(()=>{{\n{_spare(script)}\n}})();' if scripts else ""
-    entries = [e for section in board.sections for m in section.table.models for e in m.entries]
     return (
         _environment()
         .get_template(template)
@@ -50,7 +49,7 @@ def render(
             settings=board.settings,
             here=here,
             home="../" * here.count("/"),
-            updated=max((entry.provenance.date[:10] for entry in entries), default=""),
+            updated=max((entry.provenance.date[:10] for entry in board.entries), default=""),
             style=Markup(style),
             script=Markup(script),
             style_hash=_digest(style),

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from iaside_plugins.importance.evidence import Evidence
 from iaside_plugins.leaderboard.board import Board, Section
-from iaside_plugins.leaderboard.render.grids import profiles
 from iaside_plugins.leaderboard.render.page import short_id
 from iaside_plugins.leaderboard.table import formatting as fmt
+from iaside_plugins.leaderboard.table.frame import CORRUPTION_ERROR
 from iaside_plugins.leaderboard.table.presentation import (
     Column,
     conclusions,
@@ -95,10 +95,10 @@ def _fragments(section: Section) -> dict[str, str]:
     """Return the main table, the other columns, and the Shapley values by band."""
     main = _main(section)
     rest = [c for c in section.columns if c not in main and c.name != "model"]
-    grid = profiles(section.table)
+    table = section.table
     bands = [
-        _Drawn(head, NUMBER, tuple(_number(row[k]) for row in grid.rows))
-        for k, head in enumerate(grid.headers)
+        _Drawn(f"band {k}", NUMBER, tuple(_nats(one, k) for one in table.evidence))
+        for k in range(table.entries[0].protocol.n_bands)
     ]
     parts = {"main": [_drawn(section, column) for column in main]}
     for name, some in (("more", [_drawn(section, c) for c in rest]), ("bands", bands)):
@@ -110,7 +110,7 @@ def _main(section: Section) -> list[Column]:
     """Return clean accuracy, mCE or else the mean error, robust accuracies and signed score."""
     by_name = {column.name: column for column in section.columns}
     attacks = [a.column for a in main_attacks(section.table) if a.column in by_name]
-    error = "mce" if "mce" in by_name else "mean_corruption_error_unnormalised"
+    error = "mce" if "mce" in by_name else CORRUPTION_ERROR
     wanted = ["clean_accuracy", error, *sorted(attacks, key=list(by_name).index)]
     return [by_name[name] for name in [*wanted, "signed_score"] if name in by_name]
 
@@ -180,6 +180,10 @@ def _number(text: str) -> str:
         return fmt.latex_number(text.replace(" %", ""))
     mark = fmt.latex_number(found[5] or "")
     return f"${found[1]}_{{{found[3]}}}^{{{found[4]}}}$" + mark
+
+
+def _nats(evidence: Evidence, band: int) -> str:
+    return _number(fmt.signed_interval(evidence.nats[band], *evidence.intervals[band]))
 
 
 def _broken(text: str) -> str:

@@ -12,9 +12,8 @@ from iaside_plugins.display.text import number
 from iaside_plugins.entry.command import command, unrecorded
 from iaside_plugins.entry.schema import Entry, OtherReading, Split, SplitCondition
 from iaside_plugins.leaderboard.board import Board, Section
-from iaside_plugins.leaderboard.render.grids import origin
 from iaside_plugins.leaderboard.render.html import render
-from iaside_plugins.leaderboard.render.page import model_file, short_id
+from iaside_plugins.leaderboard.render.page import band_values, model_file, short_id
 from iaside_plugins.leaderboard.table import formatting as fmt
 from iaside_plugins.leaderboard.table.presentation import AT_CHANCE, at_chance, doubts, heading
 from iaside_plugins.leaderboard.table.rows import ModelRow
@@ -22,7 +21,7 @@ from iaside_plugins.leaderboard.table.splits import MeanSplit, corruption_split,
 
 SCRIPTS = ("dom.js", "profile_chart.js", "model.js")
 STEPS = 8  # shades of a heat map
-Point = tuple[float, float, float, float]  # budget, accuracy, interval
+BudgetPoint = tuple[float, float, float, float]  # budget, accuracy, interval
 LABEL = 32  # pixels that a label of the axis takes
 CHART = {"width": 560, "height": 230, "left": 52, "right": 12, "top": 12, "bottom": 40}
 
@@ -92,10 +91,7 @@ def _result(section: Section, k: int) -> dict[str, Any]:
         else "",
         "doubts": doubts(table, entry.entry_id),
         "numbers": [(name, text) for name, text in numbers if text != fmt.NOTHING],
-        "bands": [
-            [round(v, 4) for v in (value, *ends)]
-            for value, ends in zip(evidence.nats.tolist(), evidence.intervals.tolist(), strict=True)
-        ],
+        "bands": band_values(evidence),
         "profile": [
             fmt.signed_interval(value, *ends)
             for value, ends in zip(evidence.nats, evidence.intervals, strict=True)
@@ -163,7 +159,7 @@ def _budgets(model: ModelRow) -> dict[str, Any] | None:
     if not model.cases:
         return None
     norm = max(column.norm for column in model.cases)  # Linf where there is one
-    lines: dict[str, list[Point]] = {}
+    lines: dict[str, list[BudgetPoint]] = {}
     rows = []
     for column, (case, _) in sorted(model.cases.items(), key=lambda item: item[0]):
         value = case.accuracy
@@ -176,7 +172,7 @@ def _budgets(model: ModelRow) -> dict[str, Any] | None:
     return {"rows": rows, "unit": unit, "lines": _lines(model.entry, lines, scale)}
 
 
-def _lines(entry: Entry, lines: Mapping[str, Sequence[Point]], scale: int) -> dict[str, Any]:
+def _lines(entry: Entry, lines: Mapping[str, Sequence[BudgetPoint]], scale: int) -> dict[str, Any]:
     """Return the chart's paths: accuracy from the clean one to the greatest budget."""
     area = CHART
     budgets = sorted({epsilon for line in lines.values() for epsilon, *_ in line})
@@ -233,11 +229,30 @@ def _added(reading: OtherReading) -> str:
 
 def _source(entry: Entry) -> dict[str, Any]:
     return {
-        "file": f"entries/{entry.data.name}/{entry.entry_id}.json",
+        "file": entry.board_file,
         "id": entry.entry_id,
         "status": fmt.plain(entry.submission.status),
         "note": fmt.plain(entry.data.note),
-        "origin": origin(entry),
+        "origin": _origin(entry),
         "command": command(entry),
         "unrecorded": fmt.plain(unrecorded(entry)),
     }
+
+
+def _origin(entry: Entry) -> list[tuple[str, str]]:
+    """Return where an entry comes from: name and text."""
+    provenance = entry.provenance
+    commit = fmt.NOTHING if provenance.git_commit is None else provenance.git_commit[:12]
+    torch = provenance.versions.get("torch")
+    made = [
+        *([f"torch {fmt.plain(torch)}"] if torch else []),
+        fmt.plain(provenance.device),
+        fmt.plain(provenance.machine),
+    ]
+    return [
+        ("date", provenance.date[:10]),
+        ("package", fmt.plain(provenance.iaside_plugins)),
+        ("commit", commit + (" + changes" if provenance.git_dirty else "")),
+        ("made with", ", ".join(made)),
+        ("submitter", fmt.plain(entry.submission.submitter)),
+    ]

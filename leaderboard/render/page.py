@@ -7,7 +7,10 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
+import numpy as np
+
 from iaside_plugins.entry.schema import Entry
+from iaside_plugins.importance.evidence import Evidence
 from iaside_plugins.leaderboard.board import Board, Section, largest_first
 from iaside_plugins.leaderboard.findings import findings
 from iaside_plugins.leaderboard.render import drawings
@@ -16,7 +19,7 @@ from iaside_plugins.leaderboard.statistics.pairs import paired_columns
 from iaside_plugins.leaderboard.statistics.report import DECIMALS, Record
 from iaside_plugins.leaderboard.statistics.variables import ENDS
 from iaside_plugins.leaderboard.table import formatting as fmt
-from iaside_plugins.leaderboard.table.frame import GROUPS, Row, Table
+from iaside_plugins.leaderboard.table.frame import GROUPS, Row, Table, is_missing
 from iaside_plugins.leaderboard.table.presentation import (
     MARK,
     Column,
@@ -28,6 +31,7 @@ from iaside_plugins.leaderboard.table.presentation import (
 from iaside_plugins.leaderboard.table.rows import AttackColumn
 from iaside_plugins.leaderboard.table.splits import corruption_split
 from iaside_plugins.shapley.score import score_range
+from iaside_plugins.stats.intervals import Z95
 
 SCRIPTS = (
     "dom.js",
@@ -94,8 +98,7 @@ def _section(board: Board, section: Section) -> dict[str, Any]:
     families = [model["family"] for model in found["models"]]
     shown, rows = section.columns, table.rows
     first = table.entries[0]
-    order = _order(table)
-    attacks = main_attacks(table)
+    sort = next((attack.column for attack in main_attacks(table)), "clean_accuracy")
     cells = [[_cell(table, column, k) for column in shown] for k in range(len(rows))]
     return {
         "id": short_id(found["id"]),
@@ -106,9 +109,9 @@ def _section(board: Board, section: Section) -> dict[str, Any]:
         "findings": findings(section),
         "columns": shown,
         "views": [" ".join(column.views) for column in shown],
-        "sort": (attacks[0].column if attacks else "clean_accuracy"),
-        "order": order,
-        "ranks": _ranks(found, attacks[0].column if attacks else "clean_accuracy"),
+        "sort": sort,
+        "order": _order(table, sort),
+        "ranks": _ranks(found, sort),
         "heads": [_head(column) for column in shown],
         "cells": cells,
         "keys": [entry.entry_id.split("--")[1] for entry in table.entries],
@@ -122,14 +125,10 @@ def _section(board: Board, section: Section) -> dict[str, Any]:
     }
 
 
-def _order(table: Table) -> list[int]:
-    """Return the rows by the main robust accuracy, the best first; else as the table has them."""
-    attacks = main_attacks(table)
-    places = list(range(len(table.rows)))
-    if not attacks:
-        return places
-    values = table.frame[attacks[0].column].fillna(-1.0).tolist()
-    return sorted(places, key=lambda k: -values[k])
+def _order(table: Table, column: str) -> list[int]:
+    """Return the rows by a column, the greatest first, those without a value last."""
+    values = table.frame[column].fillna(-1.0).tolist()
+    return sorted(range(len(values)), key=lambda k: -values[k])
 
 
 def _ranks(found: Record, column: str) -> list[str]:
@@ -163,7 +162,7 @@ def _badges(table: Table) -> list[tuple[str, str]]:
     n = first.data.n_images
     found = []
     if n < SMALL:
-        half = 100 * 1.96 * (0.25 / n) ** 0.5
+        half = 100 * Z95 * (0.25 / n) ** 0.5
         found.append(
             ("few images", f"{n} images: a proportion is known to about {half:.0f} points at worst")
         )
@@ -250,10 +249,7 @@ def raw_rows(table: Table, shown: Sequence[Column], families: Sequence[str]) -> 
         "families": list(families),
         "names": names,
         "rows": [[_json(row.get(name)) for name in names] for row in table.rows],
-        "bands": [
-            [[round(v, 4) for v in (value, *ends)] for value, ends in _values(table, k)]
-            for k in range(len(table.rows))
-        ],
+        "bands": [band_values(evidence) for evidence in table.evidence],
         "pairs": [
             {
                 "label": column.label,
@@ -269,9 +265,10 @@ def raw_rows(table: Table, shown: Sequence[Column], families: Sequence[str]) -> 
     }
 
 
-def _values(table: Table, k: int) -> Any:
-    evidence = table.evidence[k]
-    return zip(evidence.nats.tolist(), evidence.intervals.tolist(), strict=True)
+def band_values(evidence: Evidence) -> list[list[float]]:
+    """Return the Shapley value of every band with the ends of its interval, rounded, in nats."""
+    found = np.column_stack([evidence.nats, evidence.intervals]).tolist()
+    return [[round(value, 4) for value in row] for row in found]
 
 
 def _mean_errors(errors: dict[str, dict[int, float]]) -> dict[str, float]:
@@ -279,6 +276,6 @@ def _mean_errors(errors: dict[str, dict[int, float]]) -> dict[str, float]:
 
 
 def _json(value: Any) -> Any:
-    if value is None or value != value or str(value) == "<NA>":
+    if is_missing(value):
         return None
     return round(value, DECIMALS) if isinstance(value, float) else value

@@ -11,9 +11,9 @@ from typing import Any
 from iaside_plugins.leaderboard.board import Board, Section
 from iaside_plugins.leaderboard.statistics.comparison import residual
 from iaside_plugins.leaderboard.statistics.report import Record
-from iaside_plugins.leaderboard.statistics.variables import CORRUPTION_ERROR, clean_accuracy
+from iaside_plugins.leaderboard.statistics.variables import clean_accuracy
 from iaside_plugins.leaderboard.table import formatting as fmt
-from iaside_plugins.leaderboard.table.frame import Row, Table
+from iaside_plugins.leaderboard.table.frame import CORRUPTION_ERROR, Row, Table
 from iaside_plugins.leaderboard.table.presentation import heading, main_attacks
 from iaside_plugins.storage.files import jsonable
 
@@ -202,16 +202,9 @@ def to_vega(board: Board) -> str:
 
 def _chart(section: Section, panel: Panel) -> Specification:
     x, y = (_encoding(axis, name) for axis, name in ((panel.x, "x"), (panel.y, "y")))
-    lines = [
-        {
-            "mark": "rule",
-            "encoding": {"x": x, "x2": {"field": "x_high"}, "y": y} | {"x": x | {"field": "x_low"}},
-        },
-        {
-            "mark": "rule",
-            "encoding": {"x": x, "y": y | {"field": "y_low"}, "y2": {"field": "y_high"}},
-        },
-    ]
+    across = {"x": x | {"field": "x_low"}, "x2": {"field": "x_high"}, "y": y}
+    up = {"x": x, "y": y | {"field": "y_low"}, "y2": {"field": "y_high"}}
+    lines = [{"mark": "rule", "encoding": ends} for ends in (across, up)]
     group = {"field": "family", "type": "nominal"}
     tooltip = [{"field": name} for name in ("model", "family", "x", "y")]
     points = {

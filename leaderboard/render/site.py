@@ -52,12 +52,7 @@ def _add(board: Board) -> str:
 
 
 def _downloads(board: Board) -> str:
-    entries = sorted(
-        f"entries/{entry.data.name}/{entry.entry_id}.json"
-        for section in board.sections
-        for model in section.table.models
-        for entry in model.entries
-    )
+    entries = sorted(entry.board_file for entry in board.entries)
     return render(
         "downloads.html", board, here="downloads.html", files=FILES.items(), entries=entries
     )

@@ -5,13 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from iaside_plugins.leaderboard.board import Board, Section
 from iaside_plugins.leaderboard.table import formatting as fmt
-from iaside_plugins.leaderboard.table.frame import TEXTS, Row, Table, concatenated, records
+from iaside_plugins.leaderboard.table.frame import (
+    TEXTS,
+    Row,
+    Table,
+    concatenated,
+    is_missing,
+    records,
+)
 from iaside_plugins.leaderboard.table.presentation import (
     Column,
     conclusions,
@@ -55,7 +61,7 @@ def to_csv(board: Board) -> str:
 
 def _raw(name: Any, value: Any) -> str:
     """Return a cell of the CSV file: safe text, full-precision numbers, empty if missing."""
-    if _missing(value):
+    if is_missing(value):
         return ""
     return fmt.csv_text(str(value)) if name in TEXTS else repr(value)
 
@@ -73,7 +79,7 @@ def _json_table(table: Table) -> Row:
         spectral, adversarial = entry.spectral, entry.adversarial
         attacks = [a for e in model.entries if e.adversarial for a in e.adversarial.attacks]
         rows.append(
-            {name: None if _missing(value) else value for name, value in row.items()}
+            {name: None if is_missing(value) else value for name, value in row.items()}
             | {
                 "distribution_interval": spectral.distribution_interval,
                 "shapley_se": spectral.shapley_se,
@@ -88,12 +94,6 @@ def _json_table(table: Table) -> Row:
             }
         )
     return {"heading": heading(table), "facts": facts(table), "rows": rows}
-
-
-def _missing(value: Any) -> bool:
-    import pandas as pd
-
-    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
 
 
 def to_markdown(board: Board) -> str:

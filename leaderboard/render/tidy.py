@@ -100,7 +100,7 @@ class Number(NamedTuple):
     band: int | None = None
 
 
-class Model(NamedTuple):
+class ModelsRow(NamedTuple):
     """One entry, and the family that the statistics put its model in."""
 
     entry: Entry
@@ -113,7 +113,7 @@ class Model(NamedTuple):
         return " ".join(f"{name}=={version}" for name, version in sorted(versions.items()))
 
 
-class ImageNetC(NamedTuple):
+class ImageNetCRow(NamedTuple):
     """One entry of corrupted ImageNet images, by the names of timm's results."""
 
     entry: Entry
@@ -163,7 +163,8 @@ def results(board: Board) -> str:
 
 def models(board: Board) -> str:
     """Return models.csv: what is known of every entry's model, images and origin."""
-    return _csv(MODELS, (Model(entry, board.families[entry.entry_id]) for entry in board.entries))
+    rows = (ModelsRow(entry, board.families[entry.entry_id]) for entry in board.entries)
+    return _csv(MODELS, rows)
 
 
 def imagenet_c(board: Board) -> str:
@@ -172,7 +173,7 @@ def imagenet_c(board: Board) -> str:
     It holds the entries of image sets named imagenet... under any of the 15 corruptions.
     """
     rows = (
-        ImageNetC(entry, entry.corruption)
+        ImageNetCRow(entry, entry.corruption)
         for entry in board.entries
         if entry.data.name.lower().startswith("imagenet")
         and entry.corruption is not None

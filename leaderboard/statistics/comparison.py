@@ -197,8 +197,8 @@ def _models(comparison: Comparison) -> str:
 
 def sentence(comparison: Comparison) -> str:
     """State a comparison's numbers: n, correlation, clean accuracy alone, partial correlation."""
-    head = f"{_upper(comparison['predictor_label'])} against {comparison['outcome_label']}, n = "
-    head += _models(comparison)
+    score = comparison["predictor_label"].capitalize()
+    head = f"{score} against {comparison['outcome_label']}, n = {_models(comparison)}"
     plain, rival = comparison["spearman"], comparison["clean"]["spearman"]
     if plain["value"] is None:
         return f"{head}: no correlation ({plain['reason']})."
@@ -230,7 +230,3 @@ def estimate(found: dict[str, Any]) -> str:
     if found["reason"]:
         parts.append(found["reason"])
     return f"{found['value']:+.2f} ({', '.join(parts)})"
-
-
-def _upper(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -24,7 +24,7 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Difference:
+class PairedDifference:
     """The second model's number less the first's, a share of 1, with its 95 % interval."""
 
     value: float
@@ -42,7 +42,7 @@ class PairedColumn:
     """
 
     label: str
-    differences: dict[tuple[int, int], Difference]
+    differences: dict[tuple[int, int], PairedDifference]
 
 
 def paired_columns(table: Table, attacks: list[AttackColumn]) -> list[PairedColumn]:
@@ -72,13 +72,13 @@ def _column(label: str, images: list[Array | None]) -> PairedColumn:
     return PairedColumn(label, pairs)
 
 
-def _difference(first: Array, second: Array) -> Difference:
+def _difference(first: Array, second: Array) -> PairedDifference:
     """Return the mean of second - first: of flags as in `paired_change`, else with a normal one."""
     if np.isin([*first, *second], (0.0, 1.0)).all():
         gained, lost = int((second > first).sum()), int((second < first).sum())
-        return Difference(*paired_change(gained, lost, len(first)))
+        return PairedDifference(*paired_change(gained, lost, len(first)))
     value, ends = mean_interval(second - first)
-    return Difference(value, *ends)
+    return PairedDifference(value, *ends)
 
 
 def _flags(part: Proportion) -> Array | None:

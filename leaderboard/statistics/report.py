@@ -27,7 +27,6 @@ from iaside_plugins.leaderboard.statistics.comparison import (
 )
 from iaside_plugins.leaderboard.statistics.equal_accuracy import equal_accuracy
 from iaside_plugins.leaderboard.statistics.variables import (
-    CORRUPTION_ERROR,
     PREDICTORS,
     Variable,
     clean_accuracy,
@@ -38,14 +37,14 @@ from iaside_plugins.leaderboard.statistics.variables import (
     rank_intervals,
     reliability,
 )
-from iaside_plugins.leaderboard.table.frame import Table, tables
+from iaside_plugins.leaderboard.table.frame import CORRUPTION_ERROR, Table, is_missing, tables
 from iaside_plugins.leaderboard.table.rows import KEYS
 from iaside_plugins.stats.correlation import Array
 from iaside_plugins.stats.permutation import EXACT_UP_TO, holm
 from iaside_plugins.storage.files import jsonable
 
 Record = dict[str, Any]
-Samples = dict[tuple[tuple[str, ...], ...], estimates.Sample]  # by models and families
+Samples = dict[tuple[str, ...], estimates.Sample]  # by models
 DECIMALS = 6
 NUMBERS = re.compile(r"\[\n([-\d.e,\s]*)\]")  # no string of JSON holds a line break
 PRIMARY = ("mce", CORRUPTION_ERROR)  # without them the first attack
@@ -111,11 +110,7 @@ def table_id(table: Table) -> str:
 
 def _keys(table: Table) -> Record:
     row = table.rows[0]
-    return {key: None if _missing(row[key]) else row[key] for key in KEYS}
-
-
-def _missing(value: Any) -> bool:
-    return value is None or value != value or str(value) == "<NA>"
+    return {key: None if is_missing(row[key]) else row[key] for key in KEYS}
 
 
 def _table(table: Table, given: Mapping[str, str]) -> Record:
@@ -154,8 +149,8 @@ def _table(table: Table, given: Mapping[str, str]) -> Record:
         "comparisons": comparisons,
         "equal_accuracy": [equal_accuracy(scores[0], y, clean, families) for y in _plain(found)],
         "per_corruption": [_per_corruption(x, clean, errors, families, samples) for x in scores],
-        "ranks": [r for r in map(rank_intervals, measured) if r["models"]],
-        "reliability": [reliability(c) for c in measured if any(_bounded(c))],
+        "ranks": [rank_intervals(column) for column in measured if column.estimated],
+        "reliability": [reliability(column) for column in measured if column.estimated],
     }
 
 
@@ -203,10 +198,6 @@ def _primary(found: Sequence[Variable]) -> str | None:
     return None if best is None else f"{next(iter(PREDICTORS))}--{best.id}"
 
 
-def _bounded(column: Variable) -> list[bool]:
-    return [None not in m.interval for m in column.measured.values()]
-
-
 def _outcome(column: Variable, clean: Variable) -> Record:
     """Return an outcome's values, and the residuals of a line in clean accuracy."""
     ids = list(column.measured)
@@ -244,7 +235,7 @@ def _columns(
         return np.array([getattr(column.measured[key], name) for key in ids], dtype=np.float64)
 
     members = tuple(families[key] for key in ids)
-    return samples.setdefault((tuple(ids), members), estimates.Sample(members)), of
+    return samples.setdefault(tuple(ids), estimates.Sample(members)), of
 
 
 def _comparison(

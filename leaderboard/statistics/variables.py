@@ -14,7 +14,7 @@ import numpy.typing as npt
 from iaside_plugins.corruptions.error_rates import SEVERITIES
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.leaderboard.statistics.estimates import MIN_MODELS
-from iaside_plugins.leaderboard.table.frame import GROUPS, Row, Table
+from iaside_plugins.leaderboard.table.frame import CORRUPTION_ERROR, GROUPS, Row, Table
 from iaside_plugins.leaderboard.table.rows import AttackColumn
 from iaside_plugins.stats.intervals import Z95
 
@@ -41,7 +41,7 @@ UNKNOWN = "unknown"
 Bounds = tuple[float | None, float | None]
 PREDICTORS = {"signed_score": "signed score", "score": "score"}
 ENDS = ("", "_low", "_high")
-CORRUPTION_ERROR = "mean_corruption_error_unnormalised"
+NO_CORRUPTIONS = "corruptions not evaluated"
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,16 @@ class Variable:
     scale: str
     measured: dict[str, Measured]
     missing: dict[str, str]
+
+    @property
+    def estimated(self) -> dict[str, tuple[float, float, float]]:
+        """Value and ends of the interval of the models that have one, by entry_id."""
+        return {
+            key: (one.value, low, high)
+            for key, one in self.measured.items()
+            for low, high in [one.interval]
+            if low is not None and high is not None
+        }
 
 
 def logit(share: float, n: int) -> float:
@@ -169,7 +179,7 @@ def corruption_errors(table: Table) -> list[tuple[str, Variable]]:
     def reader(name: str) -> Callable[[Entry], Measured | str]:
         def read(entry: Entry) -> Measured | str:
             if entry.corruption is None:
-                return "corruptions not evaluated"
+                return NO_CORRUPTIONS
             rates = errors[entry.entry_id].get(name, {})
             if len(rates) < len(SEVERITIES):
                 return f"{name} not evaluated"
@@ -207,7 +217,7 @@ def _column(
 
 def _mean_error(entry: Entry) -> Measured | str:
     if entry.corruption is None:
-        return "corruptions not evaluated"
+        return NO_CORRUPTIONS
     mean = entry.corruption.unnormalised_mean_error
     return Measured(mean.value, logit(mean.value, mean.n), mean.interval)
 
@@ -222,7 +232,7 @@ def _mce(entry: Entry) -> Measured | str:
 def _retained_under_corruption(entry: Entry) -> Measured | str:
     """Return the share of the accuracy on the same images uncorrupted."""
     if entry.corruption is None:
-        return "corruptions not evaluated"
+        return NO_CORRUPTIONS
     mean, clean = entry.corruption.unnormalised_mean_error, entry.corruption.uncorrupted_accuracy
     return _retained(1 - mean.value, mean.n, clean.value, clean.n)
 
@@ -282,9 +292,8 @@ def rank_intervals(column: Variable) -> dict[str, Any]:
     """
     sign = -1.0 if column.better == "lower" else 1.0
     rows = [
-        (key, m.value, sign * m.value, sorted((sign * m.interval[0], sign * m.interval[1])))
-        for key, m in column.measured.items()
-        if m.interval[0] is not None and m.interval[1] is not None
+        (key, value, sign * value, sorted((sign * low, sign * high)))
+        for key, (value, low, high) in column.estimated.items()
     ]
     values = np.sort([row[2] for row in rows])
     lows, highs = (np.sort([row[3][end] for row in rows]) for end in (0, 1))
@@ -321,11 +330,7 @@ def reliability(column: Variable) -> dict[str, Any]:
     stated intervals (jackknife for scores, Wilson for proportions). Errors that all models share,
     as they see the same images, are counted as if they differed: it is a lower bound.
     """
-    both = [
-        (m.value, (m.interval[1] - m.interval[0]) / (2 * Z95))
-        for m in column.measured.values()
-        if m.interval[0] is not None and m.interval[1] is not None
-    ]
+    both = [(value, (high - low) / (2 * Z95)) for value, low, high in column.estimated.values()]
     found: dict[str, Any] = {"column": column.id, "label": column.label, "n_models": len(both)}
     empty = {"value": None, "standard_error": None, "standard_deviation": None}
     if len(both) < MIN_MODELS:

@@ -19,10 +19,10 @@ from iaside_plugins.decomposition.comparison import combine, difference
 from iaside_plugins.decomposition.contributions import Contributions
 from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.display.plots import counted, new_figure, titled
-from iaside_plugins.display.style import DIVERGING, LABEL, SMALL
+from iaside_plugins.display.style import LABEL
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.studies.measured import run
-from iaside_plugins.leaderboard.studies.page import refresh, short_name
+from iaside_plugins.leaderboard.studies.page import draw_by_band, refresh, short_name
 from iaside_plugins.storage.files import rounded
 
 if TYPE_CHECKING:
@@ -114,17 +114,10 @@ def adversarial_figure(data: Mapping[str, Any]) -> Figure:
     values = {
         name: 100 * np.array([row["conditions"][name]["bands"] for row in rows]) for name in names
     }
-    most = max(float(np.abs(each).max()) for each in values.values())
     labels = [f"{short_name(row['first'])} - {short_name(row['second'])}" for row in rows]
-    for k, (ax, name) in enumerate(zip(axes, names, strict=True)):
-        shown = ax.imshow(values[name], cmap=DIVERGING, vmin=-most, vmax=most, aspect="auto")
-        ax.set_title(name, fontsize=LABEL)
-        ax.set_xticks(range(values[name].shape[1]))
-        ax.set_xlabel("band")
-        ax.set_yticks(range(len(rows)), labels if k == 0 else [])
-    bar = figure.colorbar(shown, ax=axes)
-    bar.set_label("points of error, first less second", fontsize=LABEL)
-    bar.ax.tick_params(labelsize=SMALL)
+    draw_by_band(figure, axes, values, labels, "points of error, first less second")
+    for ax in axes:
+        ax.title.set_fontsize(LABEL)
     title = "Networks trained for robustness less others, what each adds to its error by band"
     figure.suptitle(titled(title, counted(row["n_images"] for row in rows)))
     return figure

@@ -93,9 +93,9 @@ class CriterionOutcome:
     among: str
     n_networks: int
     n_families: int
-    value: float | None
-    interval: tuple[float, float] | None
-    verdict: str
+    value: float | None = None
+    interval: tuple[float, float] | None = None
+    verdict: str = TOO_FEW
     p: float | None = None
     beside: Mapping[str, Any] | None = None
 
@@ -128,7 +128,7 @@ def _partial(
     x, y, z = (np.array([one[key] for one in some], float) for key in (predictor, outcome, "clean"))
     sample = Sample(families)
     what = f"{LABELS[predictor]} and {LABELS[outcome]}, given clean accuracy (+: as expected)"
-    row = CriterionOutcome("a", what, among, len(some), len(set(families)), None, None, TOO_FEW)
+    row = CriterionOutcome("a", what, among, len(some), len(set(families)))
     found = partial_spearman(sign * x, y, z, sample)
     if found["value"] is None or found["family_interval"] is None:
         return replace(row, value=found["value"], beside={"reason": found["reason"]})
@@ -188,7 +188,7 @@ def _mean_over_families(
     for name, value in each.items():
         of.setdefault(families[name], []).append(value)
     means = np.array([np.mean(values) for values in of.values()])
-    row = CriterionOutcome(criterion, what, "all networks", len(each), len(of), None, None, TOO_FEW)
+    row = CriterionOutcome(criterion, what, "all networks", len(each), len(of))
     if not len(means):
         return row
     row = replace(row, value=float(means.mean()))
@@ -244,7 +244,7 @@ def _same_order(
     }
     own = tuple(families[name] for name in some)
     text = f"{CHOICES[choice]}: {LABELS[column]}, order of the networks"
-    row = CriterionOutcome("c", text, "all networks", len(some), len(set(own)), None, None, TOO_FEW)
+    row = CriterionOutcome("c", text, "all networks", len(some), len(set(own)))
     if row.n_families < MIN_INTERVAL:
         return row, float("nan")
     x, y = np.array(list(some.values()), float).T
@@ -274,7 +274,7 @@ def _same_half(
                 same.setdefault(name, []).append(bool(value * other > 0))
     text = f"{CHOICES[choice]}: same half costs more, share of clear groups of corruptions"
     n_families = len({families[name] for name in same})
-    row = CriterionOutcome("c", text, "all networks", len(same), n_families, None, None, TOO_FEW)
+    row = CriterionOutcome("c", text, "all networks", len(same), n_families)
     if n_families < MIN_INTERVAL:
         return row
     agreed, clear = np.array([[sum(found), len(found)] for found in same.values()], float).T
@@ -385,7 +385,7 @@ def forecasts(
     own = [families[name] for name in nets]
     n_families = len(set(own))
     if not nets:
-        return [CriterionOutcome("e", FIGURES[RIVAL_LESS_OWN], among, 0, 0, None, None, TOO_FEW)]
+        return [CriterionOutcome("e", FIGURES[RIVAL_LESS_OWN], among, 0, 0)]
     tables = {
         key: np.array([one[key] for one in nets.values()]) for key in ("measured", "forecast")
     }

@@ -7,7 +7,6 @@ files it builds page and figure from decomposition.json again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +19,10 @@ from iaside_plugins.decomposition.contributions import Contributions, Split
 from iaside_plugins.decomposition.result import ErrorDecomposition
 from iaside_plugins.decomposition.sentences import conclusion
 from iaside_plugins.display.plots import counted, new_figure, save_figure, titled
-from iaside_plugins.display.style import DIVERGING, LABEL, SMALL
 from iaside_plugins.display.text import markdown_table, rounded_to_sum
 from iaside_plugins.leaderboard.studies.measured import run
-from iaside_plugins.leaderboard.studies.page import fill_blocks
-from iaside_plugins.storage.files import rounded, write_atomic, write_json
+from iaside_plugins.leaderboard.studies.page import draw_by_band, fill_blocks
+from iaside_plugins.storage.files import read_json, rounded, write_atomic, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -172,16 +170,7 @@ def decomposition_figure(data: Mapping[str, Any]) -> Figure:
         group: 100 * np.array([one["groups"][group]["bands"] for one in nets.values()])
         for group in GROUPS
     }
-    most = max(float(np.abs(each).max()) for each in values.values())
-    for k, (ax, group) in enumerate(zip(axes, GROUPS, strict=True)):
-        shown = ax.imshow(values[group], cmap=DIVERGING, vmin=-most, vmax=most, aspect="auto")
-        ax.set_title(group)
-        ax.set_xticks(range(values[group].shape[1]))
-        ax.set_xlabel("band")
-        ax.set_yticks(range(len(nets)), list(nets) if k == 0 else [])
-    bar = figure.colorbar(shown, ax=axes)
-    bar.set_label("points of error", fontsize=LABEL)
-    bar.ax.tick_params(labelsize=SMALL)
+    draw_by_band(figure, axes, values, list(nets), "points of error")
     n_images = counted(one["n_images"] for one in nets.values())
     protocols = dict.fromkeys(one["protocol"]["protocol_id"] for one in nets.values())
     title = f"What corruptions cost {len(nets)} networks, split over bands"
@@ -195,7 +184,7 @@ def main(files: list[str]) -> None:
     if files:
         results = ((Path(file).stem, ErrorDecomposition.load(file)) for file in files)
         write_json(source, condense(results))
-    data = json.loads(source.read_text(encoding="utf-8"))
+    data = read_json(source)
     readme = FOLDER / "README.md"
     write_atomic(readme, page(readme.read_text(encoding="utf-8"), data).encode())
     save_figure(decomposition_figure(data), FOLDER / "decomposition.png")

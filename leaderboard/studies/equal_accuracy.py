@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +16,10 @@ from iaside_plugins.leaderboard.studies.evidence import FOLDER
 from iaside_plugins.leaderboard.studies.measured import run
 from iaside_plugins.leaderboard.studies.page import short_name
 from iaside_plugins.leaderboard.studies.views import KINDS, kind
+from iaside_plugins.storage.files import read_json
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -32,37 +33,8 @@ def equal_accuracy_figure(data: Mapping[str, Any]) -> Figure:
     nets = {name: one for name, one in data["nets"].items() if one["robust"] is not None}
     if not nets:
         raise InputError("expected networks with an accuracy under PGD at 2/255, there are none")
-    kinds = [wanted for wanted in KINDS if wanted in map(kind, nets.values())]
     for ax, (column, label) in zip(axes, columns, strict=True):
-        for wanted in kinds:
-            k = KINDS.index(wanted)
-            for equal in (False, True):
-                some = {
-                    name: one
-                    for name, one in nets.items()
-                    if kind(one) == wanted and is_equal(one) == equal
-                }
-                ax.scatter(
-                    [one[column] for one in some.values()],
-                    [100 * one["robust"] for one in some.values()],
-                    color=COLOURS[k] if equal else FAINT,
-                    marker=MARKS[k],
-                    s=28,
-                    label=wanted if equal else None,
-                )
-        middle = sum(ax.get_xlim()) / 2
-        for name, one in nets.items():
-            if is_equal(one):
-                left = one[column] > middle
-                ax.annotate(
-                    short_name(name),
-                    (one[column], 100 * one["robust"]),
-                    xytext=(-4 if left else 4, 3),
-                    textcoords="offset points",
-                    ha="right" if left else "left",
-                    fontsize=SMALL,
-                    color=LINE,
-                )
+        _draw(ax, nets, column)
         ax.set_xlabel(label)
     axes[0].set_ylabel("accuracy in % under PGD at 2/255")
     title = f"clean accuracy {EQUAL[0]:.2f} to {EQUAL[1]:.2f}"
@@ -74,6 +46,37 @@ def equal_accuracy_figure(data: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def _draw(ax: Axes, nets: Mapping[str, Any], column: str) -> None:
+    """Draw robust accuracy against a column; networks of equal accuracy have colour and name."""
+    for k, wanted in enumerate(KINDS):
+        own = [one for one in nets.values() if kind(one) == wanted]
+        if not own:
+            continue
+        for equal in (False, True):
+            some = [one for one in own if is_equal(one) == equal]
+            ax.scatter(
+                [one[column] for one in some],
+                [100 * one["robust"] for one in some],
+                color=COLOURS[k] if equal else FAINT,
+                marker=MARKS[k],
+                s=28,
+                label=wanted if equal else None,
+            )
+    middle = sum(ax.get_xlim()) / 2
+    for name, one in nets.items():
+        if is_equal(one):
+            left = one[column] > middle
+            ax.annotate(
+                short_name(name),
+                (one[column], 100 * one["robust"]),
+                xytext=(-4 if left else 4, 3),
+                textcoords="offset points",
+                ha="right" if left else "left",
+                fontsize=SMALL,
+                color=LINE,
+            )
+
+
 def is_equal(net: Mapping[str, Any]) -> bool:
     """Return whether a network is among those of equal accuracy."""
     return bool(EQUAL[0] <= net["clean"] <= EQUAL[1])
@@ -81,7 +84,7 @@ def is_equal(net: Mapping[str, Any]) -> bool:
 
 def main(_: Iterable[str] = ()) -> None:
     """Draw the figure."""
-    data = json.loads((FOLDER / "evidence.json").read_text(encoding="utf-8"))
+    data = read_json(FOLDER / "evidence.json")
     save_figure(equal_accuracy_figure(data), FOLDER / "equal-accuracy.png")
 
 

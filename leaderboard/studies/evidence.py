@@ -38,8 +38,8 @@ from iaside_plugins.leaderboard.studies.verdicts import summary
 from iaside_plugins.shapley.score import importance_distribution, signed_score
 from iaside_plugins.storage.files import (
     jsonable,
-    parse_json,
     read_file,
+    read_json,
     rounded,
     write_atomic,
     write_json,
@@ -53,7 +53,6 @@ README = BOARD.parent / "README.md"
 BLOCK = "<!-- outcomes -->"
 PARTS = ("nets", "views", "choices", "filters", "forecast")  # of CIFAR-10
 PHOTO_PARTS = ("photos", "photos_forecast")
-NAMED_BY = {PARTS: FAMILIES, PHOTO_PARTS: PHOTOGRAPHS}
 PIXELS = 224  # of photographs, of which spectra of corruptions are shipped
 BUDGET = 2 / 255  # Linf, at which robust accuracies are compared
 PER_ENERGY = "contribution per energy"
@@ -83,18 +82,7 @@ def condense(
             has none, or entries, choices of bands or numbers of images are unlike.
     """
     known, photographs = known or {}, photographs or {}
-    attacked = _entries(folder, "autoattack")
-    new: dict[str, dict[str, Any]] = {
-        "nets": {name: _net(entry) for name, entry in _entries(folder, "cifar10").items()},
-        "views": {path.stem: _views(_json(path)) for path in folder.glob("views/*.json")},
-        "choices": _choices(folder),
-        "filters": {path.stem: _filters(_json(path)) for path in folder.glob("filters/*.json")},
-        "forecast": _forecast(folder / "forecast-cifar10.json"),
-        "photos": {
-            name: {"n_images": e.clean_accuracy.n} for name, e in _entries(folder, "photos").items()
-        },
-        "photos_forecast": _forecast(folder / "forecast-photos.json"),
-    }
+    new, attacked = _measurements(folder), _entries(folder, "autoattack")
     if not attacked and not any(new.values()):
         raise InputError(f"{folder}: expected what leaderboard/entries.mk wrote (OUT=...)")
     for part, rows in new.items():
@@ -102,22 +90,48 @@ def condense(
     new["seconds"] = _seconds(folder)
     found: dict[str, Any] = {k: dict(sorted(v.items())) for k, v in _over(known, new).items()}
     found |= {"families": dict(families), "photographs": dict(photographs)}
-    for parts, file in NAMED_BY.items():
-        names = families if parts is PARTS else photographs
+    for parts, names, file in (
+        (PARTS, families, FAMILIES),
+        (PHOTO_PARTS, photographs, PHOTOGRAPHS),
+    ):
         if unknown := sorted({name for part in parts for name in found[part]} - set(names)):
             raise InputError(f"{FOLDER / file}: expected a family of {', '.join(unknown)}")
     for name, one in found["nets"].items():
         one["family"] = families[name]
         one.setdefault("autoattack", None)
+    _add_autoattack(found["nets"], attacked)
+    found["missing"] = _missing(found)
+    compact: dict[str, Any] = rounded(jsonable(found), DIGITS)
+    return compact
+
+
+def _measurements(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return what the criteria need of the files below a folder, by part and network."""
+    return {
+        "nets": {name: _net(entry) for name, entry in _entries(folder, "cifar10").items()},
+        "views": {path.stem: _views(read_json(path)) for path in folder.glob("views/*.json")},
+        "choices": _choices(folder),
+        "filters": {path.stem: _filters(read_json(path)) for path in folder.glob("filters/*.json")},
+        "forecast": _forecast(folder / "forecast-cifar10.json"),
+        "photos": {
+            name: {"n_images": e.clean_accuracy.n} for name, e in _entries(folder, "photos").items()
+        },
+        "photos_forecast": _forecast(folder / "forecast-photos.json"),
+    }
+
+
+def _add_autoattack(nets: Mapping[str, dict[str, Any]], attacked: Mapping[str, Entry]) -> None:
+    """Set the outcome of AutoAttack of the networks that it attacked.
+
+    Raises:
+        InputError: A network has no entry, or one of another number of images.
+    """
     for name, entry in attacked.items():
-        own, n = found["nets"].get(name), entry.clean_accuracy.n
+        own, n = nets.get(name), entry.clean_accuracy.n
         if own is None or n != own["n_images"]:
             expected = "an entry" if own is None else f"AutoAttack of its {own['n_images']} images"
             raise InputError(f"{name}: expected {expected}, got AutoAttack of {n} images")
         own["autoattack"] = _robust(entry)
-    found["missing"] = _missing(found)
-    compact: dict[str, Any] = rounded(jsonable(found), DIGITS)
-    return compact
 
 
 def _entries(folder: Path, part: str) -> dict[str, Entry]:
@@ -194,7 +208,7 @@ def _seconds(folder: Path) -> dict[str, int]:
 
 def _forecast(file: Path) -> dict[str, Any]:
     """Return what criterion e needs of a report of `tests/bench/bench_forecast.py`, if any."""
-    rows = _json(file)["nets"] if file.exists() else []
+    rows = read_json(file)["nets"] if file.exists() else []
     kept = ("clean", "measured", "forecast")
     return {
         row["name"]: {
@@ -204,10 +218,6 @@ def _forecast(file: Path) -> dict[str, Any]:
         }
         for row in rows
     }
-
-
-def _json(path: Path) -> Any:
-    return parse_json(read_file(path).decode())
 
 
 def _net(entry: Entry) -> dict[str, Any]:
@@ -351,14 +361,14 @@ def _scores(
 def main(folders: Iterable[str]) -> None:
     """Take new files in, if a folder is given, and make the table of outcomes."""
     source = FOLDER / "evidence.json"
-    families, photographs = (_json(FOLDER / file) for file in NAMED_BY.values())
+    families, photographs = (read_json(FOLDER / file) for file in (FAMILIES, PHOTOGRAPHS))
     for folder in map(folder_of, folders):
-        known = _json(source) if source.exists() else None
+        known = read_json(source) if source.exists() else None
         data = condense(folder, families, known, photographs)
         write_json(source, data)
         counts = (f"{part} {len(data[part])}" for part in PARTS + PHOTO_PARTS)
         sys.stdout.write(f"networks in {source.name}: {', '.join(counts)}\n")
-    found = outcomes(_json(source))
+    found = outcomes(read_json(source))
     rows = rounded(jsonable([asdict(row) for row in found]), DIGITS)
     write_json(FOLDER / "outcomes.json", rows)
     text = README.read_text(encoding="utf-8")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from iaside_plugins.errors import InputError
+from iaside_plugins.storage.files import read_json
 
 CRITERIA = Path(__file__).resolve().parents[1] / "criteria"
 FAMILIES, PHOTOGRAPHS = "families.json", "photographs.json"  # of CIFAR-10 and of ImageNet
@@ -28,10 +28,7 @@ def family_of(name: str) -> str:
     Raises:
         InputError: If neither names it.
     """
-    cifar, photographs = (
-        json.loads((CRITERIA / file).read_text(encoding="utf-8"))
-        for file in (FAMILIES, PHOTOGRAPHS)
-    )
+    cifar, photographs = (read_json(CRITERIA / file) for file in (FAMILIES, PHOTOGRAPHS))
     found = cifar.get(name) or photographs.get(name, {}).get("family")
     if found is None:
         raise InputError(f"{CRITERIA}: expected a family of {name} in {FAMILIES} or {PHOTOGRAPHS}")
@@ -53,6 +50,6 @@ def networks(folder: Path, known: Mapping[str, Any] | None = None) -> dict[str, 
         folder: Holds a file a network, with `name` and `data`.
         known: Of other folders, by name: networks that this one lacks.
     """
-    found = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*.json")]
+    found = [read_json(file) for file in folder.glob("*.json")]
     nets = {**(known or {}), **{one["name"]: one for one in found}}
     return dict(sorted(nets.items(), key=lambda item: (item[1]["data"], item[0])))

@@ -1,21 +1,26 @@
-"""What the studies share: names of networks, tables in pages, figures that are made again."""
+"""What the studies share: names of networks, tables in pages, and how their figures are drawn."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iaside_plugins.display.plots import save_figure
+import numpy as np
+import numpy.typing as npt
+
+from iaside_plugins.display.plots import draw_dots, save_figure
+from iaside_plugins.display.style import COLOURS, DIVERGING, LABEL, MARKS, SMALL
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.studies.measured import folder_of
-from iaside_plugins.storage.files import write_json
+from iaside_plugins.storage.files import read_json, write_json
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Array = npt.NDArray[np.float64]
 BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?\n?(<!-- end -->)", re.S)
 
 
@@ -59,7 +64,55 @@ def refresh(
         InputError: As `condense` and `figure`.
     """
     for folder in folders:
-        known = json.loads(source.read_text(encoding="utf-8"))
+        known = read_json(source)
         write_json(source, condense(folder_of(folder), known), indent=indent)
-    data = json.loads(source.read_text(encoding="utf-8"))
+    data = read_json(source)
     save_figure(figure(data), source.with_suffix(".png"))
+
+
+def draw_by_band(
+    figure: Figure,
+    axes: Sequence[Axes],
+    tables: Mapping[str, Array],
+    rows: Sequence[str],
+    label: str,
+) -> None:
+    """Draw tables (rows, bands) side by side in one scale of colours; white is 0.
+
+    Args:
+        figure: The figure, which gets the colour bar.
+        axes: One a table.
+        tables: By their titles.
+        rows: Names of the rows.
+        label: Of the colour bar.
+    """
+    most = max(float(np.abs(values).max()) for values in tables.values())
+    for k, (ax, (title, values)) in enumerate(zip(axes, tables.items(), strict=True)):
+        shown = ax.imshow(values, cmap=DIVERGING, vmin=-most, vmax=most, aspect="auto")
+        ax.set_title(title)
+        ax.set_xticks(range(values.shape[1]))
+        ax.set_xlabel("band")
+        ax.set_yticks(range(len(rows)), rows if k == 0 else [])
+    bar = figure.colorbar(shown, ax=axes)
+    bar.set_label(label, fontsize=LABEL)
+    bar.ax.tick_params(labelsize=SMALL)
+
+
+def draw_kind(ax: Axes, values: Array, kind: int, label: str) -> None:
+    """Draw values with their intervals, a row a network, a little aside of those of another kind.
+
+    Args:
+        ax: Axes to draw on.
+        values: Value, lower and upper end (n, 3).
+        kind: 0 or 1.
+        label: Of the kind, in the legend.
+    """
+    draw_dots(
+        ax,
+        values[:, 0],
+        values[:, 1:],
+        shift=0.12 * (2 * kind - 1),
+        color=COLOURS[kind],
+        mark=MARKS[kind],
+        label=label,
+    )

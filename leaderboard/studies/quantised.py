@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from iaside_plugins.display.plots import counted, draw_dots, new_figure, titled
-from iaside_plugins.display.style import COLOURS, FAINT, LABEL, MARKS
+from iaside_plugins.display.plots import counted, new_figure, titled
+from iaside_plugins.display.style import FAINT, LABEL
 from iaside_plugins.leaderboard.studies.criteria import NOT_SHOWN, SHOWN
 from iaside_plugins.leaderboard.studies.measured import networks, run
-from iaside_plugins.leaderboard.studies.page import refresh, short_name
+from iaside_plugins.leaderboard.studies.page import draw_kind, refresh, short_name
 from iaside_plugins.leaderboard.studies.verdicts import side
 from iaside_plugins.storage.files import rounded
 
@@ -39,8 +39,7 @@ BITS = {"8": "8 bits less float", "4": "weights of 4 bits less float"}
 
 def condense(folder: Path, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return what was measured below a folder, and what was known, see `networks`."""
-    nets = networks(folder / "quantised", known)
-    out: dict[str, Any] = rounded(nets, DIGITS)
+    out: dict[str, Any] = rounded(networks(folder / "quantised", known), DIGITS)
     return out
 
 
@@ -149,15 +148,7 @@ def quantised_figure(nets: Mapping[str, Any]) -> Figure:
         for j, (bits, label) in enumerate(BITS.items()):
             found = [one["difference"].get(bits) for one in nets.values()]
             values = 100 * np.array([one["mean"][part] if one else nothing for one in found])
-            draw_dots(
-                ax,
-                values[:, 0],
-                values[:, 1:],
-                shift=0.12 * (2 * j - 1),
-                color=COLOURS[j],
-                mark=MARKS[j],
-                label=label,
-            )
+            draw_kind(ax, values, j, label)
         ax.axvline(0, color=FAINT, linewidth=1, zorder=0)
         ax.set_title(title, fontsize=LABEL)
         ax.set_xlabel("points of error")

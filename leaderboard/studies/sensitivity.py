@@ -7,8 +7,6 @@ arguments it builds page and figure from sensitivity.json again.
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy as np
 from iaside_plugins.display.plots import save_figure
 from iaside_plugins.display.text import markdown_table, number
 from iaside_plugins.errors import InputError
+from iaside_plugins.leaderboard.studies.measured import run
 from iaside_plugins.leaderboard.studies.page import fill_blocks
 from iaside_plugins.leaderboard.table.formatting import markdown
 from iaside_plugins.sensitivity.plots import plot_sensitivity
@@ -33,7 +32,7 @@ from iaside_plugins.sensitivity.text import (
     one_at_a_time,
 )
 from iaside_plugins.shapley.score import BETA
-from iaside_plugins.storage.files import write_atomic, write_json
+from iaside_plugins.storage.files import read_json, write_atomic, write_json
 
 FOLDER = Path(__file__).resolve().parents[1] / "sensitivity"
 CHOICE = "cifar10"  # the study in which choices are crossed, and the one around the default
@@ -109,9 +108,9 @@ def tables(data: Mapping[str, Any]) -> dict[str, str]:
 def build(folder: Path = FOLDER, studies: Mapping[str, Path] | None = None) -> None:
     """Write sensitivity.json (if there are studies), README.md and sensitivity.png of a folder."""
     if studies:
-        found = {name: json.loads(path.read_text("utf-8")) for name, path in studies.items()}
+        found = {name: read_json(path) for name, path in studies.items()}
         write_json(folder / "sensitivity.json", condense(found), indent=None)
-    data = json.loads((folder / "sensitivity.json").read_text(encoding="utf-8"))
+    data = read_json(folder / "sensitivity.json")
     readme = folder / "README.md"
     page = fill_blocks(readme.read_text(encoding="utf-8"), tables(data))
     write_atomic(readme, page.encode())
@@ -356,6 +355,11 @@ def _at_least(value: float | None, bound: float) -> bool:
     return value is not None and value >= bound
 
 
-if __name__ == "__main__":
-    given = dict(argument.split("=", 1) for argument in sys.argv[1:])
+def main(arguments: list[str]) -> None:
+    """Take new studies in, NAME=STUDY.json, if there are any, and build page and figure."""
+    given = dict(argument.split("=", 1) for argument in arguments)
     build(FOLDER, {name: Path(path) for name, path in given.items()})
+
+
+if __name__ == "__main__":
+    run(main)

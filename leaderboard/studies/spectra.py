@@ -7,8 +7,6 @@ spectra.json again.
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,19 +19,29 @@ from iaside_plugins.display.style import COLOURS, FAINT, LINE, SMALL
 from iaside_plugins.display.text import markdown_table, number, row_number
 from iaside_plugins.errors import InputError
 from iaside_plugins.importance.evidence import Evidence, band_list
+from iaside_plugins.leaderboard.studies.measured import run
 from iaside_plugins.leaderboard.studies.page import fill_blocks
 from iaside_plugins.spectra.plots import bands_of, draw_evidence
 from iaside_plugins.spectra.text import is_headline, label
 from iaside_plugins.spectra.verdict import follows
-from iaside_plugins.storage.files import rounded, write_atomic, write_json
+from iaside_plugins.storage.files import read_json, rounded, write_atomic, write_json
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 FOLDER = Path(__file__).resolve().parents[1] / "spectra"
 DIGITS = 5  # significant ones that spectra.json keeps
+KEPT = (
+    "model",
+    "n_bands",
+    "band_norm",
+    "image_size",
+    "seed",
+    "corruptions",
+    "attacks",
+    "provenance",
+)
 BAND_COLUMNS = (
     "kind",
     "name",
@@ -57,9 +65,6 @@ CURVES = (  # corruptions of the first panel: name, text, style
 def condense(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what the page needs of spectrum reports, rounded, by name of the model.
 
-    Of a model without attacks only the importance: the spectra of its
-    corruptions are those of the others.
-
     Raises:
         InputError: For something other than reports of `iaside spectrum`.
     """
@@ -68,41 +73,41 @@ def condense(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         try:
             model = report["model"]
             name = f"images-{report['n_bands']}" if model is None else str(model["name"])
-            conditions = [
-                row
-                for row in report["conditions"]
-                if row["kind"] != "corruption" or row["strength"] is None
-            ]
-            bands = [
-                row for row in report["bands"] if row["kind"] != "band attack" and is_headline(row)
-            ]
-            if model is None:
-                bands = []
-            elif not report["attacks"]:
-                conditions = bands = []
-            out[name] = {
-                "model": model,
-                **{
-                    key: report[key]
-                    for key in (
-                        "n_bands",
-                        "band_norm",
-                        "image_size",
-                        "seed",
-                        "corruptions",
-                        "attacks",
-                        "provenance",
-                    )
-                },
-                "conditions": conditions,
-                "bands": [{key: row[key] for key in BAND_COLUMNS} for row in bands],
-                "matches": [row for row in report["matches"] if row["kind"] == "attack"],
-                "importance": report["importance"],
-            }
+            out[name] = _condensed(report)
         except (KeyError, TypeError) as error:
             raise InputError(f"not a report of iaside spectrum: it lacks {error}") from error
     found: dict[str, Any] = rounded(out, DIGITS, exact=("strength",))
     return found
+
+
+def _condensed(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the page needs of one report.
+
+    Of a model without attacks only the importance: the spectra of its corruptions are those of
+    the others.
+    """
+    rows: dict[str, list[Any]] = {
+        "conditions": [
+            row
+            for row in report["conditions"]
+            if row["kind"] != "corruption" or row["strength"] is None
+        ],
+        "bands": [
+            {key: row[key] for key in BAND_COLUMNS}
+            for row in report["bands"]
+            if row["kind"] != "band attack" and is_headline(row)
+        ],
+    }
+    if report["model"] is None:
+        rows["bands"] = []
+    elif not report["attacks"]:
+        rows = {"conditions": [], "bands": []}
+    return {
+        **{key: report[key] for key in KEPT},
+        **rows,
+        "matches": [row for row in report["matches"] if row["kind"] == "attack"],
+        "importance": report["importance"],
+    }
 
 
 def tables(data: Mapping[str, Any]) -> dict[str, str]:
@@ -132,8 +137,8 @@ def page(text: str, data: Mapping[str, Any]) -> str:
 def build(folder: Path = FOLDER, reports: Sequence[Path] = ()) -> None:
     """Write spectra.json (if there are reports), README.md and spectra.png of a folder."""
     if reports:
-        write_json(folder / "spectra.json", condense(json.loads(p.read_text()) for p in reports))
-    data = json.loads((folder / "spectra.json").read_text(encoding="utf-8"))
+        write_json(folder / "spectra.json", condense(read_json(p) for p in reports))
+    data = read_json(folder / "spectra.json")
     readme = folder / "README.md"
     write_atomic(readme, page(readme.read_text(encoding="utf-8"), data).encode())
     save_figure(spectra_figure(data), folder / "spectra.png")
@@ -211,15 +216,14 @@ def _evidence_table(models: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _band_table(models: Mapping[str, Mapping[str, Any]]) -> str:
-    import pandas as pd
-
     n = next(iter(models.values()))["n_bands"]
     rows = [["model", "eps (L2)", *(f"band {band}" for band in range(n))]]
     for name, one in models.items():
-        attacks = pd.DataFrame([r for r in one["conditions"] if r["kind"] == "band attack"])
-        for budget, part in attacks.groupby("strength"):
-            cells = [row_number(row, "success", ".0%") for row in _records(part)]
-            rows.append([name, format_budget(float(str(budget))), *cells])
+        attacks = [row for row in one["conditions"] if row["kind"] == "band attack"]
+        for budget in sorted({row["strength"] for row in attacks}):
+            some = [row for row in attacks if row["strength"] == budget]
+            cells = [row_number(row, "success", ".0%") for row in some]
+            rows.append([name, format_budget(budget), *cells])
     return markdown_table(rows)
 
 
@@ -231,10 +235,6 @@ def _match_table(models: Mapping[str, Mapping[str, Any]]) -> str:
                 cells = [row_number(row, key, "+.2f") for key in ("energy", "density")]
                 rows.append([name, label(row), *cells])
     return markdown_table(rows)
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
 def spectra_figure(data: Mapping[str, Any]) -> Figure:
@@ -349,4 +349,4 @@ def _named(name: str, one: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    build(FOLDER, [Path(argument) for argument in sys.argv[1:]])
+    run(lambda files: build(FOLDER, [Path(file) for file in files]))

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from iaside_plugins.display.plots import draw_dots, new_figure
-from iaside_plugins.display.style import COLOURS, FAINT, LABEL, MARKS
+from iaside_plugins.display.plots import new_figure
+from iaside_plugins.display.style import FAINT, LABEL
 from iaside_plugins.leaderboard.statistics.estimates import MIN_INTERVAL, N_RESAMPLES, SEED
 from iaside_plugins.leaderboard.studies import criteria
 from iaside_plugins.leaderboard.studies.criteria import NOT_SHOWN, SHOWN
 from iaside_plugins.leaderboard.studies.measured import networks, run
-from iaside_plugins.leaderboard.studies.page import refresh, short_name
+from iaside_plugins.leaderboard.studies.page import draw_kind, refresh, short_name
 from iaside_plugins.leaderboard.studies.verdicts import side
 from iaside_plugins.stats.correlation import rank_correlation
 from iaside_plugins.stats.intervals import paired_change, percentile_interval, wilson
@@ -153,16 +153,7 @@ def temperature_figure(nets: Mapping[str, Any]) -> Figure:
         shares = [(k / n, *wilson(k, n)) for k, n in counts]
         both = {scores: [one["score"][score] for one in nets.values()], attacks: shares}
         for ax, rows in both.items():
-            values = np.array(rows)
-            draw_dots(
-                ax,
-                values[:, 0],
-                values[:, 1:],
-                shift=0.12 * (2 * j - 1),
-                color=COLOURS[j],
-                mark=MARKS[j],
-                label=label,
-            )
+            draw_kind(ax, np.array(rows), j, label)
     scores.axvline(0, color=FAINT, linewidth=1, zorder=0)
     scores.set_title("signed score: temperature 1, and fitted", fontsize=LABEL)
     attacks.set_title("share that holds under PGD: temperature 1, and all", fontsize=LABEL)

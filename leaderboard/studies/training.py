@@ -7,7 +7,6 @@ from training.json again. What is judged, and how, was committed first: `trainin
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from iaside_plugins.display.text import markdown_table, number
 from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.studies.measured import run
 from iaside_plugins.leaderboard.studies.page import fill_blocks
-from iaside_plugins.storage.files import rounded, write_atomic, write_json
+from iaside_plugins.storage.files import read_json, rounded, write_atomic, write_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -425,9 +424,9 @@ def main(files: list[str]) -> None:
     """Take new runs in, if there are any, and build page and figure."""
     source = FOLDER / "training.json"
     if files:
-        runs = (json.loads(Path(file).read_text(encoding="utf-8")) for file in files)
+        runs = (read_json(Path(file)) for file in files)
         write_json(source, condense(runs), indent=None)
-    data = json.loads(source.read_text(encoding="utf-8"))
+    data = read_json(source)
     readme = FOLDER / "README.md"
     write_atomic(readme, page(readme.read_text(encoding="utf-8"), data).encode())
     save_figure(training_figure(data), FOLDER / "training.png")

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,8 @@ from iaside_plugins.errors import InputError
 from iaside_plugins.leaderboard.studies.criteria import VIEWS
 from iaside_plugins.leaderboard.studies.evidence import FOLDER
 from iaside_plugins.leaderboard.studies.measured import run
+from iaside_plugins.leaderboard.studies.page import short_name
+from iaside_plugins.storage.files import read_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,7 +52,7 @@ def views_figure(data: Mapping[str, Any]) -> Figure:
     ax.set_xticks(
         range(len(VIEWS)), [view.replace("-restricted ", "-restricted\n") for view in VIEWS]
     )
-    labels = [name.removeprefix("c10_") for name in names]
+    labels = [short_name(name) for name in names]
     for row, name in enumerate(names):
         if row == 0 or kinds[name] != kinds[names[row - 1]]:
             labels[row] = f"{kinds[name]}: {labels[row]}"
@@ -75,7 +76,7 @@ def _or_nan(value: float | None) -> float:
 
 def main(_: Iterable[str] = ()) -> None:
     """Draw the figure from evidence.json."""
-    data = json.loads((FOLDER / "evidence.json").read_text(encoding="utf-8"))
+    data = read_json(FOLDER / "evidence.json")
     save_figure(views_figure(data), FOLDER / "views.png")
 
 

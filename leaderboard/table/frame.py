@@ -58,6 +58,11 @@ COUNTS = (
     "input_width",
     "n_corruptions",
 )
+CORRUPTION_ERROR = "mean_corruption_error_unnormalised"
+GROUPS = {
+    group: tuple(name for name in CORRUPTIONS if CORRUPTION_GROUPS[name] == group)
+    for group in dict.fromkeys(CORRUPTION_GROUPS.values())
+}
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,13 @@ def records(frame: pd.DataFrame) -> list[Row]:
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
+def is_missing(value: Any) -> bool:
+    """Return whether a cell of a frame has no value: None, NaN or NA."""
+    import pandas as pd
+
+    return bool(pd.isna(value))
+
+
 def _table(rows: tuple[ModelRow, ...]) -> Table:
     import pandas as pd
 
@@ -182,8 +194,7 @@ def _estimate(name: str, value: float | None, interval: Sequence[float | None]) 
 
 def _corrupted(corruption: Corruption | None) -> Row:
     """Return errors under corruption, all None for an entry without corruptions."""
-    name = "mean_corruption_error_unnormalised"
-    empty: Row = _estimate(name, None, (None, None)) | dict.fromkeys(
+    empty: Row = _estimate(CORRUPTION_ERROR, None, (None, None)) | dict.fromkeys(
         [
             "n_corruptions",
             "mce",
@@ -197,7 +208,8 @@ def _corrupted(corruption: Corruption | None) -> Row:
     if corruption is None:
         return empty
     mean, errors = corruption.unnormalised_mean_error, corruption.errors
-    row = empty | _estimate(name, mean.value, mean.interval) | {"n_corruptions": mean.n_corruptions}
+    row = empty | _estimate(CORRUPTION_ERROR, mean.value, mean.interval)
+    row["n_corruptions"] = mean.n_corruptions
     for key in ("mce", "error_over_published"):
         if (claim := getattr(corruption, key)) is not None:
             row |= {key: claim.value, f"{key}_reference": claim.reference}
@@ -228,9 +240,3 @@ def _split(entry: Entry) -> Row:
 
 def _mean(values: list[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
-
-
-GROUPS = {
-    group: tuple(name for name in CORRUPTIONS if CORRUPTION_GROUPS[name] == group)
-    for group in dict.fromkeys(CORRUPTION_GROUPS.values())
-}

@@ -14,7 +14,7 @@ from iaside_plugins.display.masking import masking_reasons
 from iaside_plugins.entry.schema import Entry
 from iaside_plugins.importance.chance import chance
 from iaside_plugins.leaderboard.table import formatting as fmt
-from iaside_plugins.leaderboard.table.frame import GROUPS, Row, Table
+from iaside_plugins.leaderboard.table.frame import CORRUPTION_ERROR, GROUPS, Row, Table
 from iaside_plugins.leaderboard.table.rows import AttackColumn
 from iaside_plugins.leaderboard.table.splits import corruption_split
 
@@ -134,7 +134,7 @@ def _mean_error_columns(table: Table) -> list[Column]:
     return [
         _estimate(
             f"mean corruption error (unnormalised, {k} of 15) ↓",
-            "mean_corruption_error_unnormalised",
+            CORRUPTION_ERROR,
             fmt.percent_interval,
             "number",
             both if has_mce else VIEWS,
@@ -220,12 +220,11 @@ def _doubtful(table: Table, attack: AttackColumn) -> dict[str, tuple[str, list[s
     """Return name and reasons of entries whose figure in a column may be too high, by entry."""
     found = {}
     for model in table.models:
-        case, source = model.cases.get(attack, (None, None))
-        if case is None or source is None or case.accuracy.value == 0:  # 0 cannot be too high
+        if attack not in model.cases:
             continue
-        assert source.adversarial is not None  # it holds the case
-        group = source.adversarial.model_dump()
-        if reasons := masking_reasons(group, attack.norm, attack.epsilon):
+        case, group = model.cases[attack]
+        reasons = masking_reasons(group.model_dump(), attack.norm, attack.epsilon)
+        if reasons and case.accuracy.value > 0:  # 0 cannot be too high
             found[model.entry.entry_id] = (model.entry.model.name, reasons)
     return found
 

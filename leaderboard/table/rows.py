@@ -14,7 +14,7 @@ from iaside_plugins.budgets import format_budget
 from iaside_plugins.corruptions.apply import CORRUPTIONS
 from iaside_plugins.entry.clashes import protocol_digest
 from iaside_plugins.entry.per_image import unpack_bits
-from iaside_plugins.entry.schema import Attack, Corruption, Entry, WorstCase
+from iaside_plugins.entry.schema import Adversarial, Attack, Corruption, Entry, WorstCase
 
 Array = npt.NDArray[np.float64]
 KEYS = (
@@ -31,7 +31,6 @@ KEYS = (
     "corruption_missing",
     "n_corruption_images",
 )
-Group = tuple[str, ...]
 
 
 @dataclass(frozen=True, order=True)
@@ -84,12 +83,15 @@ class ModelRow:
         return first.model_copy(update=found)
 
     @cached_property
-    def cases(self) -> dict[AttackColumn, tuple[WorstCase, Entry]]:
-        """Worst cases by the attacks that they are over, each with its entry; the first counts."""
-        found: dict[AttackColumn, tuple[WorstCase, Entry]] = {}
+    def cases(self) -> dict[AttackColumn, tuple[WorstCase, Adversarial]]:
+        """Worst cases by the attacks that they are over, each with its group of an entry.
+
+        Of several entries with the same attacks the first counts.
+        """
+        found: dict[AttackColumn, tuple[WorstCase, Adversarial]] = {}
         for entry in self.entries:
-            for column, case in _cases(entry):
-                found.setdefault(column, (case, entry))
+            for column, case, group in _cases(entry):
+                found.setdefault(column, (case, group))
         return found
 
 
@@ -192,19 +194,16 @@ def _word(label: str) -> str:
     return name.upper() + (f"-{steps}" if steps.isdigit() else "")
 
 
-def _cases(entry: Entry) -> Iterator[tuple[AttackColumn, WorstCase]]:
-    adversarial = entry.adversarial
-    if adversarial is None:
+def _cases(entry: Entry) -> Iterator[tuple[AttackColumn, WorstCase, Adversarial]]:
+    group = entry.adversarial
+    if group is None:
         return
-    part = adversarial.n_images < entry.data.n_images
-    for case in adversarial.worst_case:
+    seed = entry.data.seed if group.n_images < entry.data.n_images else None
+    for case in group.worst_case:
         labels = sorted(
             attack_label(attack)
-            for attack in adversarial.attacks
+            for attack in group.attacks
             if (attack.norm, attack.epsilon) == (case.norm, case.epsilon)
         )
-        seed = entry.data.seed if part else None
-        yield (
-            AttackColumn(case.norm, case.epsilon, tuple(labels), case.accuracy.n, seed),
-            case,
-        )
+        column = AttackColumn(case.norm, case.epsilon, tuple(labels), case.accuracy.n, seed)
+        yield column, case, group

@@ -18,17 +18,13 @@ from iaside_plugins.adapters.imagenet.records import ImageRecord, find_records
 from iaside_plugins.adapters.imagenet.stream import ImageStream
 from iaside_plugins.adapters.models.load import load_model
 from iaside_plugins.adapters.models.robustbench_preprocessing import (
+    KEYS,
+    Geometry,
     GeometryReader,
     of_corrupted,
     resolve,
 )
-from iaside_plugins.adapters.models.robustbench_zoo import (
-    KEYS,
-    THREAT_MODELS,
-    Geometry,
-    Threat,
-    zoo,
-)
+from iaside_plugins.adapters.models.robustbench_zoo import THREAT_MODELS, Threat, zoo
 from iaside_plugins.errors import InputError
 
 SIZES = [(300, 400), (400, 300), (256, 256), (224, 224), (289, 287), (100, 31), (31, 290)]

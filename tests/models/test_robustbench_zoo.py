@@ -14,8 +14,8 @@ from torch import nn
 from iaside_plugins.adapters.compat import import_robustbench
 from iaside_plugins.adapters.models import robustbench_zoo
 from iaside_plugins.adapters.models.load import load_model
-from iaside_plugins.adapters.models.robustbench_preprocessing import resolve
-from iaside_plugins.adapters.models.robustbench_zoo import KEYS, Threat, zoo
+from iaside_plugins.adapters.models.robustbench_preprocessing import KEYS, resolve
+from iaside_plugins.adapters.models.robustbench_zoo import Threat, zoo
 from iaside_plugins.errors import InputError
 
 NAME = "Tiny2026Test"

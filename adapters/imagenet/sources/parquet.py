@@ -27,7 +27,7 @@ from iaside_plugins.adapters.imagenet.sources.found import (
 )
 from iaside_plugins.adapters.imagenet.sources.source import UNLABELLED, Listing
 from iaside_plugins.adapters.imagenet.sources.splits import one_split
-from iaside_plugins.errors import InputError, MissingExtraError, shown
+from iaside_plugins.errors import InputError, MissingExtraError, error_text, shown
 from iaside_plugins.storage.files import parse_json
 
 _IMAGES = ("image", "img", "jpg", "png", "webp")
@@ -59,7 +59,7 @@ class ParquetCell:
             held = _column(path, file_version(path), self.column, self.row_group)
             value = held[self.row].as_py()
         except (InputError, MemoryError, *_DAMAGE) as error:
-            reason = " ".join(str(error).split())
+            reason = error_text(error)
             raise UnreadableImageError(f"cannot be read: {reason}") from error
         value = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(value, bytes):
@@ -140,7 +140,7 @@ def _opened(file: Path) -> Any:
 
 def _unsound(file: Path, error: BaseException) -> InputError:
     """Return the error for a damaged file, with pyarrow's message in one line."""
-    return InputError(f"{file} is not a sound Parquet file: {' '.join(str(error).split())}")
+    return InputError(f"{file} is not a sound Parquet file: {error_text(error)}")
 
 
 @lru_cache(maxsize=1)
