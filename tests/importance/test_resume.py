@@ -41,7 +41,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path, protocol, error):
     options = {"batch_size": 8, "resume": tmp_path / "run"}
     whole = spectral_importance(Breaks(), data, protocol, batch_size=8)
     with pytest.raises(InputError if error is RuntimeError else error, match="stopped"):
-        spectral_importance(Breaks(at=5, error=error), data, protocol, **options)
+        spectral_importance(Breaks(at=6, error=error), data, protocol, **options)
     again = Breaks()
     found = spectral_importance(again, data, protocol, **options)
     np.testing.assert_array_equal(found.per_image, whole.per_image)
@@ -49,7 +49,8 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path, protocol, error):
     np.testing.assert_array_equal(found.correct, whole.correct)
     assert found.ids == whole.ids
     assert found.n_classes == whole.n_classes
-    # two passes an image, one with chains; the black image, where it stands in, is the first
+    # two passes an image, one with chains; the black image, where it stands in, is the first; two
+    # images of the first batch run again
     finished = 3 if protocol.estimator == "permutation" else 1 if protocol.absence == "zero" else 2
     black = int(protocol.absence == "zero")
     first = spectral_importance(Breaks(), data, protocol, batch_size=8, max_images=finished)
@@ -65,11 +66,11 @@ def test_a_resumed_reference_run_is_the_same(tmp_path):
     data, protocol = oracles.sample(9), Protocol.reference(3, image_batch=3)
     whole = spectral_importance(Breaks(), data, protocol)
     with pytest.raises(InputError, match="stopped"):
-        spectral_importance(Breaks(at=13), data, protocol, resume=tmp_path)
+        spectral_importance(Breaks(at=14), data, protocol, resume=tmp_path)
     again = Breaks()
     found = spectral_importance(again, data, protocol, resume=tmp_path)
     np.testing.assert_array_equal(found.values, whole.values)
-    assert again.calls == 16  # two of the three batches, 8 coalitions each
+    assert again.calls == 17  # two of the three batches, 8 coalitions each; two images again
 
 
 def test_random_batches_are_not_mistaken_for_one_another(tmp_path):
