@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from iaside_plugins import InputError, Protocol, SpectralPartition, spectral_importance
 from iaside_plugins.errors import InputTypeError
+from iaside_plugins.inference.output_checks import AGAIN_ROWS
 
 pytest.importorskip("captum", reason="needs the extra captum")
 
@@ -519,7 +520,7 @@ def test_training_mode_is_refused_before_a_batch_norm_learns():
 def test_the_data_set_is_the_mean_of_its_examples_whatever_the_batches(net, sizes):
     parts = list(zip(IMAGES.split(sizes), LABELS.split(sizes), strict=True))
     found = SpectralShapley(net).attribute_dataset(iter(parts), n_bands=M)
-    assert net.rows == 5 * (2**M - 1) + 1, "one pass over the data"
+    assert net.rows == 5 * (2**M - 1) + 1 + AGAIN_ROWS, "one pass over the data"
     np.testing.assert_allclose(found.per_image, explain(net).numpy(), atol=1e-6)
     np.testing.assert_allclose(
         found.shapley_values, explain(net).double().mean(dim=0).numpy(), atol=1e-6
@@ -551,7 +552,7 @@ def test_predictions_keep_to_the_batch_size_and_the_number_of_images(net):
     )
     assert found.n_images == 3
     assert max(largest) <= 8
-    assert net.rows == 8 + found.n_forward
+    assert net.rows == 8 + found.n_forward + 2 * AGAIN_ROWS  # of the labels, and of the bands
 
 
 def test_options_and_protocols_reach_the_core(net, tmp_path):

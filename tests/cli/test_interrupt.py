@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from tiny_model import WATCH
 
+from iaside_plugins.inference.output_checks import AGAIN_ROWS
 from iaside_plugins.interrupts import INTERRUPTED
 
 MODEL = "python:tiny_model:network"
@@ -70,7 +71,8 @@ def test_an_interrupted_run_with_its_own_folder(iaside, images, frost, tmp_path,
     monkeypatch.setattr(WATCH, "_interrupt_after", None)
     WATCH.rows = 0
     found = json.loads(iaside(*command).out)
-    assert found["n_forward"] == WATCH.rows == 4 * 15 + 1  # two of six images were kept
+    assert found["n_forward"] == 4 * 15 + 1  # two of six images were kept
+    assert WATCH.rows == found["n_forward"] + AGAIN_ROWS
     assert list((tmp_path / "mine").glob("rows-*.npz"))  # the user's folder stays
 
 
