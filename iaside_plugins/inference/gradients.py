@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from iaside_plugins.devices import is_out_of_memory
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, first_line
 from iaside_plugins.inference.logits import logits_in
 from iaside_plugins.inference.output_checks import HALF_SAME, SAME
 from iaside_plugins.inference.quantised import is_quantised
@@ -182,7 +182,7 @@ def backward_failure(
         instead: What to choose where the model cannot be differentiated.
         model: The model, if it is at hand.
     """
-    reason = (str(error).strip() or "no reason given").splitlines()[0][:300].rstrip(".")
+    reason = first_line(error)[:300].rstrip(".")
     if "does not require grad" in reason or "appears to not have been used" in reason:
         return _no_gradient(model)
     said = reason if type(error) is RuntimeError else f"{type(error).__name__}: {reason}"

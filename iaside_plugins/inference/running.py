@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from iaside_plugins.devices import is_out_of_memory
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, first_line
 from iaside_plugins.inference.quantised import is_quantised
 
 
@@ -43,7 +43,7 @@ def model_failure(name: str, model: Any, images: Tensor, error: BaseException) -
         images: (N, C, H, W).
         error: What it raised.
     """
-    reason = (str(error).strip() or "no reason given").splitlines()[0][:300]
+    reason = first_line(error)[:300]
     kind = type(error).__name__
     if isinstance(error, SystemExit):
         kind, reason = "it called exit()", "a model must return logits"

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from iaside_plugins.devices import is_out_of_memory
-from iaside_plugins.errors import InputError
+from iaside_plugins.errors import InputError, first_line
 from iaside_plugins.inference.folding import copied, fold_batch_norms
 from iaside_plugins.inference.forward import Forward, Graphed, Step
 from iaside_plugins.inference.onnx_session import OnnxSession
@@ -159,7 +159,7 @@ def _repeated(forward: Forward, kind: str, probe: Tensor, given: Mapping[str, An
             if is_out_of_memory(error):
                 raise
             raise InputError(
-                f"this run began with {name} and it can no longer be used ({_first_line(error)}); "
+                f"this run began with {name} and it can no longer be used ({_reason(error)}); "
                 "give another folder for a new run"
             ) from error
         steps.append(Step(name, True, "as when this run began"))
@@ -183,15 +183,15 @@ def _try(
             return Step(name, False, reason, deviation), forward
         before, after = _seconds([forward, better], probe)
     except Exception as error:  # noqa: BLE001  a step may fail in any way
-        return Step(name, False, _first_line(error)), forward
+        return Step(name, False, _reason(error)), forward
     gain = before / after
     if gain < LEAST_GAIN:
         return Step(name, False, "no faster here", deviation, gain), forward
     return Step(name, True, f"{gain:.2f} times faster on the probe", deviation, gain), better
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
+def _reason(error: Exception) -> str:
+    return first_line(error, type(error).__name__)[:200]
 
 
 def _log_probabilities(forward: Forward, probe: Tensor) -> Tensor:
